@@ -1,0 +1,1 @@
+"""The mask: thresholds, projected shadows, morphology, classes. Pure numpy in, numpy out."""

@@ -1,0 +1,1 @@
+"""What a scene is: its identity, its grid, its Earth Engine granule. No I/O."""

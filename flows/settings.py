@@ -1,0 +1,163 @@
+"""Settings: the only place where the environment is read."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from flows.errors import SettingsError
+from flows.masking.parameters import MaskParameters
+
+PLANETARY_COMPUTER_URL = "https://planetarycomputer.microsoft.com/api/stac/v1"
+EARTH_ENGINE_URL = "https://earthengine-highvolume.googleapis.com"
+DEFAULT_CONFIG = Path("cloudmask.toml")
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+
+_DEFAULTS = MaskParameters()
+
+
+class Method(StrEnum):
+    """How a mask is derived."""
+
+    S2CLOUDLESS = "s2cloudless"
+    CLOUD_SCORE_PLUS = "cloud-score-plus"
+    CSMASK = "csmask"
+
+
+class Compute(StrEnum):
+    """Where Earth Engine's inputs become a mask."""
+
+    LOCAL = "local"
+    SERVER = "server"
+
+
+class Downloader(StrEnum):
+    """How pixels come from Earth Engine."""
+
+    COMPUTE_PIXELS = "compute-pixels"
+    GEES2DOWNLOADER = "gees2downloader"
+
+
+class Runner(StrEnum):
+    """What scenes run on."""
+
+    THREADS = "threads"
+    DASK = "dask"
+
+
+class Settings(BaseSettings):
+    """Every setting, frozen. Variables are ``CLOUDMASK_`` plus the name in upper case."""
+
+    model_config = SettingsConfigDict(env_prefix="CLOUDMASK_", frozen=True, extra="forbid")
+
+    stac_api_url: str = PLANETARY_COMPUTER_URL
+    collection: str = "sentinel-2-l2a"
+    store: str = "./out"
+    public_url: str | None = None
+    method: Method = Method.S2CLOUDLESS
+    compute: Compute = Compute.LOCAL
+    earthengine_project: str | None = None
+    earthengine_url: str = EARTH_ENGINE_URL
+    earthengine_credentials: str = "default"
+    downloader: Downloader = Downloader.COMPUTE_PIXELS
+    runner: Runner = Runner.THREADS
+    workers: Annotated[int, Field(ge=1, le=64)] = 4
+    keep_inputs: bool = False
+    cloud_probability_pct: Annotated[float, Field(ge=0, le=100)] = _DEFAULTS.cloud_probability_pct
+    dark_nir_reflectance: Annotated[float, Field(ge=0, le=1)] = _DEFAULTS.dark_nir_reflectance
+    shadow_distance_m: Annotated[float, Field(ge=0, le=20_000)] = _DEFAULTS.shadow_distance_m
+    buffer_m: Annotated[float, Field(ge=0, le=1_000)] = _DEFAULTS.buffer_m
+    clear_score: Annotated[float, Field(ge=0, le=1)] = _DEFAULTS.clear_score
+
+    @field_validator("stac_api_url", "earthengine_url", "public_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("https://", "http://")):
+            raise ValueError("must begin with https:// (or http:// on loopback)")
+        return value.rstrip("/") if value else None
+
+    @field_validator("store")
+    @classmethod
+    def _store_url(cls, value: str) -> str:
+        scheme, separator, rest = value.partition("://")
+        if separator and (scheme not in {"s3", "file"} or not rest):
+            raise ValueError("must be a directory, file:PATH or s3://bucket/prefix")
+        if not value:
+            raise ValueError("must not be empty")
+        return value.rstrip("/") or "/"
+
+    @model_validator(mode="after")
+    def _anonymous_only_on_loopback(self) -> Settings:
+        if self.earthengine_credentials == "anonymous":
+            host = self.earthengine_url.split("://", 1)[1].rsplit(":", 1)[0].strip("[]")
+            if host.split("/")[0] not in LOOPBACK_HOSTS:
+                raise ValueError("earthengine_credentials 'anonymous' is for loopback endpoints only")
+        return self
+
+    @property
+    def mask_parameters(self) -> MaskParameters:
+        """The thresholds alone."""
+        return MaskParameters(
+            cloud_probability_pct=self.cloud_probability_pct,
+            dark_nir_reflectance=self.dark_nir_reflectance,
+            shadow_distance_m=self.shadow_distance_m,
+            buffer_m=self.buffer_m,
+            clear_score=self.clear_score,
+        )
+
+
+def read_settings(config: Path | None = None, **overrides: Any) -> Settings:
+    """Settings from ``overrides`` (None means: not given), environment, file, defaults, in that order.
+
+    Raises:
+        SettingsError: a file that cannot be read, a name that is no setting, a value out of range.
+    """
+    path = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
+    values = _read_config(path) if path else {}
+    unknown = sorted(set(values) - set(Settings.model_fields))
+    if unknown:
+        raise SettingsError(f"{path}: {', '.join(unknown)}: no such setting; docs/settings.md lists them")
+    for name in Settings.model_fields:
+        if f"CLOUDMASK_{name.upper()}" in os.environ:
+            values.pop(name, None)
+    values.update({name: value for name, value in overrides.items() if value is not None})
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingsError(_one_line(error)) from error
+
+
+def read_clock() -> datetime:
+    """Now, or the instant that ``SOURCE_DATE_EPOCH`` sets to make a run reproducible."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch is None:
+        return datetime.now(UTC).replace(microsecond=0)
+    try:
+        return datetime.fromtimestamp(int(epoch), UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise SettingsError(f"SOURCE_DATE_EPOCH: {epoch!r} is not a number of seconds") from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}") from error
+
+
+def _one_line(error: ValidationError) -> str:
+    """Pydantic's findings as one line that names the variables; values stay out: they may be secret."""
+    findings = []
+    for finding in error.errors(include_input=False, include_url=False):
+        name = "CLOUDMASK_" + str(finding["loc"][0]).upper() if finding["loc"] else "settings"
+        findings.append(f"{name}: {finding['msg'].removeprefix('Value error, ')}")
+    return "; ".join(findings)

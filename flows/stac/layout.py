@@ -1,0 +1,111 @@
+"""The published layout: which key holds what."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from flows.errors import InvalidField
+
+COLLECTION_ID = "sentinel-2-l2a-cloudmask"
+CATALOG_KEY = "catalog.json"
+COLLECTION_KEY = f"{COLLECTION_ID}/collection.json"
+ITEMS_PREFIX = f"{COLLECTION_ID}/items/"
+"""The geoparquet mirror."""
+PENDING_PREFIX, WAITING_PREFIX, FAILED_PREFIX = "_pending/", "_waiting/", "_failed/"
+"""Private state beside the published catalog."""
+
+_TILE = re.compile(r"(?:0[1-9]|[1-5][0-9]|60)[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]")
+_ITEM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+_CONTENT_HASH_LENGTH = 16
+"""Hex digits of SHA-256 in an asset's key: 64 bits tell apart all versions of one scene."""
+
+
+def check_tile(tile: str, item_id: str = "?") -> str:
+    """``tile`` if it is an MGRS tile such as ``22KFV``; it becomes part of a key."""
+    if not _TILE.fullmatch(tile):
+        raise InvalidField(item_id, "s2:mgrs_tile", f"{tile!r:.40} is not an MGRS tile such as 22KFV")
+    return tile
+
+
+def check_item_id(item_id: str) -> str:
+    """``item_id`` if letters, digits, ``_`` and ``-`` alone spell it; it becomes part of a key."""
+    if not _ITEM_ID.fullmatch(item_id):
+        raise InvalidField(repr(item_id)[:60], "id", "is not 1 to 128 letters, digits, '_' or '-'")
+    return item_id
+
+
+@dataclass(frozen=True, slots=True)
+class LeafKeys:
+    """The chain of catalogs above one tile and year."""
+
+    tile: str
+    year: int
+
+    @property
+    def band(self) -> str:
+        """Grid zone and latitude band, ``22K``."""
+        return self.tile[:3]
+
+    @property
+    def band_catalog(self) -> str:
+        return f"{COLLECTION_ID}/{self.band}/catalog.json"
+
+    @property
+    def tile_catalog(self) -> str:
+        return f"{COLLECTION_ID}/{self.band}/{self.tile}/catalog.json"
+
+    @property
+    def prefix(self) -> str:
+        """Folder of the year, with a trailing slash."""
+        return f"{COLLECTION_ID}/{self.band}/{self.tile}/{self.year:04d}/"
+
+    @property
+    def catalog(self) -> str:
+        return f"{self.prefix}catalog.json"
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """Keys of every catalog document from the leaf up to the root."""
+        return (self.catalog, self.tile_catalog, self.band_catalog, COLLECTION_KEY, CATALOG_KEY)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemKeys:
+    """Where one published item and its assets are; built by ``item_keys``."""
+
+    leaf: LeafKeys
+    item_id: str
+
+    @property
+    def prefix(self) -> str:
+        """Folder of the item, with a trailing slash."""
+        return f"{self.leaf.prefix}{self.item_id}/"
+
+    @property
+    def item(self) -> str:
+        return f"{self.prefix}{self.item_id}.json"
+
+    def asset(self, asset_key: str, sha256_hex: str, extension: str) -> str:
+        """Key of an asset's file: its name carries the hash of its content, so it never changes."""
+        return f"{self.prefix}{asset_key}-{sha256_hex[:_CONTENT_HASH_LENGTH]}.{extension}"
+
+    def mask(self, sha256_hex: str) -> str:
+        return self.asset("cloudmask", sha256_hex, "tif")
+
+    def preview(self, sha256_hex: str) -> str:
+        return self.asset("preview", sha256_hex, "png")
+
+
+def item_keys(item_id: str, tile: str, year: int) -> ItemKeys:
+    """Keys of an item of ``tile`` and ``year``.
+
+    Raises:
+        InvalidField: an id or tile that must not become part of a key.
+    """
+    return ItemKeys(LeafKeys(check_tile(tile, check_item_id(item_id)), year), item_id)
+
+
+def pending_key(item_id: str) -> str:
+    """Marker of a publication under way."""
+    return f"{PENDING_PREFIX}{check_item_id(item_id)}.json"
