@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 import numpy as np
@@ -96,10 +97,19 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """An object as a listing tells it."""
+    """An object as a listing tells it; ``modified`` is by the store's clock and tells no objects apart."""
 
     key: str
     size: int
+    modified: datetime | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCapabilities:
+    """What a store was seen to honour: without both, only one writer at a time may work on it."""
+
+    create_only: bool
+    compare_and_swap: bool
 
 
 class ObjectStore(Protocol):
@@ -112,6 +122,10 @@ class ObjectStore(Protocol):
     @property
     def url(self) -> str:
         """Where the store is, for people: ``s3://bucket/prefix`` or an absolute path."""
+        ...
+
+    def probe_capabilities(self) -> StoreCapabilities:
+        """What the store honours, tried once on objects below ``_probe/`` that are removed again."""
         ...
 
     def read_object(self, key: str) -> StoredObject | None:

@@ -1,0 +1,262 @@
+"""An object store in a local directory."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flows.adapters.store_keys import PROBE_PREFIX, check_key, check_prefix
+from flows.errors import KeyExists, StoreRefused, StoreUnavailable, WriteConflict
+from flows.ports import ObjectInfo, StoreCapabilities, StoredObject
+
+TEMPORARY_FOLDER = ".tmp"
+_LOCK_ATTEMPTS = 1000
+STALE_AFTER_S = 3600
+"""A temporary file this old belongs to a writer that died: writing one takes far less."""
+
+
+class LocalStore:
+    """Keys are paths below ``root``, which is made at the first write.
+
+    Every write goes to a temporary file that is synced and then renamed or linked into place, so
+    a reader sees whole objects only. Writers of one folder take turns by a ``flock`` on the folder
+    itself: no lock files are left over, and a killed writer's lock dies with it. The ETag is the
+    SHA-256 of the content. Symbolic links below the root are refused: they could leave it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+        self._swept = False
+        self._sweep_lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return str(self._root)
+
+    @property
+    def root(self) -> Path:
+        """The directory, absolute."""
+        return self._root
+
+    def probe_capabilities(self) -> StoreCapabilities:
+        """Both, once a file system has shown that it links and renames."""
+        key = f"{PROBE_PREFIX}{uuid.uuid4().hex}"
+        self.create_object(key, b"probe", "text/plain")
+        try:
+            self.replace_object(key, b"proved", "text/plain", _etag(b"probe"))
+        finally:
+            self.delete_object(key)
+        return StoreCapabilities(create_only=True, compare_and_swap=True)
+
+    def read_object(self, key: str) -> StoredObject | None:
+        path = self._path(key)
+        with _translated(key):
+            try:
+                body = path.read_bytes()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+        return StoredObject(key, body, _etag(body))
+
+    def find_object(self, key: str) -> ObjectInfo | None:
+        path = self._path(key)
+        with _translated(key):
+            try:
+                return _info(key, path) if path.is_file() else None
+            except FileNotFoundError:
+                return None
+
+    def create_object(self, key: str, body: bytes, media_type: str) -> None:  # noqa: ARG002 - files have none
+        def link(temporary: Path, path: Path) -> None:
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                if path.read_bytes() != body:
+                    raise KeyExists(f"{key} exists in {self.url} with other content") from None
+
+        self._place(key, body, link)
+
+    def write_object(self, key: str, body: bytes, media_type: str) -> None:  # noqa: ARG002 - files have none
+        self._place(key, body, os.replace)
+
+    def replace_object(self, key: str, body: bytes, media_type: str, etag: str) -> None:  # noqa: ARG002 - files have none
+        def swap(temporary: Path, path: Path) -> None:
+            current = path.read_bytes() if path.is_file() else None
+            if current is None or _etag(current) != etag:
+                raise WriteConflict(f"{key} in {self.url} was changed by another writer: read it again")
+            temporary.replace(path)
+
+        self._place(key, body, swap)
+
+    def delete_object(self, key: str) -> None:
+        path = self._path(key)
+        with _translated(key), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with _locked(path.parent):
+                path.unlink()
+            self._prune(path.parent)
+
+    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        folder, slash, _ = check_prefix(prefix).rpartition("/")
+        with _translated(prefix):
+            yield from self._walk(folder + slash, prefix)
+
+    def list_folders(self, prefix: str) -> Iterator[str]:
+        with _translated(prefix):
+            for name, path in self._entries(check_prefix(prefix)):
+                if name.endswith("/") and any(True for _ in self._walk(f"{prefix}{name}", "")):
+                    yield path.name
+
+    def _walk(self, folder: str, prefix: str) -> Iterator[ObjectInfo]:
+        """Objects below ``folder`` in key order; one folder's names are in memory at a time and level."""
+        for name, path in self._entries(folder):
+            key = f"{folder}{name}"
+            if not key.startswith(prefix):
+                continue
+            if name.endswith("/"):
+                yield from self._walk(key, prefix)
+            else:
+                with contextlib.suppress(FileNotFoundError):
+                    yield _info(key, path)
+
+    def _entries(self, folder: str) -> list[tuple[str, Path]]:
+        """Names in ``folder``, folders with a slash so that they sort as whole keys do."""
+        try:
+            with os.scandir(self._path(folder.removesuffix("/")) if folder else self._root) as entries:
+                found = [
+                    (f"{entry.name}/" if entry.is_dir() else entry.name, Path(entry.path))
+                    for entry in entries
+                    if not entry.name.startswith(".") and not entry.is_symlink()
+                ]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(found)
+
+    def _path(self, key: str) -> Path:
+        path = self._root / check_key(key)
+        if path.resolve() != path:
+            raise StoreRefused(f"{key} in {self.url} leads over a symbolic link: put the file itself there")
+        return path
+
+    def _place(self, key: str, body: bytes, put: Callable[[Path, Path], None]) -> None:
+        """Write ``body`` to a temporary file, then let ``put`` bring it to its place under the lock."""
+        path = self._path(key)
+        with _translated(key):
+            temporary = self._write_temporary(body)
+            try:
+                with _locked(path.parent, create=True) as folder:
+                    put(temporary, path)
+                    os.fsync(folder)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def _write_temporary(self, body: bytes) -> Path:
+        folder = self._root / TEMPORARY_FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        self._sweep_once(folder)
+        temporary = folder / uuid.uuid4().hex
+        with temporary.open("xb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        return temporary
+
+    def _sweep_once(self, folder: Path) -> None:
+        """Remove what writers that died left behind; once for each store object."""
+        with self._sweep_lock:
+            if self._swept:
+                return
+            self._swept = True
+        oldest = time.time() - STALE_AFTER_S
+        for path in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+
+    def _prune(self, folder: Path) -> None:
+        """Remove folders that became empty, so that a listing of folders tells what a bucket's would."""
+        while folder != self._root:
+            try:
+                with _locked(folder):
+                    folder.rmdir()
+            except OSError:
+                return
+            folder = folder.parent
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, create: bool = False) -> Iterator[int]:
+    """The folder's descriptor, locked; taken anew where another writer pruned the folder meanwhile."""
+    for _ in range(_LOCK_ATTEMPTS):
+        try:
+            if create:
+                folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            if create:
+                continue
+            raise
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _still_at(folder, descriptor):
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
+    raise StoreUnavailable(
+        f"{folder} vanishes as fast as it is made: try again where no other program cleans up"
+    )
+
+
+def _still_at(folder: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(folder.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _etag(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def _info(key: str, path: Path) -> ObjectInfo:
+    status = path.stat()
+    return ObjectInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+
+@contextlib.contextmanager
+def _translated(key: str) -> Iterator[None]:
+    """Errors of the file system as ours."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{key}: {error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+        remedy = _REMEDIES.get(error.errno or 0)
+        if remedy is None:
+            raise StoreUnavailable(f"{where}; the store was not changed, try again") from error
+        raise StoreRefused(f"{where}; {remedy}") from error
+
+
+_NO_RIGHT = "give this user the right to write there, or choose another CLOUDMASK_STORE"
+_NO_FOLDER = "a file stands where a folder must be, or the other way round: move it away"
+_NO_SPACE = "free some space, or choose another CLOUDMASK_STORE"
+_NO_LINKS = "this file system cannot create exclusively: choose a CLOUDMASK_STORE on one with hard links"
+_REMEDIES = {
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+    errno.EROFS: _NO_RIGHT,
+    errno.EEXIST: _NO_FOLDER,
+    errno.ENOTDIR: _NO_FOLDER,
+    errno.EISDIR: _NO_FOLDER,
+    errno.ENOSPC: _NO_SPACE,
+    errno.EDQUOT: _NO_SPACE,
+    errno.ENOTSUP: _NO_LINKS,
+    errno.EXDEV: _NO_LINKS,
+}

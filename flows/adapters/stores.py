@@ -1,0 +1,91 @@
+"""The store that a URL names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from flows.adapters.local_store import LocalStore
+from flows.errors import StoreRefused
+from flows.ports import ObjectStore
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 10, 60
+_ATTEMPTS = 5
+_CONNECTIONS = 64
+"""As many as ``CLOUDMASK_WORKERS`` may be."""
+
+
+def open_store(url: str) -> ObjectStore:
+    """The store at ``url``: ``s3://bucket/prefix``, ``file:PATH`` or a directory. Nothing is written.
+
+    Raises:
+        StoreRefused: a directory that cannot be written, a bucket or credentials that are missing.
+        StoreUnavailable: the endpoint does not answer.
+    """
+    if url.startswith("s3://"):
+        return _open_bucket(url)
+    root = Path(url.removeprefix("file://").removeprefix("file:")).expanduser()
+    _check_directory(root)
+    return LocalStore(root)
+
+
+def _check_directory(root: Path) -> None:
+    folder = root.resolve()
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise StoreRefused(f"store {root}: {folder} is a file: name a directory in CLOUDMASK_STORE")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StoreRefused(
+            f"store {root}: {folder} cannot be written: give this user the right, "
+            "or choose another CLOUDMASK_STORE"
+        )
+
+
+def _open_bucket(url: str) -> ObjectStore:
+    # boto3 takes a third of a second to import: only who publishes into a bucket pays for it.
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+
+    from flows.adapters.s3_store import S3Store  # noqa: PLC0415
+
+    parts = urlsplit(url)
+    if not parts.netloc or parts.query or parts.fragment:
+        raise StoreRefused(f"store {url!r}: write it as s3://bucket/prefix in CLOUDMASK_STORE")
+    try:
+        client = _build_client()
+    except (ValueError, BotoCoreError) as error:
+        raise StoreRefused(
+            f"store {url}: no client ({type(error).__name__}): "
+            "look at AWS_ENDPOINT_URL, AWS_REGION and AWS_PROFILE"
+        ) from error
+    store = S3Store(parts.netloc, parts.path, client)
+    store.check_bucket()
+    return store
+
+
+def _build_client() -> S3Client:
+    """A client as the ``AWS_*`` variables say; time-outs set, retries bounded."""
+    import boto3  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415
+
+    config = Config(
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=_READ_TIMEOUT_S,
+        retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
+        max_pool_connections=_CONNECTIONS,
+        # Stores other than AWS need not know its newer checksums.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    session = boto3.session.Session()
+    client = session.client("s3", config=config)
+    host = urlsplit(client.meta.endpoint_url).hostname or ""
+    if host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+        return client
+    # Elsewhere no DNS name need exist for each bucket.
+    return session.client("s3", config=config.merge(Config(s3={"addressing_style": "path"})))
