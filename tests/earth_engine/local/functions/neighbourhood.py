@@ -1,0 +1,121 @@
+"""Operations that look at a pixel's neighbours.
+
+They are computed in the projection that is asked for, on a window grown by their reach, so that a
+window of an image equals the same block of the whole image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.earth_engine.local.errors import EarthEngineError, NotBuilt
+from tests.earth_engine.local.grids import Window
+from tests.earth_engine.local.images import Band, Image, PixelType
+from tests.earth_engine.local.pyramid import Pixels
+from tests.earth_engine.local.values import Kernel
+
+Combine = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
+
+
+def directional_distance(source: Image, angle: float, reach: int, label: str | None) -> Image:
+    """``distance`` in pixels to the first pixel that is not zero in a direction; masked where none is.
+
+    ``angle`` is in degrees, counter-clockwise from the direction of growing columns, with rows taken to
+    grow downwards. That is counter-clockwise from east on a north-up lattice. On one whose rows grow
+    northwards, as the bare CRS string of ``reproject`` gives it, the direction is mirrored. The pixels
+    looked at are those nearest to the points at 0, 1, ... ``reach`` pixels' length; masked ones are zero.
+    """
+    if label is not None:
+        raise NotBuilt("labelBand of Image.directionalDistanceTransform")
+    if len(source.bands) != 1:
+        raise EarthEngineError("The source image must have a single band.")
+    (band,) = source.bands
+    steps = _steps(math.radians(angle), reach)
+    margin = max(max(abs(row), abs(col)) for row, col in steps)
+
+    def compute(window: Window) -> Pixels:
+        pixels = band.read(window.expanded(margin))
+        hit = pixels.valid & (pixels.values != 0)
+        distance = np.full(window.shape, np.inf)
+        for length, offset in enumerate(steps):
+            found = _shifted(hit, offset, margin, window.shape)
+            distance = np.where(found & np.isinf(distance), float(length), distance)
+        valid = np.isfinite(distance)
+        return Pixels(np.where(valid, distance, 0), valid.astype(np.float32))
+
+    return source.bare([Band("distance", PixelType("float"), band.projection, compute)])
+
+
+def _steps(angle: float, reach: int) -> list[tuple[int, int]]:
+    """Offsets ``(row, col)`` of the pixels on the ray, the pixel itself first."""
+    return [
+        (math.floor(-length * math.sin(angle) + 0.5), math.floor(length * math.cos(angle) + 0.5))
+        for length in range(reach + 1)
+    ]
+
+
+def _shifted(
+    array: NDArray[Any], offset: tuple[int, int], margin: int, shape: tuple[int, int]
+) -> NDArray[Any]:
+    """For every pixel of a window, the one at ``offset``; ``array`` is the window grown by ``margin``."""
+    row, col = margin + offset[0], margin + offset[1]
+    return array[row : row + shape[0], col : col + shape[1]]
+
+
+def _focal(
+    combine: Combine,
+    start: float,
+    image: Image,
+    radius: float,
+    kernel_type: str,
+    units: str,
+    iterations: int,
+    kernel: Kernel | None,
+) -> Image:
+    """A morphological filter; masked neighbours do not count, a pixel with none other is masked."""
+    chosen = kernel or Kernel(kernel_type, radius, units)
+
+    def filtered(band: Band) -> Band:
+        def compute(window: Window) -> Pixels:
+            metres = window.projection.nominal_scale
+            offsets = chosen.offsets(metres)
+            margin = max(max(abs(row), abs(col)) for row, col in offsets)
+            pixels = band.read(window.expanded(margin))
+            inputs = np.where(pixels.valid, pixels.values, start)
+            values, mask = np.full(window.shape, start), np.zeros(window.shape, np.float32)
+            for offset in offsets:
+                combine(values, _shifted(inputs, offset, margin, window.shape), out=values)
+                np.maximum(mask, _shifted(pixels.mask, offset, margin, window.shape), out=mask)
+            return Pixels(np.where(mask > 0, values, 0), mask)
+
+        return band.derive(compute)
+
+    bands = image.bands
+    for _ in range(iterations):
+        bands = tuple(filtered(band) for band in bands)
+    return image.bare(bands)
+
+
+focal_min = partial(_focal, np.minimum, np.inf)
+focal_max = partial(_focal, np.maximum, -np.inf)
+
+
+def _kernel(shape: str) -> Callable[..., Kernel]:
+    def build(radius: float, units: str, _normalize: bool, _magnitude: float) -> Kernel:
+        return Kernel(shape, radius, units)
+
+    return build
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "Image.directionalDistanceTransform": directional_distance,
+    **{f"Image.{name}": focal_min for name in ("focalMin", "focal_min")},
+    **{f"Image.{name}": focal_max for name in ("focalMax", "focal_max")},
+    **{f"Kernel.{shape}": _kernel(shape) for shape in ("circle", "square", "diamond", "plus")},
+}

@@ -1,0 +1,97 @@
+"""Values as the JSON that ``getInfo`` gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.earth_engine.local.errors import EarthEngineError
+from tests.earth_engine.local.geometries import Geometry
+from tests.earth_engine.local.grids import Projection
+from tests.earth_engine.local.images import Band, Collection, Feature, Image, PixelType
+from tests.earth_engine.local.values import Date, DateRange
+
+COLLECTION_LIMIT = 5000
+"""Elements that one answer may hold."""
+
+
+def to_document(value: Any) -> Any:
+    """The JSON of a value.
+
+    Raises:
+        EarthEngineError: more than 5000 elements, or nothing that can be told in JSON.
+    """
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, list | tuple):
+        return [to_document(part) for part in value]
+    if isinstance(value, dict):
+        return {key: to_document(part) for key, part in value.items()}
+    return _object_document(value)
+
+
+def _object_document(value: Any) -> Any:
+    if isinstance(value, Image):
+        return image_document(value)
+    if isinstance(value, Feature):
+        return _feature_document(value)
+    if isinstance(value, Collection):
+        return _collection_document(value)
+    if isinstance(value, Geometry):
+        return value.to_geojson()
+    if isinstance(value, Projection):
+        return {"type": "Projection", "crs": value.crs, "transform": list(value.transform)}
+    if isinstance(value, Date):
+        return {"type": "Date", "value": value.millis}
+    if isinstance(value, DateRange):
+        return {"type": "DateRange", "dates": [value.start.millis, value.end.millis]}
+    raise EarthEngineError(f"Cannot encode a {type(value).__name__} in the answer.")
+
+
+def band_document(band: Band) -> dict[str, Any]:
+    document: dict[str, Any] = {"id": band.name, "data_type": _type_document(band.pixel_type)}
+    if band.dimensions:
+        document["dimensions"] = list(band.dimensions)
+    return document | {"crs": band.projection.crs, "crs_transform": list(band.projection.transform)}
+
+
+def _type_document(pixel_type: PixelType) -> dict[str, Any]:
+    document: dict[str, Any] = {"type": "PixelType", "precision": pixel_type.precision}
+    if pixel_type.min is not None and pixel_type.max is not None:
+        document |= {"min": pixel_type.min, "max": pixel_type.max}
+    return document
+
+
+def image_document(image: Image) -> dict[str, Any]:
+    document: dict[str, Any] = {"type": "Image", "bands": [band_document(band) for band in image.bands]}
+    if image.id:
+        document["id"] = image.id
+    properties = {name: to_document(value) for name, value in image.properties.items()}
+    if image.footprint is not None:
+        ring = image.footprint.to_geojson()
+        if ring["type"] == "Polygon":
+            ring = {"type": "LinearRing", "coordinates": ring["coordinates"][0]}
+        properties["system:footprint"] = ring
+    return document | {"properties": properties}
+
+
+def _feature_document(feature: Feature) -> dict[str, Any]:
+    return {
+        "type": "Feature",
+        "geometry": feature.geometry.to_geojson() if feature.geometry else None,
+        "id": feature.id or feature.properties.get("system:index", "0"),
+        "properties": {name: to_document(value) for name, value in feature.properties.items()},
+    }
+
+
+def _collection_document(collection: Collection) -> dict[str, Any]:
+    if len(collection.elements) > COLLECTION_LIMIT:
+        raise EarthEngineError(
+            f"Collection query aborted after accumulating over {COLLECTION_LIMIT} elements."
+        )
+    kind = "ImageCollection" if collection.is_images else "FeatureCollection"
+    document: dict[str, Any] = {"type": kind}
+    if kind == "ImageCollection":
+        document["bands"] = []
+    if collection.id:
+        document["id"] = collection.id
+    return document | {"features": [to_document(element) for element in collection.elements]}
