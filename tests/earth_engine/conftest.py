@@ -13,9 +13,13 @@ from tests.earth_engine.local.server import LocalEarthEngine
 
 
 @pytest.fixture
-def earth_engine() -> Iterator[LocalEarthEngine]:
+def earth_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalEarthEngine]:
     """A running server with empty collections; the client's state is cleared after the test."""
     with LocalEarthEngine() as engine:
+        # The client's only other host: it looks up deprecated assets there whenever it is initialised.
+        monkeypatch.setattr(
+            "ee.deprecation._DEPRECATED_ASSETS_URL", f"{engine.url}/{ee.deprecation._DEPRECATED_OBJECT}"
+        )
         yield engine
         reset_client()
 

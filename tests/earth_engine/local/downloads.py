@@ -37,7 +37,8 @@ class Limits:
         """Raises: EarthEngineError, in the service's words, when it is too much."""
         if max(window.shape) > self.side:
             raise EarthEngineError(
-                f"Pixel grid dimensions ({window.width}x{window.height}) must be less than or equal to {self.side}."
+                f"Pixel grid dimensions ({window.width}x{window.height}) must be less than or equal to "
+                f"{self.side}."
             )
         size = window.width * window.height * sum(band.pixel_type.dtype.itemsize + 1 for band in bands)
         if size > self.bytes:

@@ -204,7 +204,7 @@ class Faults:
         self._rules: list[Rule] = []
 
     def add(self, fault: Fault, **conditions: Any) -> Rule:
-        """Programme a fault; conditions are the fields of ``Rule``, whose ``hits`` tell how often it struck."""
+        """Programme a fault; conditions are the fields of ``Rule``, whose ``hits`` count its strikes."""
         rule = Rule(fault, **conditions)
         with self._lock:
             self._rules.append(rule)

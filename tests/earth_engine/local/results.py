@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tests.earth_engine.local.errors import EarthEngineError
@@ -30,21 +31,10 @@ def to_document(value: Any) -> Any:
 
 
 def _object_document(value: Any) -> Any:
-    if isinstance(value, Image):
-        return image_document(value)
-    if isinstance(value, Feature):
-        return _feature_document(value)
-    if isinstance(value, Collection):
-        return _collection_document(value)
-    if isinstance(value, Geometry):
-        return value.to_geojson()
-    if isinstance(value, Projection):
-        return {"type": "Projection", "crs": value.crs, "transform": list(value.transform)}
-    if isinstance(value, Date):
-        return {"type": "Date", "value": value.millis}
-    if isinstance(value, DateRange):
-        return {"type": "DateRange", "dates": [value.start.millis, value.end.millis]}
-    raise EarthEngineError(f"Cannot encode a {type(value).__name__} in the answer.")
+    build = _DOCUMENTS.get(type(value))
+    if build is None:
+        raise EarthEngineError(f"Cannot encode a {type(value).__name__} in the answer.")
+    return build(value)
 
 
 def band_document(band: Band) -> dict[str, Any]:
@@ -95,3 +85,22 @@ def _collection_document(collection: Collection) -> dict[str, Any]:
     if collection.id:
         document["id"] = collection.id
     return document | {"features": [to_document(element) for element in collection.elements]}
+
+
+def _projection_document(projection: Projection) -> dict[str, Any]:
+    return {"type": "Projection", "crs": projection.crs, "transform": list(projection.transform)}
+
+
+def _date_range_document(dates: DateRange) -> dict[str, Any]:
+    return {"type": "DateRange", "dates": [dates.start.millis, dates.end.millis]}
+
+
+_DOCUMENTS: dict[type, Callable[[Any], Any]] = {
+    Image: image_document,
+    Feature: _feature_document,
+    Collection: _collection_document,
+    Geometry: Geometry.to_geojson,
+    Projection: _projection_document,
+    Date: lambda date: {"type": "Date", "value": date.millis},
+    DateRange: _date_range_document,
+}

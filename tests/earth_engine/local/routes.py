@@ -83,6 +83,9 @@ class Routes:
     def discovery(self, _request: Request, _extra: Any) -> File:
         return _json(read_discovery_document())
 
+    def deprecated_assets(self, _request: Request, _extra: Any) -> File:
+        return _json({"links": []})
+
     def algorithms(self, _request: Request, _extra: Any) -> File:
         return _json(read_algorithms())
 
@@ -182,6 +185,7 @@ _VERSION = r"/v1(?:alpha|beta)?"
 _PROJECT = r"projects/[^/]+"
 _ROUTES: list[tuple[str, str, Callable[..., File]]] = [
     ("GET", r"/\$discovery/rest", Routes.discovery),
+    ("GET", r"/earthengine-stac/catalog/catalog_deprecated.json", Routes.deprecated_assets),
     ("GET", rf"{_VERSION}/{_PROJECT}/algorithms", Routes.algorithms),
     ("POST", rf"{_VERSION}/{_PROJECT}/value:compute", Routes.value),
     ("POST", rf"{_VERSION}/{_PROJECT}/image:computePixels", Routes.compute_pixels),

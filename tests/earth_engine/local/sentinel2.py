@@ -23,7 +23,7 @@ CLOUD_SCORE_PLUS = "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"
 PIXEL_SIZES_M = {
     "B1": 60, "B2": 10, "B3": 10, "B4": 10, "B8": 10, "B8A": 20, "B11": 20, "B12": 20, "SCL": 20,
 }  # fmt: skip
-"""Bands in the order of the service (some are left out). The first has 60 m: so has the default projection."""
+"""Bands in the order of the service, some left out. The first has 60 m, so the default projection has."""
 DISCRETE_BANDS = frozenset({"SCL"})
 """Classes: their levels are sampled, not averaged."""
 PLAIN_REFLECTANCE = 1200

@@ -78,7 +78,8 @@ class World:
             asset = self._collections.get(ALIASES.get(collection, collection), {}).get(index)
         if asset is None:
             raise EarthEngineError(
-                f"Image.load: Image asset '{asset_id}' not found (does not exist or caller does not have access)."
+                f"Image.load: Image asset '{asset_id}' not found "
+                "(does not exist or caller does not have access)."
             )
         return asset.load(asset_id)
 

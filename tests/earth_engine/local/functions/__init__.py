@@ -13,8 +13,10 @@ from tests.earth_engine.local.functions import (
     geometry,
     image,
     joins,
+    masks,
     neighbourhood,
     reducers,
+    reprojection,
     scalars,
 )
 
@@ -28,8 +30,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         geometry,
         image,
         joins,
+        masks,
         neighbourhood,
         reducers,
+        reprojection,
         scalars,
     )
     for name, function in module.FUNCTIONS.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -11,7 +12,8 @@ from tests.earth_engine.local.coercion import to_collection, to_element, to_geom
 from tests.earth_engine.local.errors import EarthEngineError
 from tests.earth_engine.local.functions.elements import get_property
 from tests.earth_engine.local.functions.filters import ANY_GEOMETRY
-from tests.earth_engine.local.functions.image import overlaid, set_default_projection
+from tests.earth_engine.local.functions.masks import overlaid
+from tests.earth_engine.local.functions.reprojection import set_default_projection
 from tests.earth_engine.local.geometries import Geometry
 from tests.earth_engine.local.images import WGS84, Collection, Element, Image
 from tests.earth_engine.local.values import Filter, Reducer
@@ -92,7 +94,8 @@ def _mosaic(collection: Collection) -> Image:
     for image in images[1:]:
         if image.band_names != first.band_names:
             raise EarthEngineError(
-                "Expected a homogeneous image collection, but an image with incompatible bands was encountered."
+                "Expected a homogeneous image collection, but an image with incompatible bands was "
+                "encountered."
             )
         bands = [overlaid(lower, upper) for lower, upper in zip(bands, image.bands, strict=True)]
     footprints = [image.footprint for image in images]
@@ -116,8 +119,6 @@ def _merge(first: Collection, second: Collection) -> Collection:
 
 
 def _with_index(element: Element, index: str) -> Element:
-    from dataclasses import replace
-
     return replace(element, properties={**element.properties, "system:index": index})
 
 

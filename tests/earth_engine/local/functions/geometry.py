@@ -52,10 +52,10 @@ def _multi(geometries: list[Geometry], *_: Any) -> Geometry:
 
 
 _CONSTRUCTORS: dict[str, Callable[[list[Any]], shapely.Geometry]] = {
-    "Point": lambda coordinates: shapely.Point(coordinates),
-    "MultiPoint": lambda coordinates: shapely.MultiPoint(coordinates),
-    "LineString": lambda coordinates: shapely.LineString(coordinates),
-    "LinearRing": lambda coordinates: shapely.LinearRing(coordinates),
+    "Point": shapely.Point,
+    "MultiPoint": shapely.MultiPoint,
+    "LineString": shapely.LineString,
+    "LinearRing": shapely.LinearRing,
     "Polygon": lambda rings: shapely.Polygon(rings[0], rings[1:]),
     "MultiPolygon": lambda parts: shapely.MultiPolygon([(part[0], part[1:]) for part in parts]),
     "Rectangle": _rectangle,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,8 +20,6 @@ from tests.earth_engine.local.grids import Window
 from tests.earth_engine.local.images import Band, Image, PixelType
 from tests.earth_engine.local.pyramid import Pixels
 from tests.earth_engine.local.values import Kernel
-
-Combine = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
 
 
 def directional_distance(source: Image, angle: float, reach: int, label: str | None) -> Image:
@@ -55,9 +54,14 @@ def directional_distance(source: Image, angle: float, reach: int, label: str | N
 def _steps(angle: float, reach: int) -> list[tuple[int, int]]:
     """Offsets ``(row, col)`` of the pixels on the ray, the pixel itself first."""
     return [
-        (math.floor(-length * math.sin(angle) + 0.5), math.floor(length * math.cos(angle) + 0.5))
+        (_nearest(-length * math.sin(angle)), _nearest(length * math.cos(angle)))
         for length in range(reach + 1)
     ]
+
+
+def _nearest(offset: float) -> int:
+    """The nearest whole number; a half, to within what sines are exact to, away from zero."""
+    return int(math.copysign(math.floor(abs(offset) + 0.5 + 1e-9), offset))
 
 
 def _shifted(
@@ -68,42 +72,41 @@ def _shifted(
     return array[row : row + shape[0], col : col + shape[1]]
 
 
-def _focal(
-    combine: Combine,
-    start: float,
-    image: Image,
-    radius: float,
-    kernel_type: str,
-    units: str,
-    iterations: int,
-    kernel: Kernel | None,
-) -> Image:
-    """A morphological filter; masked neighbours do not count, a pixel with none other is masked."""
-    chosen = kernel or Kernel(kernel_type, radius, units)
+@dataclass(frozen=True, slots=True)
+class Focal:
+    """A morphological filter.
 
-    def filtered(band: Band) -> Band:
-        def compute(window: Window) -> Pixels:
-            metres = window.projection.nominal_scale
-            offsets = chosen.offsets(metres)
-            margin = max(max(abs(row), abs(col)) for row, col in offsets)
-            pixels = band.read(window.expanded(margin))
-            inputs = np.where(pixels.valid, pixels.values, start)
-            values, mask = np.full(window.shape, start), np.zeros(window.shape, np.float32)
-            for offset in offsets:
-                combine(values, _shifted(inputs, offset, margin, window.shape), out=values)
-                np.maximum(mask, _shifted(pixels.mask, offset, margin, window.shape), out=mask)
-            return Pixels(np.where(mask > 0, values, 0), mask)
+    Masked neighbours do not count, and a masked pixel gets a value from those that are not: it is by
+    this that ``focal_mean(...)`` laid under an image fills Landsat 7's gaps, a use found all over. So
+    a filter reaches beyond the data's edge, be it that of the swath or that of the tile.
+    """
 
-        return band.derive(compute)
+    combine: Callable[..., Any]
+    start: float
 
-    bands = image.bands
-    for _ in range(iterations):
-        bands = tuple(filtered(band) for band in bands)
-    return image.bare(bands)
+    def apply(self, image: Image, radius: float, shape: str, units: str, *rest: Any) -> Image:
+        """``rest``: the number of iterations, then a kernel in place of radius, shape and units."""
+        iterations, kernel = rest
+        chosen = kernel or Kernel(shape, radius, units)
+        bands = image.bands
+        for _ in range(iterations):
+            bands = tuple(band.derive(partial(self._filter, band, chosen)) for band in bands)
+        return image.bare(bands)
+
+    def _filter(self, band: Band, kernel: Kernel, window: Window) -> Pixels:
+        offsets = kernel.offsets(window.projection.nominal_scale)
+        margin = max(max(abs(row), abs(col)) for row, col in offsets)
+        pixels = band.read(window.expanded(margin))
+        inputs = np.where(pixels.valid, pixels.values, self.start)
+        values, mask = np.full(window.shape, self.start), np.zeros(window.shape, np.float32)
+        for offset in offsets:
+            self.combine(values, _shifted(inputs, offset, margin, window.shape), out=values)
+            np.maximum(mask, _shifted(pixels.mask, offset, margin, window.shape), out=mask)
+        return Pixels(np.where(mask > 0, values, 0), mask)
 
 
-focal_min = partial(_focal, np.minimum, np.inf)
-focal_max = partial(_focal, np.maximum, -np.inf)
+FOCAL_MIN = Focal(np.minimum, np.inf)
+FOCAL_MAX = Focal(np.maximum, -np.inf)
 
 
 def _kernel(shape: str) -> Callable[..., Kernel]:
@@ -115,7 +118,7 @@ def _kernel(shape: str) -> Callable[..., Kernel]:
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Image.directionalDistanceTransform": directional_distance,
-    **{f"Image.{name}": focal_min for name in ("focalMin", "focal_min")},
-    **{f"Image.{name}": focal_max for name in ("focalMax", "focal_max")},
+    **{f"Image.{name}": FOCAL_MIN.apply for name in ("focalMin", "focal_min")},
+    **{f"Image.{name}": FOCAL_MAX.apply for name in ("focalMax", "focal_max")},
     **{f"Kernel.{shape}": _kernel(shape) for shape in ("circle", "square", "diamond", "plus")},
 }

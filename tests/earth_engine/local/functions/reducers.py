@@ -12,7 +12,7 @@ Row = list[Any]
 
 
 def _to_list(size: int | None, optional: int) -> Reducer:
-    """``list`` of the inputs, in tuples of ``size``; a tuple without one of its required inputs is dropped."""
+    """``list`` of the inputs in tuples of ``size``; one that lacks a required input is dropped."""
     inputs = size or 1
 
     def reduce(rows: list[Row]) -> dict[str, Any]:

@@ -1,0 +1,123 @@
+"""Projections of single images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tests.earth_engine.local.errors import EarthEngineError
+from tests.earth_engine.local.geometries import Geometry
+from tests.earth_engine.local.grids import Projection, Window
+from tests.earth_engine.local.images import Band, Image
+from tests.earth_engine.local.pyramid import Pixels
+
+EDGE_SLACK_PX = 1e-3
+"""How near an edge of a region comes to an edge of a pixel before it is taken for the same."""
+
+
+def projection(image: Image) -> Projection:
+    """The projection that all bands share."""
+    if len({band.projection for band in image.bands}) > 1:
+        raise EarthEngineError(
+            "Image.projection: The bands of the specified image contains different projections. "
+            "Use Image.select to select a single band."
+        )
+    return image.projection
+
+
+def target_projection(
+    projection: Projection, transform: list[float] | None, scale: float | None
+) -> Projection:
+    """The projection that ``crs``, ``crsTransform`` and ``scale`` mean together."""
+    if transform is not None:
+        if scale is not None:
+            raise EarthEngineError("Cannot specify both crsTransform and scale.")
+        a, b, c, d, e, f = (float(part) for part in transform)
+        return Projection(projection.crs, (a, b, c, d, e, f))
+    return projection if scale is None else projection.at_scale(scale)
+
+
+def reproject(
+    image: Image, projection: Projection, transform: list[float] | None, scale: float | None
+) -> Image:
+    """Pinned: computed in this projection whatever is asked for, then read by nearest neighbour."""
+    pinned = target_projection(projection, transform, scale)
+
+    def pin(band: Band) -> Band:
+        def compute(window: Window) -> Pixels:
+            return _read_nearest(band, pinned, window)
+
+        return Band(band.name, band.pixel_type, pinned, compute)
+
+    return image.with_bands(pin(band) for band in image.bands)
+
+
+def _read_nearest(band: Band, pinned: Projection, window: Window) -> Pixels:
+    """The window's pixels from the band as it is in ``pinned``."""
+    rows, cols = window.pixels_of(pinned)
+    row, col = int(rows.min()), int(cols.min())
+    source = Window(pinned, col, row, int(cols.max()) - col + 1, int(rows.max()) - row + 1)
+    pixels = band.read(source)
+    index = (rows - row, cols - col)
+    return Pixels(pixels.values[index], pixels.mask[index])
+
+
+def set_default_projection(
+    image: Image, projection: Projection, transform: list[float] | None, scale: float | None
+) -> Image:
+    default = target_projection(projection, transform, scale)
+    return image.with_bands(
+        Band(band.name, band.pixel_type, default, band.read, band.dimensions) for band in image.bands
+    )
+
+
+def clip_to_bounds_and_scale(
+    image: Image,
+    geometry: Geometry | None,
+    width: int | None,
+    height: int | None,
+    max_dimension: int | None,
+    scale: float | None,
+) -> Image:
+    """The block of pixels that holds the geometry's bounds, as ``getDownloadURL`` asks for it.
+
+    The lattice is that of the default projection at ``scale``; a region that cuts pixels takes them
+    whole. A region in degrees has curved edges in UTM, so it takes more than the pixels it was made
+    from: as with the real service, ``scale`` and ``region`` alone do not give back a tile's own grid.
+    """
+    base = image.projection if scale is None else image.projection.at_scale(scale)
+    region = geometry or image.footprint
+    if region is None:
+        raise EarthEngineError("Unable to determine the bounds of an unbounded image; specify a region.")
+    left, top, right, bottom = _pixel_bounds(region, base)
+    if width or height or max_dimension:
+        across, down = right - left, bottom - top
+        factor = max(across, down) / max_dimension if max_dimension else None
+        base = base.translated(left, top).scaled(
+            factor or across / (width or height or 1), factor or down / (height or width or 1)
+        )
+        left, top, right, bottom = _pixel_bounds(region, base)
+    col, row = math.floor(left + EDGE_SLACK_PX), math.floor(top + EDGE_SLACK_PX)
+    size = (math.ceil(right - EDGE_SLACK_PX) - col, math.ceil(bottom - EDGE_SLACK_PX) - row)
+    own = base.translated(col, row)
+    bands = (Band(band.name, band.pixel_type, own, band.read, size) for band in image.bands)
+    return Image(tuple(bands), image.properties, region, image.id)
+
+
+def _pixel_bounds(region: Geometry, projection: Projection) -> tuple[float, float, float, float]:
+    """``(left, top, right, bottom)`` of a region in pixels of a projection."""
+    west, south, east, north = region.to_crs(projection.crs).shape.bounds
+    xs, ys = np.array([west, west, east, east]), np.array([south, north, south, north])
+    cols, rows = projection.to_pixels(xs, ys)
+    return float(cols.min()), float(rows.min()), float(cols.max()), float(rows.max())
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "Image.clipToBoundsAndScale": clip_to_bounds_and_scale,
+    "Image.projection": projection,
+    "Image.reproject": reproject,
+    "Image.setDefaultProjection": set_default_projection,
+}
