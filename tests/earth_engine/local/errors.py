@@ -14,7 +14,10 @@ class EarthEngineError(Exception):
 
 
 class NotBuilt(EarthEngineError):
-    """A function of the real service that this server has not: a gap of the tests, never a fault."""
+    """Something of the real service that this server has not: a gap of the tests, never a fault.
+
+    Its code is 400, for the client would try a 5xx again.
+    """
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"the local Earth Engine has no {what}", 501, "UNIMPLEMENTED")
+        super().__init__(f"the local Earth Engine has no {what}", 400, "UNIMPLEMENTED")

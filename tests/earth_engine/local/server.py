@@ -174,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
             # A mistake in the server's own code must fail the test that met it, with its cause.
             logger.exception("%s %s", request.method, request.path)
             message = f"local Earth Engine failed: {type(error).__name__}: {error}"
-            self._reply_error(request, ErrorReply(501, "UNIMPLEMENTED", message))
+            self._reply_error(request, ErrorReply(400, "UNIMPLEMENTED", message))
         else:
             self._reply(request, 200, file, share)
 

@@ -115,6 +115,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "GeometryConstructors.MultiGeometry": _multi,
     **{f"Geometry.{name}": function for name, function in _OF_GEOMETRY.items()},
     **{f"Feature.{name}": _of_feature(function) for name, function in _OF_GEOMETRY.items()},
+    # Geometries are exact here: there is no error to allow.
+    "ErrorMargin": lambda value, _unit: value,
     "Geometry.coordinates": lambda geometry: geometry.to_geojson()["coordinates"],
     "Geometry.transform": _transform,
     "Geometry.type": lambda geometry: geometry.shape.geom_type,

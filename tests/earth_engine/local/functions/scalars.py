@@ -100,6 +100,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "List.join": lambda values, separator: separator.join(str(value) for value in values),
     "List.length": len,
     "List.map": _map_list,
+    "List.repeat": lambda value, count: [value] * count,
     "List.reverse": lambda values: values[::-1],
     "List.sequence": _sequence,
     "List.size": len,

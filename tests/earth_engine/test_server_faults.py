@@ -1,0 +1,187 @@
+"""Each fault, as the client meets it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+
+from tests.earth_engine.local import faults
+from tests.earth_engine.local.faults import Delay, Fault, Hang, Html, Reset, Truncate, WrongShape
+from tests.earth_engine.local.scenes import SUNS, build_ragged_scene
+from tests.earth_engine.local.sentinel2 import CLOUD_PROBABILITY, Sentinel2
+from tests.earth_engine.local.server import LocalEarthEngine
+from tests.earth_engine.pixels import build_grid, read_pixels
+
+
+@pytest.fixture
+def product(earth_engine: LocalEarthEngine) -> Sentinel2:
+    product = build_ragged_scene(SUNS[1], shape_20m=(80, 120), wedge=False)
+    earth_engine.world.add_sentinel2(product)
+    return product
+
+
+@pytest.fixture
+def patient(client: Any) -> Any:
+    """A client that does not try again on its own."""
+    client.data.setMaxRetries(0)
+    return client
+
+
+def read(client: Any, product: Sentinel2, window: tuple[int, int, int, int] | None = None) -> Any:
+    image = client.Image(f"{CLOUD_PROBABILITY}/{product.index}")
+    return read_pixels(image, build_grid(product, 20, window))
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        (faults.too_many_requests(), "Too Many Requests"),
+        (faults.quota_used_up(), "compute quota"),
+        (faults.unavailable(), "currently unavailable"),
+        (faults.internal_error(), "internal error"),
+        (faults.memory_limit(), r"User memory limit exceeded\."),
+        (faults.computation_timed_out(), r"Computation timed out\."),
+        (
+            faults.not_registered("q"),
+            "Project q is not registered to use Earth Engine. Visit https://console",
+        ),
+        (faults.missing_role("q"), "Caller does not have required permission to use project q"),
+        (faults.api_not_enabled("q"), "has not been used in project q before or it is disabled"),
+    ],
+    ids=lambda value: value.status if isinstance(value, faults.ErrorReply) else None,
+)
+def test_errors_arrive_in_googles_form(
+    earth_engine: LocalEarthEngine, patient: Any, product: Sentinel2, fault: faults.ErrorReply, text: str
+) -> None:
+    rule = earth_engine.faults.add(fault, path="image:computePixels")
+    with pytest.raises(patient.EEException, match=text):
+        read(patient, product)
+    assert rule.hits == 1
+    (request,) = earth_engine.requests.to("image:computePixels")
+    assert (request.status, request.fault) == (fault.code, "ErrorReply")
+    response = requests.post(f"{earth_engine.url}{request.path}", json=dict(request.body), timeout=10)
+    error = json.loads(response.content)["error"]
+    assert (error["code"], error["status"]) == (response.status_code, fault.status)
+
+
+@pytest.mark.parametrize("fault", [Reset(), Truncate()], ids=lambda fault: type(fault).__name__)
+def test_broken_connections_are_connection_errors(
+    earth_engine: LocalEarthEngine, patient: Any, product: Sentinel2, fault: Fault
+) -> None:
+    earth_engine.faults.add(fault, first=1)
+    with pytest.raises(ConnectionError):
+        read(patient, product)
+    assert read(patient, product).shape == (80, 120)
+
+
+def test_the_client_tries_a_broken_connection_again(
+    earth_engine: LocalEarthEngine, client: Any, product: Sentinel2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "random.random", lambda: 0.0
+    )  # the client's back-off is a random share of 2**n seconds
+    client.data.setMaxRetries(1)
+    rule = earth_engine.faults.add(Reset(), first=1, path="computePixels")
+    assert read(client, product).shape == (80, 120)
+    assert rule.hits == 1
+    assert [request.status for request in earth_engine.requests.to("computePixels")] == [0, 200]
+
+
+def test_a_hanging_server_meets_the_clients_deadline(
+    earth_engine: LocalEarthEngine, patient: Any, product: Sentinel2
+) -> None:
+    patient.data.setDeadline(200)
+    earth_engine.faults.add(Hang(), path="computePixels")
+    with pytest.raises(TimeoutError):
+        read(patient, product)
+
+
+def test_html_arrives_as_a_success(earth_engine: LocalEarthEngine, patient: Any, product: Sentinel2) -> None:
+    earth_engine.faults.add(Html())
+    with pytest.raises(ValueError, match=r"(?i)pickle|load"):
+        read(patient, product)
+    # The client takes the page for its answer: what it raises is not even an error of its own.
+    with pytest.raises(TypeError):
+        patient.Number(1).getInfo()
+
+
+def test_pixels_of_a_wrong_shape(earth_engine: LocalEarthEngine, patient: Any, product: Sentinel2) -> None:
+    earth_engine.faults.add(WrongShape(rows=-1, cols=2), first=1)
+    assert read(patient, product).shape == (79, 122)
+    assert read(patient, product).shape == (80, 120)
+
+
+def test_a_memory_limit_by_area(earth_engine: LocalEarthEngine, patient: Any, product: Sentinel2) -> None:
+    earth_engine.faults.add(faults.memory_limit(), above_pixels=40 * 60)
+    with pytest.raises(patient.EEException, match=r"User memory limit exceeded\."):
+        read(patient, product)
+    assert read(patient, product, (40, 60, 40, 60)).shape == (40, 60)
+    url = patient.Image(f"{CLOUD_PROBABILITY}/{product.index}").getDownloadURL({"format": "NPY"})
+    assert requests.get(url, timeout=10).status_code == 400
+
+
+def test_chance_is_repeatable(earth_engine: LocalEarthEngine, patient: Any, product: Sentinel2) -> None:
+    def outcomes() -> list[bool]:
+        earth_engine.faults.clear()
+        earth_engine.faults.add(faults.unavailable(), probability=0.5, seed=3, path="value:compute")
+        succeeded = []
+        for _ in range(20):
+            try:
+                patient.Number(1).getInfo()
+            except patient.EEException:
+                succeeded.append(False)
+            else:
+                succeeded.append(True)
+        return succeeded
+
+    first = outcomes()
+    assert 0 < sum(first) < 20
+    assert outcomes() == first
+
+
+def test_more_requests_at_once_than_allowed_are_refused(
+    earth_engine: LocalEarthEngine, patient: Any, product: Sentinel2
+) -> None:
+    earth_engine.concurrency_limit = 2
+    earth_engine.faults.add(Delay(0.2), path="value:compute")
+    ready = threading.Barrier(6)
+
+    def ask(number: int) -> int | None:
+        ready.wait()
+        try:
+            answer: int = patient.Number(number).getInfo()
+        except patient.EEException:
+            return None
+        return answer
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(ask, range(6)))
+    assert earth_engine.requests.peak_in_flight > 2
+    assert 2 <= sum(answer is not None for answer in answers) < 6
+    statuses = {request.status for request in earth_engine.requests.to("value:compute")}
+    assert statuses == {200, 429}
+
+
+def test_requests_are_computed_at_the_same_time(
+    earth_engine: LocalEarthEngine, client: Any, product: Sentinel2
+) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        arrays = list(pool.map(lambda _: read(client, product), range(8)))
+    assert all(np.array_equal(array, arrays[0]) for array in arrays)
+
+
+def test_a_server_ends_while_requests_hang() -> None:
+    with LocalEarthEngine() as engine, ThreadPoolExecutor(1) as pool:
+        engine.faults.add(Hang())
+        pending = pool.submit(requests.get, f"{engine.url}/$discovery/rest", timeout=30)
+        while not len(engine.requests):
+            assert not pending.done()
+        engine.stopping.set()
+        with pytest.raises(requests.ConnectionError):
+            pending.result()
