@@ -1,0 +1,78 @@
+"""The marker of a publication under way."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from flows.errors import CloudmaskError
+from flows.ports import ObjectStore
+from flows.publish.publication import Publication
+from flows.publish.steps import JSON_MEDIA_TYPE
+from flows.stac.layout import PENDING_PREFIX, ItemKeys, item_keys, pending_key
+
+LEASE = timedelta(hours=1)
+"""How long a marker's writer may take: a scene takes minutes, and a batch ends by linking it."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """Says that an item is being published; it goes when every catalog above it links the item.
+
+    ``digest`` is the SHA-256 of the item that will be there once its files are.
+    """
+
+    keys: ItemKeys
+    digest: str
+    expires: datetime
+
+    @property
+    def key(self) -> str:
+        return pending_key(self.keys.item_id)
+
+    def is_stale(self, now: datetime) -> bool:
+        """Whether its writer must be taken for dead."""
+        return now >= self.expires
+
+
+def build_marker(publication: Publication, now: datetime) -> Marker:
+    """The marker of a publication that begins now."""
+    return Marker(publication.keys, publication.digest, now + LEASE)
+
+
+def write_marker(store: ObjectStore, marker: Marker) -> None:
+    """Put the marker, whatever an earlier attempt left there."""
+    document = {
+        "id": marker.keys.item_id,
+        "tile": marker.keys.leaf.tile,
+        "year": marker.keys.leaf.year,
+        "sha256": marker.digest,
+        "expires": marker.expires.isoformat(),
+    }
+    store.write_object(marker.key, json.dumps(document).encode(), JSON_MEDIA_TYPE)
+
+
+def list_markers(store: ObjectStore) -> Iterator[str]:
+    """Keys of all markers."""
+    for info in store.list_objects(PENDING_PREFIX):
+        yield info.key
+
+
+def read_marker(store: ObjectStore, key: str) -> Marker | None:
+    """The marker at ``key``; None where it is gone, or is none of ours."""
+    stored = store.read_object(key)
+    if stored is None:
+        return None
+    try:
+        document = json.loads(stored.body)
+        keys = item_keys(document["id"], document["tile"], int(document["year"]))
+        marker = Marker(keys, str(document["sha256"]), datetime.fromisoformat(document["expires"]))
+    except (ValueError, TypeError, LookupError, RecursionError, CloudmaskError):
+        logger.warning("%s is not a marker of this program: check --repair removes it", key)
+        return None
+    return marker if marker.key == key and marker.expires.tzinfo else None

@@ -1,0 +1,76 @@
+"""The steps that publishing consists of.
+
+A protocol is written as a generator that yields a ``Step`` after each of its effects, so that a
+test may stop it between any two, as a dying machine does, or interleave several writers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from typing import NamedTuple
+
+from flows.errors import KeyExists, StoreUnavailable, WriteConflict
+from flows.ports import ObjectStore, StoredObject
+
+JSON_MEDIA_TYPE = "application/json"
+GEOJSON_MEDIA_TYPE = "application/geo+json"
+_SWAP_ATTEMPTS = 100
+"""Of any number of writers that race for one document, one wins each round."""
+
+
+class StepName(StrEnum):
+    """What a step did."""
+
+    MARK = "mark"
+    FILE = "file"
+    ITEM = "item"
+    SUPERSEDE = "supersede"
+    REVIVE = "revive"
+    READ = "read"
+    RENDER = "render"
+    WRITE = "write"
+    CONFLICT = "conflict"
+    UNMARK = "unmark"
+    BURY = "bury"
+
+
+class Step(NamedTuple):
+    """One effect, or one reading that a later effect rests on."""
+
+    name: StepName
+    key: str
+
+
+Steps = Iterator[Step]
+Render = Callable[[StoredObject | None], bytes]
+
+
+def swap_steps(store: ObjectStore, key: str, render: Render) -> Steps:
+    """Bring the document at ``key`` to what ``render`` makes of the present one.
+
+    The ETag is read before ``render`` lists anything: whatever another writer publishes after
+    that listing ends in a write of this key, which makes ours fail and start anew. A document
+    that is right already is not written.
+
+    Raises:
+        StoreUnavailable: every attempt lost against another writer.
+    """
+    for _ in range(_SWAP_ATTEMPTS):
+        current = store.read_object(key)
+        yield Step(StepName.READ, key)
+        body = render(current)
+        yield Step(StepName.RENDER, key)
+        if current is not None and current.body == body:
+            return
+        try:
+            if current is None:
+                store.create_object(key, body, JSON_MEDIA_TYPE)
+            else:
+                store.replace_object(key, body, JSON_MEDIA_TYPE, current.etag)
+        except (KeyExists, WriteConflict):
+            yield Step(StepName.CONFLICT, key)
+            continue
+        yield Step(StepName.WRITE, key)
+        return
+    raise StoreUnavailable(f"{key}: lost {_SWAP_ATTEMPTS} times against other writers: try again with fewer")
