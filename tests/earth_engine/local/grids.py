@@ -104,11 +104,8 @@ class Window:
         """The projection whose origin is this window's upper-left corner."""
         return self.projection.translated(self.col, self.row)
 
-    def pixels_of(self, target: Projection) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """``(rows, cols)`` in ``target``'s lattice of the pixels that hold this window's pixel centres.
-
-        The two arrays broadcast to ``shape``. A centre on an edge belongs to the pixel of the larger index.
-        """
+    def positions_in(self, target: Projection) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """``(rows, cols)`` of this window's pixel centres in ``target``; the arrays broadcast to ``shape``."""
         a, b, c, d, e, f = self.projection.transform
         cols = np.arange(self.col, self.col + self.width)[None, :] + 0.5
         rows = np.arange(self.row, self.row + self.height)[:, None] + 0.5
@@ -116,7 +113,15 @@ class Window:
         if target.crs != self.projection.crs:
             x, y = transformer(self.projection.crs, target.crs).transform(*np.broadcast_arrays(x, y))
         target_cols, target_rows = target.to_pixels(x, y)
-        return np.floor(target_rows).astype(np.int64), np.floor(target_cols).astype(np.int64)
+        return target_rows, target_cols
+
+    def pixels_of(self, target: Projection) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """``(rows, cols)`` in ``target``'s lattice of the pixels that hold this window's pixel centres.
+
+        The two arrays broadcast to ``shape``. A centre on an edge belongs to the pixel of the larger index.
+        """
+        rows, cols = self.positions_in(target)
+        return np.floor(rows).astype(np.int64), np.floor(cols).astype(np.int64)
 
     def pixel_size_in(self, target: Projection) -> float:
         """Edge of this window's pixels in units of ``target``'s CRS, at its centre."""

@@ -11,7 +11,7 @@ import numpy as np
 from tests.earth_engine.local.errors import EarthEngineError
 from tests.earth_engine.local.geometries import Geometry
 from tests.earth_engine.local.grids import Projection, Window
-from tests.earth_engine.local.images import Band, Image
+from tests.earth_engine.local.images import Band, Image, PixelType
 from tests.earth_engine.local.pyramid import Pixels
 
 EDGE_SLACK_PX = 1e-3
@@ -63,6 +63,20 @@ def _read_nearest(band: Band, pinned: Projection, window: Window) -> Pixels:
     pixels = band.read(source)
     index = (rows - row, cols - col)
     return Pixels(pixels.values[index], pixels.mask[index])
+
+
+def pixel_coordinates(projection: Projection) -> Image:
+    """``x`` and ``y``: where a pixel's centre lies in the projection's lattice, in pixels."""
+
+    def coordinate(name: str, axis: int) -> Band:
+        def compute(window: Window) -> Pixels:
+            positions = window.positions_in(projection)[axis]
+            values = np.broadcast_to(positions, window.shape).astype(np.float64)
+            return Pixels(values, np.ones(window.shape, np.float32))
+
+        return Band(name, PixelType("double"), projection, compute)
+
+    return Image((coordinate("x", 1), coordinate("y", 0)))
 
 
 def set_default_projection(
@@ -117,6 +131,7 @@ def _pixel_bounds(region: Geometry, projection: Projection) -> tuple[float, floa
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Image.clipToBoundsAndScale": clip_to_bounds_and_scale,
+    "Image.pixelCoordinates": pixel_coordinates,
     "Image.projection": projection,
     "Image.reproject": reproject,
     "Image.setDefaultProjection": set_default_projection,
