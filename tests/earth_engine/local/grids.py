@@ -105,7 +105,7 @@ class Window:
         return self.projection.translated(self.col, self.row)
 
     def positions_in(self, target: Projection) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """``(rows, cols)`` of this window's pixel centres in ``target``; the arrays broadcast to ``shape``."""
+        """``(rows, cols)`` of this window's pixel centres in ``target``; they broadcast to ``shape``."""
         a, b, c, d, e, f = self.projection.transform
         cols = np.arange(self.col, self.col + self.width)[None, :] + 0.5
         rows = np.arange(self.row, self.row + self.height)[:, None] + 0.5
