@@ -1,8 +1,41 @@
-"""The Earth Engine image that belongs to a scene."""
+"""The Earth Engine image that belongs to a scene.
+
+Earth Engine names an image of Sentinel-2 by its ``system:index``: the datatake's start, the sensing
+start of the datastrip and the tile, as in ``20190629T212529_20190629T212530_T06VVN``. A Planetary
+Computer item holds all three. The last part of an item's id is of no use: the Planetary Computer
+makes its own Level-2A products, so their discriminator differs from ESA's.
+
+A datatake may be split into two datastrips, and so a tile into two images and two items. An item
+whose own datastrip is there is paired with that image alone: the other half belongs to the other
+item. Only where none has the item's datastrip do footprints decide, see ``pair_by_footprint``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from flows.errors import InvalidField
+from flows.scene.footprint import find_covered, sample_footprint
+from flows.scene.scene import Scene
+
+_TIME = r"\d{8}T\d{6}"
+_TILE = r"\d{2}[A-Z]{3}"
+_DATATAKE_ID = re.compile(rf"GS2[A-Z]_({_TIME})_\d{{6}}_N\d\d\.\d\d")
+_DATASTRIP_ID = re.compile(rf"S2[A-Z]_\w+?_DS_\w+?_{_TIME}_S({_TIME})(?:_N\d\d\.\d\d)?")
+_IMAGE_INDEX = re.compile(rf"({_TIME})_({_TIME})_T({_TILE})")
+
+NEEDED_COVER = 0.9
+"""Share of an item's footprint that images must cover to be paired by footprint.
+
+Below that, the image that holds the rest is still to come; a mask made now would be partly empty.
+"""
+LEAST_GAIN = 0.01
+"""Share of the footprint that a further image must add; neighbouring datastrips overlap by less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +56,115 @@ class Waiting:
 
 
 Pairing = Granule | Waiting
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ImageKey:
+    """The parts of a ``system:index``: times as ``20190629T212529``, the tile as ``06VVN``."""
+
+    datatake_start: str
+    sensing_start: str
+    tile: str
+
+    @property
+    def index(self) -> str:
+        """The ``system:index`` that these parts make."""
+        return f"{self.datatake_start}_{self.sensing_start}_T{self.tile}"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An image of the right datatake and tile, with its footprint as GeoJSON."""
+
+    key: ImageKey
+    footprint: Mapping[str, Any] = field(hash=False)
+
+
+def parse_image_index(index: str) -> ImageKey | None:
+    """The parts of a ``system:index``, or None for one of another form."""
+    match = _IMAGE_INDEX.fullmatch(index)
+    return ImageKey(*match.groups()) if match else None
+
+
+def read_image_key(scene: Scene) -> ImageKey:
+    """The image that Earth Engine should have for ``scene``.
+
+    Raises:
+        InvalidField: a datatake or datastrip id of another form than ESA's.
+    """
+    datatake = _DATATAKE_ID.fullmatch(scene.datatake_id)
+    if datatake is None:
+        raise InvalidField(scene.id, "s2:datatake_id", f"{scene.datatake_id!r:.60} is not a datatake's id")
+    datastrip = _DATASTRIP_ID.fullmatch(scene.datastrip_id)
+    if datastrip is None:
+        raise InvalidField(scene.id, "s2:datastrip_id", f"{scene.datastrip_id!r:.80} is not a datastrip's id")
+    return ImageKey(datatake.group(1), datastrip.group(1), scene.tile)
+
+
+def pair_exactly(key: ImageKey, present: Mapping[str, Collection[str]]) -> Pairing | None:
+    """The image of exactly this key, by the indexes ``present`` in each collection.
+
+    None where no collection has it: then footprints decide. Where some have it, the others will.
+    """
+    lacking = [collection for collection, indexes in present.items() if key.index not in indexes]
+    if len(lacking) == len(present):
+        return None
+    if lacking:
+        return Waiting(f"{' and '.join(lacking)} has no image {key.index} yet")
+    return Granule((key.index,))
+
+
+def pair_by_footprint(
+    scene: Scene,
+    key: ImageKey,
+    candidates: Sequence[Candidate],
+    present: Mapping[str, Collection[str]],
+) -> Pairing:
+    """The image of the same datatake and tile that covers most of the scene.
+
+    A second image, the other half of a split datatake, joins where it adds to the cover. The order
+    is that of the datastrips' sensing start, so the mosaic shows the later one where they overlap.
+    ``candidates`` come from one collection; ``present`` says which of them the others have.
+    """
+    same = [
+        candidate
+        for candidate in candidates
+        if (candidate.key.datatake_start, candidate.key.tile) == (key.datatake_start, key.tile)
+    ]
+    if not same:
+        return Waiting(
+            f"{' and '.join(present)} has no image of datatake {key.datatake_start} for tile {key.tile} yet"
+        )
+    chosen, cover = _choose_covering(scene, same)
+    if cover < NEEDED_COVER:
+        return Waiting(
+            f"the images of datatake {key.datatake_start} for tile {key.tile} cover "
+            f"{cover:.0%} of the item; the one with the rest is not there yet"
+        )
+    indexes = tuple(candidate.key.index for candidate in sorted(chosen, key=lambda chosen: chosen.key))
+    for collection, known in present.items():
+        missing = [index for index in indexes if index not in known]
+        if missing:
+            return Waiting(f"{collection} has no image {' and '.join(missing)} yet")
+    return Granule(indexes)
+
+
+def _choose_covering(scene: Scene, candidates: Sequence[Candidate]) -> tuple[list[Candidate], float]:
+    """The fewest candidates, largest cover first, and the share of the footprint that they cover."""
+    points = sample_footprint(scene.footprint)
+    covered = np.zeros(len(points), bool)
+    chosen: list[Candidate] = []
+    rest = {candidate.key: candidate for candidate in candidates}
+    while rest and len(points):
+        gains = {
+            key: float(np.mean(find_covered(points, candidate.footprint) & ~covered))
+            for key, candidate in rest.items()
+        }
+        # The largest gain; the earliest datastrip among equals, so that runs agree.
+        best = min(rest, key=lambda key: (-gains[key], key))
+        if gains[best] < LEAST_GAIN:
+            break
+        candidate = rest.pop(best)
+        covered |= find_covered(points, candidate.footprint)
+        chosen.append(candidate)
+    return chosen, float(np.mean(covered)) if len(points) else 0.0
