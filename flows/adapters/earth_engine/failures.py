@@ -1,0 +1,183 @@
+"""What an error of the Earth Engine client means, and what helps."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+import ee
+import google.auth.exceptions
+from googleapiclient.errors import Error as ApiClientError  # type: ignore[import-untyped]  # has no types
+from googleapiclient.errors import HttpError
+
+from flows.errors import EngineError, EngineRefused, EngineUnavailable
+
+CLIENT_FAILURES: tuple[type[Exception], ...] = (
+    ee.EEException,
+    ApiClientError,
+    google.auth.exceptions.GoogleAuthError,
+    OSError,
+    # What json and numpy say of an answer that is none, or is cut short.
+    ValueError,
+    EOFError,
+)
+"""Everything that a call of the client raises because of the service, the network or credentials."""
+
+CONSOLE = "https://console.cloud.google.com"
+
+
+class Remedy(Enum):
+    """What may help."""
+
+    RETRY = "retry"
+    SPLIT = "split"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failed request. ``throttled``: others should hold back too. ``retry_after_s``: as asked."""
+
+    remedy: Remedy
+    text: str
+    error_class: type[EngineError]
+    throttled: bool = False
+    retry_after_s: float | None = None
+
+
+_TOO_MUCH = re.compile(
+    r"memory limit exceeded|computation timed out|computation is too large|total request size"
+    r"|pixel grid dimensions|image is too large|deadline exceeded while computing",
+    re.IGNORECASE,
+)
+"""400s that a smaller window cures."""
+
+_MENDED_BY: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        re.compile(r"has not been used in project|it is disabled|SERVICE_DISABLED", re.IGNORECASE),
+        (
+            "the Earth Engine API is not enabled in project {project}: enable it at "
+            f"{CONSOLE}/apis/library/earthengine.googleapis.com?project={{project}}"
+        ),
+    ),
+    (
+        re.compile(r"not registered|not signed up", re.IGNORECASE),
+        (
+            "project {project} is not registered for Earth Engine: register it at "
+            f"{CONSOLE}/earth-engine/configuration?project={{project}}"
+        ),
+    ),
+    (
+        re.compile(r"serviceusage|permission to use project|USER_PROJECT_DENIED", re.IGNORECASE),
+        (
+            "these credentials may not use project {project}: grant them the role "
+            f"roles/serviceusage.serviceUsageConsumer at {CONSOLE}/iam-admin/iam?project={{project}}"
+        ),
+    ),
+    (
+        re.compile(r"earthengine\.\w+|permission", re.IGNORECASE),
+        (
+            "these credentials may not compute in project {project}: grant them the role "
+            f"roles/earthengine.viewer at {CONSOLE}/iam-admin/iam?project={{project}}"
+        ),
+    ),
+)
+"""What a 403 says, and how to mend it; the first that matches counts."""
+
+_PASSING = frozenset({500, 502, 503, 504})
+"""Server errors that pass."""
+_QUOTA_USED_UP = re.compile(r"compute quota|EECU|noncommercial", re.IGNORECASE)
+_NOT_FOUND = re.compile(r"not found|does not exist", re.IGNORECASE)
+
+
+def classify_failure(error: Exception, project: str) -> Failure:
+    """What ``error``, one of ``CLIENT_FAILURES``, means for the request that raised it."""
+    if isinstance(error, google.auth.exceptions.GoogleAuthError):
+        return _classify_credentials(error)
+    response = _find_http_error(error)
+    if response is None:
+        if isinstance(error, ee.EEException | ApiClientError):
+            return Failure(Remedy.NONE, one_line(error), EngineRefused)
+        if isinstance(error, ConnectionError | TimeoutError):
+            return Failure(Remedy.RETRY, one_line(error), EngineUnavailable)
+        if isinstance(error, OSError):
+            return Failure(Remedy.RETRY, f"{type(error).__name__}: {one_line(error)}", EngineUnavailable)
+        return Failure(Remedy.RETRY, f"an answer that cannot be read: {one_line(error)}", EngineUnavailable)
+    # The message alone may lack the reason that the body's details have.
+    text = one_line(error)
+    everything = f"{text} {response.content.decode('utf-8', 'replace')}"
+    return _classify_status(int(response.resp.status), text, everything, response, project)
+
+
+def one_line(error: Exception, limit: int = 300) -> str:
+    """The error's text without line breaks, bounded."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
+def _find_http_error(error: BaseException | None) -> HttpError | None:
+    """The HTTP answer behind ``error``: the client's own exception carries its text only."""
+    while error is not None and not isinstance(error, HttpError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _classify_credentials(error: google.auth.exceptions.GoogleAuthError) -> Failure:
+    if isinstance(error, google.auth.exceptions.TransportError) or error.retryable:
+        return Failure(
+            Remedy.RETRY, f"no access token from Google's sign-in: {one_line(error)}", EngineUnavailable
+        )
+    return Failure(
+        Remedy.NONE,
+        f"the credentials were refused ({one_line(error, 120)}): sign in anew with "
+        "'earthengine authenticate', or make a new key",
+        EngineRefused,
+    )
+
+
+def _classify_status(status: int, text: str, everything: str, response: HttpError, project: str) -> Failure:
+    if status in {403, 429} and _QUOTA_USED_UP.search(text):
+        return Failure(
+            Remedy.NONE,
+            f"the compute quota of project {project} is used up ({text}): choose a higher tier at "
+            f"{CONSOLE}/earth-engine/configuration?project={project}, raise the project's own limit, or wait "
+            "until it is renewed",
+            EngineUnavailable,
+        )
+    if status == 429 or status in _PASSING:
+        return Failure(
+            Remedy.RETRY,
+            f"HTTP {status}: {text}",
+            EngineUnavailable,
+            throttled=status == 429,
+            retry_after_s=_read_retry_after(response),
+        )
+    if status in {401, 403}:
+        return _classify_refusal(status, text, everything, project)
+    if _TOO_MUCH.search(text):
+        # Even the smallest window may be in time when the service is less busy; its memory stays as it is.
+        timed_out = "timed out" in text.lower()
+        return Failure(Remedy.SPLIT, text, EngineUnavailable if timed_out else EngineRefused)
+    if status == 404 or _NOT_FOUND.search(text):
+        # An image that was there when it was paired: it is being replaced, and is paired anew later.
+        return Failure(Remedy.NONE, text, EngineUnavailable)
+    return Failure(Remedy.NONE, f"HTTP {status}: {text}", EngineRefused)
+
+
+def _classify_refusal(status: int, text: str, everything: str, project: str) -> Failure:
+    if status == 401:
+        return Failure(
+            Remedy.NONE,
+            f"Earth Engine does not accept the credentials ({text}): sign in anew with "
+            "'earthengine authenticate', or make a new key",
+            EngineRefused,
+        )
+    for pattern, mended in _MENDED_BY:
+        if pattern.search(everything):
+            return Failure(Remedy.NONE, mended.format(project=project), EngineRefused)
+    return Failure(Remedy.NONE, text, EngineRefused)
+
+
+def _read_retry_after(response: HttpError) -> float | None:
+    value = str(response.resp.get("retry-after", ""))
+    return float(value) if value.isascii() and value.isdigit() else None

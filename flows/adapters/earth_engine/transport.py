@@ -1,0 +1,123 @@
+"""One HTTP exchange of the Earth Engine client."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httplib2  # type: ignore[import-untyped]  # has no types
+import requests
+from requests.adapters import HTTPAdapter
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 64 << 20
+"""More than ``computePixels`` may answer (48 MB) or any listing of ours."""
+CONNECT_TIMEOUT_S = 20.0
+QUOTA_HEADER = "x-earth-engine-quota-status"
+_CHUNK_BYTES = 1 << 16
+
+
+class WebPage(ConnectionError):
+    """A web page came in place of Earth Engine's answer."""
+
+
+class BoundedHttp:
+    """The transport that ``ee.Initialize`` takes: time-outs, a bound on the body, a pool for all threads.
+
+    The client's own has no time-out unless ``ee.data.setDeadline`` is called, which fetches the API's
+    description anew, and keeps ten connections. Its failures are those that the client knows:
+    ``ConnectionError`` and ``TimeoutError``.
+    """
+
+    def __init__(self, timeout_s: float, connections: int) -> None:
+        self._timeout_s = timeout_s
+        self._session = requests.Session()
+        adapter = HTTPAdapter(pool_maxsize=connections)
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+        self.restricted = False
+        """Whether Earth Engine said that the project is in restricted mode, its quota being used up."""
+
+    def request(
+        self,
+        uri: str,
+        method: str = "GET",
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        redirections: int | None = None,  # noqa: ARG002 - the signature is httplib2's
+        connection_type: Any = None,  # noqa: ARG002 - as above
+    ) -> tuple[httplib2.Response, bytes]:
+        """The answer, whatever its status.
+
+        Raises:
+            TimeoutError: not complete within the time-out.
+            ConnectionError: refused, reset, cut short, too long, or a web page.
+        """
+        try:
+            with self._session.request(
+                method,
+                uri,
+                data=body,
+                headers=dict(headers or {}),
+                timeout=(CONNECT_TIMEOUT_S, self._timeout_s),
+                stream=True,
+            ) as response:
+                content = self._read_body(response)
+        except requests.Timeout as error:
+            raise TimeoutError(f"no answer within {self._timeout_s:g} s") from error
+        except requests.RequestException as error:
+            raise ConnectionError(_describe(error)) from error
+        if response.status_code == 200 and _is_web_page(response.headers, content):
+            raise WebPage("a web page came in place of Earth Engine's answer: a proxy or a sign-in page?")
+        return self._describe_response(response), content
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._session.close()
+
+    def _read_body(self, response: requests.Response) -> bytes:
+        ends = time.monotonic() + self._timeout_s
+        chunks, size = [], 0
+        for chunk in response.iter_content(_CHUNK_BYTES):
+            size += len(chunk)
+            if size > MAX_BODY_BYTES:
+                raise ConnectionError(f"an answer of more than {MAX_BODY_BYTES} bytes")
+            if time.monotonic() > ends:
+                raise TimeoutError(f"no complete answer within {self._timeout_s:g} s")
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def _describe_response(self, response: requests.Response) -> httplib2.Response:
+        headers: dict[str, Any] = {name.lower(): value for name, value in response.headers.items()}
+        # The client would warn at every answer; once is enough.
+        quota = headers.pop(QUOTA_HEADER, "")
+        if "parallelism_restricted=true" in quota and not self.restricted:
+            self.restricted = True
+            logger.warning(
+                "the project is in restricted mode: its noncommercial quota is used up, so Earth Engine "
+                "answers slowly; choose a higher tier or wait for next month"
+            )
+        headers["status"] = response.status_code
+        return httplib2.Response(headers)
+
+
+def _is_web_page(headers: Mapping[str, str], content: bytes) -> bool:
+    """Whether this is HTML, said or shown: some proxies call their pages JSON."""
+    start = content[:64].lstrip().lower()
+    return headers.get("Content-Type", "").lower().startswith("text/html") or start.startswith(
+        (b"<!doctype html", b"<html")
+    )
+
+
+def _describe(error: requests.RequestException) -> str:
+    """Why an exchange failed, without the chain of library objects in the exception's text."""
+    if isinstance(error, requests.exceptions.SSLError):
+        return "the TLS certificate was not accepted"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the answer was cut short"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection, or it was lost"
+    return type(error).__name__
