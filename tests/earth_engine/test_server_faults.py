@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from tests.earth_engine.local import faults
-from tests.earth_engine.local.faults import Delay, Fault, Hang, Html, Reset, Truncate, WrongShape
+from tests.earth_engine.local.faults import Delay, Fault, Hang, Html, Reset, Restricted, Truncate, WrongShape
 from tests.earth_engine.local.scenes import SUNS, build_ragged_scene
 from tests.earth_engine.local.sentinel2 import CLOUD_PROBABILITY, Sentinel2
 from tests.earth_engine.local.server import LocalEarthEngine
@@ -42,7 +42,7 @@ def read(client: Any, product: Sentinel2, window: tuple[int, int, int, int] | No
     ("fault", "text"),
     [
         (faults.too_many_requests(), "Too Many Requests"),
-        (faults.quota_used_up(), "compute quota"),
+        (faults.quota_exceeded(), "Quota exceeded"),
         (faults.unavailable(), "currently unavailable"),
         (faults.internal_error(), "internal error"),
         (faults.memory_limit(), r"User memory limit exceeded\."),
@@ -115,6 +115,18 @@ def test_pixels_of_a_wrong_shape(earth_engine: LocalEarthEngine, patient: Any, p
     earth_engine.faults.add(WrongShape(rows=-1, cols=2), first=1)
     assert read(patient, product).shape == (79, 122)
     assert read(patient, product).shape == (80, 120)
+
+
+def test_an_error_may_say_when_to_come_back(earth_engine: LocalEarthEngine) -> None:
+    earth_engine.faults.add(faults.unavailable(retry_after_s=7))
+    response = requests.get(f"{earth_engine.url}/$discovery/rest", timeout=10)
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "7")
+
+
+def test_restricted_mode_is_told_beside_the_answer(earth_engine: LocalEarthEngine, patient: Any) -> None:
+    earth_engine.faults.add(Restricted())
+    with pytest.warns(UserWarning, match="now in restricted mode"):
+        assert patient.Number(1).getInfo() == 1
 
 
 def test_a_memory_limit_by_area(earth_engine: LocalEarthEngine, patient: Any, product: Sentinel2) -> None:

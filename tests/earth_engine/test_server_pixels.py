@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.earth_engine.local.pyramid import Pyramiding
 from tests.earth_engine.local.scenes import NORTH, SUNS, build_ragged_scene, split_datatake
 from tests.earth_engine.local.sentinel2 import CLOUD_PROBABILITY, L2A, Sentinel2
 from tests.earth_engine.local.server import LocalEarthEngine
@@ -102,6 +103,36 @@ def test_the_default_projection_is_that_of_the_first_band(client: Any, ramp: Sen
     assert image.select("B8").projection().nominalScale().getInfo() == 10
     with pytest.raises(client.EEException, match="different projections"):
         image.projection().getInfo()
+
+
+def test_means_of_integers_can_be_left_unrounded(earth_engine: LocalEarthEngine, client: Any) -> None:
+    """Whether levels are rounded is not documented; what must not hang on it is tested with both."""
+    probability = np.full((160, 240), 50, np.uint8)
+    probability[::2, ::2] = 51
+    product = build_product(probability=probability)
+    grid = build_grid(product, 20, (0, 0, 1, 1))
+    for pyramiding, mean in ((Pyramiding.MEAN, 50), (Pyramiding.EXACT_MEAN, 50.25)):
+        earth_engine.world.add_sentinel2(replace(product, pyramiding=pyramiding))
+        assert read_pixels(probability_of(client, product).toFloat(), grid).tolist() == [[mean]]
+
+
+def test_a_computed_image_knows_its_block_of_pixels(client: Any, ramp: Sentinel2) -> None:
+    west, north = ramp.origin
+    image = probability_of(client, ramp)
+    projection = image.projection()
+    corner = [west + 400, north - 300, west + 700, north - 100]
+    region = client.Geometry.Rectangle(corner, proj=projection.crs(), geodesic=False)
+    (band,) = image.add(1).reproject(crs=projection, scale=20).clip(region).getInfo()["bands"]
+    assert (band["dimensions"], band["origin"]) == ([15, 10], [20, 5])
+    (band,) = client.Image(1).getInfo()["bands"]
+    assert "dimensions" not in band
+
+
+def test_pixel_coordinates_are_those_of_centres(client: Any, ramp: Sentinel2) -> None:
+    coordinates = client.Image.pixelCoordinates(probability_of(client, ramp).projection())
+    grid = build_grid(ramp, 20, (2, 3, 2, 2))
+    assert read_pixels(coordinates.select("x"), grid).tolist() == [[7, 9], [7, 9]]
+    assert read_pixels(coordinates.select("y"), grid).tolist() == [[5, 5], [7, 7]]
 
 
 def test_reproject_keeps_the_corner_and_pins_the_grid(client: Any, ramp: Sentinel2) -> None:

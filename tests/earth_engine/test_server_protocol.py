@@ -162,6 +162,8 @@ def test_footprints_overlap(earth_engine: LocalEarthEngine, client: Any) -> None
     image = client.Image(f"{L2A}/{index}")
     share = image.geometry().intersection(whole, 1).area(1).divide(whole.area(1)).getInfo()
     assert share == pytest.approx(1 / 3, rel=1e-3)
+    rings = client.ImageCollection(L2A).aggregate_array("system:footprint").getInfo()
+    assert [ring["type"] for ring in rings] == ["LinearRing"]
     assert Geometry.from_geojson(image.geometry().getInfo()).area_m2 == pytest.approx(180_000, rel=0.01)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -72,17 +71,12 @@ def native_window(image: Image) -> Window:
     Raises:
         EarthEngineError: the image has no bounds.
     """
-    first, projection = image.bands[0], image.projection
-    if first.dimensions:
-        return Window(projection, 0, 0, *first.dimensions)
-    if image.footprint is None:
+    block = image.block_of(image.bands[0])
+    if block is None:
         raise EarthEngineError(
             "Unable to compute the bounds of an unbounded image; specify a region or grid."
         )
-    west, south, east, north = image.footprint.to_crs(projection.crs).shape.bounds
-    cols, rows = projection.to_pixels(np.array([west, east]), np.array([south, north]))
-    col, row = math.floor(cols.min()), math.floor(rows.min())
-    return Window(projection, col, row, math.ceil(cols.max()) - col, math.ceil(rows.max()) - row)
+    return block
 
 
 def requested_window(image: Image, grid: Mapping[str, Any] | None) -> Window:

@@ -13,12 +13,13 @@ from tests.earth_engine.local.requests import Request
 
 @dataclass(frozen=True, slots=True)
 class ErrorReply:
-    """An error in Google's form."""
+    """An error in Google's form; ``retry_after_s`` becomes a Retry-After header."""
 
     code: int
     status: str
     message: str
     details: tuple[Mapping[str, Any], ...] = ()
+    retry_after_s: int | None = None
 
     def document(self) -> dict[str, Any]:
         error: dict[str, Any] = {"code": self.code, "message": self.message, "status": self.status}
@@ -54,6 +55,15 @@ class Delay:
 
 
 @dataclass(frozen=True, slots=True)
+class Restricted:
+    """The right answer, with the header that says the project's noncommercial quota is used up."""
+
+    headers: Mapping[str, str] = field(
+        default_factory=lambda: {"x-earth-engine-quota-status": "parallelism_restricted=true"}
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Html:
     """A page of a proxy or sign-in with status 200."""
 
@@ -68,29 +78,34 @@ class WrongShape:
     cols: int = 0
 
 
-Fault = ErrorReply | Reset | Truncate | Hang | Delay | Html | WrongShape
+Fault = ErrorReply | Reset | Truncate | Hang | Delay | Restricted | Html | WrongShape
 
 
-def too_many_requests() -> ErrorReply:
+def too_many_requests(retry_after_s: int | None = None) -> ErrorReply:
     """429: over the limit of concurrent requests or of the rate."""
     return ErrorReply(
         429,
         "RESOURCE_EXHAUSTED",
         "Too Many Requests: Request was rejected because the request rate or concurrency limit was exceeded.",
+        retry_after_s=retry_after_s,
     )
 
 
-def quota_used_up(project: str = "p") -> ErrorReply:
-    """429 that waiting for seconds does not cure: the month's compute quota of the project."""
+def quota_exceeded(project: str = "p") -> ErrorReply:
+    """429 that waiting for seconds does not cure: a project's own limit of compute time a day."""
     return ErrorReply(
         429,
         "RESOURCE_EXHAUSTED",
-        f"Project {project} has exceeded its noncommercial Earth Engine compute quota (EECU-hours).",
+        "Quota exceeded for quota metric 'Earth Engine compute time (EECU-time) in seconds' and limit "
+        "'Earth Engine compute time (EECU-time) per day in seconds' of service "
+        f"'earthengine.googleapis.com' for consumer 'project:{project}'.",
     )
 
 
-def unavailable() -> ErrorReply:
-    return ErrorReply(503, "UNAVAILABLE", "The service is currently unavailable.")
+def unavailable(retry_after_s: int | None = None) -> ErrorReply:
+    return ErrorReply(
+        503, "UNAVAILABLE", "The service is currently unavailable.", retry_after_s=retry_after_s
+    )
 
 
 def internal_error() -> ErrorReply:

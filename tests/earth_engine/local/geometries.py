@@ -5,6 +5,7 @@ Edges are straight in the geometry's own CRS; areas are those of an equal-area p
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,12 @@ from numpy.typing import NDArray
 from rasterio.features import geometry_mask
 from shapely.geometry import mapping, shape
 
-from tests.earth_engine.local.grids import Window, transformer
+from tests.earth_engine.local.grids import Projection, Window, transformer
 
 LONLAT = "EPSG:4326"
 EQUAL_AREA = "EPSG:6933"
+EDGE_SLACK_PX = 1e-3
+"""How near an edge of a region comes to an edge of a pixel before it is taken for the same."""
 EDGE_POINTS = 21
 """Points an edge is broken into before it is transformed, so that a straight edge may become a curve."""
 
@@ -56,10 +59,28 @@ class Geometry:
         return bool(self.to_crs(LONLAT).shape.intersects(other.to_crs(LONLAT).shape))
 
     def intersection(self, other: Geometry) -> Geometry:
-        return Geometry(self.to_crs(LONLAT).shape.intersection(other.to_crs(LONLAT).shape))
+        crs = self.crs if other.crs == self.crs else LONLAT
+        return Geometry(self.to_crs(crs).shape.intersection(other.to_crs(crs).shape), crs)
 
     def union(self, other: Geometry) -> Geometry:
-        return Geometry(self.to_crs(LONLAT).shape.union(other.to_crs(LONLAT).shape))
+        crs = self.crs if other.crs == self.crs else LONLAT
+        return Geometry(self.to_crs(crs).shape.union(other.to_crs(crs).shape), crs)
+
+    @property
+    def ring(self) -> Geometry:
+        """The outline of a polygon, as ``system:footprint`` has it; other geometries as they are."""
+        if isinstance(self.shape, shapely.Polygon):
+            return Geometry(self.shape.exterior, self.crs)
+        return self
+
+    def block_in(self, projection: Projection) -> Window:
+        """The pixels of a projection that the geometry's bounds touch."""
+        west, south, east, north = self.to_crs(projection.crs).shape.bounds
+        xs, ys = np.array([west, west, east, east]), np.array([south, north, south, north])
+        cols, rows = projection.to_pixels(xs, ys)
+        col, row = math.floor(cols.min() + EDGE_SLACK_PX), math.floor(rows.min() + EDGE_SLACK_PX)
+        right, bottom = math.ceil(cols.max() - EDGE_SLACK_PX), math.ceil(rows.max() - EDGE_SLACK_PX)
+        return Window(projection, col, row, right - col, bottom - row)
 
     @property
     def area_m2(self) -> float:

@@ -109,6 +109,12 @@ class Image:
         """The default projection: the first band's."""
         return self.bands[0].projection if self.bands else WGS84
 
+    def block_of(self, band: Band) -> Window | None:
+        """The pixels of a band in its own projection: the asset's, else those of the footprint, if any."""
+        if band.dimensions:
+            return Window(band.projection, 0, 0, *band.dimensions)
+        return self.footprint.block_in(band.projection) if self.footprint else None
+
     def with_bands(self, bands: Iterable[Band]) -> Image:
         """The same element with other bands."""
         return replace(self, bands=tuple(bands))

@@ -4,10 +4,11 @@ As documented ("Scale" in Earth Engine's guide): each level aggregates 2 x 2 pix
 below; continuous bands by the mean, discrete ones by the upper-left pixel; a request reads the level
 whose pixels are as large as, or the next smaller than, those asked for, by nearest neighbour.
 
-Rules of our own, where nothing is documented: the mean is that of the unmasked pixels among the four
-and, for an integer band, rounded half up to the band's type at each level; the mask of a level is the
-mean of the four masks, so a pixel on the edge of the data is partly masked; levels are built on demand
-without end, where Earth Engine stops at 256 pixels, so that small rasters behave as full tiles do.
+Rules of our own, where nothing is documented: the mean is that of the unmasked pixels among the four;
+that of an integer band is rounded half up at each level, for a level has its band's type, unless
+``Pyramiding.EXACT_MEAN`` is asked for, to see that nothing hangs on it; the mask of a level is the mean of
+the four masks, so a pixel on the edge of the data is partly masked; levels are built on demand without
+end, where Earth Engine stops at 256 pixels, so that small rasters behave as full tiles do.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Pyramiding(Enum):
     """How a level follows from the one below."""
 
     MEAN = "mean"
+    EXACT_MEAN = "exact mean"
     SAMPLE = "sample"
 
 
@@ -83,16 +85,26 @@ class StoredRaster:
         with self._lock:
             while len(self._levels) <= level:
                 values, mask = self._levels[-1]
-                build = _mean_level if self.pyramiding is Pyramiding.MEAN else _sampled_level
-                self._levels.append(build(values, mask))
+                self._levels.append(_build_level(values, mask, self.pyramiding))
             return self._levels[level]
 
 
-def _sampled_level(values: NDArray[Any], mask: NDArray[np.float32] | None) -> tuple[Any, Any]:
-    return values[::2, ::2], None if mask is None else mask[::2, ::2]
+def _build_level(
+    values: NDArray[Any], mask: NDArray[np.float32] | None, pyramiding: Pyramiding
+) -> tuple[Any, Any]:
+    if pyramiding is Pyramiding.SAMPLE:
+        return values[::2, ::2], None if mask is None else mask[::2, ::2]
+    mean, level_mask = _mean_level(values, mask)
+    if pyramiding is Pyramiding.EXACT_MEAN:
+        return mean, level_mask
+    if np.issubdtype(values.dtype, np.integer):
+        mean = np.floor(mean + 0.5)
+    return mean.astype(values.dtype), level_mask
 
 
-def _mean_level(values: NDArray[Any], mask: NDArray[np.float32] | None) -> tuple[Any, Any]:
+def _mean_level(
+    values: NDArray[Any], mask: NDArray[np.float32] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
     """Means over 2 x 2 pixels; a block that the raster's edge cuts has what is inside."""
     height, width = values.shape
     padding = ((0, height % 2), (0, width % 2))
@@ -107,9 +119,7 @@ def _mean_level(values: NDArray[Any], mask: NDArray[np.float32] | None) -> tuple
         count = valid.sum(axis=0)
         mean = np.where(valid, blocks, 0).sum(axis=0) / np.maximum(count, 1)
         level_mask = masks.mean(axis=0, dtype=np.float32)
-    if np.issubdtype(values.dtype, np.integer):
-        mean = np.floor(mean + 0.5)
-    return mean.astype(values.dtype), level_mask
+    return mean, level_mask
 
 
 def _blocks(array: NDArray[Any]) -> NDArray[Any]:

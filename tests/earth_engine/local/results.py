@@ -37,10 +37,14 @@ def _object_document(value: Any) -> Any:
     return build(value)
 
 
-def band_document(band: Band) -> dict[str, Any]:
+def band_document(image: Image, band: Band) -> dict[str, Any]:
+    """A band's type and grid; its size is left out where the image has no bounds."""
     document: dict[str, Any] = {"id": band.name, "data_type": _type_document(band.pixel_type)}
-    if band.dimensions:
-        document["dimensions"] = list(band.dimensions)
+    block = image.block_of(band)
+    if block:
+        document["dimensions"] = [block.width, block.height]
+        if (block.col, block.row) != (0, 0):
+            document["origin"] = [block.col, block.row]
     return document | {"crs": band.projection.crs, "crs_transform": list(band.projection.transform)}
 
 
@@ -52,15 +56,15 @@ def _type_document(pixel_type: PixelType) -> dict[str, Any]:
 
 
 def image_document(image: Image) -> dict[str, Any]:
-    document: dict[str, Any] = {"type": "Image", "bands": [band_document(band) for band in image.bands]}
+    document: dict[str, Any] = {
+        "type": "Image",
+        "bands": [band_document(image, band) for band in image.bands],
+    }
     if image.id:
         document["id"] = image.id
     properties = {name: to_document(value) for name, value in image.properties.items()}
     if image.footprint is not None:
-        ring = image.footprint.to_geojson()
-        if ring["type"] == "Polygon":
-            ring = {"type": "LinearRing", "coordinates": ring["coordinates"][0]}
-        properties["system:footprint"] = ring
+        properties["system:footprint"] = image.footprint.ring.to_geojson()
     return document | {"properties": properties}
 
 

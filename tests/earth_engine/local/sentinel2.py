@@ -38,7 +38,8 @@ class Sentinel2:
 
     ``origin`` is the upper-left corner in ``crs``. Arrays are ``(height, width)`` of any band of
     ``PIXEL_SIZES_M``, each at its own pixel size; those left out hold a plain value. ``probability``
-    (uint8, 0..100), ``clear_score`` (float32, 0..1) and ``valid`` (bool) are at 10 m.
+    (uint8, 0..100), ``clear_score`` (float32, 0..1) and ``valid`` (bool) are at 10 m. ``pyramiding`` is
+    that of the continuous bands.
     """
 
     tile: str
@@ -56,6 +57,7 @@ class Sentinel2:
     baseline: str = "02.12"
     cloudy_pixel_percentage: float = 30.0
     outline: shapely.Geometry | None = None
+    pyramiding: Pyramiding = Pyramiding.MEAN
     properties: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -125,7 +127,7 @@ def _reflectance(product: Sentinel2) -> dict[str, StoredRaster]:
 def _raster(product: Sentinel2, array: Raster, pixel_size_m: int, name: str) -> StoredRaster:
     west, north = product.origin
     projection = Projection(product.crs, (pixel_size_m, 0, west, 0, -pixel_size_m, north))
-    pyramiding = Pyramiding.SAMPLE if name in DISCRETE_BANDS else Pyramiding.MEAN
+    pyramiding = Pyramiding.SAMPLE if name in DISCRETE_BANDS else product.pyramiding
     return StoredRaster(array, projection, _valid(product, array.shape, pixel_size_m), pyramiding)
 
 

@@ -7,8 +7,9 @@ import logging
 import socket
 import struct
 import threading
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -22,6 +23,7 @@ from tests.earth_engine.local.faults import (
     Hang,
     Html,
     Reset,
+    Restricted,
     Truncate,
     WrongShape,
     too_many_requests,
@@ -166,6 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _compute(self, request: Request, fault: Fault | None) -> None:
         extra = (fault.rows, fault.cols) if isinstance(fault, WrongShape) else (0, 0)
         share = fault.share if isinstance(fault, Truncate) else 1.0
+        headers = fault.headers if isinstance(fault, Restricted) else {}
         try:
             file = self.server.engine.routes.answer(request, extra)
         except EarthEngineError as error:
@@ -176,15 +179,25 @@ class _Handler(BaseHTTPRequestHandler):
             message = f"local Earth Engine failed: {type(error).__name__}: {error}"
             self._reply_error(request, ErrorReply(400, "UNIMPLEMENTED", message))
         else:
-            self._reply(request, 200, file, share)
+            self._reply(request, 200, file, headers, share)
 
     def _reply_error(self, request: Request, error: ErrorReply) -> None:
         body = json.dumps(error.document()).encode()
-        self._reply(request, error.code, File(body, "application/json; charset=UTF-8"))
+        headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+        self._reply(request, error.code, File(body, "application/json; charset=UTF-8"), headers)
 
-    def _reply(self, request: Request, status: int, file: File, share: float = 1.0) -> None:
+    def _reply(
+        self,
+        request: Request,
+        status: int,
+        file: File,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        share: float = 1.0,
+    ) -> None:
         request.status = status
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", file.media_type)
         self.send_header("Content-Length", str(len(file.body)))
         self.end_headers()

@@ -18,9 +18,9 @@ def get_property(element: Element, name: str) -> Any:
     if name == "system:id":
         return element.id
     if name == "system:footprint" and isinstance(element, Image):
-        return element.footprint
+        return element.footprint.ring if element.footprint else None
     if name == "system:bands" and isinstance(element, Image):
-        return {band.name: band_document(band) for band in element.bands}
+        return {band.name: band_document(element, band) for band in element.bands}
     return element.properties.get(name)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +12,6 @@ from tests.earth_engine.local.geometries import Geometry
 from tests.earth_engine.local.grids import Projection, Window
 from tests.earth_engine.local.images import Band, Image, PixelType
 from tests.earth_engine.local.pyramid import Pixels
-
-EDGE_SLACK_PX = 1e-3
-"""How near an edge of a region comes to an edge of a pixel before it is taken for the same."""
 
 
 def projection(image: Image) -> Projection:
@@ -106,27 +102,14 @@ def clip_to_bounds_and_scale(
     region = geometry or image.footprint
     if region is None:
         raise EarthEngineError("Unable to determine the bounds of an unbounded image; specify a region.")
-    left, top, right, bottom = _pixel_bounds(region, base)
+    block = region.block_in(base)
     if width or height or max_dimension:
-        across, down = right - left, bottom - top
-        factor = max(across, down) / max_dimension if max_dimension else None
-        base = base.translated(left, top).scaled(
-            factor or across / (width or height or 1), factor or down / (height or width or 1)
-        )
-        left, top, right, bottom = _pixel_bounds(region, base)
-    col, row = math.floor(left + EDGE_SLACK_PX), math.floor(top + EDGE_SLACK_PX)
-    size = (math.ceil(right - EDGE_SLACK_PX) - col, math.ceil(bottom - EDGE_SLACK_PX) - row)
-    own = base.translated(col, row)
-    bands = (Band(band.name, band.pixel_type, own, band.read, size) for band in image.bands)
+        x = max(block.shape) / max_dimension if max_dimension else block.width / (width or height or 1)
+        y = x if max_dimension else block.height / (height or width or 1)
+        block = region.block_in(block.own_projection.scaled(x, y))
+    size = (block.width, block.height)
+    bands = (Band(band.name, band.pixel_type, block.own_projection, band.read, size) for band in image.bands)
     return Image(tuple(bands), image.properties, region, image.id)
-
-
-def _pixel_bounds(region: Geometry, projection: Projection) -> tuple[float, float, float, float]:
-    """``(left, top, right, bottom)`` of a region in pixels of a projection."""
-    west, south, east, north = region.to_crs(projection.crs).shape.bounds
-    xs, ys = np.array([west, west, east, east]), np.array([south, north, south, north])
-    cols, rows = projection.to_pixels(xs, ys)
-    return float(cols.min()), float(rows.min()), float(cols.max()), float(rows.max())
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
