@@ -1,0 +1,42 @@
+"""The sample archive, made once for all tests that read it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+
+from flows.adapters.local_scenes import build_sample_archive
+from flows.scene.scene import Scene
+from flows.stac.source_item import read_scene
+
+
+@pytest.fixture(scope="session")
+def sample_items(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Path of the archive's ItemCollection."""
+    return build_sample_archive(tmp_path_factory.mktemp("sample-archive"))
+
+
+def read_items(items: Path) -> list[dict[str, Any]]:
+    """The items, their hrefs absolute paths."""
+    features = json.loads(items.read_bytes())["features"]
+    for item in features:
+        for asset in item["assets"].values():
+            asset["href"] = str(items.parent / asset["href"])
+    return features
+
+
+def read_scenes(items: Path) -> list[Scene]:
+    return [read_scene(item) for item in read_items(items)]
+
+
+def read_pixels(href: str) -> NDArray[Any]:
+    """(height, width), or (bands, height, width) of a picture."""
+    with rasterio.open(href) as dataset:
+        pixels = dataset.read()
+    return np.squeeze(pixels, axis=0) if len(pixels) == 1 else pixels
