@@ -1,0 +1,67 @@
+"""Earth Engine's image pyramid, as far as the mask sees it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.masking.inputs import PROBABILITY_NODATA
+
+_SHADOW_SCALE_M = 100
+_LEVEL_SCALE_M = 80
+"""The level at or below 100 m in a pyramid of 10 m pixels: 10, 20, 40, 80."""
+_PIXEL_SIZE_M = 20
+
+
+def build_coarse_probability(probability_pct: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What Earth Engine takes for the probability at 100 m, from the probability at 20 m.
+
+    ``reproject(scale=100)`` reads the nearest pixel of the level at or below 100 m, which is 80 m: a
+    100 m pixel gets the mean of the 80 m pixel that its centre lies in, not a mean of its own ground.
+
+    Args:
+        probability_pct: uint8 (h, w), 0..100, 255 no data.
+
+    Returns:
+        uint8 (ceil(h / 5), ceil(w / 5)) from the same upper-left corner, 255 no data.
+    """
+    level = mean_pyramid(mean_pyramid(probability_pct, PROBABILITY_NODATA), PROBABILITY_NODATA)
+    height, width = probability_pct.shape
+    # A 100 m pixel that only begins inside the image may have its centre outside: no data there.
+    padded = np.pad(level, ((0, 1), (0, 1)), constant_values=PROBABILITY_NODATA)
+    return padded[np.ix_(_nearest_in_level(height), _nearest_in_level(width))]
+
+
+def mean_pyramid(values: NDArray[np.uint8], nodata: int) -> NDArray[np.uint8]:
+    """The next coarser level: means of the valid pixels of each 2 x 2, ``nodata`` where none is.
+
+    Earth Engine computes each level of a MEAN pyramid from the finer one, masked pixels left out, in
+    the type of the band. Its rounding is not documented; here it is to the nearest, halves up, as in
+    GDAL's overviews.
+
+    Args:
+        values: uint8 (h, w).
+        nodata: the value of pixels that have none.
+
+    Returns:
+        uint8 (ceil(h / 2), ceil(w / 2)).
+    """
+    height, width = values.shape
+    padded = np.pad(values, ((0, height % 2), (0, width % 2)), constant_values=nodata)
+    total = np.zeros((padded.shape[0] // 2, padded.shape[1] // 2), np.uint16)
+    count = np.zeros_like(total)
+    for row in range(2):
+        for col in range(2):
+            part = padded[row::2, col::2]
+            valid = part != nodata
+            total += np.where(valid, part, 0)
+            count += valid
+    mean = (2 * total + count) // (2 * np.maximum(count, 1))
+    return np.where(count > 0, mean, nodata).astype(np.uint8)
+
+
+def _nearest_in_level(length: int) -> NDArray[np.intp]:
+    """Index of the 80 m pixel that holds the centre of each 100 m pixel, for ``length`` of 20 m."""
+    count = -(-length * _PIXEL_SIZE_M // _SHADOW_SCALE_M)
+    centre_m = np.arange(count) * _SHADOW_SCALE_M + _SHADOW_SCALE_M // 2
+    return np.asarray(centre_m // _LEVEL_SCALE_M, np.intp)

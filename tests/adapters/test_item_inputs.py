@@ -1,0 +1,142 @@
+"""Inputs read from rasters beside the item."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+from rasterio.transform import Affine
+
+from flows.adapters.asset_reader import AssetReader
+from flows.adapters.cog import build_probability_cog
+from flows.adapters.item_inputs import ItemInputs
+from flows.errors import AssetRefused
+from flows.masking.parameters import MaskParameters
+from flows.masking.pyramid import build_coarse_probability
+from flows.scene.granule import Granule
+from flows.scene.grid import Grid
+from flows.scene.scene import Scene
+from tests.sample_archive import read_scenes
+
+GRID = Grid("EPSG:32722", (20.0, 0.0, 600000.0, 0.0, -20.0, 7500040.0), (3, 7))
+
+
+def write_raster(path: Path, pixels: NDArray[np.generic], pixel_size_m: int, nodata: int = 0) -> str:
+    grid = GRID.at_pixel_size(pixel_size_m)
+    profile = {"driver": "GTiff", "count": 1, "crs": grid.crs, "transform": Affine(*grid.transform)}
+    height, width = pixels.shape
+    with rasterio.open(
+        path, "w", dtype=pixels.dtype, height=height, width=width, nodata=nodata, **profile
+    ) as dataset:
+        dataset.write(pixels, 1)
+    return str(path)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    """A scene of 3 x 7 pixels: clear, bright land."""
+    hrefs = {
+        "cloud-probability": write_raster(tmp_path / "p.tif", np.full((6, 14), 10, np.uint8), 10, nodata=255),
+        "B08": write_raster(tmp_path / "B08.tif", np.full((6, 14), 3000, np.uint16), 10),
+        "SCL": write_raster(tmp_path / "SCL.tif", np.full((3, 7), 4, np.uint8), 20),
+    }
+    return Scene(
+        id="S2B_TEST",
+        datetime=datetime(2018, 12, 14, tzinfo=UTC),
+        tile="22KFV",
+        platform="Sentinel-2B",
+        grid=GRID,
+        solar_azimuth_deg=96.5,
+        solar_zenith_deg=23.6,
+        datatake_id="",
+        datastrip_id="",
+        processing_baseline="02.12",
+        footprint={},
+        asset_hrefs=hrefs,
+    )
+
+
+def with_asset(scene: Scene, key: str, href: str | None) -> Scene:
+    hrefs = {name: value for name, value in scene.asset_hrefs.items() if name != key}
+    return replace(scene, asset_hrefs=hrefs | ({key: href} if href else {}))
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> ItemInputs:
+    return ItemInputs(AssetReader(local_root=tmp_path), MaskParameters())
+
+
+def test_the_probability_is_the_mean_of_the_valid_pixels(scene: Scene, inputs: ItemInputs, tmp_path: Path):
+    fine = np.full((6, 14), 255, np.uint8)
+    fine[0:2, 0:2] = [[50, 51], [50, 51]]  # 50.5: half up
+    fine[0:2, 2:4] = [[100, 255], [255, 255]]
+    fine[4:6, 12:14] = [[0, 0], [1, 0]]
+    scene = with_asset(scene, "cloud-probability", write_raster(tmp_path / "q.tif", fine, 10, nodata=255))
+    expected = np.full((3, 7), 255, np.uint8)
+    expected[0, 0], expected[0, 1], expected[2, 6] = 51, 100, 0
+    read = inputs.read_inputs(scene, Granule())
+    np.testing.assert_array_equal(read.probability_pct, expected)
+    np.testing.assert_array_equal(read.coarse_probability_pct, build_coarse_probability(expected))
+
+
+def test_dark_is_the_mean_reflectance_of_land(scene: Scene, inputs: ItemInputs, tmp_path: Path):
+    nir = np.full((6, 14), 3000, np.uint16)
+    nir[0:2, 0:2] = [[1400, 1400], [1400, 1799]]  # mean 1499.75, rounded 1500: not below
+    nir[0:2, 2:4] = [[1400, 1400], [1400, 1790]]
+    nir[0:2, 4:6] = 200
+    classes = np.full((3, 7), 4, np.uint8)
+    classes[0, 2] = 6
+    scene = with_asset(scene, "B08", write_raster(tmp_path / "nir.tif", nir, 10))
+    scene = with_asset(scene, "SCL", write_raster(tmp_path / "classes.tif", classes, 20))
+    dark = inputs.read_inputs(scene, Granule()).dark
+    assert np.argwhere(dark).tolist() == [[0, 1]]
+
+
+def test_the_offset_of_newer_baselines_is_taken_out(scene: Scene, inputs: ItemInputs, tmp_path: Path):
+    nir = np.full((6, 14), 2400, np.uint16)  # 0.24 before baseline 04.00, 0.14 after
+    scene = with_asset(scene, "B08", write_raster(tmp_path / "nir.tif", nir, 10))
+    assert not inputs.read_inputs(scene, Granule()).dark.any()
+    newer = replace(scene, processing_baseline="04.00")
+    assert inputs.read_inputs(newer, Granule()).dark.all()
+
+
+def test_a_probability_published_at_20_m_gives_the_same_inputs(sample_items: Path, tmp_path: Path):
+    scene = next(scene for scene in read_scenes(sample_items) if scene.tile == "22KFV")
+    first = ItemInputs(AssetReader(local_root=sample_items.parent), MaskParameters())
+    read = first.read_inputs(scene, Granule())
+    published = sample_items.parent.parent / "published.tif"
+    published.write_bytes(build_probability_cog(read.probability_pct, scene.grid))
+    second = ItemInputs(AssetReader(local_root=sample_items.parent.parent), MaskParameters())
+    again = second.read_inputs(with_asset(scene, "cloud-probability", str(published)), Granule())
+    np.testing.assert_array_equal(again.probability_pct, read.probability_pct)
+    np.testing.assert_array_equal(again.coarse_probability_pct, read.coarse_probability_pct)
+
+
+def test_it_needs_no_image_of_earth_engine(scene: Scene, inputs: ItemInputs):
+    assert inputs.has_inputs(scene)
+    assert inputs.find_granules([scene]) == {"S2B_TEST": Granule()}
+
+
+@pytest.mark.parametrize("key", ["cloud-probability", "B08", "SCL"])
+def test_a_missing_asset_is_named(scene: Scene, inputs: ItemInputs, key: str):
+    scene = with_asset(scene, key, None)
+    assert not inputs.has_inputs(scene)
+    with pytest.raises(AssetRefused, match=f"^item S2B_TEST: asset {key} is missing"):
+        inputs.read_inputs(scene, Granule())
+
+
+@pytest.mark.parametrize(
+    ("key", "dtype"), [("cloud-probability", np.uint16), ("SCL", np.int16), ("B08", np.uint8)]
+)
+def test_an_asset_of_another_type_is_named(
+    scene: Scene, inputs: ItemInputs, tmp_path: Path, key: str, dtype: type[np.generic]
+):
+    shape = (3, 7) if key == "SCL" else (6, 14)
+    href = write_raster(tmp_path / "odd.tif", np.ones(shape, dtype), 20 if key == "SCL" else 10)
+    with pytest.raises(AssetRefused, match=f"^item S2B_TEST: asset {key} holds {np.dtype(dtype)}, not"):
+        inputs.read_inputs(with_asset(scene, key, href), Granule())

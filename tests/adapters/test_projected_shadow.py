@@ -1,0 +1,181 @@
+"""Masks of the sample scenes, and where their inputs come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from flows.adapters.asset_reader import AssetReader
+from flows.adapters.item_inputs import ItemInputs
+from flows.adapters.projected_shadow import FirstInputs, ProjectedShadowEngine
+from flows.adapters.sample_scenes import SAMPLE_SCENES
+from flows.errors import EngineRefused
+from flows.masking.classes import MaskClass
+from flows.masking.compose import compose_mask
+from flows.masking.inputs import CloudInputs
+from flows.masking.parameters import MaskParameters
+from flows.masking.scoring import TARGETS, score_mask
+from flows.ports import DerivedMask
+from flows.scene.granule import Granule, Pairing, Waiting
+from flows.scene.scene import Scene
+from tests.sample_archive import read_pixels, read_scenes
+
+PARAMETERS = MaskParameters()
+WATER = 6
+by_id = pytest.mark.parametrize("scene_id", [sample.id for sample in SAMPLE_SCENES])
+
+
+@pytest.fixture(scope="module")
+def scenes(sample_items: Path) -> dict[str, Scene]:
+    return {scene.id: scene for scene in read_scenes(sample_items)}
+
+
+@pytest.fixture(scope="module")
+def item_inputs(sample_items: Path) -> ItemInputs:
+    return ItemInputs(AssetReader(local_root=sample_items.parent), PARAMETERS)
+
+
+@pytest.fixture(scope="module")
+def masks(scenes: Mapping[str, Scene], item_inputs: ItemInputs) -> dict[str, DerivedMask]:
+    engine = ProjectedShadowEngine(item_inputs, PARAMETERS)
+    granules = engine.find_granules(list(scenes.values()))
+    assert set(granules.values()) == {Granule()}
+    return {scene_id: engine.derive_mask(scene, Granule()) for scene_id, scene in scenes.items()}
+
+
+def read_truth(scene: Scene) -> NDArray[np.uint8]:
+    return read_pixels(scene.asset_hrefs["truth"])
+
+
+class TestSampleMasks:
+    @by_id
+    def test_it_meets_the_known_truth(
+        self, scenes: Mapping[str, Scene], masks: Mapping[str, DerivedMask], scene_id: str
+    ):
+        score = score_mask(masks[scene_id].classes, read_truth(scenes[scene_id]), PARAMETERS)
+        assert score.meets(TARGETS), score
+
+    @by_id
+    def test_no_data_stays_no_data(
+        self, scenes: Mapping[str, Scene], masks: Mapping[str, DerivedMask], scene_id: str
+    ):
+        np.testing.assert_array_equal(masks[scene_id].classes == 0, read_truth(scenes[scene_id]) == 0)
+
+    @by_id
+    @pytest.mark.parametrize("turn", ["opposite", "mirrored"])
+    def test_a_wrong_azimuth_would_be_noticed(
+        self, scenes: Mapping[str, Scene], masks: Mapping[str, DerivedMask], scene_id: str, turn: str
+    ):
+        scene, inputs = scenes[scene_id], masks[scene_id].inputs
+        assert inputs is not None
+        azimuth_deg = scene.solar_azimuth_deg + 180 if turn == "opposite" else -scene.solar_azimuth_deg
+        classes = compose_mask(inputs, azimuth_deg, PARAMETERS)
+        assert score_mask(classes, read_truth(scene), PARAMETERS).shadow_recall < TARGETS.shadow_recall
+
+    @by_id
+    def test_dark_ground_that_no_cloud_shades_stays_clear(
+        self, scenes: Mapping[str, Scene], masks: Mapping[str, DerivedMask], scene_id: str
+    ):
+        inputs, truth = masks[scene_id].inputs, read_truth(scenes[scene_id])
+        assert inputs is not None
+        unshaded = inputs.dark & (truth == MaskClass.CLEAR)
+        assert (masks[scene_id].classes[unshaded] == MaskClass.CLEAR).mean() > 0.75
+
+    @pytest.mark.parametrize("tile", ["22KFV", "33UUP"])
+    def test_every_place_is_clear_on_one_of_the_dates(
+        self, scenes: Mapping[str, Scene], masks: Mapping[str, DerivedMask], tile: str
+    ):
+        """So that a mosaic without clouds can be made of them."""
+        clear = [
+            mask.classes == MaskClass.CLEAR
+            for scene_id, mask in masks.items()
+            if scenes[scene_id].tile == tile
+        ]
+        assert len(clear) == 2
+        assert np.logical_or(*clear).all()
+
+    def test_the_inputs_come_with_the_mask(self, masks: Mapping[str, DerivedMask]):
+        for mask in masks.values():
+            assert mask.inputs is not None
+            assert mask.inputs.probability_pct.shape == mask.classes.shape
+
+
+class OtherInputs:
+    """A source that has an image for every scene but one, and says what it was asked for."""
+
+    def __init__(self, inputs: CloudInputs) -> None:
+        self.inputs = inputs
+        self.asked: list[tuple[str, ...]] = []
+
+    def find_granules(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
+        self.asked.append(tuple(scene.id for scene in scenes))
+        return {
+            scene.id: Waiting("no image yet") if scene.id == "late" else Granule((f"image of {scene.id}",))
+            for scene in scenes
+        }
+
+    def read_inputs(self, scene: Scene, granule: Granule) -> CloudInputs:
+        assert granule == Granule((f"image of {scene.id}",))
+        return self.inputs
+
+
+class TestFirstInputs:
+    @pytest.fixture
+    def own(self, scenes: Mapping[str, Scene]) -> Scene:
+        return next(iter(scenes.values()))
+
+    @pytest.fixture
+    def bare(self, own: Scene) -> Scene:
+        """A real item: it has bands, and no probability."""
+        hrefs = {key: href for key, href in own.asset_hrefs.items() if key != "cloud-probability"}
+        return replace(own, id="bare", asset_hrefs=hrefs)
+
+    @pytest.fixture
+    def other(self, masks: Mapping[str, DerivedMask]) -> OtherInputs:
+        inputs = next(iter(masks.values())).inputs
+        assert inputs is not None
+        return OtherInputs(inputs)
+
+    def test_a_scene_with_its_own_inputs_needs_no_earth_engine(
+        self, item_inputs: ItemInputs, own: Scene, other: OtherInputs
+    ):
+        first = FirstInputs(item_inputs, other)
+        assert first.find_granules([own]) == {own.id: Granule()}
+        assert first.read_inputs(own, Granule()) is not other.inputs
+        assert other.asked == []
+
+    def test_the_others_are_asked_for_in_one_round_trip(
+        self, item_inputs: ItemInputs, own: Scene, bare: Scene, other: OtherInputs
+    ):
+        first = FirstInputs(item_inputs, other)
+        late = replace(bare, id="late")
+        assert first.find_granules([bare, own, late]) == {
+            "bare": Granule(("image of bare",)),
+            own.id: Granule(),
+            "late": Waiting("no image yet"),
+        }
+        assert other.asked == [("bare", "late")]
+        assert first.read_inputs(bare, Granule(("image of bare",))) is other.inputs
+
+    def test_without_earth_engine_nothing_can_be_done_and_the_error_says_how_to_mend_it(
+        self, item_inputs: ItemInputs, bare: Scene
+    ):
+        first = FirstInputs(item_inputs, None)
+        with pytest.raises(EngineRefused, match="set CLOUDMASK_EARTHENGINE_PROJECT, or use --method csmask"):
+            first.find_granules([bare])
+
+    def test_without_earth_engine_the_scenes_that_can_go_on_do(
+        self, item_inputs: ItemInputs, own: Scene, bare: Scene
+    ):
+        first = FirstInputs(item_inputs, None)
+        assert first.find_granules([own, bare]).keys() == {own.id, "bare"}
+        with pytest.raises(EngineRefused, match=r"^item bare: carries no cloud probability"):
+            first.read_inputs(bare, Granule())
+
+    def test_no_scenes_ask_for_nothing(self, item_inputs: ItemInputs):
+        assert FirstInputs(item_inputs, None).find_granules([]) == {}
