@@ -45,6 +45,12 @@ def test_coarse_pixels_are_those_at_their_centres_80_m_level(values: NDArray[np.
         assert coarse[row, col] == (level[at] if inside else NODATA)
 
 
+def test_strips_with_and_without_data_are_alike():
+    values = np.random.default_rng(5).integers(0, 101, (601, 31)).astype(np.uint8)
+    values[150:210, 10:] = NODATA
+    np.testing.assert_array_equal(mean_pyramid(values, NODATA), reference_level(values))
+
+
 def test_halves_are_rounded_up():
     assert mean_pyramid(np.array([[50, 51], [NODATA, NODATA]], np.uint8), NODATA) == [[51]]
 
