@@ -15,8 +15,6 @@ from tests.earth_engine.local.sentinel2 import CLOUD_PROBABILITY, L2A, Sentinel2
 from tests.earth_engine.local.server import LocalEarthEngine
 from tests.earth_engine.pixels import build_grid, read_pixels
 
-NEEDS_ONE_PIXEL = (41, 37)
-
 
 def build_product(**changes: Any) -> Sentinel2:
     """A tile of 160 x 240 pixels of 10 m without clouds."""
@@ -197,7 +195,7 @@ def test_a_circle_kernel_is_the_pixels_within_its_radius(
     earth_engine: LocalEarthEngine, client: Any, radius: int, pixels: int
 ) -> None:
     probability = np.zeros((160, 240), np.uint8)
-    row, col = NEEDS_ONE_PIXEL
+    row, col = 41, 37
     probability[row, col] = 100
     product = build_product(probability=probability)
     earth_engine.world.add_sentinel2(product)

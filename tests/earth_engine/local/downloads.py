@@ -17,6 +17,8 @@ from tests.earth_engine.local.errors import EarthEngineError, NotBuilt
 from tests.earth_engine.local.grids import Projection, Window
 from tests.earth_engine.local.images import Band, Image
 
+BLOCK_PX = 640
+"""Side of the blocks that a request is computed in: a full tile's graph needs little memory."""
 MAX_REQUEST_BYTES = 50_331_648
 """48 MB: uncompressed pixels of one request, one byte of mask a pixel and band included."""
 MAX_COMPUTE_PIXELS_SIDE = 32_768
@@ -119,10 +121,15 @@ class File:
 
 def read_arrays(bands: tuple[Band, ...], window: Window) -> dict[str, NDArray[Any]]:
     """Band name to ``(height, width)``; masked pixels are zero, as the service downloads them."""
-    arrays = {}
-    for band in bands:
-        pixels = band.read(window)
-        arrays[band.name] = np.where(pixels.valid, pixels.values, 0).astype(band.pixel_type.dtype)
+    arrays = {band.name: np.zeros(window.shape, band.pixel_type.dtype) for band in bands}
+    for row in range(0, window.height, BLOCK_PX):
+        for col in range(0, window.width, BLOCK_PX):
+            height, width = min(BLOCK_PX, window.height - row), min(BLOCK_PX, window.width - col)
+            block = Window(window.projection, window.col + col, window.row + row, width, height)
+            for band in bands:
+                pixels = band.read(block)
+                part = arrays[band.name][row : row + height, col : col + width]
+                part[...] = np.where(pixels.valid, pixels.values, 0)
     return arrays
 
 

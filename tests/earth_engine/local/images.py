@@ -17,6 +17,8 @@ from tests.earth_engine.local.geometries import Geometry
 from tests.earth_engine.local.grids import Projection, Window
 from tests.earth_engine.local.pyramid import Pixels, StoredRaster
 
+KEPT_WINDOWS = 3
+"""Within one block a band is read at its own scale, at another one, and grown by a margin."""
 WGS84 = Projection("EPSG:4326")
 """Projection of constants, and of anything without one of its own."""
 
@@ -69,7 +71,7 @@ FLAG = PixelType("int", 0, 1)
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """One band; ``read`` keeps what it computed, for graphs share their nodes."""
+    """One band; ``read`` keeps the last windows that it computed, for graphs share their nodes."""
 
     name: str
     pixel_type: PixelType
@@ -80,7 +82,10 @@ class Band:
 
     def read(self, window: Window) -> Pixels:
         if window not in self._cache:
-            self._cache[window] = self.compute(window)
+            pixels = self.compute(window)
+            if len(self._cache) == KEPT_WINDOWS:
+                del self._cache[next(iter(self._cache))]
+            self._cache[window] = pixels
         return self._cache[window]
 
     def derive(self, compute: Callable[[Window], Pixels], pixel_type: PixelType | None = None) -> Band:

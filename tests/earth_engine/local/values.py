@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -48,19 +49,20 @@ class Kernel:
     radius: float
     units: str = "pixels"
 
-    def offsets(self, pixel_size_m: float) -> list[tuple[int, int]]:
-        """``(row, col)`` of the pixels of the neighbourhood, on pixels of this size."""
-        radius = self.radius / pixel_size_m if self.units == "meters" else self.radius
-        inside = _KERNELS[self.shape]
-        reach = range(-int(radius), int(radius) + 1)
-        return [(row, col) for row in reach for col in reach if inside(row, col, radius)]
+    def half_widths(self, pixel_size_m: float) -> dict[int, int]:
+        """By row from the centre's, how many pixels the kernel has left and right of the centre's column."""
+        # The slack is for metres: 100 m must not become 4.999 pixels of 20 m.
+        radius = (self.radius / pixel_size_m if self.units == "meters" else self.radius) + 1e-9
+        half_width = _HALF_WIDTHS[self.shape]
+        reach = range(-math.floor(radius), math.floor(radius) + 1)
+        return {row: math.floor(half_width(row, radius)) for row in reach}
 
 
-_KERNELS: dict[str, Callable[[int, int, float], bool]] = {
-    "circle": lambda row, col, radius: row * row + col * col <= radius * radius,
-    "square": lambda _row, _col, _radius: True,
-    "diamond": lambda row, col, radius: abs(row) + abs(col) <= radius,
-    "plus": lambda row, col, _radius: row == 0 or col == 0,
+_HALF_WIDTHS: dict[str, Callable[[int, float], float]] = {
+    "circle": lambda row, radius: math.sqrt(radius * radius - row * row),
+    "square": lambda _row, radius: radius,
+    "diamond": lambda row, radius: radius - abs(row),
+    "plus": lambda row, radius: 0 if row else radius,
 }
 
 

@@ -7,7 +7,7 @@ window of an image equals the same block of the whole image.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -94,15 +94,31 @@ class Focal:
         return image.bare(bands)
 
     def _filter(self, band: Band, kernel: Kernel, window: Window) -> Pixels:
-        offsets = kernel.offsets(window.projection.nominal_scale)
-        margin = max(max(abs(row), abs(col)) for row, col in offsets)
+        half_widths = kernel.half_widths(window.projection.nominal_scale)
+        margin = max(half_widths)
         pixels = band.read(window.expanded(margin))
         inputs = np.where(pixels.valid, pixels.values, self.start)
-        values, mask = np.full(window.shape, self.start), np.zeros(window.shape, np.float32)
-        for offset in offsets:
-            self.combine(values, _shifted(inputs, offset, margin, window.shape), out=values)
-            np.maximum(mask, _shifted(pixels.mask, offset, margin, window.shape), out=mask)
+        values = _reduce_rows(self.combine, inputs, half_widths, window.shape)
+        mask = _reduce_rows(np.maximum, pixels.mask, half_widths, window.shape)
         return Pixels(np.where(mask > 0, values, 0), mask)
+
+
+def _reduce_rows(
+    combine: Callable[..., Any], grown: NDArray[Any], half_widths: Mapping[int, int], shape: tuple[int, int]
+) -> NDArray[Any]:
+    """The kernel's pixels combined; a kernel is a run of pixels in each of its rows, and runs grow."""
+    height, width = shape
+    margin = max(half_widths)
+    run = grown[:, margin : margin + width]
+    reduced: NDArray[Any] | None = None
+    for half_width in range(max(half_widths.values()) + 1):
+        for step in {-half_width, half_width} - {0}:
+            run = combine(run, grown[:, margin + step : margin + step + width])
+        for row in (row for row, half in half_widths.items() if half == half_width):
+            part = run[margin + row : margin + row + height]
+            reduced = part if reduced is None else combine(reduced, part)
+    assert reduced is not None
+    return reduced
 
 
 FOCAL_MIN = Focal(np.minimum, np.inf)
