@@ -149,7 +149,7 @@ class ObjectStore(Protocol):
         ...
 
     def replace_object(self, key: str, body: bytes, media_type: str, etag: str) -> None:
-        """Write a key that must still hold what ``etag`` was read with.
+        """Write a key that must still hold what ``etag`` was read with, or hold these bytes already.
 
         Raises:
             WriteConflict: another writer was faster, or the object is gone.

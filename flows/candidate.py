@@ -1,0 +1,130 @@
+"""A scene on its way to being published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from flows.errors import CloudmaskError
+from flows.masking.parameters import MaskParameters
+from flows.ports import Item
+from flows.report import SceneOutcome, SceneState
+from flows.scene.granule import Granule, Pairing
+from flows.scene.scene import Scene
+from flows.stac.derived_item import build_fingerprint
+from flows.stac.layout import ItemKeys, item_keys
+from flows.stac.source_item import read_scene, strip_signatures
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A source item, our view of it, where it will be published, and what makes its mask unique.
+
+    ``published`` is the item as the catalog holds it now, if it does.
+    """
+
+    item: Item = field(hash=False)
+    scene: Scene
+    keys: ItemKeys
+    fingerprint: str
+    granule: Granule = field(default_factory=Granule)
+    published: Item | None = field(default=None, hash=False)
+
+    @property
+    def created(self) -> datetime | None:
+        """When the scene was first published; None if it was not, or its item does not say."""
+        text = (self.published or {}).get("properties", {}).get("created")
+        return datetime.fromisoformat(text) if isinstance(text, str) else None
+
+
+def read_candidate(item: Item, method: str, parameters: MaskParameters) -> Candidate:
+    """The candidate that ``item`` makes, free of signatures.
+
+    Raises:
+        MissingField, InvalidField: the item cannot become a scene.
+    """
+    item = strip_signatures(item)
+    scene = read_scene(item)
+    keys = item_keys(scene.id, scene.tile, scene.year)
+    return Candidate(item, scene, keys, build_fingerprint(item, method, parameters))
+
+
+def read_candidates(
+    items: Iterable[Item], method: str, parameters: MaskParameters
+) -> tuple[list[Candidate], list[SceneOutcome]]:
+    """Candidates, and a failed outcome for each item that is none; a repeated id counts once."""
+    candidates: dict[str, Candidate] = {}
+    refused: list[SceneOutcome] = []
+    for item in items:
+        try:
+            candidate = read_candidate(item, method, parameters)
+            candidates.setdefault(candidate.scene.id, candidate)
+        except CloudmaskError as error:
+            refused.append(build_failure(_printable_id(item), error))
+    return list(candidates.values()), refused
+
+
+def select_unpublished(
+    candidates: list[Candidate],
+    find_published: Callable[[ItemKeys], Item | None],
+    *,
+    force: bool,
+    workers: int,
+) -> tuple[list[Candidate], list[SceneOutcome]]:
+    """Candidates whose mask is not in the catalog as it would be made now, and the others as skipped.
+
+    One read of the store for each candidate, ``workers`` at a time.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        published = list(pool.map(lambda candidate: find_published(candidate.keys), candidates))
+    wanted: list[Candidate] = []
+    skipped: list[SceneOutcome] = []
+    for candidate, item in zip(candidates, published, strict=True):
+        current = (
+            item is not None and item["properties"].get("cloudmask:fingerprint") == candidate.fingerprint
+        )
+        if current and not force:
+            skipped.append(SceneOutcome(candidate.scene.id, SceneState.SKIPPED))
+        else:
+            wanted.append(replace(candidate, published=item))
+    return wanted, skipped
+
+
+def pair_candidates(
+    candidates: list[Candidate], pairings: Mapping[str, Pairing]
+) -> tuple[list[Candidate], list[SceneOutcome]]:
+    """Candidates with their granule, and those that have none yet as waiting."""
+    paired: list[Candidate] = []
+    waiting: list[SceneOutcome] = []
+    for candidate in candidates:
+        pairing = pairings[candidate.scene.id]
+        if isinstance(pairing, Granule):
+            paired.append(replace(candidate, granule=pairing))
+        else:
+            waiting.append(
+                SceneOutcome(candidate.scene.id, SceneState.WAITING, pairing.reason, retryable=True)
+            )
+    return paired, waiting
+
+
+def build_failure(scene_id: str, error: Exception) -> SceneOutcome:
+    """The outcome of a scene that ``error`` ended; an unexpected error is named by its class."""
+    expected = isinstance(error, CloudmaskError)
+    return SceneOutcome(
+        scene_id,
+        SceneState.FAILED,
+        str(error) if expected else f"{type(error).__name__}: {error}",
+        retryable=error.retryable if isinstance(error, CloudmaskError) else False,
+        error_class=type(error).__name__,
+    )
+
+
+def _printable_id(item: Item) -> str:
+    item_id = item.get("id")
+    return (
+        item_id
+        if isinstance(item_id, str) and len(item_id) <= 128 and item_id.isprintable()
+        else repr(item_id)[:60]
+    )

@@ -1,0 +1,102 @@
+"""The `cloudmask` application: global options, errors, exit status."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.arguments import normalise_arguments
+from flows.version import __version__
+
+if TYPE_CHECKING:
+    from flows.settings import Settings
+
+EXIT_FAILED, EXIT_USAGE = 1, 2
+
+app = typer.Typer(
+    name="cloudmask",
+    help="Cloud and cloud-shadow masks for the Planetary Computer's Sentinel-2, as a static STAC catalog.",
+    epilog="Global options may stand before or behind the command. Settings: docs/settings.md.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@dataclass(slots=True)
+class Globals:
+    """The global options of this call."""
+
+    config: Path | None = None
+    json: bool = False
+    prefect: bool | None = None
+
+
+options = Globals()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cloudmask {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def set_globals(
+    config: Annotated[
+        Path | None, typer.Option(help="Settings file (TOML); ./cloudmask.toml if present.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on stdout; all else on stderr.")
+    ] = False,
+    verbose: Annotated[
+        int, typer.Option("-v", "--verbose", count=True, help="Say more; twice: everything.")
+    ] = 0,
+    prefect: Annotated[
+        bool | None,
+        typer.Option(
+            "--prefect/--no-prefect",
+            help="As a Prefect flow run; default: where a Prefect API is configured.",
+        ),
+    ] = None,
+    _version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    """Remember the global options for the command that follows."""
+    options.config, options.json, options.prefect = config, json, prefect
+    level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this call."""
+    from flows.settings import read_settings
+
+    return read_settings(options.config, **overrides)
+
+
+def main() -> None:
+    """Run the command line; the process ends with its exit status."""
+    from flows.cli import doctor_command, ingest_commands  # noqa: F401 - they register
+    from flows.errors import CloudmaskError
+
+    sys.argv[1:] = normalise_arguments(sys.argv[1:])
+    try:
+        app()
+    except CloudmaskError as error:
+        sys.exit(report_error(error))
+    except KeyboardInterrupt:
+        typer.echo("cloudmask: interrupted; run the same command again to go on", err=True)
+        sys.exit(130)
+
+
+def report_error(error: Exception) -> int:
+    """Print what ended the run in one line; return the exit status."""
+    from flows.errors import EngineRefused, SettingsError, StoreRefused
+
+    typer.echo(f"cloudmask: {' '.join(str(error).split())}", err=True)
+    return EXIT_USAGE if isinstance(error, SettingsError | StoreRefused | EngineRefused) else EXIT_FAILED

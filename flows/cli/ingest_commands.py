@@ -1,0 +1,126 @@
+"""Commands that publish: `demo` and `ingest`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.app import EXIT_FAILED, app, options
+
+if TYPE_CHECKING:
+    from flows.report import Report
+    from flows.request import IngestRequest
+
+METHODS = "s2cloudless, cloud-score-plus or csmask"
+
+
+@app.command()
+def ingest(
+    bbox: Annotated[str | None, typer.Option(metavar="W,S,E,N", help="Degrees; W > E crosses 180°.")] = None,
+    intersects: Annotated[Path | None, typer.Option(metavar="FILE", help="GeoJSON geometry.")] = None,
+    tile: Annotated[list[str] | None, typer.Option(metavar="TILE…", help="MGRS tiles such as 22KFV.")] = None,
+    datetime: Annotated[
+        str | None, typer.Option(metavar="INTERVAL", help="2018-12, 2018-12-14/2019-01-31, 2018-12-14/..")
+    ] = None,
+    ids: Annotated[list[str] | None, typer.Option(metavar="ID…", help="Item ids.")] = None,
+    items: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|URL", help="ItemCollection, folder or static catalog, no search."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many scenes.")] = None,
+    method: Annotated[str | None, typer.Option(help=METHODS)] = None,
+    compute: Annotated[
+        str | None, typer.Option(help="Where Earth Engine's inputs become a mask: local, server.")
+    ] = None,
+    store: Annotated[str | None, typer.Option(metavar="URL", help="Directory or s3://bucket/prefix.")] = None,
+    keep_inputs: Annotated[
+        bool | None, typer.Option("--keep-inputs", help="Publish the cloud probability too.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be published; write nothing.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Publish again what is published already.")] = False,
+) -> None:
+    """Publish the masks of the scenes that match."""
+    from flows.request import IngestRequest
+
+    request = IngestRequest(
+        bbox=bbox,
+        intersects=intersects,
+        tiles=tuple(tile or ()),
+        datetime=datetime,
+        ids=tuple(ids or ()),
+        items=items,
+        limit=limit,
+        method=method,
+        compute=compute,
+        store=store,
+        keep_inputs=keep_inputs,
+        force=force,
+        config=options.config,
+    )
+    if dry_run:
+        from flows.cli.output import print_json, print_plan
+        from flows.plan import plan_ingest
+
+        plan = plan_ingest(request)
+        print_json(plan.as_json()) if options.json else print_plan(plan)
+        if plan.failed:
+            raise typer.Exit(EXIT_FAILED)
+    else:
+        finish(run_ingest(request))
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the catalog goes; default ./out.")
+    ] = None,
+) -> None:
+    """Run the main job on the bundled sample archive and score it against its known truth."""
+    from flows.cli.output import print_scores
+    from flows.demo import build_demo_request, score_demo
+
+    request = build_demo_request(options.config, out)
+    report = run_ingest(request)
+    scores = score_demo(request)
+    catalog = f"{request.store}/catalog.json"
+    if not options.json:
+        print_scores(scores, catalog)
+    finish(report, scores=[score.as_json() for score in scores], catalog=catalog)
+
+
+def run_ingest(request: IngestRequest) -> Report:
+    """The job, as a Prefect flow run or directly in this process, with progress on a terminal."""
+    from flows.cli.output import show_progress
+    from flows.cli.prefect_environment import prefect_wanted, quieten_prefect
+
+    with show_progress() as observer:
+        if prefect_wanted(options.prefect):
+            request.read_settings(), request.read_query()  # wrong usage ends here, not as a failed flow run
+            quieten_prefect()
+            from flows.prefect_runs import ingest_flow, observer_of_run
+
+            observer_of_run.set(observer)
+            return ingest_flow(request)
+        from flows.ingest import ingest as run_directly
+        from flows.runners import ThreadRunner
+        from flows.wiring import Wiring
+
+        wiring = Wiring(request.read_settings(), request.items)
+        runner = ThreadRunner(wiring.settings.workers)
+        return run_directly(wiring, request.read_query(), runner, observer, force=request.force)
+
+
+def finish(report: Report, **extra: Any) -> None:
+    """Print the report; exit status 1 where scenes failed."""
+    from flows.cli.output import print_json, print_report
+
+    if options.json:
+        print_json({**report.as_json(), **extra})
+    else:
+        print_report(report)
+    if report.failed:
+        raise typer.Exit(EXIT_FAILED)

@@ -1,0 +1,130 @@
+"""What commands print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from flows.report import Report, SceneOutcome, SceneState
+from flows.stac.titles import build_item_title
+
+if TYPE_CHECKING:
+    from flows.demo import SceneScore
+    from flows.plan import Plan
+
+SHOWN_SCENES = 20
+"""Failed and waiting scenes that the terminal names; the JSON report has them all."""
+
+stderr = Console(stderr=True, highlight=False)
+stdout = Console(highlight=False)
+
+
+def print_json(document: Any) -> None:
+    """One JSON object on stdout."""
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def print_report(report: Report) -> None:
+    """The report as a few lines for people."""
+    stdout.print(report.summary, soft_wrap=True)
+    for title, outcomes in (("waiting", report.waiting), ("failed", report.failed)):
+        for outcome in outcomes[:SHOWN_SCENES]:
+            stdout.print(f"  {title}: {outcome.id}: {outcome.reason}", markup=False, soft_wrap=True)
+        if len(outcomes) > SHOWN_SCENES:
+            stdout.print(f"  … and {len(outcomes) - SHOWN_SCENES} more {title}; --json names them all")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table, its numbers to the right."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(
+            column, justify="left" if column in {"scene", "name", "setting", "what"} else "right"
+        )
+    for row in rows:
+        table.add_row(*row)
+    stdout.print(table)
+
+
+class ProgressObserver:
+    """Shows counts and throughput while a run goes on."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("scenes", total=0, counts="")
+        self._counts = dict.fromkeys(SceneState, 0)
+
+    def scenes_found(self, count: int) -> None:
+        """Lengthen the bar."""
+        total = self._progress.tasks[self._task].total or 0
+        self._progress.update(self._task, total=total + count)
+
+    def scene_ended(self, outcome: SceneOutcome) -> None:
+        """Advance the bar; name what failed."""
+        self._counts[outcome.state] += 1
+        counts = " ".join(f"{count} {state}" for state, count in self._counts.items() if count)
+        self._progress.update(self._task, advance=1, counts=counts)
+
+
+@contextmanager
+def show_progress() -> Iterator[ProgressObserver]:
+    """A progress bar on stderr, on a terminal only."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[counts]}"),
+    )
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal, transient=True) as progress:
+        yield ProgressObserver(progress)
+
+
+def print_scores(scores: Sequence[SceneScore], catalog: str) -> None:
+    """The demo's scores, one scene a line, and where the catalog is."""
+    rows = []
+    for score in scores:
+        shares = score.score
+        rows.append(
+            (
+                build_item_title(score.scene_id),
+                f"{shares.cloud_recall:.3f}",
+                f"{shares.shadow_recall:.3f}",
+                f"{shares.cloud_iou:.3f}",
+                f"{shares.shadow_iou:.3f}",
+            )
+        )
+    columns = ("scene", "cloud recall", "shadow recall", "cloud IoU", "shadow IoU")
+    print_table("Published masks against the known truth", columns, rows)
+    stdout.print(f"catalog: {catalog}", soft_wrap=True, markup=False)
+
+
+def print_plan(plan: Plan) -> None:
+    """What a dry run found."""
+    rows = [(scene.item_key, str(scene.requests), f"{scene.bytes / 1e6:.1f}") for scene in plan.would_publish]
+    if rows:
+        print_table("Would be published", ("name", "requests", "MB"), rows)
+    requests = sum(scene.requests for scene in plan.would_publish)
+    size_mb = sum(scene.bytes for scene in plan.would_publish) / 1e6
+    stdout.print(
+        f"{len(rows)} to publish, {len(plan.skipped)} published already, {len(plan.failed)} failed; "
+        f"{requests} requests, {size_mb:.1f} MB; nothing was written",
+        soft_wrap=True,
+    )
+    for outcome in plan.failed:
+        stdout.print(f"  failed: {outcome.id}: {outcome.reason}", markup=False, soft_wrap=True)

@@ -1,0 +1,105 @@
+"""The main job: find items, publish each, finalise once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Protocol
+
+from flows.candidate import pair_candidates, read_candidates, select_unpublished
+from flows.ports import Item
+from flows.publish_cloudmask import publish_cloudmask
+from flows.report import Report, SceneOutcome, SceneState, build_report
+from flows.runners import Runner
+from flows.scene.query import SceneQuery
+from flows.stac.layout import ItemKeys
+from flows.wiring import Wiring
+
+BATCH_SCENES = 250
+"""Scenes that are paired, published and linked together: one page of the Planetary Computer's API.
+
+A run that dies loses the links of one batch at the most, and the next run restores those.
+"""
+
+
+class Observer(Protocol):
+    """Is told how a run goes on."""
+
+    def scenes_found(self, count: int) -> None:
+        """``count`` further scenes were found."""
+        ...
+
+    def scene_ended(self, outcome: SceneOutcome) -> None:
+        """One scene ended."""
+        ...
+
+
+class SilentObserver:
+    """Tells nobody."""
+
+    def scenes_found(self, count: int) -> None:
+        """Nothing."""
+
+    def scene_ended(self, outcome: SceneOutcome) -> None:
+        """Nothing."""
+
+
+def ingest(
+    wiring: Wiring,
+    query: SceneQuery,
+    runner: Runner,
+    observer: Observer | None = None,
+    *,
+    force: bool = False,
+) -> Report:
+    """Publish the mask of every scene that ``query`` finds and the catalog lacks.
+
+    One scene's failure stops no other; it is in the report.
+
+    Raises:
+        CloudmaskError: the run as a whole cannot go on: settings, store or source.
+    """
+    observer = observer or SilentObserver()
+    started = time.monotonic()
+    outcomes: list[SceneOutcome] = []
+    wiring.publisher.recover()
+    for items in batches(wiring.source.find_items(query), BATCH_SCENES):
+        for outcome in ingest_batch(wiring, items, runner, observer, force=force):
+            observer.scene_ended(outcome)
+            outcomes.append(outcome)
+    return build_report(outcomes, time.monotonic() - started, wiring.read_transfer())
+
+
+def ingest_batch(
+    wiring: Wiring, items: list[Item], runner: Runner, observer: Observer, *, force: bool
+) -> Iterator[SceneOutcome]:
+    """The outcomes of one batch: select, pair, publish, link."""
+    settings = wiring.settings
+    observer.scenes_found(len(items))
+    candidates, refused = read_candidates(items, settings.method, settings.mask_parameters)
+    yield from refused
+    wanted, skipped = select_unpublished(
+        candidates, wiring.publisher.find_published, force=force, workers=settings.workers
+    )
+    yield from skipped
+    if not wanted:
+        return
+    pairings = wiring.engine.find_granules([candidate.scene for candidate in wanted])
+    paired, waiting = pair_candidates(wanted, pairings)
+    yield from waiting
+    keys = {candidate.scene.id: candidate.keys for candidate in paired}
+    published: list[ItemKeys] = []
+    for outcome in runner.run_scenes(partial(publish_cloudmask, wiring), paired):
+        if outcome.state is SceneState.PUBLISHED:
+            published.append(keys[outcome.id])
+        yield outcome
+    wiring.publisher.publish_catalogs(published)
+
+
+def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """``items`` in lists of ``size``, the last one shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

@@ -1,0 +1,87 @@
+"""What a run would do, found out without writing anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from flows.adapters.earth_engine.cost import estimate_cost
+from flows.candidate import Candidate, read_candidates, select_unpublished
+from flows.publish.publisher import find_published
+from flows.report import SceneOutcome
+from flows.request import IngestRequest
+from flows.wiring import Wiring
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedScene:
+    """A scene that would be published, the keys it would get, and what its inputs cost.
+
+    An asset's key carries the hash of its content, which is not known yet: it ends in ``-*``.
+    """
+
+    id: str
+    item_key: str
+    asset_keys: tuple[str, ...]
+    requests: int
+    bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "id": self.id,
+            "item": self.item_key,
+            "assets": list(self.asset_keys),
+            "requests": self.requests,
+            "bytes": self.bytes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The scenes of a dry run."""
+
+    would_publish: tuple[PlannedScene, ...] = ()
+    skipped: tuple[str, ...] = ()
+    failed: tuple[SceneOutcome, ...] = field(default=())
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values; ``failed`` as in a report."""
+        return {
+            "dry_run": True,
+            "would_publish": [scene.as_json() for scene in self.would_publish],
+            "skipped": list(self.skipped),
+            "failed": [
+                {"id": scene.id, "error": scene.reason, "retryable": scene.retryable} for scene in self.failed
+            ],
+            "requests": sum(scene.requests for scene in self.would_publish),
+            "bytes": sum(scene.bytes for scene in self.would_publish),
+        }
+
+
+def plan_ingest(request: IngestRequest) -> Plan:
+    """What ``ingest`` would do for ``request``."""
+    wiring = Wiring(request.read_settings(), request.items)
+    settings = wiring.settings
+    items = wiring.source.find_items(request.read_query())
+    candidates, refused = read_candidates(items, settings.method, settings.mask_parameters)
+    wanted, skipped = select_unpublished(
+        candidates,
+        lambda keys: find_published(wiring.store, keys),
+        force=request.force,
+        workers=settings.workers,
+    )
+    return Plan(
+        would_publish=tuple(_plan_scene(wiring, candidate) for candidate in wanted),
+        skipped=tuple(outcome.id for outcome in skipped),
+        failed=tuple(refused),
+    )
+
+
+def _plan_scene(wiring: Wiring, candidate: Candidate) -> PlannedScene:
+    settings = wiring.settings
+    cost = estimate_cost(candidate.scene, settings.method, settings.compute)
+    assets = [candidate.keys.mask("*"), candidate.keys.preview("*")]
+    if settings.keep_inputs:
+        assets.insert(1, candidate.keys.asset("cloud-probability", "*", "tif"))
+    return PlannedScene(candidate.scene.id, candidate.keys.item, tuple(assets), cost.requests, cost.bytes)

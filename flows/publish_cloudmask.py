@@ -1,0 +1,102 @@
+"""One scene, from item to published item."""
+
+from __future__ import annotations
+
+import os.path
+from hashlib import sha256
+
+from flows.adapters.cog import build_cog, build_probability_cog
+from flows.adapters.preview import build_preview
+from flows.candidate import Candidate
+from flows.errors import EngineRefused
+from flows.masking.statistics import measure_mask
+from flows.ports import DerivedMask, Item
+from flows.publish.publisher import Publication, PublicationFile
+from flows.report import SceneOutcome, SceneState
+from flows.stac.asset_fields import COG_MEDIA_TYPE, PNG_MEDIA_TYPE
+from flows.stac.derived_item import AssetFile, DerivedItemParts, build_derived_item
+from flows.stac.encoding import encode_document
+from flows.stac.links import CatalogContext
+from flows.version import __version__
+from flows.wiring import Wiring
+
+
+def publish_cloudmask(wiring: Wiring, candidate: Candidate) -> SceneOutcome:
+    """Derive the mask of ``candidate`` and put it, its preview and its item into the store.
+
+    The catalogs link the item once ``wiring.publisher.publish_catalogs`` has run.
+
+    Raises:
+        CloudmaskError: the scene is not published, and nothing links to what was written of it.
+    """
+    derived = wiring.engine.derive_mask(candidate.scene, candidate.granule)
+    publication = build_publication(wiring, candidate, derived)
+    wiring.publisher.publish_item(publication)
+    return SceneOutcome(candidate.scene.id, SceneState.PUBLISHED)
+
+
+def build_publication(wiring: Wiring, candidate: Candidate, derived: DerivedMask) -> Publication:
+    """Everything that is written for one scene, as bytes under their keys."""
+    scene, keys = candidate.scene, candidate.keys
+    if derived.classes.shape != scene.grid.shape:
+        raise EngineRefused(
+            f"{scene.id}: the mask is {derived.classes.shape}, the item's grid {scene.grid.shape} pixels"
+        )
+    mask = build_cog(derived.classes, scene.grid)
+    preview, _ = build_preview(derived.classes)
+    mask_file = _file(keys.mask(_digest(mask)), mask, COG_MEDIA_TYPE)
+    preview_file = _file(keys.preview(_digest(preview)), preview, PNG_MEDIA_TYPE)
+    probability_file = None
+    if wiring.settings.keep_inputs and derived.inputs is not None:
+        probability = build_probability_cog(derived.inputs.probability_pct, scene.grid)
+        key = keys.asset("cloud-probability", _digest(probability), "tif")
+        probability_file = _file(key, probability, COG_MEDIA_TYPE)
+    item = build_derived_item(
+        DerivedItemParts(
+            source_item=_publishable_hrefs(candidate.item, wiring.local_folder(keys.prefix)),
+            scene=scene,
+            keys=keys,
+            method=wiring.engine.method,
+            parameters=wiring.settings.mask_parameters,
+            granule=derived.granule,
+            statistics=measure_mask(derived.classes),
+            software={"pc-cloudmask": __version__, **derived.software},
+            mask=_asset_file(mask_file),
+            preview=_asset_file(preview_file),
+            probability=_asset_file(probability_file) if probability_file else None,
+            now=wiring.now,
+            created=candidate.created,
+            fingerprint=candidate.fingerprint,
+            context=CatalogContext(wiring.settings.public_url),
+        )
+    )
+    files = tuple(file for file in (mask_file, probability_file, preview_file) if file)
+    return Publication(keys, encode_document(item), files)
+
+
+def _publishable_hrefs(item: Item, folder: str | None) -> Item:
+    """``item`` with local asset paths made relative to ``folder``, where it will be published locally.
+
+    Readers join an absolute local path to the host of the catalog, so only a relative one resolves.
+    """
+    if folder is None:
+        return item
+    assets = {
+        key: {**asset, "href": os.path.relpath(asset["href"], folder)}
+        if os.path.isabs(asset["href"])  # noqa: PTH117 - an href, not a path of ours
+        else asset
+        for key, asset in item["assets"].items()
+    }
+    return {**item, "assets": assets}
+
+
+def _file(key: str, body: bytes, media_type: str) -> PublicationFile:
+    return PublicationFile(key, body, media_type)
+
+
+def _asset_file(file: PublicationFile) -> AssetFile:
+    return AssetFile(file.key, len(file.body), _digest(file.body))
+
+
+def _digest(body: bytes) -> str:
+    return sha256(body).hexdigest()

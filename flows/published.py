@@ -1,0 +1,33 @@
+"""Reading back what is published."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.io import MemoryFile
+
+from flows.errors import StoreRefused
+from flows.ports import ObjectStore
+from flows.publish.publisher import find_published
+from flows.stac.layout import ItemKeys
+
+
+def read_published_mask(store: ObjectStore, keys: ItemKeys) -> NDArray[np.uint8]:
+    """The mask of a published item, uint8 ``(height, width)`` of ``MaskClass`` values.
+
+    Raises:
+        StoreRefused: the item or its mask is not in the store.
+    """
+    item = find_published(store, keys)
+    if item is None:
+        raise StoreRefused(f"{store.url}: {keys.item_id} is not published")
+    name = item["assets"]["cloudmask"]["href"].rpartition("/")[2]
+    stored = store.read_object(f"{keys.prefix}{name}")
+    if stored is None:
+        raise StoreRefused(
+            f"{store.url}: the mask of {keys.item_id} is missing; run cloudmask check --repair"
+        )
+    with MemoryFile(stored.body) as memory, memory.open(driver="GTiff") as dataset:
+        return cast(NDArray[np.uint8], dataset.read(1))

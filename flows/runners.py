@@ -1,0 +1,62 @@
+"""What runs scenes side by side."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Protocol
+
+from flows.candidate import Candidate, build_failure
+from flows.errors import CloudmaskError
+from flows.report import SceneOutcome
+
+RETRIES = 2
+"""Further attempts at a scene whose error is retryable; the adapters retry single requests themselves."""
+RETRY_DELAY_S = 2.0
+"""Pause before the first further attempt; each next one doubles it."""
+
+logger = logging.getLogger(__name__)
+
+SceneWork = Callable[[Candidate], SceneOutcome]
+
+
+class Runner(Protocol):
+    """Runs one function over many candidates."""
+
+    def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
+        """The outcomes in the order in which scenes end; never raises for a scene."""
+        ...
+
+
+class ThreadRunner:
+    """Runs scenes in ``workers`` threads of this process: numpy, GDAL and the network release the GIL."""
+
+    def __init__(self, workers: int, *, retry_delay_s: float = RETRY_DELAY_S) -> None:
+        self._workers = workers
+        self._retry_delay_s = retry_delay_s
+
+    def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="scene")
+        try:
+            futures = [pool.submit(self._attempt, work, candidate) for candidate in candidates]
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            # An interrupted run starts no further scene and lets those under way end whole.
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _attempt(self, work: SceneWork, candidate: Candidate) -> SceneOutcome:
+        for attempt in range(RETRIES + 1):
+            try:
+                return work(candidate)
+            except CloudmaskError as error:
+                if not error.retryable or attempt == RETRIES:
+                    logger.warning("%s: %s", candidate.scene.id, error)
+                    return build_failure(candidate.scene.id, error)
+                time.sleep(self._retry_delay_s * 2**attempt)
+            except Exception as error:
+                logger.exception("%s: unexpected error", candidate.scene.id)
+                return build_failure(candidate.scene.id, error)
+        raise AssertionError("the last attempt returns")

@@ -1,0 +1,147 @@
+"""From settings to adapters: the only place that chooses."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.ports import MaskEngine, ObjectStore
+from flows.settings import Compute, Method, Settings, read_clock
+
+if TYPE_CHECKING:
+    from flows.adapters.asset_reader import AssetReader
+    from flows.adapters.earth_engine.session import EarthEngineSession
+    from flows.adapters.item_files import ItemFilesSource
+    from flows.adapters.planetary_computer import PlanetaryComputerSource
+    from flows.publish.publisher import Publisher
+
+
+class Wiring:
+    """The adapters of one run, each made when it is first needed: a dry run never opens Earth Engine.
+
+    ``items`` is what ``--items`` names: a file, folder, URL or static catalog in place of a search.
+    """
+
+    def __init__(self, settings: Settings, items: str | None = None, now: datetime | None = None) -> None:
+        self.settings = settings
+        self.items = items
+        self.now = now or read_clock()
+
+    @cached_property
+    def source(self) -> PlanetaryComputerSource | ItemFilesSource:
+        """Where items come from."""
+        if self.items is not None:
+            from flows.adapters.item_files import ItemFilesSource
+
+            return ItemFilesSource(self.items)
+        from flows.adapters.planetary_computer import PlanetaryComputerSource
+
+        return PlanetaryComputerSource(self.settings.stac_api_url, self.settings.collection)
+
+    @cached_property
+    def store(self) -> ObjectStore:
+        """Where objects go."""
+        from flows.adapters.stores import open_store
+
+        return open_store(self.settings.store)
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        """Writes items and catalogs into the store."""
+        from flows.publish.publisher import Publisher
+        from flows.stac.catalog import CatalogContext
+
+        context = CatalogContext(self.settings.public_url)
+        return Publisher(self.store, context, self.now, single_writer=self.settings.single_writer)
+
+    @cached_property
+    def reader(self) -> AssetReader:
+        """Reads the pixels of source assets, from where the source may point to and nowhere else."""
+        from flows.adapters.asset_reader import AssetReader
+        from flows.adapters.planetary_computer import renew_href, sign_href
+
+        return AssetReader(
+            sign_href,
+            getattr(self.source, "local_root", None),
+            renew=renew_href,
+            hosts=self.source.asset_hosts,
+            allow_loopback=self.source.allow_loopback,
+        )
+
+    @cached_property
+    def engine(self) -> MaskEngine:
+        """Derives masks by the method that the settings name."""
+        parameters = self.settings.mask_parameters
+        match self.settings.method, self.settings.compute:
+            case Method.CSMASK, _:
+                from flows.adapters.csmask import CsmaskEngine
+
+                return CsmaskEngine(self.reader, parameters)
+            case Method.CLOUD_SCORE_PLUS, _:
+                from flows.adapters.earth_engine.download import open_downloader
+                from flows.adapters.earth_engine.engine import CloudScorePlusEngine
+
+                downloader = open_downloader(self.session, self.settings.downloader)
+                return CloudScorePlusEngine(self.session, parameters, downloader)
+            case Method.S2CLOUDLESS, Compute.SERVER:
+                from flows.adapters.earth_engine.download import open_downloader
+                from flows.adapters.earth_engine.engine import ServerMaskEngine
+
+                downloader = open_downloader(self.session, self.settings.downloader)
+                return ServerMaskEngine(self.session, parameters, downloader)
+        return self._projected_shadow_engine()
+
+    @cached_property
+    def session(self) -> EarthEngineSession:
+        """Earth Engine, spoken to at the first request."""
+        from flows.adapters.earth_engine.session import open_session
+
+        settings = self.settings
+        return open_session(
+            settings.earthengine_project,
+            settings.earthengine_url,
+            settings.earthengine_credentials,
+            settings.workers,
+        )
+
+    def local_folder(self, prefix: str) -> str | None:
+        """Absolute path of a published folder, or None where the store is not a local directory."""
+        from flows.adapters.local_store import LocalStore
+
+        return str(Path(self.store.url) / prefix) if isinstance(self.store, LocalStore) else None
+
+    def describe_store(self) -> str:
+        """Where the store is, and whether several writers may work on it; probes it."""
+        capabilities = self.store.probe_capabilities()
+        if capabilities.create_only and capabilities.compare_and_swap:
+            return f"{self.store.url}: conditional writes, so any number of writers"
+        return f"{self.store.url}: no conditional writes: one writer, with CLOUDMASK_SINGLE_WRITER=true"
+
+    def describe_earth_engine(self) -> str:
+        """Which project answers at which endpoint; asks it."""
+        self.session.start()
+        return f"project {self.session.project} at {self.session.url}"
+
+    def read_transfer(self) -> dict[str, Any]:
+        """What was exchanged with Earth Engine so far; empty where it was not needed."""
+        session = self.__dict__.get("session")
+        return session.statistics.snapshot().as_json() if session else {}
+
+    def _projected_shadow_engine(self) -> MaskEngine:
+        """Masks computed here: from the item's own probability where it has one, else Earth Engine's."""
+        from flows.adapters.item_inputs import ItemInputs
+        from flows.adapters.projected_shadow import FirstInputs, ProjectedShadowEngine
+
+        parameters = self.settings.mask_parameters
+        earth_engine = None
+        if self.settings.earthengine_project:
+            from flows.adapters.earth_engine.download import open_downloader
+            from flows.adapters.earth_engine.inputs import EarthEngineInputs
+
+            downloader = open_downloader(self.session, self.settings.downloader)
+            earth_engine = EarthEngineInputs(self.session, parameters, downloader)
+        return ProjectedShadowEngine(
+            FirstInputs(ItemInputs(self.reader, parameters), earth_engine), parameters
+        )

@@ -1,0 +1,56 @@
+"""One published demo for all tests of the flow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.demo import build_demo_request
+from flows.ingest import ingest
+from flows.report import Report
+from flows.request import IngestRequest
+from flows.runners import ThreadRunner
+from flows.wiring import Wiring
+
+EPOCH = "1700000000"
+
+
+def run_directly(request: IngestRequest) -> Report:
+    """``request`` as the command line runs it without Prefect."""
+    wiring = Wiring(request.read_settings(), request.items)
+    return ingest(wiring, request.read_query(), ThreadRunner(2, retry_delay_s=0), force=request.force)
+
+
+def read_tree(root: Path) -> dict[str, bytes]:
+    """Every published file by its key."""
+    files = (path for path in root.rglob("*") if path.is_file())
+    return {
+        key: path.read_bytes()
+        for path in files
+        if not (key := path.relative_to(root).as_posix()).startswith("sample-archive/")
+    }
+
+
+@pytest.fixture(autouse=True)
+def _fixed_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> IngestRequest:
+    """The demo's request after it ran once; tests must leave its store as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOURCE_DATE_EPOCH", EPOCH)
+        request = build_demo_request(None, tmp_path_factory.mktemp("demo") / "out")
+        report = run_directly(request)
+    assert len(report.published) == 4
+    assert not report.failed
+    return request
+
+
+@pytest.fixture
+def out(demo: IngestRequest) -> Path:
+    """The demo's store."""
+    assert demo.store is not None
+    return Path(demo.store)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pystac
+import pytest
+import rasterio
+from PIL import Image
+
+from flows.demo import build_demo_request, score_demo
+from flows.masking.scoring import TARGETS
+from flows.request import IngestRequest
+from tests.flow_runs.conftest import read_tree, run_directly
+
+
+def test_every_mask_meets_its_known_truth(demo: IngestRequest) -> None:
+    scores = score_demo(demo)
+    assert len(scores) == 4
+    missed = [score.as_json() for score in scores if not score.score.meets(TARGETS)]
+    assert not missed
+
+
+def test_walking_the_catalog_finds_every_item_and_every_asset(out: Path) -> None:
+    catalog = pystac.Catalog.from_file(str(out / "catalog.json"))
+    items = list(catalog.get_items(recursive=True))
+    assert len({item.id for item in items}) == len(items) == 4
+    for item in items:
+        for key, asset in item.assets.items():
+            href = asset.get_absolute_href()
+            assert href is not None
+            assert Path(href).is_file(), f"{item.id}: {key}: {href}"
+
+
+def test_every_document_validates_offline(
+    out: Path, stac_validator: pystac.validation.JsonSchemaSTACValidator
+) -> None:
+    catalog = pystac.Catalog.from_file(str(out / "catalog.json"))
+    documents = [*catalog.get_items(recursive=True), *(child for child, _, _ in catalog.walk())]
+    for document in documents:
+        document.validate(validator=stac_validator)
+    assert len(documents) > 4
+
+
+def test_the_mask_lies_on_the_grid_of_its_item(out: Path) -> None:
+    for path in out.rglob("*_*.json"):
+        item = pystac.Item.from_file(str(path))
+        mask = item.assets["cloudmask"]
+        with rasterio.open(mask.get_absolute_href()) as dataset:
+            assert (
+                list(dataset.shape)
+                == mask.extra_fields["proj:shape"]
+                == item.assets["SCL"].extra_fields["proj:shape"]
+            )
+            assert list(dataset.transform)[:6] == mask.extra_fields["proj:transform"][:6]
+            assert dataset.crs.to_string() == mask.extra_fields["proj:code"]
+
+
+def test_running_again_publishes_nothing_and_changes_no_byte(demo: IngestRequest, out: Path) -> None:
+    before = read_tree(out)
+    report = run_directly(demo)
+    assert report.published == ()
+    assert len(report.skipped) == 4
+    assert read_tree(out) == before
+
+
+def test_the_demo_gives_the_same_bytes_anywhere(demo: IngestRequest, out: Path, tmp_path: Path) -> None:
+    again = build_demo_request(None, tmp_path / "elsewhere")
+    run_directly(again)
+    assert read_tree(tmp_path / "elsewhere") == read_tree(out)
+
+
+def test_previews_show_cloud_and_shadow(out: Path) -> None:
+    previews = sorted(out.rglob("preview-*.png"))
+    assert len(previews) == 4
+    for preview in previews:
+        colours = {colour for _, colour in Image.open(preview).convert("RGBA").getcolors() or []}
+        assert len(colours) >= 3
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_other_thresholds_publish_anew_under_other_keys(
+    out: Path, demo: IngestRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    request = build_demo_request(None, tmp_path / "out").model_copy(update={"force": force, "limit": 1})
+    (scene_id,) = run_directly(request).published
+    masks = set(tmp_path.rglob(f"{scene_id}/cloudmask-*.tif"))
+    assert len(masks) == 1
+    monkeypatch.setenv("CLOUDMASK_BUFFER_M", "200")
+    assert run_directly(request).published == (scene_id,)
+    assert len(set(tmp_path.rglob(f"{scene_id}/cloudmask-*.tif")) - masks) == 1

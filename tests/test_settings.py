@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.errors import SettingsError
+from flows.settings import Method, Settings, read_clock, read_settings
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_an_option_beats_the_environment_beats_the_file_beats_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert read_settings().workers == 4
+    (tmp_path / "cloudmask.toml").write_text('workers = 5\nmethod = "csmask"\n')
+    assert read_settings().workers == 5
+    monkeypatch.setenv("CLOUDMASK_WORKERS", "6")
+    assert read_settings().workers == 6
+    assert read_settings(workers=7).workers == 7
+    assert read_settings(workers=None, method=None).method is Method.CSMASK
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("method", "magic", "CLOUDMASK_METHOD"),
+        ("workers", 0, "CLOUDMASK_WORKERS"),
+        ("cloud_probability_pct", 101, "CLOUDMASK_CLOUD_PROBABILITY_PCT"),
+        ("clear_score", float("nan"), "CLOUDMASK_CLEAR_SCORE"),
+        ("buffer_m", float("inf"), "CLOUDMASK_BUFFER_M"),
+        ("store", "gs://bucket", "CLOUDMASK_STORE"),
+        ("store", "s3://", "CLOUDMASK_STORE"),
+        ("stac_api_url", "file:///etc/passwd", "CLOUDMASK_STAC_API_URL"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named_in_one_line(name: str, value: object, hint: str) -> None:
+    with pytest.raises(SettingsError, match=hint) as caught:
+        read_settings(**{name: value})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [("workers = ", "TOML"), ("wokers = 3", "wokers"), ("\udcff", "TOML")],
+)
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str, hint: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(SettingsError, match=hint):
+        read_settings(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="absent.toml"):
+        read_settings(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:80"])
+def test_anonymous_credentials_are_for_loopback(url: str) -> None:
+    assert read_settings(earthengine_credentials="anonymous", earthengine_url=url).earthengine_url == url
+
+
+@pytest.mark.parametrize("url", ["https://earthengine.googleapis.com", "http://127.0.0.1.example.com"])
+def test_anonymous_credentials_are_refused_elsewhere(url: str) -> None:
+    with pytest.raises(SettingsError, match="loopback"):
+        read_settings(earthengine_credentials="anonymous", earthengine_url=url)
+
+
+def test_an_error_never_repeats_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOUDMASK_STORE", "https://user:hunter2@host/")
+    with pytest.raises(SettingsError) as caught:
+        read_settings()
+    assert "hunter2" not in str(caught.value)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(Settings.model_fields)),
+        st.none() | st.text() | st.floats() | st.lists(st.integers()),
+    )
+)
+def test_any_value_gives_settings_or_a_settings_error(values: dict[str, object]) -> None:
+    try:
+        read_settings(**values)
+    except SettingsError as error:
+        assert "\n" not in str(error)
+
+
+def test_every_setting_is_documented() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "settings.md").read_text()
+    missing = [name for name in Settings.model_fields if f"CLOUDMASK_{name.upper()}" not in page]
+    assert not missing
+
+
+def test_the_clock_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1544794329")
+    assert read_clock() == datetime(2018, 12, 14, 13, 32, 9, tzinfo=UTC)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(SettingsError, match="SOURCE_DATE_EPOCH"):
+        read_clock()
