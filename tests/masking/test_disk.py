@@ -1,0 +1,47 @@
+"""The disk, and dilation by it, against scipy's filter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.masking.disk import dilate, disk_half_widths, disk_reach
+from flows.masking.packed import BandStack
+from tests.masking import reference
+from tests.masking.rasters import draw_blobs
+
+fractional_radii = st.one_of(
+    st.floats(0, 12), st.sampled_from([0.0, 0.99, 1.0, 2**0.5, 2.0, 5**0.5, 5.0, 7.5, 10.0])
+)
+
+
+@pytest.mark.parametrize(("radius_px", "pixels"), [(0, 1), (0.99, 1), (1, 5), (1.5, 9), (2, 13), (5, 81)])
+def test_the_disk_is_earth_engines_circle(radius_px, pixels):
+    centre, *others = (2 * half_width + 1 for half_width in disk_half_widths(radius_px))
+    assert centre + 2 * sum(others) == pixels
+
+
+@given(fractional_radii)
+def test_the_disk_holds_what_is_within_its_radius(radius_px):
+    reach = disk_reach(radius_px)
+    footprint = np.zeros((2 * reach + 1, 2 * reach + 1), np.bool_)
+    for dy, half_width in enumerate(disk_half_widths(radius_px)):
+        for row in (reach - dy, reach + dy):
+            footprint[row, reach - half_width : reach + half_width + 1] = True
+    expected = reference.disk(radius_px)
+    margin = (len(expected) - len(footprint)) // 2
+    np.testing.assert_array_equal(np.pad(footprint, margin), expected)
+
+
+@given(st.integers(1, 30), st.integers(1, 30), fractional_radii, st.integers(0, 2**32 - 1))
+def test_dilation_equals_scipys(height, width, radius_px, seed):
+    raster = draw_blobs(np.random.default_rng(seed), (height, width))
+    band_height, halo = -(-height // 8), disk_reach(radius_px)
+    packed = BandStack(height, 0, band_height, halo).pack(lambda rows: raster[rows], width)
+    dilated = np.zeros((height, width), np.uint8)
+    grown = dilate(packed, radius_px)
+    BandStack(height, 0, band_height).unpack_pairs(grown, np.zeros_like(grown), dilated)
+    expected = reference.dilate(raster, np.ones_like(raster), radius_px)
+    np.testing.assert_array_equal(dilated, expected)
