@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -113,26 +114,40 @@ def test_a_download_url_gives_an_exact_rectangle(client: Any, product: Sentinel2
         np.testing.assert_array_equal(dataset.read(1), expected)
 
 
-def test_a_region_with_a_scale_takes_more_than_the_tile(client: Any, product: Sentinel2) -> None:
-    """As geeS2downloader asks: a polygon in degrees is no rectangle in UTM, so a border comes with it."""
-    image = probability_of(client, product)
-    info = image.get("system:bands").getInfo()["probability"]
-    assert info["dimensions"] == [240, 160]
-    assert info["data_type"]["max"] - info["data_type"]["min"] == 255
-    assert image.projection().nominalScale().getInfo() == 10
+def read_region(image: Any, product: Sentinel2) -> tuple[Any, tuple[float, ...]]:
+    """Pixels and transform of the tile as geeS2downloader asks for it: corners in degrees, a scale."""
     assert image.bandNames().contains("probability").getInfo()
+    info = image.get("system:bands").getInfo()["probability"]
+    height, width = product.shape_10m
+    assert info["dimensions"] == [width, height]
+    assert info["data_type"]["max"] - info["data_type"]["min"] == 255
+    scale = image.projection().nominalScale().getInfo()
+    assert scale == 10
     west, north = product.origin
-    east, south = west + 2400, north - 1600
+    east, south = west + 10 * width, north - 10 * height
     corners = [(west, north), (east, north), (east, south), (west, south), (west, north)]
     tile = {"type": "Polygon", "coordinates": [corners]}
     region = transform_geom(product.crs, "EPSG:4326", tile)
-    body = download(image.getDownloadURL({"scale": 10, "region": region}))
-    archive = zipfile.ZipFile(io.BytesIO(body))
+    archive = zipfile.ZipFile(io.BytesIO(download(image.getDownloadURL({"scale": scale, "region": region}))))
     with MemoryFile(archive.read(archive.namelist()[0])) as memory, memory.open() as dataset:
-        assert dataset.shape >= (160, 240)
-        row, col = dataset.index(west + 5, north - 5)
-        pixels = dataset.read(1)[row : row + 160, col : col + 240]
+        return dataset.read(1), dataset.transform[:6]
+
+
+def test_a_region_with_a_scale_gives_a_small_tile(client: Any, product: Sentinel2) -> None:
+    pixels, transform = read_region(probability_of(client, product), product)
     np.testing.assert_array_equal(pixels, product.probability)
+    west, north = product.origin
+    assert transform == (10, 0, west, 0, -10, north)
+
+
+def test_a_region_with_a_scale_shifts_a_large_tile(earth_engine: LocalEarthEngine, client: Any) -> None:
+    """Its edges, straight in degrees, are curves in UTM: the block around them is larger than the tile."""
+    product = build_ragged_scene(SUNS[1], shape_20m=(10, 10), wedge=False)
+    large = replace(product, probability=np.broadcast_to(np.uint8(7), (2500, 2500)), bands={})
+    earth_engine.world.add_sentinel2(large)
+    pixels, transform = read_region(probability_of(client, large), large)
+    assert pixels.shape > large.shape_10m
+    assert transform[5] > large.origin[1]
 
 
 def test_an_unbounded_image_needs_a_grid(client: Any) -> None:

@@ -20,8 +20,11 @@ from tests.earth_engine.local.grids import Projection, Window, transformer
 
 LONLAT = "EPSG:4326"
 EQUAL_AREA = "EPSG:6933"
-EDGE_SLACK_PX = 1e-3
-"""How near an edge of a region comes to an edge of a pixel before it is taken for the same."""
+EDGE_SLACK_PX = 0.1
+"""How near an edge of a region comes to an edge of a pixel before it is taken for the same.
+
+An edge of 10 km that is straight in degrees is off by about a metre in UTM, one of 100 km by 100 m.
+"""
 EDGE_POINTS = 21
 """Points an edge is broken into before it is transformed, so that a straight edge may become a curve."""
 

@@ -95,8 +95,8 @@ def clip_to_bounds_and_scale(
     """The block of pixels that holds the geometry's bounds, as ``getDownloadURL`` asks for it.
 
     The lattice is that of the default projection at ``scale``; a region that cuts pixels takes them
-    whole. A region in degrees has curved edges in UTM, so it takes more than the pixels it was made
-    from: as with the real service, ``scale`` and ``region`` alone do not give back a tile's own grid.
+    whole. A region in degrees has curved edges in UTM, so that of a large tile takes more than the pixels
+    it was made from: as with the real service, ``scale`` and ``region`` alone do not give back its grid.
     """
     base = image.projection if scale is None else image.projection.at_scale(scale)
     region = geometry or image.footprint
