@@ -33,9 +33,9 @@ def estimate_cost(scene: Scene, method: str, compute: str) -> CostEstimate:
     if method not in {"s2cloudless", "cloud-score-plus"}:
         return CostEstimate()
     cost = _estimate_raster(scene.grid)
-    if method == "s2cloudless" and compute == "server":
-        return cost
-    return cost + _estimate_raster(scene.grid.at_pixel_size(COARSE_PIXEL_M))
+    if method == "s2cloudless" and compute == "local":
+        return cost + _estimate_raster(scene.grid.at_pixel_size(COARSE_PIXEL_M))
+    return cost
 
 
 def estimate_pairing(scene_count: int) -> CostEstimate:

@@ -5,10 +5,10 @@
 ``CloudScorePlusEngine``: Cloud Score+ tells one class, "not clear", which holds clouds and shadows
 alike. It is split by the same rule that s2cloudless needs to find shadows: a pixel that is not clear is
 shadow where it is dark (near infrared below the threshold, not water) and stands, seen towards the sun,
-behind a pixel that is not clear and not dark, within the shadow distance at 100 m; else it is cloud. The
-result is eroded, grown and classed as every mask here, so its buffer means the same. Earth Engine
-computes flags alone; the rest is done here, whatever ``compute`` says: a neighbourhood costs more there
-than a byte does on the way.
+behind a pixel of 100 m of which at least half is not clear and not dark, within the shadow distance and
+to within one such pixel; else it is cloud. The result is eroded, grown and classed as every mask here,
+so its buffer means the same. Earth Engine computes flags alone; the rest is done here, whatever
+``compute`` says: a neighbourhood costs more there than a byte does on the way.
 """
 
 from __future__ import annotations
@@ -98,36 +98,42 @@ class CloudScorePlusEngine:
         """The mask of one scene; see ``MaskEngine``."""
         self._session.start()
         image = build_score_flags(granule, self._band, self._parameters)
-        flags, coarse = self._downloader.read_rasters(
-            scene.id,
-            [
-                Raster("cloud score flags", image, scene.grid),
-                Raster("cloud score flags at 100 m", image, scene.grid.at_pixel_size(COARSE_PIXEL_M)),
-            ],
-        )
-        classes = classify_flags(flags, coarse, scene, self._parameters)
-        return DerivedMask(classes, granule, SOFTWARE)
+        (flags,) = self._downloader.read_rasters(scene.id, [Raster("cloud score flags", image, scene.grid)])
+        return DerivedMask(classify_flags(flags, scene, self._parameters), granule, SOFTWARE)
 
 
-def classify_flags(flags: Bytes, coarse: Bytes, scene: Scene, parameters: MaskParameters) -> Bytes:
-    """Classes of ``MaskClass`` on the scene's grid, uint8, from Cloud Score+'s flags at 20 m and 100 m."""
-    # Dark where it is not clear is what may be shadow, so it casts none.
-    casting = (coarse & (NOT_CLEAR | DARK)) == NOT_CLEAR
-    candidates = _expand(
-        find_shadow_candidates(
-            casting, scene.solar_azimuth_deg, parameters.shadow_distance_m / COARSE_PIXEL_M
-        ),
-        scene,
-    )
-    not_clear = (flags & NOT_CLEAR) > 0
-    shadow = ((flags & (NOT_CLEAR | DARK)) == (NOT_CLEAR | DARK)) & candidates
-    return compose_classes(
-        not_clear & ~shadow, shadow, (flags & VALID) > 0, parameters, scene.grid.pixel_size_m
-    )
-
-
-def _expand(coarse: NDArray[np.bool_], scene: Scene) -> NDArray[np.bool_]:
-    """``coarse`` on the scene's grid, nearest pixel."""
+def classify_flags(flags: Bytes, scene: Scene, parameters: MaskParameters) -> Bytes:
+    """Classes of ``MaskClass`` on the scene's grid, uint8, from the flags of ``build_score_flags``."""
+    not_clear, dark = (flags & NOT_CLEAR) > 0, (flags & DARK) > 0
     factor = round(COARSE_PIXEL_M / scene.grid.pixel_size_m)
-    height, width = scene.grid.shape
-    return coarse.repeat(factor, axis=0).repeat(factor, axis=1)[:height, :width]
+    # What is dark where it is not clear may be shadow, so it casts none.
+    casting = _take_majority(not_clear & ~dark, factor)
+    reach_px = parameters.shadow_distance_m / COARSE_PIXEL_M
+    behind = _grow_by_one(find_shadow_candidates(casting, scene.solar_azimuth_deg, reach_px))
+    height, width = flags.shape
+    shadow = not_clear & dark & behind.repeat(factor, axis=0).repeat(factor, axis=1)[:height, :width]
+    valid = (flags & VALID) > 0
+    return compose_classes(not_clear & ~shadow, shadow, valid, parameters, scene.grid.pixel_size_m)
+
+
+def _take_majority(pixels: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
+    """Blocks of ``factor`` x ``factor`` pixels, from the upper-left corner, at least half of which is set."""
+    height, width = pixels.shape
+    padded = np.pad(pixels, ((0, -height % factor), (0, -width % factor)))
+    rows, cols = padded.shape[0] // factor, padded.shape[1] // factor
+    counts: NDArray[np.intp] = np.count_nonzero(padded.reshape(rows, factor, cols, factor), axis=(1, 3))
+    return 2 * counts >= factor * factor
+
+
+def _grow_by_one(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """``pixels`` and their eight neighbours.
+
+    A shadow's rim that the coarse projection misses would be called cloud, and its buffer with it.
+    """
+    tall = pixels.copy()
+    tall[1:] |= pixels[:-1]
+    tall[:-1] |= pixels[1:]
+    grown = tall.copy()
+    grown[:, 1:] |= tall[:, :-1]
+    grown[:, :-1] |= tall[:, 1:]
+    return grown

@@ -78,13 +78,16 @@ class EarthEngineSession:
             if EarthEngineSession._owner is self:
                 return
             EarthEngineSession._owner = None
-            credentials = find_credentials(self._credentials)
 
             def initialise() -> None:
+                credentials = find_credentials(self._credentials)
                 ee.Reset()
                 # Tried again here, where it is counted and bounded.
                 ee.data.setMaxRetries(0)
-                ee.Initialize(credentials, url=self.url, project=self.project, http_transport=self._transport)
+                with _no_list_of_deprecated_assets():
+                    ee.Initialize(
+                        credentials, url=self.url, project=self.project, http_transport=self._transport
+                    )
 
             with self.statistics.phase("start"):
                 try:
@@ -164,7 +167,7 @@ def open_session(
 
 @contextmanager
 def _no_list_of_deprecated_assets() -> Iterator[None]:
-    """Keep ``ee.Initialize`` from asking a further host, without a time-out, for a list that is not needed."""
+    """Keep ``ee.Initialize`` from asking a further host, without a time-out, for a list of no use here."""
     fetch = ee.deprecation.InitializeDeprecatedAssets
     ee.deprecation.InitializeDeprecatedAssets = lambda: None
     try:
