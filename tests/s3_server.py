@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import sys
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ import pytest
 
 @dataclass(frozen=True)
 class S3Server:
-    """Where the server listens."""
+    """Where the server listens; ``tests.s3_process`` says how its buckets behave."""
 
     url: str
 
@@ -39,9 +41,9 @@ class S3Server:
         for name, value in self.environment().items():
             monkeypatch.setenv(name, value)
 
-    def create_bucket(self) -> str:
-        """A new empty bucket."""
-        bucket = f"test-{uuid.uuid4().hex[:12]}"
+    def create_bucket(self, behaviour: str = "plain") -> str:
+        """Name of a new empty bucket."""
+        bucket = f"{behaviour}-{uuid.uuid4().hex[:12]}"
         client = boto3.session.Session().client(
             "s3",
             endpoint_url=self.url,
@@ -53,22 +55,26 @@ class S3Server:
         client.close()
         return bucket
 
+    def script_faults(self, *names: str) -> None:
+        """What happens to the next PUTs of objects, one by one."""
+        request = urllib.request.Request(f"{self.url}/_faults", json.dumps(names).encode(), method="PUT")
+        with urllib.request.urlopen(request, timeout=10):
+            pass
+
 
 @contextlib.contextmanager
-def running_s3_server(fault_share: float = 0.0) -> Iterator[S3Server]:
-    """A server of which this share of PUTs fails, ended by its own handle."""
-    command = [sys.executable, "-m", "tests.s3_process", str(fault_share)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
-    try:
-        assert process.stdout is not None
-        url = process.stdout.readline().strip()
-        assert url.startswith("http://127.0.0.1:"), "the S3 server did not start"
-        yield S3Server(url)
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
-        if process.stdout is not None:
-            process.stdout.close()
+def running_s3_server() -> Iterator[S3Server]:
+    """A server, ended by its own handle."""
+    command = [sys.executable, "-m", "tests.s3_process"]
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+            assert url.startswith("http://127.0.0.1:"), "the S3 server did not start"
+            yield S3Server(url)
+        finally:
+            process.terminate()
 
 
 @pytest.fixture(scope="session")

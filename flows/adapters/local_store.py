@@ -90,6 +90,8 @@ class LocalStore:
     def replace_object(self, key: str, body: bytes, media_type: str, etag: str) -> None:  # noqa: ARG002 - files have none
         def swap(temporary: Path, path: Path) -> None:
             current = path.read_bytes() if path.is_file() else None
+            if current == body:
+                return
             if current is None or _etag(current) != etag:
                 raise WriteConflict(f"{key} in {self.url} was changed by another writer: read it again")
             temporary.replace(path)
@@ -148,25 +150,29 @@ class LocalStore:
     def _place(self, key: str, body: bytes, put: Callable[[Path, Path], None]) -> None:
         """Write ``body`` to a temporary file, then let ``put`` bring it to its place under the lock."""
         path = self._path(key)
-        with _translated(key):
-            temporary = self._write_temporary(body)
-            try:
-                with _locked(path.parent, create=True) as folder:
-                    put(temporary, path)
-                    os.fsync(folder)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with (
+            _translated(key),
+            self._temporary(body) as temporary,
+            _locked(path.parent, create=True) as folder,
+        ):
+            put(temporary, path)
+            os.fsync(folder)
 
-    def _write_temporary(self, body: bytes) -> Path:
+    @contextlib.contextmanager
+    def _temporary(self, body: bytes) -> Iterator[Path]:
+        """A synced file of ``body``, gone in the end where nothing took it away."""
         folder = self._root / TEMPORARY_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         self._sweep_once(folder)
         temporary = folder / uuid.uuid4().hex
-        with temporary.open("xb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        return temporary
+        try:
+            with temporary.open("xb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def _sweep_once(self, folder: Path) -> None:
         """Remove what writers that died left behind; once for each store object."""

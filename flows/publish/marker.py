@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from flows.errors import CloudmaskError
 from flows.ports import ObjectStore
 from flows.publish.publication import Publication
-from flows.publish.steps import JSON_MEDIA_TYPE
 from flows.stac.layout import PENDING_PREFIX, ItemKeys, item_keys, pending_key
+from flows.stac.links import JSON_MEDIA_TYPE
 
 LEASE = timedelta(hours=1)
 """How long a marker's writer may take: a scene takes minutes, and a batch ends by linking it."""

@@ -22,16 +22,17 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from hashlib import sha256
 
-from flows.errors import CloudmaskError, StoreRefused, StoreUnavailable
+from flows.errors import CloudmaskError, InvalidField, StoreRefused, StoreUnavailable
 from flows.ports import Item, ObjectStore
 from flows.publish.catalogs import catalog_stages
 from flows.publish.marker import Marker, build_marker, list_markers, read_marker, write_marker
 from flows.publish.publication import Publication, PublicationFile
-from flows.publish.steps import GEOJSON_MEDIA_TYPE, Step, StepName, Steps
+from flows.publish.steps import Step, StepName, Steps
 from flows.stac.catalog import CatalogContext
 from flows.stac.coverage import Coverage, read_coverage
 from flows.stac.encoding import decode_document
 from flows.stac.layout import ItemKeys
+from flows.stac.links import GEOJSON_MEDIA_TYPE
 
 __all__ = ["Publication", "PublicationFile", "Publisher", "find_published", "item_steps"]
 
@@ -91,11 +92,12 @@ class Publisher:
         """Put an item and its files into the store; ``publish_catalogs`` then links it.
 
         Raises:
+            InvalidField: an item without a place or time; nothing was written.
             StoreUnavailable: the outcome is unknown; doing it again is harmless.
             StoreRefused: the store cannot be written, or not by several writers.
         """
         self._check_writers()
-        coverage = read_coverage(decode_document(publication.item, publication.keys.item))
+        coverage = _read_coverage(decode_document(publication.item, publication.keys.item), publication.keys)
         for _ in item_steps(self._store, publication, self._now):
             pass
         with self._lock:
@@ -111,7 +113,7 @@ class Publisher:
         for keys in published:
             with self._lock:
                 coverage = self._coverages.pop(keys, None)
-            coverage = coverage or self._read_coverage(keys)
+            coverage = coverage or self._find_coverage(keys)
             if coverage is not None:
                 coverages[keys] = coverage
         self._link(coverages)
@@ -138,7 +140,7 @@ class Publisher:
         whole = stored is not None and sha256(stored.body).hexdigest() == marker.digest
         if not whole and not marker.is_stale(self._now):
             return None
-        coverage = self._read_coverage(marker.keys)
+        coverage = self._find_coverage(marker.keys)
         if coverage is None:
             self._drop(marker)
             return None
@@ -148,9 +150,13 @@ class Publisher:
         logger.info("%s: its writer died before the item was there", marker.key)
         self._store.delete_object(marker.key)
 
-    def _read_coverage(self, keys: ItemKeys) -> Coverage | None:
+    def _find_coverage(self, keys: ItemKeys) -> Coverage | None:
         item = self.find_published(keys)
-        return None if item is None else read_coverage(item)
+        try:
+            return None if item is None else _read_coverage(item, keys)
+        except InvalidField as error:
+            logger.warning("%s is not linked: %s", keys.item, error)
+            return None
 
     def _link(self, coverages: Mapping[ItemKeys, Coverage]) -> None:
         if not coverages:
@@ -202,3 +208,10 @@ def _decode(body: bytes, keys: ItemKeys) -> Item | None:
         logger.warning("%s does not hold that item and will be published anew", keys.item)
         return None
     return item
+
+
+def _read_coverage(item: Item, keys: ItemKeys) -> Coverage:
+    try:
+        return read_coverage(item)
+    except (LookupError, TypeError, ValueError) as error:
+        raise InvalidField(keys.item_id, "bbox or datetime", f"cannot be read ({error})") from error

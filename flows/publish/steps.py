@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 from flows.errors import KeyExists, StoreUnavailable, WriteConflict
 from flows.ports import ObjectStore, StoredObject
+from flows.stac.links import JSON_MEDIA_TYPE
 
-JSON_MEDIA_TYPE = "application/json"
-GEOJSON_MEDIA_TYPE = "application/geo+json"
 _SWAP_ATTEMPTS = 100
 """Of any number of writers that race for one document, one wins each round."""
 

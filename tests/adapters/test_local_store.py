@@ -1,0 +1,182 @@
+"""What is true of directories alone: links, temporary files, killed writers, torn reads."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from flows.adapters import local_store
+from flows.adapters.local_store import STALE_AFTER_S, TEMPORARY_FOLDER, LocalStore
+from flows.adapters.stores import open_store
+from flows.errors import StoreRefused, StoreUnavailable, WriteConflict
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def write_for_ever(root: Path, letters: str) -> None:
+    """Until killed, write objects of one letter each."""
+    store = LocalStore(root)
+    while True:
+        for letter in letters:
+            store.write_object("a/b", letter.encode() * 100_000, "text/plain")
+
+
+def add_lines(root: Path, name: str, count: int) -> None:
+    """Add lines of one's own by compare-and-swap."""
+    store = LocalStore(root)
+    for number in range(count):
+        while True:
+            current = store.read_object("list")
+            assert current is not None
+            try:
+                body = current.body + f"{name}{number}\n".encode()
+                store.replace_object("list", body, "text/plain", current.etag)
+            except WriteConflict:
+                continue
+            break
+
+
+def test_opening_writes_nothing(tmp_path: Path) -> None:
+    store = open_store(f"file:{tmp_path / 'new' / 'deep'}")
+    assert store.url == str(tmp_path / "new" / "deep")
+    assert list(tmp_path.iterdir()) == []
+    store.write_object("a", b"1", "text/plain")
+    assert (tmp_path / "new" / "deep" / "a").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("form", ["{}", "file:{}", "file://{}"])
+def test_a_directory_has_three_spellings(tmp_path: Path, form: str) -> None:
+    assert open_store(form.format(tmp_path)).url == str(tmp_path)
+
+
+def test_a_file_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreRefused, match="is a file: name a directory"):
+        open_store(f"{tmp_path / 'file' / 'out'}")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(StoreRefused, match="cannot be written"):
+            open_store(str(tmp_path / "out"))
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_link_out_of_the_store_is_refused(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("secret")
+    store = LocalStore(tmp_path / "store")
+    store.write_object("a/b", b"1", "text/plain")
+    (store.root / "away").symlink_to(outside)
+    (store.root / "a" / "alias").symlink_to(outside / "secret")
+
+    for key in ("away/secret", "a/alias"):
+        with pytest.raises(StoreRefused, match="symbolic link"):
+            store.read_object(key)
+        with pytest.raises(StoreRefused, match="symbolic link"):
+            store.write_object(key, b"", "text/plain")
+        with pytest.raises(StoreRefused, match="symbolic link"):
+            store.delete_object(key)
+    with pytest.raises(StoreRefused, match="symbolic link"):
+        list(store.list_objects("away/"))
+    assert [info.key for info in store.list_objects("")] == ["a/b"]
+    assert (outside / "secret").read_text() == "secret"
+
+
+def test_the_store_itself_may_be_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    store = LocalStore(tmp_path / "out")
+    store.write_object("a/b", b"1", "text/plain")
+    assert (tmp_path / "disk" / "a" / "b").read_bytes() == b"1"
+
+
+def test_a_key_below_a_file_is_refused(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    store.write_object("a", b"1", "text/plain")
+    with pytest.raises(StoreRefused, match="a file stands where a folder must be"):
+        store.write_object("a/b", b"2", "text/plain")
+    assert store.read_object("a/b") is None
+    store.write_object("c/d", b"1", "text/plain")
+    with pytest.raises(StoreRefused, match="a file stands where a folder must be"):
+        store.write_object("c", b"2", "text/plain")
+
+
+def test_only_stale_temporary_files_are_swept(tmp_path: Path) -> None:
+    folder = tmp_path / TEMPORARY_FOLDER
+    folder.mkdir()
+    (folder / "dead").write_bytes(b"half")
+    (folder / "alive").write_bytes(b"half")
+    long_ago = time.time() - STALE_AFTER_S - 60
+    os.utime(folder / "dead", (long_ago, long_ago))
+    store = LocalStore(tmp_path)
+    store.write_object("a", b"1", "text/plain")
+    assert [path.name for path in folder.iterdir()] == ["alive"]
+    assert [info.key for info in store.list_objects("")] == ["a"]
+
+
+def test_a_failed_write_leaves_the_old_object_and_no_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalStore(tmp_path)
+    store.write_object("a", b"1", "text/plain")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(local_store.os, "fsync", fail)
+    with pytest.raises(StoreRefused, match="free some space"):
+        store.write_object("a", b"22", "text/plain")
+    monkeypatch.undo()
+    assert (tmp_path / "a").read_bytes() == b"1"
+    assert list((tmp_path / TEMPORARY_FOLDER).iterdir()) == []
+
+
+def test_an_error_of_the_device_can_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(local_store.os, "fsync", fail)
+    with pytest.raises(StoreUnavailable, match="a: Input/output error"):
+        LocalStore(tmp_path).write_object("a", b"1", "text/plain")
+
+
+def test_readers_see_whole_objects_while_writers_are_killed(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    store.write_object("a/b", b"x" * 100_000, "text/plain")
+    for _ in range(3):
+        writers = [SPAWN.Process(target=write_for_ever, args=(tmp_path, letters)) for letters in ("ab", "cd")]
+        for writer in writers:
+            writer.start()
+        seen = set()
+        while len(seen) < 4:
+            stored = store.read_object("a/b")
+            assert stored is not None
+            assert stored.body == stored.body[:1] * 100_000
+            seen.add(stored.body[:1])
+        for writer in writers:
+            writer.kill()
+            writer.join()
+            writer.close()
+    store.write_object("a/b", b"after the killed", "text/plain")
+
+
+def test_processes_lose_no_update(tmp_path: Path) -> None:
+    LocalStore(tmp_path).create_object("list", b"", "text/plain")
+    writers = [SPAWN.Process(target=add_lines, args=(tmp_path, name, 25)) for name in "abc"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+        writer.close()
+    lines = (tmp_path / "list").read_text().split()
+    assert sorted(lines) == sorted(f"{name}{number}" for name in "abc" for number in range(25))
