@@ -1,0 +1,1 @@
+"""Figures of this package beside those of its peers: `python -m benchmarks.NAME`."""
