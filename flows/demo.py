@@ -25,6 +25,7 @@ class SceneScore:
     """How well the published mask of one sample scene meets its known truth."""
 
     scene_id: str
+    tile: str
     score: MaskScore
 
     def as_json(self) -> dict[str, Any]:
@@ -62,5 +63,5 @@ def score_demo(request: IngestRequest) -> list[SceneScore]:
         truth = wiring.reader.read_band(href, scene.grid, resampling="nearest", item_id=scene.id)
         classes = read_published_mask(wiring.store, candidate.keys)
         score = score_mask(classes, truth.astype(np.uint8), settings.mask_parameters, scene.grid.pixel_size_m)
-        scores.append(SceneScore(scene.id, score))
+        scores.append(SceneScore(scene.id, scene.tile, score))
     return sorted(scores, key=lambda score: score.scene_id)

@@ -8,6 +8,11 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.offline_validator import OfflineValidator
+from tests.s3_server import s3_server
+
+__all__ = ["s3_server"]
+
 # A slow machine is no failure, and CI tries the same examples every time.
 hypothesis.settings.register_profile(
     "default", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -24,3 +29,9 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the reference data is not beside this checkout")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def stac_validator() -> OfflineValidator:
+    """Validates any STAC document without a network."""
+    return OfflineValidator(SHARED_DATA / "stac-schemas")

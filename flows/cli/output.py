@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -50,7 +51,7 @@ def print_report(report: Report) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table, its numbers to the right."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     for column in columns:
         table.add_column(
             column, justify="left" if column in {"scene", "name", "setting", "what"} else "right"
@@ -102,7 +103,7 @@ def print_scores(scores: Sequence[SceneScore], catalog: str) -> None:
         shares = score.score
         rows.append(
             (
-                build_item_title(score.scene_id),
+                f"{score.tile} {build_item_title(score.scene_id)[:10]}",
                 f"{shares.cloud_recall:.3f}",
                 f"{shares.shadow_recall:.3f}",
                 f"{shares.cloud_iou:.3f}",

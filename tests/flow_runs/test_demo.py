@@ -2,15 +2,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import orjson
 import pystac
 import pytest
 import rasterio
-from PIL import Image
 
 from flows.demo import build_demo_request, score_demo
+from flows.masking.classes import MaskClass
 from flows.masking.scoring import TARGETS
 from flows.request import IngestRequest
 from tests.flow_runs.conftest import read_tree, run_directly
+from tests.offline_validator import OfflineValidator
 
 
 def test_every_mask_meets_its_known_truth(demo: IngestRequest) -> None:
@@ -31,13 +34,13 @@ def test_walking_the_catalog_finds_every_item_and_every_asset(out: Path) -> None
             assert Path(href).is_file(), f"{item.id}: {key}: {href}"
 
 
-def test_every_document_validates_offline(
-    out: Path, stac_validator: pystac.validation.JsonSchemaSTACValidator
-) -> None:
-    catalog = pystac.Catalog.from_file(str(out / "catalog.json"))
-    documents = [*catalog.get_items(recursive=True), *(child for child, _, _ in catalog.walk())]
-    for document in documents:
-        document.validate(validator=stac_validator)
+def test_every_document_validates_offline(out: Path, stac_validator: OfflineValidator) -> None:
+    """As they are written: pystac, reading them, raises extensions beyond what source fields fit."""
+    documents = [path for path in out.rglob("*.json") if "sample-archive" not in path.parts]
+    for path in documents:
+        pystac.validation.validate_dict(
+            orjson.loads(path.read_bytes()), href=str(path), validator=stac_validator
+        )
     assert len(documents) > 4
 
 
@@ -69,19 +72,19 @@ def test_the_demo_gives_the_same_bytes_anywhere(demo: IngestRequest, out: Path, 
     assert read_tree(tmp_path / "elsewhere") == read_tree(out)
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_previews_show_cloud_and_shadow(out: Path) -> None:
     previews = sorted(out.rglob("preview-*.png"))
     assert len(previews) == 4
     for preview in previews:
-        colours = {colour for _, colour in Image.open(preview).convert("RGBA").getcolors() or []}
-        assert len(colours) >= 3
+        with rasterio.open(preview) as image:
+            assert {MaskClass.CLOUD, MaskClass.CLOUD_SHADOW} <= set(np.unique(image.read(1)))
 
 
-@pytest.mark.parametrize("force", [False, True])
 def test_other_thresholds_publish_anew_under_other_keys(
-    out: Path, demo: IngestRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, force: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = build_demo_request(None, tmp_path / "out").model_copy(update={"force": force, "limit": 1})
+    request = build_demo_request(None, tmp_path / "out").model_copy(update={"limit": 1})
     (scene_id,) = run_directly(request).published
     masks = set(tmp_path.rglob(f"{scene_id}/cloudmask-*.tif"))
     assert len(masks) == 1
