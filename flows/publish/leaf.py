@@ -6,10 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from flows.ports import ObjectInfo, ObjectStore
-from flows.stac.layout import LeafKeys
+from flows.stac.layout import WITHDRAWN_NAME, LeafKeys
 
-WITHDRAWN_NAME = "withdrawn.json"
-"""Tombstone in an item's folder: the source took the scene back."""
 _SUPERSEDED_PREFIX, _JSON = "superseded-by-", ".json"
 
 

@@ -25,6 +25,7 @@ from hashlib import sha256
 from flows.errors import CloudmaskError, InvalidField, StoreRefused, StoreUnavailable
 from flows.ports import Item, ObjectStore
 from flows.publish.catalogs import catalog_stages
+from flows.publish.generations import find_generations
 from flows.publish.marker import Marker, build_marker, list_markers, read_marker, write_marker
 from flows.publish.publication import Publication, PublicationFile
 from flows.publish.steps import Step, StepName, Steps
@@ -51,8 +52,11 @@ def find_published(store: ObjectStore, keys: ItemKeys) -> Item | None:
     return None if stored is None else _decode(stored.body, keys)
 
 
-def item_steps(store: ObjectStore, publication: Publication, now: datetime) -> Steps:
+def item_steps(store: ObjectStore, context: CatalogContext, publication: Publication, now: datetime) -> Steps:
     """Put the item and its files into the store; nothing links to it yet."""
+    keys = publication.keys
+    generations = find_generations(store, keys, decode_document(publication.item, keys.item))
+    publication = generations.link_predecessor(publication, context)
     marker = build_marker(publication, now)
     write_marker(store, marker)
     yield Step(StepName.MARK, marker.key)
@@ -60,8 +64,12 @@ def item_steps(store: ObjectStore, publication: Publication, now: datetime) -> S
         # The key says what the bytes are, so writing again what another writer wrote harms nobody.
         store.write_object(file.key, file.body, file.media_type)
         yield Step(StepName.FILE, file.key)
-    store.write_object(publication.keys.item, publication.item, GEOJSON_MEDIA_TYPE)
-    yield Step(StepName.ITEM, publication.keys.item)
+    store.write_object(keys.item, publication.item, GEOJSON_MEDIA_TYPE)
+    yield Step(StepName.ITEM, keys.item)
+    yield from generations.supersede_steps(store, context)
+    if generations.folder.is_withdrawn:
+        store.delete_object(keys.tombstone)
+        yield Step(StepName.REVIVE, keys.tombstone)
 
 
 class Publisher:
@@ -98,7 +106,7 @@ class Publisher:
         """
         self._check_writers()
         coverage = _read_coverage(decode_document(publication.item, publication.keys.item), publication.keys)
-        for _ in item_steps(self._store, publication, self._now):
+        for _ in item_steps(self._store, self._context, publication, self._now):
             pass
         with self._lock:
             self._coverages[publication.keys] = coverage

@@ -45,7 +45,7 @@ Steps = Iterator[Step]
 Render = Callable[[StoredObject | None], bytes]
 
 
-def swap_steps(store: ObjectStore, key: str, render: Render) -> Steps:
+def swap_steps(store: ObjectStore, key: str, render: Render, media_type: str = JSON_MEDIA_TYPE) -> Steps:
     """Bring the document at ``key`` to what ``render`` makes of the present one.
 
     The ETag is read before ``render`` lists anything: whatever another writer publishes after
@@ -64,9 +64,9 @@ def swap_steps(store: ObjectStore, key: str, render: Render) -> Steps:
             return
         try:
             if current is None:
-                store.create_object(key, body, JSON_MEDIA_TYPE)
+                store.create_object(key, body, media_type)
             else:
-                store.replace_object(key, body, JSON_MEDIA_TYPE, current.etag)
+                store.replace_object(key, body, media_type, current.etag)
         except (KeyExists, WriteConflict):
             yield Step(StepName.CONFLICT, key)
             continue

@@ -14,6 +14,8 @@ ITEMS_PREFIX = f"{COLLECTION_ID}/items/"
 """The geoparquet mirror."""
 PENDING_PREFIX, WAITING_PREFIX, FAILED_PREFIX = "_pending/", "_waiting/", "_failed/"
 """Private state beside the published catalog."""
+WITHDRAWN_NAME = "withdrawn.json"
+"""Tombstone in an item's folder: the source took the scene back, so no catalog links it."""
 
 _TILE = re.compile(r"(?:0[1-9]|[1-5][0-9]|60)[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]")
 _ITEM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -85,6 +87,10 @@ class ItemKeys:
     @property
     def item(self) -> str:
         return f"{self.prefix}{self.item_id}.json"
+
+    @property
+    def tombstone(self) -> str:
+        return f"{self.prefix}{WITHDRAWN_NAME}"
 
     def asset(self, asset_key: str, sha256_hex: str, extension: str) -> str:
         """Key of an asset's file: its name carries the hash of its content, so it never changes."""

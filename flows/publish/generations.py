@@ -1,0 +1,124 @@
+"""Products that the source made anew from one scene: the newest is linked, older ones stay reachable."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flows.ports import Item, ObjectStore, StoredObject
+from flows.publish.leaf import ItemFolder, group_leaf, superseded_name
+from flows.publish.publication import Publication
+from flows.publish.steps import Step, StepName, Steps, swap_steps
+from flows.stac.catalog import CatalogContext
+from flows.stac.encoding import decode_document, encode_document
+from flows.stac.layout import ItemKeys
+from flows.stac.links import GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE
+from flows.stac.titles import build_item_title
+
+PREDECESSOR_REL = "predecessor-version"
+_PRODUCT_ID = re.compile(r"(?P<scene>S2[A-Z]_MSIL2A_\d{8}T\d{6}_R\d{3}_T[0-9A-Z]{5}_)\d{8}T\d{6}")
+"""A product's id ends with when it was made; what stands before names platform, datatake and tile."""
+_SENSING_START = re.compile(r"_S(\d{8}T\d{6})_")
+"""The S-part of a datastrip's id. A datatake split into two datastrips gives two scenes, not generations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generations:
+    """The published generations of one scene beside ``keys``, each list in order of making."""
+
+    keys: ItemKeys
+    folder: ItemFolder
+    older: tuple[str, ...] = ()
+    newer: tuple[str, ...] = ()
+
+    def link_predecessor(self, publication: Publication, context: CatalogContext) -> Publication:
+        """``publication`` with a link to the generation before it, where there is one."""
+        if not self.older:
+            return publication
+        item = decode_document(publication.item, self.keys.item)
+        linked = set_predecessor(item, context, self.keys, self.older[-1])
+        return replace(publication, item=encode_document(linked))
+
+    def supersede_steps(self, store: ObjectStore, context: CatalogContext) -> Steps:
+        """Make every older generation step back, this one before a newer one that links it."""
+        for older in self.older:
+            yield _mark_superseded(store, self._sibling(older), self.keys.item_id)
+        for newer in self.newer:
+            yield _mark_superseded(store, self.keys, newer)
+        if self.newer:
+            yield from predecessor_steps(store, context, self._sibling(self.newer[0]), self.keys.item_id)
+
+    def _sibling(self, item_id: str) -> ItemKeys:
+        return ItemKeys(self.keys.leaf, item_id)
+
+
+def find_generations(store: ObjectStore, keys: ItemKeys, item: Item) -> Generations:
+    """What the leaf holds of the scene of ``item``: one short listing, one read a generation."""
+    match = _PRODUCT_ID.fullmatch(keys.item_id)
+    prefix = keys.leaf.prefix + match["scene"] if match else keys.prefix
+    leaf = group_leaf(keys.leaf, store.list_objects(prefix))
+    siblings = sorted(
+        item_id
+        for item_id, folder in leaf.folders.items()
+        if item_id != keys.item_id and folder.is_published and _is_same_strip(store, keys, item_id, item)
+    )
+    return Generations(
+        keys,
+        leaf.folders.get(keys.item_id, ItemFolder(keys.item_id)),
+        tuple(sibling for sibling in siblings if sibling < keys.item_id),
+        tuple(sibling for sibling in siblings if sibling > keys.item_id),
+    )
+
+
+def predecessor_steps(
+    store: ObjectStore, context: CatalogContext, keys: ItemKeys, predecessor: str | None
+) -> Steps:
+    """Make the published item link ``predecessor`` as the version before it, or none."""
+
+    def render(current: StoredObject | None) -> bytes:
+        body = b"" if current is None else current.body
+        item = decode_document(body, keys.item)
+        return encode_document(set_predecessor(item, context, keys, predecessor))
+
+    return swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
+
+
+def set_predecessor(item: Item, context: CatalogContext, keys: ItemKeys, predecessor: str | None) -> Item:
+    """``item`` with that one link to a version before it, or with none."""
+    links = [link for link in item.get("links", ()) if link.get("rel") != PREDECESSOR_REL]
+    if predecessor is not None:
+        target = ItemKeys(keys.leaf, predecessor).item
+        title = build_item_title(predecessor)
+        links.append(context.link(PREDECESSOR_REL, target, keys.item, title, GEOJSON_MEDIA_TYPE))
+    return {**item, "links": links}
+
+
+def read_predecessors(item: Item) -> Iterable[str]:
+    """Ids of the items that ``item`` links as versions before it."""
+    for link in item.get("links", ()):
+        if link.get("rel") == PREDECESSOR_REL:
+            yield str(link.get("href", "")).rpartition("/")[2].removesuffix(".json")
+
+
+def _is_same_strip(store: ObjectStore, keys: ItemKeys, sibling: str, item: Item) -> bool:
+    stored = store.read_object(ItemKeys(keys.leaf, sibling).item)
+    if stored is None:
+        return False
+    start = _read_sensing_start(item)
+    return start is not None and start == _read_sensing_start(decode_document(stored.body, stored.key))
+
+
+def _read_sensing_start(item: dict[str, Any]) -> str | None:
+    match = _SENSING_START.search(str(item.get("properties", {}).get("s2:datastrip_id", "")))
+    return match[1] if match else None
+
+
+def _mark_superseded(store: ObjectStore, keys: ItemKeys, successor: str) -> Step:
+    key = keys.prefix + superseded_name(successor)
+    store.write_object(
+        key, json.dumps({"id": keys.item_id, "superseded_by": successor}).encode(), JSON_MEDIA_TYPE
+    )
+    return Step(StepName.SUPERSEDE, key)
