@@ -110,7 +110,7 @@ def pair_exactly(key: ImageKey, present: Mapping[str, Collection[str]]) -> Pairi
     if len(lacking) == len(present):
         return None
     if lacking:
-        return Waiting(f"{' and '.join(lacking)} has no image {key.index} yet")
+        return Waiting(f"{_have(lacking)} no image {key.index} yet")
     return Granule((key.index,))
 
 
@@ -132,9 +132,7 @@ def pair_by_footprint(
         if (candidate.key.datatake_start, candidate.key.tile) == (key.datatake_start, key.tile)
     ]
     if not same:
-        return Waiting(
-            f"{' and '.join(present)} has no image of datatake {key.datatake_start} for tile {key.tile} yet"
-        )
+        return Waiting(f"{_have(present)} no image of datatake {key.datatake_start} for tile {key.tile} yet")
     chosen, cover = _choose_covering(scene, same)
     if cover < NEEDED_COVER:
         return Waiting(
@@ -147,6 +145,10 @@ def pair_by_footprint(
         if missing:
             return Waiting(f"{collection} has no image {' and '.join(missing)} yet")
     return Granule(indexes)
+
+
+def _have(collections: Collection[str]) -> str:
+    return f"{' and '.join(collections)} {'has' if len(collections) == 1 else 'have'}"
 
 
 def _choose_covering(scene: Scene, candidates: Sequence[Candidate]) -> tuple[list[Candidate], float]:

@@ -12,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.adapters.earth_engine.cost import CostEstimate, estimate_cost, estimate_pairing
+from flows.adapters.earth_engine.download import ComputePixels
+from flows.adapters.earth_engine.engine import ServerMaskEngine
+from flows.adapters.earth_engine.inputs import EarthEngineInputs
 from flows.adapters.earth_engine.statistics import Transfer, TransferStatistics
 from flows.adapters.earth_engine.windows import (
     BYTES_PER_PIXEL,
@@ -21,8 +24,11 @@ from flows.adapters.earth_engine.windows import (
     plan_windows,
     split_window,
 )
+from flows.masking.parameters import MaskParameters
 from flows.scene.grid import Grid, Window
 from tests.earth_engine.local.scenes import SUNS, build_ragged_scene, build_scene
+from tests.earth_engine.local.server import LocalEarthEngine
+from tests.earth_engine.sessions import run_session
 
 TILE = Grid("EPSG:32722", (20.0, 0.0, 600_000.0, 0.0, -20.0, 7_500_040.0), (5490, 5490))
 
@@ -74,6 +80,25 @@ def test_splitting_to_the_floor_covers_every_pixel_once(height: int, width: int)
 def test_the_cost_of_a_full_tile(method: str, compute: str, expected: CostEstimate) -> None:
     scene = replace(build_scene(build_ragged_scene(SUNS[0], shape_20m=(50, 60))), grid=TILE)
     assert estimate_cost(scene, method, compute) == expected
+
+
+@pytest.mark.parametrize("compute", ["local", "server"])
+def test_a_run_costs_what_was_estimated(compute: str, earth_engine: LocalEarthEngine) -> None:
+    product = build_ragged_scene(SUNS[0], shape_20m=(150, 170))
+    scene = build_scene(product)
+    earth_engine.world.add_sentinel2(product)
+    with run_session(earth_engine) as session:
+        downloader = ComputePixels(session)
+        if compute == "local":
+            inputs = EarthEngineInputs(session, MaskParameters(), downloader)
+            inputs.read_inputs(scene, inputs.find_granules([scene])[scene.id])
+        else:
+            engine = ServerMaskEngine(session, MaskParameters(), downloader)
+            engine.derive_mask(scene, engine.find_granules([scene])[scene.id])
+        spent = session.statistics.snapshot()
+    expected = estimate_cost(scene, "s2cloudless", compute) + estimate_pairing(1)
+    assert CostEstimate(spent.requests, spent.bytes) == expected
+    assert spent.seconds.keys() == {"start", "pairing", "download"}
 
 
 def test_costs_add_up_and_two_hundred_scenes_pair_in_two_requests() -> None:

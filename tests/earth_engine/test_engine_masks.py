@@ -19,6 +19,7 @@ from flows.adapters.earth_engine.engine import CloudScorePlusEngine, ServerMaskE
 from flows.adapters.earth_engine.inputs import EarthEngineInputs
 from flows.adapters.earth_engine.raster import Raster
 from flows.adapters.earth_engine.session import EarthEngineSession
+from flows.errors import EngineRefused
 from flows.masking.classes import MaskClass
 from flows.masking.compose import compose_mask
 from flows.masking.parameters import MaskParameters
@@ -295,3 +296,15 @@ def test_the_threshold_of_cloud_score_plus_is_exact(
     classes = engine.derive_mask(scene, Granule((product.index,))).classes
     assert (classes[:, :30] == MaskClass.CLEAR).all()
     assert (classes[:, 32:] >= MaskClass.CLOUD).all()
+
+
+def test_a_probability_beyond_a_hundred_is_refused(
+    earth_engine: LocalEarthEngine, session: EarthEngineSession
+) -> None:
+    product = build_ragged_scene(SUNS[0], shape_20m=(50, 60), wedge=False)
+    probability = product.probability.copy()
+    probability[40:60, 40:60] = 120
+    earth_engine.world.add_sentinel2(replace(product, probability=probability))
+    scene = build_scene(product)
+    with pytest.raises(EngineRefused, match=f"^{scene.id}: Earth Engine gave a cloud probability of 120 %"):
+        derive_here(session, scene)

@@ -91,7 +91,7 @@ def test_an_image_that_comes_later_is_found_then(
     product = build_product()
     scene = build_scene(product)
     both, wanted = f"{L2A} and {CLOUD_PROBABILITY}", f"datatake {product.datatake} for tile {product.tile}"
-    assert reason(session, scene) == f"{both} has no image of {wanted} yet"
+    assert reason(session, scene) == f"{both} have no image of {wanted} yet"
     earth_engine.world.add_sentinel2(product)
     assert find(session, scene) == {scene.id: Granule((product.index,))}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flows.adapters.earth_engine.cost import COARSE_PIXEL_M
 from flows.adapters.earth_engine.granules import GranuleFinder
@@ -61,14 +62,16 @@ class EarthEngineInputs:
         return CloudInputs(probability_pct, dark, coarse)
 
 
-def unpack_inputs(packed: Bytes) -> tuple[Bytes, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
+def unpack_inputs(packed: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
     """Probability (uint8 per cent, 255 no data) and dark (bool) of ``build_packed_inputs``."""
-    valid = packed != PROBABILITY_NODATA
-    dark = (packed >= DARK_BIT) & valid
-    return np.where(valid, packed & (DARK_BIT - 1), PROBABILITY_NODATA).astype(np.uint8), dark
+    missing = packed == PROBABILITY_NODATA
+    dark = (packed >= DARK_BIT) & ~missing
+    probability_pct: Bytes = packed & np.uint8(DARK_BIT - 1)
+    probability_pct[missing] = PROBABILITY_NODATA
+    return probability_pct, dark
 
 
 def _check_probability(values: Bytes, scene_id: str) -> None:
-    highest = int(values[values != PROBABILITY_NODATA].max(initial=0))
-    if highest > 100:
-        raise EngineRefused(f"{scene_id}: Earth Engine gave a cloud probability of {highest} %")
+    wrong = (values > 100) & (values != PROBABILITY_NODATA)
+    if wrong.any():
+        raise EngineRefused(f"{scene_id}: Earth Engine gave a cloud probability of {values[wrong].max()} %")
