@@ -1,0 +1,235 @@
+"""The csmask method on a full tile at 20 m, beside ukis-csmask called on the whole array.
+
+Every tile costs the network the same, so ``SAMPLED_TILES`` are computed and the others answered with zeros;
+``python -m benchmarks.csmask 784`` computes all of them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+from unittest.mock import patch
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.transform import Affine
+
+from benchmarks.measure import Peer, Row, compare_costs, format_rows
+from flows.adapters import csmask
+from flows.adapters.asset_reader import AssetReader
+from flows.adapters.csmask_networks import ASSETS, Runtime, find_model_file, load_network
+from flows.adapters.csmask_tiles import CLASS_COUNT, TILE_PX, Network, TiledNetwork
+from flows.masking.parameters import MaskParameters
+from flows.masking.reflectance import build_reflectance_table
+from flows.scene.granule import Granule
+from flows.scene.grid import Grid
+from flows.scene.scene import Scene
+from tests.adapters.chip_item import read_chip, write_cog
+from tests.conftest import SHARED_DATA
+
+GRID = Grid("EPSG:32658", (20.0, 0.0, 600000.0, 0.0, -20.0, 6000000.0), (5490, 5490))
+SAMPLED_TILES = 24
+SPEED_TARGET = 2.0
+MEMORY_BUDGET_MB = 1500.0
+DIFFERENCE_BUDGET_PCT = 0.5
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One scene's CPU seconds over all threads, and the process's peak memory in MB of 10**6 bytes."""
+
+    cpu_s: float
+    peak_mb: float
+    tiles: int
+
+
+class SampledNetwork:
+    """Computes a few tiles, answers the others with zeros, counts all."""
+
+    def __init__(self, network: Network, computed: int) -> None:
+        self._network = network
+        self._to_compute = computed
+        self.tiles = 0
+        self.cpu_s: list[float] = []
+
+    def __call__(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.tiles += 1
+        if len(self.cpu_s) >= self._to_compute:
+            return np.zeros((1, CLASS_COUNT, TILE_PX, TILE_PX), np.float32)
+        if not self.cpu_s:
+            self._network(tile)  # the first tile costs more than the others, of which there are hundreds
+        start = time.process_time()
+        logits = self._network(tile)
+        self.cpu_s.append(time.process_time() - start)
+        return logits
+
+
+def measure_cost(run: Callable[[], object], networks: list[SampledNetwork]) -> Cost:
+    """The cost of ``run`` as if all tiles of the one network that it makes or uses had been computed."""
+    start = time.process_time()
+    run()
+    (network,) = networks
+    rest_s = time.process_time() - start - sum(network.cpu_s)
+    cpu_s = rest_s + network.tiles * statistics.median(network.cpu_s)
+    return Cost(cpu_s, _read_peak_mb(), network.tiles)
+
+
+def measure(sampled_tiles: int = SAMPLED_TILES) -> list[Row]:
+    """CPU time against ukis-csmask, peak memory against the budget, pixels that differ on a real chip."""
+    runtimes: list[Runtime] = ["onnxruntime"]
+    if find_spec("openvino"):
+        runtimes.append("openvino")
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _run_apart(partial(_write_scene, folder))
+        peer = _run_apart(partial(measure_ukis_csmask, folder, sampled_tiles))
+        for runtime in runtimes:
+            ours = _run_apart(partial(measure_ours, folder, sampled_tiles, runtime))
+            what = f"csmask by {runtime}"
+            rows += [
+                compare_costs(
+                    f"{what}, {ours.tiles} tiles",
+                    ours.cpu_s,
+                    Peer(f"ukis-csmask, {peer.tiles} tiles", peer.cpu_s),
+                    "CPU s",
+                    SPEED_TARGET,
+                ),
+                compare_costs(
+                    f"{what}, peak", ours.peak_mb, Peer("ukis-csmask", peer.peak_mb), "MB", SPEED_TARGET
+                ),
+                compare_costs(f"{what}, peak", ours.peak_mb, Peer("budget", MEMORY_BUDGET_MB), "MB", 1),
+            ]
+    if SHARED_DATA.is_dir():
+        reference = label_chip_as_ukis_csmask()
+        for runtime in runtimes:
+            differing_pct = float((label_chip(runtime) != reference).mean() * 100)
+            rows.append(_compare_difference(runtime, differing_pct))
+    return rows
+
+
+def _compare_difference(runtime: Runtime, differing_pct: float) -> Row:
+    ratio = DIFFERENCE_BUDGET_PCT / differing_pct if differing_pct else float("inf")
+    name = f"csmask by {runtime}, chip's pixels classed otherwise"
+    return Row(name, differing_pct, DIFFERENCE_BUDGET_PCT, "budget", "%", ratio, 1)
+
+
+def measure_ours(folder: Path, sampled_tiles: int, runtime: Runtime) -> Cost:
+    """From six COGs to the classes, in this process."""
+    network = SampledNetwork(load_network(find_model_file(runtime), runtime), sampled_tiles)
+    scene = Scene(
+        id="S2A_MSIL2A_20190101T000001_R116_T58UFE_20201007T214651",
+        datetime=datetime(2019, 1, 1, tzinfo=UTC),
+        tile="58UFE",
+        platform="Sentinel-2A",
+        grid=GRID,
+        solar_azimuth_deg=170.0,
+        solar_zenith_deg=77.0,
+        datatake_id="GS2A_20190101T000001_018417_N02.12",
+        datastrip_id="S2A_OPER_MSI_L2A_DS_ESRI_20201007T214652_S20181231T235957_N02.12",
+        processing_baseline="02.12",
+        footprint={},
+        asset_hrefs={band: str(folder / f"{band}.tif") for band in ASSETS.values()},
+    )
+    engine = csmask.CsmaskEngine(AssetReader(local_root=folder), MaskParameters(), runtime=runtime)
+    with patch.object(csmask, "load_network", lambda *_: network):
+        return measure_cost(lambda: engine.derive_mask(scene, Granule()), [network])
+
+
+def measure_ukis_csmask(folder: Path, sampled_tiles: int) -> Cost:
+    """From six COGs to ukis-csmask's labels, in this process, on one thread as its cheapest."""
+    from ukis_csmask import mask  # noqa: PLC0415 - not in the process that measures ours
+
+    session_of = mask.onnxruntime.InferenceSession
+    found: list[SampledNetwork] = []
+
+    class Session:
+        """The session that ``CSmask`` makes, sampled."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            session = session_of(*args, **options)
+            self.get_inputs = session.get_inputs
+            found.append(SampledNetwork(lambda tile: session.run(None, {"input": tile})[0], sampled_tiles))
+
+        def run(self, _: None, feed: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+            return [found[0](feed["input"])]
+
+    def run() -> None:
+        reader = AssetReader(local_root=folder)
+        image = np.empty((*GRID.shape, len(ASSETS)), np.float32)
+        for index, band in enumerate(ASSETS.values()):
+            href = str(folder / f"{band}.tif")
+            dn = reader.read_band(href, GRID, resampling="average", item_id="benchmark")
+            np.divide(dn, np.float32(10_000), out=image[..., index])
+        mask.CSmask(image, list(ASSETS), product_level="l2a", nodata_value=0, intra_op_num_threads=1)
+
+    with patch.object(mask.onnxruntime, "InferenceSession", Session):
+        return measure_cost(run, found)
+
+
+def label_chip(runtime: Runtime) -> NDArray[np.uint8]:
+    """Our labels of the real chip, before any buffer."""
+    pixels = np.stack(list(read_chip(SHARED_DATA).values()))
+    model = find_model_file(runtime)
+    tables = model.build_tables(build_reflectance_table("02.12"))
+    tiled = TiledNetwork(load_network(model, runtime), tables)
+    return tiled.label_scene(lambda top, bottom: pixels[:, top:bottom], pixels.shape[1:]).label
+
+
+def label_chip_as_ukis_csmask() -> NDArray[np.uint8]:
+    """ukis-csmask's own labels of the real chip."""
+    from ukis_csmask.mask import CSmask  # noqa: PLC0415 - as above
+
+    image = (np.stack(list(read_chip(SHARED_DATA).values()), axis=-1) / 10_000).astype(np.float32)
+    labels: NDArray[np.uint8] = CSmask(
+        image, list(ASSETS), product_level="l2a", nodata_value=0, intra_op_num_threads=1
+    ).csm[..., 0]
+    return labels
+
+
+def _write_scene(folder: Path) -> None:
+    """Six COGs of a full tile at 20 m; what they show does not change the time."""
+    rng = np.random.default_rng(20190101)
+    patch = rng.integers(500, 3000, (16, 16)).repeat(32, axis=0).repeat(32, axis=1)
+    patch = (patch + rng.integers(0, 64, patch.shape)).astype(np.uint16)
+    repeats = -(-GRID.shape[0] // len(patch))
+    pixels = np.tile(patch, (repeats, repeats))[: GRID.shape[0], : GRID.shape[1]]
+    for band in ASSETS.values():
+        write_cog(
+            folder / f"{band}.tif", pixels, Affine(*GRID.transform), int(GRID.crs.removeprefix("EPSG:"))
+        )
+
+
+def _run_apart(run: Callable[[], T]) -> T:
+    """``run`` in a process of its own, whose peak memory is its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(run).result()
+
+
+def _read_peak_mb() -> float:
+    """Peak resident memory of this process, its libraries included (Linux)."""
+    for line in Path("/proc/self/status").read_text("ascii").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return float("nan")
+
+
+if __name__ == "__main__":
+    tiles = SAMPLED_TILES
+    with suppress(IndexError):
+        tiles = int(sys.argv[1])
+    print(format_rows(measure(tiles)))  # noqa: T201 - a script's output
