@@ -36,9 +36,9 @@ Sign = Callable[[str], str]
 GDAL_OPTIONS: Final[dict[str, str | int]] = {
     # No side files: neither listed nor opened.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    # The headers of all overviews of a COG of a whole tile, in the request that opens it.
+    "GDAL_INGESTED_BYTES_AT_OPEN": 65_536,
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff",
-    # A SAS token may allow GET alone; the first ranged GET tells the size too.
-    "CPL_VSIL_CURL_USE_HEAD": "NO",
     "CPL_VSIL_CURL_USE_S3_REDIRECT": "NO",
     "GDAL_HTTP_NETRC": "NO",
     "GDAL_HTTP_CONNECTTIMEOUT": 10,
@@ -80,6 +80,7 @@ class AssetReader:
         self._rules = HrefRules(hosts, allow_loopback, local_root)
         self._http = HttpClient(retry or RetryPolicy(attempts=4))
         self._probed: OrderedDict[str, str] = OrderedDict()
+        self._failed: set[str] = set()
         self._lock = Lock()
         keep_signatures_out_of_logs()
 
@@ -108,15 +109,21 @@ class AssetReader:
 
     def _read_url(self, url: str, grid: Grid, resampling: Resampling) -> NDArray[np.generic]:
         signed = self._find_readable(url)
+        # GDAL remembers a failure of a URL as long as the process lives, unless told otherwise.
+        options = (
+            {**GDAL_OPTIONS, "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/"}
+            if self._has_failed(url)
+            else GDAL_OPTIONS
+        )
         try:
-            with rasterio.Env(**GDAL_OPTIONS):
+            with rasterio.Env(**options):
                 return read_band(f"/vsicurl/{signed}", grid, resampling)
         except Unsuitable as error:
             raise AssetRefused(f"{unsigned_href(url)}: {error}") from error
         except RasterioError as error:
             reason = redact(str(error))
         # Raised outside the handler: GDAL's own error carries the signature and must not be chained.
-        self._forget(url)
+        self._note_failure(url)
         raise AssetUnavailable(f"{unsigned_href(url)}: the transfer or the decoding failed: {reason}")
 
     def _find_readable(self, url: str) -> str:
@@ -159,9 +166,14 @@ class AssetReader:
             while len(self._probed) > _REMEMBERED_PROBES:
                 self._probed.popitem(last=False)
 
-    def _forget(self, url: str) -> None:
+    def _has_failed(self, url: str) -> bool:
+        with self._lock:
+            return url in self._failed
+
+    def _note_failure(self, url: str) -> None:
         with self._lock:
             self._probed.pop(url, None)
+            self._failed.add(url)
 
 
 def _unchanged(href: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from rasterio.errors import RasterioIOError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
@@ -25,6 +26,7 @@ MAX_BLOCK_PIXELS = 1 << 24
 _ALIGNMENT_PX = 1e-3
 """Origins this fraction of a pixel apart are the same: floating-point noise, 1 cm."""
 _STRIP_PX = 512
+_MAX_OVERVIEWS = 16
 
 
 class Unsuitable(Exception):
@@ -58,24 +60,38 @@ def read_band(name: str, grid: Grid, resampling: Resampling) -> NDArray[np.gener
     with rasterio.open(name, driver="GTiff") as dataset:
         _check_raster(dataset)
         placement = _find_placement(dataset, grid)
-        candidates = [
-            (level, factor)
-            for level, factor in enumerate(dataset.overviews(1))
-            if _divides(factor, placement) and dataset.width % factor == dataset.height % factor == 0
-        ]
-        if not candidates:
+        if placement.factor == 1:
             return _read_placed(dataset, placement, grid, resampling)
-        full_shape = dataset.shape
-    level, factor = max(candidates, key=lambda candidate: candidate[1])
+        level, factor = _find_overview(name, dataset, placement)
+        if level is None:
+            return _read_placed(dataset, placement, grid, resampling)
     with rasterio.open(name, driver="GTiff", overview_level=level) as overview:
         _check_raster(overview)
-        if overview.height * factor != full_shape[0] or overview.width * factor != full_shape[1]:
-            raise Unsuitable(f"overview {level} has {overview.shape} pixels, not 1/{factor} of {full_shape}")
         return _read_placed(overview, placement.at_overview(factor), grid, resampling)
 
 
-def _divides(factor: int, placement: _Placement) -> bool:
-    return placement.factor % factor == placement.row % factor == placement.col % factor == 0
+def _find_overview(name: str, dataset: DatasetReader, placement: _Placement) -> tuple[int | None, int]:
+    """The coarsest overview that makes up the grid's pixels in whole numbers, with its factor.
+
+    Levels are opened in turn, because asking the dataset for their list holds Python's lock while it
+    waits for the server. An overview whose size is not an exact fraction of the raster's is no match:
+    its pixels drift.
+    """
+    found: tuple[int | None, int] = (None, 1)
+    for level in range(_MAX_OVERVIEWS):
+        try:
+            with rasterio.open(name, driver="GTiff", overview_level=level) as overview:
+                factor = dataset.width // overview.width
+                exact = (overview.height * factor, overview.width * factor) == dataset.shape
+        except RasterioIOError:
+            break
+        if factor > placement.factor:
+            break
+        if exact and placement.factor % factor == placement.row % factor == placement.col % factor == 0:
+            found = (level, factor)
+        if factor == placement.factor:
+            break
+    return found
 
 
 def _check_raster(dataset: DatasetReader) -> None:

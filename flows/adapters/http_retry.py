@@ -115,6 +115,8 @@ class HttpClient:
                 answer = self._follow(request, deadline, max_body_bytes)
             except requests.RequestException as error:
                 problem = _describe(error)
+                if isinstance(error, ValueError):  # requests' own mark of a URL that is none
+                    break
             else:
                 if answer.status not in RETRIED_STATUSES:
                     return answer

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 Points = NDArray[np.float64]
 """``(n, 2)``: longitude, latitude in degrees."""
 
-_DEPTH = {"Point": 0, "MultiPoint": 1, "LineString": 1, "MultiLineString": 2, "Polygon": 2, "MultiPolygon": 3}
-"""How many lists a geometry's positions are wrapped in."""
+_TYPES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
 
 MAX_POSITIONS = 100_000
 
@@ -69,8 +68,8 @@ class _Parts:
 
     def __init__(self, geometry: Any) -> None:
         kind = geometry.get("type") if isinstance(geometry, Mapping) else None
-        if kind not in _DEPTH:
-            raise ValueError(f"not a geometry of type {', '.join(_DEPTH)}")
+        if kind not in _TYPES:
+            raise ValueError(f"not a geometry of type {', '.join(_TYPES)}")
         self.paths: list[Points] = []
         self.polygons: list[list[Points]] = []
         self.positions = 0

@@ -1,0 +1,122 @@
+"""JSON documents in a folder or on a server."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urljoin, urlsplit
+
+import orjson
+
+from flows.adapters.http_retry import (
+    BodyTooLarge,
+    Deadline,
+    ForeignRedirect,
+    HttpClient,
+    NoAnswer,
+    RetryPolicy,
+)
+from flows.adapters.signatures import unsigned_href
+from flows.errors import SourceRefused, SourceUnavailable
+
+MAX_DOCUMENT_BYTES = 64 << 20
+"""An ItemCollection of 3,000 Sentinel-2 items."""
+DOCUMENT_DEADLINE_S = 120.0
+
+_NOT_RELATIVE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|/|<|\\")
+"""A scheme or a GDAL prefix, an absolute path, inline XML."""
+
+Document = dict[str, Any]
+
+
+class Documents(Protocol):
+    """Reads documents by their absolute hrefs, and only those it may."""
+
+    def read(self, href: str) -> Document:
+        """The JSON object there.
+
+        Raises:
+            SourceUnavailable: no answer.
+            SourceRefused: outside, too large, not UTF-8, not a JSON object.
+        """
+        ...
+
+    def resolve(self, base: str, href: str) -> str:
+        """``href`` as the document at ``base`` means it; an absolute one as it is."""
+        ...
+
+
+class FolderDocuments:
+    """Documents below a folder, links that lead out of it refused."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+
+    def read(self, href: str) -> Document:
+        """See ``Documents``."""
+        try:
+            path = Path(href).resolve(strict=True)
+            if not path.is_relative_to(self._root):
+                raise SourceRefused(f"{href}: leads out of {self._root}")
+            if not path.is_file():
+                raise SourceRefused(f"{href}: not a regular file")
+            with path.open("rb") as file:
+                body = file.read(MAX_DOCUMENT_BYTES + 1)
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not a path"
+            raise SourceRefused(f"{href!r}: cannot be read: {reason}") from error
+        return _parse(body, href)
+
+    def resolve(self, base: str, href: str) -> str:
+        """See ``Documents``."""
+        if _NOT_RELATIVE.match(href):
+            return href
+        return os.path.normpath(Path(base).parent / href)
+
+
+class ServerDocuments:
+    """Documents of one scheme, host and port."""
+
+    def __init__(self, url: str, retry: RetryPolicy | None = None) -> None:
+        self._origin = urlsplit(url)[:2]
+        self._http = HttpClient(retry)
+
+    def read(self, href: str) -> Document:
+        """See ``Documents``."""
+        shown = unsigned_href(href)
+        if urlsplit(href)[:2] != self._origin:
+            raise SourceRefused(f"{shown}: leads to another server than {'://'.join(self._origin)}")
+        try:
+            answer = self._http.get(
+                href,
+                deadline=Deadline(DOCUMENT_DEADLINE_S),
+                max_body_bytes=MAX_DOCUMENT_BYTES,
+                headers={"Accept": "application/geo+json, application/json"},
+            )
+        except NoAnswer as error:
+            raise SourceUnavailable(str(error)) from error
+        except (BodyTooLarge, ForeignRedirect) as error:
+            raise SourceRefused(str(error)) from error
+        if answer.status != 200:
+            raise SourceRefused(f"{shown}: HTTP {answer.status}")
+        return _parse(answer.body, shown)
+
+    def resolve(self, base: str, href: str) -> str:
+        """See ``Documents``."""
+        if _NOT_RELATIVE.match(href) and not href.startswith("/"):
+            return href
+        return urljoin(base, href)
+
+
+def _parse(body: bytes, shown: str) -> Document:
+    if len(body) > MAX_DOCUMENT_BYTES:
+        raise SourceRefused(f"{shown}: larger than {MAX_DOCUMENT_BYTES >> 20} MB")
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise SourceRefused(f"{shown}: not JSON in UTF-8: {error}") from error
+    if not isinstance(document, dict):
+        raise SourceRefused(f"{shown}: holds no JSON object")
+    return document

@@ -1,0 +1,186 @@
+"""Items from a STAC API such as the Planetary Computer's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from pystac.errors import STACError
+from pystac_client import Client, ConformanceClasses
+from pystac_client.exceptions import APIError
+
+from flows.adapters.hosts import LOOPBACK_HOSTS, PLANETARY_COMPUTER_HOSTS
+from flows.adapters.http_retry import RetryPolicy
+from flows.adapters.item_order import sort_items, sort_ties
+from flows.adapters.sas import renew_href, sign_href
+from flows.adapters.signatures import redact
+from flows.adapters.stac_api_io import BoundedStacApiIO
+from flows.errors import SettingsError, SourceRefused, SourceUnavailable
+from flows.ports import Item
+from flows.scene.geometry import build_box
+from flows.scene.query import SceneQuery, format_datetime_interval, parse_datetime_interval
+from flows.stac.source_item import strip_signatures
+
+__all__ = ["PlanetaryComputerSource", "renew_href", "sign_href"]
+
+PAGE_ITEMS = 250
+"""The Planetary Computer's default, of at most 1000: pages of 5 MB."""
+IDS_AT_ONCE = 100
+_TILE_PROPERTY = "s2:mgrs_tile"
+_SORT = [{"field": "properties.datetime", "direction": "asc"}, {"field": "id", "direction": "asc"}]
+
+
+class PlanetaryComputerSource:
+    """Searches one collection of a STAC API.
+
+    ``deadline_s`` is how long a search may go without receiving a page, waiting and retries included.
+    It does not run while the caller works on what was found.
+    """
+
+    def __init__(
+        self, url: str, collection: str, deadline_s: float = 300, *, retry: RetryPolicy | None = None
+    ) -> None:
+        parts = urlsplit(url)
+        self._url = url.rstrip("/")
+        self._host = parts.hostname or ""
+        self._collection = collection
+        self._deadline_s = deadline_s
+        self._retry = retry
+        self._collection_seen = False
+        if parts.scheme != "https" and not self.allow_loopback:
+            raise SettingsError(f"CLOUDMASK_STAC_API_URL {self._url}: plain http is for loopback only")
+
+    @property
+    def allow_loopback(self) -> bool:
+        """Whether assets may be read from loopback: the API is there itself."""
+        return self._host in LOOPBACK_HOSTS
+
+    @property
+    def asset_hosts(self) -> frozenset[str]:
+        """Hosts that assets may be read from: the Planetary Computer's and the API's own."""
+        return PLANETARY_COMPUTER_HOSTS | {self._host}
+
+    def find_items(self, query: SceneQuery) -> Iterator[Item]:
+        """The matching items, by datetime, then id; each id once; hrefs unsigned.
+
+        Raises:
+            SourceUnavailable: no page within the deadline.
+            SourceRefused: not a STAC API, an unknown collection, another server's page, pages that
+                repeat or are too large, a refused request.
+            SettingsError: a query that contradicts itself.
+        """
+        api_io = BoundedStacApiIO(self._url, self._deadline_s, self._retry)
+        with self._named_errors():
+            client = Client.open(self._url, stac_io=api_io)
+            self._check_collection(api_io)
+            searches = [self._search_parameters(client, query, ids) for ids in _ids_at_once(query.ids)]
+        pages = (page for parameters in searches for page in self._read_pages(client, parameters))
+        items = _keep_tiles(_keep_new(pages), query.tiles)
+        if len(searches) == 1 and client.conforms_to(ConformanceClasses.SORT):
+            ordered: Iterable[Item] = sort_ties(items)
+        else:
+            ordered = sort_items(items)
+        yield from islice(ordered, query.limit)
+
+    def _read_pages(self, client: Client, parameters: dict[str, Any]) -> Iterator[list[Item]]:
+        with self._named_errors():
+            for page in client.search(**parameters).pages_as_dicts():
+                features = page["features"]
+                if not isinstance(features, list) or not all(isinstance(item, dict) for item in features):
+                    raise SourceRefused(f"{self._url}: a page holds something that is no item")
+                yield features
+
+    def _check_collection(self, api_io: BoundedStacApiIO) -> None:
+        """That the API has the collection: a search in an unknown one finds nothing and says nothing."""
+        if self._collection_seen:
+            return
+        try:
+            api_io.read_json(f"{self._url}/collections/{quote(self._collection, safe='')}")
+        except APIError as error:
+            if error.status_code != 404:
+                raise
+            raise SourceRefused(
+                f"{self._url} has no collection {self._collection!r}; check CLOUDMASK_COLLECTION"
+            ) from error
+        self._collection_seen = True
+
+    def _search_parameters(
+        self, client: Client, query: SceneQuery, ids: tuple[str, ...] | None
+    ) -> dict[str, Any]:
+        """Keywords of ``Client.search`` for ``query``."""
+        if query.bbox and query.intersects:
+            raise SettingsError("a query has a bbox or a geometry that it intersects, not both")
+        parameters: dict[str, Any] = {
+            "method": _choose_method(client),
+            "collections": [self._collection],
+            # One more than wanted tells whether the last one shares its instant with a next one.
+            "limit": min(PAGE_ITEMS, (query.limit or PAGE_ITEMS) + 1),
+            "ids": ids,
+            "bbox": query.bbox,
+            "intersects": query.intersects,
+        }
+        if query.bbox and query.bbox[0] > query.bbox[2]:
+            # Servers read a box across the antimeridian in several ways, two boxes in one.
+            parameters |= {"bbox": None, "intersects": build_box(*query.bbox)}
+        if query.datetime:
+            parameters["datetime"] = format_datetime_interval(parse_datetime_interval(query.datetime))
+        if query.tiles and client.conforms_to(ConformanceClasses.QUERY):
+            parameters["query"] = {_TILE_PROPERTY: {"in": list(query.tiles)}}
+        if client.conforms_to(ConformanceClasses.SORT):
+            parameters["sortby"] = _SORT
+        return parameters
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """What pystac and pystac-client raise, as our own errors."""
+        try:
+            yield
+        except APIError as error:
+            status = getattr(error, "status_code", None)
+            text = redact(f"{self._url}: HTTP {status}: {str(error)[:200]}")
+            if status in {401, 403}:
+                text += "; the API wants credentials"
+            raise (SourceUnavailable if status == 408 else SourceRefused)(text) from error
+        except (STACError, NotImplementedError, KeyError, TypeError, ValueError, AttributeError) as error:
+            # The libraries trust what an API sends: whatever they trip over, it is the answer's form.
+            problem = redact(f"{type(error).__name__}: {error}")[:200]
+            raise SourceRefused(f"{self._url}: the answer is not a STAC API's: {problem}") from error
+
+
+def _ids_at_once(ids: tuple[str, ...]) -> list[tuple[str, ...] | None]:
+    """``ids`` in groups that one request can carry; one open search without ids."""
+    return [ids[start : start + IDS_AT_ONCE] for start in range(0, len(ids), IDS_AT_ONCE)] or [None]
+
+
+def _choose_method(client: Client) -> str:
+    """POST, unless the API says that it searches through GET alone."""
+    methods = {link.extra_fields.get("method") or "GET" for link in client.get_links("search")}
+    return "GET" if methods == {"GET"} else "POST"
+
+
+def _keep_new(pages: Iterable[list[Item]]) -> Iterator[Item]:
+    """Items of ``pages`` without signatures, each id once.
+
+    Raises:
+        SourceRefused: a page without any new item, which a broken paging link repeats for ever.
+    """
+    seen: set[str] = set()
+    for page in pages:
+        new = [item for item in page if str(item.get("id")) not in seen]
+        if not new:
+            raise SourceRefused("the STAC API repeats its pages; try again, or narrow the search")
+        for item in new:
+            if str(item.get("id")) not in seen:
+                seen.add(str(item.get("id")))
+                yield strip_signatures(item)
+
+
+def _keep_tiles(items: Iterable[Item], tiles: tuple[str, ...]) -> Iterator[Item]:
+    """Items of ``tiles``: the query extension may be missing, or be ignored."""
+    for item in items:
+        properties = item.get("properties")
+        if not tiles or not isinstance(properties, dict) or properties.get(_TILE_PROPERTY) in (*tiles, None):
+            yield item
