@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import contextlib
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.errors import SettingsError
+from flows.scene.query import (
+    SceneQuery,
+    build_query,
+    format_datetime_interval,
+    parse_bbox,
+    parse_datetime_interval,
+    parse_instant,
+    parse_tile,
+)
+
+
+def utc(*parts: int) -> datetime:
+    return datetime(*parts, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "end"),
+    [
+        ("2018", utc(2018, 1, 1), utc(2018, 12, 31, 23, 59, 59, 999999)),
+        ("2018-12", utc(2018, 12, 1), utc(2018, 12, 31, 23, 59, 59, 999999)),
+        ("2020-02", utc(2020, 2, 1), utc(2020, 2, 29, 23, 59, 59, 999999)),
+        ("2018-12-14", utc(2018, 12, 14), utc(2018, 12, 14, 23, 59, 59, 999999)),
+        ("2018-12-14T13:32:19Z", utc(2018, 12, 14, 13, 32, 19), utc(2018, 12, 14, 13, 32, 19)),
+        (
+            "2018-12-14T15:32:19.5+02:00",
+            utc(2018, 12, 14, 13, 32, 19, 500000),
+            utc(2018, 12, 14, 13, 32, 19, 500000),
+        ),
+        ("2018-12-14/2019-01", utc(2018, 12, 14), utc(2019, 1, 31, 23, 59, 59, 999999)),
+        ("../2018-12-14", None, utc(2018, 12, 14, 23, 59, 59, 999999)),
+        ("/2018-12-14", None, utc(2018, 12, 14, 23, 59, 59, 999999)),
+        ("2018-12-14/..", utc(2018, 12, 14), None),
+        ("2018-12-14/", utc(2018, 12, 14), None),
+    ],
+)
+def test_intervals_include_their_last_day(text: str, start: datetime | None, end: datetime | None) -> None:
+    assert parse_datetime_interval(text) == (start, end)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "..", "../..", "/", "2018-13", "2018-02-30", "18-12-14", "2018-12-14T13:32:19", "2018-12-14T13",
+     "2019/2018", "2018/2019/2020", "yesterday", "２０１８", "0000", "2018-12-14T13:32:19+99:00", "9999"],
+)  # fmt: skip
+def test_an_interval_that_says_nothing_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="--datetime"):
+        parse_datetime_interval(text)
+
+
+@given(st.datetimes(min_value=datetime(1990, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)))
+def test_an_instant_survives_formatting(moment: datetime) -> None:
+    text = format_datetime_interval((moment, None))
+    assert text.endswith("Z/..")
+    assert parse_datetime_interval(text) == (moment, None)
+
+
+@given(st.dates(), st.timedeltas(timedelta(0), timedelta(days=1) - timedelta(microseconds=1)))
+def test_a_day_holds_its_instants_and_no_other(day: datetime, time: timedelta) -> None:
+    moment = utc(day.year, day.month, day.day) + time
+    start, end = parse_datetime_interval(day.isoformat())
+    assert start is not None
+    assert end is not None
+    assert start <= moment <= end
+    assert end - start == timedelta(days=1) - timedelta(microseconds=1)
+
+
+@given(st.text())
+def test_any_text_is_an_interval_or_a_named_error(text: str) -> None:
+    with contextlib.suppress(SettingsError):
+        start, end = parse_datetime_interval(text)
+        assert start is None or end is None or start <= end
+
+
+@pytest.mark.parametrize("text", ["2018-12-14", "2018-12-14T24:00:01Z", "0001-01-01T00:00:00+23:00", "", "a"])
+def test_what_is_no_instant_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"instant|out of range|must be in"):
+        parse_instant(text)
+
+
+def test_a_box_keeps_its_order_and_may_cross_the_antimeridian() -> None:
+    assert parse_bbox("-50.5,-23,-49,-22") == (-50.5, -23.0, -49.0, -22.0)
+    assert parse_bbox(" 179, -18, -179, -16 ") == (179.0, -18.0, -179.0, -16.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("1,2,3", "not four numbers"),
+        ("1,2,3,4,5,6", "not four numbers"),
+        ("a,b,c,d", "not four numbers"),
+        ("", "not four numbers"),
+        ("nan,-23,-49,-22", "NaN"),
+        ("-50,-inf,-49,-22", "NaN and infinity"),
+        ("-50,-22,-49,-23", "south is not below north"),
+        ("-50,-22,-49,-22", "south is not below north"),
+        ("-50,-23,-50,-22", "west and east"),
+        ("-181,-23,-49,-22", "longitudes"),
+        ("-50,-91,-49,-22", "longitudes"),
+    ],
+)
+def test_a_box_that_is_none_is_refused(text: str, problem: str) -> None:
+    with pytest.raises(SettingsError, match=problem):
+        parse_bbox(text)
+
+
+@pytest.mark.parametrize("text", ["22KFV", "T22KFV", "22kfv", "t22kfv", " 22KFV "])
+def test_a_tile_has_several_spellings(text: str) -> None:
+    assert parse_tile(text) == "22KFV"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "T", "22KF", "61KFV", "00KFV", "22IFV", "22KIV", "22KFW", "../..", "22KFV/", "TT22KFV"]
+)
+def test_a_tile_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="not an MGRS tile such as 22KFV"):
+        parse_tile(text)
+
+
+POLYGON = {"type": "Polygon", "coordinates": [[[-50, -23], [-49, -23], [-49, -22], [-50, -23]]]}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        POLYGON,
+        {"type": "Feature", "properties": {}, "geometry": POLYGON},
+        {
+            "type": "FeatureCollection",
+            "features": [{"type": "Feature", "properties": {}, "geometry": POLYGON}],
+        },
+    ],
+)
+def test_an_area_is_a_geometry_in_any_of_geojsons_wrappings(document: object) -> None:
+    assert build_query(intersects=json.dumps(document)).intersects == POLYGON
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not a geometry"),
+        ('{"type": "Feature", "geometry": null}', "not a geometry"),
+        ('{"type": ["Polygon"]}', "not a geometry"),
+        ('{"type": "Polygon", "coordinates": [[[1, 2], [3, "4"]]]}', "not two numbers"),
+        ('{"type": "Polygon", "coordinates": [[[1, 2], [3, true]]]}', "not two numbers"),
+        ('{"type": "Polygon", "coordinates": [[[500000, 7500000], [1, 2], [3, 4]]]}', "degrees"),
+        ('{"type": "Polygon", "coordinates": [[NaN, 1]]}', "not JSON"),
+        ('{"type": "Polygon", "coordinates": 5}', "not nested"),
+        ('{"type": "Polygon", "coordinates": []}', "empty"),
+        ('{"type": "FeatureCollection", "features": []}', "one feature"),
+        ("[" * 5000, "not JSON"),
+    ],
+)  # fmt: skip
+def test_an_area_that_is_none_is_refused(text: str, problem: str) -> None:
+    with pytest.raises(SettingsError, match=problem):
+        build_query(intersects=text)
+
+
+def test_a_query_is_built_from_texts() -> None:
+    query = build_query(
+        bbox="-50,-23,-49,-22", tiles=["T22KFV", "22kfv", "22KGV"], ids=["a", "b", "a"], limit=5
+    )
+    assert query == SceneQuery((-50.0, -23.0, -49.0, -22.0), None, ("22KFV", "22KGV"), None, ("a", "b"), 5)
+    assert not query.is_open
+    assert build_query(datetime="2018").is_open
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"bbox": "-50,-23,-49,-22", "intersects": json.dumps(POLYGON)}, "exclude each other"),
+        ({"limit": 0}, "at least 1"),
+        ({"datetime": "soon"}, "--datetime"),
+        ({"tiles": ["nowhere"]}, "--tile"),
+    ],
+)
+def test_a_query_that_contradicts_itself_is_refused(arguments: dict[str, object], problem: str) -> None:
+    with pytest.raises(SettingsError, match=problem):
+        build_query(**arguments)  # type: ignore[arg-type]  # each is right by itself
