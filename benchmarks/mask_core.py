@@ -89,18 +89,32 @@ def _find_raw(inputs: CloudInputs) -> tuple[NDArray[np.bool_], NDArray[np.bool_]
 
 
 def compose_with_scipy(inputs: CloudInputs) -> NDArray[np.uint8]:
-    """The mask by the filters of the tests' reference."""
-    return reference.mask_classes(*_find_raw(inputs), PARAMETERS.buffer_m)
+    """The mask by ``scipy.ndimage``'s filters, as one writes it down."""
+    cloud, shadow, valid = _find_raw(inputs)
+    small, large = (reference.disk(radius_px) for radius_px in (2, 5))
+    raw, data = (np.pad(part.view(np.uint8), 2) for part in ((cloud | shadow) & valid, valid))
+    kept = ndimage.minimum_filter(np.where(data, raw, 1), footprint=small, mode="constant", cval=1)
+    kept &= ndimage.maximum_filter(data, footprint=small, mode="constant")
+    masked = ndimage.maximum_filter(kept, footprint=large, mode="constant")[2:-2, 2:-2] & valid
+    near_cloud = ndimage.maximum_filter(cloud.view(np.uint8), footprint=large, mode="constant")
+    return _class_pixels(valid, masked, near_cloud)
 
 
 def compose_with_opencv(inputs: CloudInputs) -> NDArray[np.uint8]:
     """The mask by OpenCV's morphology with Earth Engine's disks (its own ellipse is another shape)."""
     cloud, shadow, valid = _find_raw(inputs)
     small, large = (reference.disk(radius_px).astype(np.uint8) for radius_px in (2, 5))
-    raw = (cloud | shadow) & valid
-    kept = cv2.erode((raw | ~valid).view(np.uint8), small) & valid.view(np.uint8)
-    masked = cv2.dilate(kept, large) & valid.view(np.uint8)
+    raw, data = (np.pad(part.view(np.uint8), 2) for part in ((cloud | shadow) & valid, valid))
+    kept = cv2.erode(raw | (data ^ 1), small) & cv2.dilate(data, small)
+    masked = cv2.dilate(kept, large)[2:-2, 2:-2] & valid
     near_cloud = cv2.dilate(cloud.view(np.uint8), large)
+    return _class_pixels(valid, masked, near_cloud)
+
+
+def _class_pixels(
+    valid: NDArray[np.bool_], masked: NDArray[np.uint8], near_cloud: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """1 clear, 2 masked near a cloud, 3 masked elsewhere."""
     classes: NDArray[np.uint8] = valid.view(np.uint8) + masked
     classes += (masked == 1) & (near_cloud == 0)
     return classes

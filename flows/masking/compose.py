@@ -9,8 +9,10 @@ Source: Earth Engine community tutorial "Sentinel-2 Cloud Masking with s2cloudle
 - class of a masked pixel (ours, the tutorial's mask is binary): cloud where a cloud of the raw mask is
   within the disk of the dilation, else shadow.
 
-A pixel without data neither erodes its neighbours nor is ever masked, as Earth Engine's reducers pass
-over masked pixels. Beyond the grid's edge there is no data.
+A pixel without data neither erodes its neighbours nor is ever masked. But ``focalMin`` and ``focalMax``
+give it a value where its disk holds a pixel with data (``focal_mean`` fills gaps by this), so what is
+eroded reaches as far beyond the data as the disk of the erosion does, and grows back from there. Beyond
+the grid's edge there is no data.
 """
 
 from __future__ import annotations
@@ -132,16 +134,30 @@ class _Strip:
     def classify(self, radii: _Radii) -> tuple[Packed, Packed]:
         """The low and the high bit of the classes, without the halos."""
         raw = (self.cloud | self.shadow) & self.valid
+        width = raw.shape[1]
         valid = _crop(self.valid, radii.halo)
         if not raw.any():
-            clear = np.broadcast_to(valid, (len(valid), raw.shape[1]))
+            clear = np.broadcast_to(valid, (len(valid), width))
             return clear, np.zeros_like(clear)
         erosion = disk_reach(radii.erosion_px)
-        kept = _crop(raw, erosion) & ~dilate(self.valid & ~raw, radii.erosion_px)
-        masked = dilate(kept, radii.dilation_px) & valid
+        kept = self._erode(raw, radii.erosion_px)
+        masked = dilate(kept, radii.dilation_px)[:, erosion : erosion + width] & valid
         near_cloud = dilate(_crop(self.cloud & self.valid, erosion), radii.dilation_px)
         # NO_DATA 00, CLEAR 01, CLOUD 10, CLOUD_SHADOW 11.
         return valid & ~(masked & near_cloud), masked
+
+    def _erode(self, raw: Packed, radius_px: float) -> Packed:
+        """Where the disk holds pixels with data and all of them are in ``raw``.
+
+        The result has ``disk_reach`` columns more on either side of the grid; above and below it the
+        halos have the rows.
+        """
+        margin = disk_reach(radius_px)
+        reached = dilate(self.valid, radius_px, margin)
+        if self.valid.shape[1] < raw.shape[1]:
+            # All are valid, so every column but those of the margins is as this one.
+            reached = reached.repeat([1] * margin + [raw.shape[1]] + [1] * margin, axis=1)
+        return reached & ~dilate(self.valid & ~raw, radius_px, margin)
 
 
 def _compose(

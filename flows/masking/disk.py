@@ -24,18 +24,19 @@ def disk_half_widths(radius_px: float) -> list[int]:
     return [math.isqrt(limit - dy * dy) for dy in range(disk_reach(radius_px) + 1)]
 
 
-def dilate(packed: Packed, radius_px: float) -> Packed:
+def dilate(packed: Packed, radius_px: float, margin: int = 0) -> Packed:
     """Where the disk around a pixel holds a set one: packed, ``disk_reach`` rows less at top and bottom.
 
-    What lies left and right of the raster is not set. The disk is the union of its rows, and a
-    horizontal run of pixels grows from row to row by an OR with a shifted copy of itself.
+    What lies left and right of the raster is not set; the result has ``margin`` columns more on either
+    side. The disk is the union of its rows, and a horizontal run of pixels grows from row to row by an
+    OR with a shifted copy of itself.
     """
     half_widths = disk_half_widths(radius_px)
     reach = len(half_widths) - 1
-    height, width = packed.shape[0] - 2 * reach, packed.shape[1]
+    height, width = packed.shape[0] - 2 * reach, packed.shape[1] + 2 * margin
     dilated = np.zeros((height, width), np.uint8)
     # run[:, j] is the OR of `length` pixels from j on.
-    run, length = np.pad(packed, ((0, 0), (reach, reach))), 1
+    run, length = np.pad(packed, ((0, 0), (reach + margin, reach + margin))), 1
     for dy in range(reach, -1, -1):
         half_width = half_widths[dy]
         while length < 2 * half_width + 1:

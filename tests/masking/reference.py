@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from math import ceil, cos, radians, sin
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,21 +36,39 @@ def disk(radius_px: float) -> Bools:
     return dy * dy + dx * dx <= radius_px * radius_px
 
 
-def erode(masked: Bools, valid: Bools, radius_px: float) -> Bools:
-    """Valid pixels in whose disk no valid pixel is unmasked."""
-    ignored = np.where(valid, masked, True)
-    least = ndimage.minimum_filter(
-        ignored.astype(np.uint8), footprint=disk(radius_px), mode="constant", cval=1
-    )
-    return valid & (least == 1)
+@dataclass(frozen=True)
+class Image:
+    """Earth Engine's image of one binary band: values, and where there are any."""
+
+    values: Bools
+    valid: Bools
+
+    def pad(self, margin: int) -> Image:
+        """The image with what lies beyond its edge: pixels without a value."""
+        return Image(np.pad(self.values, margin), np.pad(self.valid, margin))
+
+    def focal_min(self, radius_px: float) -> Image:
+        """At every pixel the least of the values in its disk, if there are any."""
+        least = ndimage.minimum_filter(
+            np.where(self.valid, self.values, 1).astype(np.uint8), **_filter_options(radius_px, cval=1)
+        )
+        return Image(least == 1, self._reach(radius_px))
+
+    def focal_max(self, radius_px: float) -> Image:
+        """At every pixel the greatest of the values in its disk, if there are any."""
+        greatest = ndimage.maximum_filter(
+            np.where(self.valid, self.values, 0).astype(np.uint8), **_filter_options(radius_px, cval=0)
+        )
+        return Image(greatest == 1, self._reach(radius_px))
+
+    def _reach(self, radius_px: float) -> Bools:
+        """Pixels in whose disk there is a value: masked pixels get one from their neighbours."""
+        options = _filter_options(radius_px, cval=0)
+        return ndimage.maximum_filter(self.valid.astype(np.uint8), **options) == 1
 
 
-def dilate(masked: Bools, valid: Bools, radius_px: float) -> Bools:
-    """Valid pixels in whose disk a valid pixel is masked."""
-    greatest = ndimage.maximum_filter(
-        (masked & valid).astype(np.uint8), footprint=disk(radius_px), mode="constant", cval=0
-    )
-    return valid & (greatest == 1)
+def _filter_options(radius_px: float, cval: int) -> dict[str, Any]:
+    return {"footprint": disk(radius_px), "mode": "constant", "cval": cval}
 
 
 def nearest(value: float) -> int:
@@ -80,9 +99,10 @@ def expand(coarse: Bools, factor: int, shape: tuple[int, int]) -> Bools:
 def mask_classes(cloud: Bools, shadow: Bools, valid: Bools, buffer_m: float) -> NDArray[np.uint8]:
     """Classes from raw clouds and shadows at 20 m."""
     radius_px = buffer_m * 2 / 20
-    raw = (cloud | shadow) & valid
-    masked = dilate(erode(raw, valid, 2), valid, radius_px)
-    near_cloud = dilate(cloud, valid, radius_px)
+    margin = 2
+    inner = (slice(margin, -margin), slice(margin, -margin))
+    masked = Image(cloud | shadow, valid).pad(margin).focal_min(2).focal_max(radius_px).values[inner]
+    near_cloud = Image(cloud, valid).focal_max(radius_px).values
     classes = np.full(valid.shape, CLEAR, np.uint8)
     classes[masked] = CLOUD_SHADOW
     classes[masked & near_cloud] = CLOUD

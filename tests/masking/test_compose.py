@@ -177,6 +177,24 @@ def test_the_edge_of_the_grid_and_of_the_data_erodes_nothing():
     np.testing.assert_array_equal(classes, np.where(valid, CLOUD, NO_DATA))
 
 
+@pytest.mark.parametrize("first_col", [0, 30])
+def test_a_sliver_of_cloud_at_the_edge_survives_beyond_it_and_grows_back(first_col):
+    """At the grid's edge and at that of the data. Inside, a cloud so thin is eroded away.
+
+    Two pixels outside, the disk of the erosion holds one pixel with data, and where that is cloud the
+    eroded mask is set. From there it grows by five pixels.
+    """
+    cloud, valid = np.zeros((40, 70), np.bool_), np.ones((40, 70), np.bool_)
+    valid[:, :first_col] = False
+    cloud[17:20, first_col] = cloud[5:8, 60] = True
+    rows, cols = np.indices(cloud.shape)
+    masked = np.zeros_like(cloud)
+    for row in (17, 18, 19):
+        masked |= np.hypot(rows - row, cols - (first_col - 2)) <= 5
+    classes = compose_classes(cloud, np.zeros_like(cloud), valid, MaskParameters())
+    np.testing.assert_array_equal(classes, np.where(valid, np.where(masked, CLOUD, CLEAR), NO_DATA))
+
+
 def test_the_mask_grows_across_a_gap_without_data_but_not_into_it():
     valid = np.ones((9, 20), np.bool_)
     valid[:, 8:10] = False
@@ -241,8 +259,7 @@ def test_other_pixel_sizes_keep_distances_on_the_ground():
     probability_pct = np.where(cloud, 90, 10).astype(np.uint8)
     inputs = CloudInputs(probability_pct, np.zeros_like(cloud), probability_pct[::10, ::10].copy())
     classes = compose_mask(inputs, 140, MaskParameters(), pixel_size_m=10)
-    ones = np.ones_like(cloud)
-    expected = reference.dilate(reference.erode(cloud, ones, 4), ones, 10)
+    expected = reference.Image(cloud, np.ones_like(cloud)).focal_min(4).focal_max(10).values
     np.testing.assert_array_equal(classes == CLOUD, expected)
 
 
