@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
 import pytest
 
 
@@ -44,20 +43,15 @@ class S3Server:
     def create_bucket(self, behaviour: str = "plain") -> str:
         """Name of a new empty bucket."""
         bucket = f"{behaviour}-{uuid.uuid4().hex[:12]}"
-        client = boto3.session.Session().client(
-            "s3",
-            endpoint_url=self.url,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-            region_name="us-east-1",
-        )
-        client.create_bucket(Bucket=bucket)
-        client.close()
+        self._put(bucket)
         return bucket
 
     def script_faults(self, *names: str) -> None:
         """What happens to the next PUTs of objects, one by one."""
-        request = urllib.request.Request(f"{self.url}/_faults", json.dumps(names).encode(), method="PUT")
+        self._put("_faults", json.dumps(names).encode())
+
+    def _put(self, path: str, body: bytes = b"") -> None:
+        request = urllib.request.Request(f"{self.url}/{path}", body, method="PUT")
         with urllib.request.urlopen(request, timeout=10):
             pass
 

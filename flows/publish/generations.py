@@ -42,12 +42,19 @@ class Generations:
         linked = set_predecessor(item, context, self.keys, self.older[-1])
         return replace(publication, item=encode_document(linked))
 
-    def supersede_steps(self, store: ObjectStore, context: CatalogContext) -> Steps:
-        """Make every older generation step back, this one before a newer one that links it."""
+    def supersede_steps(self, store: ObjectStore) -> Steps:
+        """Mark every older generation as superseded by this one, and this one by newer ones.
+
+        A mark counts only where a listing shows its successor, so it comes before the item: were
+        it to come after, a run that dies in between would leave both linked.
+        """
         for older in self.older:
             yield _mark_superseded(store, self._sibling(older), self.keys.item_id)
         for newer in self.newer:
             yield _mark_superseded(store, self.keys, newer)
+
+    def link_steps(self, store: ObjectStore, context: CatalogContext) -> Steps:
+        """Make the generation after this one link it, once it is there."""
         if self.newer:
             yield from predecessor_steps(store, context, self._sibling(self.newer[0]), self.keys.item_id)
 

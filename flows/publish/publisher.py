@@ -24,11 +24,12 @@ from hashlib import sha256
 
 from flows.errors import CloudmaskError, InvalidField, StoreRefused, StoreUnavailable
 from flows.ports import Item, ObjectStore
-from flows.publish.catalogs import catalog_stages
+from flows.publish.catalogs import catalog_stages, leaf_steps
 from flows.publish.generations import find_generations
 from flows.publish.marker import Marker, build_marker, list_markers, read_marker, write_marker
 from flows.publish.publication import Publication, PublicationFile
 from flows.publish.steps import Step, StepName, Steps
+from flows.publish.withdrawal import withdraw_steps
 from flows.stac.catalog import CatalogContext
 from flows.stac.coverage import Coverage, read_coverage
 from flows.stac.encoding import decode_document
@@ -64,12 +65,14 @@ def item_steps(store: ObjectStore, context: CatalogContext, publication: Publica
         # The key says what the bytes are, so writing again what another writer wrote harms nobody.
         store.write_object(file.key, file.body, file.media_type)
         yield Step(StepName.FILE, file.key)
-    store.write_object(keys.item, publication.item, GEOJSON_MEDIA_TYPE)
-    yield Step(StepName.ITEM, keys.item)
-    yield from generations.supersede_steps(store, context)
+    yield from generations.supersede_steps(store)
     if generations.folder.is_withdrawn:
+        # Before the item: an item that is there beside its tombstone would never be linked.
         store.delete_object(keys.tombstone)
         yield Step(StepName.REVIVE, keys.tombstone)
+    store.write_object(keys.item, publication.item, GEOJSON_MEDIA_TYPE)
+    yield Step(StepName.ITEM, keys.item)
+    yield from generations.link_steps(store, context)
 
 
 class Publisher:
@@ -117,14 +120,19 @@ class Publisher:
         Raises:
             StoreUnavailable: some are not linked; the next run's ``recover`` links them.
         """
-        coverages: dict[ItemKeys, Coverage] = {}
-        for keys in published:
-            with self._lock:
-                coverage = self._coverages.pop(keys, None)
-            coverage = coverage or self._find_coverage(keys)
-            if coverage is not None:
-                coverages[keys] = coverage
-        self._link(coverages)
+        with ThreadPoolExecutor(_CATALOG_WORKERS) as pool:
+            self._link(dict(filter(None, pool.map(self._take_coverage, published))))
+
+    def withdraw(self, items: Iterable[ItemKeys], reason: str) -> None:
+        """Take items out of the catalogs; they and their files stay where they are for a while.
+
+        Raises:
+            StoreUnavailable: some are linked still; doing it again is harmless.
+        """
+        items = list(items)
+        self._run_stage([withdraw_steps(self._store, keys, reason, self._now) for keys in items])
+        leaves = sorted({keys.leaf for keys in items}, key=lambda leaf: leaf.prefix)
+        self._run_stage([leaf_steps(self._store, self._context, leaf) for leaf in leaves])
 
     def recover(self) -> list[ItemKeys]:
         """Link what runs that died had put, and drop markers whose writer left no item; what was linked.
@@ -140,6 +148,14 @@ class Publisher:
         self._link(coverages)
         return list(coverages)
 
+    def _take_coverage(self, keys: ItemKeys) -> tuple[ItemKeys, Coverage] | None:
+        with self._lock:
+            coverage = self._coverages.pop(keys, None)
+        if coverage is None:
+            item = self.find_published(keys)
+            coverage = None if item is None else _find_coverage(item, keys)
+        return None if coverage is None else (keys, coverage)
+
     def _replay(self, marker_key: str) -> tuple[ItemKeys, Coverage] | None:
         marker = read_marker(self._store, marker_key)
         if marker is None:
@@ -148,23 +164,17 @@ class Publisher:
         whole = stored is not None and sha256(stored.body).hexdigest() == marker.digest
         if not whole and not marker.is_stale(self._now):
             return None
-        coverage = self._find_coverage(marker.keys)
-        if coverage is None:
+        item = None if stored is None else _decode(stored.body, marker.keys)
+        coverage = None if item is None else _find_coverage(item, marker.keys)
+        if item is None or coverage is None:
             self._drop(marker)
             return None
+        self._run(find_generations(self._store, marker.keys, item).link_steps(self._store, self._context))
         return marker.keys, coverage
 
     def _drop(self, marker: Marker) -> None:
         logger.info("%s: its writer died before the item was there", marker.key)
         self._store.delete_object(marker.key)
-
-    def _find_coverage(self, keys: ItemKeys) -> Coverage | None:
-        item = self.find_published(keys)
-        try:
-            return None if item is None else _read_coverage(item, keys)
-        except InvalidField as error:
-            logger.warning("%s is not linked: %s", keys.item, error)
-            return None
 
     def _link(self, coverages: Mapping[ItemKeys, Coverage]) -> None:
         if not coverages:
@@ -223,3 +233,11 @@ def _read_coverage(item: Item, keys: ItemKeys) -> Coverage:
         return read_coverage(item)
     except (LookupError, TypeError, ValueError) as error:
         raise InvalidField(keys.item_id, "bbox or datetime", f"cannot be read ({error})") from error
+
+
+def _find_coverage(item: Item, keys: ItemKeys) -> Coverage | None:
+    try:
+        return _read_coverage(item, keys)
+    except InvalidField as error:
+        logger.warning("%s is not linked: %s", keys.item, error)
+        return None

@@ -1,0 +1,33 @@
+"""Taking back an item whose scene its source has taken back."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+from flows.ports import ObjectStore, StoredObject
+from flows.publish.steps import Step, StepName, Steps, swap_steps
+from flows.stac.encoding import decode_document, encode_document
+from flows.stac.layout import ItemKeys
+from flows.stac.links import GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE
+from stac_ext.cloudmask import FINGERPRINT_PROP
+
+
+def withdraw_steps(store: ObjectStore, keys: ItemKeys, reason: str, now: datetime) -> Steps:
+    """Deprecate the item and put its tombstone, after which no catalog that is written links it.
+
+    The fingerprint goes, so that the scene is published anew should its source bring it back.
+    """
+
+    def render(current: StoredObject | None) -> bytes:
+        item = decode_document(current.body if current else b"", keys.item)
+        item["properties"]["deprecated"] = True
+        item["properties"].pop(FINGERPRINT_PROP, None)
+        return encode_document(item)
+
+    if store.find_object(keys.item) is None:
+        return
+    yield from swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
+    tombstone = {"id": keys.item_id, "reason": reason, "withdrawn": now.isoformat()}
+    store.write_object(keys.tombstone, json.dumps(tombstone).encode(), JSON_MEDIA_TYPE)
+    yield Step(StepName.BURY, keys.tombstone)

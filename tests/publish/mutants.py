@@ -1,0 +1,133 @@
+"""Mutants of the protocol: the real modules with one known mistake each."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import flows.publish
+
+SOURCE = Path(flows.publish.__file__).parent
+
+
+class Edit(NamedTuple):
+    """A text of one module of ``flows.publish``, which occurs there exactly once, and its replacement."""
+
+    module: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One known mistake."""
+
+    name: str
+    edits: tuple[Edit, ...]
+
+
+NO_COMPARE_AND_SWAP = Mutant(
+    "no_compare_and_swap",
+    (
+        Edit(
+            "steps",
+            "store.replace_object(key, body, media_type, current.etag)",
+            "store.write_object(key, body, media_type)",
+        ),
+    ),
+)
+ETAG_AFTER_LISTING = Mutant(
+    "etag_after_listing",
+    (
+        Edit(
+            "steps",
+            """\
+        current = store.read_object(key)
+        yield Step(StepName.READ, key)
+        body = render(current)
+        yield Step(StepName.RENDER, key)
+""",
+            """\
+        body = render(store.read_object(key))
+        yield Step(StepName.RENDER, key)
+        current = store.read_object(key)
+        yield Step(StepName.READ, key)
+""",
+        ),
+    ),
+)
+ITEM_BEFORE_FILES = Mutant(
+    "item_before_files",
+    (
+        Edit(
+            "publisher",
+            """\
+    for file in publication.files:
+""",
+            """\
+    store.write_object(keys.item, publication.item, GEOJSON_MEDIA_TYPE)
+    yield Step(StepName.ITEM, keys.item)
+    for file in publication.files:
+""",
+        ),
+    ),
+)
+APPEND = Mutant(
+    "append",
+    (
+        Edit(
+            "catalogs",
+            """\
+    yield [leaf_steps(store, context, leaf) for leaf in""",
+            """\
+    linked = {leaf: _linked(store.read_object(leaf.catalog)) for leaf in leaves}
+    for keys in coverages:
+        linked[keys.leaf].append(keys.item_id)
+    yield [leaf_steps(store, context, leaf, linked[leaf]) for leaf in""",
+        ),
+        Edit(
+            "catalogs",
+            """\
+def leaf_steps(store: ObjectStore, context: CatalogContext, leaf: LeafKeys) -> Steps:
+""",
+            """\
+def _linked(stored):
+    links = (_read(stored) or {}).get("links", [])
+    return [link["href"].split("/")[-2] for link in links if link["rel"] == "item"]
+
+
+def leaf_steps(store, context, leaf, ids):
+""",
+        ),
+        Edit("catalogs", "list_leaf(store, leaf).linked_ids", "ids"),
+    ),
+)
+MUTANTS = (NO_COMPARE_AND_SWAP, ETAG_AFTER_LISTING, ITEM_BEFORE_FILES, APPEND)
+
+
+@contextmanager
+def mutated(mutant: Mutant | None, folder: Path) -> Iterator[ModuleType]:
+    """A copy of ``flows.publish`` with the mutant's mistakes, imported under a name of its own."""
+    name = f"mutant_{mutant.name if mutant else 'none'}"
+    package = folder / name
+    package.mkdir()
+    for path in SOURCE.glob("*.py"):
+        text = path.read_text()
+        for edit in mutant.edits if mutant else ():
+            if edit.module == path.stem:
+                assert text.count(edit.old) == 1, f"{path.name} no longer holds what {mutant} edits"
+                text = text.replace(edit.old, edit.new)
+        (package / path.name).write_text(text.replace("flows.publish", name))
+    sys.path.insert(0, str(folder))
+    try:
+        yield importlib.import_module(name)
+    finally:
+        sys.path.remove(str(folder))
+        for module in [module for module in sys.modules if module.split(".")[0] == name]:
+            del sys.modules[module]

@@ -1,0 +1,148 @@
+"""Small publications of the real shape, and a reader that walks the catalog as anyone does."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from flows.ports import ObjectStore
+from flows.publish.publication import Publication, PublicationFile
+from flows.stac.catalog import CatalogContext
+from flows.stac.encoding import encode_document
+from flows.stac.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, ItemKeys, item_keys
+from flows.stac.links import GEOJSON_MEDIA_TYPE
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+CONTEXT = CatalogContext()
+PRIVATE = ("_pending/", "_waiting/", "_failed/", "_probe/")
+
+
+def product_id(number: int, tile: str = "22KFV", made: str = "20201008T100849") -> str:
+    """A product's id; ``number`` counts the days since the start of 2018."""
+    day = datetime(2018, 1, 1, 13, 32, 19, tzinfo=UTC) + timedelta(days=number)
+    return f"S2B_MSIL2A_{day:%Y%m%dT%H%M%S}_R081_T{tile}_{made}"
+
+
+def keys_of(item_id: str) -> ItemKeys:
+    """The keys of a product, from its id alone."""
+    _, _, sensed, _, tile, _ = item_id.split("_")
+    return item_keys(item_id, tile[1:], int(sensed[:4]))
+
+
+def build_publication(item_id: str, version: str = "1", *, strip: str = "20180101T000000") -> Publication:
+    """Two files and an item; another ``version`` has other pixels."""
+    keys = keys_of(item_id)
+    mask = f"mask {version} of {item_id}".encode()
+    preview = f"preview {version} of {item_id}".encode()
+    files = (
+        PublicationFile(keys.mask(sha256(mask).hexdigest()), mask, "image/tiff"),
+        PublicationFile(keys.preview(sha256(preview).hexdigest()), preview, "image/png"),
+    )
+    sensed = datetime.strptime(item_id.split("_")[2], "%Y%m%dT%H%M%S")
+    item = {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "id": item_id,
+        "geometry": {"type": "Point", "coordinates": [-50.0, -22.0]},
+        "bbox": [-50.0, -22.0, -49.0, -21.0],
+        "properties": {
+            "datetime": f"{sensed:%Y-%m-%dT%H:%M:%SZ}",
+            "platform": "Sentinel-2B",
+            "s2:datastrip_id": f"S2B_OPER_MSI_L2A_DS_ESRI_20201008T100850_S{strip}_N02.12",
+            "cloudmask:method": "s2cloudless",
+            "cloudmask:cloud_percentage": float(len(item_id) % 7) + sensed.day,
+            "cloudmask:fingerprint": version,
+        },
+        "collection": COLLECTION_ID,
+        "links": [
+            CONTEXT.link("root", CATALOG_KEY, keys.item, "Catalog"),
+            CONTEXT.link("parent", keys.leaf.catalog, keys.item, "Year"),
+            CONTEXT.link("collection", COLLECTION_KEY, keys.item, "Cloud masks"),
+            {"rel": "derived_from", "href": f"https://example.com/{item_id}", "type": GEOJSON_MEDIA_TYPE},
+        ],
+        "assets": {
+            name: {
+                "href": CONTEXT.href(file.key, keys.item),
+                "file:size": len(file.body),
+                "file:checksum": f"1220{sha256(file.body).hexdigest()}",
+            }
+            for name, file in zip(("cloudmask", "cloudmask-preview"), files, strict=True)
+        }
+        | {"visual": {"href": f"https://example.com/{item_id}/visual.tif"}},
+    }
+    return Publication(keys, encode_document(item), files)
+
+
+@dataclass
+class Walk:
+    """What a reader met: documents by key, items by id, and what was linked and not there."""
+
+    documents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    items: dict[str, dict[str, Any]] = field(default_factory=dict)
+    dangling: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+
+
+def walk_catalog(store: ObjectStore) -> Walk:
+    """Follow every link inside the store from the root on, reading it as it is at that moment."""
+    walk = Walk()
+    if store.find_object(CATALOG_KEY) is not None:
+        _visit(store, walk, CATALOG_KEY, "the reader")
+    return walk
+
+
+def _visit(store: ObjectStore, walk: Walk, key: str, linked_from: str) -> None:
+    if key in walk.documents:
+        walk.repeated.append(key)
+        return
+    stored = store.read_object(key)
+    if stored is None:
+        walk.dangling.append(f"{linked_from} -> {key}")
+        return
+    document = json.loads(stored.body)
+    walk.documents[key] = document
+    if document["type"] == "Feature":
+        walk.items[document["id"]] = document
+        for asset in document["assets"].values():
+            target = _resolve(key, asset["href"])
+            if target is not None and not _is_whole(store, target, asset):
+                walk.dangling.append(f"{key} -> {target}")
+    for target in _links(document, key):
+        _visit(store, walk, target, key)
+
+
+def _links(document: dict[str, Any], key: str) -> Iterator[str]:
+    for link in document["links"]:
+        if link["rel"] in {"child", "item", "predecessor-version"}:
+            target = _resolve(key, link["href"])
+            assert target is not None
+            yield target
+
+
+def _is_whole(store: ObjectStore, key: str, asset: dict[str, Any]) -> bool:
+    stored = store.read_object(key)
+    return stored is not None and asset["file:checksum"] == f"1220{sha256(stored.body).hexdigest()}"
+
+
+def _resolve(key: str, href: str) -> str | None:
+    return None if "://" in href else posixpath.normpath(posixpath.join(posixpath.dirname(key), href))
+
+
+def public_bytes(store: ObjectStore) -> dict[str, bytes]:
+    """Every public object by key."""
+    found = {}
+    for info in store.list_objects(""):
+        if not info.key.startswith(PRIVATE):
+            stored = store.read_object(info.key)
+            assert stored is not None
+            found[info.key] = stored.body
+    return found
+
+
+def private_keys(store: ObjectStore) -> list[str]:
+    return [info.key for info in store.list_objects("") if info.key.startswith(PRIVATE)]

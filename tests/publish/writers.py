@@ -1,0 +1,133 @@
+"""Several simulated writers of one store, interleaved step by step, killed, and deaf to answers."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from datetime import datetime
+from types import ModuleType
+from typing import ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+import flows.publish
+from flows.errors import StoreUnavailable
+from flows.publish.marker import LEASE
+from flows.publish.publication import Publication
+from flows.publish.steps import Step, StepName
+from flows.stac.coverage import read_coverage
+from flows.stac.encoding import decode_document
+from tests.publish.memory_store import MemoryStore
+from tests.publish.publications import (
+    CONTEXT,
+    NOW,
+    build_publication,
+    keys_of,
+    private_keys,
+    product_id,
+    walk_catalog,
+)
+
+NUMBERS = st.integers(0, 3)
+ITEM_IDS = [product_id(number) for number in range(5)] + [product_id(400), product_id(0, "22KFU")]
+
+
+class SimulatedWriter:
+    """Publishes a batch by the protocol's own steps, from the start again where an answer is lost."""
+
+    def __init__(self, store: MemoryStore, package: ModuleType, batch: list[Publication]) -> None:
+        self._store = store
+        self._publisher = importlib.import_module(f"{package.__name__}.publisher")
+        self._catalogs = importlib.import_module(f"{package.__name__}.catalogs")
+        self.batch = batch
+        self._steps = self._publish()
+
+    def advance(self) -> StepName | None:
+        """Take one step; None where the batch is published and may be acknowledged."""
+        try:
+            return next(self._steps).name
+        except StopIteration:
+            return None
+        except StoreUnavailable:
+            self._steps = self._publish()
+            return StepName.CONFLICT
+
+    def _publish(self) -> Iterator[Step]:
+        for publication in self.batch:
+            yield from self._publisher.item_steps(self._store, CONTEXT, publication, NOW)
+        coverages = {
+            publication.keys: read_coverage(decode_document(publication.item, publication.keys.item))
+            for publication in self.batch
+        }
+        for stage in self._catalogs.catalog_stages(self._store, CONTEXT, coverages):
+            for steps in stage:
+                yield from steps
+
+
+class Writers(RuleBasedStateMachine):
+    """At every moment: no link dangles, every item is met once, nothing acknowledged is missing."""
+
+    package: ClassVar[ModuleType] = flows.publish
+
+    @initialize()
+    def open(self) -> None:
+        self.store = MemoryStore()
+        self.writers: dict[int, SimulatedWriter] = {}
+        self.acknowledged: set[str] = set()
+
+    @rule(
+        number=NUMBERS,
+        item_ids=st.lists(st.sampled_from(ITEM_IDS), min_size=1, max_size=2, unique=True),
+        version=st.sampled_from(["1", "2"]),
+        stop=st.sampled_from(StepName),
+    )
+    def advance(self, number: int, item_ids: list[str], version: str, stop: StepName) -> None:
+        """A writer, begun where there is none, goes on to the next step of a kind, or to its end."""
+        if number not in self.writers:
+            batch = [build_publication(item_id, version) for item_id in item_ids]
+            self.writers[number] = SimulatedWriter(self.store, self.package, batch)
+        writer = self.writers[number]
+        name: StepName | None = StepName.MARK
+        while name is not None:
+            name = writer.advance()
+            self.nothing_is_lost()
+            if name == stop:  # equal as text: a mutant has steps of its own
+                return
+        del self.writers[number]
+        self.acknowledged |= {publication.keys.item_id for publication in writer.batch}
+
+    @rule(what=st.sampled_from(["kill 0", "kill 1", "kill 2", "kill 3", "lose an answer", "recover"]))
+    def disturb(self, what: str) -> None:
+        if what == "recover":
+            self._recover(NOW)
+        elif what == "lose an answer":
+            self.store.lose_next_answer = True
+        else:
+            self.writers.pop(int(what.removeprefix("kill ")), None)
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        walk = walk_catalog(self.store)
+        assert walk.dangling == []
+        assert walk.repeated == []
+        assert self.acknowledged <= set(walk.items)
+
+    def teardown(self) -> None:
+        """All writers die; once their leases are over, everything that is there is linked."""
+        self.writers.clear()
+        self._recover(NOW + LEASE)
+        self.nothing_is_lost()
+        items = {item_id for item_id in ITEM_IDS if keys_of(item_id).item in self.store.objects}
+        assert set(walk_catalog(self.store).items) == items
+        assert private_keys(self.store) == []
+
+    def _recover(self, now: datetime) -> None:
+        self.store.lose_next_answer = False
+        publisher = importlib.import_module(f"{self.package.__name__}.publisher")
+        publisher.Publisher(self.store, CONTEXT, now, pause=lambda _: None).recover()
+
+
+def writers_machine(package: ModuleType) -> type[Writers]:
+    """The machine over the protocol in ``package``, a mutant of ``flows.publish``."""
+    return type("Writers", (Writers,), {"package": package})
