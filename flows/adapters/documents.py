@@ -25,7 +25,7 @@ MAX_DOCUMENT_BYTES = 64 << 20
 """An ItemCollection of 3,000 Sentinel-2 items."""
 DOCUMENT_DEADLINE_S = 120.0
 
-_NOT_RELATIVE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|/|<|\\")
+_NOT_RELATIVE = re.compile(r"[A-Za-z][A-Za-z0-9+._-]*:|/|<|\\")
 """A scheme or a GDAL prefix, an absolute path, inline XML."""
 
 Document = dict[str, Any]

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 
 from pystac.errors import STACError
 from pystac_client import Client, ConformanceClasses
+from pystac_client.errors import ClientTypeError
 from pystac_client.exceptions import APIError
 
 from flows.adapters.hosts import LOOPBACK_HOSTS, PLANETARY_COMPUTER_HOSTS
@@ -31,6 +32,8 @@ PAGE_ITEMS = 250
 IDS_AT_ONCE = 100
 _TILE_PROPERTY = "s2:mgrs_tile"
 _SORT = [{"field": "properties.datetime", "direction": "asc"}, {"field": "id", "direction": "asc"}]
+_TRIPPED = (STACError, ClientTypeError, NotImplementedError, KeyError, TypeError, ValueError, AttributeError)
+"""What pystac and pystac-client raise on an answer of another form: they trust what an API sends."""
 
 
 class PlanetaryComputerSource:
@@ -144,8 +147,7 @@ class PlanetaryComputerSource:
             if status in {401, 403}:
                 text += "; the API wants credentials"
             raise (SourceUnavailable if status == 408 else SourceRefused)(text) from error
-        except (STACError, NotImplementedError, KeyError, TypeError, ValueError, AttributeError) as error:
-            # The libraries trust what an API sends: whatever they trip over, it is the answer's form.
+        except _TRIPPED as error:
             problem = redact(f"{type(error).__name__}: {error}")[:200]
             raise SourceRefused(f"{self._url}: the answer is not a STAC API's: {problem}") from error
 

@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 MAX_PAGE_BYTES = 64 << 20
 """A page of 250 Sentinel-2 items has about 5 MB."""
-_STAC_TYPES = ("Catalog", "Collection", "FeatureCollection")
 
 
 class BoundedStacApiIO(StacApiIO):
@@ -88,7 +87,21 @@ class BoundedStacApiIO(StacApiIO):
         except orjson.JSONDecodeError as error:
             looks = "a web page" if txt.lstrip()[:1] == "<" else f"not JSON ({error})"
             raise SourceRefused(f"STAC API: the answer is {looks}: check CLOUDMASK_STAC_API_URL") from error
-        if isinstance(document, dict) and ("features" in document or document.get("type") in _STAC_TYPES):
-            return document
-        # An error with status 200 would pass for an empty page.
-        raise SourceRefused("STAC API: the answer is JSON but not STAC: check CLOUDMASK_STAC_API_URL")
+        if isinstance(document, dict) and document.get("type") == "Catalog":
+            _check_landing_page(document)
+        elif not isinstance(document, dict) or not (
+            "features" in document or document.get("type") == "Collection"
+        ):
+            # An error with status 200 would pass for an empty page.
+            raise SourceRefused("STAC API: the answer is JSON but not STAC: check CLOUDMASK_STAC_API_URL")
+        return document
+
+
+def _check_landing_page(document: dict[str, Any]) -> None:
+    """That a catalog is what an API with item search presents itself by."""
+    conforms_to = document.get("conformsTo")
+    if not isinstance(conforms_to, list) or not any("/item-search" in str(uri) for uri in conforms_to):
+        raise SourceRefused(
+            "STAC API: a catalog, but not of an API that searches items: check CLOUDMASK_STAC_API_URL; "
+            "a static catalog is read with --items"
+        )
