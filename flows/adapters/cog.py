@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
@@ -25,10 +24,12 @@ from rasterio.io import DatasetWriter, MemoryFile
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
+from flows.adapters.gdal import gdal_environment
 from flows.masking.classes import CLASS_STYLES
 from flows.masking.inputs import PROBABILITY_NODATA
 from flows.scene.grid import Grid, Shape
 
+BAND_NAME = "cloudmask"
 BLOCK_PX = 512
 """Edge of a tile. Smaller ones cost requests, larger ones bytes that a reader did not ask for."""
 
@@ -51,14 +52,13 @@ def build_cog(classes: NDArray[np.uint8], grid: Grid) -> bytes:
     Raises:
         ValueError: ``classes`` is not a uint8 array of the grid's shape.
     """
-    with MemoryFile(ext=".tif") as source:
+    with gdal_environment(GDAL_TIFF_OVR_BLOCKSIZE=BLOCK_PX), MemoryFile(ext=".tif") as source:
         with _open_source(source, classes, grid, nodata=0) as dataset:
             # A TIFF's colour table has no alpha: "clear" gets a colour, STAC says that it is transparent.
             dataset.write_colormap(1, {int(value): style.color for value, style in CLASS_STYLES.items()})
             # GDAL keeps category names in a side file, which a COG must not need: a tag holds them.
-            legend = ", ".join(f"{int(value)} {style.title}" for value, style in CLASS_STYLES.items())
-            dataset.update_tags(1, legend=legend)
-            dataset.set_band_description(1, "cloudmask")
+            dataset.update_tags(1, legend=build_legend())
+            dataset.set_band_description(1, BAND_NAME)
             _write_pixels(dataset, classes, Resampling.nearest)
         return _copy_as_cog(source)
 
@@ -69,12 +69,17 @@ def build_probability_cog(probability_pct: NDArray[np.uint8], grid: Grid) -> byt
     Raises:
         ValueError: ``probability_pct`` is not a uint8 array of the grid's shape.
     """
-    with MemoryFile(ext=".tif") as source:
+    with gdal_environment(GDAL_TIFF_OVR_BLOCKSIZE=BLOCK_PX), MemoryFile(ext=".tif") as source:
         with _open_source(source, probability_pct, grid, nodata=PROBABILITY_NODATA) as dataset:
             dataset.set_band_description(1, "cloud probability")
             dataset.set_band_unit(1, "%")
             _write_pixels(dataset, probability_pct, Resampling.average)
         return _copy_as_cog(source)
+
+
+def build_legend() -> str:
+    """Each value with its name: ``0 No data, 1 Clear, …``."""
+    return ", ".join(f"{int(value)} {style.title}" for value, style in CLASS_STYLES.items())
 
 
 def overview_factors(shape: Shape) -> list[int]:
@@ -112,8 +117,7 @@ def _write_pixels(dataset: DatasetWriter, pixels: NDArray[np.uint8], resampling:
         dataset.write(strip, 1, window=Window(0, row, width, strip.shape[0]))
     factors = overview_factors(pixels.shape)
     if factors:
-        with rasterio.Env(GDAL_TIFF_OVR_BLOCKSIZE=BLOCK_PX):
-            dataset.build_overviews(factors, resampling)
+        dataset.build_overviews(factors, resampling)
 
 
 def _copy_as_cog(source: MemoryFile) -> bytes:

@@ -1,0 +1,133 @@
+"""Encoding a full tile's mask, beside rio-cogeo; reading a band, beside reading all its pixels."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.io import MemoryFile
+from rasterio.transform import Affine
+from rio_cogeo import cog_profiles, cog_translate
+
+from benchmarks.mask_core import PARAMETERS, SHAPE, SOLAR_AZIMUTH_DEG, _draw_terrain
+from benchmarks.measure import Peer, Row, compare_costs, format_rows, measure_cpu_ms
+from flows.adapters.asset_reader import AssetReader
+from flows.adapters.band import average_valid
+from flows.adapters.cog import BAND_NAME, BLOCK_PX, build_cog, build_legend
+from flows.adapters.preview import build_preview
+from flows.masking.classes import CLASS_STYLES
+from flows.masking.compose import compose_mask
+from flows.masking.inputs import PROBABILITY_NODATA, CloudInputs
+from flows.scene.grid import Grid, Shape
+from tests.adapters.chip_item import write_cog
+
+EPSG = 32722
+SPEED_TARGET = 2.5
+PREVIEW_BUDGET_MS = 50.0
+CLOUD_SIZES = {600: 1.0, 200: 0.6, 60: 0.35, 20: 0.15}
+"""Share of each size, in pixels, in what the clouds are made of: edges take most of a mask's bytes."""
+
+
+def measure() -> list[Row]:
+    """CPU time and size of the COG, CPU time of the preview and of reading through an overview.
+
+    Raises:
+        RuntimeError: the peer's COG holds other pixels than ours.
+    """
+    classes = build_mask()
+    grid = _grid_of(SHAPE)
+    ours, theirs = build_cog(classes, grid), translate_cog(classes, grid)
+    if not np.array_equal(_read_pixels(ours), _read_pixels(theirs)):
+        raise RuntimeError("rio-cogeo's COG holds other pixels than ours")
+    cog_ms = measure_cpu_ms(lambda: build_cog(classes, grid))
+    peer_ms = measure_cpu_ms(lambda: translate_cog(classes, grid), repeats=5)
+    preview_ms = measure_cpu_ms(lambda: build_preview(classes))
+    name = f"COG of a mask of {SHAPE[0]} x {SHAPE[1]} px, equal pixels"
+    return [
+        compare_costs(name, cog_ms, Peer("rio_cogeo.cog_translate", peer_ms), "CPU ms", SPEED_TARGET),
+        compare_costs("its size", len(ours) / 1e3, Peer("rio_cogeo", len(theirs) / 1e3), "kB", 1),
+        compare_costs("preview of the mask", preview_ms, Peer("budget", PREVIEW_BUDGET_MS), "CPU ms", 1),
+        measure_reading(),
+    ]
+
+
+def build_mask() -> NDArray[np.uint8]:
+    """A fifth cloudy, clouds of all sizes with ragged edges, shadows beside them, a wedge without data."""
+    rng = np.random.default_rng(20181214)
+    thickness = sum(share * _draw_terrain(rng, SHAPE, size_px) for size_px, share in CLOUD_SIZES.items())
+    probability_pct = np.clip(50 + 40 * (thickness / np.std(thickness) - 0.9), 0, 100).astype(np.uint8)
+    rows, cols = np.ogrid[: SHAPE[0], : SHAPE[1]]
+    probability_pct[2 * rows + cols < SHAPE[0] // 2] = PROBABILITY_NODATA
+    dark = (_draw_terrain(rng, SHAPE, 30) > 0.5) | np.roll(probability_pct > 50, (40, 30), (0, 1))
+    inputs = CloudInputs(probability_pct, dark, probability_pct[::5, ::5].copy())
+    return compose_mask(inputs, SOLAR_AZIMUTH_DEG, PARAMETERS)
+
+
+def measure_reading() -> Row:
+    """A 10 m band at 20 m: through the overview, beside the mean of all pixels."""
+    pixels = np.random.default_rng(8).integers(1000, 2000, SHAPE, dtype=np.uint16)
+    grid = _grid_of((SHAPE[0] // 2, SHAPE[1] // 2))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "B08.tif"
+        write_cog(path, pixels, Affine(10.0, 0.0, grid.transform[2], 0.0, -10.0, grid.transform[5]), EPSG)
+        reader = AssetReader(local_root=path.parent)
+
+        def read_overview() -> NDArray[np.generic]:
+            return reader.read_band(str(path), grid, resampling="average", item_id="benchmark")
+
+        def read_all() -> NDArray[np.generic]:
+            with rasterio.open(path) as dataset:
+                return average_valid(dataset.read(1), 2, 0)
+
+        ours_ms, peer_ms = measure_cpu_ms(read_overview, repeats=5), measure_cpu_ms(read_all, repeats=5)
+    name = f"a band of {SHAPE[0]} x {SHAPE[1]} px at half its resolution"
+    return compare_costs(name, ours_ms, Peer("mean of all pixels", peer_ms), "CPU ms", target=3)
+
+
+def translate_cog(classes: NDArray[np.uint8], grid: Grid) -> bytes:
+    """The same COG by rio-cogeo, as its documentation has it for an array."""
+    height, width = classes.shape
+    profile = cog_profiles.get("deflate") | {"blockxsize": BLOCK_PX, "blockysize": BLOCK_PX, "zlevel": 6}
+    with MemoryFile() as source, MemoryFile() as target:
+        with source.open(
+            driver="GTiff",
+            count=1,
+            dtype="uint8",
+            height=height,
+            width=width,
+            crs=grid.crs,
+            transform=Affine(*grid.transform),
+            nodata=0,
+        ) as dataset:
+            dataset.write(classes, 1)
+            dataset.write_colormap(1, {int(value): style.color for value, style in CLASS_STYLES.items()})
+            dataset.update_tags(1, legend=build_legend())
+            dataset.set_band_description(1, BAND_NAME)
+        with source.open() as dataset:
+            cog_translate(
+                dataset,
+                target.name,
+                profile,
+                overview_resampling="nearest",
+                in_memory=True,
+                quiet=True,
+                forward_band_tags=True,
+            )
+        return bytes(target.read())
+
+
+def _grid_of(shape: Shape) -> Grid:
+    return Grid(f"EPSG:{EPSG}", (20.0, 0.0, 600000.0, 0.0, -20.0, 7500040.0), shape)
+
+
+def _read_pixels(cog: bytes) -> NDArray[np.uint8]:
+    with MemoryFile(cog) as file, file.open() as dataset:
+        pixels: NDArray[np.uint8] = dataset.read(1)
+    return pixels
+
+
+if __name__ == "__main__":
+    print(format_rows(measure()))  # noqa: T201 - a script's output
