@@ -52,18 +52,20 @@ class ItemInputs:
             AssetUnavailable: an asset could not be read now.
             AssetRefused: an asset is missing, may not be read, or is not what it should be.
         """
+        dark = self._read_dark(scene)  # first: the near infrared takes most memory, and is not kept
         probability_pct = self._read_uint8(scene, PROBABILITY_ASSET, "average")
-        classes = self._read_uint8(scene, CLASSES_ASSET, "nearest")
+        return CloudInputs(probability_pct, dark, build_coarse_probability(probability_pct))
+
+    def _read_dark(self, scene: Scene) -> NDArray[np.bool_]:
         nir = self._read(scene, NIR_ASSET, "average")
         if nir.dtype != np.uint16:
             raise AssetRefused(f"item {scene.id}: asset {NIR_ASSET} holds {nir.dtype}, not uint16")
-        dark = find_dark(
+        return find_dark(
             nir.astype(np.uint16, copy=False),
-            classes,
+            self._read_uint8(scene, CLASSES_ASSET, "nearest"),
             self._parameters.dark_nir_reflectance,
             reflectance_offset_dn(scene.processing_baseline),
         )
-        return CloudInputs(probability_pct, dark, build_coarse_probability(probability_pct))
 
     def _read_uint8(self, scene: Scene, key: str, resampling: Resampling) -> NDArray[np.uint8]:
         pixels = self._read(scene, key, resampling)
