@@ -64,20 +64,25 @@ class Generations:
 
 def find_generations(store: ObjectStore, keys: ItemKeys, item: Item) -> Generations:
     """What the leaf holds of the scene of ``item``: one short listing, one read a generation."""
-    match = _PRODUCT_ID.fullmatch(keys.item_id)
-    prefix = keys.leaf.prefix + match["scene"] if match else keys.prefix
-    leaf = group_leaf(keys.leaf, store.list_objects(prefix))
-    siblings = sorted(
+    folders = list_generations(store, keys)
+    siblings = [
         item_id
-        for item_id, folder in leaf.folders.items()
+        for item_id, folder in sorted(folders.items())
         if item_id != keys.item_id and folder.is_published and _is_same_strip(store, keys, item_id, item)
-    )
+    ]
     return Generations(
         keys,
-        leaf.folders.get(keys.item_id, ItemFolder(keys.item_id)),
+        folders.get(keys.item_id, ItemFolder(keys.item_id)),
         tuple(sibling for sibling in siblings if sibling < keys.item_id),
         tuple(sibling for sibling in siblings if sibling > keys.item_id),
     )
+
+
+def list_generations(store: ObjectStore, keys: ItemKeys) -> dict[str, ItemFolder]:
+    """Folders of the items, by id, that share platform, datatake and tile with this one, itself included."""
+    match = _PRODUCT_ID.fullmatch(keys.item_id)
+    prefix = keys.leaf.prefix + match["scene"] if match else keys.prefix
+    return group_leaf(keys.leaf, store.list_objects(prefix)).folders
 
 
 def predecessor_steps(

@@ -28,6 +28,11 @@ def withdraw_steps(store: ObjectStore, keys: ItemKeys, reason: str, now: datetim
     if store.find_object(keys.item) is None:
         return
     yield from swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
+    write_tombstone(store, keys, reason, now)
+    yield Step(StepName.BURY, keys.tombstone)
+
+
+def write_tombstone(store: ObjectStore, keys: ItemKeys, reason: str, now: datetime) -> None:
+    """Say beside the item why no catalog links it any more."""
     tombstone = {"id": keys.item_id, "reason": reason, "withdrawn": now.isoformat()}
     store.write_object(keys.tombstone, json.dumps(tombstone).encode(), JSON_MEDIA_TYPE)
-    yield Step(StepName.BURY, keys.tombstone)

@@ -98,7 +98,7 @@ def leaf_steps(store: ObjectStore, context: CatalogContext, leaf: LeafKeys) -> S
 """,
             """\
 def _linked(stored):
-    links = (_read(stored) or {}).get("links", [])
+    links = (read_document(stored) or {}).get("links", [])
     return [link["href"].split("/")[-2] for link in links if link["rel"] == "item"]
 
 

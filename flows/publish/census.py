@@ -1,0 +1,74 @@
+"""Counting what a store holds, from listings alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from itertools import groupby
+
+from flows.ports import ObjectInfo, ObjectStore
+from flows.publish.leaf import LeafFolder, group_leaf
+from flows.stac.layout import COLLECTION_ID, FAILED_PREFIX, PENDING_PREFIX, WAITING_PREFIX, LeafKeys
+from flows.stac.titles import build_item_title
+
+_LEAF_DEPTH = 4
+"""Segments of a leaf's prefix: collection, band, tile, year."""
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """Scenes by state, and the days of each tile that have a published item, in order."""
+
+    published: int
+    pending: int
+    waiting: int
+    failed: int
+    days: dict[str, tuple[date, ...]]
+
+    def find_gaps(self, scenes: Iterable[tuple[str, date]]) -> dict[str, list[date]]:
+        """By tile, the days of ``scenes`` (tile and day, as the source has them) that are not published."""
+        gaps: dict[str, set[date]] = {}
+        for tile, day in scenes:
+            if day not in self.days.get(tile, ()):
+                gaps.setdefault(tile, set()).add(day)
+        return {tile: sorted(days) for tile, days in sorted(gaps.items())}
+
+
+def read_census(store: ObjectStore) -> Census:
+    """The census of the store; one leaf's listing is in memory at a time."""
+    published = 0
+    days: dict[str, set[date]] = {}
+    for leaf in _list_leaves(store):
+        ids = leaf.linked_ids
+        published += len(ids)
+        tile_days = days.setdefault(leaf.leaf.tile, set())
+        tile_days.update(day for day in map(_read_day, ids) if day is not None)
+    return Census(
+        published,
+        _count(store, PENDING_PREFIX),
+        _count(store, WAITING_PREFIX),
+        _count(store, FAILED_PREFIX),
+        {tile: tuple(sorted(found)) for tile, found in days.items() if found},
+    )
+
+
+def _list_leaves(store: ObjectStore) -> Iterator[LeafFolder]:
+    def leaf_of(info: ObjectInfo) -> tuple[str, ...]:
+        return tuple(info.key.split("/")[:_LEAF_DEPTH])
+
+    for (_, *rest), objects in groupby(store.list_objects(f"{COLLECTION_ID}/"), leaf_of):
+        if len(rest) == _LEAF_DEPTH - 1 and rest[2].isdecimal():
+            yield group_leaf(LeafKeys(rest[1], int(rest[2])), objects)
+
+
+def _read_day(item_id: str) -> date | None:
+    """Day of the acquisition, UTC, where the id tells it: an item's title begins with it."""
+    try:
+        return date.fromisoformat(build_item_title(item_id)[:10])
+    except ValueError:
+        return None
+
+
+def _count(store: ObjectStore, prefix: str) -> int:
+    return sum(1 for _ in store.list_objects(prefix))

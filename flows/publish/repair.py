@@ -1,0 +1,82 @@
+"""Mending what a check found."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from flows.errors import CloudmaskError
+from flows.ports import ObjectStore
+from flows.publish.catalogs import leaf_steps
+from flows.publish.generations import find_generations, list_generations, predecessor_steps, read_predecessors
+from flows.publish.leaf_check import LeafCheck
+from flows.publish.scene_states import record_failed
+from flows.publish.steps import Steps
+from flows.publish.withdrawal import write_tombstone
+from flows.stac.catalog import CatalogContext
+from flows.stac.encoding import decode_document
+from flows.stac.layout import ItemKeys
+
+logger = logging.getLogger(__name__)
+
+
+def repair_leaf(store: ObjectStore, context: CatalogContext, check: LeafCheck, now: datetime) -> bool:
+    """Unlink and remove what is broken or over, link what is not linked, drop what is of no use.
+
+    Returns whether the leaf has a catalog then: one without items never gets its first. A broken
+    item is noted as failed, so that ``retry`` or the next run publishes it anew.
+    """
+    leaf = check.folder.leaf
+    for item_id, reason in check.broken.items():
+        write_tombstone(store, ItemKeys(leaf, item_id), reason, now)
+    for item_id in check.unlinked:
+        _link_generation(store, context, ItemKeys(leaf, item_id))
+    has_catalog = check.has_catalog or bool(check.folder.linked_ids)
+    if has_catalog:
+        _run(leaf_steps(store, context, leaf))
+    for item_id in check.withdrawn:
+        _remove(store, context, ItemKeys(leaf, item_id))
+    for item_id, reason in check.broken.items():
+        keys = ItemKeys(leaf, item_id)
+        _remove(store, context, keys)
+        store.delete_object(keys.tombstone)
+        record_failed(store, item_id, "BrokenItem", reason, True, now)
+    for key in check.orphans:
+        logger.info("removing %s: no item links it", key)
+        store.delete_object(key)
+    return has_catalog
+
+
+def _link_generation(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> None:
+    """Let the generation after this one link it, where it has stepped back for one."""
+    stored = store.read_object(keys.item)
+    if stored is not None:
+        item = decode_document(stored.body, keys.item)
+        _run(find_generations(store, keys, item).link_steps(store, context))
+
+
+def _remove(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> None:
+    """Remove an item that no catalog links: first newer generations' links to it, then it, then its files."""
+    logger.info("removing %s", keys.item)
+    older = next(iter(_find_predecessors(store, keys)), None)
+    for sibling in list_generations(store, keys):
+        other = ItemKeys(keys.leaf, sibling)
+        if sibling != keys.item_id and keys.item_id in _find_predecessors(store, other):
+            _run(predecessor_steps(store, context, other, older))
+    store.delete_object(keys.item)
+    for info in list(store.list_objects(keys.prefix)):
+        if info.key != keys.tombstone:
+            store.delete_object(info.key)
+
+
+def _find_predecessors(store: ObjectStore, keys: ItemKeys) -> list[str]:
+    stored = store.read_object(keys.item)
+    try:
+        return [] if stored is None else list(read_predecessors(decode_document(stored.body, keys.item)))
+    except (CloudmaskError, TypeError, AttributeError):
+        return []
+
+
+def _run(steps: Steps) -> None:
+    for _ in steps:
+        pass

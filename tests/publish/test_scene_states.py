@@ -1,0 +1,78 @@
+"""Scenes that wait or failed are remembered, tried again later and later, and forgotten when published."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from flows.errors import InvalidField
+from flows.publish.scene_states import (
+    FIRST_DELAY,
+    LONGEST_DELAY,
+    StateKind,
+    clear_state,
+    find_state,
+    list_states,
+    record_failed,
+    record_waiting,
+)
+from tests.publish.memory_store import MemoryStore
+from tests.publish.publications import NOW, product_id
+
+SCENE = product_id(0)
+
+
+def test_each_attempt_doubles_the_delay_up_to_a_week() -> None:
+    store = MemoryStore()
+    now, delays = NOW, []
+    for attempt in range(1, 13):
+        state = record_waiting(store, SCENE, "no image yet", now)
+        assert state.next_try is not None
+        assert (state.attempts, state.first_try, state.last_try) == (attempt, NOW, now)
+        assert not state.is_due(state.next_try - timedelta(seconds=1))
+        assert state.is_due(state.next_try)
+        delays.append(state.next_try - now)
+        now = state.next_try
+    assert delays[:4] == [FIRST_DELAY, 2 * FIRST_DELAY, 4 * FIRST_DELAY, 8 * FIRST_DELAY]
+    assert delays[-1] == LONGEST_DELAY
+
+
+def test_what_was_recorded_reads_back() -> None:
+    store = MemoryStore()
+    recorded = record_failed(store, SCENE, "AssetRefused", "B08: too large", False, NOW)
+    assert recorded.next_try is None
+    assert not recorded.is_due(NOW + timedelta(days=9999))
+    assert find_state(store, StateKind.FAILED, SCENE) == recorded
+    assert list(list_states(store)) == [recorded]
+
+
+def test_a_scene_is_in_one_state_at_a_time() -> None:
+    store = MemoryStore()
+    record_waiting(store, SCENE, "no image yet", NOW)
+    record_failed(store, SCENE, "EngineUnavailable", "quota", True, NOW)
+    assert [state.kind for state in list_states(store)] == [StateKind.FAILED]
+    record_waiting(store, SCENE, "no image yet", NOW)
+    assert [(state.kind, state.attempts) for state in list_states(store)] == [(StateKind.WAITING, 1)]
+    clear_state(store, SCENE)
+    assert store.objects == {}
+
+
+def test_a_long_reason_is_cut() -> None:
+    assert len(record_waiting(MemoryStore(), SCENE, "x" * 5000, NOW).reason) == 1000
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"{}", b"[" * 100_000, b'{"id": "../../x", "reason": ""}']
+)
+def test_rubbish_is_passed_over_and_counted_anew(body: bytes) -> None:
+    store = MemoryStore()
+    store.objects["_failed/x.json"] = body
+    store.objects[f"_waiting/{SCENE}.json"] = body
+    assert list(list_states(store)) == []
+    assert record_waiting(store, SCENE, "no image yet", NOW).attempts == 1
+
+
+def test_an_id_that_is_no_key_is_refused() -> None:
+    with pytest.raises(InvalidField, match="is not 1 to 128 letters"):
+        record_waiting(MemoryStore(), "../../x", "no image yet", NOW)
