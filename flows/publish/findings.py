@@ -46,7 +46,7 @@ class CheckReport:
 
     ``pending`` counts items that living writers are publishing; ``awaiting_removal`` counts objects
     that are of no use any more and are kept until their grace period is over. A repair mends every
-    problem but strays, which are not ours to remove.
+    problem but ``strays``, which are not ours to remove.
     """
 
     items: int
@@ -55,14 +55,14 @@ class CheckReport:
     pending: int
     awaiting_removal: int
     problems: int
+    strays: int
     findings: tuple[Finding, ...]
     repaired: bool
 
     @property
     def is_whole(self) -> bool:
         """Whether the catalog is now as it must be."""
-        remaining = (finding for finding in self.findings if finding.problem is Problem.STRAY)
-        return self.problems == 0 or (self.repaired and not any(remaining))
+        return self.problems == 0 or (self.repaired and self.strays == 0)
 
 
 @dataclass(slots=True)
@@ -74,6 +74,7 @@ class Tally:
     files: int = 0
     awaiting_removal: int = 0
     problems: int = 0
+    strays: int = 0
     findings: list[Finding] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -88,6 +89,7 @@ class Tally:
         with self._lock:
             for finding in findings:
                 self.problems += 1
+                self.strays += finding.problem is Problem.STRAY
                 if len(self.findings) < MOST_FINDINGS:
                     self.findings.append(finding)
 
@@ -101,6 +103,7 @@ class Tally:
             pending,
             self.awaiting_removal,
             self.problems,
+            self.strays,
             tuple(findings),
             repaired,
         )
