@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 60.0
 MAX_BACKOFF_S = 60.0
+MAX_CONNECTIONS = 64
+"""Kept open to a server: as many as there may be workers."""
 _MAX_REDIRECTS = 3
 _CHUNK_BYTES = 1 << 16
 
@@ -89,6 +91,8 @@ class HttpClient:
         self._retry = retry or RetryPolicy()
         self._session = requests.Session()
         self._session.headers.update(headers or {})
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=MAX_CONNECTIONS))
 
     def get(
         self, url: str, *, deadline: Deadline, max_body_bytes: int, headers: Mapping[str, str] | None = None

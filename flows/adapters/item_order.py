@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
@@ -45,26 +46,32 @@ def sort_items(items: Iterable[Item]) -> list[Item]:
     return sorted(held, key=_key)
 
 
-def sort_ties(items: Iterable[Item]) -> Iterator[Item]:
-    """Items that arrive by datetime, those of the same instant sorted by id.
+def sort_stream(items: Iterable[Item], held: int) -> Iterator[Item]:
+    """Items that arrive by datetime, in order, of which only ``held`` and those of one instant are kept.
 
-    Databases disagree on how ids sort ("_" before or after "0"), so ties are sorted here. Only the
-    items of one instant are held. Undated items keep their place.
+    Those of one instant are sorted by id here, because databases disagree on how ids sort ("_" before
+    or after "0"). Items that arrive late by less than ``held`` are put in their place: the Planetary
+    Computer's pages were not always in order (microsoft/PlanetaryComputer#164). Undated items keep theirs.
 
     Raises:
-        SourceRefused: they do not arrive by datetime.
+        SourceRefused: one arrives later than that.
     """
-    group: list[Item] = []
-    instant = _UNDATED
-    for item in items:
-        moment = find_datetime(item) or instant
-        if moment < instant:
-            raise SourceRefused(f"the STAC API does not sort by datetime as asked: {moment} after {instant}")
-        if moment > instant:
-            yield from sorted(group, key=_id)
-            group, instant = [], moment
-        group.append(item)
-    yield from sorted(group, key=_id)
+    waiting: list[tuple[tuple[datetime, str], int, Item]] = []
+    newest = _UNDATED
+    passed = (_UNDATED, "")
+    for number, item in enumerate(items):
+        key = (find_datetime(item) or newest, _id(item))
+        if key < passed:
+            raise SourceRefused(
+                f"the STAC API does not sort by datetime as asked: {key[0]} after {passed[0]}"
+            )
+        newest = max(newest, key[0])
+        heapq.heappush(waiting, (key, number, item))
+        while len(waiting) > held and waiting[0][0][0] < newest:
+            passed, _, first = heapq.heappop(waiting)
+            yield first
+    while waiting:
+        yield heapq.heappop(waiting)[-1]
 
 
 def _id(item: Item) -> str:

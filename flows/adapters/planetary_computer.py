@@ -15,7 +15,7 @@ from pystac_client.exceptions import APIError
 
 from flows.adapters.hosts import LOOPBACK_HOSTS, PLANETARY_COMPUTER_HOSTS
 from flows.adapters.http_retry import RetryPolicy
-from flows.adapters.item_order import sort_items, sort_ties
+from flows.adapters.item_order import sort_items, sort_stream
 from flows.adapters.sas import renew_href, sign_href
 from flows.adapters.signatures import redact
 from flows.adapters.stac_api_io import BoundedStacApiIO
@@ -29,6 +29,8 @@ __all__ = ["PlanetaryComputerSource", "renew_href", "sign_href"]
 
 PAGE_ITEMS = 250
 """The Planetary Computer's default, of at most 1000: pages of 5 MB."""
+HELD_ITEMS = 4 * PAGE_ITEMS
+"""How late an item may arrive and still be put in order."""
 IDS_AT_ONCE = 100
 _TILE_PROPERTY = "s2:mgrs_tile"
 _SORT = [{"field": "properties.datetime", "direction": "asc"}, {"field": "id", "direction": "asc"}]
@@ -83,7 +85,8 @@ class PlanetaryComputerSource:
         pages = (page for parameters in searches for page in self._read_pages(client, parameters))
         items = _keep_tiles(_keep_new(pages), query.tiles)
         if len(searches) == 1 and client.conforms_to(ConformanceClasses.SORT):
-            ordered: Iterable[Item] = sort_ties(items)
+            # A limit is kept without asking for more pages than it needs.
+            ordered: Iterable[Item] = sort_stream(items, held=0 if query.limit else HELD_ITEMS)
         else:
             ordered = sort_items(items)
         yield from islice(ordered, query.limit)
@@ -126,7 +129,7 @@ class PlanetaryComputerSource:
             "intersects": query.intersects,
         }
         if query.bbox and query.bbox[0] > query.bbox[2]:
-            # Servers read a box across the antimeridian in several ways, two boxes in one.
+            # The Planetary Computer's database takes such a box for its complement (stac-utils/pgstac#428).
             parameters |= {"bbox": None, "intersects": build_box(*query.bbox)}
         if query.datetime:
             parameters["datetime"] = format_datetime_interval(parse_datetime_interval(query.datetime))

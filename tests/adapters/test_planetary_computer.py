@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from flows.adapters.hosts import PLANETARY_COMPUTER_HOSTS
 from flows.adapters.http_retry import RetryPolicy
+from flows.adapters.item_order import sort_stream
 from flows.adapters.planetary_computer import IDS_AT_ONCE, PAGE_ITEMS, PlanetaryComputerSource
 from flows.errors import SettingsError, SourceRefused, SourceUnavailable
 from flows.ports import Item
@@ -264,11 +266,33 @@ def test_pages_that_repeat_for_ever_end(api: StacApiServer) -> None:
     assert len(api.searches) == 2
 
 
-def test_an_api_that_says_it_sorts_and_does_not_is_named(api: StacApiServer) -> None:
+def test_pages_out_of_order_are_put_in_order(api: StacApiServer) -> None:
     newest_first = sorted(api.items, key=sort_key, reverse=True)
     api.faults.append(Fault(page={"features": newest_first}))
+    assert find_ids(api) == [item["id"] for item in reversed(newest_first)]
+
+
+def test_an_api_that_says_it_sorts_and_does_not_is_named(api: StacApiServer) -> None:
+    newest_first = sorted(api.items, key=sort_key, reverse=True)
+    api.faults.append(Fault(page={"features": [*newest_first[15:], *newest_first[:15]]}))
     with pytest.raises(SourceRefused, match="does not sort by datetime"):
-        find_ids(api)
+        find_ids(api, SceneQuery(limit=25))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), unique=True, max_size=30),
+    st.integers(0, 8),
+    st.randoms(use_true_random=False),
+)
+def test_a_stream_is_sorted_or_refused(pairs: list[tuple[int, int]], held: int, random: Any) -> None:
+    items = [make_item(f"S2_{number}", f"2019-01-01T00:00:0{second}Z") for second, number in pairs]
+    ordered = sorted(items, key=sort_key)
+    random.shuffle(items)
+    by_datetime = sorted(items, key=lambda item: item["properties"]["datetime"])
+    assert list(sort_stream(by_datetime, held)) == ordered
+    assert list(sort_stream(items, held=30)) == ordered
+    with contextlib.suppress(SourceRefused):
+        assert list(sort_stream(items, held)) == ordered
 
 
 def test_where_assets_may_be_read_follows_the_api() -> None:
