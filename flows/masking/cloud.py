@@ -18,6 +18,9 @@ SCL_WATER = 6
 REFLECTANCE_SCALE = 10_000
 """Digital numbers of a reflectance of 1: L2A's ``QUANTIFICATION_VALUE``, the tutorial's ``SR_BAND_SCALE``."""
 
+_ROWS = 128
+"""Rows that are compared at a time, to need no further raster of the scene's size."""
+
 
 def find_cloud(probability_pct: NDArray[np.uint8], threshold_pct: float) -> NDArray[np.bool_]:
     """Where the probability is strictly above the threshold: bool, of the same shape.
@@ -42,5 +45,6 @@ def find_dark(
     # Whole numbers again; rounding keeps 0.29 * 10000 from being a hair above or below 2900.
     limit_dn = math.ceil(round(dark_nir_reflectance * REFLECTANCE_SCALE - offset_dn, 6))
     dark = nir_dn < limit_dn
-    dark &= scl != SCL_WATER
+    for row in range(0, len(dark), _ROWS):
+        dark[row : row + _ROWS] &= scl[row : row + _ROWS] != SCL_WATER
     return dark

@@ -54,3 +54,10 @@ def test_a_threshold_beyond_the_type_is_no_error(reflectance, offset_dn, expecte
     nir_dn = np.array([[0, 65535]], np.uint16)
     dark = find_dark(nir_dn, np.full((1, 2), LAND, np.uint8), reflectance, offset_dn)
     assert dark.tolist() == [[expected, expected]]
+
+
+def test_water_is_left_out_in_every_row_of_a_tall_scene():
+    scl = np.full((300, 2), LAND, np.uint8)
+    scl[[0, 127, 128, 255, 299], 1] = WATER
+    dark = find_dark(np.zeros(scl.shape, np.uint16), scl, 0.15)
+    np.testing.assert_array_equal(dark, scl == LAND)
