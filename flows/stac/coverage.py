@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
+from flows.scene.query import parse_instant
+from flows.stac.item_reader import is_number
 from stac_ext.cloudmask import (
     CLEAR_PERCENTAGE_PROP,
     CLOUD_PERCENTAGE_PROP,
@@ -65,37 +66,41 @@ class Coverage:
 
 
 def read_coverage(item: dict[str, Any]) -> Coverage:
-    """What one published item covers."""
-    bbox, properties = item["bbox"], item["properties"]
-    west, south, east, north = bbox if len(bbox) == 4 else (*bbox[:2], *bbox[3:5])
+    """What one published item covers; properties of another type than expected cover nothing.
+
+    Raises:
+        LookupError, TypeError, ValueError: the item does not say where and when it is.
+    """
+    west, south, east, north = _read_bbox(item["bbox"])
     if west > east:
         west, east = -180.0, 180.0
+    properties = item["properties"]
     instant = _format_instant(properties["datetime"])
     return Coverage(
         (west, south, east, north),
         (instant, instant),
-        {name: frozenset({value}) for name in LISTED if (value := properties.get(name)) is not None},
-        {name: (value, value) for name in MEASURED if (value := properties.get(name)) is not None},
+        {name: frozenset({properties[name]}) for name in LISTED if isinstance(properties.get(name), str)},
+        {name: (value, value) for name in MEASURED for value in _find_numbers(properties.get(name))},
     )
 
 
 def read_collection_coverage(collection: dict[str, Any]) -> Coverage | None:
-    """What a published collection says it covers; None of one that holds no item yet."""
-    summaries = collection.get("summaries", {})
-    start, end = collection["extent"]["temporal"]["interval"][0]
-    if start is None or end is None:
+    """What a published collection says it covers; None of one that holds no item yet, or says nothing."""
+    try:
+        extent, summaries = collection["extent"], collection["summaries"]
+        start, end = map(_format_instant, extent["temporal"]["interval"][0])
+        return Coverage(
+            _read_bbox(extent["spatial"]["bbox"][0]),
+            (start, end),
+            {name: frozenset(map(_check_text, summaries[name])) for name in LISTED if name in summaries},
+            {
+                name: (_read_number(summaries[name]["minimum"]), _read_number(summaries[name]["maximum"]))
+                for name in MEASURED
+                if name in summaries
+            },
+        )
+    except (LookupError, TypeError, ValueError):
         return None
-    west, south, east, north = collection["extent"]["spatial"]["bbox"][0]
-    return Coverage(
-        (west, south, east, north),
-        (start, end),
-        {name: frozenset(summaries[name]) for name in LISTED if name in summaries},
-        {
-            name: (summaries[name]["minimum"], summaries[name]["maximum"])
-            for name in MEASURED
-            if name in summaries
-        },
-    )
 
 
 def build_summaries(coverage: Coverage) -> dict[str, Any]:
@@ -109,9 +114,33 @@ def build_summaries(coverage: Coverage) -> dict[str, Any]:
     return {**listed, **measured}
 
 
-def _format_instant(text: str) -> str:
+def _read_bbox(bbox: Any) -> BBox:
+    west, south, east, north = map(_read_number, bbox if len(bbox) == 4 else (*bbox[:2], *bbox[3:5]))
+    return (west, south, east, north)
+
+
+def _format_instant(text: Any) -> str:
     """An RFC 3339 instant in the one form whose order as text is its order in time."""
-    return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    moment = parse_instant(_check_text(text))
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+
+def _check_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} where a text should be")
+    return value
+
+
+def _read_number(value: Any) -> float:
+    """A float that no order of merging can change: neither an equal integer nor a negative zero."""
+    if not is_number(value):
+        raise TypeError(f"{type(value).__name__} where a finite number should be")
+    return float(value) + 0.0
+
+
+def _find_numbers(value: Any) -> Iterator[float]:
+    if is_number(value):
+        yield _read_number(value)
 
 
 def _merge_ranges(one: Range | None, other: Range | None) -> Range:

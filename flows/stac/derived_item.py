@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -20,10 +21,13 @@ from flows.stac.asset_fields import (
     build_preview_asset,
     build_probability_asset,
 )
+from flows.stac.extensions import PUBLISHED_URIS, merge_extensions
+from flows.stac.item_extent import find_bbox
 from flows.stac.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, ItemKeys
 from flows.stac.links import GEOJSON_MEDIA_TYPE, CatalogContext, Link
 from flows.stac.source_item import Item, hash_item
-from flows.stac.titles import build_item_title
+from flows.stac.templates import collection_title, root_title
+from flows.stac.titles import build_item_title, build_year_title
 from stac_ext import cloudmask
 
 __all__ = ["AssetFile", "DerivedItemParts", "build_derived_item", "build_fingerprint", "select_parameters"]
@@ -32,17 +36,6 @@ ALGORITHM_VERSION = 1
 """Raised with every change that gives other pixels for the same inputs, so that masks are made anew."""
 
 STAC_VERSION = "1.1.0"
-_EXTENSIONS = "https://stac-extensions.github.io/"
-PROJECTION_URI = f"{_EXTENSIONS}projection/v2.0.0/schema.json"
-EXTENSION_URIS = (
-    PROJECTION_URI,
-    f"{_EXTENSIONS}classification/v1.1.0/schema.json",
-    f"{_EXTENSIONS}file/v2.1.0/schema.json",
-    f"{_EXTENSIONS}processing/v1.2.0/schema.json",
-    f"{_EXTENSIONS}timestamps/v1.1.0/schema.json",
-    cloudmask.SCHEMA_URI,
-)
-"""Extensions of every published item beside those of its source."""
 
 METHOD_PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "s2cloudless": ("cloud_probability_pct", "dark_nir_reflectance", "shadow_distance_m", "buffer_m"),
@@ -54,8 +47,9 @@ METHOD_PARAMETERS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class DerivedItemParts:
-    """What a published item is made of; ``source_item`` is free of signatures.
+    """What a published item is made of.
 
+    ``source_item`` is free of signatures, and ``scene`` what ``read_scene`` gave for it.
     ``now`` is when the mask was made, ``created`` when the scene was first published, None for now.
     """
 
@@ -96,66 +90,80 @@ def select_parameters(method: str, parameters: MaskParameters) -> dict[str, floa
 def build_derived_item(parts: DerivedItemParts) -> Item:
     """The item as it is published: the source's properties and assets, the mask first."""
     source = parts.source_item
-    item: Item = {
+    return {
         "type": "Feature",
         "stac_version": STAC_VERSION,
-        "stac_extensions": _merge_extensions(source.get("stac_extensions", ())),
+        "stac_extensions": merge_extensions(source.get("stac_extensions") or (), PUBLISHED_URIS),
         "id": parts.scene.id,
         "geometry": source["geometry"],
+        "bbox": source.get("bbox") or find_bbox(source["geometry"]),
+        "properties": _build_properties(parts),
+        "collection": COLLECTION_ID,
+        "links": _build_links(parts),
+        "assets": _build_assets(parts),
     }
-    if "bbox" in source:
-        item["bbox"] = source["bbox"]
-    item["properties"] = _build_properties(parts)
-    item["collection"] = COLLECTION_ID
-    item["links"] = _build_links(parts)
-    item["assets"] = _build_assets(parts)
-    return item
 
 
 def _build_properties(parts: DerivedItemParts) -> dict[str, Any]:
-    properties = dict(parts.source_item["properties"])
-    epsg = properties.pop("proj:epsg", None)
-    if epsg is not None:
-        properties.setdefault("proj:code", f"EPSG:{epsg}")
+    """The source's properties but those that tell of a mask, then ours."""
+    source = _migrate_projection(parts.source_item["properties"])
+    properties = {name: value for name, value in source.items() if not name.startswith(cloudmask.PREFIX)}
     properties.setdefault("title", build_item_title(parts.scene.id))
-    properties["created"] = _format_instant(parts.created or parts.now)
-    properties["updated"] = _format_instant(parts.now)
-    properties["processing:software"] = dict(parts.software)
-    properties["processing:datetime"] = _format_instant(parts.now)
-    properties[cloudmask.METHOD_PROP] = parts.method
-    properties[cloudmask.PARAMETERS_PROP] = select_parameters(parts.method, parts.parameters)
-    image_ids = parts.granule.image_ids
+    software = properties.get("processing:software")
+    now = _format_instant(parts.now)
+    return {
+        **properties,
+        "created": _format_instant(parts.created or parts.now),
+        "updated": now,
+        "processing:software": {**(software if isinstance(software, dict) else {}), **parts.software},
+        "processing:datetime": now,
+        **_build_cloudmask_properties(parts),
+    }
+
+
+def _build_cloudmask_properties(parts: DerivedItemParts) -> dict[str, Any]:
+    """The fields of our extension; shares of valid pixels only where there is one."""
+    statistics, image_ids = parts.statistics, parts.granule.image_ids
+    fields: dict[str, Any] = {
+        cloudmask.METHOD_PROP: parts.method,
+        cloudmask.PARAMETERS_PROP: select_parameters(parts.method, parts.parameters),
+    }
     if image_ids:
-        properties[cloudmask.GRANULE_PROP] = image_ids[0]
+        fields[cloudmask.GRANULE_PROP] = image_ids[0]
     if len(image_ids) > 1:
-        properties[cloudmask.GRANULES_PROP] = list(image_ids)
-    statistics = parts.statistics
-    if statistics.nodata_percentage < 100:
-        properties[cloudmask.CLOUD_PERCENTAGE_PROP] = statistics.cloud_percentage
-        properties[cloudmask.SHADOW_PERCENTAGE_PROP] = statistics.shadow_percentage
-        properties[cloudmask.CLEAR_PERCENTAGE_PROP] = statistics.clear_percentage
-    properties[cloudmask.NODATA_PERCENTAGE_PROP] = statistics.nodata_percentage
-    properties[cloudmask.FINGERPRINT_PROP] = parts.fingerprint
-    return properties
+        fields[cloudmask.GRANULES_PROP] = list(image_ids)
+    if statistics.cloud_percentage or statistics.shadow_percentage or statistics.clear_percentage:
+        fields[cloudmask.CLOUD_PERCENTAGE_PROP] = statistics.cloud_percentage
+        fields[cloudmask.SHADOW_PERCENTAGE_PROP] = statistics.shadow_percentage
+        fields[cloudmask.CLEAR_PERCENTAGE_PROP] = statistics.clear_percentage
+    fields[cloudmask.NODATA_PERCENTAGE_PROP] = statistics.nodata_percentage
+    fields[cloudmask.FINGERPRINT_PROP] = parts.fingerprint
+    return fields
 
 
 def _build_links(parts: DerivedItemParts) -> list[Link]:
     context, key, leaf = parts.context, parts.keys.item, parts.keys.leaf
     title = build_item_title(parts.scene.id)
-    links = [
-        context.link("root", CATALOG_KEY, key, "Catalog"),
-        context.link("parent", leaf.catalog, key, f"{leaf.tile} in {leaf.year}"),
-        context.link("collection", COLLECTION_KEY, key, "Cloud masks"),
+    return [
+        context.link("root", CATALOG_KEY, key, root_title()),
+        context.link("parent", leaf.catalog, key, build_year_title(leaf)),
+        context.link("collection", COLLECTION_KEY, key, collection_title()),
         *context.self_links(key, title, GEOJSON_MEDIA_TYPE),
+        *chain.from_iterable(
+            _build_source_links(link, parts.scene.id) for link in parts.source_item.get("links") or ()
+        ),
     ]
-    for link in parts.source_item.get("links", ()):
-        rel, href = link.get("rel"), link.get("href", "")
-        if rel == "self" and "://" in href:
-            derived_from = {"rel": "derived_from", "href": href, "type": GEOJSON_MEDIA_TYPE}
-            links.append({**derived_from, "title": f"Source item {parts.scene.id}"})
-        elif rel == "license":
-            links.append({"title": "Licence", **link})
-    return links
+
+
+def _build_source_links(link: Link, item_id: str) -> list[Link]:
+    """What is published of a link of the source item."""
+    if link["rel"] == "self":
+        title = f"Source item {item_id}"
+        return [{"rel": "derived_from", "href": link["href"], "type": GEOJSON_MEDIA_TYPE, "title": title}]
+    if link["rel"] == "license":
+        named = {name: link[name] for name in ("type", "title") if isinstance(link.get(name), str)}
+        return [{"rel": "license", "href": link["href"], "title": "Licence", **named}]
+    return []
 
 
 def _build_assets(parts: DerivedItemParts) -> dict[str, Any]:
@@ -169,14 +177,18 @@ def _build_assets(parts: DerivedItemParts) -> dict[str, Any]:
     if parts.probability is not None:
         probability = parts.probability
         assets["cloud-probability"] = build_probability_asset(probability, href(probability.key, key), grid)
-    return assets | {name: asset for name, asset in parts.source_item["assets"].items() if name not in assets}
+    source = parts.source_item["assets"]
+    return assets | {name: _migrate_projection(asset) for name, asset in source.items() if name not in assets}
 
 
-def _merge_extensions(source_uris: Any) -> list[str]:
-    """The source's extensions, less older versions of ours, then ours."""
-    ours = {uri.rsplit("/", 2)[0] for uri in EXTENSION_URIS}
-    kept = [uri for uri in source_uris if uri.rsplit("/", 2)[0] not in ours]
-    return [*dict.fromkeys(kept), *EXTENSION_URIS]
+def _migrate_projection(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """``fields`` with the projection extension's ``proj:epsg`` as version 2 writes it, in its place."""
+    if "proj:epsg" not in fields:
+        return dict(fields)
+    epsg = fields["proj:epsg"]
+    code = fields.get("proj:code") or (f"EPSG:{epsg}" if type(epsg) is int else None)
+    migrated = {"proj:code" if name == "proj:epsg" else name: value for name, value in fields.items()}
+    return {**migrated, "proj:code": code}
 
 
 def _format_instant(moment: datetime) -> str:

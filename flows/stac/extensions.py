@@ -1,0 +1,46 @@
+"""The extensions that a published item lists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from stac_ext.cloudmask import SCHEMA_URI
+
+_EXTENSIONS = "https://stac-extensions.github.io/"
+PUBLISHED_URIS = (
+    f"{_EXTENSIONS}projection/v2.0.0/schema.json",
+    f"{_EXTENSIONS}classification/v1.1.0/schema.json",
+    f"{_EXTENSIONS}file/v2.1.0/schema.json",
+    f"{_EXTENSIONS}processing/v1.2.0/schema.json",
+    # A later generation of the scene, or its withdrawal, adds a link or the property of this one.
+    f"{_EXTENSIONS}version/v1.2.0/schema.json",
+    SCHEMA_URI,
+)
+"""Extensions of every published item beside those of its source."""
+
+_VERSIONED_URI = re.compile(r"(?P<extension>.+)/v(?P<version>[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3})\S*/[^/]+")
+
+
+def merge_extensions(source_uris: Iterable[str], published_uris: Iterable[str]) -> list[str]:
+    """The source's extensions, then ours; of one extension the newest version alone.
+
+    The source's ``eo`` stays at 1.0.0, whose ``eo:bands`` readers such as odc-stac look for: from
+    version 2 on its schema refuses them.
+    """
+    newest: dict[str, str] = {}
+    for uri in (*source_uris, *published_uris):
+        extension, version = _split(uri)
+        if extension not in newest or _split(newest[extension])[1] < version:
+            # Put anew, not in place, so that ours come last.
+            newest.pop(extension, None)
+            newest[extension] = uri
+    return list(newest.values())
+
+
+def _split(uri: str) -> tuple[str, tuple[int, ...]]:
+    """What tells extensions apart, and the version; a URI of another form stands for itself."""
+    match = _VERSIONED_URI.fullmatch(uri)
+    if match is None:
+        return (uri, ())
+    return (match["extension"], tuple(map(int, match["version"].split("."))))
