@@ -96,7 +96,8 @@ class StrangeStores:
         return False
 
     def _fail(self, fault: str, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        if fault == "none":
+        is_conditional = "HTTP_IF_MATCH" in environ or "HTTP_IF_NONE_MATCH" in environ
+        if fault == "none" or (fault == "conflict" and not is_conditional):
             return self._application(environ, start_response)
         written, status, code = FAULTS[fault]
         if written:

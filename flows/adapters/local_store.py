@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flows.adapters.store_keys import PROBE_PREFIX, check_key, check_prefix
+from flows.adapters.store_keys import check_key, check_prefix
 from flows.errors import KeyExists, StoreRefused, StoreUnavailable, WriteConflict
 from flows.ports import ObjectInfo, StoreCapabilities, StoredObject
+from flows.stac.layout import PROBE_PREFIX
 
 TEMPORARY_FOLDER = ".tmp"
 _LOCK_ATTEMPTS = 1000

@@ -18,9 +18,10 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
-from flows.adapters.store_keys import PROBE_PREFIX, check_key, check_prefix
+from flows.adapters.store_keys import check_key, check_prefix
 from flows.errors import KeyExists, StoreRefused, StoreUnavailable, WriteConflict
 from flows.ports import ObjectInfo, StoreCapabilities, StoredObject
+from flows.stac.layout import PROBE_PREFIX
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -34,6 +35,7 @@ _NOT_HELD = frozenset(
 under way, 404 where the object of ``If-Match`` is gone; 501 is of stores that know no conditions."""
 _PASSING = frozenset({"408", "429", "RequestTimeout", "SlowDown", "Throttling", "TooManyRequests"})
 CREDENTIAL_ERRORS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
+_PROBE_ATTEMPTS = 3
 _CREATE_ATTEMPTS = 5
 """A create that lost to a writer whose object is gone again is tried anew, not for ever."""
 
@@ -193,8 +195,8 @@ class S3Store:
             return self._probed
 
     def _probe_create(self, key: str) -> bool:
-        """Bodies differ: a store may let a write of equal bytes pass."""
-        created = self._put(key, b"create", "text/plain", IfNoneMatch="*")
+        """Whether of two creates the second is refused."""
+        created = self._try(key, b"create", IfNoneMatch="*")
         return created and not self._put(key, b"create again", "text/plain", IfNoneMatch="*")
 
     def _probe_etag(self, key: str) -> _EtagForm:
@@ -208,9 +210,19 @@ class S3Store:
         for form in (_EtagForm.QUOTED, _EtagForm.UNQUOTED):
             if self._put(key, b"lost update", "text/plain", IfMatch=_spell(stale.etag, form)):
                 return _EtagForm.IGNORED
-            if self._put(key, b"update", "text/plain", IfMatch=_spell(current.etag, form)):
+            if self._try(key, b"update", IfMatch=_spell(current.etag, form)):
                 return form
         return _EtagForm.IGNORED
+
+    def _try(self, key: str, body: bytes, **condition: Any) -> bool:
+        """Whether a write that nothing stands against is done; one whose answer was lost is."""
+        for _ in range(_PROBE_ATTEMPTS):
+            if self._put(key, body, "text/plain", **condition):
+                return True
+            stored = self.read_object(key)
+            if stored is not None and stored.body == body:
+                return True
+        return False
 
     @contextlib.contextmanager
     def _translated(self, key: str) -> Iterator[None]:
@@ -233,7 +245,7 @@ class S3Store:
 
     def _explain(self, key: str, error: ClientError) -> StoreUnavailable | StoreRefused:
         code = _code(error)
-        if _status(error) >= 500 or code in _PASSING:
+        if _status(error) >= 500 or _status(error) == 409 or code in _PASSING:
             return StoreUnavailable(f"{key}: {self.url} answered {code}: try again later")
         if code == "NoSuchBucket":
             return StoreRefused(

@@ -8,7 +8,6 @@ from flows.errors import StoreRefused
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]{0,199}")
 """A segment never begins with a dot: neither ``..`` nor hidden names can be spelled."""
-PROBE_PREFIX = "_probe/"
 
 
 def check_key(key: str) -> str:

@@ -19,14 +19,14 @@ from flows.publish.catalogs import branch_steps, collection_steps, merge_coverag
 from flows.publish.findings import CheckReport, Finding, Problem, Tally
 from flows.publish.leaf import LeafFolder, group_leaf, list_leaf
 from flows.publish.leaf_check import Checker, Scope, check_leaf
-from flows.publish.marker import Marker, list_markers, read_marker
+from flows.publish.marker import LEASE, Marker, list_markers, read_marker
 from flows.publish.publisher import Publisher
 from flows.publish.repair import repair_leaf
 from flows.publish.steps import Steps
 from flows.stac.catalog import CatalogContext, build_root_catalog
 from flows.stac.coverage import Coverage
 from flows.stac.encoding import encode_document
-from flows.stac.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, LeafKeys, check_tile
+from flows.stac.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, PROBE_PREFIX, LeafKeys, check_tile
 
 _CONFIRMATIONS = 3
 """Times a leaf with findings is looked at again: a writer may have been at it between two readings."""
@@ -99,9 +99,17 @@ class _Check:
         )
         if self._publisher is not None:
             self._publisher.recover()
-            for key in stale:
+            for key in [*stale, *self._find_dead_probes()]:
                 self._store.delete_object(key)
         self._live = self._read_live()
+
+    def _find_dead_probes(self) -> list[str]:
+        """Keys of what killed probes left; a probe takes seconds, a lease is long enough for any."""
+        return [
+            info.key
+            for info in self._store.list_objects(PROBE_PREFIX)
+            if info.modified is not None and info.modified + LEASE <= self._now
+        ]
 
     def _is_stale(self, key: str) -> bool:
         marker = read_marker(self._store, key)

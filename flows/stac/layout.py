@@ -14,6 +14,8 @@ ITEMS_PREFIX = f"{COLLECTION_ID}/items/"
 """The geoparquet mirror."""
 PENDING_PREFIX, WAITING_PREFIX, FAILED_PREFIX = "_pending/", "_waiting/", "_failed/"
 """Private state beside the published catalog."""
+PROBE_PREFIX = "_probe/"
+"""Objects that a store's capabilities are tried on; a killed probe leaves one behind."""
 WITHDRAWN_NAME = "withdrawn.json"
 """Tombstone in an item's folder: the source took the scene back, so no catalog links it."""
 

@@ -135,6 +135,18 @@ class TestDialects:
         assert store.probe_capabilities() == capabilities
         assert list(store.list_objects("")) == []
 
+    @pytest.mark.parametrize("behaviour", ["plain", "ceph"])
+    @pytest.mark.parametrize("fault", ["lost", "refused", "conflict"])
+    def test_a_fault_at_any_moment_of_the_probe_changes_nothing(
+        self, server: S3Server, behaviour: str, fault: str
+    ) -> None:
+        bucket = server.create_bucket(behaviour)
+        for number in range(8):
+            server.script_faults(*["none"] * number, fault)
+            capabilities = open_store(f"s3://{bucket}").probe_capabilities()
+            assert capabilities == StoreCapabilities(create_only=True, compare_and_swap=True)
+        server.script_faults()
+
     @pytest.mark.parametrize("behaviour", ["careless", "deaf"])
     def test_a_single_writer_gets_the_same_answers_from_a_store_without_conditions(
         self, server: S3Server, behaviour: str

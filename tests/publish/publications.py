@@ -144,5 +144,6 @@ def public_bytes(store: ObjectStore) -> dict[str, bytes]:
     return found
 
 
-def private_keys(store: ObjectStore) -> list[str]:
-    return [info.key for info in store.list_objects("") if info.key.startswith(PRIVATE)]
+def list_markers(store: ObjectStore) -> list[str]:
+    """Keys of all markers of publications under way."""
+    return [info.key for info in store.list_objects("_pending/")]

@@ -23,7 +23,7 @@ from tests.publish.publications import (
     NOW,
     build_publication,
     keys_of,
-    private_keys,
+    list_markers,
     product_id,
     public_bytes,
     walk_catalog,
@@ -333,14 +333,23 @@ class TestMarkers:
         }
         repair(store, later)
         assert whole in walk_catalog(store).items
-        assert private_keys(store) == []
+        assert list_markers(store) == []
         assert not any(half in key for key in store.objects)
 
     def test_a_marker_that_cannot_be_read_is_dropped(self, store: MemoryStore) -> None:
         store.objects["_pending/x.json"] = b"{"
         assert problems(check(store)) == {(Problem.STALE_MARKER, "_pending/x.json")}
         repair(store)
-        assert private_keys(store) == []
+        assert list_markers(store) == []
+
+
+def test_what_a_killed_probe_left_goes_after_a_while(store: MemoryStore) -> None:
+    store.modified = NOW
+    store.objects["_probe/1"] = b"create"
+    repair(store, NOW + LEASE - timedelta(seconds=1))
+    assert "_probe/1" in store.objects
+    repair(store, NOW + LEASE)
+    assert "_probe/1" not in store.objects
 
 
 def test_strange_objects_are_named_and_left_alone(store: MemoryStore) -> None:

@@ -19,7 +19,7 @@ from tests.publish.publications import (
     CONTEXT,
     NOW,
     build_publication,
-    private_keys,
+    list_markers,
     product_id,
     public_bytes,
     walk_catalog,
@@ -114,7 +114,7 @@ def test_a_run_that_dies_at_any_request_loses_nothing_and_is_ended_by_the_next(a
         acknowledged = run(survivor, [*SECOND_RUN, NEWER, OLDER])
         check_whole(survivor, [*FIRST_RUN, *acknowledged])
         assert public_bytes(survivor) == undisturbed(), f"died {'after' if after else 'before'} {dies_at}"
-        assert private_keys(survivor) == []
+        assert list_markers(survivor) == []
     assert deaths > 60
 
 
@@ -131,7 +131,7 @@ def test_a_run_that_dies_between_any_two_steps_loses_nothing() -> None:
         check_whole(store, FIRST_RUN)
         run(store, [SECOND_RUN[3]])
         check_whole(store, [*FIRST_RUN, SECOND_RUN[3]])
-        assert private_keys(store) == []
+        assert list_markers(store) == []
         if len(names) < stop:
             break
     assert names[:4] == [StepName.MARK, StepName.FILE, StepName.FILE, StepName.ITEM]
@@ -155,7 +155,7 @@ def test_a_lost_answer_at_any_write_changes_nothing_in_the_end() -> None:
         except StoreUnavailable:
             run(store, [*SECOND_RUN, NEWER, OLDER])
         assert public_bytes(store) == undisturbed(), f"lost answer {lost_at}"
-        assert private_keys(store) == []
+        assert list_markers(store) == []
         if store.writes <= lost_at:
             return
     raise AssertionError("the run never ended without a lost answer")
@@ -182,7 +182,7 @@ def test_a_marker_without_its_item_is_left_to_its_writer_until_the_lease_ends() 
     next(steps)
     for now, left in ((NOW, 1), (NOW + LEASE - timedelta(seconds=1), 1), (NOW + LEASE, 0)):
         Publisher(store, CONTEXT, now).recover()
-        assert len(private_keys(store)) == left
+        assert len(list_markers(store)) == left
 
 
 def test_rubbish_among_the_markers_stops_nothing() -> None:

@@ -21,7 +21,7 @@ QUIET = settings(
 
 
 def test_four_writers_lose_nothing() -> None:
-    run_state_machine_as_test(Writers, settings=settings(QUIET, max_examples=60))
+    run_state_machine_as_test(Writers, settings=settings(QUIET, max_examples=80))
 
 
 def test_a_copy_without_a_mistake_survives(tmp_path: Path) -> None:
@@ -32,6 +32,6 @@ def test_a_copy_without_a_mistake_survives(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_every_mutant_is_caught(mutant: Mutant, tmp_path: Path) -> None:
-    hunt = settings(QUIET, max_examples=200, phases=[Phase.generate], derandomize=True)
+    hunt = settings(QUIET, max_examples=1500, phases=[Phase.generate], derandomize=True)
     with mutated(mutant, tmp_path) as package, pytest.raises(AssertionError):
         run_state_machine_as_test(writers_machine(package), settings=hunt)
