@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 KILLS = int(os.environ.get("CLOUDMASK_TEST_KILLS", "12"))
 WRITERS = 4
+FORKSERVER_MISSED_IT = 255
+"""What multiprocessing says where the fork server did not tell it how a child died; an error gives 1."""
 STARTING_S = 60
 """A writer's time runs from its first word on: it is to be killed at its work, not at its start."""
 POOL = [product_id(number) for number in range(16)] + [product_id(number, "22KFU") for number in range(8)]
@@ -135,7 +137,7 @@ def url(
         return
     server: S3Server = request.getfixturevalue("s3_server")
     server.use(monkeypatch)
-    yield f"s3://{server.create_bucket('flaky')}/out", 2.5
+    yield f"s3://{server.create_bucket('flaky')}/out", 3.5
 
 
 def test_killed_writers_lose_nothing_and_break_nothing(url: tuple[str, float]) -> None:
@@ -157,7 +159,9 @@ def test_killed_writers_lose_nothing_and_break_nothing(url: tuple[str, float]) -
     reader.end()
 
     assert reader.faults == []
-    assert [death for writer in writers for death in writer.deaths] == [-signal.SIGKILL] * KILLS
+    deaths = [death for writer in writers for death in writer.deaths]
+    assert len(deaths) == KILLS
+    assert set(deaths) <= {-signal.SIGKILL, FORKSERVER_MISSED_IT}
     store = open_store(store_url)
     acknowledged = set().union(*(writer.acknowledged for writer in writers))
     assert acknowledged

@@ -1,0 +1,231 @@
+"""What publishing writes, how often, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from flows.adapters.local_store import LocalStore
+from flows.adapters.stores import open_store
+from flows.errors import InvalidField, StoreRefused, StoreUnavailable
+from flows.publish.publication import Publication
+from flows.publish.publisher import Publisher, find_published
+from flows.stac.layout import CATALOG_KEY, COLLECTION_KEY
+from tests.publish.memory_store import MemoryStore
+from tests.publish.publications import (
+    CONTEXT,
+    NOW,
+    build_publication,
+    keys_of,
+    product_id,
+    public_bytes,
+    walk_catalog,
+)
+from tests.s3_server import S3Server, s3_server
+
+__all__ = ["s3_server"]
+
+
+class RecordingStore(MemoryStore):
+    """Remembers the key of every write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[str] = []
+
+    def _write(self, key: str, body: bytes) -> None:
+        self.writes.append(key)
+        super()._write(key, body)
+
+
+def publish(store: MemoryStore | LocalStore, *item_ids: str, version: str = "1") -> None:
+    publisher = Publisher(store, CONTEXT, NOW)
+    publications = [build_publication(item_id, version) for item_id in item_ids]
+    for publication in publications:
+        publisher.publish_item(publication)
+    publisher.publish_catalogs(publication.keys for publication in publications)
+
+
+def test_nothing_published_writes_nothing() -> None:
+    store = MemoryStore()
+    publisher = Publisher(store, CONTEXT, NOW)
+    publisher.publish_catalogs([])
+    assert publisher.recover() == []
+    assert store.objects == {}
+
+
+def test_catalogs_of_one_run_are_written_once_each() -> None:
+    store = RecordingStore()
+    publish(store, *[product_id(number) for number in range(20)], product_id(0, "22KFU"))
+    catalogs = Counter(key for key in store.writes if key.endswith(("catalog.json", "collection.json")))
+    assert set(catalogs.values()) == {1}
+    assert len(catalogs) == 7
+    store.writes.clear()
+    publish(store, product_id(30), product_id(31))
+    written = Counter(key for key in store.writes if key.endswith(("catalog.json", "collection.json")))
+    assert written == {keys_of(product_id(0)).leaf.catalog: 1, COLLECTION_KEY: 1}
+
+
+def test_nothing_is_linked_before_it_is_whole() -> None:
+    store = RecordingStore()
+    publish(store, product_id(0))
+    leaf, item = keys_of(product_id(0)).leaf, keys_of(product_id(0)).item
+    order = {key: number for number, key in enumerate(store.writes)}
+    files = [order[file.key] for file in build_publication(product_id(0)).files]
+    assert order[f"_pending/{product_id(0)}.json"] == 0
+    assert max(files) < order[item]
+    chain = [item, leaf.catalog, leaf.tile_catalog, leaf.band_catalog, COLLECTION_KEY, CATALOG_KEY]
+    assert [order[key] for key in chain] == sorted(order[key] for key in chain)
+
+
+def test_publishing_again_changes_no_byte() -> None:
+    store = MemoryStore()
+    publish(store, product_id(0), product_id(1))
+    before = dict(store.objects)
+    publish(store, product_id(0), product_id(1))
+    assert store.objects == before
+
+
+def test_what_another_process_put_is_linked_from_its_item(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    publication = build_publication(product_id(0))
+    Publisher(store, CONTEXT, NOW).publish_item(publication)
+    Publisher(store, CONTEXT, NOW).publish_catalogs([publication.keys])
+    expected = MemoryStore()
+    publish(expected, product_id(0))
+    assert public_bytes(store) == public_bytes(expected)
+
+
+def test_other_parameters_replace_the_item_and_keep_the_older_files() -> None:
+    store = MemoryStore()
+    publish(store, product_id(0), product_id(1))
+    publish(store, product_id(0), version="2")
+    walk = walk_catalog(store)
+    assert walk.dangling == []
+    assert walk.items[product_id(0)]["properties"]["cloudmask:fingerprint"] == "2"
+    assert {file.key for file in build_publication(product_id(0), "1").files} <= set(store.objects)
+
+
+class TestGenerations:
+    OLD, MIDDLE, NEW = (product_id(0, made=f"20{year}0101T000000") for year in (19, 20, 21))
+
+    @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (1, 0, 2)])
+    def test_the_newest_is_linked_and_the_others_are_reached_from_it(self, order: tuple[int, ...]) -> None:
+        generations = [self.OLD, self.MIDDLE, self.NEW]
+        store = MemoryStore()
+        for number in order:
+            publish(store, generations[number], product_id(5))
+        walk = walk_catalog(store)
+        assert (walk.dangling, walk.repeated) == ([], [])
+        assert set(walk.items) == {*generations, product_id(5)}
+        leaf = walk.documents[keys_of(self.OLD).leaf.catalog]
+        linked = {link["href"].split("/")[1] for link in leaf["links"] if link["rel"] == "item"}
+        assert linked == {self.NEW, product_id(5)}
+
+    def test_two_datastrips_of_one_datatake_are_two_scenes(self) -> None:
+        store = MemoryStore()
+        publisher = Publisher(store, CONTEXT, NOW)
+        halves = [build_publication(self.OLD), build_publication(self.NEW, strip="20180101T000959")]
+        for half in halves:
+            publisher.publish_item(half)
+        publisher.publish_catalogs(half.keys for half in halves)
+        leaf = json.loads(store.objects[halves[0].keys.leaf.catalog])
+        assert [link["rel"] for link in leaf["links"]].count("item") == 2
+
+    def test_an_id_of_another_form_has_no_generations(self) -> None:
+        store = MemoryStore()
+        publication = build_publication(product_id(0))
+        item = json.loads(publication.item) | {"id": "sample"}
+        keys = type(publication.keys)(publication.keys.leaf, "sample")
+        publisher = Publisher(store, CONTEXT, NOW)
+        publisher.publish_item(Publication(keys, json.dumps(item).encode(), publication.files))
+        publisher.publish_catalogs([keys])
+        assert set(walk_catalog(store).items) == {"sample"}
+
+
+class TestFinding:
+    def test_one_read_finds_an_item(self) -> None:
+        store = MemoryStore()
+        publish(store, product_id(0))
+        store.requests.clear()
+        found = find_published(store, keys_of(product_id(0)))
+        assert found is not None
+        assert found["id"] == product_id(0)
+        assert store.requests == {"read": 1}
+        assert find_published(store, keys_of(product_id(1))) is None
+
+    @pytest.mark.parametrize(
+        "body", [b"", b"{", b"[]", b"{}", b'{"id": "x", "properties": {}}', b"[" * 99_999]
+    )
+    def test_a_broken_item_counts_as_none(self, body: bytes) -> None:
+        store = MemoryStore()
+        store.objects[keys_of(product_id(0)).item] = body
+        assert find_published(store, keys_of(product_id(0))) is None
+
+    def test_a_broken_item_among_the_markers_does_not_stop_the_next_run(self) -> None:
+        store = MemoryStore()
+        Publisher(store, CONTEXT, NOW).publish_item(build_publication(product_id(0)))
+        store.objects[keys_of(product_id(0)).item] = b"{"
+        Publisher(store, CONTEXT, NOW).recover()
+        publish(store, product_id(1))
+        assert product_id(1).encode() in store.objects[keys_of(product_id(1)).leaf.catalog]
+
+
+class TestRefusing:
+    def test_an_item_without_a_place_is_refused_before_anything_is_written(self) -> None:
+        store = MemoryStore()
+        publication = build_publication(product_id(0))
+        item = json.loads(publication.item)
+        del item["bbox"]
+        with pytest.raises(InvalidField, match="bbox or datetime"):
+            Publisher(store, CONTEXT, NOW).publish_item(
+                Publication(publication.keys, json.dumps(item).encode(), publication.files)
+            )
+        assert store.objects == {}
+
+    @pytest.mark.parametrize("behaviour", ["careless", "deaf"])
+    def test_a_store_without_compare_and_swap_is_for_a_single_writer(
+        self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, behaviour: str
+    ) -> None:
+        server: S3Server = request.getfixturevalue("s3_server")
+        server.use(monkeypatch)
+        store = open_store(f"s3://{server.create_bucket(behaviour)}/out")
+        publication = build_publication(product_id(0))
+        with pytest.raises(StoreRefused, match=r"ignores conditional writes.*CLOUDMASK_SINGLE_WRITER=true"):
+            Publisher(store, CONTEXT, NOW).publish_item(publication)
+        assert list(store.list_objects("")) == []
+
+        publisher = Publisher(store, CONTEXT, NOW, single_writer=True)
+        for number in range(2):
+            publication = build_publication(product_id(number))
+            publisher.publish_item(publication)
+            publisher.publish_catalogs([publication.keys])
+        assert len(walk_catalog(store).items) == 2
+
+    def test_a_store_that_stays_away_ends_the_run_and_the_next_one_links(self) -> None:
+        store = MemoryStore()
+        pauses: list[float] = []
+        publisher = Publisher(AwayStore(store), CONTEXT, NOW, pause=pauses.append)
+        publication = build_publication(product_id(0))
+        publisher.publish_item(publication)
+        with pytest.raises(StoreUnavailable):
+            publisher.publish_catalogs([publication.keys])
+        assert len(pauses) == 3
+        Publisher(store, CONTEXT, NOW).recover()
+        assert set(walk_catalog(store).items) == {product_id(0)}
+
+
+class AwayStore(MemoryStore):
+    """Takes items and files, and is away when a catalog is written."""
+
+    def __init__(self, inner: MemoryStore) -> None:
+        super().__init__()
+        self.objects = inner.objects
+
+    def _write(self, key: str, body: bytes) -> None:
+        if key.endswith("catalog.json"):
+            raise StoreUnavailable(f"{key}: away")
+        super()._write(key, body)
