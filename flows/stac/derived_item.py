@@ -93,7 +93,7 @@ def build_derived_item(parts: DerivedItemParts) -> Item:
     return {
         "type": "Feature",
         "stac_version": STAC_VERSION,
-        "stac_extensions": merge_extensions(source.get("stac_extensions") or (), PUBLISHED_URIS),
+        "stac_extensions": merge_extensions(source.get("stac_extensions", ()), PUBLISHED_URIS),
         "id": parts.scene.id,
         "geometry": source["geometry"],
         "bbox": source.get("bbox") or find_bbox(source["geometry"]),
@@ -150,7 +150,7 @@ def _build_links(parts: DerivedItemParts) -> list[Link]:
         context.link("collection", COLLECTION_KEY, key, collection_title()),
         *context.self_links(key, title, GEOJSON_MEDIA_TYPE),
         *chain.from_iterable(
-            _build_source_links(link, parts.scene.id) for link in parts.source_item.get("links") or ()
+            _build_source_links(link, parts.scene.id) for link in parts.source_item.get("links", ())
         ),
     ]
 

@@ -80,12 +80,12 @@ class ItemReader:
             raise self.invalid(path, "is no JSON object")
         return value
 
-    def sequence(self, path: str) -> list[Any]:
-        """A list; an empty one where there is none."""
-        value = self.find(path)
-        if value is not None and not isinstance(value, list):
-            raise self.invalid(path, "is no list")
-        return value or []
+    def sequence(self, name: str) -> list[Any]:
+        """The item's list of this name; an empty one where it has none."""
+        value = self._item.get(name, [])
+        if not isinstance(value, list):
+            raise self.invalid(name, "is no list")
+        return value
 
     def invalid(self, path: str, problem: str) -> InvalidField:
         """The error that says what is wrong with the value at ``path``."""

@@ -21,6 +21,8 @@ WITHDRAWN_NAME = "withdrawn.json"
 
 _TILE = re.compile(r"(?:0[1-9]|[1-5][0-9]|60)[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]")
 _ITEM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+_RESERVED_ID = re.compile(r"withdrawn|superseded-by-.*")
+"""Names of marks in an item's folder, where its document has its own id for a name."""
 _CONTENT_HASH_LENGTH = 16
 """Hex digits of SHA-256 in an asset's key: 64 bits tell apart all versions of one scene."""
 
@@ -36,6 +38,8 @@ def check_item_id(item_id: str) -> str:
     """``item_id`` if letters, digits, ``_`` and ``-`` alone spell it; it becomes part of a key."""
     if not _ITEM_ID.fullmatch(item_id):
         raise InvalidField(repr(item_id)[:60], "id", "is not 1 to 128 letters, digits, '_' or '-'")
+    if _RESERVED_ID.fullmatch(item_id):
+        raise InvalidField(item_id, "id", "is a name that the catalog keeps for itself")
     return item_id
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +21,7 @@ class CatalogContext:
         """The href of ``key`` in the document at ``from_key``."""
         if self.public_url is not None:
             return f"{self.public_url}/{key}"
-        path = posixpath.relpath(key, posixpath.dirname(from_key) or ".")
-        return path if path.startswith("../") else f"./{path}"
+        return _relate(key, from_key)
 
     def link(self, rel: str, key: str, from_key: str, title: str, media_type: str = JSON_MEDIA_TYPE) -> Link:
         """A link to ``key`` in the document at ``from_key``."""
@@ -32,3 +30,16 @@ class CatalogContext:
     def self_links(self, key: str, title: str, media_type: str = JSON_MEDIA_TYPE) -> list[Link]:
         """The document's link to itself; none without a public URL, which alone could make it absolute."""
         return [] if self.public_url is None else [self.link("self", key, key, title, media_type)]
+
+
+def _relate(key: str, from_key: str) -> str:
+    """The path from the document at ``from_key`` to ``key``; ``posixpath.relpath`` asks where it runs."""
+    *folders, name = key.split("/")
+    *from_folders, _ = from_key.split("/")
+    shared = 0
+    for folder, from_folder in zip(folders, from_folders, strict=False):
+        if folder != from_folder:
+            break
+        shared += 1
+    up = "../" * (len(from_folders) - shared) or "./"
+    return up + "/".join([*folders[shared:], name])

@@ -49,6 +49,12 @@ def test_an_id_is_safe_or_refused(item_id: str) -> None:
     assert len(message) < 200
 
 
+@pytest.mark.parametrize("item_id", ["withdrawn", "superseded-by-S2B"])
+def test_marks_in_an_item_s_folder_are_no_ids(item_id: str) -> None:
+    with pytest.raises(InvalidField, match="keeps for itself"):
+        check_item_id(item_id)
+
+
 @pytest.mark.parametrize(
     "tile",
     ["", "22kfv", "T22KFV", "00KFV", "61KFV", "22IFV", "22OFV", "22KIV", "22KFW", "22KFV\n", "٢٢KFV", "../x"],

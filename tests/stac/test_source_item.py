@@ -118,6 +118,8 @@ WRONG_VALUES: dict[str, tuple[tuple[str | int, ...], Any]] = {
     "an asset that is none": (("assets", "B02"), "https://example.com/B02.tif"),
     "an asset without an href": (("assets", "B02"), {"type": "image/tiff"}),
     "links that are none": (("links",), {"rel": "self"}),
+    "links that are null": (("links",), None),
+    "extensions that are null": (("stac_extensions",), None),
     "a link without an href": (("links", 0), {"rel": "self"}),
     "a link that is a text": (("links", 0), "https://example.com"),
     "extensions that are none": (("stac_extensions",), "https://example.com"),

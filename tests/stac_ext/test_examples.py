@@ -45,6 +45,15 @@ def test_the_readme_links_every_example_and_no_other() -> None:
     assert set(re.findall(r"\(examples/([a-z-]+\.json)\)", README)) == {path.name for path in EXAMPLES}
 
 
+def test_the_readme_s_lines_run_beside_an_example(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (lines,) = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+    monkeypatch.chdir(FOLDER / "examples")
+    exec(lines, {})  # the page's own lines
+    assert capsys.readouterr().out == "72.87\n"
+
+
 def test_the_readme_lists_the_fields_of_the_schema() -> None:
     schema = cloudmask.read_schema()["definitions"]
     assert re.findall(r"^\| (cloudmask:\w+)", README, re.M) == list(schema["fields"]["properties"])
