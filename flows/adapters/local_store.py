@@ -71,7 +71,7 @@ class LocalStore:
         path = self._path(key)
         with _translated(key):
             try:
-                return _info(key, path) if path.is_file() else None
+                return _info(key, path.stat()) if path.is_file() else None
             except FileNotFoundError:
                 return None
 
@@ -109,38 +109,17 @@ class LocalStore:
     def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
         folder, slash, _ = check_prefix(prefix).rpartition("/")
         with _translated(prefix):
-            yield from self._walk(folder + slash, prefix)
+            yield from _walk(self._folder(folder), folder + slash, prefix)
 
     def list_folders(self, prefix: str) -> Iterator[str]:
+        folder = self._folder(check_prefix(prefix).rstrip("/"))
         with _translated(prefix):
-            for name, path in self._entries(check_prefix(prefix)):
-                if name.endswith("/") and any(True for _ in self._walk(f"{prefix}{name}", "")):
-                    yield path.name
+            for name, path in _list_entries(folder):
+                if name.endswith("/") and any(True for _ in _walk(path, "", "")):
+                    yield name[:-1]
 
-    def _walk(self, folder: str, prefix: str) -> Iterator[ObjectInfo]:
-        """Objects below ``folder`` in key order; one folder's names are in memory at a time and level."""
-        for name, path in self._entries(folder):
-            key = f"{folder}{name}"
-            if not key.startswith(prefix):
-                continue
-            if name.endswith("/"):
-                yield from self._walk(key, prefix)
-            else:
-                with contextlib.suppress(FileNotFoundError):
-                    yield _info(key, path)
-
-    def _entries(self, folder: str) -> list[tuple[str, Path]]:
-        """Names in ``folder``, folders with a slash so that they sort as whole keys do."""
-        try:
-            with os.scandir(self._path(folder.removesuffix("/")) if folder else self._root) as entries:
-                found = [
-                    (f"{entry.name}/" if entry.is_dir() else entry.name, Path(entry.path))
-                    for entry in entries
-                    if not entry.name.startswith(".") and not entry.is_symlink()
-                ]
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        return sorted(found)
+    def _folder(self, key: str) -> str:
+        return str(self._path(key) if key else self._root)
 
     def _path(self, key: str) -> Path:
         path = self._root / check_key(key)
@@ -198,6 +177,35 @@ class LocalStore:
             folder = folder.parent
 
 
+def _walk(folder: str, key: str, prefix: str) -> Iterator[ObjectInfo]:
+    """Objects in ``folder``, whose key is ``key``, in order; one folder's names are in memory a level.
+
+    A catalog's leaf is listed for every item published there, so paths are text: ``Path`` costs
+    more than the listing.
+    """
+    for name, path in _list_entries(folder):
+        if not f"{key}{name}".startswith(prefix):
+            continue
+        if name.endswith("/"):
+            yield from _walk(path, f"{key}{name}", prefix)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                yield _info(f"{key}{name}", os.stat(path))  # noqa: PTH116 - see above
+
+
+def _list_entries(folder: str) -> list[tuple[str, str]]:
+    """Names and paths in ``folder``; folders with a slash, so that they sort as whole keys do."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                (f"{entry.name}/" if entry.is_dir() else entry.name, entry.path)
+                for entry in entries
+                if entry.name[0] != "." and not entry.is_symlink()
+            )
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 @contextlib.contextmanager
 def _locked(folder: Path, create: bool = False) -> Iterator[int]:
     """The folder's descriptor, locked; taken anew where another writer pruned the folder meanwhile."""
@@ -233,8 +241,7 @@ def _etag(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def _info(key: str, path: Path) -> ObjectInfo:
-    status = path.stat()
+def _info(key: str, status: os.stat_result) -> ObjectInfo:
     return ObjectInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
 

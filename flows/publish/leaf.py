@@ -80,9 +80,9 @@ def list_leaf(store: ObjectStore, leaf: LeafKeys) -> LeafFolder:
 
 def group_leaf(leaf: LeafKeys, objects: Iterable[ObjectInfo]) -> LeafFolder:
     """``objects`` below the leaf's prefix, by item."""
-    found = LeafFolder(leaf)
+    found, prefix = LeafFolder(leaf), leaf.prefix
     for info in objects:
-        item_id, slash, name = info.key.removeprefix(leaf.prefix).partition("/")
+        item_id, slash, name = info.key.removeprefix(prefix).partition("/")
         if slash and "/" not in name:
             found.folders.setdefault(item_id, ItemFolder(item_id)).objects[name] = info
         elif info.key != leaf.catalog:
