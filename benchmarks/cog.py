@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 from rasterio.transform import Affine
-from rio_cogeo import cog_profiles, cog_translate
+from rio_cogeo.cogeo import cog_translate
+from rio_cogeo.profiles import cog_profiles
 
-from benchmarks.mask_core import PARAMETERS, SHAPE, SOLAR_AZIMUTH_DEG, _draw_terrain
-from benchmarks.measure import Peer, Row, compare_costs, format_rows, measure_cpu_ms
+from benchmarks.mask_core import PARAMETERS, SHAPE, SOLAR_AZIMUTH_DEG, draw_terrain
+from benchmarks.measure import Peer, Row, compare_costs, measure_cpu_ms
 from flows.adapters.asset_reader import AssetReader
 from flows.adapters.band import average_valid
 from flows.adapters.cog import BAND_NAME, BLOCK_PX, build_cog, build_legend
@@ -57,11 +59,11 @@ def measure() -> list[Row]:
 def build_mask() -> NDArray[np.uint8]:
     """A fifth cloudy, clouds of all sizes with ragged edges, shadows beside them, a wedge without data."""
     rng = np.random.default_rng(20181214)
-    thickness = sum(share * _draw_terrain(rng, SHAPE, size_px) for size_px, share in CLOUD_SIZES.items())
+    thickness = sum(share * draw_terrain(rng, SHAPE, size_px) for size_px, share in CLOUD_SIZES.items())
     probability_pct = np.clip(50 + 40 * (thickness / np.std(thickness) - 0.9), 0, 100).astype(np.uint8)
     rows, cols = np.ogrid[: SHAPE[0], : SHAPE[1]]
     probability_pct[2 * rows + cols < SHAPE[0] // 2] = PROBABILITY_NODATA
-    dark = (_draw_terrain(rng, SHAPE, 30) > 0.5) | np.roll(probability_pct > 50, (40, 30), (0, 1))
+    dark = (draw_terrain(rng, SHAPE, 30) > 0.5) | np.roll(probability_pct > 50, (40, 30), (0, 1))
     inputs = CloudInputs(probability_pct, dark, probability_pct[::5, ::5].copy())
     return compose_mask(inputs, SOLAR_AZIMUTH_DEG, PARAMETERS)
 
@@ -90,7 +92,8 @@ def measure_reading() -> Row:
 def translate_cog(classes: NDArray[np.uint8], grid: Grid) -> bytes:
     """The same COG by rio-cogeo, as its documentation has it for an array."""
     height, width = classes.shape
-    profile = cog_profiles.get("deflate") | {"blockxsize": BLOCK_PX, "blockysize": BLOCK_PX, "zlevel": 6}
+    deflate: dict[str, Any] = cog_profiles.get("deflate")  # type: ignore[no-untyped-call]  # as it is
+    profile = deflate | {"blockxsize": BLOCK_PX, "blockysize": BLOCK_PX, "zlevel": 6}
     with MemoryFile() as source, MemoryFile() as target:
         with source.open(
             driver="GTiff",
@@ -127,7 +130,3 @@ def _read_pixels(cog: bytes) -> NDArray[np.uint8]:
     with MemoryFile(cog) as file, file.open() as dataset:
         pixels: NDArray[np.uint8] = dataset.read(1)
     return pixels
-
-
-if __name__ == "__main__":
-    print(format_rows(measure()))  # noqa: T201 - a script's output

@@ -6,27 +6,24 @@ Every tile costs the network the same, so ``SAMPLED_TILES`` are computed and the
 
 from __future__ import annotations
 
-import multiprocessing
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
-from benchmarks.measure import Peer, Row, compare_costs, format_rows
+from benchmarks.measure import Figure, Peer, Row, compare_costs, format_rows, read_peak_resident_mb, run_apart
 from flows.adapters import csmask
 from flows.adapters.asset_reader import AssetReader
 from flows.adapters.csmask_networks import ASSETS, Runtime, find_model_file, load_network
@@ -45,14 +42,15 @@ SPEED_TARGET = 2.0
 MEMORY_BUDGET_MB = 1500.0
 DIFFERENCE_BUDGET_PCT = 0.5
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One scene's CPU seconds over all threads, and the process's peak memory in MB of 10**6 bytes."""
+    """One scene's CPU seconds over all threads, and the process's peak memory in MB of 10**6 bytes.
 
-    cpu_s: float
+    The CPU time's spread is that of single tiles.
+    """
+
+    cpu_s: Figure
     peak_mb: float
     tiles: int
 
@@ -84,8 +82,8 @@ def measure_cost(run: Callable[[], object], networks: list[SampledNetwork]) -> C
     run()
     (network,) = networks
     rest_s = time.process_time() - start - sum(network.cpu_s)
-    cpu_s = rest_s + network.tiles * statistics.median(network.cpu_s)
-    return Cost(cpu_s, _read_peak_mb(), network.tiles)
+    cpu_s = Figure.of([rest_s + network.tiles * tile_s for tile_s in network.cpu_s])
+    return Cost(cpu_s, read_peak_resident_mb(), network.tiles)
 
 
 def measure(sampled_tiles: int = SAMPLED_TILES) -> list[Row]:
@@ -96,10 +94,10 @@ def measure(sampled_tiles: int = SAMPLED_TILES) -> list[Row]:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _run_apart(partial(_write_scene, folder))
-        peer = _run_apart(partial(measure_ukis_csmask, folder, sampled_tiles))
+        run_apart(partial(_write_scene, folder))
+        peer = run_apart(partial(measure_ukis_csmask, folder, sampled_tiles))
         for runtime in runtimes:
-            ours = _run_apart(partial(measure_ours, folder, sampled_tiles, runtime))
+            ours = run_apart(partial(measure_ours, folder, sampled_tiles, runtime))
             what = f"csmask by {runtime}"
             rows += [
                 compare_costs(
@@ -118,14 +116,9 @@ def measure(sampled_tiles: int = SAMPLED_TILES) -> list[Row]:
         reference = label_chip_as_ukis_csmask()
         for runtime in runtimes:
             differing_pct = float((label_chip(runtime) != reference).mean() * 100)
-            rows.append(_compare_difference(runtime, differing_pct))
+            what = f"csmask by {runtime}, chip's pixels classed otherwise"
+            rows.append(compare_costs(what, differing_pct, Peer("budget", DIFFERENCE_BUDGET_PCT), "%", 1))
     return rows
-
-
-def _compare_difference(runtime: Runtime, differing_pct: float) -> Row:
-    ratio = DIFFERENCE_BUDGET_PCT / differing_pct if differing_pct else float("inf")
-    name = f"csmask by {runtime}, chip's pixels classed otherwise"
-    return Row(name, differing_pct, DIFFERENCE_BUDGET_PCT, "budget", "%", ratio, 1)
 
 
 def measure_ours(folder: Path, sampled_tiles: int, runtime: Runtime) -> Cost:
@@ -214,22 +207,8 @@ def _write_scene(folder: Path) -> None:
         )
 
 
-def _run_apart(run: Callable[[], T]) -> T:
-    """``run`` in a process of its own, whose peak memory is its own."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(run).result()
-
-
-def _read_peak_mb() -> float:
-    """Peak resident memory of this process, its libraries included (Linux)."""
-    for line in Path("/proc/self/status").read_text("ascii").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    return float("nan")
-
-
 if __name__ == "__main__":
     tiles = SAMPLED_TILES
     with suppress(IndexError):
         tiles = int(sys.argv[1])
-    print(format_rows(measure(tiles)))  # noqa: T201 - a script's output
+    sys.stdout.write(format_rows(measure(tiles)) + "\n")

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks.measure import Peer, Row, compare_costs, format_rows, measure_cpu_ms, measure_peak_mb
+from benchmarks.measure import Peer, Row, compare_costs, measure_cpu_ms, measure_peak_mb
 from flows.masking.compose import compose_mask
 from flows.masking.inputs import CloudInputs
 from flows.masking.parameters import MaskParameters
@@ -62,35 +62,39 @@ def measure() -> list[Row]:
 def build_inputs(shape: tuple[int, int]) -> CloudInputs:
     """A scene half of cloud, with dark ground, specks and a wedge without data."""
     rng = np.random.default_rng(20181214)
-    probability_pct = np.clip(50 + 40 * _draw_terrain(rng, shape, 60), 0, 100).astype(np.uint8)
+    probability_pct = np.clip(50 + 40 * draw_terrain(rng, shape, 60), 0, 100).astype(np.uint8)
     probability_pct[rng.random(shape) < 0.001] = 90
     rows, cols = np.ogrid[: shape[0], : shape[1]]
     probability_pct[2 * rows + cols < shape[0] // 2] = 255
-    dark = _draw_terrain(rng, shape, 30) > 0.5
+    dark = draw_terrain(rng, shape, 30) > 0.5
     return CloudInputs(probability_pct, dark, probability_pct[::5, ::5].copy())
 
 
-def _draw_terrain(rng: np.random.Generator, shape: tuple[int, int], feature_px: int) -> NDArray[np.float64]:
+def draw_terrain(rng: np.random.Generator, shape: tuple[int, int], feature_px: int) -> NDArray[np.float64]:
     """Smooth noise with features of ``feature_px``."""
     coarse = rng.normal(size=[size // feature_px + 2 for size in shape])
     return np.asarray(ndimage.zoom(coarse, feature_px, order=1)[: shape[0], : shape[1]])
 
 
-def _find_raw(inputs: CloudInputs) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+def find_raw(
+    inputs: CloudInputs, solar_azimuth_deg: float
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
     """Cloud, shadow and valid pixels, as both peers begin."""
     valid = inputs.probability_pct != 255
     cloud = (inputs.probability_pct > 50) & valid
     coarse_cloud = (inputs.coarse_probability_pct > 50) & (inputs.coarse_probability_pct != 255)
-    candidates = find_shadow_candidates(coarse_cloud, SOLAR_AZIMUTH_DEG, 10).view(np.uint8)
+    candidates = find_shadow_candidates(coarse_cloud, solar_azimuth_deg, 10).view(np.uint8)
     height, width = candidates.shape
     expanded = cv2.resize(candidates, (5 * width, 5 * height), interpolation=cv2.INTER_NEAREST)
     shadow = inputs.dark & expanded[: valid.shape[0], : valid.shape[1]].view(np.bool_)
     return cloud, shadow, valid
 
 
-def compose_with_scipy(inputs: CloudInputs) -> NDArray[np.uint8]:
+def compose_with_scipy(
+    inputs: CloudInputs, solar_azimuth_deg: float = SOLAR_AZIMUTH_DEG
+) -> NDArray[np.uint8]:
     """The mask by ``scipy.ndimage``'s filters, as one writes it down."""
-    cloud, shadow, valid = _find_raw(inputs)
+    cloud, shadow, valid = find_raw(inputs, solar_azimuth_deg)
     small, large = (reference.disk(radius_px) for radius_px in (2, 5))
     raw, data = (np.pad(part.view(np.uint8), 2) for part in ((cloud | shadow) & valid, valid))
     kept = ndimage.minimum_filter(np.where(data, raw, 1), footprint=small, mode="constant", cval=1)
@@ -102,12 +106,12 @@ def compose_with_scipy(inputs: CloudInputs) -> NDArray[np.uint8]:
 
 def compose_with_opencv(inputs: CloudInputs) -> NDArray[np.uint8]:
     """The mask by OpenCV's morphology with Earth Engine's disks (its own ellipse is another shape)."""
-    cloud, shadow, valid = _find_raw(inputs)
+    cloud, shadow, valid = find_raw(inputs, SOLAR_AZIMUTH_DEG)
     small, large = (reference.disk(radius_px).astype(np.uint8) for radius_px in (2, 5))
     raw, data = (np.pad(part.view(np.uint8), 2) for part in ((cloud | shadow) & valid, valid))
-    kept = cv2.erode(raw | (data ^ 1), small) & cv2.dilate(data, small)
-    masked = cv2.dilate(kept, large)[2:-2, 2:-2] & valid
-    near_cloud = cv2.dilate(cloud.view(np.uint8), large)
+    kept = np.bitwise_and(cv2.erode(raw | (data ^ 1), small), cv2.dilate(data, small), dtype=np.uint8)
+    masked = np.bitwise_and(cv2.dilate(kept, large)[2:-2, 2:-2], valid, dtype=np.uint8)
+    near_cloud = np.asarray(cv2.dilate(cloud.view(np.uint8), large), np.uint8)
     return _class_pixels(valid, masked, near_cloud)
 
 
@@ -118,7 +122,3 @@ def _class_pixels(
     classes: NDArray[np.uint8] = valid.view(np.uint8) + masked
     classes += (masked == 1) & (near_cloud == 0)
     return classes
-
-
-if __name__ == "__main__":
-    print(format_rows(measure()))  # noqa: T201 - a script's output

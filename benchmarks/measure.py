@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import statistics
 import time
 import tracemalloc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One figure of ours beside that of a peer.
+class Figure:
+    """A measured value: the median of some runs, with the least and the greatest of them."""
 
-    ``ratio`` says how many times better ours is, ``target`` how many times it has to be.
-    """
+    median: float
+    least: float
+    greatest: float
 
-    name: str
-    ours: float
-    peer: float
-    peer_name: str
-    unit: str
-    ratio: float
-    target: float
-
-    @property
-    def met(self) -> bool:
-        """Whether the ratio reaches its target."""
-        return self.ratio >= self.target
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Figure:
+        """The figure of at least one run."""
+        return cls(statistics.median(values), min(values), max(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +34,53 @@ class Peer:
     """What ours is compared with: another package, or a budget."""
 
     name: str
-    figure: float
+    figure: Figure | float
 
 
-def compare_costs(name: str, ours: float, peer: Peer, unit: str, target: float) -> Row:
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure of ours beside that of a peer.
+
+    ``ratio`` says how many times better the median of ours is, ``target`` how many times it has to be;
+    None where nothing was promised.
+    """
+
+    name: str
+    ours: Figure
+    peer: Figure
+    peer_name: str
+    unit: str
+    ratio: float
+    target: float | None
+
+    @property
+    def met(self) -> bool:
+        """Whether the ratio, to a thousandth, reaches its target."""
+        return self.target is None or round(self.ratio, 3) >= self.target
+
+
+def compare_costs(name: str, ours: Figure | float, peer: Peer, unit: str, target: float | None) -> Row:
     """The row of a figure that is better the smaller it is."""
-    return Row(name, ours, peer.figure, peer.name, unit, peer.figure / ours, target)
+    our_figure, peer_figure = _figure(ours), _figure(peer.figure)
+    ratio = peer_figure.median / our_figure.median if our_figure.median else float("inf")
+    return Row(name, our_figure, peer_figure, peer.name, unit, ratio, target)
 
 
-def measure_cpu_ms(run: Callable[[], object], repeats: int = 9) -> float:
-    """CPU time of one run in ms, over all threads: the median of ``repeats``, after one to warm up."""
+def compare_rates(name: str, ours: Figure | float, peer: Peer, unit: str, target: float | None) -> Row:
+    """The row of a figure that is better the greater it is."""
+    our_figure, peer_figure = _figure(ours), _figure(peer.figure)
+    return Row(name, our_figure, peer_figure, peer.name, unit, our_figure.median / peer_figure.median, target)
+
+
+def measure_cpu_ms(run: Callable[[], object], repeats: int = 9) -> Figure:
+    """CPU time of a run in ms, over all threads, after one run to warm up."""
     run()
     times = []
     for _ in range(repeats):
         start = time.process_time()
         run()
-        times.append(time.process_time() - start)
-    return statistics.median(times) * 1e3
+        times.append((time.process_time() - start) * 1e3)
+    return Figure.of(times)
 
 
 def measure_peak_mb(run: Callable[[], object]) -> float:
@@ -67,13 +96,59 @@ def measure_peak_mb(run: Callable[[], object]) -> float:
         tracemalloc.stop()
 
 
+def run_apart(run: Callable[[], T]) -> T:
+    """What ``run`` gives in a new process, whose memory and imports are its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(run).result()
+
+
+def read_resident_mb() -> float:
+    """Memory of this process now, its libraries included (Linux)."""
+    return _read_status_mb("VmRSS")
+
+
+def read_peak_resident_mb() -> float:
+    """Most memory that this process has had, its libraries included (Linux)."""
+    return _read_status_mb("VmHWM")
+
+
 def format_rows(rows: Iterable[Row]) -> str:
-    """The rows as a Markdown table."""
-    lines = ["| what | ours | peer | | ratio | target |", "| --- | ---: | ---: | --- | ---: | ---: |"]
-    for row in rows:
-        verdict = "" if row.met else " (missed)"
-        lines.append(
-            f"| {row.name} | {row.ours:.4g} {row.unit} | {row.peer:.4g} {row.unit} | {row.peer_name} "
-            f"| {row.ratio:.1f}x | {row.target:g}x{verdict} |"
-        )
-    return "\n".join(lines)
+    """The rows as a Markdown table whose columns are aligned."""
+    header = ["what", "ours", "peer or budget", "ratio", "target", ""]
+    cells = [header, *map(_format_row, rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
+    rule = ["-" * width for width in widths]
+    return "\n".join(
+        f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |"
+        for line in (header, rule, *cells[1:])
+    )
+
+
+def _format_row(row: Row) -> list[str]:
+    target = "" if row.target is None else f"≥ {row.target:g}x"
+    verdict = "" if row.target is None else "met" if row.met else "missed"
+    peer = f"{_format_figure(row.peer)} {row.unit}, {row.peer_name}"
+    return [row.name, f"{_format_figure(row.ours)} {row.unit}", peer, f"{row.ratio:.3g}x", target, verdict]
+
+
+def _format_figure(figure: Figure) -> str:
+    if figure.least == figure.greatest:
+        return _format_number(figure.median)
+    spread = f"{_format_number(figure.least)}–{_format_number(figure.greatest)}"
+    return f"{_format_number(figure.median)} ({spread})"
+
+
+def _format_number(value: float) -> str:
+    """Three digits, and no exponent."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _figure(value: Figure | float) -> Figure:
+    return value if isinstance(value, Figure) else Figure(value, value, value)
+
+
+def _read_status_mb(name: str) -> float:
+    for line in Path("/proc/self/status").read_text("ascii").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return float("nan")
