@@ -8,8 +8,16 @@ from datetime import date
 from itertools import groupby
 
 from flows.ports import ObjectInfo, ObjectStore
+from flows.publish.branches import YEAR_FORM
 from flows.publish.leaf import LeafFolder, group_leaf
-from flows.stac.layout import COLLECTION_ID, FAILED_PREFIX, PENDING_PREFIX, WAITING_PREFIX, LeafKeys
+from flows.stac.layout import (
+    COLLECTION_ID,
+    FAILED_PREFIX,
+    PENDING_PREFIX,
+    WAITING_PREFIX,
+    LeafKeys,
+    is_state_key,
+)
 from flows.stac.titles import build_item_title
 
 _LEAF_DEPTH = 4
@@ -58,7 +66,7 @@ def _list_leaves(store: ObjectStore) -> Iterator[LeafFolder]:
         return tuple(info.key.split("/")[:_LEAF_DEPTH])
 
     for (_, *rest), objects in groupby(store.list_objects(f"{COLLECTION_ID}/"), leaf_of):
-        if len(rest) == _LEAF_DEPTH - 1 and rest[2].isdecimal():
+        if len(rest) == _LEAF_DEPTH - 1 and YEAR_FORM.fullmatch(rest[2]):
             yield group_leaf(LeafKeys(rest[1], int(rest[2])), objects)
 
 
@@ -71,4 +79,4 @@ def _read_day(item_id: str) -> date | None:
 
 
 def _count(store: ObjectStore, prefix: str) -> int:
-    return sum(1 for _ in store.list_objects(prefix))
+    return sum(is_state_key(info.key) for info in store.list_objects(prefix))

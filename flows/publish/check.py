@@ -14,7 +14,7 @@ from typing import TypeVar
 from flows.errors import InvalidField
 from flows.ports import ObjectInfo, ObjectStore
 from flows.publish.branch_check import check_branch, check_collection
-from flows.publish.branches import YEAR_FORM, Branch, band_branch, tile_branch
+from flows.publish.branches import BAND_FORM, YEAR_FORM, Branch, band_branch, tile_branch
 from flows.publish.catalogs import branch_steps, collection_steps, merge_coverages, root_steps
 from flows.publish.findings import CheckReport, Finding, Problem, Tally
 from flows.publish.leaf import LeafFolder, group_leaf, list_leaf
@@ -75,11 +75,7 @@ class _Check:
 
     def run(self) -> CheckReport:
         self._check_markers()
-        bands = [
-            self._check_band(name)
-            for name in sorted(self._store.list_folders(f"{COLLECTION_ID}/"))
-            if name != "items"
-        ]
+        bands = [self._check_band(name) for name in self._list_bands()]
         linked = frozenset(band.name for band in bands if band.has_catalog)
         coverage = merge_coverages(band.coverage for band in bands if band.coverage is not None)
         busy = frozenset(marker.keys.leaf.band for marker in self._live)
@@ -118,6 +114,13 @@ class _Check:
     def _read_live(self) -> list[Marker]:
         markers = (read_marker(self._store, key) for key in list_markers(self._store))
         return [marker for marker in markers if marker is not None and not marker.is_stale(self._now)]
+
+    def _list_bands(self) -> Iterator[str]:
+        for name in sorted(self._store.list_folders(f"{COLLECTION_ID}/")):
+            if BAND_FORM.fullmatch(name):
+                yield name
+            elif name != "items":
+                self._report_stray(f"{COLLECTION_ID}/{name}/")
 
     def _check_band(self, band: str) -> SubtreeCheck:
         prefix = f"{COLLECTION_ID}/{band}/"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from flows.ports import ObjectInfo, ObjectStore
-from flows.stac.layout import WITHDRAWN_NAME, LeafKeys
+from flows.stac.layout import WITHDRAWN_NAME, LeafKeys, is_item_id
 
 _SUPERSEDED_PREFIX, _JSON = "superseded-by-", ".json"
+_ASSET_NAME = re.compile(r"[a-z-]+-[0-9a-f]{16}\.[a-z]+")
+"""What ``ItemKeys.asset`` makes."""
 
 
 def superseded_name(successor_id: str) -> str:
@@ -79,12 +82,17 @@ def list_leaf(store: ObjectStore, leaf: LeafKeys) -> LeafFolder:
 
 
 def group_leaf(leaf: LeafKeys, objects: Iterable[ObjectInfo]) -> LeafFolder:
-    """``objects`` below the leaf's prefix, by item."""
+    """``objects`` below the leaf's prefix, by item; what publishing never writes is a stray."""
     found, prefix = LeafFolder(leaf), leaf.prefix
     for info in objects:
         item_id, slash, name = info.key.removeprefix(prefix).partition("/")
-        if slash and "/" not in name:
+        if slash and is_item_id(item_id) and _is_ours(item_id, name):
             found.folders.setdefault(item_id, ItemFolder(item_id)).objects[name] = info
         elif info.key != leaf.catalog:
             found.strays.append(info)
     return found
+
+
+def _is_ours(item_id: str, name: str) -> bool:
+    is_mark = name == WITHDRAWN_NAME or name.startswith(_SUPERSEDED_PREFIX)
+    return is_mark or name == f"{item_id}{_JSON}" or _ASSET_NAME.fullmatch(name) is not None

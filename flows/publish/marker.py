@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from flows.errors import CloudmaskError
 from flows.ports import ObjectStore
 from flows.publish.publication import Publication
-from flows.stac.layout import PENDING_PREFIX, ItemKeys, item_keys, pending_key
+from flows.stac.layout import PENDING_PREFIX, ItemKeys, is_state_key, item_keys, pending_key
 from flows.stac.links import JSON_MEDIA_TYPE
 
 LEASE = timedelta(hours=1)
@@ -58,9 +58,10 @@ def write_marker(store: ObjectStore, marker: Marker) -> None:
 
 
 def list_markers(store: ObjectStore) -> Iterator[str]:
-    """Keys of all markers."""
+    """Keys of all markers; an object there whose name is no item's id is none."""
     for info in store.list_objects(PENDING_PREFIX):
-        yield info.key
+        if is_state_key(info.key):
+            yield info.key
 
 
 def read_marker(store: ObjectStore, key: str) -> Marker | None:

@@ -9,6 +9,7 @@ from flows.errors import CloudmaskError
 from flows.ports import ObjectStore
 from flows.publish.catalogs import leaf_steps
 from flows.publish.generations import find_generations, list_generations, predecessor_steps, read_predecessors
+from flows.publish.leaf import group_leaf
 from flows.publish.leaf_check import LeafCheck
 from flows.publish.scene_states import record_failed
 from flows.publish.steps import Steps
@@ -64,7 +65,8 @@ def _remove(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> None
         if sibling != keys.item_id and keys.item_id in _find_predecessors(store, other):
             _run(predecessor_steps(store, context, other, older))
     store.delete_object(keys.item)
-    for info in list(store.list_objects(keys.prefix)):
+    folder = group_leaf(keys.leaf, list(store.list_objects(keys.prefix))).folders.get(keys.item_id)
+    for info in folder.objects.values() if folder else ():
         if info.key != keys.tombstone:
             store.delete_object(info.key)
 

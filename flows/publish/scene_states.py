@@ -12,7 +12,7 @@ from typing import Any
 
 from flows.errors import InvalidField
 from flows.ports import ObjectStore
-from flows.stac.layout import FAILED_PREFIX, WAITING_PREFIX, check_item_id
+from flows.stac.layout import FAILED_PREFIX, WAITING_PREFIX, check_item_id, is_state_key
 from flows.stac.links import JSON_MEDIA_TYPE
 
 FIRST_DELAY = timedelta(hours=1)
@@ -79,7 +79,7 @@ def list_states(store: ObjectStore) -> Iterator[SceneState]:
     """All waiting scenes, then all failed ones, each in order of id."""
     for kind in StateKind:
         for info in store.list_objects(kind.prefix):
-            state = _read_state(store, kind, info.key)
+            state = _read_state(store, kind, info.key) if is_state_key(info.key) else None
             if state is not None:
                 yield state
 

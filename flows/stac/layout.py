@@ -43,6 +43,17 @@ def check_item_id(item_id: str) -> str:
     return item_id
 
 
+def is_item_id(text: str) -> bool:
+    """Whether ``text`` may be an item's id."""
+    return bool(_ITEM_ID.fullmatch(text)) and not _RESERVED_ID.fullmatch(text)
+
+
+def is_state_key(key: str) -> bool:
+    """Whether ``key`` is one that ``pending_key`` and its like make: another object there is none of ours."""
+    name = key.rpartition("/")[2]
+    return key.count("/") == 1 and name.endswith(".json") and is_item_id(name.removesuffix(".json"))
+
+
 @dataclass(frozen=True, slots=True)
 class LeafKeys:
     """The chain of catalogs above one tile and year."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from flows.publish.census import read_census
 from flows.publish.check import check_catalog
 from flows.publish.findings import CheckReport, Problem
 from flows.publish.leaf_check import GRACE
@@ -16,7 +17,7 @@ from flows.publish.publisher import Publisher, item_steps
 from flows.publish.scene_states import list_states
 from flows.publish.steps import StepName
 from flows.stac.encoding import encode_document
-from flows.stac.layout import CATALOG_KEY, COLLECTION_KEY
+from flows.stac.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import (
     CONTEXT,
@@ -352,14 +353,31 @@ def test_what_a_killed_probe_left_goes_after_a_while(store: MemoryStore) -> None
     assert "_probe/1" not in store.objects
 
 
+STRANGE = {
+    f"{LEAF.prefix}notes.txt",
+    f"{LEAF.prefix}a/b/c",
+    f"{LEAF.prefix}my notes/my notes.json",
+    f"{LEAF.prefix}{FIRST}/copy of the mask.tif",
+    f"{LEAF.prefix}{FIRST}/deep/cloudmask-0123456789abcdef.tif",
+    f"{COLLECTION_ID}/22K/22KFV/notes/x",
+    f"{COLLECTION_ID}/22K/other tile/x",
+    f"{COLLECTION_ID}/other band/x",
+}
+"""Among them names that no store of ours would take as a key."""
+
+
 def test_strange_objects_are_named_and_left_alone(store: MemoryStore) -> None:
-    strange = {f"{LEAF.prefix}notes.txt", f"{LEAF.prefix}a/b/c", "sentinel-2-l2a-cloudmask/22K/other/x"}
+    strange = STRANGE | {"index.html", "_pending/my notes.json", "_pending/a/b.json", "_failed/x y.json"}
     store.objects |= dict.fromkeys(strange, b"mine")
-    store.objects["index.html"] = b"a page beside the catalog"
+    publish(store, product_id(7))
+    break_missing(store)
     report = check_catalog(store, CONTEXT, repair=True, now=NOW)
-    assert {finding.problem for finding in report.findings} == {Problem.STRAY}
+    assert {finding.problem for finding in report.findings} == {Problem.STRAY, Problem.MISSING_FILE}
+    assert report.strays == len(STRANGE)
     assert not report.is_whole
     assert strange <= set(store.objects)
+    census = read_census(store)
+    assert (census.pending, census.failed) == (0, 1)
 
 
 def test_many_findings_are_counted_and_few_kept(store: MemoryStore) -> None:
