@@ -6,16 +6,21 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from flows.errors import CloudmaskError
 from flows.masking.parameters import MaskParameters
 from flows.ports import Item
 from flows.report import SceneOutcome, SceneState
-from flows.scene.granule import Granule, Pairing
+from flows.scene.granule import Granule, Pairing, read_image_key
 from flows.scene.scene import Scene
 from flows.stac.derived_item import build_fingerprint
 from flows.stac.layout import ItemKeys, item_keys
 from flows.stac.source_item import read_scene, strip_signatures
+
+MAX_ID_LENGTH = 128
+EMBEDDED_METHOD = "csmask"
+"""The one method that needs no Earth Engine image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ def read_candidate(item: Item, method: str, parameters: MaskParameters) -> Candi
     """
     item = strip_signatures(item)
     scene = read_scene(item)
+    if method != EMBEDDED_METHOD:
+        read_image_key(scene)  # an id that no image can have is a failure, not something to wait for
     keys = item_keys(scene.id, scene.tile, scene.year)
     return Candidate(item, scene, keys, build_fingerprint(item, method, parameters))
 
@@ -121,10 +128,7 @@ def build_failure(scene_id: str, error: Exception) -> SceneOutcome:
     )
 
 
-def _printable_id(item: Item) -> str:
-    item_id = item.get("id")
-    return (
-        item_id
-        if isinstance(item_id, str) and len(item_id) <= 128 and item_id.isprintable()
-        else repr(item_id)[:60]
-    )
+def _printable_id(item: Any) -> str:
+    item_id = item.get("id") if isinstance(item, dict) else None
+    printable = isinstance(item_id, str) and len(item_id) <= MAX_ID_LENGTH and item_id.isprintable()
+    return str(item_id) if printable else "?"

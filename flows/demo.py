@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from flows.settings import read_settings
 from flows.wiring import Wiring
 
 ARCHIVE_FOLDER = "sample-archive"
+DEMO_INSTANT = datetime(2024, 1, 1, tzinfo=UTC)
+"""When the demo says that it ran, so that it writes the same bytes on every machine and every day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +50,18 @@ def build_demo_request(config: Path | None, out: Path | None) -> IngestRequest:
     )
     items = build_sample_archive(root / ARCHIVE_FOLDER)
     return IngestRequest(
-        items=str(items), store=settings.store, method="s2cloudless", compute="local", config=config
+        items=str(items),
+        store=settings.store,
+        method="s2cloudless",
+        compute="local",
+        config=config,
+        now=DEMO_INSTANT,
     )
 
 
 def score_demo(request: IngestRequest) -> list[SceneScore]:
     """The scores of all sample scenes, read back from the published COGs, in order of their ids."""
-    wiring = Wiring(request.read_settings(), request.items)
+    wiring = Wiring(request.read_settings(), request.items, request.now)
     settings = wiring.settings
     scores = []
     for item in wiring.source.find_items(SceneQuery()):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from flows.adapters.earth_engine.gees2downloader import HOW_TO_INSTALL
 from flows.errors import CloudmaskError
 from flows.scene.query import SceneQuery
 from flows.settings import Downloader, Method
@@ -46,7 +47,7 @@ def examine(wiring: Wiring) -> Iterator[Finding]:
         "geeS2downloader",
         "geeS2downloader",
         settings.downloader is Downloader.GEES2DOWNLOADER,
-        "pip install git+https://github.com/cordmaur/GEES2Downloader",
+        HOW_TO_INSTALL,
     )
     for extra, (module, purpose) in EXTRAS.items():
         needed = extra in {settings.method, settings.runner}

@@ -61,7 +61,7 @@ class Plan:
 
 def plan_ingest(request: IngestRequest) -> Plan:
     """What ``ingest`` would do for ``request``."""
-    wiring = Wiring(request.read_settings(), request.items)
+    wiring = Wiring(request.read_settings(), request.items, request.now)
     settings = wiring.settings
     items = wiring.source.find_items(request.read_query())
     candidates, refused = read_candidates(items, settings.method, settings.mask_parameters)

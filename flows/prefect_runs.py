@@ -38,7 +38,7 @@ observer_of_run: ContextVar[Observer | None] = ContextVar("observer_of_run", def
 )
 def ingest_flow(request: IngestRequest) -> Report:
     """Publish the masks that ``request`` asks for; what went wrong with a scene is in the report."""
-    wiring = Wiring(request.read_settings(), request.items)
+    wiring = Wiring(request.read_settings(), request.items, request.now)
     runner = PrefectRunner(wiring.settings.workers)
     report = ingest(wiring, request.read_query(), runner, observer_of_run.get(), force=request.force)
     create_table_artifact(key="cloudmask-run", table=_artifact_rows(report), description=report.summary)

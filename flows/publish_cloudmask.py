@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os.path
+from dataclasses import replace
 from hashlib import sha256
+from typing import Any
 
 from flows.adapters.cog import build_cog, build_probability_cog
 from flows.adapters.preview import build_preview
@@ -30,6 +32,8 @@ def publish_cloudmask(wiring: Wiring, candidate: Candidate) -> SceneOutcome:
         CloudmaskError: the scene is not published, and nothing links to what was written of it.
     """
     derived = wiring.engine.derive_mask(candidate.scene, candidate.granule)
+    if not wiring.settings.keep_inputs:
+        derived = replace(derived, inputs=None)  # 60 MB of a full tile that nothing needs any more
     publication = build_publication(wiring, candidate, derived)
     wiring.publisher.publish_item(publication)
     return SceneOutcome(candidate.scene.id, SceneState.PUBLISHED)
@@ -75,19 +79,19 @@ def build_publication(wiring: Wiring, candidate: Candidate, derived: DerivedMask
 
 
 def _publishable_hrefs(item: Item, folder: str | None) -> Item:
-    """``item`` with local asset paths made relative to ``folder``, where it will be published locally.
+    """``item`` with local paths made relative to ``folder``, where it will be published locally.
 
     Readers join an absolute local path to the host of the catalog, so only a relative one resolves.
     """
     if folder is None:
         return item
-    assets = {
-        key: {**asset, "href": os.path.relpath(asset["href"], folder)}
-        if os.path.isabs(asset["href"])  # noqa: PTH117 - an href, not a path of ours
-        else asset
-        for key, asset in item["assets"].items()
-    }
-    return {**item, "assets": assets}
+
+    def relate(holder: dict[str, Any]) -> dict[str, Any]:
+        href = holder["href"]
+        return {**holder, "href": os.path.relpath(href, folder)} if href.startswith("/") else holder
+
+    assets = {key: relate(asset) for key, asset in item["assets"].items()}
+    return {**item, "assets": assets, "links": [relate(link) for link in item.get("links", ())]}
 
 
 def _file(key: str, body: bytes, media_type: str) -> PublicationFile:

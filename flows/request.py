@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -32,6 +33,7 @@ class IngestRequest(BaseModel):
     keep_inputs: bool | None = None
     force: bool = False
     config: Path | None = None
+    now: dt.datetime | None = None
 
     def read_query(self) -> SceneQuery:
         """The query.

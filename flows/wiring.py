@@ -136,7 +136,8 @@ class Wiring:
 
         parameters = self.settings.mask_parameters
         earth_engine = None
-        if self.settings.earthengine_project:
+        # A service account's key file names its project itself.
+        if self.settings.earthengine_project or self.settings.earthengine_credentials != "default":
             from flows.adapters.earth_engine.download import open_downloader
             from flows.adapters.earth_engine.inputs import EarthEngineInputs
 

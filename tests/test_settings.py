@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str, hint: st
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="absent.toml"):
+    with pytest.raises(SettingsError, match=r"absent\.toml"):
         read_settings(tmp_path / "absent.toml")
 
 
@@ -88,10 +89,8 @@ def test_an_error_never_repeats_a_value(monkeypatch: pytest.MonkeyPatch) -> None
     )
 )
 def test_any_value_gives_settings_or_a_settings_error(values: dict[str, object]) -> None:
-    try:
-        read_settings(**values)
-    except SettingsError as error:
-        assert "\n" not in str(error)
+    with suppress(SettingsError):
+        assert read_settings(**values).workers >= 1
 
 
 def test_every_setting_is_documented() -> None:

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 ITEMS_NAME = "items.json"
 _MARKER_NAME = "SYNTHETIC.txt"
 _MARKER = "Synthetic Sentinel-2 scenes made by pc-cloudmask. This folder may be deleted at any time.\n"
-_VERSION_KEY, _VERSION = "sample_archive_version", 1
+_VERSION_KEY, _VERSION = "sample_archive_version", 2
 """Raised with every change of a pixel or an item, so that archives on disk are made anew."""
 
 
@@ -88,12 +88,24 @@ def _write_scene(scene: SampleScene, landscape: Landscape, folder: Path) -> Item
     (folder / scene.id).mkdir()
     rasters = build_scene_rasters(scene, landscape)
     paths = write_rasters(rasters, folder / scene.id)
-    hrefs = {key: path.relative_to(folder).as_posix() for key, path in paths.items()}
-    return build_item(scene, hrefs, rasters.draw_scene_classes())
+    item = build_item(scene, {key: path.name for key, path in paths.items()}, rasters.draw_scene_classes())
+    (folder / scene.id / f"{scene.id}.json").write_bytes(orjson.dumps(item, option=orjson.OPT_INDENT_2))
+    return _move_hrefs(item, scene.id)
+
+
+def _move_hrefs(item: Item, folder: str) -> Item:
+    """``item`` with its relative hrefs as they are from the folder above ``folder``."""
+
+    def move(holder: dict[str, Any]) -> dict[str, Any]:
+        return holder if "://" in holder["href"] else {**holder, "href": f"{folder}/{holder['href']}"}
+
+    assets = {key: move(asset) for key, asset in item["assets"].items()}
+    return {**item, "assets": assets, "links": [move(link) for link in item["links"]]}
 
 
 def _write_items(folder: Path, items: list[Item]) -> None:
     hrefs = sorted(asset["href"] for item in items for asset in item["assets"].values())
+    hrefs += [f"{item['id']}/{item['id']}.json" for item in items]
     document: dict[str, Any] = {
         "type": "FeatureCollection",
         "description": _MARKER.strip(),

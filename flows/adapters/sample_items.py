@@ -59,7 +59,10 @@ _SCL_PERCENTAGES: Mapping[str, int] = {
 
 
 def build_item(scene: SampleScene, hrefs: Mapping[str, str], scene_classes: NDArray[np.uint8]) -> Item:
-    """The item of ``scene``; ``hrefs`` by asset key, ``scene_classes`` is its SCL, uint8 (h, w)."""
+    """The item of ``scene``.
+
+    ``hrefs`` by asset key are relative to the item's file; ``scene_classes`` is its SCL, uint8 (h, w).
+    """
     footprint = _build_footprint(scene)
     longitudes, latitudes = zip(*footprint["coordinates"][0], strict=True)
     return {
@@ -72,6 +75,7 @@ def build_item(scene: SampleScene, hrefs: Mapping[str, str], scene_classes: NDAr
         "geometry": footprint,
         "properties": _build_properties(scene) | _measure_classes(scene_classes),
         "links": [
+            {"rel": "self", "type": "application/geo+json", "href": f"{scene.id}.json"},
             {"rel": "collection", "type": "application/json", "href": _COLLECTION_URL},
             {"rel": "license", "type": "text/html", "href": _LICENCE_URL},
         ],

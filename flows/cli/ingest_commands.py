@@ -109,7 +109,7 @@ def run_ingest(request: IngestRequest) -> Report:
         from flows.runners import ThreadRunner
         from flows.wiring import Wiring
 
-        wiring = Wiring(request.read_settings(), request.items)
+        wiring = Wiring(request.read_settings(), request.items, request.now)
         runner = ThreadRunner(wiring.settings.workers)
         return run_directly(wiring, request.read_query(), runner, observer, force=request.force)
 

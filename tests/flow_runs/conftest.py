@@ -18,7 +18,7 @@ EPOCH = "1700000000"
 
 def run_directly(request: IngestRequest) -> Report:
     """``request`` as the command line runs it without Prefect."""
-    wiring = Wiring(request.read_settings(), request.items)
+    wiring = Wiring(request.read_settings(), request.items, request.now)
     return ingest(wiring, request.read_query(), ThreadRunner(2, retry_delay_s=0), force=request.force)
 
 

@@ -1,0 +1,113 @@
+"""The command line as users meet it, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """``cloudmask`` with ``arguments``; nothing of the caller's settings reaches it."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("CLOUDMASK_", "PREFECT_", "AWS_", "PYTEST_"))
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", *map(str, arguments)],
+        cwd=cwd,
+        env={**inherited, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(cwd / "prefect"), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["ingest", "--tile", "99ZZZ"], "99ZZZ"),
+        (["ingest", "--bbox", "10,20,5,10"], "--bbox"),
+        (["ingest", "--bbox", "10,nan,12,13"], "--bbox"),
+        (["ingest", "--tile", "22KFV", "--datetime", "2019/2018"], "--datetime"),
+        (["ingest"], "--tile"),
+        (["ingest", "--tile", "22KFV", "--method", "magic"], "CLOUDMASK_METHOD"),
+        (["ingest", "--tile", "22KFV", "--config", "absent.toml"], "absent.toml"),
+        (["ingest", "--items", "absent.json"], "absent.json"),
+        (["ingest", "--intersects", "absent.json"], "absent.json"),
+        (["ingest", "--tile", "22KFV", "--store", "gs://bucket"], "CLOUDMASK_STORE"),
+    ],
+)
+def test_wrong_usage_ends_with_one_line_and_nothing_written(
+    arguments: list[str], hint: str, tmp_path: Path
+) -> None:
+    result = run(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert hint in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    items = tmp_path / "items.json"
+    items.write_text('{"type": "FeatureCollection", "features": []}')
+    result = run("ingest", "--items", items, "--store", tmp_path / "file" / "out", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "CLOUDMASK_STORE" in result.stderr
+
+
+def test_no_matching_scene_is_an_empty_report(tmp_path: Path) -> None:
+    (tmp_path / "items.json").write_text('{"type": "FeatureCollection", "features": []}')
+    result = run("--json", "ingest", "--items", "items.json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report.pop("seconds") >= 0
+    assert report == {"published": [], "skipped": [], "waiting": [], "failed": [], "withdrawn": []}
+
+
+@pytest.mark.shared
+def test_a_dry_run_lists_the_real_items_with_their_keys(shared_data: Path, tmp_path: Path) -> None:
+    result = run("ingest", "--items", shared_data / "pc-items", "--dry-run", "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    plan = json.loads(result.stdout)
+    ids = {path.stem for path in (shared_data / "pc-items").glob("S2*.json")}
+    assert {scene["id"] for scene in plan["would_publish"]} == ids
+    for scene in plan["would_publish"]:
+        tile = re.search(r"_T(\w{5})_", scene["id"])[1]
+        folder = f"sentinel-2-l2a-cloudmask/{tile[:3]}/{tile}/2019/{scene['id']}/"
+        assert scene["item"] == f"{folder}{scene['id']}.json"
+        assert all(asset.startswith(folder) for asset in scene["assets"])
+        assert scene["bytes"] >= 5490 * 5490
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.shared
+def test_real_items_without_earth_engine_end_with_how_to_mend_it(shared_data: Path, tmp_path: Path) -> None:
+    result = run("ingest", "--items", shared_data / "pc-items", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "CLOUDMASK_EARTHENGINE_PROJECT" in result.stderr
+    assert not list(tmp_path.rglob("*.tif"))
+
+
+def test_help_names_every_command_and_loads_nothing_heavy(tmp_path: Path) -> None:
+    result = run("--help", cwd=tmp_path)
+    assert result.returncode == 0
+    for command in ("demo", "ingest", "doctor"):
+        assert command in result.stdout
+    loaded = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "flows.cli", "--help"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stderr  # fmt: skip
+    heavy = {"numpy", "rasterio", "boto3", "prefect", "ee", "pystac", "pydantic"}
+    assert not heavy & {line.rpartition("|")[2].strip() for line in loaded.splitlines()}

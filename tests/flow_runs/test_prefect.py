@@ -1,0 +1,46 @@
+"""The same job as a Prefect flow run, on a server of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.demo import build_demo_request
+from flows.request import IngestRequest
+from tests.flow_runs.conftest import read_tree
+
+
+@pytest.mark.slow
+def test_a_flow_run_publishes_the_same_bytes_and_shows_no_path_or_secret(
+    demo: IngestRequest, out: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "out"
+    build_demo_request(None, store)
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PC_SDK_SUBSCRIPTION_KEY": "planted-secret",
+    }
+    command = [sys.executable, "-m", "flows.cli", "--prefect", "--json", "demo", "--out", str(store)]
+    result = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert len(report["published"]) == 4
+    assert read_tree(store) == read_tree(out)
+
+    database = sqlite3.connect(tmp_path / "prefect" / "prefect.db")
+    runs = database.execute("select name, state_type from task_run").fetchall()
+    artifacts = database.execute("select data from artifact").fetchall()
+    database.close()
+    assert sorted(runs) == sorted((scene_id, "COMPLETED") for scene_id in report["published"])
+    assert all(scene_id in artifacts[-1][0] for scene_id in report["published"])
+    for path in (tmp_path / "prefect").rglob("*"):
+        assert not path.is_file() or b"planted-secret" not in path.read_bytes()
