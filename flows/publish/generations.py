@@ -6,9 +6,10 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
+from flows.errors import StoreUnavailable
 from flows.ports import Item, ObjectStore, StoredObject
+from flows.publish.branches import read_document
 from flows.publish.leaf import ItemFolder, group_leaf, superseded_name
 from flows.publish.publication import Publication
 from flows.publish.steps import Step, StepName, Steps, swap_steps
@@ -91,8 +92,9 @@ def predecessor_steps(
     """Make the published item link ``predecessor`` as the version before it, or none."""
 
     def render(current: StoredObject | None) -> bytes:
-        body = b"" if current is None else current.body
-        item = decode_document(body, keys.item)
+        if current is None:
+            raise StoreUnavailable(f"{keys.item} was removed while it was linked: try again")
+        item = decode_document(current.body, keys.item)
         return encode_document(set_predecessor(item, context, keys, predecessor))
 
     return swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
@@ -116,15 +118,15 @@ def read_predecessors(item: Item) -> Iterable[str]:
 
 
 def _is_same_strip(store: ObjectStore, keys: ItemKeys, sibling: str, item: Item) -> bool:
-    stored = store.read_object(ItemKeys(keys.leaf, sibling).item)
-    if stored is None:
-        return False
+    other = read_document(store.read_object(ItemKeys(keys.leaf, sibling).item))
     start = _read_sensing_start(item)
-    return start is not None and start == _read_sensing_start(decode_document(stored.body, stored.key))
+    return start is not None and other is not None and start == _read_sensing_start(other)
 
 
-def _read_sensing_start(item: dict[str, Any]) -> str | None:
-    match = _SENSING_START.search(str(item.get("properties", {}).get("s2:datastrip_id", "")))
+def _read_sensing_start(item: Item) -> str | None:
+    properties = item.get("properties")
+    datastrip = properties.get("s2:datastrip_id") if isinstance(properties, dict) else None
+    match = _SENSING_START.search(datastrip) if isinstance(datastrip, str) else None
     return match[1] if match else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
+from flows.errors import StoreUnavailable
 from flows.ports import ObjectStore, StoredObject
 from flows.publish.steps import Step, StepName, Steps, swap_steps
 from flows.stac.encoding import decode_document, encode_document
@@ -20,7 +21,9 @@ def withdraw_steps(store: ObjectStore, keys: ItemKeys, reason: str, now: datetim
     """
 
     def render(current: StoredObject | None) -> bytes:
-        item = decode_document(current.body if current else b"", keys.item)
+        if current is None:
+            raise StoreUnavailable(f"{keys.item} was removed while it was withdrawn: try again")
+        item = decode_document(current.body, keys.item)
         item["properties"]["deprecated"] = True
         item["properties"].pop(FINGERPRINT_PROP, None)
         return encode_document(item)

@@ -135,6 +135,16 @@ class TestGenerations:
         leaf = json.loads(store.objects[halves[0].keys.leaf.catalog])
         assert [link["rel"] for link in leaf["links"]].count("item") == 2
 
+    @pytest.mark.parametrize(
+        "body", [b"{", b"{}", b'{"properties": 3}', b'{"properties": {"s2:datastrip_id": 3}}']
+    )
+    def test_a_broken_generation_does_not_stop_the_next(self, body: bytes) -> None:
+        store = MemoryStore()
+        publish(store, self.OLD)
+        store.objects[keys_of(self.OLD).item] = body
+        publish(store, self.NEW)
+        assert self.NEW.encode() in store.objects[keys_of(self.NEW).leaf.catalog]
+
     def test_an_id_of_another_form_has_no_generations(self) -> None:
         store = MemoryStore()
         publication = build_publication(product_id(0))
