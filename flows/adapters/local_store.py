@@ -7,6 +7,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import stat
 import threading
 import time
 import uuid
@@ -38,6 +39,8 @@ class LocalStore:
         self._root = root.resolve()
         self._swept = False
         self._sweep_lock = threading.Lock()
+        self._probed = False
+        self._probe_lock = threading.Lock()
 
     @property
     def url(self) -> str:
@@ -50,12 +53,10 @@ class LocalStore:
 
     def probe_capabilities(self) -> StoreCapabilities:
         """Both, once a file system has shown that it links and renames."""
-        key = f"{PROBE_PREFIX}{uuid.uuid4().hex}"
-        self.create_object(key, b"probe", "text/plain")
-        try:
-            self.replace_object(key, b"proved", "text/plain", _etag(b"probe"))
-        finally:
-            self.delete_object(key)
+        with self._probe_lock:
+            if not self._probed:
+                self._probe(f"{PROBE_PREFIX}{uuid.uuid4().hex}")
+                self._probed = True
         return StoreCapabilities(create_only=True, compare_and_swap=True)
 
     def read_object(self, key: str) -> StoredObject | None:
@@ -117,6 +118,13 @@ class LocalStore:
             for name, path in _list_entries(folder):
                 if name.endswith("/") and any(True for _ in _walk(path, "", "")):
                     yield name[:-1]
+
+    def _probe(self, key: str) -> None:
+        self.create_object(key, b"probe", "text/plain")
+        try:
+            self.replace_object(key, b"proved", "text/plain", _etag(b"probe"))
+        finally:
+            self.delete_object(key)
 
     def _folder(self, key: str) -> str:
         return str(self._path(key) if key else self._root)
@@ -218,6 +226,11 @@ def _locked(folder: Path, create: bool = False) -> Iterator[int]:
             if create:
                 continue
             raise
+        except FileExistsError:
+            # mkdir says so too where the folder was there at first and is pruned by now.
+            if _is_file(folder):
+                raise
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _still_at(folder, descriptor):
@@ -233,6 +246,13 @@ def _locked(folder: Path, create: bool = False) -> Iterator[int]:
 def _still_at(folder: Path, descriptor: int) -> bool:
     try:
         return os.path.samestat(folder.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return not stat.S_ISDIR(path.lstat().st_mode)
     except FileNotFoundError:
         return False
 

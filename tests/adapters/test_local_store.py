@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,21 @@ def test_a_key_below_a_file_is_refused(tmp_path: Path) -> None:
     store.write_object("c/d", b"1", "text/plain")
     with pytest.raises(StoreRefused, match="a file stands where a folder must be"):
         store.write_object("c", b"2", "text/plain")
+
+
+def test_writers_of_a_folder_that_others_empty_meet_no_error(tmp_path: Path) -> None:
+    """The folder goes with its last object while others make it anew."""
+    store = LocalStore(tmp_path)
+
+    def write_and_delete(writer: int) -> None:
+        for number in range(60):
+            key = f"folder/{writer}-{number}"
+            store.create_object(key, b"body", "text/plain")
+            store.delete_object(key)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write_and_delete, range(8)))
+    assert list(store.list_objects("")) == []
 
 
 def test_only_stale_temporary_files_are_swept(tmp_path: Path) -> None:
