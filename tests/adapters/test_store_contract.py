@@ -17,7 +17,7 @@ from flows.adapters.stores import open_store
 from flows.errors import KeyExists, StoreRefused, WriteConflict
 from flows.ports import ObjectStore, StoreCapabilities
 from tests.publish.memory_store import MemoryStore
-from tests.s3_server import S3Server, s3_server
+from tests.s3_server import S3Server
 
 OpenStore = Callable[[], ObjectStore]
 STRANGE_KEYS = [
@@ -35,7 +35,6 @@ STRANGE_KEYS = [
     "a b",
     "a?b",
 ]
-__all__ = ["s3_server"]
 
 
 @pytest.fixture(params=["memory", "local", "s3", "s3-ceph"])

@@ -24,9 +24,7 @@ from tests.publish.publications import (
     public_bytes,
     walk_catalog,
 )
-from tests.s3_server import S3Server, s3_server
-
-__all__ = ["s3_server"]
+from tests.s3_server import S3Server
 
 
 class RecordingStore(MemoryStore):
