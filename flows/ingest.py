@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Protocol
 
 from flows.candidate import pair_candidates, read_candidates, select_unpublished
+from flows.outcomes import find_remembered, remember_outcomes
 from flows.ports import Item
 from flows.publish_cloudmask import publish_cloudmask
 from flows.report import Report, SceneOutcome, SceneState, build_report
@@ -65,10 +66,14 @@ def ingest(
     started = time.monotonic()
     outcomes: list[SceneOutcome] = []
     wiring.publisher.recover()
+    remembered = find_remembered(wiring.store)
     for items in batches(wiring.source.find_items(query), BATCH_SCENES):
+        ended = []
         for outcome in ingest_batch(wiring, items, runner, observer, force=force):
             observer.scene_ended(outcome)
-            outcomes.append(outcome)
+            ended.append(outcome)
+        remember_outcomes(wiring.store, ended, remembered, wiring.now)
+        outcomes += ended
     return build_report(outcomes, time.monotonic() - started, wiring.read_transfer())
 
 

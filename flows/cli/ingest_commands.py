@@ -92,6 +92,28 @@ def demo(
     finish(report, scores=[score.as_json() for score in scores], catalog=catalog)
 
 
+@app.command()
+def retry(
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]…", help="Scenes; default: all of them.")
+    ] = None,
+    items: Annotated[
+        str | None, typer.Option(metavar="FILE|URL", help="Where the items are; default: the source API.")
+    ] = None,
+    store: Annotated[str | None, typer.Option(metavar="URL", help="Directory or s3://bucket/prefix.")] = None,
+) -> None:
+    """Try scenes again that failed or wait, whether it is time or not."""
+    from flows.outcomes import find_remembered
+    from flows.report import Report
+    from flows.request import IngestRequest
+    from flows.wiring import Wiring
+
+    request = IngestRequest(items=items, store=store, config=options.config)
+    remembered = find_remembered(Wiring(request.read_settings()).store)
+    wanted = tuple(sorted(remembered.intersection(ids) if ids else remembered))
+    finish(run_ingest(request.model_copy(update={"ids": wanted})) if wanted else Report())
+
+
 def run_ingest(request: IngestRequest) -> Report:
     """The job, as a Prefect flow run or directly in this process, with progress on a terminal."""
     from flows.cli.output import show_progress

@@ -24,9 +24,12 @@ from flows.report import Report, SceneOutcome, SceneState
 from flows.stac.titles import build_item_title
 
 if TYPE_CHECKING:
+    from flows.census import Status
     from flows.demo import SceneScore
     from flows.plan import Plan
+    from flows.publish.findings import CheckReport
 
+TEXT_COLUMNS = frozenset({"scene", "name", "what", "verdict", "detail"})
 SHOWN_SCENES = 20
 """Failed and waiting scenes that the terminal names; the JSON report has them all."""
 
@@ -50,7 +53,7 @@ def print_report(report: Report) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table, its numbers to the right."""
+    """A table; words stand to the left, numbers to the right."""
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     for column in columns:
         table.add_column(
@@ -129,3 +132,36 @@ def print_plan(plan: Plan) -> None:
     )
     for outcome in plan.failed:
         stdout.print(f"  failed: {outcome.id}: {outcome.reason}", markup=False, soft_wrap=True)
+
+
+def print_check(report: CheckReport) -> None:
+    """What a check found, a line for each finding."""
+    for finding in report.findings:
+        stdout.print(f"  {finding}", soft_wrap=True, markup=False)
+    verdict = "whole" if report.is_whole else "not whole: cloudmask check --repair mends it"
+    if report.repaired and report.problems:
+        verdict = "whole again" if report.is_whole else "mended, but for what is not ours"
+    stdout.print(
+        f"{report.items} items, {report.catalogs} catalogs, {report.files} files; "
+        f"{report.problems} problems; {report.pending} being published; the catalog is {verdict}",
+        soft_wrap=True,
+    )
+
+
+def print_status(status: Status) -> None:
+    """Counts, what is not published, and the days that lack."""
+    census = status.census
+    stdout.print(
+        f"{census.published} published on {len(census.days)} tiles, {census.pending} being published, "
+        f"{census.waiting} waiting, {census.failed} failed",
+        soft_wrap=True,
+    )
+    for state in status.states[:SHOWN_SCENES]:
+        again = f", next try {state.next_try:%Y-%m-%d %H:%M}" if state.next_try else ", for good"
+        line = f"  {state.kind}: {state.item_id}: {state.reason} ({state.attempts} attempts{again})"
+        stdout.print(line, soft_wrap=True, markup=False)
+    if len(status.states) > SHOWN_SCENES:
+        stdout.print(f"  … and {len(status.states) - SHOWN_SCENES} more; --json names them all")
+    for tile, days in (status.gaps or {}).items():
+        shown = ", ".join(day.isoformat() for day in days[:SHOWN_SCENES])
+        stdout.print(f"  {tile} lacks {len(days)} days: {shown}", soft_wrap=True)

@@ -51,7 +51,7 @@ def check_item(store: ObjectStore, context: CatalogContext, leaf: LeafFolder, it
             raise ValueError(f"its id is {item['id']!r:.60}")
         check.coverage = read_coverage(item)
         check.predecessors = tuple(read_predecessors(item))
-        check.findings.extend(_check_links(context, leaf, item, keys))
+        check.findings.extend(_check_links(store, context, leaf, item, keys))
         check.findings.extend(_check_assets(store, context, leaf, item, check))
     except (CloudmaskError, LookupError, TypeError, ValueError, AttributeError) as error:
         detail = " ".join(str(error).split())
@@ -70,15 +70,19 @@ def resolve_href(context: CatalogContext, href: str, from_key: str) -> str | Non
 
 
 def _check_links(
-    context: CatalogContext, leaf: LeafFolder, item: dict[str, Any], keys: ItemKeys
+    store: ObjectStore, context: CatalogContext, leaf: LeafFolder, item: dict[str, Any], keys: ItemKeys
 ) -> Iterator[Finding]:
     known = {CATALOG_KEY, COLLECTION_KEY, leaf.leaf.catalog, keys.item}
     for link in item["links"]:
         key = resolve_href(context, link["href"], keys.item)
         if key is None or key in known:
             continue
-        folder = leaf.folders.get(key.split("/")[-2] if "/" in key else "")
-        if folder is None or folder.item is None or folder.item.key != key:
+        if key.startswith(leaf.leaf.prefix):
+            folder = leaf.folders.get(key.split("/")[-2])
+            is_there = folder is not None and folder.item is not None and folder.item.key == key
+        else:
+            is_there = _find(store, key) is not None
+        if not is_there:
             yield Finding(Problem.DANGLING_LINK, keys.item, f"links {key}, which is not there")
 
 

@@ -1,0 +1,64 @@
+"""Commands on the published catalog: `status` and `check`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flows.cli.app import EXIT_FAILED, app, load_settings, options
+
+StoreOption = Annotated[str | None, typer.Option(metavar="URL", help="Directory or s3://bucket/prefix.")]
+
+
+@app.command()
+def status(
+    tile: Annotated[
+        list[str] | None, typer.Option(metavar="TILE…", help="Ask the source which days of these tiles lack.")
+    ] = None,
+    datetime: Annotated[str | None, typer.Option(metavar="INTERVAL", help="… within this interval.")] = None,
+    items: Annotated[
+        str | None, typer.Option(metavar="FILE|URL", help="… or compare with these items, no search.")
+    ] = None,
+    store: StoreOption = None,
+) -> None:
+    """Count scenes by state; name what waits or failed, and the days that the catalog lacks."""
+    from flows.census import read_status
+    from flows.cli.output import print_json, print_status
+    from flows.request import IngestRequest
+
+    request = IngestRequest(
+        tiles=tuple(tile or ()), datetime=datetime, items=items, store=store, config=options.config
+    )
+    found = read_status(request)
+    print_json(found.as_json()) if options.json else print_status(found)
+
+
+@app.command()
+def check(
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what is wrong.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Prove the published catalog whole, or make it so; exit status 1 where it is not."""
+    from flows.cli.output import print_check, print_json
+    from flows.publish.check import check_catalog
+    from flows.stac.catalog import CatalogContext
+    from flows.wiring import Wiring
+
+    settings = load_settings(store=store)
+    wiring = Wiring(settings)
+    report = check_catalog(
+        wiring.store,
+        CatalogContext(settings.public_url),
+        repair=repair,
+        now=wiring.now,
+        single_writer=settings.single_writer,
+    )
+    if options.json:
+        from dataclasses import asdict
+
+        print_json({**asdict(report), "whole": report.is_whole})
+    else:
+        print_check(report)
+    if not report.is_whole:
+        raise typer.Exit(EXIT_FAILED)

@@ -1,0 +1,78 @@
+"""`check`, `status` and `retry` on a published demo."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flows.demo import build_demo_request
+from tests.cli.test_commands import run
+from tests.flow_runs.conftest import run_directly
+
+
+@pytest.fixture(scope="module")
+def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A demo's store, only read."""
+    store = tmp_path_factory.mktemp("commands") / "out"
+    run_directly(build_demo_request(None, store))
+    return store
+
+
+def test_check_proves_the_demo_whole(demo_store: Path, tmp_path: Path) -> None:
+    result = run("check", "--store", demo_store, "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout
+    report = json.loads(result.stdout)
+    assert report["whole"]
+    assert (report["items"], report["catalogs"], report["files"]) == (4, 9, 8)
+
+
+def test_check_finds_what_is_missing_and_repair_restores_the_same_bytes(
+    demo_store: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "out"
+    shutil.copytree(demo_store, store)
+    catalogs = {path: path.read_bytes() for path in store.rglob("c*.json")}
+    for path in catalogs:
+        path.unlink()
+    assert run("check", "--store", store, cwd=tmp_path).returncode == 1
+    assert run("check", "--repair", "--store", store, cwd=tmp_path).returncode == 0
+    assert {path: path.read_bytes() for path in store.rglob("c*.json")} == catalogs
+
+
+def test_status_counts_and_names_the_days_that_lack(demo_store: Path, tmp_path: Path) -> None:
+    items = demo_store / "sample-archive" / "items.json"
+    published = json.loads(
+        run("status", "--store", demo_store, "--items", items, "--json", cwd=tmp_path).stdout
+    )
+    assert published["published"] == 4
+    assert published["gaps"] == {}
+    empty = json.loads(
+        run("status", "--store", tmp_path / "none", "--items", items, "--json", cwd=tmp_path).stdout
+    )
+    assert empty["published"] == 0
+    assert empty["gaps"]["22KFV"] == ["2018-06-17", "2018-12-14"]
+
+
+def test_a_failed_scene_is_remembered_and_retried(demo_store: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    shutil.copytree(demo_store / "sample-archive", archive)
+    collection = json.loads((archive / "items.json").read_text())
+    broken = collection["features"][0]
+    raster = archive / broken["assets"]["B08"]["href"]
+    whole = raster.read_bytes()
+    raster.unlink()
+    store = tmp_path / "out"
+    first = run("ingest", "--items", archive / "items.json", "--store", store, "--json", cwd=tmp_path)
+    assert first.returncode == 1
+    assert [scene["id"] for scene in json.loads(first.stdout)["failed"]] == [broken["id"]]
+    assert json.loads(run("status", "--store", store, "--json", cwd=tmp_path).stdout)["failed"] == 1
+
+    raster.write_bytes(whole)
+    again = run("retry", "--items", archive / "items.json", "--store", store, "--json", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["published"] == [broken["id"]]
+    status = json.loads(run("status", "--store", store, "--json", cwd=tmp_path).stdout)
+    assert (status["published"], status["failed"]) == (4, 0)
