@@ -1,0 +1,183 @@
+"""The main job with Earth Engine behind it: an unmodified client on the local server."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+
+from flows.errors import EngineRefused
+from flows.ingest import ingest
+from flows.report import Report
+from flows.request import IngestRequest
+from flows.runners import ThreadRunner
+from flows.scene.scene import Scene
+from flows.wiring import Wiring
+from tests.earth_engine.conftest import earth_engine
+from tests.earth_engine.local import faults
+from tests.earth_engine.local.scenes import SUNS, build_ragged_scene, build_scene
+from tests.earth_engine.local.sentinel2 import Sentinel2
+from tests.earth_engine.local.server import LocalEarthEngine
+
+__all__ = ["earth_engine"]
+
+
+@pytest.fixture
+def product() -> Sentinel2:
+    """A small scene, not square."""
+    return build_ragged_scene(SUNS[1], shape_20m=(253, 307))
+
+
+@pytest.fixture
+def request_(
+    product: Sentinel2, earth_engine: LocalEarthEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> IngestRequest:
+    """Asks for the product's item, which alone does not tell where it is cloudy."""
+    monkeypatch.setenv("CLOUDMASK_EARTHENGINE_URL", earth_engine.url)
+    monkeypatch.setenv("CLOUDMASK_EARTHENGINE_PROJECT", "p")
+    monkeypatch.setenv("CLOUDMASK_EARTHENGINE_CREDENTIALS", "anonymous")
+    items = tmp_path / "item.json"
+    items.write_text(json.dumps(build_item(build_scene(product))))
+    return IngestRequest(items=str(items), store=str(tmp_path / "out"))
+
+
+def build_item(scene: Scene) -> dict[str, Any]:
+    """The Planetary Computer's item of ``scene``, with the one asset that tells its grid."""
+    west, south, east, north = -50.1, -23.4, -49.9, -23.3
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    return {
+        "type": "Feature",
+        "stac_version": "1.0.0",
+        "id": scene.id,
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "bbox": [west, south, east, north],
+        "properties": {
+            "datetime": scene.datetime.isoformat().replace("+00:00", "Z"),
+            "platform": scene.platform,
+            "proj:epsg": int(scene.grid.crs.removeprefix("EPSG:")),
+            "s2:mgrs_tile": scene.tile,
+            "s2:datatake_id": scene.datatake_id,
+            "s2:datastrip_id": scene.datastrip_id,
+            "s2:mean_solar_azimuth": scene.solar_azimuth_deg,
+            "s2:mean_solar_zenith": scene.solar_zenith_deg,
+            "s2:processing_baseline": scene.processing_baseline,
+        },
+        "links": [],
+        "assets": {
+            "SCL": {
+                "href": "https://sentinel2l2a01.blob.core.windows.net/sentinel2-l2/SCL_20m.tif",
+                "proj:shape": list(scene.grid.shape),
+                "proj:transform": list(scene.grid.transform),
+            }
+        },
+    }
+
+
+def run(request: IngestRequest) -> Report:
+    """``request`` directly; the client's connections are closed behind it."""
+    wiring = Wiring(request.read_settings(), request.items)
+    try:
+        return ingest(wiring, request.read_query(), ThreadRunner(1, retry_delay_s=0), force=request.force)
+    finally:
+        wiring.session.close()
+
+
+def read_published(request: IngestRequest) -> tuple[dict[str, Any], np.ndarray]:
+    """The one published item and its mask."""
+    assert request.store is not None
+    (path,) = Path(request.store).rglob("S2*_*.json")
+    item = json.loads(path.read_text())
+    with rasterio.open(path.parent / item["assets"]["cloudmask"]["href"]) as dataset:
+        return item, dataset.read(1)
+
+
+def test_a_scene_waits_for_its_image_and_is_published_once_it_is_there(
+    request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine
+) -> None:
+    report = run(request_)
+    (waiting,) = report.waiting
+    assert "no image" in waiting.reason
+    assert not list(Path(request_.store or "").rglob("*.tif"))
+    assert list(Path(request_.store or "").glob("_waiting/*.json"))
+
+    index = earth_engine.world.add_sentinel2(product)
+    report = run(request_)
+    assert report.published == (waiting.id,)
+    assert report.transfer["requests"] >= 3
+    assert not list(Path(request_.store or "").glob("_waiting/*.json"))
+    item, mask = read_published(request_)
+    assert item["properties"]["cloudmask:granule"] == index
+    assert set(np.unique(mask)) == {0, 1, 2, 3}
+
+
+def test_both_computes_publish_one_mask(
+    request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine, tmp_path: Path
+) -> None:
+    earth_engine.world.add_sentinel2(product)
+    server = request_.model_copy(update={"compute": "server", "store": str(tmp_path / "server")})
+    assert run(request_).published
+    assert run(server).published
+    np.testing.assert_array_equal(read_published(request_)[1], read_published(server)[1])
+
+
+def test_memory_errors_end_in_a_whole_mask(
+    request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine, tmp_path: Path
+) -> None:
+    earth_engine.world.add_sentinel2(product)
+    run(request_)
+    earth_engine.faults.add(faults.memory_limit(), path="computePixels", above_pixels=30_000)
+    split = request_.model_copy(update={"store": str(tmp_path / "split")})
+    report = run(split)
+    assert report.transfer["splits"] > 0
+    np.testing.assert_array_equal(read_published(split)[1], read_published(request_)[1])
+
+
+def test_a_project_that_is_not_registered_ends_the_run_with_how_to_mend_it(
+    request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine
+) -> None:
+    earth_engine.world.add_sentinel2(product)
+    earth_engine.faults.add(faults.not_registered())
+    with pytest.raises(EngineRefused, match="regist"):
+        run(request_)
+    assert not list(Path(request_.store or "").rglob("*.tif"))
+
+
+def test_a_limit_that_no_split_cures_fails_the_scene_and_leaves_no_part_of_it(
+    request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine
+) -> None:
+    earth_engine.world.add_sentinel2(product)
+    earth_engine.faults.add(faults.memory_limit(), path="computePixels")
+    (failure,) = run(request_).failed
+    assert "memory" in failure.reason
+    assert not list(Path(request_.store or "").rglob("*.tif"))
+
+
+def test_kept_inputs_are_published_beside_the_mask(
+    request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine
+) -> None:
+    earth_engine.world.add_sentinel2(product)
+    run(request_.model_copy(update={"keep_inputs": True}))
+    item, _ = read_published(request_)
+    assert next(iter(item["assets"])) == "cloudmask"
+    probability = item["assets"]["cloud-probability"]
+    (path,) = Path(request_.store or "").rglob(probability["href"].removeprefix("./"))
+    with rasterio.open(path) as dataset:
+        values = dataset.read(1)
+    assert dataset.nodata == probability["nodata"] == 255
+    assert values[values != 255].max() <= 100
+    np.testing.assert_array_equal(values == 255, read_published(request_)[1] == 0)
+
+
+def test_cloud_score_plus_publishes_its_own_parameters(
+    request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine
+) -> None:
+    earth_engine.world.add_sentinel2(replace(product))
+    assert run(request_.model_copy(update={"method": "cloud-score-plus"})).published
+    item, mask = read_published(request_)
+    assert "clear_score" in item["properties"]["cloudmask:parameters"]
+    assert {1, 2} <= set(np.unique(mask))
