@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -26,7 +25,7 @@ from rasterio.transform import Affine
 from benchmarks.measure import Figure, Peer, Row, compare_costs, format_rows, read_peak_resident_mb, run_apart
 from flows.adapters import csmask
 from flows.adapters.asset_reader import AssetReader
-from flows.adapters.csmask_networks import ASSETS, Runtime, find_model_file, load_network
+from flows.adapters.csmask_networks import ASSETS, find_model_file, load_network
 from flows.adapters.csmask_tiles import CLASS_COUNT, TILE_PX, Network, TiledNetwork
 from flows.masking.parameters import MaskParameters
 from flows.masking.reflectance import build_reflectance_table
@@ -88,42 +87,28 @@ def measure_cost(run: Callable[[], object], networks: list[SampledNetwork]) -> C
 
 def measure(sampled_tiles: int = SAMPLED_TILES) -> list[Row]:
     """CPU time against ukis-csmask, peak memory against the budget, pixels that differ on a real chip."""
-    runtimes: list[Runtime] = ["onnxruntime"]
-    if find_spec("openvino"):
-        runtimes.append("openvino")
-    rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run_apart(partial(_write_scene, folder))
         peer = run_apart(partial(measure_ukis_csmask, folder, sampled_tiles))
-        for runtime in runtimes:
-            ours = run_apart(partial(measure_ours, folder, sampled_tiles, runtime))
-            what = f"csmask by {runtime}"
-            rows += [
-                compare_costs(
-                    f"{what}, {ours.tiles} tiles",
-                    ours.cpu_s,
-                    Peer(f"ukis-csmask, {peer.tiles} tiles", peer.cpu_s),
-                    "CPU s",
-                    SPEED_TARGET,
-                ),
-                compare_costs(
-                    f"{what}, peak", ours.peak_mb, Peer("ukis-csmask", peer.peak_mb), "MB", SPEED_TARGET
-                ),
-                compare_costs(f"{what}, peak", ours.peak_mb, Peer("budget", MEMORY_BUDGET_MB), "MB", 1),
-            ]
+        ours = run_apart(partial(measure_ours, folder, sampled_tiles))
+    peer_cpu = Peer(f"ukis-csmask, {peer.tiles} tiles", peer.cpu_s)
+    peak = "csmask, peak"
+    rows = [
+        compare_costs(f"csmask, {ours.tiles} tiles", ours.cpu_s, peer_cpu, "CPU s", SPEED_TARGET),
+        compare_costs(peak, ours.peak_mb, Peer("ukis-csmask", peer.peak_mb), "MB", SPEED_TARGET),
+        compare_costs(peak, ours.peak_mb, Peer("budget", MEMORY_BUDGET_MB), "MB", 1),
+    ]
     if SHARED_DATA.is_dir():
-        reference = label_chip_as_ukis_csmask()
-        for runtime in runtimes:
-            differing_pct = float((label_chip(runtime) != reference).mean() * 100)
-            what = f"csmask by {runtime}, chip's pixels classed otherwise"
-            rows.append(compare_costs(what, differing_pct, Peer("budget", DIFFERENCE_BUDGET_PCT), "%", 1))
+        differing_pct = float((label_chip() != label_chip_as_ukis_csmask()).mean() * 100)
+        what = "csmask, chip's pixels classed otherwise"
+        rows.append(compare_costs(what, differing_pct, Peer("budget", DIFFERENCE_BUDGET_PCT), "%", 1))
     return rows
 
 
-def measure_ours(folder: Path, sampled_tiles: int, runtime: Runtime) -> Cost:
+def measure_ours(folder: Path, sampled_tiles: int) -> Cost:
     """From six COGs to the classes, in this process."""
-    network = SampledNetwork(load_network(find_model_file(runtime), runtime), sampled_tiles)
+    network = SampledNetwork(load_network(find_model_file()), sampled_tiles)
     scene = Scene(
         id="S2A_MSIL2A_20190101T000001_R116_T58UFE_20201007T214651",
         datetime=datetime(2019, 1, 1, tzinfo=UTC),
@@ -138,7 +123,7 @@ def measure_ours(folder: Path, sampled_tiles: int, runtime: Runtime) -> Cost:
         footprint={},
         asset_hrefs={band: str(folder / f"{band}.tif") for band in ASSETS.values()},
     )
-    engine = csmask.CsmaskEngine(AssetReader(local_root=folder), MaskParameters(), runtime=runtime)
+    engine = csmask.CsmaskEngine(AssetReader(local_root=folder), MaskParameters())
     with patch.object(csmask, "load_network", lambda *_: network):
         return measure_cost(lambda: engine.derive_mask(scene, Granule()), [network])
 
@@ -174,12 +159,12 @@ def measure_ukis_csmask(folder: Path, sampled_tiles: int) -> Cost:
         return measure_cost(run, found)
 
 
-def label_chip(runtime: Runtime) -> NDArray[np.uint8]:
+def label_chip() -> NDArray[np.uint8]:
     """Our labels of the real chip, before any buffer."""
     pixels = np.stack(list(read_chip(SHARED_DATA).values()))
-    model = find_model_file(runtime)
+    model = find_model_file()
     tables = model.build_tables(build_reflectance_table("02.12"))
-    tiled = TiledNetwork(load_network(model, runtime), tables)
+    tiled = TiledNetwork(load_network(model), tables)
     return tiled.label_scene(lambda top, bottom: pixels[:, top:bottom], pixels.shape[1:]).label
 
 

@@ -8,7 +8,7 @@ from threading import Lock
 
 from flows.adapters.asset_reader import AssetReader
 from flows.adapters.csmask_bands import BandRows
-from flows.adapters.csmask_networks import Runtime, find_model_file, load_network, read_software
+from flows.adapters.csmask_networks import find_model_file, load_network, read_software
 from flows.adapters.csmask_tiles import Network, TiledNetwork
 from flows.errors import EngineRefused
 from flows.masking.compose import compose_classes
@@ -35,19 +35,11 @@ class CsmaskEngine:
 
     method = "csmask"
 
-    def __init__(
-        self,
-        reader: AssetReader,
-        parameters: MaskParameters,
-        threads: int = 1,
-        *,
-        runtime: Runtime = "onnxruntime",
-    ) -> None:
+    def __init__(self, reader: AssetReader, parameters: MaskParameters, threads: int = 1) -> None:
         self._reader = reader
         self._parameters = parameters
         self._threads = threads
-        self._runtime: Runtime = runtime
-        self._model = find_model_file(runtime)
+        self._model = find_model_file()
         self._lock = Lock()
 
     def find_granules(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
@@ -75,7 +67,7 @@ class CsmaskEngine:
             self._parameters,
             scene.grid.pixel_size_m,
         )
-        return DerivedMask(classes, granule, read_software(self._runtime))
+        return DerivedMask(classes, granule, read_software())
 
     def _load_network(self) -> Network:
         with self._lock:
@@ -85,10 +77,10 @@ class CsmaskEngine:
     def _network(self) -> Network:
         """Loaded at the first scene: a run that derives nothing need not wait for it."""
         try:
-            return load_network(self._model, self._runtime)
-        except Exception as error:  # each runtime has a tree of errors of its own
+            return load_network(self._model)
+        except Exception as error:  # onnxruntime has a tree of errors of its own
             reason = str(error).partition("\n")[0]
             raise EngineRefused(
-                f"{self._model.path.name}: {self._runtime} cannot load it: {reason};"
+                f"{self._model.path.name}: onnxruntime cannot load it: {reason};"
                 " pip install --force-reinstall 'pc-cloudmask[csmask]'"
             ) from error

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.adapters.csmask_tiles import TILE_PX, Network
+from flows.adapters.csmask_tiles import Network
 from flows.errors import SettingsError
-
-Runtime = Literal["onnxruntime", "openvino"]
-"""What computes the network. ``onnxruntime`` gives ukis-csmask's own result. ``openvino`` takes half its
-time on a processor that calculates in bfloat16; 0.1 % of a real chip's pixels then fall to other classes."""
 
 MODEL = "model_6b_l2a"
 """The one for L2A with six bands; those for four bands or L1C lie beside it."""
@@ -58,16 +51,14 @@ class ModelFile:
         return (centred / self.deviation[:, np.newaxis]).astype(np.float32)
 
 
-def find_model_file(runtime: Runtime = "onnxruntime") -> ModelFile:
-    """The model file, once ``runtime`` is known to be installed; neither is loaded.
+def find_model_file() -> ModelFile:
+    """The model file, once its runtime is known to be installed; neither is loaded.
 
     Raises:
-        SettingsError: ukis-csmask or the runtime is not installed, or its version has no such model.
+        SettingsError: ukis-csmask or onnxruntime is not installed, or its version has no such model.
     """
     package = find_spec("ukis_csmask")
-    if runtime == "openvino" and find_spec(runtime) is None:
-        raise SettingsError("method csmask by OpenVINO needs its runtime: pip install openvino")
-    if package is None or package.origin is None or find_spec(runtime) is None:
+    if package is None or package.origin is None or find_spec("onnxruntime") is None:
         raise SettingsError("method csmask needs its extra: pip install 'pc-cloudmask[csmask]'")
     path = Path(package.origin).with_name(f"{MODEL}.onnx")
     try:
@@ -82,24 +73,17 @@ def find_model_file(runtime: Runtime = "onnxruntime") -> ModelFile:
     return ModelFile(path, bands, mean, deviation)
 
 
-def load_network(model: ModelFile, runtime: Runtime) -> Network:
-    """The network, ready to be called from several threads, each of which computes on one core."""
-    return _load_onnxruntime(model) if runtime == "onnxruntime" else _load_openvino(model)
-
-
-def read_software(runtime: Runtime) -> dict[str, str]:
-    """Versions of ukis-csmask and the runtime by package."""
-    return {"ukis-csmask": version("ukis-csmask"), runtime: _read_version(runtime)}
-
-
-def _read_version(runtime: Runtime) -> str:
-    if runtime == "openvino":
-        return version("openvino")
+def read_software() -> dict[str, str]:
+    """Versions of ukis-csmask and its runtime by package."""
     # The distribution may be onnxruntime-gpu or another; the module is the same.
-    return str(import_module("onnxruntime").__version__)
+    return {
+        "ukis-csmask": version("ukis-csmask"),
+        "onnxruntime": str(import_module("onnxruntime").__version__),
+    }
 
 
-def _load_onnxruntime(model: ModelFile) -> Network:
+def load_network(model: ModelFile) -> Network:
+    """The network, ready to be called from several threads, each of which computes on one core."""
     onnxruntime = import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     # Tiles side by side cost less than threads within a tile: 0.105 against 0.114 CPU seconds a tile.
@@ -114,34 +98,3 @@ def _load_onnxruntime(model: ModelFile) -> Network:
         return logits
 
     return classify
-
-
-def _load_openvino(model: ModelFile) -> Network:
-    core = import_module("openvino").Core()
-    network = core.read_model(model.path)
-    network.reshape([1, len(model.bands), TILE_PX, TILE_PX])
-    cores = os.cpu_count() or 1
-    options = {
-        # As many streams as cores, each of one thread: callers then run side by side.
-        "NUM_STREAMS": cores,
-        "INFERENCE_NUM_THREADS": cores,
-        # Processes side by side would all pin their first thread to the same core.
-        "ENABLE_CPU_PINNING": False,
-        "INFERENCE_PRECISION_HINT": _find_precision(core),
-    }
-    compiled = core.compile_model(network, "CPU", options)
-    requests = threading.local()
-
-    def classify(tile: NDArray[np.float32]) -> NDArray[np.float32]:
-        if not hasattr(requests, "own"):
-            requests.own = compiled.create_infer_request()
-        logits: NDArray[np.float32] = requests.own.infer({0: tile})[0]
-        return logits
-
-    return classify
-
-
-def _find_precision(core: Any) -> str:
-    """``bf16`` where the processor has it, else ``f32``."""
-    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return "bf16" if "BF16" in capabilities else "f32"

@@ -43,8 +43,8 @@ def ukis_label(chip: dict[str, NDArray[np.uint16]]) -> NDArray[np.uint8]:
     return CSmask(image, UKIS_BANDS, product_level="l2a", nodata_value=0, intra_op_num_threads=1).csm[..., 0]
 
 
-def derive(item: Item, folder: Path, threads: int = 1, runtime: str = "onnxruntime") -> DerivedMask:
-    engine = CsmaskEngine(AssetReader(local_root=folder), PARAMETERS, threads, runtime=runtime)
+def derive(item: Item, folder: Path, threads: int = 1) -> DerivedMask:
+    engine = CsmaskEngine(AssetReader(local_root=folder), PARAMETERS, threads)
     scene = read_scene(item)
     return engine.derive_mask(scene, engine.find_granules([scene])[scene.id])
 
@@ -69,26 +69,12 @@ def test_the_labels_of_the_chip_are_ukis_csmask_own_before_any_buffer(
     pixels = np.stack([chip[band] for band in BANDS])
     model = find_model_file()
     tables = model.build_tables(build_reflectance_table("02.12"))
-    network = TiledNetwork(load_network(model, "onnxruntime"), tables)
+    network = TiledNetwork(load_network(model), tables)
 
     found = network.label_scene(lambda top, bottom: pixels[:, top:bottom], ukis_label.shape)
 
     assert model.bands == BANDS
     np.testing.assert_array_equal(found.label, ukis_label)
-
-
-def test_the_mask_by_openvino_differs_in_few_pixels(
-    shared_data: Path, chip: dict, ukis_label: NDArray[np.uint8], tmp_path: Path
-) -> None:
-    pytest.importorskip("openvino")
-    item = write_chip_item(shared_data, tmp_path, chip)
-
-    mask = derive(item, tmp_path, runtime="openvino")
-
-    everywhere = np.ones(ukis_label.shape, np.bool_)
-    expected = compose_classes(ukis_label == 1, ukis_label == 2, everywhere, PARAMETERS)
-    assert (mask.classes != expected).mean() <= 0.005
-    assert mask.software == {"ukis-csmask": version("ukis-csmask"), "openvino": version("openvino")}
 
 
 def test_the_same_ground_gives_the_same_mask_in_every_baseline(
@@ -167,10 +153,3 @@ def test_without_the_extra_the_error_says_what_to_install(
 
     with pytest.raises(SettingsError, match=r"pip install 'pc-cloudmask\[csmask\]'"):
         CsmaskEngine(AssetReader(), PARAMETERS)
-
-
-def test_without_openvino_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "openvino", None)
-
-    with pytest.raises(SettingsError, match="pip install openvino"):
-        CsmaskEngine(AssetReader(), PARAMETERS, runtime="openvino")
