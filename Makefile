@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test check lint types unit lock clean
+.PHONY: demo test bench lint types unit lock clean
 
 ## The main job on the bundled sample archive: leaves a browsable catalog in ./out.
 demo: $(VENV)/.installed
@@ -17,6 +17,10 @@ test: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+## Figures side by side with the peers: prints a table and writes docs/benchmarks.md.
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format .

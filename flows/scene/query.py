@@ -11,6 +11,7 @@ from typing import Any
 
 from flows.errors import SettingsError
 from flows.scene.geometry import read_geometry
+from flows.scene.tile import TILE_FORM
 
 BBox = tuple[float, float, float, float]
 """``(west, south, east, north)`` in degrees; west > east crosses the antimeridian."""
@@ -18,7 +19,6 @@ BBox = tuple[float, float, float, float]
 Interval = tuple[datetime | None, datetime | None]
 """First and last instant, both included; None leaves an end open."""
 
-_TILE = re.compile(r"(?:0[1-9]|[1-5][0-9]|60)[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]")
 _DATE = re.compile(r"(?P<year>\d{4})(?:-(?P<month>\d{2})(?:-(?P<day>\d{2}))?)?", re.ASCII)
 _INSTANT = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII
@@ -81,7 +81,7 @@ def parse_tile(text: str) -> str:
     """
     tile = text.strip().upper()
     tile = tile[1:] if len(tile) == 6 and tile.startswith("T") else tile
-    if not _TILE.fullmatch(tile):
+    if not TILE_FORM.fullmatch(tile):
         raise SettingsError(f"--tile {text!r:.40}: not an MGRS tile such as 22KFV")
     return tile
 

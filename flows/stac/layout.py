@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from flows.errors import InvalidField
+from flows.scene.tile import TILE_FORM
 
 COLLECTION_ID = "sentinel-2-l2a-cloudmask"
 CATALOG_KEY = "catalog.json"
@@ -19,7 +20,6 @@ PROBE_PREFIX = "_probe/"
 WITHDRAWN_NAME = "withdrawn.json"
 """Tombstone in an item's folder: the source took the scene back, so no catalog links it."""
 
-_TILE = re.compile(r"(?:0[1-9]|[1-5][0-9]|60)[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]")
 _ITEM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _RESERVED_ID = re.compile(r"withdrawn|superseded-by-.*")
 """Names of marks in an item's folder, where its document has its own id for a name."""
@@ -29,7 +29,7 @@ _CONTENT_HASH_LENGTH = 16
 
 def check_tile(tile: str, item_id: str = "?") -> str:
     """``tile`` if it is an MGRS tile such as ``22KFV``; it becomes part of a key."""
-    if not _TILE.fullmatch(tile):
+    if not TILE_FORM.fullmatch(tile):
         raise InvalidField(item_id, "s2:mgrs_tile", f"{tile!r:.40} is not an MGRS tile such as 22KFV")
     return tile
 

@@ -111,3 +111,10 @@ def test_help_names_every_command_and_loads_nothing_heavy(tmp_path: Path) -> Non
     ).stderr  # fmt: skip
     heavy = {"numpy", "rasterio", "boto3", "prefect", "ee", "pystac", "pydantic"}
     assert not heavy & {line.rpartition("|")[2].strip() for line in loaded.splitlines()}
+
+
+def test_every_command_is_in_the_contract(tmp_path: Path) -> None:
+    contract = (ROOT / "docs" / "contract.md").read_text()
+    listed = re.findall(r"^│ (\w+) ", run("--help", cwd=tmp_path, COLUMNS="80").stdout, re.MULTILINE)
+    assert len(listed) >= 6
+    assert not [command for command in listed if f"`{command}" not in contract]
