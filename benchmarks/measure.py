@@ -125,7 +125,7 @@ def format_rows(rows: Iterable[Row]) -> str:
 
 
 def _format_row(row: Row) -> list[str]:
-    target = "" if row.target is None else f"≥ {row.target:g}x"
+    target = "" if row.target is None else f"≥ {row.target:.3g}x"
     verdict = "" if row.target is None else "met" if row.met else "missed"
     peer = f"{_format_figure(row.peer)} {row.unit}, {row.peer_name}"
     return [row.name, f"{_format_figure(row.ours)} {row.unit}", peer, f"{row.ratio:.3g}x", target, verdict]
