@@ -32,7 +32,6 @@ observer_of_run: ContextVar[Observer | None] = ContextVar("observer_of_run", def
 
 @flow(
     name="ingest",
-    flow_run_name="ingest-{request.items}{request.tiles}",
     persist_result=False,
     log_prints=False,
 )
