@@ -53,7 +53,7 @@ class ThreadRunner:
                 return work(candidate)
             except CloudmaskError as error:
                 if not error.retryable or attempt == RETRIES:
-                    logger.warning("%s: %s", candidate.scene.id, error)
+                    logger.info("%s failed: %s", candidate.scene.id, error)
                     return build_failure(candidate.scene.id, error)
                 time.sleep(self._retry_delay_s * 2**attempt)
             except Exception as error:

@@ -35,3 +35,19 @@ def shared_data() -> Path:
 def stac_validator() -> OfflineValidator:
     """Validates any STAC document without a network."""
     return OfflineValidator(SHARED_DATA / "stac-schemas")
+
+
+FIGURES: list[str] = []
+
+
+@pytest.fixture
+def figures() -> list[str]:
+    """Lines that the tests' report ends with: what was measured, never asserted."""
+    return FIGURES
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if FIGURES:
+        terminalreporter.section("figures")
+        for line in FIGURES:
+            terminalreporter.write_line(line)

@@ -48,4 +48,5 @@ def test_a_broken_item_is_named_and_the_others_are_published(
     assert not report.failed[0].retryable
     assert error in report.failed[0].reason
     assert len(report.published) == 3
-    assert not [key for key in read_tree(tmp_path / "out") if broken["id"] in key and key.endswith(".json")]
+    kept = [key for key in read_tree(tmp_path / "out") if broken["id"] in key]
+    assert all(key.startswith("_failed/") for key in kept)
