@@ -96,7 +96,7 @@ def describe_work(report: Report, product: Sentinel2) -> str:
     download_s = sum(report.transfer["seconds"].values())
     return (
         f"one scene of {height} x {width} px: {report.seconds:.2f} s, of which {download_s:.2f} s were for "
-        f"{report.transfer['requests']} requests and {report.transfer['bytes'] / 1e3:.0f} kB from Earth Engine"
+        f"{report.transfer['requests']} requests and {report.transfer['bytes'] // 1000} kB of Earth Engine"
     )
 
 
