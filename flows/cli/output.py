@@ -47,7 +47,7 @@ def print_report(report: Report) -> None:
     stdout.print(report.summary, soft_wrap=True)
     for title, outcomes in (("waiting", report.waiting), ("failed", report.failed)):
         for outcome in outcomes[:SHOWN_SCENES]:
-            stdout.print(f"  {title}: {outcome.id}: {outcome.reason}", markup=False, soft_wrap=True)
+            stdout.print(f"  {title}: {_describe(outcome)}", markup=False, soft_wrap=True)
         if len(outcomes) > SHOWN_SCENES:
             stdout.print(f"  … and {len(outcomes) - SHOWN_SCENES} more {title}; --json names them all")
 
@@ -80,8 +80,10 @@ class ProgressObserver:
     def scene_ended(self, outcome: SceneOutcome) -> None:
         """Advance the bar; name what failed."""
         self._counts[outcome.state] += 1
-        counts = " ".join(f"{count} {state}" for state, count in self._counts.items() if count)
-        self._progress.update(self._task, advance=1, counts=counts)
+        counts = ", ".join(f"{count} {state}" for state, count in self._counts.items() if count)
+        elapsed_s = self._progress.tasks[self._task].elapsed or 1.0
+        per_minute = 60 * sum(self._counts.values()) / elapsed_s
+        self._progress.update(self._task, advance=1, counts=f"{counts}; {per_minute:.0f} scenes a minute")
 
 
 @contextmanager
@@ -120,18 +122,18 @@ def print_scores(scores: Sequence[SceneScore], catalog: str) -> None:
 
 def print_plan(plan: Plan) -> None:
     """What a dry run found."""
-    rows = [(scene.item_key, str(scene.requests), f"{scene.bytes / 1e6:.1f}") for scene in plan.would_publish]
-    if rows:
-        print_table("Would be published", ("name", "requests", "MB"), rows)
+    for scene in plan.would_publish:
+        line = f"  {scene.item_key}: {scene.requests} requests, {scene.bytes / 1e6:.1f} MB"
+        stdout.print(line, soft_wrap=True, markup=False)
     requests = sum(scene.requests for scene in plan.would_publish)
     size_mb = sum(scene.bytes for scene in plan.would_publish) / 1e6
     stdout.print(
-        f"{len(rows)} to publish, {len(plan.skipped)} published already, {len(plan.failed)} failed; "
-        f"{requests} requests, {size_mb:.1f} MB; nothing was written",
+        f"{len(plan.would_publish)} to publish, {len(plan.skipped)} published already, "
+        f"{len(plan.failed)} failed; {requests} requests, {size_mb:.1f} MB; nothing was written",
         soft_wrap=True,
     )
     for outcome in plan.failed:
-        stdout.print(f"  failed: {outcome.id}: {outcome.reason}", markup=False, soft_wrap=True)
+        stdout.print(f"  failed: {_describe(outcome)}", markup=False, soft_wrap=True)
 
 
 def print_check(report: CheckReport) -> None:
@@ -165,3 +167,9 @@ def print_status(status: Status) -> None:
     for tile, days in (status.gaps or {}).items():
         shown = ", ".join(day.isoformat() for day in days[:SHOWN_SCENES])
         stdout.print(f"  {tile} lacks {len(days)} days: {shown}", soft_wrap=True)
+
+
+def _describe(outcome: SceneOutcome) -> str:
+    """The scene and the reason, whose text may begin with the scene itself."""
+    reason = outcome.reason.removeprefix("item ").removeprefix(f"{outcome.id}: ")
+    return f"{outcome.id}: {reason}"

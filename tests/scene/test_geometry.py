@@ -3,13 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import shapely
 from hypothesis import given
 from hypothesis import strategies as st
+from shapely.geometry import mapping, shape
 
 from flows.scene.geometry import build_box, geometries_meet
-
-shapely = pytest.importorskip("shapely")
-from shapely.geometry import mapping, shape  # noqa: E402 - after the skip
 
 # Whole numbers make shared corners, shared edges and touching lines common.
 position = st.tuples(st.integers(0, 12), st.integers(0, 12))

@@ -53,7 +53,6 @@ def test_the_schemes_are_those_that_are_let_through() -> None:
 
 @pytest.mark.filterwarnings("ignore")  # those of odc-stac's dependencies are not ours to mend
 def test_the_lines_for_odc_stac_load_both_bands() -> None:
-    pytest.importorskip("odc.stac", reason="comes with the extra 'mosaic'")
     (lines,) = [block for block in find_blocks("python") if "odc.stac" in block]
     names: dict[str, Any] = {"items": [pystac.Item.from_dict(derive(), href="https://example.com/item.json")]}
     exec(lines, names)  # the page's own lines, against an item of our own

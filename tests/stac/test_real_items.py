@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pystac
 import pytest
+from odc import stac
 
 from flows.scene.granule import Granule, read_image_key
 from flows.stac.encoding import encode_document
@@ -85,7 +86,6 @@ def test_the_item_takes_no_more_than_its_share(item: Item) -> None:
 
 def test_odc_stac_finds_the_grid_the_type_and_the_bands_by_their_names(item: Item) -> None:
     """It must be told of the mask: an asset with the role ``overview`` it leaves out of itself."""
-    stac = pytest.importorskip("odc.stac", reason="comes with the extra 'mosaic'")
     read = pystac.Item.from_dict(deepcopy(item), href="https://example.com/item.json")
     mask_config = {"assets": {"cloudmask": {"data_type": "uint8", "nodata": 0}}}
     (parsed,) = stac.parse_items([read], {"sentinel-2-l2a-cloudmask": mask_config})
