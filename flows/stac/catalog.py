@@ -57,16 +57,18 @@ def build_collection(
     collection["renders"]["cloudmask"]["colormap"] = _build_colormap()
     if coverage is not None:
         collection["extent"] = {
-            "spatial": {"bbox": [list(coverage.bbox)]},
+            "spatial": {"bbox": _build_boxes(coverage)},
             "temporal": {"interval": [list(coverage.interval)]},
         }
         collection["summaries"] = _build_summaries(collection["summaries"], coverage)
     if mirror_keys:
         collection["assets"] = _build_mirror(context, mirror_keys)
     links = _links_up(context, COLLECTION_KEY, collection_title(), CATALOG_KEY, root_title())
+    boxes = coverage.boxes if coverage is not None else {}
     for band in sorted(set(bands)):
         key = f"{COLLECTION_ID}/{band}/catalog.json"
-        links.append(context.link("child", key, COLLECTION_KEY, build_band_title(band)))
+        link = context.link("child", key, COLLECTION_KEY, build_band_title(band))
+        links.append(link | {"bbox": list(boxes[band])} if band in boxes else link)
     collection["links"] = links + collection["links"]
     return collection
 
@@ -123,6 +125,12 @@ def _build_summaries(template: dict[str, Any], coverage: Coverage) -> dict[str, 
     """What the template says of all items, and of what items differ in, what ``coverage`` says."""
     common = {name: value for name, value in template.items() if name not in (*LISTED, *MEASURED)}
     return {**common, **build_summaries(coverage)}
+
+
+def _build_boxes(coverage: Coverage) -> list[list[float]]:
+    """The whole extent, then that of each zone and band: what STAC Browser draws on the collection's map."""
+    boxes = [list(box) for _, box in sorted(coverage.boxes.items())]
+    return [list(coverage.bbox), *(boxes if len(boxes) > 1 else [])]
 
 
 def _build_mirror(context: CatalogContext, keys: Sequence[str]) -> dict[str, Any]:

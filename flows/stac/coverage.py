@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flows.scene.query import parse_instant
+from flows.scene.tile import TILE_FORM
 from flows.stac.item_reader import is_number
+from flows.stac.layout import LeafKeys
 from stac_ext.cloudmask import (
     CLEAR_PERCENTAGE_PROP,
     CLOUD_PERCENTAGE_PROP,
@@ -39,20 +41,21 @@ class Coverage:
     collection is brought up to date from its own document alone. ``bbox`` is ``(west, south, east,
     north)``; of items beyond the antimeridian it is the whole circle, since a union that crosses it
     would depend on the order of merging. ``interval`` holds RFC 3339 instants in UTC of one form, which
-    sort as text.
+    sort as text. ``boxes`` are the same as ``bbox`` for each zone and band alone: where the masks are on
+    a map, when ``bbox`` spans oceans.
     """
 
     bbox: BBox
     interval: tuple[str, str]
     values: Mapping[str, frozenset[str]] = field(default_factory=dict, hash=False)
     ranges: Mapping[str, Range] = field(default_factory=dict, hash=False)
+    boxes: Mapping[str, BBox] = field(default_factory=dict, hash=False)
 
     def merge(self, other: Coverage) -> Coverage:
         """The coverage of this one's items and ``other``'s."""
-        west, south, east, north = zip(self.bbox, other.bbox, strict=True)
         starts, ends = zip(self.interval, other.interval, strict=True)
         return Coverage(
-            (min(west), min(south), max(east), max(north)),
+            _merge_boxes(self.bbox, other.bbox),
             (min(starts), max(ends)),
             {
                 name: self.values.get(name, frozenset()) | other.values.get(name, frozenset())
@@ -61,6 +64,10 @@ class Coverage:
             {
                 name: _merge_ranges(self.ranges.get(name), other.ranges.get(name))
                 for name in self.ranges.keys() | other.ranges.keys()
+            },
+            {
+                band: _merge_boxes(self.boxes.get(band), other.boxes.get(band))
+                for band in self.boxes.keys() | other.boxes.keys()
             },
         )
 
@@ -76,11 +83,14 @@ def read_coverage(item: dict[str, Any]) -> Coverage:
         west, east = -180.0, 180.0
     properties = item["properties"]
     instant = _format_instant(properties["datetime"])
+    tile = properties.get("s2:mgrs_tile")
+    box = (west, south, east, north)
     return Coverage(
-        (west, south, east, north),
+        box,
         (instant, instant),
         {name: frozenset({properties[name]}) for name in LISTED if isinstance(properties.get(name), str)},
         {name: (value, value) for name in MEASURED for value in _find_numbers(properties.get(name))},
+        {LeafKeys(tile, 0).band: box} if isinstance(tile, str) and TILE_FORM.fullmatch(tile) else {},
     )
 
 
@@ -98,8 +108,13 @@ def read_collection_coverage(collection: dict[str, Any]) -> Coverage | None:
                 for name in MEASURED
                 if name in summaries
             },
+            {
+                link["href"].split("/")[-2]: _read_bbox(link["bbox"])
+                for link in collection["links"]
+                if link["rel"] == "child" and "bbox" in link
+            },
         )
-    except (LookupError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, AttributeError):
         return None
 
 
@@ -141,6 +156,11 @@ def _read_number(value: Any) -> float:
 def _find_numbers(value: Any) -> Iterator[float]:
     if is_number(value):
         yield _read_number(value)
+
+
+def _merge_boxes(one: BBox | None, other: BBox | None) -> BBox:
+    west, south, east, north = zip(*filter(None, (one, other)), strict=True)
+    return (min(west), min(south), max(east), max(north))
 
 
 def _merge_ranges(one: Range | None, other: Range | None) -> Range:

@@ -41,6 +41,7 @@ def published_items(draw: st.DrawFn) -> dict[str, Any]:
         properties[name] = draw(texts | anything)
     for name in MEASURED:
         properties[name] = draw(percentages | anything)
+    properties["s2:mgrs_tile"] = draw(st.sampled_from(["22KFV", "22KGV", "33UUP"]) | anything)
     return {"bbox": bbox, "properties": properties}
 
 
@@ -49,7 +50,12 @@ def merge(coverages: Iterable[Coverage]) -> Coverage:
 
 
 def encode(coverage: Coverage) -> bytes:
-    return encode_document(build_collection(CONTEXT, ["22K"], coverage))
+    return encode_document(build(coverage))
+
+
+def build(coverage: Coverage) -> dict[str, Any]:
+    """The collection, its zones and bands linked: their links hold the boxes."""
+    return build_collection(CONTEXT, ["22K", *coverage.boxes], coverage)
 
 
 @given(st.lists(published_items(), min_size=1, max_size=4))
@@ -71,24 +77,22 @@ def test_merging_is_associative(one: Any, two: Any, three: Any) -> None:
 @given(st.lists(published_items(), min_size=1, max_size=3))
 def test_the_collection_says_what_it_was_built_with(items: list[dict[str, Any]]) -> None:
     coverage = merge(map(read_coverage, items))
-    collection = build_collection(CONTEXT, [], coverage)
+    collection = build(coverage)
     assert read_collection_coverage(collection) == coverage
     read = decode_document(encode_document(collection), "collection")
     assert read_collection_coverage(read) == coverage
-    assert encode_document(build_collection(CONTEXT, [], read_collection_coverage(read))) == encode_document(
-        collection
-    )
+    assert encode(coverage) == encode_document(collection)
 
 
 @given(st.lists(published_items(), min_size=2, max_size=4))
 def test_publishing_one_by_one_ends_as_publishing_at_once(items: list[dict[str, Any]]) -> None:
     coverages = [read_coverage(item) for item in items]
-    collection = build_collection(CONTEXT, [], coverages[0])
+    collection = build(coverages[0])
     for coverage in coverages[1:]:
         known = read_collection_coverage(collection)
         assert known is not None
-        collection = build_collection(CONTEXT, [], known.merge(coverage))
-    assert collection == build_collection(CONTEXT, [], merge(coverages))
+        collection = build(known.merge(coverage))
+    assert collection == build(merge(coverages))
 
 
 @given(published_items())
@@ -121,6 +125,19 @@ def test_a_derived_item_covers_what_it_says() -> None:
         "cloudmask:nodata_percentage": (0.03, 0.03),
         "eo:cloud_cover": (38.291, 38.291),
     }
+    assert coverage.boxes == {"22K": coverage.bbox}
+
+
+def test_far_apart_each_zone_and_band_has_a_box_of_its_own() -> None:
+    """One box around Brazil and Bavaria would be mostly ocean: STAC Browser draws those behind the first."""
+    here = read_coverage(derive())
+    far = set_at(derive(), ("bbox",), [12.0, 47.7, 13.4, 48.7])
+    there = read_coverage(set_at(far, ("properties", "s2:mgrs_tile"), "33UUP"))
+    collection = build(here.merge(there))
+    whole, *boxes = collection["extent"]["spatial"]["bbox"]
+    assert whole == [-50.02707, -23.41641, 13.4, 48.7]
+    assert boxes == [list(here.bbox), list(there.bbox)]
+    assert build(here)["extent"]["spatial"]["bbox"] == [list(here.bbox)]
 
 
 @pytest.mark.parametrize("year", [1, 999, 2018, 9999])
@@ -168,8 +185,11 @@ def test_a_collection_of_nothing_covers_nothing() -> None:
         (("summaries", "platform"), [1, 2]),
         (("summaries", "eo:cloud_cover"), {"minimum": "none", "maximum": 3}),
         (("summaries", "eo:cloud_cover"), [1, 2]),
+        (("links",), None),
+        (("links", -1, "bbox"), [1, 2]),
     ],
 )
 def test_a_collection_that_somebody_broke_covers_nothing(path: tuple[str | int, ...], value: Any) -> None:
-    collection = build_collection(CONTEXT, [], read_coverage(derive()))
+    collection = build(read_coverage(derive()))
+    collection["links"] = [link for link in collection["links"] if link["rel"] == "child"]
     assert read_collection_coverage(set_at(collection, path, value)) is None
