@@ -44,11 +44,8 @@ def build_demo_request(config: Path | None, out: Path | None) -> IngestRequest:
     folder is moved or served from; beside a bucket it stands in ``./sample-archive``.
     """
     settings = read_settings(config, store=str(out) if out else None)
-    local = "://" not in settings.store or settings.store.startswith("file:")
-    root = (
-        Path(settings.store.removeprefix("file://").removeprefix("file:")).expanduser() if local else Path()
-    )
-    items = build_sample_archive(root / ARCHIVE_FOLDER)
+    folder = Wiring(settings).local_folder(ARCHIVE_FOLDER) or ARCHIVE_FOLDER
+    items = build_sample_archive(Path(folder))
     return IngestRequest(
         items=str(items),
         store=settings.store,

@@ -64,7 +64,7 @@ class Wiring:
 
         return AssetReader(
             sign_href,
-            getattr(self.source, "local_root", None),
+            self.source.local_root,
             renew=renew_href,
             hosts=self.source.asset_hosts,
             allow_loopback=self.source.allow_loopback,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -44,6 +45,9 @@ class PlanetaryComputerSource:
     ``deadline_s`` is how long a search may go without receiving a page, waiting and retries included.
     It does not run while the caller works on what was found.
     """
+
+    local_root: Path | None = None
+    """Nothing local may be read for an item that came from a server."""
 
     def __init__(
         self, url: str, collection: str, deadline_s: float = 300, *, retry: RetryPolicy | None = None
