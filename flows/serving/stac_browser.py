@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 
 from flows.errors import SettingsError
 from flows.stac.layout import CATALOG_KEY, COLLECTION_KEY
@@ -24,6 +25,15 @@ _OPTIONS = {
     "pathPrefix": "/",
     "socialSharing": [],
 }
+_CONFIG = Template("""\
+window.STAC_BROWSER_CONFIG = Object.assign($options, {
+  catalogUrl: location.origin + "$catalog",
+  // Between two classes there is no third: blurred, a cloud beside its shadow would have a gap.
+  getMapSourceOptions: (type, options, asset) =>
+    asset && asset["classification:classes"] ? {...options, interpolate: false} : options,
+});
+if (!location.hash) location.replace("$start");
+""")
 _SCRIPT = re.compile(r"""<script\b[^>]*\bsrc=["']?([^"'\s>]+)""", re.IGNORECASE)
 _HEAD = re.compile(r"<head\b[^>]*>", re.IGNORECASE)
 
@@ -43,9 +53,34 @@ class StacBrowser:
     @staticmethod
     def config_script() -> str:
         """Options of a run, in the form that every version of STAC Browser takes; opens the collection."""
-        options = json.dumps(_OPTIONS)
-        return (
-            f"window.STAC_BROWSER_CONFIG = Object.assign({options}, "
-            f'{{catalogUrl: location.origin + "/{CATALOG_KEY}"}});\n'
-            f'if (!location.hash) location.replace("#/{COLLECTION_KEY}");\n'
+        return _CONFIG.substitute(
+            options=json.dumps(_OPTIONS), catalog=f"/{CATALOG_KEY}", start=f"#/{COLLECTION_KEY}"
         )
+
+
+def find_stac_browser(folder: Path | None = None) -> StacBrowser | None:
+    """The STAC Browser in ``folder``, else in ``./stac-browser``; None where neither is there.
+
+    Raises:
+        SettingsError: ``folder`` holds no built STAC Browser, or one made for another path.
+    """
+    if folder is None:
+        return _read_build(DEFAULT_FOLDER) if (DEFAULT_FOLDER / "index.html").is_file() else None
+    return _read_build(folder)
+
+
+def _read_build(folder: Path) -> StacBrowser:
+    try:
+        index = (folder / "index.html").read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"{folder}: no built STAC Browser, which has an index.html; {HOW_TO_GET_IT}"
+        ) from error
+    scripts = _SCRIPT.findall(index)
+    missing = [name for name in scripts if not (folder / name.removeprefix("./").lstrip("/")).is_file()]
+    if missing or not scripts:
+        raise SettingsError(
+            f"{folder}: index.html loads {missing[0] if missing else 'no script'}, which is not there: "
+            "build STAC Browser with its default pathPrefix, /"
+        )
+    return StacBrowser(folder, index)
