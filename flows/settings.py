@@ -94,6 +94,13 @@ class Settings(BaseSettings):
             raise ValueError("must not be empty")
         return value.rstrip("/") or "/"
 
+    @field_validator("runner")
+    @classmethod
+    def _runner_is_built(cls, value: Runner) -> Runner:
+        if value is Runner.DASK:
+            raise ValueError("'dask' is not built yet: use 'threads'")
+        return value
+
     @model_validator(mode="after")
     def _anonymous_only_on_loopback(self) -> Settings:
         if self.earthengine_credentials == "anonymous":
