@@ -93,7 +93,8 @@ def describe_machine() -> str:
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     return (
         f"Measured on {os.cpu_count()} cores ({platform.machine()}) with {memory_gib:.0f} GiB,"
-        f" {platform.system()}, Python {platform.python_version()}, {libraries}."
+        f" {platform.system()}, load {os.getloadavg()[0]:.1f} at the end, Python {platform.python_version()},"
+        f" {libraries}."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import statistics
 import time
@@ -128,7 +129,8 @@ def _format_row(row: Row) -> list[str]:
     target = "" if row.target is None else f"≥ {row.target:.3g}x"
     verdict = "" if row.target is None else "met" if row.met else "missed"
     peer = f"{_format_figure(row.peer)} {row.unit}, {row.peer_name}"
-    return [row.name, f"{_format_figure(row.ours)} {row.unit}", peer, f"{row.ratio:.3g}x", target, verdict]
+    ratio = "" if math.isinf(row.ratio) else f"{_format_number(row.ratio)}x"
+    return [row.name, f"{_format_figure(row.ours)} {row.unit}", peer, ratio, target, verdict]
 
 
 def _format_figure(figure: Figure) -> str:

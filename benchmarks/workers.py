@@ -3,7 +3,7 @@
 A hundred scenes of 1098 x 1098 pixels, their inputs shared, into an empty directory on the local disk; scenes
 a minute by the clock. What Prefect adds is the difference, scene by scene, between a flow run on its
 ephemeral server and the same functions called directly, by as many workers; the server's start is apart.
-One worker waits for the disk half of its time: every file is synced before it is linked.
+Other work on the machine takes its share of both.
 """
 
 from __future__ import annotations
