@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from flows.errors import InvalidField
 from flows.stac.item_reader import UNKNOWN_ID, Item, ItemReader, is_printable
@@ -62,7 +63,8 @@ def strip_signature(href: str) -> str:
     if not question_mark:
         return href
     parts = query.split("&")
-    names = [part.partition("=")[0].lower() for part in parts]
+    # A server decodes names before it compares them, so `%73ig` signs as `sig` does.
+    names = [unquote(part.partition("=")[0]).lower() for part in parts]
     shared = _SAS_PARAMETERS | {_SIGNATURE} if _SIGNATURE in names else frozenset()
     kept = [
         part

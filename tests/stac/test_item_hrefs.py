@@ -34,6 +34,7 @@ STRIPPED = [
     (f"{BLOB}?{AMAZON}&versionId=3", f"{BLOB}?versionId=3"),
     (f"{BLOB}?{AMAZON.replace('Amz', 'Goog')}", BLOB),
     (f"{BLOB}?sig=x", BLOB),
+    (f"{BLOB}?%73ig=x&s%65=1&format=png", f"{BLOB}?format=png"),
 ]
 KEPT = [
     BLOB,
