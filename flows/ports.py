@@ -112,6 +112,23 @@ class StoreCapabilities:
     compare_and_swap: bool
 
 
+class ObjectReader(Protocol):
+    """The part of a store that readers need; every ``ObjectStore`` is one."""
+
+    @property
+    def url(self) -> str:
+        """Where it is: with a slash and a key it makes an object's href."""
+        ...
+
+    def read_object(self, key: str) -> StoredObject | None:
+        """The object, or None."""
+        ...
+
+    def find_object(self, key: str) -> ObjectInfo | None:
+        """Size of the object without its body, or None."""
+        ...
+
+
 class ObjectStore(Protocol):
     """A flat space of keys; every write is whole or not there.
 

@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     workers: Annotated[int, Field(ge=1, le=64)] = 4
     keep_inputs: bool = False
     single_writer: bool = False
+    browser: Path | None = None
     cloud_probability_pct: Annotated[float, Field(ge=0, le=100)] = _DEFAULTS.cloud_probability_pct
     dark_nir_reflectance: Annotated[float, Field(ge=0, le=1)] = _DEFAULTS.dark_nir_reflectance
     shadow_distance_m: Annotated[float, Field(ge=0, le=20_000)] = _DEFAULTS.shadow_distance_m

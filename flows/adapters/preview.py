@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flows.masking.classes import CLASS_STYLES, MaskClass
+from flows.rendering.png import ColourType, join_png
 from flows.scene.grid import Shape
 
 _SHOWN_SHARE = 8
 """A cell is drawn masked where an eighth of it is: at the usual reduction of 11 x 11 pixels even the
 smallest cloud there can be, one disk of five pixels' radius cut by four cells, keeps a cell."""
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_BIT_DEPTH, _PALETTE, _DEFLATE, _FILTER_METHOD, _NOT_INTERLACED = 2, 3, 0, 0, 0
+_BIT_DEPTH = 2
 _FILTER_NONE = 0
 _ONE = np.uint8(1)
 
@@ -36,32 +34,18 @@ def build_preview(classes: NDArray[np.uint8], size_px: int = 512) -> tuple[bytes
 
 
 def encode_png(classes: NDArray[np.uint8]) -> bytes:
-    """``classes`` as a PNG of two bits a pixel with a palette of colours and opacities.
-
-    Written here because GDAL's driver warns of pictures that lie nowhere on Earth, and because an
-    imaging library would be one more dependency for these four chunks.
-    """
+    """``classes`` as a PNG of two bits a pixel with a palette of colours and opacities."""
     height, width = classes.shape
     rows = np.zeros((height, -(-width // 4) * 4), np.uint8)
     rows[:, :width] = classes
     packed = rows[:, 0::4] << 6 | rows[:, 1::4] << 4 | rows[:, 2::4] << 2 | rows[:, 3::4]
     scanlines = np.insert(packed, 0, _FILTER_NONE, axis=1).tobytes()
     styles = [CLASS_STYLES[value] for value in sorted(CLASS_STYLES)]
-    header = struct.pack(
-        ">IIBBBBB", width, height, _BIT_DEPTH, _PALETTE, _DEFLATE, _FILTER_METHOD, _NOT_INTERLACED
-    )
-    chunks = {
-        b"IHDR": header,
+    colours = {
         b"PLTE": b"".join(bytes(style.color) for style in styles),
         b"tRNS": bytes(255 * style.opaque for style in styles),
-        b"IDAT": zlib.compress(scanlines, level=6),
-        b"IEND": b"",
     }
-    return _PNG_SIGNATURE + b"".join(_chunk(kind, body) for kind, body in chunks.items())
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return join_png(classes.shape, _BIT_DEPTH, ColourType.PALETTE, scanlines, colours)
 
 
 def reduce_classes(classes: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from flows.adapters.hosts import LOOPBACK_HOSTS
+from flows.adapters.http_store import HttpStore
 from flows.adapters.local_store import LocalStore
-from flows.errors import StoreRefused
-from flows.ports import ObjectStore
+from flows.adapters.signatures import unsigned_href
+from flows.errors import SettingsError, StoreRefused
+from flows.ports import ObjectReader, ObjectStore
+from flows.stac.layout import CATALOG_KEY
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -29,9 +33,36 @@ def open_store(url: str) -> ObjectStore:
     """
     if url.startswith("s3://"):
         return _open_bucket(url)
-    root = Path(url.removeprefix("file://").removeprefix("file:")).expanduser()
+    root = _read_path(url)
     _check_directory(root)
     return LocalStore(root)
+
+
+def open_reader(url: str) -> ObjectReader:
+    """The store at ``url`` to be read only: what ``open_store`` opens, or an http(s) URL.
+
+    The name of the catalog's root document may end it. A directory need not be writable.
+
+    Raises:
+        SettingsError: no such kind of URL; http to another machine.
+        StoreRefused: a bucket or credentials that are missing.
+        StoreUnavailable: the endpoint does not answer.
+    """
+    url = url.removesuffix(f"/{CATALOG_KEY}").rstrip("/") or "/"
+    parts = urlsplit(url)
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS):
+        return HttpStore(url)
+    if parts.scheme == "s3":
+        return _open_bucket(url)
+    if "://" in url and parts.scheme != "file":
+        raise SettingsError(
+            f"store {unsigned_href(url)}: name a directory, s3://bucket/prefix or an https URL"
+        )
+    return LocalStore(_read_path(url))
+
+
+def _read_path(url: str) -> Path:
+    return Path(url.removeprefix("file://").removeprefix("file:")).expanduser()
 
 
 def _check_directory(root: Path) -> None:

@@ -22,7 +22,7 @@ def build_item_title(item_id: str) -> str:
     The ISO date comes first, so that a browser's list by title is a list by time. An id of another form
     follows the first date in it, or stands alone.
     """
-    day = _find_day(item_id)
+    day = find_day(item_id)
     if day is None:
         return item_id
     product = _PRODUCT_ID.fullmatch(item_id)
@@ -47,11 +47,11 @@ def build_year_title(leaf: LeafKeys) -> str:
     return f"{leaf.tile} in {leaf.year}"
 
 
-def _find_day(item_id: str) -> str | None:
-    """The first eight digits that are a date, as ``2018-12-14``."""
+def find_day(item_id: str) -> date | None:
+    """The first eight digits that are a date: the day of the acquisition, UTC, in every product's id."""
     for digits in _DAY.findall(item_id):
         try:
-            return date.fromisoformat(digits).isoformat()
+            return date.fromisoformat(digits)
         except ValueError:
             continue
     return None

@@ -1,0 +1,63 @@
+"""A store that a web server shows."""
+
+from __future__ import annotations
+
+from flows.adapters.http_retry import (
+    Answer,
+    BodyTooLarge,
+    Deadline,
+    ForeignRedirect,
+    HttpClient,
+    NoAnswer,
+    RetryPolicy,
+)
+from flows.adapters.signatures import unsigned_href
+from flows.adapters.store_keys import check_key
+from flows.errors import StoreRefused, StoreUnavailable
+from flows.ports import ObjectInfo, StoredObject
+
+MAX_OBJECT_BYTES = 64 << 20
+"""As for a document; the mask of a full tile has less than a megabyte."""
+_DEADLINE_S = 120.0
+_ATTEMPTS = 3
+
+
+class HttpStore:
+    """Objects below ``url``, to be read only: a public bucket, or ``cloudmask serve``."""
+
+    def __init__(self, url: str, retry: RetryPolicy | None = None) -> None:
+        self._url = url.rstrip("/")
+        self._http = HttpClient(retry or RetryPolicy(attempts=_ATTEMPTS))
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    def read_object(self, key: str) -> StoredObject | None:
+        """The object, or None.
+
+        Raises:
+            StoreUnavailable: no answer.
+            StoreRefused: an answer that is no object, or too large.
+        """
+        answer = self._get(key)
+        return None if answer is None else StoredObject(key, answer.body, answer.headers.get("ETag", ""))
+
+    def find_object(self, key: str) -> ObjectInfo | None:
+        """Size of the object, or None; the object is read for it, since few servers tell sizes alone."""
+        answer = self._get(key)
+        return None if answer is None else ObjectInfo(key, len(answer.body))
+
+    def _get(self, key: str) -> Answer | None:
+        url = f"{self._url}/{check_key(key)}"
+        try:
+            answer = self._http.get(url, deadline=Deadline(_DEADLINE_S), max_body_bytes=MAX_OBJECT_BYTES)
+        except NoAnswer as error:
+            raise StoreUnavailable(str(error)) from error
+        except (BodyTooLarge, ForeignRedirect) as error:
+            raise StoreRefused(str(error)) from error
+        if answer.status in {404, 410}:
+            return None
+        if answer.status != 200:
+            raise StoreRefused(f"{unsigned_href(url)}: HTTP {answer.status}: the catalog is not public there")
+        return answer

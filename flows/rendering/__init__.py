@@ -1,0 +1,1 @@
+"""Pictures from arrays: numpy in, PNG out, no I/O."""
