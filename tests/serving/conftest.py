@@ -11,6 +11,7 @@ import pytest
 import uvicorn
 
 from flows.serving.app import build_app
+from flows.serving.server import bind_port
 from flows.serving.stac_browser import StacBrowser
 
 ITEM = "sentinel-2-l2a-cloudmask/22K/22KFV/2018/S2B_X/S2B_X.json"
@@ -54,7 +55,7 @@ def serve() -> Iterator[Serve]:
     running: list[tuple[uvicorn.Server, threading.Thread, socket.socket]] = []
 
     def start(root: Path, browser: StacBrowser | None = None) -> str:
-        listening = socket.create_server(("127.0.0.1", 0))
+        listening = bind_port("127.0.0.1", 0)
         server = uvicorn.Server(uvicorn.Config(build_app(root, browser), log_config=None))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
