@@ -109,6 +109,25 @@ class AssetReader:
         except AssetError as error:
             raise type(error)(f"item {item_id}: {error}") from error
 
+    def find_readable(self, href: str, *, item_id: str) -> str:
+        """The name by which GDAL may open the asset now: a path, or a signed URL behind ``/vsicurl/``.
+
+        For readers that bring pixels onto a grid by other means than ``read_band``. They open it with
+        ``driver="GTiff"``, and neither keep nor show the name: it may carry a signature.
+
+        Raises:
+            AssetUnavailable: no answer, 429, 5xx.
+            AssetRefused: not allowed, not there, or not a TIFF.
+        """
+        try:
+            location = self._rules.find_tiff(href)
+            if location.path is not None:
+                return str(location.path)
+            assert location.url is not None  # noqa: S101 - AssetLocation's invariant
+            return f"/vsicurl/{self._find_readable(location.url)}"
+        except AssetError as error:
+            raise type(error)(f"item {item_id}: {error}") from error
+
     def _read_url(self, url: str, grid: Grid, resampling: Resampling) -> NDArray[np.generic]:
         signed = self._find_readable(url)
         # GDAL remembers a failure of a URL as long as the process lives, unless told otherwise.

@@ -58,7 +58,7 @@ def read_band(name: str, grid: Grid, resampling: Resampling) -> NDArray[np.gener
         rasterio.errors.RasterioIOError: GDAL could not open or decode it.
     """
     with rasterio.open(name, driver="GTiff") as dataset:
-        _check_raster(dataset)
+        check_raster(dataset)
         placement = _find_placement(dataset, grid)
         if placement.factor == 1:
             return _read_placed(dataset, placement, grid, resampling)
@@ -66,7 +66,7 @@ def read_band(name: str, grid: Grid, resampling: Resampling) -> NDArray[np.gener
         if level is None:
             return _read_placed(dataset, placement, grid, resampling)
     with rasterio.open(name, driver="GTiff", overview_level=level) as overview:
-        _check_raster(overview)
+        check_raster(overview)
         return _read_placed(overview, placement.at_overview(factor), grid, resampling)
 
 
@@ -94,8 +94,12 @@ def _find_overview(name: str, dataset: DatasetReader, placement: _Placement) -> 
     return found
 
 
-def _check_raster(dataset: DatasetReader) -> None:
-    """What the header says, before any pixel is read."""
+def check_raster(dataset: DatasetReader) -> None:
+    """See that a raster may be read by what its header says, before any pixel is.
+
+    Raises:
+        Unsuitable: several bands, a dtype that no asset of ours has, too large, not in blocks.
+    """
     height, width = dataset.shape
     if max(height, width) > MAX_SIDE_PX or height * width > MAX_PIXELS:
         raise Unsuitable(f"claims {width} x {height} pixels, more than {MAX_SIDE_PX} a side or 1e9 in all")

@@ -1,0 +1,241 @@
+"""How odc-stac reads our assets.
+
+odc-stac's own driver opens whatever an href names, by any driver of GDAL, and logs the href with its
+signature where that fails. This one reads GeoTIFFs that passed our rules, signs when it reads, and
+raises our own errors.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from odc.geo.converters import rio_geobox
+from odc.geo.geobox import GeoBox
+from odc.geo.overlap import ReprojectInfo, compute_reproject_roi
+from odc.geo.roi import roi_is_empty, roi_shape, w_
+from odc.loader import RasterLoadParams, RasterSource
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
+from rasterio.vrt import WarpedVRT
+
+from flows.adapters.asset_reader import GDAL_OPTIONS, AssetReader
+from flows.adapters.band import Unsuitable, check_raster
+from flows.adapters.gdal import gdal_environment
+from flows.adapters.signatures import redact, unsigned_href
+from flows.errors import AssetRefused, AssetUnavailable
+
+logger = logging.getLogger(__name__)
+
+Read = tuple[tuple[Any, Any], NDArray[Any]]
+"""Where in the grid there are pixels, and the pixels."""
+
+_ATTEMPTS, _PAUSE_S = 3, 1.0
+_ALIGNMENT_PX = 0.05
+_SHRINK_FROM = 1.5
+"""Pixels of the raster to one of the grid, from where on several are to be summed up in one."""
+_OVERVIEW_LEVELS = 16
+_WARP_MB = 16
+
+SHRINK: Final[Mapping[str, Resampling]] = {"average": Resampling.average, "max": Resampling.max}
+"""By the name that a load asks for: ``max`` of a mask's classes is cloud or shadow where any of it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedDriver:
+    """A reader driver of odc-loader; for Dask's threads, not for other processes.
+
+    ``readers`` says which rules an href must pass by how it begins; the first that fits counts.
+    ``item_ids`` names the items of hrefs in errors.
+    """
+
+    readers: tuple[tuple[str, AssetReader], ...]
+    item_ids: Mapping[str, str]
+    pause: Callable[[float], None] = field(default=time.sleep)
+
+    md_parser: None = None
+    dask_reader: None = None
+    aux_reader: None = None
+
+    def new_load(self, geobox: GeoBox, *, chunks: dict[str, int] | None = None) -> None:
+        """No state is shared by the reads of a load."""
+
+    def finalise_load(self, load_state: None) -> None:
+        """Nothing to end."""
+
+    def capture_env(self) -> dict[str, Any]:
+        """Nothing of the caller's environment: it may hold credentials."""
+        return {}
+
+    @contextmanager
+    def restore_env(self, env: dict[str, Any], load_state: None) -> Iterator[None]:  # noqa: ARG002
+        """GDAL as every asset is read."""
+        with gdal_environment(**GDAL_OPTIONS):
+            yield
+
+    def open(self, src: RasterSource, ctx: None) -> _Reader:  # noqa: ARG002
+        """A reader of one asset."""
+        reader = next(reader for prefix, reader in self.readers if src.uri.startswith(prefix))
+        return _Reader(src.uri, self.item_ids.get(src.uri, "?"), reader, self.pause)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    href: str
+    item_id: str
+    assets: AssetReader
+    pause: Callable[[float], None]
+
+    def read(
+        self,
+        cfg: RasterLoadParams,
+        dst_geobox: GeoBox,
+        *,
+        dst: NDArray[Any] | None = None,
+        selection: Any = None,
+    ) -> Read:
+        """The asset's pixels where it reaches into the grid; its no-data value is 0.
+
+        Raises:
+            AssetUnavailable, AssetRefused: see ``AssetReader``.
+        """
+        assert dst is None  # noqa: S101 - loads through Dask give no array to fill
+        assert selection is None  # noqa: S101 - only for assets of several bands
+        for attempt in range(_ATTEMPTS):
+            name = self.assets.find_readable(self.href, item_id=self.item_id)
+            # GDAL remembers a failure of a URL as long as the process lives, unless told otherwise.
+            options = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/"} if attempt else {}
+            try:
+                with gdal_environment(**GDAL_OPTIONS, **options):
+                    return read_raster(name, dst_geobox, SHRINK[cfg.resampling])
+            except Unsuitable as error:
+                raise AssetRefused(f"item {self.item_id}: {unsigned_href(self.href)}: {error}") from error
+            except RasterioError as error:
+                problem = redact(str(error))
+            # Outside the handler: GDAL's own error carries the signature and must not be chained.
+            if not name.startswith("/vsicurl/"):
+                raise AssetRefused(
+                    f"item {self.item_id}: {self.href}: not a GeoTIFF that can be read: {problem}"
+                )
+            logger.info("%s: %s; attempt %d", unsigned_href(self.href), problem, attempt + 1)
+            self.pause(_PAUSE_S * 2**attempt)
+        raise AssetUnavailable(
+            f"item {self.item_id}: {unsigned_href(self.href)}: the transfer or the decoding failed: {problem}"
+        )
+
+
+def read_raster(name: str, geobox: GeoBox, shrink: Resampling) -> Read:
+    """Band 1 of the GeoTIFF ``name`` on a grid of any CRS, 0 where it has no data.
+
+    Pixels that coincide are copied; finer ones are summed up by ``shrink``; coarser ones are repeated in
+    their own CRS. Across CRSs ``average`` becomes bilinear and ``max``, which is for classes, nearest.
+
+    Raises:
+        Unsuitable: several bands, no CRS, another dtype than Sentinel-2's, too large.
+        rasterio.errors.RasterioError: GDAL could not open or decode it.
+    """
+    with rasterio.open(name, driver="GTiff") as dataset:
+        check_raster(dataset)
+        if dataset.crs is None:
+            raise Unsuitable("has no CRS")
+        placement = compute_reproject_roi(rio_geobox(dataset), geobox, ttol=_ALIGNMENT_PX)
+        # Overviews of a mask are nearest neighbours, which may miss a cloud.
+        level = _find_overview(dataset, placement.read_shrink) if shrink is Resampling.average else None
+        if level is None:
+            return _read_placed(dataset, geobox, placement, shrink)
+    with rasterio.open(name, driver="GTiff", overview_level=level) as overview:
+        check_raster(overview)
+        placement = compute_reproject_roi(rio_geobox(overview), geobox, ttol=_ALIGNMENT_PX)
+        return _read_placed(overview, geobox, placement, shrink)
+
+
+def _find_overview(dataset: DatasetReader, shrink: int) -> int | None:
+    """The coarsest overview that is no coarser than the grid, as in odc-loader."""
+    fitting = [level for level, factor in enumerate(dataset.overviews(1)) if factor <= shrink]
+    return fitting[-1] if fitting and len(fitting) <= _OVERVIEW_LEVELS else None
+
+
+def _read_placed(
+    dataset: DatasetReader, geobox: GeoBox, placement: ReprojectInfo, shrink: Resampling
+) -> Read:
+    roi = placement.roi_dst
+    pixels = np.zeros(roi_shape(roi), dataset.dtypes[0])
+    if roi_is_empty(roi) or roi_is_empty(placement.roi_src):
+        return roi, pixels
+    nodata = 0 if dataset.nodata is None else dataset.nodata
+    if placement.paste_ok and placement.read_shrink == 1:
+        dataset.read(1, out=pixels, window=w_[placement.roi_src])
+        pixels[pixels == nodata] = 0
+        return roi, pixels
+    part = geobox[roi]
+    if (repeats := _count_repeats(dataset, part)) is not None:
+        _read_repeated(dataset, part, repeats, pixels)
+        pixels[pixels == nodata] = 0
+        return roi, pixels
+    # Not ``reproject`` into an array: it silences a warning of rasterio's in a way that threads trip over.
+    with WarpedVRT(
+        dataset,
+        src_nodata=nodata,
+        nodata=0,
+        crs=str(part.crs),
+        transform=part.transform,
+        height=part.shape[0],
+        width=part.shape[1],
+        resampling=_choose_resampling(dataset, part, placement, shrink),
+        warp_mem_limit=_WARP_MB,
+    ) as warped:
+        warped.read(1, out=pixels)
+    return roi, pixels
+
+
+def _count_repeats(dataset: DatasetReader, part: GeoBox) -> int | None:
+    """How often a pixel of the raster comes again in both directions, where its edges are ``part``'s too.
+
+    A mask of 20 m on bands of 10 m is the usual case, which GDAL's warper takes five times as long for.
+    """
+    there, here = dataset.transform, part.transform
+    repeats = round(there.a / here.a)
+    aligned = (
+        rio_geobox(dataset).crs == part.crs
+        and repeats > 1
+        and np.allclose(tuple(there)[:6], (repeats * here.a, 0, there.c, 0, repeats * here.e, there.f))
+        and np.allclose(_find_offset(dataset, part), np.rint(_find_offset(dataset, part)), atol=_ALIGNMENT_PX)
+    )
+    return repeats if aligned else None
+
+
+def _find_offset(dataset: DatasetReader, part: GeoBox) -> NDArray[np.float64]:
+    """Row and column, in pixels of ``part``, at which it begins in the raster."""
+    there, here = dataset.transform, part.transform
+    return np.array([(here.f - there.f) / here.e, (here.c - there.c) / here.a])
+
+
+def _read_repeated(dataset: DatasetReader, part: GeoBox, repeats: int, pixels: NDArray[Any]) -> None:
+    """Fill ``pixels``, which ``dataset`` covers, with each of its pixels repeated."""
+    row, col = np.rint(_find_offset(dataset, part)).astype(int)
+    height, width = pixels.shape
+    rows, cols = (
+        slice(start // repeats, -(-(start + size) // repeats))
+        for start, size in ((row, height), (col, width))
+    )
+    coarse = dataset.read(1, window=w_[rows, cols])
+    fine = coarse.repeat(repeats, axis=0).repeat(repeats, axis=1)
+    top, left = row % repeats, col % repeats
+    pixels[:] = fine[top : top + height, left : left + width]
+
+
+def _choose_resampling(
+    dataset: DatasetReader, geobox: GeoBox, placement: ReprojectInfo, shrink: Resampling
+) -> Resampling:
+    if placement.scale >= _SHRINK_FROM:
+        return shrink
+    same_crs = rio_geobox(dataset).crs == geobox.crs
+    return Resampling.nearest if same_crs or shrink is Resampling.max else Resampling.bilinear

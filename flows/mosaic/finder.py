@@ -1,0 +1,145 @@
+"""Published items that match a query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+from functools import partial
+from itertools import chain
+from typing import Any
+
+from flows.adapters.item_filter import build_filter
+from flows.adapters.item_order import find_datetime
+from flows.errors import CloudmaskError, SettingsError, SourceRefused
+from flows.mosaic.tile_box import boxes_meet, build_band_box, build_tile_box
+from flows.ports import Item, ObjectReader
+from flows.publish.branches import BAND_FORM, YEAR_FORM, read_children
+from flows.scene.query import BBox, Interval, SceneQuery, parse_datetime_interval
+from flows.scene.tile import TILE_FORM
+from flows.stac.encoding import decode_document
+from flows.stac.layout import COLLECTION_ID, COLLECTION_KEY, ItemKeys, LeafKeys, item_keys
+
+_READERS = 16
+"""Documents read side by side: requests wait for the network, not for the processor."""
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedItem:
+    """An item as the catalog links it, and where its files are."""
+
+    keys: ItemKeys
+    item: Item = field(hash=False)
+
+
+def find_published_items(
+    store: ObjectReader, query: SceneQuery, max_cloud_pct: float | None = None
+) -> list[PublishedItem]:
+    """What the catalog in ``store`` links and ``query`` matches, by datetime, then id.
+
+    Only catalogs and items that the query concerns are read: zones and bands, tiles and years are told
+    by their names, items by the dates in their links' titles. ``max_cloud_pct`` is the most that cloud
+    and shadow may cover of an item's valid pixels, in percent.
+
+    Raises:
+        SettingsError: the store holds no catalog.
+        SourceRefused: a linked document is missing or broken.
+        StoreUnavailable, StoreRefused: the store.
+    """
+    interval = parse_datetime_interval(query.datetime) if query.datetime else (None, None)
+    matches = build_filter(query)
+    with ThreadPoolExecutor(_READERS) as pool:
+        leaves = [
+            leaf for tile in _find_tiles(store, query, pool) for leaf in _find_years(store, tile, interval)
+        ]
+        linked = pool.map(partial(_find_linked, store, interval=interval), leaves)
+        wanted = [keys for keys in chain.from_iterable(linked) if not query.ids or keys.item_id in query.ids]
+        items = pool.map(lambda keys: PublishedItem(keys, _read(store, keys.item)), wanted)
+        found = [
+            published
+            for published in items
+            if matches(published.item) and _is_clear_enough(published.item, max_cloud_pct)
+        ]
+    return sorted(found, key=lambda published: (_instant(published.item), published.keys.item_id))
+
+
+def _find_tiles(store: ObjectReader, query: SceneQuery, pool: ThreadPoolExecutor) -> Sequence[str]:
+    """Published tiles that the query concerns."""
+    if query.tiles:
+        published = pool.map(lambda tile: store.find_object(LeafKeys(tile, 0).tile_catalog), query.tiles)
+        tiles = [tile for tile, info in zip(query.tiles, published, strict=True) if info is not None]
+        if not tiles and store.find_object(COLLECTION_KEY) is None:
+            raise _no_catalog(store)
+        return tiles
+    if store.find_object(COLLECTION_KEY) is None:
+        raise _no_catalog(store)
+    bands = sorted(filter(BAND_FORM.fullmatch, read_children(_read(store, COLLECTION_KEY))))
+    if query.bbox is not None:
+        bands = [band for band in bands if boxes_meet(build_band_box(band), query.bbox)]
+    catalogs = pool.map(lambda band: _read(store, f"{COLLECTION_ID}/{band}/catalog.json"), bands)
+    names = sorted(filter(TILE_FORM.fullmatch, chain.from_iterable(map(read_children, catalogs))))
+    return [tile for tile in names if _concerns(tile, query.bbox)]
+
+
+def _concerns(tile: str, bbox: BBox | None) -> bool:
+    return bbox is None or boxes_meet(build_tile_box(tile), bbox)
+
+
+def _find_years(store: ObjectReader, tile: str, interval: Interval) -> Iterable[LeafKeys]:
+    """Leaves of ``tile`` within the interval."""
+    first, last = (end.year if end else None for end in interval)
+    names = filter(YEAR_FORM.fullmatch, read_children(_read(store, LeafKeys(tile, 0).tile_catalog)))
+    for year in sorted(map(int, names)):
+        if (first is None or first <= year) and (last is None or year <= last):
+            yield LeafKeys(tile, year)
+
+
+def _find_linked(store: ObjectReader, leaf: LeafKeys, *, interval: Interval) -> list[ItemKeys]:
+    """Items that the leaf links and whose titles' dates lie within the interval."""
+    found = []
+    for link in _read(store, leaf.catalog).get("links", ()):
+        if isinstance(link, dict) and link.get("rel") == "item" and _may_lie_within(link, interval):
+            name = str(link.get("href")).rpartition("/")[2]
+            found.append(item_keys(name.removesuffix(".json"), leaf.tile, leaf.year))
+    return found
+
+
+def _may_lie_within(link: Document, interval: Interval) -> bool:
+    """Whether the day that begins a link's title meets the interval; of another title, yes."""
+    try:
+        day = date.fromisoformat(str(link.get("title"))[:10])
+    except ValueError:
+        return True
+    start, end = (datetime.combine(day, moment, UTC) for moment in (time.min, time.max))
+    first, last = interval
+    return (first is None or first <= end) and (last is None or start <= last)
+
+
+def _is_clear_enough(item: Item, max_cloud_pct: float | None) -> bool:
+    if max_cloud_pct is None:
+        return True
+    clear = item.get("properties", {}).get("cloudmask:clear_percentage")
+    return isinstance(clear, int | float) and 100 - clear <= max_cloud_pct
+
+
+def _instant(item: Item) -> datetime:
+    return find_datetime(item) or datetime.max.replace(tzinfo=UTC)
+
+
+def _read(store: ObjectReader, key: str) -> Document:
+    stored = store.read_object(key)
+    if stored is None:
+        raise SourceRefused(f"{store.url}: {key} is linked and missing; run cloudmask check --repair")
+    try:
+        return decode_document(stored.body, key)
+    except CloudmaskError as error:
+        raise SourceRefused(f"{store.url}: {error}; run cloudmask check --repair") from error
+
+
+def _no_catalog(store: ObjectReader) -> SettingsError:
+    return SettingsError(
+        f"store {store.url} holds no catalog of masks: run cloudmask ingest first, or name another --store"
+    )
