@@ -6,9 +6,11 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
-from flows.errors import StoreRefused
+from flows.adapters.band import Unsuitable, check_raster
+from flows.errors import AssetRefused, StoreRefused
 from flows.ports import ObjectStore
 from flows.publish.publisher import find_published
 from flows.stac.layout import ItemKeys
@@ -29,5 +31,18 @@ def read_published_mask(store: ObjectStore, keys: ItemKeys) -> NDArray[np.uint8]
         raise StoreRefused(
             f"{store.url}: the mask of {keys.item_id} is missing; run cloudmask check --repair"
         )
-    with MemoryFile(stored.body) as memory, memory.open(driver="GTiff") as dataset:
-        return cast(NDArray[np.uint8], dataset.read(1))
+    return decode_mask(stored.body, keys.item_id)
+
+
+def decode_mask(cog: bytes, item_id: str) -> NDArray[np.uint8]:
+    """The pixels of a mask's COG, uint8 ``(height, width)`` of ``MaskClass`` values.
+
+    Raises:
+        AssetRefused: it is no such file.
+    """
+    try:
+        with MemoryFile(cog) as memory, memory.open(driver="GTiff") as dataset:
+            check_raster(dataset)
+            return cast(NDArray[np.uint8], dataset.read(1))
+    except (Unsuitable, RasterioError) as error:
+        raise AssetRefused(f"item {item_id}: its mask is no mask of ours: {error}") from error

@@ -81,7 +81,14 @@ def load_settings(**overrides: Any) -> Settings:
 
 def main() -> None:
     """Run the command line; the process ends with its exit status."""
-    from flows.cli import catalog_commands, doctor_command, ingest_commands  # noqa: F401 - they register
+    from flows.cli import (  # noqa: F401 - they register
+        catalog_commands,
+        doctor_command,
+        ingest_commands,
+        mosaic_command,
+        serve_command,
+        view_commands,
+    )
     from flows.errors import CloudmaskError
 
     sys.argv[1:] = normalise_arguments(sys.argv[1:])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
@@ -13,7 +15,18 @@ from flows.request import IngestRequest
 from flows.runners import ThreadRunner
 from flows.wiring import Wiring
 
+Test = TypeVar("Test", bound=Callable[..., Any])
 EPOCH = "1700000000"
+
+
+def ignore_warnings_of_odc(test: Test) -> Test:
+    """odc-geo calls what newer releases of affine and shapely advise against."""
+    for message in (
+        "ignore:Use `@` matmul:PendingDeprecationWarning",
+        "ignore:The 'shapely.ops.transform..' function:DeprecationWarning",
+    ):
+        test = pytest.mark.filterwarnings(message)(test)
+    return test
 
 
 def run_directly(request: IngestRequest) -> Report:

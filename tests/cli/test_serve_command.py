@@ -1,0 +1,86 @@
+"""`cloudmask serve` in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.cli.test_commands import ROOT, run
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "catalog.json").write_text('{"type": "Catalog"}')
+    return folder
+
+
+def start(store: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "flows.cli", "serve", "--store", str(store), "--port", "0", *arguments]
+    return subprocess.Popen(
+        command,
+        cwd=store.parent,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_it_says_where_it_listens_serves_and_ends_quietly(store: Path) -> None:
+    store.chmod(0o555)  # a reader needs no right to write
+    with start(store, "--json") as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(5)]
+        told = json.loads("".join(lines))
+        assert told["browser"] is None
+        assert told["catalog"] == f"{told['url']}/catalog.json"
+        assert told["url"].startswith("http://127.0.0.1:")
+        assert requests.get(told["catalog"], timeout=10).json() == {"type": "Catalog"}
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=10)
+    assert (process.returncode, stderr) == (0, "")
+
+
+def test_without_a_browser_it_says_how_to_get_one(store: Path) -> None:
+    with start(store) as process:
+        assert process.stdout is not None
+        told = "".join(process.stdout.readline() for _ in range(4))
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=10)
+    assert "radiantearth.github.io/stac-browser/#/external/http://127.0.0.1:" in told
+    assert "docs/stac-browser.md" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--store", "absent"], "cloudmask demo"),
+        (["--store", "s3://masks/prod"], "deploy/s3/cors.json"),
+        (["--browser", "."], "docs/stac-browser.md"),
+        (["--host", "203.0.113.1"], "--host"),
+    ],
+)
+def test_what_cannot_be_served_is_said_in_one_line(store: Path, arguments: list[str], hint: str) -> None:
+    result = run("serve", *arguments, cwd=store.parent, CLOUDMASK_STORE=str(store))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert hint in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_port_that_is_taken_is_said_so(store: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        result = run("serve", "--store", store, "--port", str(port), cwd=store.parent)
+    assert result.returncode == 2
+    assert f"127.0.0.1:{port}" in result.stderr
+    assert "--port" in result.stderr
