@@ -99,8 +99,6 @@ def test_the_calendar_counts_what_is_published(out: Path, tmp_path: Path) -> Non
     [
         (["view", "S2B_nowhere"], "S2B_nowhere is not published"),
         (["view", SCENE, "--out", "x.jpg"], ".png"),
-        (["view", SCENE, "--out", "absent/x.png"], "absent"),
-        (["stats", "--tile", "99ZZZ"], "99ZZZ"),
         (["stats", "--store", "absent"], "absent"),
     ],
 )
