@@ -43,7 +43,7 @@ class CatalogServer:
     def run(self) -> None:
         """Serve until interrupted."""
         # Logs go where the command line sends all others.
-        config = uvicorn.Config(self._app, log_config=None, server_header=False)
+        config = uvicorn.Config(self._app, lifespan="off", log_config=None, server_header=False)
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[self._socket])
 
