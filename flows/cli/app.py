@@ -84,6 +84,7 @@ def main() -> None:
     from flows.cli import (  # noqa: F401 - they register
         catalog_commands,
         doctor_command,
+        index_command,
         ingest_commands,
         mosaic_command,
         serve_command,

@@ -21,6 +21,10 @@ from flows.stac.coverage import Coverage, read_collection_coverage
 from flows.stac.encoding import encode_document
 from flows.stac.layout import CATALOG_KEY, COLLECTION_KEY, ITEMS_PREFIX, ItemKeys, LeafKeys, pending_key
 
+MIRROR_SUFFIX = ".parquet"
+RETIRED_SUFFIX = ".retired"
+"""Ends the key of a mark beside a part of the mirror that the collection no longer lists."""
+
 
 def catalog_stages(
     store: ObjectStore, context: CatalogContext, coverages: Mapping[ItemKeys, Coverage]
@@ -108,8 +112,10 @@ def unmark_steps(store: ObjectStore, keys: ItemKeys) -> Steps:
 
 
 def find_mirror_keys(store: ObjectStore) -> tuple[str, ...]:
-    """Keys of the geoparquet mirror's parts, in order."""
-    return tuple(info.key for info in store.list_objects(ITEMS_PREFIX) if info.key.endswith(".parquet"))
+    """Keys of the geoparquet mirror's parts, in order, without those that others have taken the place of."""
+    keys = [info.key for info in store.list_objects(ITEMS_PREFIX)]
+    retired = {key.removesuffix(RETIRED_SUFFIX) for key in keys if key.endswith(RETIRED_SUFFIX)}
+    return tuple(key for key in keys if key.endswith(MIRROR_SUFFIX) and key not in retired)
 
 
 def find_coverage(collection: Document | None) -> Coverage | None:

@@ -24,7 +24,7 @@ from hashlib import sha256
 
 from flows.errors import CloudmaskError, InvalidField, StoreRefused, StoreUnavailable
 from flows.ports import Item, ObjectStore
-from flows.publish.catalogs import catalog_stages, leaf_steps
+from flows.publish.catalogs import catalog_stages, collection_steps, leaf_steps
 from flows.publish.generations import find_generations
 from flows.publish.marker import Marker, build_marker, list_markers, read_marker, write_marker
 from flows.publish.publication import Publication, PublicationFile
@@ -122,6 +122,16 @@ class Publisher:
         """
         with ThreadPoolExecutor(_CATALOG_WORKERS) as pool:
             self._link(dict(filter(None, pool.map(self._take_coverage, published))))
+
+    def publish_collection(self) -> None:
+        """Bring the collection to what lies beside its items: the parts of their geoparquet mirror.
+
+        Raises:
+            StoreUnavailable: the outcome is unknown; doing it again is harmless.
+            StoreRefused: the store cannot be written, or not by several writers.
+        """
+        self._check_writers()
+        self._run(collection_steps(self._store, self._context, set(), None))
 
     def withdraw(self, items: Iterable[ItemKeys], reason: str) -> None:
         """Take items out of the catalogs; they and their files stay where they are for a while.

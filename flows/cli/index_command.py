@@ -1,0 +1,31 @@
+"""The `index` command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flows.cli.app import app, load_settings, options
+
+
+@app.command()
+def index(
+    store: Annotated[str | None, typer.Option(metavar="URL", help="Directory or s3://bucket/prefix.")] = None,
+) -> None:
+    """Build the geoparquet mirror anew, for searches by DuckDB, pyarrow or rustac."""
+    from flows.cli.output import print_json, stdout
+    from flows.publish.mirror import rebuild_mirror
+    from flows.wiring import Wiring
+
+    wiring = Wiring(load_settings(store=store))
+    report = rebuild_mirror(wiring.store, wiring.publisher)
+    if options.json:
+        print_json(report.as_json())
+        return
+    stdout.print(
+        f"{report.items} items in {len(report.keys)} file{'s' * (len(report.keys) != 1)}; "
+        f"{report.retired} older parts removed"
+    )
+    for key in report.keys:
+        stdout.print(f"{wiring.store.url}/{key}", markup=False, soft_wrap=True)

@@ -1,0 +1,219 @@
+"""The geoparquet mirror: every item as a row of a table.
+
+Each run appends a part of its own. ``rebuild_mirror`` makes one table anew of what the catalogs link
+and retires the parts: first it is there, then the collection lists it in their stead, then they go.
+In between an item may have several rows, as after it was published again: the one with the latest
+``updated`` holds.
+
+Hrefs in a row are relative to the mirror's folder where those of the item are relative to the item.
+"""
+
+from __future__ import annotations
+
+import logging
+import posixpath
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.util import find_spec
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from flows.errors import SettingsError, SourceRefused
+from flows.ports import Item, ObjectStore
+from flows.publish.branches import BAND_FORM, TILE_FORM, YEAR_FORM
+from flows.publish.catalogs import MIRROR_SUFFIX, RETIRED_SUFFIX, find_mirror_keys
+from flows.publish.leaf import list_leaf
+from flows.publish.publisher import Publisher, find_published
+from flows.stac.catalog import PARQUET_MEDIA_TYPE
+from flows.stac.layout import COLLECTION_ID, ITEMS_PREFIX, ItemKeys, LeafKeys, item_keys
+
+logger = logging.getLogger(__name__)
+
+FILE_ROWS = 100_000
+"""Items in one file of a rebuilt mirror: about 14 MB."""
+_CHUNK_ROWS = 1_000
+"""Items that are held at once: about 150 MB as Python objects."""
+_READERS = 16
+"""Items read side by side: requests wait for the network, not for the processor."""
+_HASH_LENGTH = 16
+_RUN_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_HOW_TO_INSTALL = "pip install 'pc-cloudmask[index]'"
+_PART_OPTIONS = {"use_dictionary": False, "write_statistics": False}
+"""Of a few rows both take more bytes than the rows: 37 kB instead of 71 for one item."""
+_RETIRED_MARK = b"{}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorReport:
+    """What a rebuilt mirror holds: rows, its files' keys, and how many others they took the place of."""
+
+    items: int
+    keys: tuple[str, ...]
+    retired: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"items": self.items, "files": list(self.keys), "retired": self.retired}
+
+
+def append_mirror(store: ObjectStore, items: Sequence[Item], run_id: str) -> str | None:
+    """Append what a run published to the mirror; the part's key.
+
+    ``items`` are as they were published, ``run_id`` is letters, digits and ``-`` and tells runs apart.
+    None, with a line in the log, where stac-geoparquet is not installed or cannot hold the items: the
+    mirror is a convenience, and ``rebuild_mirror`` makes it whole. The collection does not list the part
+    before ``Publisher.publish_collection`` has run.
+
+    Raises:
+        StoreUnavailable, StoreRefused: the part is not there.
+    """
+    if not items:
+        return None
+    if not is_available():
+        logger.info("no geoparquet mirror: %s", _HOW_TO_INSTALL)
+        return None
+    if not _RUN_ID.fullmatch(run_id):
+        raise ValueError(f"{run_id!r} is no run's id")
+    try:
+        body = _encode_table((_move_hrefs(item) for item in items), _PART_OPTIONS)
+    except SourceRefused as error:
+        logger.warning("no geoparquet mirror of %d items: %s", len(items), error)
+        return None
+    key = f"{ITEMS_PREFIX}part-{run_id}-{_digest(body)}{MIRROR_SUFFIX}"
+    store.write_object(key, body, PARQUET_MEDIA_TYPE)
+    return key
+
+
+def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
+    """Make the mirror anew of every item that the catalogs link; the same items give the same bytes.
+
+    Parts that appear in the meantime stay, so other runs may go on.
+
+    Raises:
+        SettingsError: stac-geoparquet is not installed.
+        StoreUnavailable, StoreRefused: the mirror is as it was, or holds some items twice.
+    """
+    if not is_available():
+        raise SettingsError(f"index needs stac-geoparquet and pyarrow: {_HOW_TO_INSTALL}")
+    _remove_retired(store)
+    replaced = set(find_mirror_keys(store))
+    rows = _Counted(_move_hrefs(item) for item in _read_items(store))
+    keys: list[str] = []
+    while (first := next(rows, None)) is not None:
+        body = _encode_table(chain([first], islice(rows, FILE_ROWS - 1)))
+        keys.append(f"{ITEMS_PREFIX}items-{_digest(body)}{MIRROR_SUFFIX}")
+        store.write_object(keys[-1], body, PARQUET_MEDIA_TYPE)
+    retired = replaced.difference(keys)
+    for key in retired:
+        store.write_object(f"{key}{RETIRED_SUFFIX}", _RETIRED_MARK, "application/json")
+    publisher.publish_collection()
+    _remove_retired(store)
+    return MirrorReport(rows.count, tuple(keys), len(retired))
+
+
+def is_available() -> bool:
+    """Whether what the mirror is written with is installed."""
+    return all(find_spec(name) is not None for name in ("stac_geoparquet", "pyarrow"))
+
+
+class _Counted(Iterator[Item]):
+    """An iterator that knows how far it went."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._items = iter(items)
+        self.count = 0
+
+    def __next__(self) -> Item:
+        item = next(self._items)
+        self.count += 1
+        return item
+
+
+def _remove_retired(store: ObjectStore) -> None:
+    """Remove parts that the collection no longer lists, then their marks."""
+    marks = [info.key for info in store.list_objects(ITEMS_PREFIX) if info.key.endswith(RETIRED_SUFFIX)]
+    for mark in marks:
+        store.delete_object(mark.removesuffix(RETIRED_SUFFIX))
+        store.delete_object(mark)
+
+
+def _read_items(store: ObjectStore) -> Iterator[Item]:
+    """Every item that a catalog links, by zone, tile, year and id."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        for leaf in _find_leaves(store):
+            keys = [item_keys(item_id, leaf.tile, leaf.year) for item_id in list_leaf(store, leaf).linked_ids]
+            for item in pool.map(lambda each: _read_item(store, each), keys):
+                if item is not None:
+                    yield item
+
+
+def _find_leaves(store: ObjectStore) -> Iterator[LeafKeys]:
+    root = f"{COLLECTION_ID}/"
+    for band in sorted(filter(BAND_FORM.fullmatch, store.list_folders(root))):
+        for tile in sorted(filter(TILE_FORM.fullmatch, store.list_folders(f"{root}{band}/"))):
+            years = store.list_folders(LeafKeys(tile, 0).tile_catalog.removesuffix("catalog.json"))
+            for year in sorted(filter(YEAR_FORM.fullmatch, years)):
+                yield LeafKeys(tile, int(year))
+
+
+def _read_item(store: ObjectStore, keys: ItemKeys) -> Item | None:
+    """The item; None, with a line in the log, of one that is broken or was just withdrawn."""
+    item = find_published(store, keys)
+    if item is None:
+        logger.warning("%s is left out of the mirror: it cannot be read; run cloudmask check", keys.item)
+    return item
+
+
+def _move_hrefs(item: Item) -> Item:
+    """``item`` with its relative hrefs as they are from the mirror's folder."""
+    properties = item["properties"]
+    moment, tile = str(properties["datetime"]), str(properties["s2:mgrs_tile"])
+    keys = item_keys(str(item["id"]), tile, int(moment[:4]))
+    folder = posixpath.join("..", keys.prefix.removeprefix(f"{COLLECTION_ID}/"))
+
+    def move(holder: dict[str, Any]) -> dict[str, Any]:
+        href = holder["href"]
+        if "://" in href or href.startswith("/"):
+            return holder
+        return {**holder, "href": posixpath.normpath(posixpath.join(folder, href))}
+
+    assets = {name: move(asset) for name, asset in item["assets"].items()}
+    return {**item, "assets": assets, "links": [move(link) for link in item["links"]]}
+
+
+def _encode_table(items: Iterable[Item], options: Mapping[str, Any] | None = None) -> bytes:
+    """The items as stac-geoparquet, a row group for each thousand; ``options`` are the Parquet writer's.
+
+    Raises:
+        SourceRefused: a property that is a text in one item and a number in another.
+    """
+    # An optional extra that takes half a second to import: only runs that write a mirror pay for it.
+    from stac_geoparquet.arrow import parse_stac_items_to_parquet  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory(prefix="cloudmask-") as folder:
+        path, chunks = Path(folder, "table.parquet"), Path(folder, "chunks")
+        chunks.mkdir()
+        try:
+            parse_stac_items_to_parquet(
+                items,
+                output_path=path,
+                schema="ChunksToDisk",
+                tmpdir=chunks,
+                chunk_size=_CHUNK_ROWS,
+                compression="zstd",
+                # Arrow's own schema takes 26 kB, and Parquet's says the same of these types.
+                store_schema=False,
+                **(options or {}),
+            )
+        except (ValueError, TypeError, KeyError) as error:  # pyarrow's errors are subclasses of these
+            raise SourceRefused(f"the items cannot be written as one geoparquet table: {error}") from error
+        return path.read_bytes()
+
+
+def _digest(body: bytes) -> str:
+    return sha256(body).hexdigest()[:_HASH_LENGTH]
