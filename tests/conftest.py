@@ -9,9 +9,10 @@ import hypothesis
 import pytest
 
 from tests.offline_validator import OfflineValidator
+from tests.published_demo import published_demo
 from tests.s3_server import s3_server
 
-__all__ = ["s3_server"]
+__all__ = ["published_demo", "s3_server"]
 
 # A slow machine is no failure, and CI tries the same examples every time.
 hypothesis.settings.register_profile(

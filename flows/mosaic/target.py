@@ -42,7 +42,7 @@ def build_target_grid(
         SettingsError: no projected CRS in metres, a pixel size that is none, a grid too large or empty.
     """
     crs = _check_crs(crs) if crs else _find_crs(observations)
-    size = pixel_size_m or float(min(BAND_PIXEL_SIZES_M[band] for band in bands))
+    size = float(min(BAND_PIXEL_SIZES_M[band] for band in bands)) if pixel_size_m is None else pixel_size_m
     if not (math.isfinite(size) and 1 <= size <= 10_000):
         raise SettingsError(f"--resolution {size:g}: give metres from 1 to 10000")
     bounds = _project_bbox(bbox, crs) if bbox else _unite(_project(observations, crs))

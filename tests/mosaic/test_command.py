@@ -1,0 +1,57 @@
+"""`cloudmask mosaic` as users meet it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_commands import run
+
+CORNER = ("--bbox", "-49.99,-22.66,-49.96,-22.635")
+
+
+def test_it_says_what_was_made_and_what_is_left_of_clouds(published_demo: Path, tmp_path: Path) -> None:
+    result = run(
+        *("mosaic", *CORNER, "--out", "m.tif", "--store", published_demo),
+        *("--plain-median", "--truth", "truth", "--resolution", "20", "--json"),
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert len(report["items"]) == 2
+    assert report["crs"] == "EPSG:32722"
+    assert report["residual_percentage"] <= 1
+    assert report["plain_residual_percentage"] > 10
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("m-plain.png", "m-plain.tif", "m.json", "m.png", "m.tif")
+    ]
+
+
+def test_a_dry_run_names_the_scenes_and_writes_nothing(published_demo: Path, tmp_path: Path) -> None:
+    result = run(
+        "mosaic", *CORNER, "--out", "m.tif", "--dry-run", CLOUDMASK_STORE=str(published_demo), cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    plan = json.loads(result.stdout)
+    assert (len(plan["items"]), plan["pixel_size_m"]) == (2, 10.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ([], "--bbox or --tile"),
+        (["--tile", "99ZZZ"], "99ZZZ"),
+        (["--tile", "22KFV", "--reducer", "mean"], "--reducer"),
+        (["--tile", "22KFV"], "holds no catalog"),
+        (["--tile", "22KFV", "--store", "gs://bucket"], "gs://bucket"),
+    ],
+)
+def test_wrong_usage_ends_with_one_line(arguments: list[str], hint: str, tmp_path: Path) -> None:
+    result = run("mosaic", "--out", "m.tif", *arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert hint in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1

@@ -1,0 +1,103 @@
+"""Published items by walking only the catalogs concerned."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flows.adapters.local_store import LocalStore
+from flows.errors import SettingsError, SourceRefused
+from flows.mosaic.finder import find_published_items
+from flows.ports import ObjectInfo, StoredObject
+from flows.scene.query import build_query
+from flows.stac.layout import COLLECTION_ID
+
+BRAZIL = ["S2B_MSIL2A_20180617T133221_R081_T22KFV_20180617T235959"]
+BRAZIL += ["S2B_MSIL2A_20181214T133219_R081_T22KFV_20181214T235959"]
+BAVARIA = ["S2A_MSIL2A_20210910T101031_R022_T33UUP_20210910T235959"]
+BAVARIA += ["S2A_MSIL2A_20220617T101041_R022_T33UUP_20220617T235959"]
+
+
+class CountingReader:
+    """A store's reading half that remembers what was read."""
+
+    def __init__(self, root: Path) -> None:
+        self._store = LocalStore(root)
+        self.read: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return self._store.url
+
+    def read_object(self, key: str) -> StoredObject | None:
+        self.read.append(key.removeprefix(f"{COLLECTION_ID}/"))
+        return self._store.read_object(key)
+
+    def find_object(self, key: str) -> ObjectInfo | None:
+        return self._store.find_object(key)
+
+
+def find(root: Path, max_cloud_pct: float | None = None, **criteria: object) -> list[str]:
+    query = build_query(**criteria)  # type: ignore[arg-type]
+    return [found.keys.item_id for found in find_published_items(LocalStore(root), query, max_cloud_pct)]
+
+
+@pytest.mark.parametrize(
+    ("criteria", "expected"),
+    [
+        ({}, BRAZIL + BAVARIA),
+        ({"tiles": ["33UUP", "22KFV"]}, BRAZIL + BAVARIA),
+        ({"tiles": ["33UUP"]}, BAVARIA),
+        ({"tiles": ["34HCH"]}, []),
+        ({"tiles": ["34HCH", "22KFV"]}, BRAZIL),
+        ({"bbox": "-50,-22.7,-49.9,-22.65"}, BRAZIL),
+        ({"bbox": "12.3,48.6,12.4,48.7"}, BAVARIA),
+        ({"bbox": "-49.0,-23.4,-48.96,-23.0"}, []),  # within the tile, not the sample's window
+        ({"bbox": "179,-23,-40,-22"}, BRAZIL),  # across the antimeridian, all the way to Brazil
+        ({"bbox": "12.3,48.6,12.4,48.7", "tiles": ["22KFV"]}, []),
+        ({"datetime": "2018-12"}, BRAZIL[1:]),
+        ({"datetime": "2018-06-18/2021-09-10"}, [BRAZIL[1], BAVARIA[0]]),
+        ({"datetime": "2021-09-10T10:10:31Z/.."}, BAVARIA),
+        ({"datetime": "2021-09-10T10:10:32Z/.."}, BAVARIA[1:]),
+        ({"ids": [BAVARIA[1], "absent"]}, BAVARIA[1:]),
+        ({"max_cloud_pct": 17.0}, [*BRAZIL[:0], *BAVARIA]),
+        ({"max_cloud_pct": 1.0}, []),
+    ],
+)
+def test_what_matches_is_found(
+    published_demo: Path, criteria: dict[str, object], expected: list[str]
+) -> None:
+    assert find(published_demo, **criteria) == expected  # type: ignore[arg-type]
+
+
+def test_only_the_catalogs_concerned_are_read(published_demo: Path) -> None:
+    reader = CountingReader(published_demo)
+    find_published_items(reader, build_query(tiles=["22KFV"], datetime="2018-12"))
+    item = f"22K/22KFV/2018/{BRAZIL[1]}/{BRAZIL[1]}.json"
+    assert reader.read == ["22K/22KFV/catalog.json", "22K/22KFV/2018/catalog.json", item]
+
+    reader = CountingReader(published_demo)
+    find_published_items(reader, build_query(bbox="12.3,48.6,12.4,48.7", datetime="2021"))
+    assert not [key for key in reader.read if key.startswith("22K")]
+    assert not [key for key in reader.read if "/2022/" in key]
+    assert len(reader.read) == 5
+
+
+def test_a_store_without_a_catalog_is_named(tmp_path: Path) -> None:
+    for criteria in ({}, {"tiles": ["22KFV"]}):
+        with pytest.raises(SettingsError, match="holds no catalog"):
+            find(tmp_path, **criteria)  # type: ignore[arg-type]
+
+
+def test_a_linked_item_that_is_missing_or_broken_is_named(published_demo: Path, tmp_path: Path) -> None:
+    shutil.copytree(published_demo / COLLECTION_ID, tmp_path / COLLECTION_ID)
+    (item,) = (tmp_path / COLLECTION_ID).rglob(f"{BRAZIL[0]}.json")
+    item.write_bytes(b"{")
+    with pytest.raises(SourceRefused, match=f"{BRAZIL[0]}.*check --repair"):
+        find(tmp_path, tiles=["22KFV"])
+    item.unlink()
+    with pytest.raises(SourceRefused, match=f"{BRAZIL[0]}.*missing"):
+        find(tmp_path, tiles=["22KFV"])
+    assert find(tmp_path, tiles=["22KFV"], datetime="2018-12") == BRAZIL[1:]

@@ -1,0 +1,25 @@
+"""The demo's catalog, published once for tests that only read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.demo import build_demo_request
+from flows.ingest import ingest
+from flows.runners import ThreadRunner
+from flows.wiring import Wiring
+
+
+@pytest.fixture(scope="session")
+def published_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store's folder, four scenes with their sources in it; tests leave it as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+        request = build_demo_request(None, tmp_path_factory.mktemp("published-demo") / "out")
+        wiring = Wiring(request.read_settings(), request.items, request.now)
+        report = ingest(wiring, request.read_query(), ThreadRunner(2, retry_delay_s=0))
+    assert len(report.published) == 4
+    assert request.store is not None
+    return Path(request.store)
