@@ -3,7 +3,7 @@
 A hundred scenes of 1098 x 1098 pixels, their inputs shared, into an empty directory on the local disk; scenes
 a minute by the clock. What Prefect adds is the difference, scene by scene, between a flow run on its
 ephemeral server and the same functions called directly, by as many workers; the server's start is apart.
-Other work on the machine takes its share of both.
+Other work on the machine takes its share of both: the last row says how much was left.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ RUNS = 3
 WORKERS = (2, 4, 8)
 PREFECT_WORKERS = 4
 WARM_UP_SCENES = 4
+BUSY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,43 +53,58 @@ def measure() -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         items = write_small_scenes(folder)
+        free_cores = [measure_free_cores()]
         times = {
             workers: run_apart(partial(time_runs, items, folder / f"direct-{workers}", workers))
             for workers in (1, *WORKERS)
         }
         with_prefect = run_apart(partial(time_flow_runs, items, folder / "prefect", PREFECT_WORKERS))
-    one, four = times[1].scenes_a_minute, times[PREFECT_WORKERS].scene_ms
-    cores = f"{os.cpu_count()} cores"
-    rows = [
+        free_cores.append(measure_free_cores())
+    cores_of_all = Peer("cores of the machine", float(os.cpu_count() or 1))
+    return [
+        *_compare_workers(times),
+        *_compare_prefect(with_prefect, times[PREFECT_WORKERS]),
+        compare_rates("cores that were free", Figure.of(free_cores), cores_of_all, "cores", None),
+    ]
+
+
+def _compare_workers(times: Mapping[int, Times]) -> list[Row]:
+    one = Peer("1 worker", times[1].scenes_a_minute)
+    return [
         compare_rates(
-            f"{SCENES} small scenes, {workers} workers on {cores}",
+            f"{SCENES} small scenes, {workers} workers on {os.cpu_count()} cores",
             times[workers].scenes_a_minute,
-            Peer("1 worker", one),
+            one,
             "scenes a minute",
             None,
         )
         for workers in WORKERS
     ]
-    added_ms = with_prefect.scene_ms.median - four.median
-    rows.append(
-        compare_costs(
-            f"a small scene as a Prefect task, {PREFECT_WORKERS} workers: {added_ms:+.0f} ms",
-            with_prefect.scene_ms,
-            Peer("called directly", four),
-            "ms",
-            None,
-        )
-    )
-    rows.append(
-        compare_costs(
-            f"first run of {WARM_UP_SCENES} scenes, Prefect's server started",
-            with_prefect.first_s,
-            Peer("called directly", times[PREFECT_WORKERS].first_s),
-            "s",
-            None,
-        )
-    )
-    return rows
+
+
+def _compare_prefect(with_prefect: Times, direct: Times) -> list[Row]:
+    added_ms = with_prefect.scene_ms.median - direct.scene_ms.median
+    task = f"a small scene as a Prefect task, {PREFECT_WORKERS} workers: {added_ms:+.0f} ms"
+    first = f"first run of {WARM_UP_SCENES} scenes, Prefect's server started"
+    called = "called directly"
+    return [
+        compare_costs(task, with_prefect.scene_ms, Peer(called, direct.scene_ms), "ms", None),
+        compare_costs(first, with_prefect.first_s, Peer(called, direct.first_s), "s", None),
+    ]
+
+
+def measure_free_cores() -> float:
+    """CPU seconds a second that as many busy processes get as there are cores."""
+    count = os.cpu_count() or 1
+    with ProcessPoolExecutor(count) as pool:
+        return sum(pool.map(_measure_share, range(count)))
+
+
+def _measure_share(_: int) -> float:
+    start, started = time.process_time(), time.perf_counter()
+    while time.perf_counter() - started < BUSY_S:
+        pass
+    return (time.process_time() - start) / (time.perf_counter() - started)
 
 
 def write_small_scenes(folder: Path) -> Path:
