@@ -23,3 +23,16 @@ def published_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert len(report.published) == 4
     assert request.store is not None
     return Path(request.store)
+
+
+def copy_catalog(root: Path, target: Path) -> Path:
+    """The catalog at ``root`` once more at ``target``: documents copied, rasters as links to the same files.
+
+    A test may replace or remove any file of it, and rewrite any document in place.
+    """
+    for path in root.rglob("*"):
+        if path.is_file():
+            copy = target / path.relative_to(root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.hardlink_to(path) if path.suffix == ".tif" else copy.write_bytes(path.read_bytes())
+    return target

@@ -13,6 +13,7 @@ from flows.cli.app import app, load_settings, options
 
 if TYPE_CHECKING:
     from flows.mosaic.mosaic import MosaicReport, Progress
+    from flows.mosaic.plan import MosaicPlan
 
 REDUCERS = ("median", "least-cloudy", "most-recent-clear")
 TRUE_COLOUR = "B04,B03,B02"
@@ -88,7 +89,7 @@ def mosaic(
     catalog = open_reader(store or settings.store)
     plan = plan_mosaic(catalog, request)
     if dry_run:
-        print_json(plan.as_json())
+        print_json(plan.as_json()) if options.json else _print_plan(plan)
         return
     with _show_progress() as progress:
         report = build_mosaic(catalog, settings, request, plan, progress)
@@ -116,16 +117,25 @@ def _show_progress() -> Iterator[Progress]:
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
+def _describe_plan(plan: MosaicPlan) -> str:
+    """Scenes and grid in one line."""
+    (height, width), count = plan.grid.shape, len(plan.observations)
+    scenes = f"{count} scene{'s' * (count > 1)}"
+    return f"{scenes} on {width} x {height} pixels of {plan.grid.pixel_size_m:g} m, {plan.grid.crs}"
+
+
+def _print_plan(plan: MosaicPlan) -> None:
+    from flows.cli.output import stdout
+
+    for item_id in sorted(observation.id for observation in plan.observations):
+        stdout.print(item_id, markup=False, soft_wrap=True)
+    stdout.print(f"{_describe_plan(plan)}; nothing was written", markup=False, soft_wrap=True)
+
+
 def _print_report(report: MosaicReport) -> None:
     from flows.cli.output import stdout
 
-    grid, count = report.plan.grid, len(report.plan.observations)
-    height, width = grid.shape
-    scenes = f"{count} scene{'s' * (count > 1)}"
-    lines = [
-        f"{scenes} on {width} x {height} pixels of {grid.pixel_size_m:g} m, {grid.crs}",
-        f"{report.filled_pct:.1f} % filled, in {report.seconds:.1f} s",
-    ]
+    lines = [_describe_plan(report.plan), f"{report.filled_pct:.1f} % filled, in {report.seconds:.1f} s"]
     if report.has_truth:
         lines.append(f"cloud and shadow left: {report.mosaic.residual_pct:.2f} % of the filled pixels")
         if report.plain:

@@ -10,6 +10,7 @@ Hrefs in a row are relative to the mirror's folder where those of the item are r
 
 from __future__ import annotations
 
+import json
 import logging
 import posixpath
 import re
@@ -42,9 +43,17 @@ _READERS = 16
 """Items read side by side: requests wait for the network, not for the processor."""
 _HASH_LENGTH = 16
 _RUN_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_NEEDED = ("stac_geoparquet", "pyarrow")
 _HOW_TO_INSTALL = "pip install 'pc-cloudmask[index]'"
 _PART_OPTIONS = {"use_dictionary": False, "write_statistics": False}
 """Of a few rows both take more bytes than the rows: 37 kB instead of 71 for one item."""
+_COVERING = {name: ["bbox", name] for name in ("xmin", "ymin", "xmax", "ymax")}
+_GEOMETRY = {"encoding": "WKB", "geometry_types": [], "covering": {"bbox": _COVERING}}
+_METADATA = {
+    "geo": json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": _GEOMETRY}}),
+    "stac-geoparquet": json.dumps({"version": "1.0.0"}),
+}
+"""GeoParquet's and stac-geoparquet's own; degrees of longitude and latitude are the former's default."""
 _RETIRED_MARK = b"{}\n"
 
 
@@ -118,7 +127,7 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
 
 def is_available() -> bool:
     """Whether what the mirror is written with is installed."""
-    return all(find_spec(name) is not None for name in ("stac_geoparquet", "pyarrow"))
+    return all(find_spec(name) is not None for name in _NEEDED)
 
 
 class _Counted(Iterator[Item]):
@@ -190,26 +199,27 @@ def _encode_table(items: Iterable[Item], options: Mapping[str, Any] | None = Non
     """The items as stac-geoparquet, a row group for each thousand; ``options`` are the Parquet writer's.
 
     Raises:
-        SourceRefused: a property that is a text in one item and a number in another.
+        SourceRefused: a property that is a text in one item and an object in another.
     """
     # An optional extra that takes half a second to import: only runs that write a mirror pay for it.
-    from stac_geoparquet.arrow import parse_stac_items_to_parquet  # noqa: PLC0415
+    from pyarrow.parquet import ParquetWriter  # noqa: PLC0415
+    from stac_geoparquet.arrow import parse_stac_items_to_arrow  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(prefix="cloudmask-") as folder:
         path, chunks = Path(folder, "table.parquet"), Path(folder, "chunks")
         chunks.mkdir()
         try:
-            parse_stac_items_to_parquet(
-                items,
-                output_path=path,
-                schema="ChunksToDisk",
-                tmpdir=chunks,
-                chunk_size=_CHUNK_ROWS,
-                compression="zstd",
-                # Arrow's own schema takes 26 kB, and Parquet's says the same of these types.
-                store_schema=False,
-                **(options or {}),
+            batches = parse_stac_items_to_arrow(
+                items, chunk_size=_CHUNK_ROWS, schema="ChunksToDisk", tmpdir=chunks
             )
+            # Not by the library's own writer: Arrow's schema, which says of these types what Parquet's
+            # does, takes 26 kB, and without it pyarrow leaves out metadata that is not added like this.
+            with ParquetWriter(
+                path, batches.schema, compression="zstd", store_schema=False, **(options or {})
+            ) as writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+                writer.add_key_value_metadata(_METADATA)
         except (ValueError, TypeError, KeyError) as error:  # pyarrow's errors are subclasses of these
             raise SourceRefused(f"the items cannot be written as one geoparquet table: {error}") from error
         return path.read_bytes()

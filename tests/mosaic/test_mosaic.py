@@ -20,6 +20,7 @@ from flows.mosaic.reducers import Reducer
 from flows.scene.query import build_query
 from flows.settings import read_settings
 from tests.offline_validator import OfflineValidator
+from tests.published_demo import copy_catalog
 
 # A corner of the Brazilian window with clouds of both dates, 3.1 x 2.8 km.
 CORNER = "-49.99,-22.66,-49.96,-22.635"
@@ -205,7 +206,7 @@ def test_where_the_mosaic_cannot_go_is_said_before_anything_is_read(out: str, tm
 
 
 def test_a_failure_leaves_an_older_mosaic_alone(published_demo: Path, tmp_path: Path) -> None:
-    store = copy_catalog(published_demo, tmp_path)
+    store = copy_catalog(published_demo, tmp_path / "store")
     out = tmp_path / "m.tif"
     out.write_bytes(b"older")
     for path in (tmp_path / "store" / "sample-archive").rglob("*20181214*_B11_20m.tif"):
@@ -217,24 +218,13 @@ def test_a_failure_leaves_an_older_mosaic_alone(published_demo: Path, tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.tif", "store"]
 
 
-def copy_catalog(published_demo: Path, tmp_path: Path) -> Path:
-    """The store with its files as links, which a test may replace."""
-    for path in published_demo.rglob("*"):
-        if path.is_file():
-            copy = tmp_path / "store" / path.relative_to(published_demo)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.hardlink_to(path)
-    return tmp_path / "store"
-
-
 def test_source_files_outside_of_the_store_are_read_only_where_they_were_named(
     published_demo: Path, tmp_path: Path
 ) -> None:
-    store = copy_catalog(published_demo, tmp_path)
+    store = copy_catalog(published_demo, tmp_path / "store")
     (store / "sample-archive").rename(tmp_path / "archive")
     for path in store.rglob("S2*.json"):
         text = path.read_text("utf-8").replace("/sample-archive/", "/../archive/")
-        path.unlink()
         path.write_text(text, "utf-8")
     with pytest.raises(AssetRefused, match=r"local files are read only|leads out of"):
         make(store, tmp_path / "m.tif", bbox=CORNER, bands=("B11",))
