@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from typing import Protocol
@@ -11,6 +12,7 @@ from typing import Protocol
 from flows.candidate import pair_candidates, read_candidates, select_unpublished
 from flows.outcomes import find_remembered, remember_outcomes
 from flows.ports import Item
+from flows.publish.mirror import append_mirror, check_available
 from flows.publish_cloudmask import publish_cloudmask
 from flows.report import Report, SceneOutcome, SceneState, build_report
 from flows.runners import Runner
@@ -64,6 +66,8 @@ def ingest(
     """
     observer = observer or SilentObserver()
     started = time.monotonic()
+    if wiring.settings.mirror:
+        check_available()
     outcomes: list[SceneOutcome] = []
     wiring.publisher.recover()
     remembered = find_remembered(wiring.store)
@@ -100,7 +104,17 @@ def ingest_batch(
         if outcome.state is SceneState.PUBLISHED:
             published.append(keys[outcome.id])
         yield outcome
+    if settings.mirror:
+        # Before the catalogs: the collection lists the part in the same write that covers its items.
+        mirror_items(wiring, published)
     wiring.publisher.publish_catalogs(published)
+
+
+def mirror_items(wiring: Wiring, published: list[ItemKeys]) -> None:
+    """Append the items just published to the geoparquet mirror, as a part of their own."""
+    with ThreadPoolExecutor(wiring.settings.workers) as pool:
+        items = [item for item in pool.map(wiring.publisher.find_published, published) if item is not None]
+    append_mirror(wiring.store, items, f"{wiring.now:%Y%m%dT%H%M%SZ}")
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from flows.adapters.earth_engine.cost import estimate_cost
+from flows.adapters.earth_engine.cost import CostEstimate, estimate_cost, estimate_pairing
+from flows.adapters.item_inputs import ItemInputs
 from flows.candidate import Candidate, read_candidates, select_unpublished
 from flows.publish.publisher import find_published
 from flows.report import SceneOutcome
 from flows.request import IngestRequest
+from flows.scene.scene import Scene
+from flows.settings import Compute, Method, Settings
 from flows.wiring import Wiring
 
 
@@ -45,6 +48,17 @@ class Plan:
     skipped: tuple[str, ...] = ()
     failed: tuple[SceneOutcome, ...] = field(default=())
 
+    @property
+    def requests(self) -> int:
+        """Requests to Earth Engine in all, those that pair scenes with their images among them."""
+        asking = [scene for scene in self.would_publish if scene.requests]
+        return sum(scene.requests for scene in asking) + estimate_pairing(len(asking)).requests
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of pixels from Earth Engine in all."""
+        return sum(scene.bytes for scene in self.would_publish)
+
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values; ``failed`` as in a report."""
         return {
@@ -54,8 +68,8 @@ class Plan:
             "failed": [
                 {"id": scene.id, "error": scene.reason, "retryable": scene.retryable} for scene in self.failed
             ],
-            "requests": sum(scene.requests for scene in self.would_publish),
-            "bytes": sum(scene.bytes for scene in self.would_publish),
+            "requests": self.requests,
+            "bytes": self.bytes,
         }
 
 
@@ -80,8 +94,16 @@ def plan_ingest(request: IngestRequest) -> Plan:
 
 def _plan_scene(wiring: Wiring, candidate: Candidate) -> PlannedScene:
     settings = wiring.settings
-    cost = estimate_cost(candidate.scene, settings.method, settings.compute)
+    cost = _estimate_cost(settings, candidate.scene)
     assets = [candidate.keys.mask("*"), candidate.keys.preview("*")]
     if settings.keep_inputs:
         assets.insert(1, candidate.keys.asset("cloud-probability", "*", "tif"))
     return PlannedScene(candidate.scene.id, candidate.keys.item, tuple(assets), cost.requests, cost.bytes)
+
+
+def _estimate_cost(settings: Settings, scene: Scene) -> CostEstimate:
+    """What the scene asks of Earth Engine: nothing where the item carries its own probability."""
+    may_use_own = settings.method is Method.S2CLOUDLESS and settings.compute is Compute.LOCAL
+    if may_use_own and ItemInputs.has_inputs(scene):
+        return CostEstimate()
+    return estimate_cost(scene, settings.method, settings.compute)

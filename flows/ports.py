@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +21,22 @@ Item = dict[str, Any]
 
 
 class SceneSource(Protocol):
-    """Finds Sentinel-2 items."""
+    """Finds Sentinel-2 items, and says where their assets may be read from."""
+
+    @property
+    def local_root(self) -> Path | None:
+        """The folder that local assets must lie in; None where no asset may be local."""
+        ...
+
+    @property
+    def asset_hosts(self) -> frozenset[str]:
+        """Hosts that assets may be read from."""
+        ...
+
+    @property
+    def allow_loopback(self) -> bool:
+        """Whether assets may be read from loopback: the items come from there."""
+        ...
 
     def find_items(self, query: SceneQuery) -> Iterator[Item]:
         """The matching items, ordered by datetime, then id; each id once; hrefs unsigned.

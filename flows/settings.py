@@ -13,12 +13,12 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flows.errors import SettingsError
+from flows.loopback import is_loopback
 from flows.masking.parameters import MaskParameters
 
 PLANETARY_COMPUTER_URL = "https://planetarycomputer.microsoft.com/api/stac/v1"
 EARTH_ENGINE_URL = "https://earthengine-highvolume.googleapis.com"
 DEFAULT_CONFIG = Path("cloudmask.toml")
-LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 _DEFAULTS = MaskParameters()
 
@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     workers: Annotated[int, Field(ge=1, le=64)] = 4
     keep_inputs: bool = False
     single_writer: bool = False
+    mirror: bool = False
     browser: Path | None = None
     cloud_probability_pct: Annotated[float, Field(ge=0, le=100)] = _DEFAULTS.cloud_probability_pct
     dark_nir_reflectance: Annotated[float, Field(ge=0, le=1)] = _DEFAULTS.dark_nir_reflectance
@@ -104,10 +105,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _anonymous_only_on_loopback(self) -> Settings:
-        if self.earthengine_credentials == "anonymous":
-            host = self.earthengine_url.split("://", 1)[1].rsplit(":", 1)[0].strip("[]")
-            if host.split("/")[0] not in LOOPBACK_HOSTS:
-                raise ValueError("earthengine_credentials 'anonymous' is for loopback endpoints only")
+        if self.earthengine_credentials == "anonymous" and not is_loopback(self.earthengine_url):
+            raise ValueError("earthengine_credentials 'anonymous' is for loopback endpoints only")
         return self
 
     @property

@@ -9,12 +9,13 @@ from urllib.parse import urlsplit
 import pystac
 
 from flows.adapters.asset_reader import AssetReader
-from flows.adapters.hosts import LOOPBACK_HOSTS, PLANETARY_COMPUTER_HOSTS
+from flows.adapters.hosts import PLANETARY_COMPUTER_HOSTS
 from flows.adapters.picture import read_picture
 from flows.adapters.preview import reduce_classes
 from flows.adapters.sas import renew_href, sign_href
 from flows.errors import MissingField
 from flows.library import MASK_ASSET, read_mask
+from flows.loopback import LOOPBACK_HOSTS
 from flows.rendering.outline import draw_outlines
 from flows.rendering.png import encode_picture
 from flows.scene.grid import Grid, Shape

@@ -7,14 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.ports import MaskEngine, ObjectStore
+from flows.ports import MaskEngine, ObjectStore, SceneSource
 from flows.settings import Compute, Method, Settings, read_clock
 
 if TYPE_CHECKING:
     from flows.adapters.asset_reader import AssetReader
     from flows.adapters.earth_engine.session import EarthEngineSession
-    from flows.adapters.item_files import ItemFilesSource
-    from flows.adapters.planetary_computer import PlanetaryComputerSource
     from flows.publish.publisher import Publisher
 
 
@@ -30,7 +28,7 @@ class Wiring:
         self.now = now or read_clock()
 
     @cached_property
-    def source(self) -> PlanetaryComputerSource | ItemFilesSource:
+    def source(self) -> SceneSource:
         """Where items come from."""
         if self.items is not None:
             from flows.adapters.item_files import ItemFilesSource

@@ -70,7 +70,15 @@ def test_anonymous_credentials_are_for_loopback(url: str) -> None:
     assert read_settings(earthengine_credentials="anonymous", earthengine_url=url).earthengine_url == url
 
 
-@pytest.mark.parametrize("url", ["https://earthengine.googleapis.com", "http://127.0.0.1.example.com"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://earthengine.googleapis.com",
+        "http://127.0.0.1.example.com",
+        "http://127.0.0.1:80@example.com",
+        "http://[::1",
+    ],
+)
 def test_anonymous_credentials_are_refused_elsewhere(url: str) -> None:
     with pytest.raises(SettingsError, match="loopback"):
         read_settings(earthengine_credentials="anonymous", earthengine_url=url)

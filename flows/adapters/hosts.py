@@ -9,14 +9,13 @@ from urllib.parse import urlsplit
 
 from flows.adapters.signatures import unsigned_href
 from flows.errors import AssetRefused
+from flows.loopback import LOOPBACK_HOSTS
 
 PLANETARY_COMPUTER_HOSTS = frozenset(
     {"planetarycomputer.microsoft.com", "sentinel2l2a01.blob.core.windows.net"}
 )
 """The Planetary Computer's API and its storage account of Sentinel-2 (``msft:storage_account`` of the
 collection). No wildcard: anyone may open an account below ``blob.core.windows.net``."""
-
-LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 

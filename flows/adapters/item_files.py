@@ -11,12 +11,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flows.adapters.documents import Document, Documents, FolderDocuments, ServerDocuments
-from flows.adapters.hosts import LOOPBACK_HOSTS, PLANETARY_COMPUTER_HOSTS
+from flows.adapters.hosts import PLANETARY_COMPUTER_HOSTS
 from flows.adapters.http_retry import RetryPolicy
 from flows.adapters.item_filter import build_filter
 from flows.adapters.item_order import sort_items
 from flows.adapters.signatures import unsigned_href
 from flows.errors import SettingsError, SourceRefused
+from flows.loopback import LOOPBACK_HOSTS
 from flows.ports import Item
 from flows.scene.query import SceneQuery
 from flows.stac.source_item import strip_signatures

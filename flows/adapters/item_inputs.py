@@ -34,7 +34,8 @@ class ItemInputs:
         self._reader = reader
         self._parameters = parameters
 
-    def has_inputs(self, scene: Scene) -> bool:
+    @staticmethod
+    def has_inputs(scene: Scene) -> bool:
         """Whether ``scene`` needs nothing but its own assets."""
         return {PROBABILITY_ASSET, NIR_ASSET, CLASSES_ASSET} <= scene.asset_hrefs.keys()
 

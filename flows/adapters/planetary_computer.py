@@ -14,13 +14,14 @@ from pystac_client import Client, ConformanceClasses
 from pystac_client.errors import ClientTypeError
 from pystac_client.exceptions import APIError
 
-from flows.adapters.hosts import LOOPBACK_HOSTS, PLANETARY_COMPUTER_HOSTS
+from flows.adapters.hosts import PLANETARY_COMPUTER_HOSTS
 from flows.adapters.http_retry import RetryPolicy
 from flows.adapters.item_order import sort_items, sort_stream
 from flows.adapters.sas import renew_href, sign_href
 from flows.adapters.signatures import redact
 from flows.adapters.stac_api_io import BoundedStacApiIO
 from flows.errors import SettingsError, SourceRefused, SourceUnavailable
+from flows.loopback import LOOPBACK_HOSTS
 from flows.ports import Item
 from flows.scene.geometry import build_box
 from flows.scene.query import SceneQuery, format_datetime_interval, parse_datetime_interval

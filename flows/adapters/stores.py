@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from flows.adapters.hosts import LOOPBACK_HOSTS
 from flows.adapters.http_store import HttpStore
 from flows.adapters.local_store import LocalStore
 from flows.adapters.signatures import unsigned_href
 from flows.errors import SettingsError, StoreRefused
+from flows.loopback import LOOPBACK_HOSTS
 from flows.ports import ObjectReader, ObjectStore
 from flows.stac.layout import CATALOG_KEY
 

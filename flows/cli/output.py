@@ -125,11 +125,10 @@ def print_plan(plan: Plan) -> None:
     for scene in plan.would_publish:
         line = f"  {scene.item_key}: {scene.requests} requests, {scene.bytes / 1e6:.1f} MB"
         stdout.print(line, soft_wrap=True, markup=False)
-    requests = sum(scene.requests for scene in plan.would_publish)
-    size_mb = sum(scene.bytes for scene in plan.would_publish) / 1e6
     stdout.print(
         f"{len(plan.would_publish)} to publish, {len(plan.skipped)} published already, "
-        f"{len(plan.failed)} failed; {requests} requests, {size_mb:.1f} MB; nothing was written",
+        f"{len(plan.failed)} failed; {plan.requests} requests to Earth Engine, "
+        f"{plan.bytes / 1e6:.1f} MB; nothing was written",
         soft_wrap=True,
     )
     for outcome in plan.failed:

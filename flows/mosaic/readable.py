@@ -11,10 +11,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flows.adapters.asset_reader import AssetReader
-from flows.adapters.hosts import LOOPBACK_HOSTS, PLANETARY_COMPUTER_HOSTS
+from flows.adapters.hosts import PLANETARY_COMPUTER_HOSTS
 from flows.adapters.local_store import LocalStore
 from flows.adapters.sas import renew_href, sign_href
 from flows.errors import SettingsError, StoreRefused
+from flows.loopback import LOOPBACK_HOSTS
 from flows.mosaic.driver import CheckedDriver
 from flows.mosaic.observation import Observation
 from flows.ports import ObjectReader

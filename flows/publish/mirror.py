@@ -74,18 +74,17 @@ def append_mirror(store: ObjectStore, items: Sequence[Item], run_id: str) -> str
     """Append what a run published to the mirror; the part's key.
 
     ``items`` are as they were published, ``run_id`` is letters, digits and ``-`` and tells runs apart.
-    None, with a line in the log, where stac-geoparquet is not installed or cannot hold the items: the
-    mirror is a convenience, and ``rebuild_mirror`` makes it whole. The collection does not list the part
-    before ``Publisher.publish_collection`` has run.
+    None, with a line in the log, where stac-geoparquet cannot hold the items: the mirror is a
+    convenience, and ``rebuild_mirror`` makes it whole. The collection lists the part when it is next
+    written.
 
     Raises:
+        SettingsError: stac-geoparquet is not installed.
         StoreUnavailable, StoreRefused: the part is not there.
     """
     if not items:
         return None
-    if not is_available():
-        logger.info("no geoparquet mirror: %s", _HOW_TO_INSTALL)
-        return None
+    check_available()
     if not _RUN_ID.fullmatch(run_id):
         raise ValueError(f"{run_id!r} is no run's id")
     try:
@@ -107,8 +106,7 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
         SettingsError: stac-geoparquet is not installed.
         StoreUnavailable, StoreRefused: the mirror is as it was, or holds some items twice.
     """
-    if not is_available():
-        raise SettingsError(f"index needs stac-geoparquet and pyarrow: {_HOW_TO_INSTALL}")
+    check_available()
     _remove_retired(store)
     replaced = set(find_mirror_keys(store))
     rows = _Counted(_move_hrefs(item) for item in _read_items(store))
@@ -125,9 +123,14 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
     return MirrorReport(rows.count, tuple(keys), len(retired))
 
 
-def is_available() -> bool:
-    """Whether what the mirror is written with is installed."""
-    return all(find_spec(name) is not None for name in _NEEDED)
+def check_available() -> None:
+    """See that what the mirror is written with is installed, without loading it.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    if any(find_spec(name) is None for name in _NEEDED):
+        raise SettingsError(f"the mirror needs stac-geoparquet and pyarrow: {_HOW_TO_INSTALL}")
 
 
 class _Counted(Iterator[Item]):

@@ -42,6 +42,14 @@ def test_check_finds_what_is_missing_and_repair_restores_the_same_bytes(
     assert {path: path.read_bytes() for path in store.rglob("c*.json")} == catalogs
 
 
+def test_a_dry_run_asks_nothing_of_earth_engine_for_items_with_inputs_of_their_own(
+    demo_store: Path, tmp_path: Path
+) -> None:
+    items = demo_store / "sample-archive" / "items.json"
+    plan = json.loads(run("ingest", "--items", items, "--dry-run", "--json", cwd=tmp_path).stdout)
+    assert (len(plan["would_publish"]), plan["requests"], plan["bytes"]) == (4, 0, 0)
+
+
 def test_status_counts_and_names_the_days_that_lack(demo_store: Path, tmp_path: Path) -> None:
     items = demo_store / "sample-archive" / "items.json"
     published = json.loads(

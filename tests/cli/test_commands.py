@@ -89,6 +89,8 @@ def test_a_dry_run_lists_the_real_items_with_their_keys(shared_data: Path, tmp_p
         assert scene["item"] == f"{folder}{scene['id']}.json"
         assert all(asset.startswith(folder) for asset in scene["assets"])
         assert scene["bytes"] >= 5490 * 5490
+    pairing = 1
+    assert plan["requests"] == sum(scene["requests"] for scene in plan["would_publish"]) + pairing
     assert list(tmp_path.iterdir()) == []
 
 

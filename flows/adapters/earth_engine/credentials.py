@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import ee
 import google.auth
@@ -15,9 +14,9 @@ from google.oauth2 import service_account
 from google.oauth2.credentials import Credentials as UserCredentials
 
 from flows.errors import SettingsError
+from flows.loopback import is_loopback
 
 DEFAULT, ANONYMOUS = "default", "anonymous"
-LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 SCOPES = (
     "https://www.googleapis.com/auth/earthengine",
     # The project's quota is used through Google Cloud's own scope.
@@ -36,7 +35,7 @@ def check_account(project: str | None, url: str, credentials: str) -> str:
         SettingsError: no project, a key file that is none, or ``anonymous`` beyond this machine.
     """
     if credentials == ANONYMOUS:
-        if urlsplit(url).hostname not in LOOPBACK_HOSTS:
+        if not is_loopback(url):
             raise SettingsError(f"{_VARIABLE}: 'anonymous' is for loopback endpoints only, not for {url}")
         return project or "anonymous"
     if credentials != DEFAULT:

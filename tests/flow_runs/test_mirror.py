@@ -1,0 +1,50 @@
+"""Runs that append what they publish to the geoparquet mirror."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from flows.demo import build_demo_request
+from flows.errors import SettingsError
+from flows.publish import mirror
+from flows.publish.check import check_catalog
+from flows.settings import read_clock
+from flows.stac.layout import COLLECTION_KEY, ITEMS_PREFIX
+from flows.stac.links import CatalogContext
+from flows.wiring import Wiring
+from tests.flow_runs.conftest import run_directly
+
+
+def test_each_run_that_publishes_appends_a_part_that_the_collection_carries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUDMASK_MIRROR", "true")
+    request = build_demo_request(None, tmp_path / "out")
+    first = request.model_copy(update={"limit": 1})
+    published = [*run_directly(first).published, *run_directly(request).published]
+    assert run_directly(request).published == ()
+
+    parts = sorted((tmp_path / "out" / ITEMS_PREFIX).iterdir())
+    ids = [scene_id for part in parts for scene_id in pq.read_table(part)["id"].to_pylist()]
+    assert len(parts) == 2
+    assert sorted(ids) == sorted(published)
+    assets = json.loads((tmp_path / "out" / COLLECTION_KEY).read_bytes())["assets"].values()
+    assert {Path(asset["href"]).name for asset in assets} == {part.name for part in parts}
+    assert all(asset["roles"] == ["collection-mirror"] for asset in assets)
+    store = Wiring(request.read_settings()).store
+    assert check_catalog(store, CatalogContext(), repair=False, now=read_clock()).is_whole
+
+
+def test_a_mirror_that_cannot_be_written_ends_the_run_before_it_writes_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUDMASK_MIRROR", "true")
+    monkeypatch.setattr(mirror, "_NEEDED", ("absent_package",))
+    request = build_demo_request(None, tmp_path / "out")
+    with pytest.raises(SettingsError, match="index"):
+        run_directly(request)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["sample-archive"]
