@@ -69,7 +69,8 @@ def read_candidates(
             candidate = read_candidate(item, method, parameters)
             candidates.setdefault(candidate.scene.id, candidate)
         except CloudmaskError as error:
-            refused.append(build_failure(_printable_id(item), error))
+            fingerprint = _find_fingerprint(item, method, parameters)
+            refused.append(build_failure(_printable_id(item), error, fingerprint))
     return list(candidates.values()), refused
 
 
@@ -111,12 +112,18 @@ def pair_candidates(
             paired.append(replace(candidate, granule=pairing))
         else:
             waiting.append(
-                SceneOutcome(candidate.scene.id, SceneState.WAITING, pairing.reason, retryable=True)
+                SceneOutcome(
+                    candidate.scene.id,
+                    SceneState.WAITING,
+                    pairing.reason,
+                    retryable=True,
+                    fingerprint=candidate.fingerprint,
+                )
             )
     return paired, waiting
 
 
-def build_failure(scene_id: str, error: Exception) -> SceneOutcome:
+def build_failure(scene_id: str, error: Exception, fingerprint: str = "") -> SceneOutcome:
     """The outcome of a scene that ``error`` ended; an unexpected error is named by its class."""
     expected = isinstance(error, CloudmaskError)
     return SceneOutcome(
@@ -125,7 +132,16 @@ def build_failure(scene_id: str, error: Exception) -> SceneOutcome:
         str(error) if expected else f"{type(error).__name__}: {error}",
         retryable=error.retryable if isinstance(error, CloudmaskError) else False,
         error_class=type(error).__name__,
+        fingerprint=fingerprint,
     )
+
+
+def _find_fingerprint(item: Item, method: str, parameters: MaskParameters) -> str:
+    """The fingerprint of an item that is no candidate; empty where not even that can be made of it."""
+    try:
+        return build_fingerprint(strip_signatures(item), method, parameters)
+    except (CloudmaskError, TypeError, ValueError, AttributeError, RecursionError):
+        return ""
 
 
 def _printable_id(item: Any) -> str:

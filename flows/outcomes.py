@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from flows.candidate import Candidate
 from flows.errors import InvalidField
 from flows.ports import ObjectStore
-from flows.publish.scene_states import clear_state, record_failed, record_waiting
+from flows.publish.scene_states import Failure, clear_state, record_failed, record_waiting
+from flows.publish.scene_states import SceneState as NotedState
 from flows.report import SceneOutcome, SceneState
 from flows.stac.layout import FAILED_PREFIX, WAITING_PREFIX, check_item_id
 
@@ -26,17 +28,41 @@ def remember_outcomes(
 ) -> None:
     """Note each waiting or failed scene, and forget what is noted of one that is published by now.
 
-    An outcome whose id can be no key, of an item that was refused for it, is in the report alone.
+    An outcome whose id can be no key, of an item that was refused for it, is in the report alone. One
+    that was held back is noted already.
     """
     for outcome in outcomes:
-        if not _is_key(outcome.id):
+        if outcome.held or not _is_key(outcome.id):
             continue
         if outcome.state is SceneState.WAITING:
-            record_waiting(store, outcome.id, outcome.reason, now)
+            record_waiting(store, outcome.id, outcome.reason, now, outcome.fingerprint)
         elif outcome.state is SceneState.FAILED:
-            record_failed(store, outcome.id, outcome.error_class, outcome.reason, outcome.retryable, now)
+            failure = Failure(outcome.error_class, outcome.reason, outcome.retryable, outcome.fingerprint)
+            record_failed(store, outcome.id, failure, now)
         elif outcome.id in remembered:
             clear_state(store, outcome.id)
+
+
+def hold_back(
+    scene: Candidate | SceneOutcome, noted: Mapping[str, NotedState], now: datetime
+) -> SceneOutcome | None:
+    """The outcome of a scene that an earlier run left waiting or failed and that it is not yet time to try.
+
+    None for one that is to be tried: nothing is noted of it, it is due, or its item has changed since.
+    """
+    scene_id = scene.scene.id if isinstance(scene, Candidate) else scene.id
+    state = noted.get(scene_id)
+    if state is None or state.is_due(now) or state.fingerprint != scene.fingerprint:
+        return None
+    return SceneOutcome(
+        scene_id,
+        SceneState(state.kind),
+        state.reason,
+        retryable=not state.is_quarantined,
+        error_class=state.error_class,
+        held=True,
+        fingerprint=state.fingerprint,
+    )
 
 
 def _is_key(item_id: str) -> bool:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from flows.adapters.earth_engine.cost import CostEstimate, estimate_cost, estimate_pairing
-from flows.adapters.item_inputs import ItemInputs
+from flows.adapters.earth_engine.cost import estimate_pairing
+from flows.budget import estimate_scene_cost
 from flows.candidate import Candidate, read_candidates, select_unpublished
 from flows.publish.publisher import find_published
 from flows.report import SceneOutcome
 from flows.request import IngestRequest
-from flows.scene.scene import Scene
-from flows.settings import Compute, Method, Settings
 from flows.wiring import Wiring
 
 
@@ -94,16 +92,8 @@ def plan_ingest(request: IngestRequest) -> Plan:
 
 def _plan_scene(wiring: Wiring, candidate: Candidate) -> PlannedScene:
     settings = wiring.settings
-    cost = _estimate_cost(settings, candidate.scene)
+    cost = estimate_scene_cost(settings, candidate.scene)
     assets = [candidate.keys.mask("*"), candidate.keys.preview("*")]
     if settings.keep_inputs:
         assets.insert(1, candidate.keys.asset("cloud-probability", "*", "tif"))
     return PlannedScene(candidate.scene.id, candidate.keys.item, tuple(assets), cost.requests, cost.bytes)
-
-
-def _estimate_cost(settings: Settings, scene: Scene) -> CostEstimate:
-    """What the scene asks of Earth Engine: nothing where the item carries its own probability."""
-    may_use_own = settings.method is Method.S2CLOUDLESS and settings.compute is Compute.LOCAL
-    if may_use_own and ItemInputs.has_inputs(scene):
-        return CostEstimate()
-    return estimate_cost(scene, settings.method, settings.compute)

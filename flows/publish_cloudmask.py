@@ -12,6 +12,7 @@ from flows.adapters.preview import build_preview
 from flows.candidate import Candidate
 from flows.errors import EngineRefused
 from flows.masking.statistics import measure_mask
+from flows.phases import Phase, PhaseClock
 from flows.ports import DerivedMask, Item
 from flows.publish.publisher import Publication, PublicationFile
 from flows.report import SceneOutcome, SceneState
@@ -31,12 +32,18 @@ def publish_cloudmask(wiring: Wiring, candidate: Candidate) -> SceneOutcome:
     Raises:
         CloudmaskError: the scene is not published, and nothing links to what was written of it.
     """
-    derived = wiring.engine.derive_mask(candidate.scene, candidate.granule)
-    if not wiring.settings.keep_inputs:
-        derived = replace(derived, inputs=None)  # 60 MB of a full tile that nothing needs any more
-    publication = build_publication(wiring, candidate, derived)
-    wiring.publisher.publish_item(publication)
-    return SceneOutcome(candidate.scene.id, SceneState.PUBLISHED)
+    clock = PhaseClock(candidate.scene.id)
+    with clock.measure(Phase.DERIVE):
+        derived = wiring.engine.derive_mask(candidate.scene, candidate.granule)
+        if not wiring.settings.keep_inputs:
+            derived = replace(derived, inputs=None)  # 60 MB of a full tile that nothing needs any more
+    with clock.measure(Phase.ENCODE):
+        publication = build_publication(wiring, candidate, derived)
+    with clock.measure(Phase.PUBLISH):
+        wiring.publisher.publish_item(publication)
+    return SceneOutcome(
+        candidate.scene.id, SceneState.PUBLISHED, item_key=candidate.keys.item, phases=clock.seconds
+    )
 
 
 def build_publication(wiring: Wiring, candidate: Candidate, derived: DerivedMask) -> Publication:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -19,13 +19,22 @@ class SceneState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SceneOutcome:
-    """One scene's end in this run; ``reason`` is empty for a published or skipped one."""
+    """One scene's end in this run; ``reason`` is empty for a published or skipped one.
+
+    ``held`` says that an earlier run left it so and this one did not try it. ``fingerprint`` is what the
+    mask would follow from, empty where that is not known. ``phases`` are seconds by phase, ``item_key``
+    is where a published one is in the store.
+    """
 
     id: str
     state: SceneState
     reason: str = ""
     retryable: bool = False
     error_class: str = ""
+    held: bool = False
+    fingerprint: str = ""
+    item_key: str = ""
+    phases: Mapping[str, float] = field(default_factory=dict, hash=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +48,39 @@ class Report:
     withdrawn: tuple[str, ...] = ()
     seconds: float = 0.0
     transfer: dict[str, Any] = field(default_factory=dict)
+    held_back: tuple[SceneOutcome, ...] = ()
+    deferred: int = 0
+    problems: tuple[str, ...] = ()
+    phases: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the run did all it was asked to: no scene failed, no source was out of reach."""
+        return not (self.failed or self.problems)
 
     @property
     def count(self) -> int:
         """Number of scenes that the run looked at."""
-        return len(self.published) + len(self.skipped) + len(self.waiting) + len(self.failed)
+        named = (self.published, self.skipped, self.waiting, self.failed, self.held_back)
+        return sum(map(len, named)) + self.deferred
 
     @property
-    def summary(self) -> str:
-        """One line for people: ``3 published, 1 waiting in 2.1 s``."""
-        counts = {
+    def counts(self) -> dict[str, int]:
+        """Number of scenes by how the run left them."""
+        return {
             "published": len(self.published),
             "skipped": len(self.skipped),
             "waiting": len(self.waiting),
             "failed": len(self.failed),
             "withdrawn": len(self.withdrawn),
+            "held back": len(self.held_back),
+            "left to the next run": self.deferred,
         }
-        text = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+    @property
+    def summary(self) -> str:
+        """One line for people: ``3 published, 1 waiting in 2.1 s``."""
+        text = ", ".join(f"{count} {name}" for name, count in self.counts.items() if count)
         return f"{text or 'no scene matches'} in {self.seconds:.1f} s"
 
     def as_json(self) -> dict[str, Any]:
@@ -70,23 +95,37 @@ class Report:
             "withdrawn": list(self.withdrawn),
             "seconds": round(self.seconds, 3),
         }
+        if self.held_back:
+            document["held_back"] = [{"id": scene.id, "error": scene.reason} for scene in self.held_back]
+        if self.deferred:
+            document["deferred"] = self.deferred
+        if self.problems:
+            document["problems"] = list(self.problems)
         if self.transfer:
             document["transfer"] = self.transfer
         return document
 
 
-def build_report(
-    outcomes: Iterable[SceneOutcome], seconds: float, transfer: dict[str, Any] | None = None
-) -> Report:
-    """The outcomes by state, each list ordered by scene id so that equal runs report equally."""
+def build_report(outcomes: Iterable[SceneOutcome], seconds: float, **extra: Any) -> Report:
+    """The outcomes by state, each list ordered by scene id so that equal runs report equally.
+
+    ``extra`` are further fields of ``Report``.
+    """
     by_state: dict[SceneState, list[SceneOutcome]] = {state: [] for state in SceneState}
+    held_back: list[SceneOutcome] = []
+    phases: dict[str, tuple[float, ...]] = {}
     for outcome in sorted(outcomes, key=lambda outcome: outcome.id):
-        by_state[outcome.state].append(outcome)
+        untried_failure = outcome.held and outcome.state is SceneState.FAILED
+        (held_back if untried_failure else by_state[outcome.state]).append(outcome)
+        for phase, seconds_of_phase in outcome.phases.items():
+            phases[phase] = (*phases.get(phase, ()), seconds_of_phase)
     return Report(
         published=tuple(outcome.id for outcome in by_state[SceneState.PUBLISHED]),
         skipped=tuple(outcome.id for outcome in by_state[SceneState.SKIPPED]),
         waiting=tuple(by_state[SceneState.WAITING]),
         failed=tuple(by_state[SceneState.FAILED]),
+        held_back=tuple(held_back),
         seconds=seconds,
-        transfer=transfer or {},
+        phases=phases,
+        **extra,
     )

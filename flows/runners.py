@@ -6,11 +6,15 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Protocol
 
 from flows.candidate import Candidate, build_failure
 from flows.errors import CloudmaskError
 from flows.report import SceneOutcome
+from flows.settings import Runner as RunnerKind
+from flows.settings import Settings
 
 RETRIES = 2
 """Further attempts at a scene whose error is retryable; the adapters retry single requests themselves."""
@@ -40,23 +44,45 @@ class ThreadRunner:
     def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="scene")
         try:
-            futures = [pool.submit(self._attempt, work, candidate) for candidate in candidates]
+            futures = [
+                # Each in a context of its own, so that the log tells runs and items apart.
+                pool.submit(copy_context().run, attempt_scene, work, candidate, self._retry_delay_s)
+                for candidate in candidates
+            ]
             for future in as_completed(futures):
                 yield future.result()
         finally:
             # An interrupted run starts no further scene and lets those under way end whole.
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _attempt(self, work: SceneWork, candidate: Candidate) -> SceneOutcome:
-        for attempt in range(RETRIES + 1):
-            try:
-                return work(candidate)
-            except CloudmaskError as error:
-                if not error.retryable or attempt == RETRIES:
-                    logger.info("%s failed: %s", candidate.scene.id, error)
-                    return build_failure(candidate.scene.id, error)
-                time.sleep(self._retry_delay_s * 2**attempt)
-            except Exception as error:
-                logger.exception("%s: unexpected error", candidate.scene.id)
-                return build_failure(candidate.scene.id, error)
-        raise AssertionError("the last attempt returns")
+
+def attempt_scene(work: SceneWork, candidate: Candidate, retry_delay_s: float) -> SceneOutcome:
+    """The outcome of ``work``, tried again where that can help; never raises."""
+    for attempt in range(RETRIES + 1):
+        try:
+            return work(candidate)
+        except CloudmaskError as error:
+            if not error.retryable or attempt == RETRIES:
+                logger.info("%s failed: %s", candidate.scene.id, error)
+                return build_failure(candidate.scene.id, error, candidate.fingerprint)
+            time.sleep(retry_delay_s * 2**attempt)
+        except Exception as error:
+            logger.exception("%s: unexpected error", candidate.scene.id)
+            return build_failure(candidate.scene.id, error, candidate.fingerprint)
+    raise AssertionError("the last attempt returns")
+
+
+@contextmanager
+def open_runner(settings: Settings) -> Iterator[Runner]:
+    """The runner that ``settings`` choose.
+
+    Raises:
+        SettingsError: its packages are not installed, or its cluster cannot be reached.
+    """
+    if settings.runner is RunnerKind.THREADS:
+        yield ThreadRunner(settings.workers)
+        return
+    from flows.dask_runner import open_dask_runner  # noqa: PLC0415 - an optional, heavy dependency
+
+    with open_dask_runner(settings.workers) as runner:
+        yield runner

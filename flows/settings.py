@@ -11,7 +11,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableSetting
 
+from flows.area import Area, check_area_name
 from flows.errors import SettingsError
 from flows.loopback import is_loopback
 from flows.masking.parameters import MaskParameters
@@ -21,6 +23,12 @@ EARTH_ENGINE_URL = "https://earthengine-highvolume.googleapis.com"
 DEFAULT_CONFIG = Path("cloudmask.toml")
 
 _DEFAULTS = MaskParameters()
+_SECRET_VARIABLES = (
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "PC_SDK_SUBSCRIPTION_KEY",
+    "PREFECT_API_KEY",
+)
 
 
 class Method(StrEnum):
@@ -52,6 +60,13 @@ class Runner(StrEnum):
     DASK = "dask"
 
 
+class LogFormat(StrEnum):
+    """What a line of the log looks like."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 class Settings(BaseSettings):
     """Every setting, frozen. Variables are ``CLOUDMASK_`` plus the name in upper case."""
 
@@ -72,6 +87,11 @@ class Settings(BaseSettings):
     keep_inputs: bool = False
     single_writer: bool = False
     mirror: bool = False
+    areas: dict[str, Area] = Field(default_factory=dict)
+    request_budget: Annotated[int | None, Field(ge=1)] = None
+    withdraw_limit: Annotated[int, Field(ge=0, le=10_000)] = 20
+    log_format: LogFormat = LogFormat.TEXT
+    metrics: Path | None = None
     browser: Path | None = None
     cloud_probability_pct: Annotated[float, Field(ge=0, le=100)] = _DEFAULTS.cloud_probability_pct
     dark_nir_reflectance: Annotated[float, Field(ge=0, le=1)] = _DEFAULTS.dark_nir_reflectance
@@ -96,12 +116,10 @@ class Settings(BaseSettings):
             raise ValueError("must not be empty")
         return value.rstrip("/") or "/"
 
-    @field_validator("runner")
+    @field_validator("areas")
     @classmethod
-    def _runner_is_built(cls, value: Runner) -> Runner:
-        if value is Runner.DASK:
-            raise ValueError("'dask' is not built yet: use 'threads'")
-        return value
+    def _areas_are_named(cls, areas: dict[str, Area]) -> dict[str, Area]:
+        return {check_area_name(name): area for name, area in areas.items()}
 
     @model_validator(mode="after")
     def _anonymous_only_on_loopback(self) -> Settings:
@@ -140,6 +158,8 @@ def read_settings(config: Path | None = None, **overrides: Any) -> Settings:
         return Settings(**values)
     except ValidationError as error:
         raise SettingsError(_one_line(error)) from error
+    except UnreadableSetting as error:
+        raise SettingsError('CLOUDMASK_AREAS: not JSON such as \'{"home": {"tiles": ["22KFV"]}}\'') from error
 
 
 def read_clock() -> datetime:
@@ -151,6 +171,11 @@ def read_clock() -> datetime:
         return datetime.fromtimestamp(int(epoch), UTC)
     except (ValueError, OverflowError, OSError) as error:
         raise SettingsError(f"SOURCE_DATE_EPOCH: {epoch!r} is not a number of seconds") from error
+
+
+def read_secrets() -> list[str]:
+    """Values of the ecosystem's variables that must never be shown."""
+    return [value for name in _SECRET_VARIABLES if (value := os.environ.get(name))]
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -166,6 +191,7 @@ def _one_line(error: ValidationError) -> str:
     """Pydantic's findings as one line that names the variables; values stay out: they may be secret."""
     findings = []
     for finding in error.errors(include_input=False, include_url=False):
-        name = "CLOUDMASK_" + str(finding["loc"][0]).upper() if finding["loc"] else "settings"
+        first, *rest = (str(part) for part in finding["loc"] or ("settings",))
+        name = ".".join([f"CLOUDMASK_{first.upper()}" if finding["loc"] else first, *rest])
         findings.append(f"{name}: {finding['msg'].removeprefix('Value error, ')}")
     return "; ".join(findings)

@@ -27,6 +27,10 @@ class Wiring:
         self.items = items
         self.now = now or read_clock()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process: adapters of its own, made once for all scenes that it is sent."""
+        return share_wiring, (self.settings, self.items, self.now)
+
     @cached_property
     def source(self) -> SceneSource:
         """Where items come from."""
@@ -144,3 +148,15 @@ class Wiring:
         return ProjectedShadowEngine(
             FirstInputs(ItemInputs(self.reader, parameters), earth_engine), parameters
         )
+
+
+_SHARED: dict[tuple[str, str | None, datetime], Wiring] = {}
+
+
+def share_wiring(settings: Settings, items: str | None, now: datetime) -> Wiring:
+    """This process's wiring of that run; only the last run's is kept."""
+    key = (settings.model_dump_json(), items, now)
+    if key not in _SHARED:
+        _SHARED.clear()
+        _SHARED[key] = Wiring(settings, items, now)
+    return _SHARED[key]

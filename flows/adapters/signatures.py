@@ -7,6 +7,10 @@ import re
 
 _QUERY = re.compile(r"(https?://[^\s?#'\"<>]*)[?#][^\s'\"<>]*", re.IGNORECASE)
 _SIGNATURE = re.compile(r"\b(sig|se|st|skoid|sktid|ske|token)=[^&\s'\"<>]+", re.IGNORECASE)
+_CREDENTIAL = re.compile(
+    r"(\b(?:Authorization|Ocp-Apim-Subscription-Key|X-Amz-Security-Token)\W{1,6}|\bBearer\s+|\bSignature=)[^'\",}\r\n]+",
+    re.IGNORECASE,
+)
 
 _CHATTY_LIBRARIES = ("urllib3", "rasterio")
 """Libraries that log the URLs they ask for, query included."""
@@ -23,12 +27,17 @@ def redact(text: str) -> str:
     return _SIGNATURE.sub(r"\1=***", _QUERY.sub(r"\1", " ".join(text.split())))
 
 
+def redact_lines(text: str) -> str:
+    """``text``, lines kept, without any URL's query, SAS parameters, or what authorises a request."""
+    return _CREDENTIAL.sub(r"\1***", _SIGNATURE.sub(r"\1=***", _QUERY.sub(r"\1", text)))
+
+
 class _RedactingFilter(logging.Filter):
     """Rewrites a record in place; lets every record pass."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
-        redacted = _SIGNATURE.sub(r"\1=***", _QUERY.sub(r"\1", message))
+        redacted = redact_lines(message)
         if redacted != message:
             record.msg, record.args = redacted, None
         return True

@@ -2,4 +2,5 @@
 
 from flows.cli.app import main
 
-main()
+if __name__ == "__main__":  # a worker process that Dask starts imports this module again
+    main()

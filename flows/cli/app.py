@@ -35,6 +35,7 @@ class Globals:
     config: Path | None = None
     json: bool = False
     prefect: bool | None = None
+    log_level: int = logging.WARNING
 
 
 options = Globals()
@@ -68,8 +69,10 @@ def set_globals(
 ) -> None:
     """Remember the global options for the command that follows."""
     options.config, options.json, options.prefect = config, json, prefect
-    level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    options.log_level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    logging.basicConfig(
+        level=options.log_level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+    )
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -89,6 +92,7 @@ def main() -> None:
         mosaic_command,
         serve_command,
         view_commands,
+        watch_command,
     )
     from flows.errors import CloudmaskError
 

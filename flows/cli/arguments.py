@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 GLOBAL_FLAGS = frozenset({"--json", "-v", "--verbose", "--prefect", "--no-prefect"})
 GLOBAL_OPTIONS = frozenset({"--config"})
-REPEATED_OPTIONS = frozenset({"--tile", "--ids"})
+REPEATED_OPTIONS = frozenset({"--tile", "--ids", "--area", "--ring"})
 
 
 def normalise_arguments(arguments: Sequence[str]) -> list[str]:

@@ -1,17 +1,13 @@
-"""Commands that publish: `demo` and `ingest`."""
+"""Commands that publish: `demo`, `ingest` and `retry`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from flows.cli.app import EXIT_FAILED, app, options
-
-if TYPE_CHECKING:
-    from flows.report import Report
-    from flows.request import IngestRequest
 
 METHODS = "s2cloudless, cloud-score-plus or csmask"
 
@@ -44,6 +40,7 @@ def ingest(
     force: Annotated[bool, typer.Option("--force", help="Publish again what is published already.")] = False,
 ) -> None:
     """Publish the masks of the scenes that match."""
+    from flows.cli.jobs import finish, run_ingest
     from flows.request import IngestRequest
 
     request = IngestRequest(
@@ -80,6 +77,7 @@ def demo(
     ] = None,
 ) -> None:
     """Run the main job on the bundled sample archive and score it against its known truth."""
+    from flows.cli.jobs import finish, run_ingest
     from flows.cli.output import print_scores
     from flows.demo import build_demo_request, score_demo
 
@@ -103,6 +101,7 @@ def retry(
     store: Annotated[str | None, typer.Option(metavar="URL", help="Directory or s3://bucket/prefix.")] = None,
 ) -> None:
     """Try scenes again that failed or wait, whether it is time or not."""
+    from flows.cli.jobs import finish, run_ingest
     from flows.outcomes import find_remembered
     from flows.report import Report
     from flows.request import IngestRequest
@@ -112,37 +111,3 @@ def retry(
     remembered = find_remembered(Wiring(request.read_settings()).store)
     wanted = tuple(sorted(remembered.intersection(ids) if ids else remembered))
     finish(run_ingest(request.model_copy(update={"ids": wanted})) if wanted else Report())
-
-
-def run_ingest(request: IngestRequest) -> Report:
-    """The job, as a Prefect flow run or directly in this process, with progress on a terminal."""
-    from flows.cli.output import show_progress
-    from flows.cli.prefect_environment import prefect_wanted, quieten_prefect
-
-    with show_progress() as observer:
-        if prefect_wanted(options.prefect):
-            request.read_settings(), request.read_query()  # wrong usage ends here, not as a failed flow run
-            quieten_prefect()
-            from flows.prefect_runs import ingest_flow, observer_of_run
-
-            observer_of_run.set(observer)
-            return ingest_flow(request)
-        from flows.ingest import ingest as run_directly
-        from flows.runners import ThreadRunner
-        from flows.wiring import Wiring
-
-        wiring = Wiring(request.read_settings(), request.items, request.now)
-        runner = ThreadRunner(wiring.settings.workers)
-        return run_directly(wiring, request.read_query(), runner, observer, force=request.force)
-
-
-def finish(report: Report, **extra: Any) -> None:
-    """Print the report; exit status 1 where scenes failed."""
-    from flows.cli.output import print_json, print_report
-
-    if options.json:
-        print_json({**report.as_json(), **extra})
-    else:
-        print_report(report)
-    if report.failed:
-        raise typer.Exit(EXIT_FAILED)

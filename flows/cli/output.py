@@ -42,10 +42,19 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
 
+def print_json_line(document: Any) -> None:
+    """One JSON object on a line of stdout, at once."""
+    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.flush()
+
+
 def print_report(report: Report) -> None:
     """The report as a few lines for people."""
     stdout.print(report.summary, soft_wrap=True)
-    for title, outcomes in (("waiting", report.waiting), ("failed", report.failed)):
+    for problem in report.problems:
+        stdout.print(f"  problem: {problem}", markup=False, soft_wrap=True)
+    shown = (("waiting", report.waiting), ("failed", report.failed), ("held back", report.held_back))
+    for title, outcomes in shown:
         for outcome in outcomes[:SHOWN_SCENES]:
             stdout.print(f"  {title}: {_describe(outcome)}", markup=False, soft_wrap=True)
         if len(outcomes) > SHOWN_SCENES:

@@ -79,6 +79,12 @@ def find_generations(store: ObjectStore, keys: ItemKeys, item: Item) -> Generati
     )
 
 
+def read_scene_prefix(item_id: str) -> str:
+    """What the ids of all products made from one scene begin with; the id itself where it is no product's."""
+    match = _PRODUCT_ID.fullmatch(item_id)
+    return match["scene"] if match else item_id
+
+
 def list_generations(store: ObjectStore, keys: ItemKeys) -> dict[str, ItemFolder]:
     """Folders of the items, by id, that share platform, datatake and tile with this one, itself included."""
     match = _PRODUCT_ID.fullmatch(keys.item_id)

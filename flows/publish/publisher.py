@@ -138,8 +138,10 @@ class Publisher:
 
         Raises:
             StoreUnavailable: some are linked still; doing it again is harmless.
+            StoreRefused: the store cannot be written, or not by several writers.
         """
         items = list(items)
+        self._check_writers()
         self._run_stage([withdraw_steps(self._store, keys, reason, self._now) for keys in items])
         leaves = sorted({keys.leaf for keys in items}, key=lambda leaf: leaf.prefix)
         self._run_stage([leaf_steps(self._store, self._context, leaf) for leaf in leaves])

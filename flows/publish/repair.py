@@ -11,7 +11,7 @@ from flows.publish.catalogs import leaf_steps
 from flows.publish.generations import find_generations, list_generations, predecessor_steps, read_predecessors
 from flows.publish.leaf import group_leaf
 from flows.publish.leaf_check import LeafCheck
-from flows.publish.scene_states import record_failed
+from flows.publish.scene_states import Failure, record_failed
 from flows.publish.steps import Steps
 from flows.publish.withdrawal import write_tombstone
 from flows.stac.catalog import CatalogContext
@@ -41,7 +41,7 @@ def repair_leaf(store: ObjectStore, context: CatalogContext, check: LeafCheck, n
         keys = ItemKeys(leaf, item_id)
         _remove(store, context, keys)
         store.delete_object(keys.tombstone)
-        record_failed(store, item_id, "BrokenItem", reason, True, now)
+        record_failed(store, item_id, Failure("BrokenItem", reason, retryable=True), now)
     for key in check.orphans:
         logger.info("removing %s: no item links it", key)
         store.delete_object(key)

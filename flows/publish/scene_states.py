@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -16,9 +17,12 @@ from flows.stac.layout import FAILED_PREFIX, WAITING_PREFIX, check_item_id, is_s
 from flows.stac.links import JSON_MEDIA_TYPE
 
 FIRST_DELAY = timedelta(hours=1)
-LONGEST_DELAY = timedelta(days=7)
-"""The delay doubles with each attempt: lateness is heavy-tailed, gaps were filled years later."""
+USUAL_LATENESS = timedelta(days=30)
+LONGEST_DELAY, LONGEST_LATE_DELAY = timedelta(days=1), timedelta(days=7)
+"""The delay doubles with each attempt, up to a day while a scene may still be expected, and to a week
+after that: lateness is heavy-tailed, gaps were filled years later."""
 _LONGEST_TEXT = 1000
+_READERS = 16
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +39,16 @@ class StateKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a scene failed."""
+
+    error_class: str
+    message: str
+    retryable: bool
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SceneState:
     """One scene that was tried ``attempts`` times; ``next_try`` is None where trying cannot help."""
 
@@ -46,6 +60,13 @@ class SceneState:
     last_try: datetime
     next_try: datetime | None
     error_class: str = ""
+    fingerprint: str = ""
+    """What the mask would have followed from: a changed item is tried at once."""
+
+    @property
+    def is_quarantined(self) -> bool:
+        """Whether it is left alone until its item changes or someone asks for it."""
+        return self.next_try is None
 
     @property
     def key(self) -> str:
@@ -56,17 +77,19 @@ class SceneState:
         return self.next_try is not None and now >= self.next_try
 
 
-def record_waiting(store: ObjectStore, item_id: str, reason: str, now: datetime) -> SceneState:
-    """Note that the scene cannot be made yet."""
-    return _record(store, SceneState(item_id, StateKind.WAITING, reason, 1, now, now, now))
-
-
-def record_failed(
-    store: ObjectStore, item_id: str, error_class: str, message: str, retryable: bool, now: datetime
+def record_waiting(
+    store: ObjectStore, item_id: str, reason: str, now: datetime, fingerprint: str = ""
 ) -> SceneState:
+    """Note that the scene cannot be made yet."""
+    state = SceneState(item_id, StateKind.WAITING, reason, 1, now, now, now, fingerprint=fingerprint)
+    return _record(store, state)
+
+
+def record_failed(store: ObjectStore, item_id: str, failure: Failure, now: datetime) -> SceneState:
     """Note that the scene failed, and whether trying again can help."""
-    next_try = now if retryable else None
-    return _record(store, SceneState(item_id, StateKind.FAILED, message, 1, now, now, next_try, error_class))
+    next_try = now if failure.retryable else None
+    state = SceneState(item_id, StateKind.FAILED, failure.message, 1, now, now, next_try)
+    return _record(store, replace(state, error_class=failure.error_class, fingerprint=failure.fingerprint))
 
 
 def clear_state(store: ObjectStore, item_id: str) -> None:
@@ -77,11 +100,14 @@ def clear_state(store: ObjectStore, item_id: str) -> None:
 
 def list_states(store: ObjectStore) -> Iterator[SceneState]:
     """All waiting scenes, then all failed ones, each in order of id."""
-    for kind in StateKind:
-        for info in store.list_objects(kind.prefix):
-            state = _read_state(store, kind, info.key) if is_state_key(info.key) else None
-            if state is not None:
-                yield state
+    keys = [
+        (kind, info.key)
+        for kind in StateKind
+        for info in store.list_objects(kind.prefix)
+        if is_state_key(info.key)
+    ]
+    with ThreadPoolExecutor(_READERS) as pool:
+        yield from filter(None, pool.map(lambda entry: _read_state(store, *entry), keys))
 
 
 def find_state(store: ObjectStore, kind: StateKind, item_id: str) -> SceneState | None:
@@ -93,12 +119,13 @@ def _record(store: ObjectStore, state: SceneState) -> SceneState:
     """Put ``state``, counted on from an earlier one of its kind; a scene is of one kind at a time."""
     earlier = find_state(store, state.kind, state.item_id)
     attempts = earlier.attempts + 1 if earlier else 1
+    first_try = earlier.first_try if earlier else state.first_try
     state = replace(
         state,
         reason=state.reason[:_LONGEST_TEXT],
         attempts=attempts,
-        first_try=earlier.first_try if earlier else state.first_try,
-        next_try=state.next_try and state.last_try + _find_delay(attempts),
+        first_try=first_try,
+        next_try=state.next_try and state.last_try + _find_delay(attempts, state.last_try - first_try),
     )
     store.write_object(state.key, json.dumps(_as_document(state)).encode(), JSON_MEDIA_TYPE)
     for kind in StateKind:
@@ -107,9 +134,10 @@ def _record(store: ObjectStore, state: SceneState) -> SceneState:
     return state
 
 
-def _find_delay(attempts: int) -> timedelta:
-    """Time to the next attempt after so many."""
-    return min(FIRST_DELAY * 2.0 ** min(attempts - 1, 20), LONGEST_DELAY)
+def _find_delay(attempts: int, late: timedelta) -> timedelta:
+    """Time to the next attempt after so many, for a scene that has been late for so long."""
+    longest = LONGEST_DELAY if late < USUAL_LATENESS else LONGEST_LATE_DELAY
+    return min(FIRST_DELAY * 2.0 ** min(attempts - 1, 20), longest)
 
 
 def _as_document(state: SceneState) -> dict[str, Any]:
@@ -121,6 +149,7 @@ def _as_document(state: SceneState) -> dict[str, Any]:
         "last_try": state.last_try.isoformat(),
         "next_try": state.next_try.isoformat() if state.next_try else None,
         "error_class": state.error_class,
+        "fingerprint": state.fingerprint,
     }
 
 
@@ -140,6 +169,7 @@ def _read_state(store: ObjectStore, kind: StateKind, key: str) -> SceneState | N
             datetime.fromisoformat(document["last_try"]),
             datetime.fromisoformat(next_try) if next_try else None,
             str(document["error_class"]),
+            str(document.get("fingerprint", "")),
         )
     except (ValueError, TypeError, LookupError, RecursionError, InvalidField):
         logger.warning("%s is not a state of this program: remove it", key)

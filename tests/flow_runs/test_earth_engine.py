@@ -16,9 +16,9 @@ from flows.ingest import ingest
 from flows.report import Report
 from flows.request import IngestRequest
 from flows.runners import ThreadRunner
-from flows.scene.scene import Scene
 from flows.wiring import Wiring
 from tests.earth_engine.conftest import earth_engine
+from tests.earth_engine.items import build_item
 from tests.earth_engine.local import faults
 from tests.earth_engine.local.scenes import SUNS, build_ragged_scene, build_scene
 from tests.earth_engine.local.sentinel2 import Sentinel2
@@ -44,38 +44,6 @@ def request_(
     items = tmp_path / "item.json"
     items.write_text(json.dumps(build_item(build_scene(product))))
     return IngestRequest(items=str(items), store=str(tmp_path / "out"))
-
-
-def build_item(scene: Scene) -> dict[str, Any]:
-    """The Planetary Computer's item of ``scene``, with the one asset that tells its grid."""
-    west, south, east, north = -50.1, -23.4, -49.9, -23.3
-    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
-    return {
-        "type": "Feature",
-        "stac_version": "1.0.0",
-        "id": scene.id,
-        "geometry": {"type": "Polygon", "coordinates": [ring]},
-        "bbox": [west, south, east, north],
-        "properties": {
-            "datetime": scene.datetime.isoformat().replace("+00:00", "Z"),
-            "platform": scene.platform,
-            "proj:epsg": int(scene.grid.crs.removeprefix("EPSG:")),
-            "s2:mgrs_tile": scene.tile,
-            "s2:datatake_id": scene.datatake_id,
-            "s2:datastrip_id": scene.datastrip_id,
-            "s2:mean_solar_azimuth": scene.solar_azimuth_deg,
-            "s2:mean_solar_zenith": scene.solar_zenith_deg,
-            "s2:processing_baseline": scene.processing_baseline,
-        },
-        "links": [],
-        "assets": {
-            "SCL": {
-                "href": "https://sentinel2l2a01.blob.core.windows.net/sentinel2-l2/SCL_20m.tif",
-                "proj:shape": list(scene.grid.shape),
-                "proj:transform": list(scene.grid.transform),
-            }
-        },
-    }
 
 
 def run(request: IngestRequest) -> Report:

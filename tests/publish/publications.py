@@ -130,7 +130,9 @@ def _is_whole(store: ObjectStore, key: str, asset: dict[str, Any]) -> bool:
 
 
 def _resolve(key: str, href: str) -> str | None:
-    return None if "://" in href else posixpath.normpath(posixpath.join(posixpath.dirname(key), href))
+    """The key that ``href`` names; None for one outside of the store."""
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(key), href))
+    return None if "://" in href or target.startswith("..") else target
 
 
 def public_bytes(store: ObjectStore) -> dict[str, bytes]:

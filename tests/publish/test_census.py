@@ -6,7 +6,7 @@ from datetime import date
 
 from flows.publish.census import read_census
 from flows.publish.publisher import Publisher, item_steps
-from flows.publish.scene_states import record_failed, record_waiting
+from flows.publish.scene_states import Failure, record_failed, record_waiting
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import CONTEXT, NOW, build_publication, keys_of, product_id
 
@@ -26,7 +26,7 @@ def test_states_days_and_gaps() -> None:
     publisher.withdraw([keys_of(product_id(5))], "gone")
     next(item_steps(store, CONTEXT, build_publication(product_id(6)), NOW))
     record_waiting(store, product_id(7), "no image yet", NOW)
-    record_failed(store, product_id(8), "EngineRefused", "no", False, NOW)
+    record_failed(store, product_id(8), Failure("EngineRefused", "no", retryable=False), NOW)
     store.requests.clear()
 
     census = read_census(store)

@@ -10,6 +10,9 @@ from flows.errors import InvalidField
 from flows.publish.scene_states import (
     FIRST_DELAY,
     LONGEST_DELAY,
+    LONGEST_LATE_DELAY,
+    USUAL_LATENESS,
+    Failure,
     StateKind,
     clear_state,
     find_state,
@@ -23,10 +26,10 @@ from tests.publish.publications import NOW, product_id
 SCENE = product_id(0)
 
 
-def test_each_attempt_doubles_the_delay_up_to_a_week() -> None:
+def test_each_attempt_doubles_the_delay_up_to_a_day_and_later_to_a_week() -> None:
     store = MemoryStore()
     now, delays = NOW, []
-    for attempt in range(1, 13):
+    for attempt in range(1, 50):
         state = record_waiting(store, SCENE, "no image yet", now)
         assert state.next_try is not None
         assert (state.attempts, state.first_try, state.last_try) == (attempt, NOW, now)
@@ -35,12 +38,14 @@ def test_each_attempt_doubles_the_delay_up_to_a_week() -> None:
         delays.append(state.next_try - now)
         now = state.next_try
     assert delays[:4] == [FIRST_DELAY, 2 * FIRST_DELAY, 4 * FIRST_DELAY, 8 * FIRST_DELAY]
-    assert delays[-1] == LONGEST_DELAY
+    late = [delay for delay in delays if delay > LONGEST_DELAY]
+    assert set(late) == {LONGEST_LATE_DELAY}
+    assert sum(delays[: -len(late)], timedelta()) >= USUAL_LATENESS
 
 
 def test_what_was_recorded_reads_back() -> None:
     store = MemoryStore()
-    recorded = record_failed(store, SCENE, "AssetRefused", "B08: too large", False, NOW)
+    recorded = record_failed(store, SCENE, Failure("AssetRefused", "B08: too large", retryable=False), NOW)
     assert recorded.next_try is None
     assert not recorded.is_due(NOW + timedelta(days=9999))
     assert find_state(store, StateKind.FAILED, SCENE) == recorded
@@ -50,7 +55,7 @@ def test_what_was_recorded_reads_back() -> None:
 def test_a_scene_is_in_one_state_at_a_time() -> None:
     store = MemoryStore()
     record_waiting(store, SCENE, "no image yet", NOW)
-    record_failed(store, SCENE, "EngineUnavailable", "quota", True, NOW)
+    record_failed(store, SCENE, Failure("EngineUnavailable", "quota", retryable=True), NOW)
     assert [state.kind for state in list_states(store)] == [StateKind.FAILED]
     record_waiting(store, SCENE, "no image yet", NOW)
     assert [(state.kind, state.attempts) for state in list_states(store)] == [(StateKind.WAITING, 1)]

@@ -1,0 +1,89 @@
+"""The jobs that commands run, as Prefect flow runs or directly in this process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import typer
+
+from flows.cli.app import EXIT_FAILED, options
+
+if TYPE_CHECKING:
+    from flows.report import Report
+    from flows.request import IngestRequest, RunRequest, WatchRequest
+
+
+def run_ingest(request: IngestRequest) -> Report:
+    """``ingest``, with progress on a terminal."""
+    from flows.cli.output import show_progress
+
+    request.read_query()
+    with show_progress() as observer:
+        if _prepare(request):
+            from flows.prefect_runs import ingest_flow, observer_of_run
+
+            observer_of_run.set(observer)
+            report: Report = ingest_flow(request)
+        else:
+            from flows.jobs import ingest_directly
+
+            report = ingest_directly(request, observer)
+    _export("ingest", request, report)
+    return report
+
+
+def run_watch(request: WatchRequest) -> Report:
+    """``watch`` once, with progress on a terminal."""
+    from flows.cli.output import show_progress
+
+    request.read_areas()
+    with show_progress() as observer:
+        if _prepare(request):
+            from flows.prefect_runs import observer_of_run, watch_flow
+
+            observer_of_run.set(observer)
+            report: Report = watch_flow(request)
+        else:
+            from flows.jobs import watch_directly
+
+            report = watch_directly(request, observer)
+    _export("watch", request, report)
+    return report
+
+
+def finish(report: Report, **extra: Any) -> None:
+    """Print the report; exit status 1 where scenes failed or a source was out of reach."""
+    from flows.cli.output import print_json, print_report
+
+    if options.json:
+        print_json({**report.as_json(), **extra})
+    else:
+        print_report(report)
+    if not report.is_whole:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _prepare(request: RunRequest) -> bool:
+    """Whether the job is to be a flow run. Wrong settings end here, not as a failed flow run."""
+    from flows.cli.prefect_environment import prefect_wanted, quieten_prefect
+    from flows.logs import configure_logs
+    from flows.phases import run_id
+    from flows.settings import read_secrets
+
+    settings = request.read_settings()
+    run_id.set(uuid4().hex[:12])
+    configure_logs(options.log_level, settings.log_format, read_secrets())
+    wanted = prefect_wanted(options.prefect)
+    if wanted:
+        quieten_prefect()
+    return wanted
+
+
+def _export(command: str, request: RunRequest, report: Report) -> None:
+    path = request.read_settings().metrics
+    if path is not None:
+        from flows.metrics import write_metrics
+        from flows.settings import read_clock
+
+        write_metrics(path, command, report, read_clock())

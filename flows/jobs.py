@@ -1,0 +1,26 @@
+"""Requests carried out in this process."""
+
+from __future__ import annotations
+
+from flows.ingest import ingest
+from flows.ingestion import Observer
+from flows.report import Report
+from flows.request import IngestRequest, WatchRequest
+from flows.runners import open_runner
+from flows.watch import WatchOptions, watch
+from flows.wiring import Wiring
+
+
+def ingest_directly(request: IngestRequest, observer: Observer | None = None) -> Report:
+    """The report of ``ingest``."""
+    wiring = Wiring(request.read_settings(), request.items, request.now)
+    with open_runner(wiring.settings) as runner:
+        return ingest(wiring, request.read_query(), runner, observer, force=request.force)
+
+
+def watch_directly(request: WatchRequest, observer: Observer | None = None) -> Report:
+    """The report of ``watch``, once."""
+    wiring = Wiring(request.read_settings(), request.items, request.now)
+    options = WatchOptions(request.rings, request.limit, request.seconds)
+    with open_runner(wiring.settings) as runner:
+        return watch(wiring, request.read_areas(), runner, observer, options)

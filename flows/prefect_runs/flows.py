@@ -1,0 +1,90 @@
+"""Flows: ingest, watch, backfill."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+from prefect.runtime import flow_run
+
+from flows.backfill import plan_shards
+from flows.ingest import ingest
+from flows.phases import run_id
+from flows.prefect_runs.artifacts import leave_report, leave_shards
+from flows.prefect_runs.limits import LimitedSource, find_limits
+from flows.prefect_runs.progress import RunObserver, emit_withdrawn, observe_run
+from flows.prefect_runs.runner import PrefectRunner, open_prefect_runner
+from flows.report import Report
+from flows.request import BackfillRequest, IngestRequest, RunRequest, WatchRequest
+from flows.watch import WatchOptions, watch
+from flows.wiring import Wiring
+
+
+@flow(name="ingest", persist_result=False, log_prints=False)
+def ingest_flow(request: IngestRequest) -> Report:
+    """Publish the masks that ``request`` asks for; what went wrong with a scene is in the report."""
+    with _open_run(request) as (wiring, runner, observer):
+        report = ingest(wiring, request.read_query(), runner, observer, force=request.force)
+        leave_report(wiring, report, observer.newest)
+    return report
+
+
+@flow(name="watch", persist_result=False, log_prints=False)
+def watch_flow(request: WatchRequest = WatchRequest()) -> Report:  # noqa: B008 - frozen
+    """Reconcile watched areas with what is published, once."""
+    options = WatchOptions(request.rings, request.limit, request.seconds)
+    with _open_run(request) as (wiring, runner, observer):
+        report = watch(wiring, request.read_areas(), runner, observer, options)
+        emit_withdrawn(report.withdrawn)
+        leave_report(wiring, report, observer.newest)
+    return report
+
+
+@flow(name="backfill", persist_result=False, log_prints=False)
+def backfill_flow(request: BackfillRequest) -> list[str]:
+    """Publish years of an area as many flow runs, each of a few hundred scenes; their ids.
+
+    Each shard is a run of ``request.deployment``, or of this very process where that is None. Begun again
+    with the same request, after a kill, it begins only the runs that lack.
+    """
+    wiring = Wiring(request.read_settings(), request.items, request.now)
+    wiring.source = LimitedSource(wiring.source, find_limits())
+    begun: list[tuple[IngestRequest, str]] = []
+    for shard in plan_shards(wiring.source, request):
+        begun.append((shard, _begin_shard(shard, request)))
+        get_run_logger().info("%d shards begun, the last: %s", len(begun), shard.title)
+    leave_shards(begun)
+    return [run for _, run in begun]
+
+
+def _begin_shard(shard: IngestRequest, request: BackfillRequest) -> str:
+    """The id of the shard's flow run."""
+    if request.deployment is None:
+        ingest_flow.with_options(flow_run_name=shard.title)(shard)
+        return ""
+    parameters = {"request": shard.model_dump(mode="json", exclude_defaults=True)}
+    digest = sha256(f"{shard.model_dump_json()}{request.deployment}{request.attempt}".encode()).hexdigest()
+    run = run_deployment(
+        request.deployment,
+        parameters=parameters,
+        flow_run_name=shard.title,
+        idempotency_key=f"backfill-{digest}",
+        timeout=0,
+    )
+    assert isinstance(run, FlowRun)  # noqa: S101 - not the coroutine of an asynchronous caller
+    return str(run.id)
+
+
+@contextmanager
+def _open_run(request: RunRequest) -> Iterator[tuple[Wiring, PrefectRunner, RunObserver]]:
+    """What a run needs; its limits and its log are told which flow run this is."""
+    run_id.set(str(flow_run.id or ""))
+    wiring = Wiring(request.read_settings(), request.items, request.now)
+    limits = find_limits()
+    wiring.source = LimitedSource(wiring.source, limits)
+    with observe_run() as observer, open_prefect_runner(wiring.settings, limits) as runner:
+        yield wiring, runner, observer

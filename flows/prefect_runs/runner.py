@@ -1,0 +1,110 @@
+"""Scenes as tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.futures import PrefectFuture, as_completed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.utilities.annotations import quote
+
+from flows.candidate import Candidate, build_failure
+from flows.errors import CloudmaskError, SettingsError
+from flows.prefect_runs.limits import EARTH_ENGINE_LIMIT, Limits
+from flows.report import SceneOutcome
+from flows.runners import RETRIES, RETRY_DELAY_S, SceneWork
+from flows.settings import Method, Runner, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class SceneJob:
+    """What a task does; it travels beside the parameters, which are shown and stored."""
+
+    work: SceneWork
+    candidate: Candidate
+    limits: Limits
+
+
+def _is_retryable(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    try:
+        state.result()
+    except CloudmaskError as error:
+        return error.retryable
+    except Exception:
+        return False
+    return False
+
+
+@task(
+    name="publish-cloudmask",
+    task_run_name="{scene_id}",
+    retries=RETRIES,
+    retry_delay_seconds=[RETRY_DELAY_S * 2**attempt for attempt in range(RETRIES)],
+    retry_jitter_factor=0.3,
+    retry_condition_fn=_is_retryable,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def publish_scene(scene_id: str, job: SceneJob) -> SceneOutcome:
+    """The outcome of one scene."""
+    assert scene_id == job.candidate.scene.id  # noqa: S101 - the run's name is the scene's
+    with job.limits.hold(EARTH_ENGINE_LIMIT):
+        return job.work(job.candidate)
+
+
+class PrefectRunner:
+    """Runs each scene as a task of the current flow run."""
+
+    def __init__(self, tasks: TaskRunner[Any], limits: Limits) -> None:
+        self._tasks = tasks
+        self._limits = limits
+
+    def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
+        """The outcomes in the order in which tasks end."""
+        futures: dict[PrefectFuture[SceneOutcome], Candidate] = {}
+        for candidate in candidates:
+            job = SceneJob(work, candidate, self._limits)
+            # Quoted: Prefect need not look for futures in an item of 16 kB.
+            parameters = {"scene_id": candidate.scene.id, "job": quote(job)}
+            futures[self._tasks.submit(publish_scene, parameters)] = candidate
+        for future in as_completed(list(futures)):
+            candidate = futures[future]
+            try:
+                yield future.result()
+            except Exception as error:
+                yield build_failure(candidate.scene.id, error, candidate.fingerprint)
+
+
+@contextmanager
+def open_prefect_runner(settings: Settings, limits: Limits) -> Iterator[PrefectRunner]:
+    """The runner that ``settings`` choose; limits of Earth Engine do not hold back the embedded method."""
+    if settings.method is Method.CSMASK:
+        limits = Limits(limits.names - {EARTH_ENGINE_LIMIT})
+    with _build_task_runner(settings) as tasks:
+        yield PrefectRunner(tasks, limits)
+
+
+def _build_task_runner(settings: Settings) -> TaskRunner[Any]:
+    if settings.runner is Runner.THREADS:
+        return ThreadPoolTaskRunner(max_workers=settings.workers)
+    try:
+        import dask  # noqa: PLC0415 - an optional, heavy dependency
+        from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415
+    except ImportError as error:
+        raise SettingsError("CLOUDMASK_RUNNER=dask needs Dask: pip install 'pc-cloudmask[dask]'") from error
+    address = dask.config.get("scheduler-address", None)
+    if address is not None:
+        return DaskTaskRunner(address=address)
+    cluster = {
+        "n_workers": settings.workers,
+        "threads_per_worker": 1,
+        "host": "127.0.0.1",
+        "dashboard_address": "127.0.0.1:0",
+    }
+    return DaskTaskRunner(cluster_kwargs=cluster)

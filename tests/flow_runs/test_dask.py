@@ -1,0 +1,116 @@
+"""Scenes on a Dask cluster of two worker processes."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import dask
+import pytest
+
+from flows.candidate import Candidate, read_candidates
+from flows.dask_runner import DaskRunner, open_dask_runner
+from flows.errors import AssetRefused, EngineUnavailable, SettingsError
+from flows.jobs import ingest_directly
+from flows.report import SceneOutcome, SceneState
+from flows.request import IngestRequest
+from flows.scene.query import SceneQuery
+from flows.wiring import Wiring
+from tests.flow_runs.conftest import read_tree
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[DaskRunner]:
+    """Two processes."""
+    with open_dask_runner(2, retry_delay_s=0.0) as runner:
+        yield runner
+
+
+@pytest.fixture
+def candidates(demo: IngestRequest) -> list[Candidate]:
+    wiring = Wiring(demo.read_settings(), demo.items, demo.now)
+    items = wiring.source.find_items(SceneQuery())
+    return read_candidates(items, wiring.settings.method, wiring.settings.mask_parameters)[0]
+
+
+def count_attempt(folder: Path, candidate: Candidate) -> int:
+    """Number of this attempt at the scene, from 1."""
+    with (folder / candidate.scene.id).open("a") as file:
+        file.write("x")
+        return file.tell()
+
+
+def fail_once(folder: Path, candidate: Candidate) -> SceneOutcome:
+    if count_attempt(folder, candidate) == 1:
+        raise EngineUnavailable("quota")
+    return SceneOutcome(candidate.scene.id, SceneState.PUBLISHED)
+
+
+def refuse(folder: Path, candidate: Candidate) -> SceneOutcome:
+    count_attempt(folder, candidate)
+    raise AssetRefused(f"item {candidate.scene.id}: B08: too large")
+
+
+def die_once(folder: Path, candidate: Candidate) -> SceneOutcome:
+    if count_attempt(folder, candidate) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return SceneOutcome(candidate.scene.id, SceneState.PUBLISHED)
+
+
+def test_two_workers_publish_what_one_thread_does(
+    demo: IngestRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest_directly(demo.model_copy(update={"store": str(tmp_path / "threads")}))
+    monkeypatch.setenv("CLOUDMASK_RUNNER", "dask")
+    monkeypatch.setenv("CLOUDMASK_WORKERS", "2")
+    report = ingest_directly(demo.model_copy(update={"store": str(tmp_path / "dask")}))
+    assert len(report.published) == 4
+    assert read_tree(tmp_path / "dask") == read_tree(tmp_path / "threads")
+    assert len(report.phases["derive"]) == 4
+
+
+def test_what_may_pass_is_tried_again(
+    runner: DaskRunner, candidates: list[Candidate], tmp_path: Path
+) -> None:
+    outcomes = list(runner.run_scenes(partial(fail_once, tmp_path), candidates))
+    assert {outcome.id for outcome in outcomes} == {candidate.scene.id for candidate in candidates}
+    assert all(outcome.state is SceneState.PUBLISHED for outcome in outcomes)
+
+
+def test_a_refusal_is_not(runner: DaskRunner, candidates: list[Candidate], tmp_path: Path) -> None:
+    outcomes = list(runner.run_scenes(partial(refuse, tmp_path), candidates))
+    assert all(outcome.error_class == "AssetRefused" and not outcome.retryable for outcome in outcomes)
+    assert all(outcome.fingerprint for outcome in outcomes)
+    assert all((tmp_path / candidate.scene.id).read_text() == "x" for candidate in candidates)
+
+
+def test_a_worker_that_dies_costs_no_scene(candidates: list[Candidate], tmp_path: Path) -> None:
+    with open_dask_runner(2, retry_delay_s=0.0) as runner:
+        outcomes = list(runner.run_scenes(partial(die_once, tmp_path), candidates[:1]))
+    assert [outcome.state for outcome in outcomes] == [SceneState.PUBLISHED]
+
+
+def test_no_scenes_end_at_once(runner: DaskRunner, tmp_path: Path) -> None:
+    assert list(runner.run_scenes(partial(refuse, tmp_path), [])) == []
+
+
+def test_a_scheduler_that_does_not_answer_is_named() -> None:
+    settings = {"scheduler-address": "tcp://127.0.0.1:9", "distributed.comm.timeouts.connect": "1s"}
+    with (
+        dask.config.set(settings),
+        pytest.raises(SettingsError, match="DASK_SCHEDULER_ADDRESS"),
+        open_dask_runner(2),
+    ):
+        pass
+
+
+def test_adapters_travel_as_what_they_are_made_from(demo: IngestRequest) -> None:
+    wiring = Wiring(demo.read_settings(), demo.items, demo.now)
+    assert wiring.store  # an open adapter, which cannot travel
+    there = pickle.loads(pickle.dumps(wiring))
+    assert (there.settings, there.items, there.now) == (wiring.settings, wiring.items, wiring.now)
+    assert pickle.loads(pickle.dumps(wiring)) is there

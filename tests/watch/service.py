@@ -1,0 +1,80 @@
+"""The service on its loopback: a source, an Earth Engine, and runs of ``watch`` at any time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from flows.area import Area
+from flows.report import Report
+from flows.runners import ThreadRunner
+from flows.settings import Settings
+from flows.watch import WatchOptions, watch
+from flows.wiring import Wiring
+from tests.earth_engine.local.server import LocalEarthEngine
+from tests.earth_engine.sessions import run_session
+from tests.stac_api.server import CONFORMANCE, StacApiServer
+from tests.watch.archive import Archive
+from tests.watch.weather import calm
+
+HOME = {"home": Area(tiles=("22KFV", "32TNS"), since="2024-01-01")}
+
+
+@dataclass
+class Service:
+    """An archive that is watched."""
+
+    archive: Archive
+    server: StacApiServer
+    engine: LocalEarthEngine
+    session: Any
+    store: Path
+    areas: Mapping[str, Area] = field(default_factory=lambda: HOME)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def run(
+        self,
+        now: datetime,
+        weather: Any = calm,
+        *,
+        clock: datetime | None = None,
+        options: WatchOptions | None = None,
+        seed: int = 0,
+    ) -> Report:
+        """One run at ``now`` by a clock that may be wrong."""
+        items = self.archive.list_items(now)
+        self.server.items = list(items)
+        self.server.conforms_to = list(CONFORMANCE.values())
+        self.server.faults.clear()
+        weather(self.server, items, random.Random(seed))
+        for image in self.archive.list_images(now):
+            self.engine.world.add_sentinel2(image)
+        settings = Settings(
+            stac_api_url=self.server.url,
+            store=str(self.store),
+            earthengine_url=self.engine.url,
+            earthengine_project="p",
+            earthengine_credentials="anonymous",
+            workers=2,
+            **self.settings,
+        )
+        wiring = Wiring(settings, now=clock or now)
+        wiring.session = self.session
+        try:
+            return watch(wiring, self.areas, ThreadRunner(2, retry_delay_s=0), options=options)
+        finally:
+            self.server.faults.clear()
+
+
+@contextmanager
+def run_service(
+    archive: Archive, engine: LocalEarthEngine, store: Path, **settings: Any
+) -> Iterator[Service]:
+    """A service whose source and engine are up; nothing was published yet."""
+    with StacApiServer() as server, run_session(engine) as session:
+        yield Service(archive, server, engine, session, store, settings=settings)

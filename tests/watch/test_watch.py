@@ -1,0 +1,294 @@
+"""Single runs of ``watch``, and what they leave for the next."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.adapters.stores import open_store
+from flows.area import Area
+from flows.publish.area_states import read_area_state, write_area_state
+from flows.publish.scene_states import StateKind, find_state
+from flows.publish.withdrawal import write_tombstone
+from flows.rings import Ring
+from flows.stac.layout import item_keys
+from flows.watch import WatchOptions
+from tests.earth_engine.local.server import LocalEarthEngine
+from tests.publish.publications import Walk, walk_catalog
+from tests.watch.archive import DAY, NEVER, START, Archive, Product, build_archive
+from tests.watch.service import HOME, Service, run_service
+from tests.watch.weather import calm, empty_answers, outage
+
+NOW = START + 30 * DAY
+Change = Callable[[Product], Product]
+
+
+def build_plain_archive(days: int = 25, change: Change = lambda product: product) -> Archive:
+    """Products that are listed and have their image at once, changed as told."""
+    products = build_archive(seed=1, days=days).products
+    firsts = {(each.image_of.tile, each.taken): each for each in reversed(products)}.values()
+    plain = [
+        replace(each, listed=each.taken, image=each.taken, withdrawn=NEVER, changed=NEVER) for each in firsts
+    ]
+    return Archive(tuple(change(each) for each in sorted(plain, key=lambda each: each.id)))
+
+
+@pytest.fixture
+def service(earth_engine: LocalEarthEngine, tmp_path: Path) -> Iterator[Service]:
+    """Ten scenes of two tiles in one month."""
+    with run_service(build_plain_archive(), earth_engine, tmp_path / "out") as service:
+        yield service
+
+
+def walk(service: Service) -> Walk:
+    found = walk_catalog(open_store(str(service.store)))
+    assert not found.dangling
+    return found
+
+
+def edit(service: Service, number: int, **changes: Any) -> Product:
+    """The archive's product of that number, changed in place."""
+    products = list(service.archive.products)
+    products[number] = replace(products[number], **changes)
+    service.archive = Archive(tuple(products))
+    return products[number]
+
+
+def edit_item(service: Service, number: int, **properties: Any) -> Product:
+    """The archive's product of that number with other properties; None takes one away."""
+    item = service.archive.products[number].item
+    changed = {**item["properties"], **properties}
+    kept = {name: value for name, value in changed.items() if value is not None}
+    return edit(service, number, item={**item, "properties": kept})
+
+
+def test_everything_is_published_and_then_nothing(service: Service) -> None:
+    assert len(service.run(NOW).published) == len(service.archive.products) == 10
+    report = service.run(NOW + timedelta(hours=1))
+    assert not report.published
+    assert report.is_whole
+    # The hot ring alone: the days before it were looked at an hour ago.
+    assert 0 < len(report.skipped) < 10
+
+
+def test_a_scene_waits_longer_and_longer_and_is_published_once_its_image_is_there(service: Service) -> None:
+    late = edit(service, 0, image=NOW + 20 * DAY)
+    tried = []
+    for hour in range(0, 24 * 22, 6):
+        now = NOW + timedelta(hours=hour)
+        before = find_state(open_store(str(service.store)), StateKind.WAITING, late.id)
+        report = service.run(now)
+        after = find_state(open_store(str(service.store)), StateKind.WAITING, late.id)
+        if after and (before is None or after.attempts > before.attempts):
+            tried.append(now)
+        if late.id in report.published:
+            break
+        assert [outcome.id for outcome in report.waiting] in ([late.id], [])
+    assert late.id in report.published
+    assert now >= late.image
+    pauses = [later - earlier for earlier, later in pairwise(tried)]
+    assert pauses == sorted(pauses)
+    assert len(tried) < 30
+    assert not list(service.store.glob("_waiting/*"))
+
+
+def test_a_scene_that_cannot_be_made_is_left_alone_until_its_item_changes(service: Service) -> None:
+    broken = edit_item(service, 9, **{"s2:mean_solar_azimuth": None})
+    report = service.run(NOW)
+    assert [failure.id for failure in report.failed] == [broken.id]
+    assert not report.is_whole
+    report = service.run(NOW + timedelta(hours=1))
+    assert not report.failed
+    assert [outcome.id for outcome in report.held_back] == [broken.id]
+    assert report.is_whole
+    state = find_state(open_store(str(service.store)), StateKind.FAILED, broken.id)
+    assert state is not None
+    assert state.attempts == 1
+    edit_item(service, 9, **{"s2:mean_solar_azimuth": 40.0})
+    assert service.run(NOW + timedelta(hours=2)).published == (broken.id,)
+
+
+def withdraw_all_but(service: Service, kept: int) -> list[str]:
+    """Take products back; their ids."""
+    products = [
+        replace(each, withdrawn=NOW + DAY) if number >= kept else each
+        for number, each in enumerate(service.archive.products)
+    ]
+    service.archive = Archive(tuple(products))
+    return [each.id for each in products[kept:]]
+
+
+def test_a_scene_is_withdrawn_once_three_days_scans_agree(service: Service) -> None:
+    service.run(NOW)
+    (gone,) = withdraw_all_but(service, 9)
+    for day in (1, 2):
+        assert not service.run(NOW + day * DAY).withdrawn
+        assert gone in walk(service).items
+    assert service.run(NOW + 3 * DAY).withdrawn == (gone,)
+    assert gone not in walk(service).items
+    item = json.loads(next(service.store.rglob(f"{gone}.json")).read_text())
+    assert item["properties"]["deprecated"] is True
+    assert not service.run(NOW + 4 * DAY).withdrawn
+
+
+def test_a_scene_that_comes_back_is_published_again(service: Service) -> None:
+    service.run(NOW)
+    (gone,) = withdraw_all_but(service, 9)
+    for day in (1, 2, 3):
+        service.run(NOW + day * DAY)
+    edit(service, 9, withdrawn=NEVER)
+    assert service.run(NOW + 4 * DAY).published == (gone,)
+    assert "deprecated" not in walk(service).items[gone]["properties"]
+
+
+@pytest.mark.parametrize("weather", [empty_answers, outage])
+def test_a_source_out_of_order_withdraws_nothing(service: Service, weather: Any) -> None:
+    service.run(NOW)
+    for day in range(1, 10):
+        report = service.run(NOW + day * DAY, weather)
+        assert not report.withdrawn
+        assert bool(report.problems) == (weather is outage)
+    assert len(walk(service).items) == 10
+
+
+def test_one_run_withdraws_no_more_than_it_may(service: Service) -> None:
+    service.settings["withdraw_limit"] = 2
+    service.run(NOW)
+    gone = withdraw_all_but(service, 5)
+    for day in (1, 2):
+        service.run(NOW + day * DAY)
+    withdrawn = [service.run(NOW + day * DAY).withdrawn for day in (3, 4, 5, 6)]
+    assert [len(ids) for ids in withdrawn] == [2, 2, 1, 0]
+    assert sorted(sum(withdrawn, ())) == gone
+
+
+def test_a_withdrawal_that_died_half_way_is_ended_by_the_next_run(service: Service) -> None:
+    service.run(NOW)
+    (gone,) = withdraw_all_but(service, 9)
+    for day in (1, 2):
+        service.run(NOW + day * DAY)
+    store = open_store(str(service.store))
+    year, tile = service.archive.products[9].taken.year, service.archive.products[9].image_of.tile
+    # The run of the third day put the tombstone, and died before it wrote the catalog.
+    write_tombstone(store, item_keys(gone, tile, year), "gone", NOW + 3 * DAY)
+    assert gone in walk(service).items
+    service.run(NOW + 3 * DAY)
+    assert gone not in walk(service).items
+
+
+def test_what_was_made_of_another_source_is_left_alone(service: Service) -> None:
+    item = service.archive.products[9].item
+    edit(service, 9, item={**item, "links": [{"rel": "self", "href": "https://example.com/items/1"}]})
+    service.run(NOW)
+    withdraw_all_but(service, 9)
+    for day in range(1, 6):
+        assert not service.run(NOW + day * DAY).withdrawn
+
+
+def test_a_budget_is_kept_and_the_next_runs_go_on(service: Service) -> None:
+    # Two requests for each scene's pixels, one to pair a run's scenes.
+    service.settings["request_budget"] = 7
+    published = []
+    for hour in range(6):
+        report = service.run(NOW + timedelta(hours=hour))
+        assert len(report.published) <= 3
+        assert report.deferred + len(report.published) <= 10
+        assert report.is_whole
+        published += report.published
+    assert sorted(published) == [product.id for product in service.archive.products]
+    assert report.deferred == 0
+
+
+def test_a_long_scan_is_left_to_the_next_run_and_goes_on_where_it_stopped(
+    earth_engine: LocalEarthEngine, tmp_path: Path
+) -> None:
+    with run_service(build_plain_archive(days=200), earth_engine, tmp_path / "out") as service:
+        now = START + 210 * DAY
+        report = service.run(now, options=WatchOptions(seconds=0.0))
+        assert 0 < len(report.published) < 40  # of the last 60 days
+        service.run(now, options=WatchOptions(limit=10))
+        state = read_area_state(open_store(str(service.store)), "home", HOME["home"].digest)
+        assert state.progress.full_next is not None
+        while state.progress.full_next is not None:
+            earlier = state.progress.full_next
+            service.run(now, options=WatchOptions(limit=10))
+            state = read_area_state(open_store(str(service.store)), "home", HOME["home"].digest)
+            assert state.progress.full_next is None or state.progress.full_next <= earlier
+        assert set(walk(service).items) == {product.id for product in service.archive.products}
+
+
+def test_an_areas_change_begins_its_scans_anew(service: Service) -> None:
+    service.areas = {"home": Area(tiles=("22KFV",), since="2024-01-01")}
+    assert len(service.run(NOW).published) == 5
+    service.areas = HOME
+    assert len(service.run(NOW + timedelta(hours=1)).published) == 5
+
+
+def test_one_areas_trouble_is_not_the_others(service: Service) -> None:
+    def refuse_first(server: Any, items: Any, dice: Any) -> None:
+        outage(server, items, dice)
+        while len(server.faults) > 1:
+            server.faults.pop()
+
+    # With nothing to try again, the first search is of the first area.
+    service.areas = {"far": Area(tiles=("32TNS",)), "home": Area(tiles=("22KFV",), since="2024-01-01")}
+    report = service.run(NOW, refuse_first)
+    assert len(report.published) == 5
+    (problem,) = report.problems
+    assert problem.startswith("area far: ")
+    assert not report.is_whole
+
+
+def test_a_scene_that_waits_and_is_taken_back_is_forgotten(service: Service) -> None:
+    waiting = edit(service, 0, image=NEVER)
+    service.run(NOW)
+    edit(service, 0, image=NEVER, withdrawn=NOW)
+    reasons = set()
+    for hour in range(1, 60):
+        report = service.run(NOW + timedelta(hours=hour), options=WatchOptions(rings=(Ring.HOT,)))
+        reasons |= {outcome.reason for outcome in report.waiting}
+    assert any("does not list it" in reason for reason in reasons)
+    assert not list(service.store.glob(f"_waiting/{waiting.id}*"))
+
+
+def test_a_broken_state_costs_a_scan_and_no_more(service: Service) -> None:
+    service.run(NOW)
+    path = service.store / "_watch" / "home.json"
+    for body in (b"{", b"[]", b'{"digest": 1}', b"\xff"):
+        path.write_bytes(body)
+        report = service.run(NOW + timedelta(hours=1))
+        assert report.is_whole
+        assert len(report.skipped) == 10
+
+
+def test_a_states_form_survives_being_written(service: Service) -> None:
+    service.run(NOW)
+    withdraw_all_but(service, 9)
+    service.run(NOW + DAY)
+    store = open_store(str(service.store))
+    state = read_area_state(store, "home", HOME["home"].digest)
+    assert state.absences
+    assert state.tiles == {"22KFV", "32TNS"}
+    write_area_state(store, state)
+    assert read_area_state(store, "home", HOME["home"].digest) == state
+
+
+def test_a_tile_whose_box_is_watched_loses_its_scenes_too(service: Service) -> None:
+    service.areas = {"box": Area(bbox="-51,-24,-49,-23", since="2024-01-01")}
+    assert len(service.run(NOW).published) == 10
+    gone = withdraw_all_but(service, 8)
+    for day in (1, 2):
+        service.run(NOW + day * DAY)
+    assert sorted(service.run(NOW + 3 * DAY).withdrawn) == gone
+
+
+def test_a_run_in_the_calm_has_no_problem(service: Service) -> None:
+    report = service.run(NOW, calm, clock=datetime.fromisoformat("2024-01-31T00:00:00+00:00"))
+    assert report.problems == ()
