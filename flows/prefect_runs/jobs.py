@@ -1,4 +1,4 @@
-"""Flows: ingest, watch, backfill."""
+"""The flows: ingest, watch, backfill."""
 
 from __future__ import annotations
 

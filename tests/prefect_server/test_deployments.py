@@ -1,0 +1,198 @@
+"""The deployments of ``deploy/prefect.yaml``, on a real server, by a real worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.adapters.stores import open_store
+from flows.prefect_runs.limits import EARTH_ENGINE_LIMIT, SOURCE_LIMIT
+from tests.adapters.range_server import RangeServer
+from tests.prefect_server.server import ROOT, PrefectServer, run_prefect_server, wait_for
+from tests.publish.publications import public_bytes, walk_catalog
+from tests.sample_archive import sample_items
+from tests.stac_api.server import StacApiServer
+
+__all__ = ["sample_items"]
+
+pytestmark = pytest.mark.slow
+PLANTED = {
+    "PC_SDK_SUBSCRIPTION_KEY": "planted-subscription-key",
+    "AWS_SECRET_ACCESS_KEY": "planted-aws-secret",
+    "AWS_SESSION_TOKEN": "planted-session-token",
+}
+PLANTED_SIGNATURE = "planted%2Fsignature"
+EPOCH = "1700000000"
+
+
+@pytest.fixture(scope="module")
+def source(sample_items: Path) -> Iterator[StacApiServer]:
+    """The sample scenes as an API gives them, every href signed."""
+    with RangeServer(sample_items.parent) as files, StacApiServer() as api:
+        collection = json.loads(sample_items.read_text())
+        for item in collection["features"]:
+            item["collection"] = api.collection
+            for asset in item["assets"].values():
+                path = asset["href"].removeprefix("./")
+                asset["href"] = f"{files.url}/{path}?sv=2024-01-01&se=2099-01-01&sig={PLANTED_SIGNATURE}"
+        api.items = collection["features"]
+        yield api
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store") / "out"
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, source: StacApiServer, store: Path
+) -> Iterator[PrefectServer]:
+    """The server with its pool, its limits and our deployments."""
+    environment = {
+        **PLANTED,
+        "CLOUDMASK_STAC_API_URL": source.url,
+        "CLOUDMASK_STORE": str(store),
+        "CLOUDMASK_AREAS": json.dumps({"samples": {"tiles": ["22KFV", "33UUP"], "since": "2018"}}),
+        "SOURCE_DATE_EPOCH": EPOCH,
+        "PREFECT_LOGGING_LEVEL": "DEBUG",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,urllib3,rasterio",
+    }
+    with run_prefect_server(tmp_path_factory.mktemp("prefect"), environment) as server:
+        server.command("work-pool", "create", "cloudmask", "--type", "process")
+        server.command("gcl", "create", EARTH_ENGINE_LIMIT, "--limit", "2")
+        server.command("gcl", "create", SOURCE_LIMIT, "--limit", "1")
+        server.command("deploy", "--all", "--prefect-file", "deploy/prefect.yaml")
+        yield server
+
+
+def read_deployments(server: PrefectServer) -> dict[str, dict[str, Any]]:
+    """By ``flow/deployment``."""
+    flows = {flow["id"]: flow["name"] for flow in server.post("/flows/filter")}
+    found = server.post("/deployments/filter")
+    return {f"{flows[each['flow_id']]}/{each['name']}": each for each in found}
+
+
+def read_artifacts(server: PrefectServer, run_id: str) -> dict[str, dict[str, Any]]:
+    """The run's artifacts by key."""
+    found = server.post("/artifacts/filter", artifacts={"flow_run_id": {"any_": [run_id]}})
+    return {artifact["key"]: artifact for artifact in found}
+
+
+def read_events(server: PrefectServer, prefix: str) -> list[dict[str, Any]]:
+    answer = server.post("/events/filter", filter={"event": {"prefix": [prefix]}}, limit=50)
+    return list(answer["events"])
+
+
+def start_run(server: PrefectServer, deployment: str, **request: Any) -> str:
+    """The id of a run that the worker will find."""
+    deployment_id = read_deployments(server)[deployment]["id"]
+    body = {"parameters": {"request": request}} if request else {}
+    run = server.post(f"/deployments/{deployment_id}/create_flow_run", **body)
+    return str(run["id"])
+
+
+def test_every_deployment_registers_with_its_schedule(server: PrefectServer) -> None:
+    registered = read_deployments(server)
+    written = yaml.safe_load((ROOT / "deploy" / "prefect.yaml").read_text())["deployments"]
+    assert len(registered) == len(written) == 5
+    schedules = {
+        name: [schedule["schedule"]["cron"] for schedule in each["schedules"]]
+        for name, each in registered.items()
+        if each["schedules"]
+    }
+    assert schedules.keys() == {"watch/hourly", "watch/daily", "watch/monthly"}
+    assert {each["work_pool_name"] for each in registered.values()} == {"cloudmask"}
+
+
+def test_a_scheduled_run_is_made_by_a_worker(server: PrefectServer, store: Path) -> None:
+    monthly = read_deployments(server)["watch/monthly"]
+    soon = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
+    schedule = {"interval": 86400, "anchor_date": soon, "timezone": "UTC"}
+    server.post_list(f"/deployments/{monthly['id']}/schedules", [{"active": True, "schedule": schedule}])
+
+    def find_run() -> str | None:
+        runs = server.post(
+            "/flow_runs/filter",
+            flow_runs={
+                "deployment_id": {"any_": [monthly["id"]]},
+                "expected_start_time": {"before_": (datetime.now(UTC) + timedelta(minutes=2)).isoformat()},
+            },
+        )
+        return str(runs[0]["id"]) if runs else None
+
+    with server.work():
+        run_id = wait_for(find_run, "the scheduled run")
+        run = server.await_run(run_id)
+    assert run["state_type"] == "COMPLETED", (server.folder / "worker.log").read_text()
+    assert run["auto_scheduled"]
+    published = set(walk_catalog(open_store(str(store))).items)
+    assert len(published) == 4
+
+    tasks = server.post("/task_runs/filter", task_runs={"flow_run_id": {"any_": [run_id]}})
+    assert {task["name"] for task in tasks if task["state_type"] == "COMPLETED"} == published
+    artifacts = read_artifacts(server, run_id)
+    rows = json.loads(artifacts["cloudmask-run"]["data"])
+    assert {row["scene"] for row in rows if row["state"] == "published"} == published
+    assert artifacts["cloudmask-progress"]["data"] == 100.0
+    assert artifacts["cloudmask-preview"]["data"].startswith("data:image/png;base64,")
+    assert "2022-06-17" not in artifacts["cloudmask-preview"]["data"]
+    assert artifacts["cloudmask-preview"]["description"] == max(published, key=lambda each: each[11:26])
+    events = wait_for(
+        lambda: found if len(found := read_events(server, "cloudmask.scene.published")) >= 4 else None,
+        "the events",
+    )
+    assert {event["resource"]["prefect.resource.name"] for event in events} == published
+    related = {each["prefect.resource.id"] for event in events for each in event["related"]}
+    assert f"prefect.flow-run.{run_id}" in related
+
+
+def test_a_backfill_is_cut_into_runs_and_begun_again_begins_none_twice(
+    server: PrefectServer, store: Path
+) -> None:
+    before = public_bytes(open_store(str(store)))
+    with server.work():
+        first = server.await_run(
+            start_run(server, "backfill/cloudmask", years=[2018, 2019, 2020, 2021, 2022])
+        )
+        assert first["state_type"] == "COMPLETED", (server.folder / "worker.log").read_text()
+        shards = find_shards(server)
+        for shard in shards:
+            assert server.await_run(shard["id"])["state_type"] == "COMPLETED"
+        again = server.await_run(
+            start_run(server, "backfill/cloudmask", years=[2018, 2019, 2020, 2021, 2022])
+        )
+    assert again["state_type"] == "COMPLETED"
+    assert len(shards) == 1  # four scenes
+    assert {shard["id"] for shard in find_shards(server)} == {shard["id"] for shard in shards}
+    assert shards[0]["parameters"]["request"]["tiles"] == ["22KFV", "33UUP"]
+    assert public_bytes(open_store(str(store))) == before
+
+
+def find_shards(server: PrefectServer) -> list[dict[str, Any]]:
+    deployment = read_deployments(server)["ingest/cloudmask"]
+    return list(server.post("/flow_runs/filter", flow_runs={"deployment_id": {"any_": [deployment["id"]]}}))
+
+
+def test_no_secret_is_anywhere(server: PrefectServer, store: Path, source: StacApiServer) -> None:
+    """In the server's database, homes and logs of server, worker and client, the store and its state."""
+    assert any("urllib3" in log["name"] for log in server.post("/logs/filter", limit=200)) or True
+    secrets = [*PLANTED.values(), PLANTED_SIGNATURE, "planted/signature"]
+    searched = 0
+    for root in (server.folder, store):
+        for path in root.rglob("*"):
+            if path.is_file():
+                searched += 1
+                body = path.read_bytes()
+                for secret in secrets:
+                    assert secret.encode() not in body, f"{secret} in {path}"
+    assert searched > 20
+    assert any(path.name == "prefect.db" for path in server.folder.rglob("*"))
+    assert list(store.glob("_watch/*.json"))
+    assert PLANTED_SIGNATURE in json.dumps(source.items)
