@@ -85,7 +85,7 @@ def test_anonymous_credentials_are_refused_elsewhere(url: str) -> None:
 
 
 def test_an_error_never_repeats_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLOUDMASK_STORE", "https://user:hunter2@host/")
+    monkeypatch.setenv("CLOUDMASK_STORE", "https://user:hunter2@host/")  # pragma: allowlist secret
     with pytest.raises(SettingsError) as caught:
         read_settings()
     assert "hunter2" not in str(caught.value)
