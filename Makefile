@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test audit bench lint types unit lock clean
+.PHONY: demo test audit fuzz bench lint types unit lock clean
 
 ## The main job on the bundled sample archive: leaves a browsable catalog in ./out.
 demo: $(VENV)/.installed
@@ -23,6 +23,10 @@ audit: $(VENV)/.installed-dev
 	$(BIN)/bandit --quiet --recursive flows stac_ext catalog_templates
 	$(BIN)/python .ci/scan_secrets.py
 	$(BIN)/python .ci/check_licences.py
+
+## Fuzz everything that reads what others wrote; prints executions and crashes.
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),30)
 
 ## Figures side by side with the peers: prints a table and writes docs/benchmarks.md.
 bench: $(VENV)/.installed-dev
