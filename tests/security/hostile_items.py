@@ -84,8 +84,8 @@ HREFS = [
     Case(
         "href_password",
         NIR,
-        "https://me:word@planetarycomputer.microsoft.com/a.tif",
-        "user name or password",  # pragma: allowlist secret
+        "https://me:word@planetarycomputer.microsoft.com/a.tif",  # pragma: allowlist secret
+        "user name or password",
     ),
     Case("href_line_break", NIR, "{root}/a.tif\nX: y", "is no printable text"),
     Case("href_inline_xml", NIR, VRT, _NO_PATH),
