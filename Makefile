@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FUZZ_SECONDS ?= 30
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test audit fuzz bench lint types unit lock clean
@@ -26,7 +27,7 @@ audit: $(VENV)/.installed-dev
 
 ## Fuzz everything that reads what others wrote; prints executions and crashes.
 fuzz: $(VENV)/.installed-dev
-	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),30)
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 ## Figures side by side with the peers: prints a table and writes docs/benchmarks.md.
 bench: $(VENV)/.installed-dev

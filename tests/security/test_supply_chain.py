@@ -35,16 +35,16 @@ SECRETS = {
 }
 
 
-def scan(path: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(CI / "scan_secrets.py"), str(path)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=path.parent)
+def scan(*paths: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, CI / "scan_secrets.py", *paths]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
 
 
 @pytest.mark.parametrize("text", SECRETS.values(), ids=SECRETS.keys())
 def test_the_scan_finds_a_planted_secret(tmp_path: Path, text: str) -> None:
     path = tmp_path / "notes.md"
     path.write_text(f"Some words.\n{text}\n")
-    found = scan(path)
+    found = scan(path, cwd=tmp_path)
     assert found.returncode == 1, found.stdout
     assert "notes.md:2" in found.stdout
     assert SIGNATURE not in found.stdout
@@ -55,7 +55,17 @@ def test_the_scan_lets_hashes_and_fakes_pass(tmp_path: Path) -> None:
     path.write_text(
         f'{{"cloudmask:fingerprint": "{"8f0e3ab1" * 8}",\n"href": "https://h/a.tif?sv=2020&sig=t0ken%2F"}}'
     )
-    assert scan(path).returncode == 0, scan(path).stdout
+    assert scan(path, cwd=tmp_path).returncode == 0
+
+
+def test_a_copy_without_git_is_searched_but_for_what_is_made_there(tmp_path: Path) -> None:
+    for name in ("docs/notes.md", ".venv/lib/theirs.py"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(SECRETS["token alone"])
+    found = scan(cwd=tmp_path)
+    assert found.returncode == 1
+    assert "docs/notes.md:1" in found.stdout
+    assert "theirs.py" not in found.stdout
 
 
 @pytest.mark.parametrize("lock", LOCKS)
