@@ -53,8 +53,8 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     disk.unmount()
 
 
-# The disk is full among the files, and at the root.
-@pytest.mark.parametrize("size_kb", [60, 220])
+# The disk is full among the files, and among the catalogs.
+@pytest.mark.parametrize("size_kb", [60, 200])
 def test_a_full_disk_links_nothing_that_is_not_whole_and_the_next_run_ends_it(
     disk: Disk, sample_items: Path, size_kb: int
 ) -> None:
