@@ -7,9 +7,11 @@ A crash leaves its input in ``crash-TARGET-…`` in the working directory;
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 
 from tests.fuzz.targets import TARGETS
@@ -40,13 +42,15 @@ def fuzz(target: str, *limits: str) -> Result:
         f"-artifact_prefix=crash-{target}-",
         *limits,
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz.harness", target, *options],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    with tempfile.TemporaryDirectory(prefix="cloudmask-fuzz-") as folder:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.fuzz.harness", target, *options],
+            env={**os.environ, "TMPDIR": folder},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
     executions = max((int(count) for count in _EXECUTIONS.findall(done.stderr)), default=0)
     return Result(target, executions, done.returncode != 0, done.stdout + done.stderr)
 

@@ -192,7 +192,7 @@ def _catalog() -> dict[str, Any]:
 
 @cache
 def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="cloudmask-fuzz-"))
+    return Path(tempfile.mkdtemp())
 
 
 @cache
