@@ -2,21 +2,32 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FUZZ_SECONDS ?= 30
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test bench lint types unit lock clean
+.PHONY: demo test audit fuzz bench lint types unit lock clean
 
 ## The main job on the bundled sample archive: leaves a browsable catalog in ./out.
 demo: $(VENV)/.installed
 	$(BIN)/cloudmask demo
 
-## Everything CI runs: format, lint, layers, strict types, tests.
-test: $(VENV)/.installed-dev
+## Everything CI runs: audit, format, lint, layers, strict types, tests.
+test: audit $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+## What must not get in: code that bandit refuses, secrets, licences that Apache-2.0 cannot live with.
+audit: $(VENV)/.installed-dev
+	$(BIN)/bandit --quiet --recursive flows stac_ext catalog_templates
+	$(BIN)/python .ci/scan_secrets.py
+	$(BIN)/python .ci/check_licences.py
+
+## Fuzz everything that reads what others wrote; prints executions and crashes.
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 ## Figures side by side with the peers: prints a table and writes docs/benchmarks.md.
 bench: $(VENV)/.installed-dev

@@ -149,7 +149,8 @@ def read_settings(config: Path | None = None, **overrides: Any) -> Settings:
     values = _read_config(path) if path else {}
     unknown = sorted(set(values) - set(Settings.model_fields))
     if unknown:
-        raise SettingsError(f"{path}: {', '.join(unknown)}: no such setting; docs/settings.md lists them")
+        shown = ", ".join(name if name.isprintable() else ascii(name) for name in unknown)
+        raise SettingsError(f"{path}: {shown}: no such setting; docs/settings.md lists them")
     for name in Settings.model_fields:
         if f"CLOUDMASK_{name.upper()}" in os.environ:
             values.pop(name, None)
@@ -185,6 +186,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise SettingsError(f"{path}: nested too deeply; settings are plain values") from error
 
 
 def _one_line(error: ValidationError) -> str:

@@ -51,13 +51,20 @@ def test_a_value_that_cannot_be_used_is_named_in_one_line(name: str, value: obje
 
 @pytest.mark.parametrize(
     ("text", "hint"),
-    [("workers = ", "TOML"), ("wokers = 3", "wokers"), ("\udcff", "TOML")],
+    [
+        ("workers = ", "TOML"),
+        ("wokers = 3", "wokers"),
+        ("\udcff", "TOML"),
+        ("workers = " + "[" * 5000, "nested too deeply"),
+        (r'"a\nb" = 3', r"a\\nb"),
+    ],
 )
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str, hint: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(SettingsError, match=hint):
+    with pytest.raises(SettingsError, match=hint) as caught:
         read_settings(path)
+    assert str(caught.value).isprintable()
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -85,7 +92,7 @@ def test_anonymous_credentials_are_refused_elsewhere(url: str) -> None:
 
 
 def test_an_error_never_repeats_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLOUDMASK_STORE", "https://user:hunter2@host/")
+    monkeypatch.setenv("CLOUDMASK_STORE", "https://user:hunter2@host/")  # pragma: allowlist secret
     with pytest.raises(SettingsError) as caught:
         read_settings()
     assert "hunter2" not in str(caught.value)

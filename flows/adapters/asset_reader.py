@@ -104,7 +104,7 @@ class AssetReader:
             location = self._rules.find_tiff(href)
             if location.path is not None:
                 return _read_file(location.path, grid, resampling)
-            assert location.url is not None  # noqa: S101 - AssetLocation's invariant
+            assert location.url is not None  # nosec B101 # AssetLocation's invariant
             return self._read_url(location.url, grid, resampling)
         except AssetError as error:
             raise type(error)(f"item {item_id}: {error}") from error
@@ -123,7 +123,7 @@ class AssetReader:
             location = self._rules.find_tiff(href)
             if location.path is not None:
                 return str(location.path)
-            assert location.url is not None  # noqa: S101 - AssetLocation's invariant
+            assert location.url is not None  # nosec B101 # AssetLocation's invariant
             return f"/vsicurl/{self._find_readable(location.url)}"
         except AssetError as error:
             raise type(error)(f"item {item_id}: {error}") from error

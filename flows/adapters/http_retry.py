@@ -77,7 +77,7 @@ class RetryPolicy:
     def delay_s(self, attempt: int) -> float:
         """Seconds to wait after attempt number ``attempt``: half to all of the doubled back-off."""
         delay: float = min(MAX_BACKOFF_S, self.backoff_s * 2 ** (attempt - 1))
-        return delay * random.uniform(0.5, 1.0)  # noqa: S311 - spreads clients, hides nothing
+        return delay * random.uniform(0.5, 1.0)  # nosec B311 # spreads clients, hides nothing
 
 
 class HttpClient:

@@ -281,6 +281,7 @@ def _translated(key: str) -> Iterator[None]:
 _NO_RIGHT = "give this user the right to write there, or choose another CLOUDMASK_STORE"
 _NO_FOLDER = "a file stands where a folder must be, or the other way round: move it away"
 _NO_SPACE = "free some space, or choose another CLOUDMASK_STORE"
+_TOO_LARGE = "raise this user's limit on file sizes (ulimit -f), or choose another CLOUDMASK_STORE"
 _NO_LINKS = "this file system cannot create exclusively: choose a CLOUDMASK_STORE on one with hard links"
 _REMEDIES = {
     errno.EACCES: _NO_RIGHT,
@@ -291,6 +292,7 @@ _REMEDIES = {
     errno.EISDIR: _NO_FOLDER,
     errno.ENOSPC: _NO_SPACE,
     errno.EDQUOT: _NO_SPACE,
+    errno.EFBIG: _TOO_LARGE,
     errno.ENOTSUP: _NO_LINKS,
     errno.EXDEV: _NO_LINKS,
 }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from flows.settings import Settings
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
+EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
+"""128 and the signal's number, as shells have it."""
 
 app = typer.Typer(
     name="cloudmask",
@@ -82,6 +85,16 @@ def load_settings(**overrides: Any) -> Settings:
     return read_settings(options.config, **overrides)
 
 
+class Terminated(BaseException):
+    """SIGTERM asks this process to end; no ``except Exception`` may keep it from doing so."""
+
+
+def terminate(_signal: int, _frame: Any) -> NoReturn:
+    """End as after Ctrl-C: what is under way ends whole, nothing further is begun. The next SIGTERM kills."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise Terminated
+
+
 def main() -> None:
     """Run the command line; the process ends with its exit status."""
     from flows.cli import (  # noqa: F401 - they register
@@ -97,13 +110,23 @@ def main() -> None:
     from flows.errors import CloudmaskError
 
     sys.argv[1:] = normalise_arguments(sys.argv[1:])
+    signal.signal(signal.SIGTERM, terminate)
     try:
         app()
     except CloudmaskError as error:
         sys.exit(report_error(error))
-    except KeyboardInterrupt:
-        typer.echo("cloudmask: interrupted; run the same command again to go on", err=True)
-        sys.exit(130)
+    except Terminated:
+        report_stop("terminated")
+        sys.exit(EXIT_TERMINATED)
+    except SystemExit as end:
+        if end.code == EXIT_INTERRUPTED:  # what Typer makes of Ctrl-C, without a word
+            report_stop("interrupted")
+        raise
+
+
+def report_stop(how: str) -> None:
+    """Say in one line that a signal ended the run, and what to do."""
+    typer.echo(f"cloudmask: {how}; run the same command again to go on", err=True)
 
 
 def report_error(error: Exception) -> int:

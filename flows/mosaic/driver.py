@@ -107,8 +107,8 @@ class _Reader:
         Raises:
             AssetUnavailable, AssetRefused: see ``AssetReader``.
         """
-        assert dst is None  # noqa: S101 - loads through Dask give no array to fill
-        assert selection is None  # noqa: S101 - only for assets of several bands
+        assert dst is None  # nosec B101 # loads through Dask give no array to fill
+        assert selection is None  # nosec B101 # only for assets of several bands
         for attempt in range(_ATTEMPTS):
             name = self.assets.find_readable(self.href, item_id=self.item_id)
             # GDAL remembers a failure of a URL as long as the process lives, unless told otherwise.

@@ -83,7 +83,7 @@ class _Check:
             check_collection(self._store, self._context, linked, busy, coverage),
             lambda: collection_steps(self._store, self._context, set(linked), coverage, rebuild=True),
         )
-        self._settle(self._check_root(bool(linked)), lambda: root_steps(self._store, self._context))
+        self._settle(self._check_root(bool(linked - busy)), lambda: root_steps(self._store, self._context))
         self._count_catalogs(COLLECTION_KEY, CATALOG_KEY)
         return self._tally.close(len(self._live), repaired=self._publisher is not None)
 

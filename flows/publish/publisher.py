@@ -201,7 +201,7 @@ class Publisher:
                 if attempt == _CATALOG_ATTEMPTS - 1:
                     raise
                 logger.warning("writing the catalogs again: %s", error)
-                self._pause(_LONGEST_PAUSE_S * random.random())  # noqa: S311 - spreads writers, hides nothing
+                self._pause(_LONGEST_PAUSE_S * random.random())  # nosec B311 # spreads writers, hides nothing
 
     def _run_stage(self, stage: Sequence[Steps]) -> None:
         if len(stage) == 1:
@@ -214,7 +214,7 @@ class Publisher:
         pause_s = _PAUSE_S
         for step in steps:
             if step.name is StepName.CONFLICT:
-                self._pause(pause_s * random.random())  # noqa: S311 - spreads writers, hides nothing
+                self._pause(pause_s * random.random())  # nosec B311 # spreads writers, hides nothing
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _check_writers(self) -> None:

@@ -98,13 +98,13 @@ def parse_bbox(text: str) -> BBox:
     except ValueError as error:
         raise SettingsError(f"--bbox {text!r:.60}: not four numbers W,S,E,N in degrees") from error
     if not all(math.isfinite(value) for value in (west, south, east, north)):
-        raise SettingsError(f"--bbox {text}: NaN and infinity are no degrees")
+        raise SettingsError(f"--bbox {text!r:.60}: NaN and infinity are no degrees")
     if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= 90 and -90 <= north <= 90):
-        raise SettingsError(f"--bbox {text}: longitudes run from -180 to 180, latitudes from -90 to 90")
+        raise SettingsError(f"--bbox {text!r:.60}: longitudes run from -180 to 180, latitudes from -90 to 90")
     if south >= north:
-        raise SettingsError(f"--bbox {text}: south is not below north; the order is W,S,E,N")
+        raise SettingsError(f"--bbox {text!r:.60}: south is not below north; the order is W,S,E,N")
     if west == east:
-        raise SettingsError(f"--bbox {text}: west and east are the same; the order is W,S,E,N")
+        raise SettingsError(f"--bbox {text!r:.60}: west and east are the same; the order is W,S,E,N")
     return (west, south, east, north)
 
 

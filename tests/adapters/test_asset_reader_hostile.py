@@ -91,7 +91,7 @@ VRT = """<VRTDataset rasterXSize="30" rasterYSize="20"><SRS>{crs}</SRS>
         "https://[::1]/secret.tif",
         "https://[::ffff:127.0.0.1]/secret.tif",
         "https://2130706433/secret.tif",
-        "https://user:pass@sentinel2l2a01.blob.core.windows.net/a.tif",
+        "https://user:pass@sentinel2l2a01.blob.core.windows.net/a.tif",  # pragma: allowlist secret
         "https://sentinel2l2a01.blob.core.windows.net@evil.example/a.tif",
         "https://sentinel2l2a01.blob.core.windows.net.evil.example/a.tif",
         "https://evil.blob.core.windows.net/a.tif",

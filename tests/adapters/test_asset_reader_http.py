@@ -20,7 +20,7 @@ from tests.adapters.range_server import RangeServer
 from tests.adapters.rasters import grid_of, write_cog
 
 GRID = grid_of((300, 200))
-SECRET = "s3cr3t"
+SECRET = "s3cr3t"  # pragma: allowlist secret
 
 
 @pytest.fixture(scope="module")

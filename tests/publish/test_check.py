@@ -12,7 +12,7 @@ from flows.publish.census import read_census
 from flows.publish.check import check_catalog
 from flows.publish.findings import CheckReport, Problem
 from flows.publish.leaf_check import GRACE
-from flows.publish.marker import LEASE
+from flows.publish.marker import LEASE, build_marker, write_marker
 from flows.publish.publisher import Publisher, item_steps
 from flows.publish.scene_states import list_states
 from flows.publish.steps import StepName
@@ -342,6 +342,15 @@ class TestMarkers:
         assert problems(check(store)) == {(Problem.STALE_MARKER, "_pending/x.json")}
         repair(store)
         assert list_markers(store) == []
+
+
+def test_a_root_that_a_living_writer_has_yet_to_write_is_no_problem() -> None:
+    store = MemoryStore()
+    publish(store, FIRST)
+    write_marker(store, build_marker(build_publication(FIRST), NOW))
+    del store.objects[CATALOG_KEY]
+    assert check(store).is_whole
+    assert (Problem.MISSING_CATALOG, CATALOG_KEY) in problems(check(store, NOW + LEASE))
 
 
 def test_what_a_killed_probe_left_goes_after_a_while(store: MemoryStore) -> None:

@@ -107,11 +107,13 @@ def test_a_box_keeps_its_order_and_may_cross_the_antimeridian() -> None:
         ("-50,-23,-50,-22", "west and east"),
         ("-181,-23,-49,-22", "longitudes"),
         ("-50,-91,-49,-22", "longitudes"),
+        ("nan,-23,-49,-22\n", "NaN"),
     ],
 )
 def test_a_box_that_is_none_is_refused(text: str, problem: str) -> None:
-    with pytest.raises(SettingsError, match=problem):
+    with pytest.raises(SettingsError, match=problem) as caught:
         parse_bbox(text)
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("text", ["22KFV", "T22KFV", "22kfv", "t22kfv", " 22KFV "])

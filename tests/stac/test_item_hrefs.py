@@ -175,7 +175,7 @@ UNFIT = [
     "https://example.com/\u202egnp.tif",
     "//example.com/B02.tif",
     "\\\\host\\B02.tif",
-    "https://user:password@example.com/B02.tif",
+    "https://user:password@example.com/B02.tif",  # pragma: allowlist secret
     "HTTPS://token@example.com",
     "https://example.com/" + "x" * 5000,
     "B02.tif ",

@@ -44,7 +44,7 @@ class Limits:
         """
         ceiling = min(self.longest_delay_s, self.first_delay_s * 2 ** (attempt - 1))
         # Jitter spreads load; it keeps no secret.
-        return (asked_s or 0.0) + random.uniform(0.0, ceiling)  # noqa: S311
+        return (asked_s or 0.0) + random.uniform(0.0, ceiling)  # nosec B311
 
 
 class TokenBucket:

@@ -1,0 +1,215 @@
+"""The whole command on an archive of hostile items, with one good item among them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.stac.layout import COLLECTION_ID
+from tests.adapters.range_server import RangeServer
+from tests.sample_archive import sample_items
+from tests.security.canaries import CatchAllProxy, watching
+from tests.security.commands import check_store, read_report
+from tests.security.hostile_archive import Archive, Outcome
+from tests.security.hostile_items import CASES, Item
+from tests.stac_api import Fault, StacApiServer, make_item
+
+__all__ = ["sample_items"]
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="inotify and /proc tell what was read")
+
+MOST_MEMORY_MB = 450
+"""What the command may take at its peak: the libraries 130, a body at its limit three times 64."""
+
+
+@pytest.fixture
+def archive(tmp_path: Path, sample_items: Path) -> Archive:
+    return Archive(tmp_path, sample_items)
+
+
+@pytest.fixture
+def canary(archive: Archive) -> Iterator[RangeServer]:
+    """A server that must never be asked."""
+    with RangeServer(archive.canary) as server:
+        yield server
+        assert server.requests == []
+
+
+@pytest.fixture
+def network(archive: Archive) -> Iterator[CatchAllProxy]:
+    """The rest of the network, which must never be asked."""
+    with CatchAllProxy(archive.canary) as proxy:
+        yield proxy
+        assert proxy.requests == []
+
+
+def check_refusals(failed: list[dict[str, Any]], kind: str) -> None:
+    """Each case is refused for good, by an error of our own that says why."""
+    errors = {failure["id"]: failure["error"] for failure in failed}
+    for case in CASES:
+        if case.only in {"", kind}:
+            told = errors.get(f"HOSTILE_{case.name}", "\n".join(errors.values()))
+            assert re.search(case.refusal, told), (case.name, told)
+    assert all(failure["error"].isprintable() for failure in failed)
+    assert not any(failure["retryable"] for failure in failed)
+
+
+def check_published(archive: Archive, report: dict[str, Any]) -> None:
+    """The good item and the odd ones are in a whole catalog, and no other."""
+    assert sorted(report["published"]) == ["ODD_antimeridian", "ODD_pole", archive.good["id"]]
+    checked = check_store(str(archive.outer / "store"))
+    assert [str(finding) for finding in checked.findings] == []
+    assert checked.items == 3
+    boxes = {
+        item["id"]: item["bbox"]
+        for path in (archive.outer / "store" / COLLECTION_ID).rglob("*.json")
+        if (item := json.loads(path.read_bytes())).get("type") == "Feature"
+    }
+    assert boxes["ODD_antimeridian"] == [179.5, -18.0, -179.5, -17.0]
+    assert boxes["ODD_pole"] == [-180.0, 84.0, 180.0, 90.0]
+
+
+def check_untouched(outcome: Outcome) -> None:
+    assert outcome.canaries_read == []
+    assert outcome.files_changed == []
+    assert outcome.peak_mb < MOST_MEMORY_MB
+
+
+def test_the_canaries_would_tell(archive: Archive) -> None:
+    with watching(archive.canary) as watch, CatchAllProxy(archive.canary) as proxy:
+        before = archive.list_files()
+        script = (
+            "import rasterio, requests, sys; rasterio.open(sys.argv[1]).read(1); open('escaped', 'w');"
+            "requests.get('http://evil.example/a'); rasterio.open('/vsicurl/https://evil.example/a.tif')"
+        )
+        subprocess.run(
+            [sys.executable, "-c", script, str(archive.root / "rasters" / "disguised.tif")],
+            env={**os.environ, **proxy.environment()},
+            cwd=archive.outer,
+            capture_output=True,
+            check=False,
+        )
+        assert "secret.tif" in watch.read_names()
+        assert {method for method, *_ in proxy.requests} == {"GET", "CONNECT"}
+        assert set(archive.list_files()) - set(before) == {str(archive.outer / "escaped")}
+
+
+def test_a_folder_of_hostile_items(
+    archive: Archive, canary: RangeServer, network: CatchAllProxy, figures: list[str]
+) -> None:
+    archive.write_items(archive.build_items("rasters", canary.url, "files"))
+    documents = [*archive.root.glob("DOCUMENT_*")]
+    outcome = Outcome(archive, "--items", archive.root, environment=network.environment())
+    report = read_report(outcome.done)
+    assert outcome.done.returncode == 1
+    check_refusals(report["failed"], "files")
+    cases = [case for case in CASES if case.only in {"", "files"}]
+    assert len(report["failed"]) == len(cases) + len(documents)
+    for path in documents:
+        assert f"{path}: " in outcome.done.stderr or path.stem in {"DOCUMENT_two_ids", "DOCUMENT_two_assets"}
+    check_published(archive, report)
+    check_untouched(outcome)
+    figures.append(describe("a folder", len(cases) + len(documents), outcome))
+
+
+def test_an_api_of_hostile_items(
+    archive: Archive, canary: RangeServer, network: CatchAllProxy, figures: list[str]
+) -> None:
+    with RangeServer(archive.root) as assets, StacApiServer() as api:
+        assets.plan = lambda path, _number: (
+            (302, b"", {"Location": f"{canary.url}/secret.tif"}) if "redirect" in path else None
+        )
+        items = archive.build_items(f"{assets.url}/rasters", canary.url, "api")
+        api.faults.append(Fault(page={"features": items}))
+        outcome = Outcome(archive, "--bbox=-180,-90,180,90", environment=settings(api, network))
+    report = read_report(outcome.done)
+    assert outcome.done.returncode == 1
+    check_refusals(report["failed"], "api")
+    cases = [case for case in CASES if case.only in {"", "api"}]
+    assert len(report["failed"]) == len(cases)
+    check_published(archive, report)
+    check_untouched(outcome)
+    figures.append(describe("an API", len(cases), outcome))
+
+
+ANSWERS = {
+    "deep": (Fault(body=b"[" * 5000 + b"]" * 5000), "not JSON"),
+    "not UTF-8": (Fault(body=b'{"type": "FeatureCollection", "features": ["\xe9"]}'), "not UTF-8"),
+    "a web page": (Fault(body=b"<html>"), "a web page"),
+    "features that are none": (Fault(page={"features": {"a": 1}}), "no item"),
+    "two lists of features": (Fault(body=b'{"features": [], "features": [1]}'), "no item"),
+    "a redirect": (Fault(302, headers={"Location": "{canary}/search"}), "redirects to"),
+    "a next page elsewhere": (
+        Fault(page={"features": [make_item()], "links": [{"rel": "next", "href": "{canary}/search"}]}),
+        "which is another server",
+    ),
+}
+
+
+class EndlessApi(StacApiServer):
+    """Answers each search with two gigabytes of blanks; ``sent`` are those that were taken."""
+
+    SIZE = 2 << 30
+    sent = 0
+
+    class handler(StacApiServer.handler):  # noqa: N801 - the base class's name
+        app: EndlessApi
+
+        def _search(self, query: Item) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(self.app.SIZE))
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):
+                while self.app.sent < self.app.SIZE:
+                    self.app.sent += self.wfile.write(b" " * (1 << 16))
+            self.close_connection = True
+
+
+@pytest.mark.parametrize(("fault", "refusal"), ANSWERS.values(), ids=ANSWERS.keys())
+def test_a_hostile_answer(
+    archive: Archive, canary: RangeServer, network: CatchAllProxy, fault: Fault, refusal: str
+) -> None:
+    told = json.loads(json.dumps([fault.headers, fault.page]).replace("{canary}", canary.url))
+    with StacApiServer() as api:
+        api.faults.append(replace(fault, headers=told[0], page=told[1]))
+        outcome = Outcome(archive, "--tile", "22KFV", environment=settings(api, network))
+    check_refused_whole(archive, outcome, refusal)
+
+
+def test_an_answer_of_two_gigabytes(archive: Archive, network: CatchAllProxy, figures: list[str]) -> None:
+    with EndlessApi() as api:
+        outcome = Outcome(archive, "--tile", "22KFV", environment=settings(api, network))
+    check_refused_whole(archive, outcome, "more than 67108864 bytes")
+    assert api.sent < EndlessApi.SIZE / 10
+    figures.append(f"hostile answers: {len(ANSWERS) + 1} refused whole; of 2 GB, peak {outcome.peak_mb} MB")
+
+
+def check_refused_whole(archive: Archive, outcome: Outcome, refusal: str) -> None:
+    assert (outcome.done.returncode, outcome.done.stdout) == (1, "")
+    assert len(outcome.done.stderr.strip().splitlines()) == 1
+    assert refusal in outcome.done.stderr
+    assert not (archive.outer / "store" / COLLECTION_ID).exists()
+    check_untouched(outcome)
+
+
+def settings(api: StacApiServer, network: CatchAllProxy) -> dict[str, str]:
+    """The command's environment: this API, and no other host but this machine."""
+    return {"CLOUDMASK_STAC_API_URL": api.url, **network.environment(no_proxy="127.0.0.1")}
+
+
+def describe(what: str, refused: int, outcome: Outcome) -> str:
+    return (
+        f"hostile archive from {what}: {refused} cases refused, {len(outcome.canaries_read)} reads outside "
+        f"the allow-list, {len(outcome.files_changed)} files outside the store, peak {outcome.peak_mb} MB"
+    )

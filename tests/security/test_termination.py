@@ -1,0 +1,140 @@
+"""SIGTERM and Ctrl-C while a run uploads into a bucket."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+import requests
+
+from flows.adapters.stores import open_store
+from flows.stac.layout import CATALOG_KEY
+from tests.adapters.range_server import wait_until
+from tests.s3_server import S3Server
+from tests.sample_archive import sample_items
+from tests.security.commands import check_store, run, running
+from tests.stac_api.loopback import LoopbackServer, QuietHandler
+
+__all__ = ["sample_items"]
+
+STARTING_S = 60
+WHOLE = "4 items, 9 catalogs, 8 files; 0 problems; 0 being published; the catalog is whole"
+HEED_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+"""Ctrl-C reaches the command even where the tests run in the background and inherit that none does."""
+
+
+class _Handler(QuietHandler):
+    app: Gate
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.command == "PUT" and self.path.endswith(self.app.held_suffix):
+            self.app.held.append(self.path)
+            self.app.opened.wait(STARTING_S)
+        headers = {name: value for name, value in self.headers.items() if name not in {"Host", "Expect"}}
+        answer = requests.request(
+            self.command, self.app.target + self.path, headers=headers, data=body, timeout=STARTING_S
+        )
+        try:
+            self.send_response(answer.status_code)
+            for name, value in answer.headers.items():
+                if name not in {"Connection", "Date", "Server", "Transfer-Encoding"}:
+                    self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(answer.content)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    do_PUT = do_HEAD = do_DELETE = do_GET  # noqa: N815 - the base class's names
+
+
+class Gate(LoopbackServer):
+    """Passes requests on to ``target``; uploads of keys with ``held_suffix`` wait until it is opened."""
+
+    handler = _Handler
+
+    def __init__(self, target: str, held_suffix: str) -> None:
+        super().__init__()
+        self.target = target
+        self.held_suffix = held_suffix
+        self.held: list[str] = []
+        self.opened = threading.Event()
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    s3_server.use(monkeypatch)
+    return f"s3://{s3_server.create_bucket()}/out"
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "word", "held_suffix", "put"),
+    [
+        (signal.SIGTERM, 143, "terminated", ".tif", 1),
+        (signal.SIGINT, 130, "interrupted", ".tif", 1),
+        (signal.SIGTERM, 143, "terminated", "/2018/catalog.json", 4),
+    ],
+)
+def test_a_signal_ends_the_scene_under_way_links_nothing_and_the_next_run_goes_on(
+    *,
+    s3_server: S3Server,
+    bucket: str,
+    sample_items: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    status: int,
+    word: str,
+    held_suffix: str,
+    put: int,
+) -> None:
+    ingest = ("ingest", "--items", sample_items, "--store", bucket)
+    one = {"CLOUDMASK_WORKERS": "1"}
+    with (
+        Gate(s3_server.url, held_suffix) as gate,
+        running(
+            *ingest,
+            cwd=tmp_path,
+            environment={**s3_server.environment(), **one, "AWS_ENDPOINT_URL": gate.url},
+            prelude=HEED_INTERRUPTS,
+        ) as process,
+    ):
+        wait_until(lambda: gate.held, STARTING_S)
+        process.send_signal(number)
+        gate.opened.set()
+        _, stderr = process.communicate(timeout=STARTING_S)
+    assert (process.returncode, stderr) == (
+        status,
+        f"cloudmask: {word}; run the same command again to go on\n",
+    )
+    half = check_store(bucket)
+    assert [str(finding) for finding in half.findings] == []
+    assert half.items == put
+    assert open_store(bucket).read_object(CATALOG_KEY) is None
+
+    again = run(*ingest, cwd=tmp_path, environment=s3_server.environment())
+    assert (again.returncode, again.stderr) == (0, "")
+    whole = run("check", "--store", bucket, cwd=tmp_path, environment=s3_server.environment())
+    assert WHOLE in whole.stdout
+
+
+def test_a_second_signal_kills_and_the_next_run_goes_on(
+    s3_server: S3Server, bucket: str, sample_items: Path, tmp_path: Path
+) -> None:
+    ingest = ("ingest", "--items", sample_items, "--store", bucket)
+    with (
+        Gate(s3_server.url, ".tif") as gate,
+        running(
+            *ingest, cwd=tmp_path, environment={**s3_server.environment(), "AWS_ENDPOINT_URL": gate.url}
+        ) as process,
+    ):
+        wait_until(lambda: gate.held, STARTING_S)
+        while process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            threading.Event().wait(0.05)
+        gate.opened.set()
+    assert process.returncode == -signal.SIGTERM
+    assert check_store(bucket).is_whole
+    assert run(*ingest, cwd=tmp_path, environment=s3_server.environment()).returncode == 0
+    assert check_store(bucket).is_whole
