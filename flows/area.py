@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
@@ -72,9 +72,7 @@ class Area(BaseModel):
         """The first instant that is watched."""
         if self.since is None:
             return datetime(FIRST_IMAGE.year, FIRST_IMAGE.month, FIRST_IMAGE.day, tzinfo=UTC)
-        start = parse_datetime_interval(self.since)[0]
-        assert start is not None  # noqa: S101 - the validator saw to it
-        return start
+        return cast(datetime, parse_datetime_interval(self.since)[0])  # the validator saw to it
 
     @property
     def digest(self) -> str:

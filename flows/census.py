@@ -24,6 +24,11 @@ class Status:
     states: tuple[SceneState, ...]
     gaps: dict[str, list[date]] | None
 
+    @property
+    def quarantined(self) -> int:
+        """How many of the failed scenes are left alone until their items change."""
+        return sum(state.is_quarantined for state in self.states)
+
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         census = self.census
@@ -32,6 +37,7 @@ class Status:
             "pending": census.pending,
             "waiting": census.waiting,
             "failed": census.failed,
+            "quarantined": self.quarantined,
             "tiles": {tile: len(days) for tile, days in sorted(census.days.items())},
             "states": [
                 {

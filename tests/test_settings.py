@@ -34,7 +34,7 @@ def test_an_option_beats_the_environment_beats_the_file_beats_the_default(
     [
         ("method", "magic", "CLOUDMASK_METHOD"),
         ("workers", 0, "CLOUDMASK_WORKERS"),
-        ("runner", "dask", "CLOUDMASK_RUNNER"),
+        ("runner", "slurm", "CLOUDMASK_RUNNER"),
         ("cloud_probability_pct", 101, "CLOUDMASK_CLOUD_PROBABILITY_PCT"),
         ("clear_score", float("nan"), "CLOUDMASK_CLEAR_SCORE"),
         ("buffer_m", float("inf"), "CLOUDMASK_BUFFER_M"),

@@ -163,12 +163,13 @@ def print_status(status: Status) -> None:
     census = status.census
     stdout.print(
         f"{census.published} published on {len(census.days)} tiles, {census.pending} being published, "
-        f"{census.waiting} waiting, {census.failed} failed",
+        f"{census.waiting} waiting, {census.failed} failed, of which {status.quarantined} quarantined",
         soft_wrap=True,
     )
     for state in status.states[:SHOWN_SCENES]:
-        again = f", next try {state.next_try:%Y-%m-%d %H:%M}" if state.next_try else ", for good"
-        line = f"  {state.kind}: {state.item_id}: {state.reason} ({state.attempts} attempts{again})"
+        again = f", next try {state.next_try:%Y-%m-%d %H:%M}" if state.next_try else ""
+        kind = "quarantined" if state.is_quarantined else state.kind
+        line = f"  {kind}: {state.item_id}: {state.reason} ({state.attempts} attempts{again})"
         stdout.print(line, soft_wrap=True, markup=False)
     if len(status.states) > SHOWN_SCENES:
         stdout.print(f"  … and {len(status.states) - SHOWN_SCENES} more; --json names them all")

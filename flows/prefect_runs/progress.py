@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import cast
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -39,9 +40,11 @@ class RunObserver:
         self._inner.scenes_found(count)
         self._found += count
         if self._artifact is None:
-            created = create_progress_artifact(0.0, key="cloudmask-progress", description="Scenes of the run")
-            assert isinstance(created, UUID)  # noqa: S101 - not the coroutine of an asynchronous caller
-            self._artifact = created
+            # Called from a synchronous flow, it gives no coroutine.
+            self._artifact = cast(
+                UUID,
+                create_progress_artifact(0.0, key="cloudmask-progress", description="Scenes of the run"),
+            )
 
     def scene_ended(self, outcome: SceneOutcome) -> None:
         """Go on; tell whoever listens to the server's events."""

@@ -4,26 +4,44 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from flows.request import BackfillRequest
 from flows.stac.layout import CATALOG_KEY, COLLECTION_ID
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 
 
-def test_the_deployment_starts_a_flow_that_takes_the_documented_request() -> None:
-    from flows.prefect_runs import ingest_flow  # noqa: PLC0415 - prefect takes seconds to import
+def read_flows() -> dict[str, Any]:
+    """The deployed flows by ``flow/deployment``."""
+    deployments = yaml.safe_load((DEPLOY / "prefect.yaml").read_text())["deployments"]
+    flows = {}
+    for deployment in deployments:
+        module, _, name = deployment["entrypoint"].partition(":")
+        flow = getattr(import_module(module), name)
+        flow.validate_parameters(deployment.get("parameters", {"request": {}}))
+        flows[f"{flow.name}/{deployment['name']}"] = flow
+    assert len(flows) == len(deployments)
+    return flows
 
-    (deployment,) = yaml.safe_load((DEPLOY / "prefect.yaml").read_text())["deployments"]
-    path, _, name = deployment["entrypoint"].partition(":")
-    assert (ROOT / path).is_file()
-    assert name == ingest_flow.fn.__name__
-    documented = re.search(r"request='(\{.*\})'", (DEPLOY / "README.md").read_text())
+
+def test_every_documented_run_is_one_that_a_deployment_takes() -> None:
+    flows = read_flows()
+    documented = re.findall(
+        r"prefect deployment run (\S+) --param request='(\{.*\})'", (DEPLOY / "README.md").read_text()
+    )
     assert documented
-    ingest_flow.validate_parameters({"request": json.loads(documented[1])})
+    for deployment, request in documented:
+        flows[deployment].validate_parameters({"request": json.loads(request)})
+
+
+def test_backfills_run_what_is_deployed() -> None:
+    assert BackfillRequest().deployment in read_flows()
 
 
 def test_prefect_is_the_locked_one() -> None:
