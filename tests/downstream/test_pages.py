@@ -13,7 +13,6 @@ import pytest
 PAGES = Path(__file__).parents[2] / "docs" / "tools"
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _EXECUTABLE = {"python", "sql"}
-_IMPORT = re.compile(r"^(?:from|import) (\w+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,6 @@ def test_an_example_prints_what_the_page_says(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name in _IMPORT.findall(example.code) if example.language == "python" else ():
-        pytest.importorskip(name)
     (tmp_path / "out").symlink_to(mirrored_demo)
     monkeypatch.chdir(tmp_path)
     if example.language == "sql":
