@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from flows.adapters.stores import open_reader
 from flows.errors import StoreRefused
 from flows.masking.classes import MaskClass
-from flows.mosaic.finder import find_published_items
 from flows.published import decode_mask
 from flows.scene.query import SceneQuery, build_query
+from flows.search import find_published_items
 from flows.settings import read_settings
 from flows.stac.layout import COLLECTION_ID
 from flows.stac.titles import find_day

@@ -68,7 +68,7 @@ def test_it_runs_from_the_top(
 
 
 def read_overlays(map_view: Any) -> list[np.ndarray]:
-    """The pictures that lie on a folium map, (height, width, 4) each, in the order in which they are drawn."""
+    """The pictures on a folium map, (height, width, 4) each, in the order in which they are drawn."""
     overlays = [child for child in map_view._children.values() if "image_overlay" in child.get_name()]
     pictures = []
     for overlay in overlays:
