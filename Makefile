@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test bench lint types unit lock clean
+.PHONY: demo test bench browser-test lint types unit lock clean
 
 ## The main job on the bundled sample archive: leaves a browsable catalog in ./out.
 demo: $(VENV)/.installed
@@ -21,6 +21,14 @@ test: $(VENV)/.installed-dev
 ## Figures side by side with the peers: prints a table and writes docs/benchmarks.md.
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks
+
+## The catalog in a real browser: needs npm and Chromium.
+browser-test: $(VENV)/.installed-dev stac-browser
+	$(PIP) install --quiet playwright
+	CLOUDMASK_BROWSER=stac-browser $(BIN)/python -m pytest -m browser tests/serving
+
+stac-browser:
+	deploy/stac-browser/build.sh $@
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
