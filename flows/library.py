@@ -90,7 +90,9 @@ def find_item(item_id: str, *, store: str | None = None) -> pystac.Item:
     reader = open_reader(store or read_settings().store)
     for published in find_published_items(reader, query):
         return _build_item(published.item, f"{reader.url}/{published.keys.item}")
-    raise StoreRefused(f"{reader.url}: {item_id:.128} is not published there")
+    raise StoreRefused(
+        f"{reader.url}: {item_id:.128} is not published there: run cloudmask ingest --ids first"
+    )
 
 
 def read_mask(item: pystac.Item) -> NDArray[np.uint8]:
