@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FUZZ_SECONDS ?= 30
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test audit fuzz bench lint types unit lock clean
+.PHONY: demo test audit fuzz bench browser-test lint types unit lock clean
 
 ## The main job on the bundled sample archive: leaves a browsable catalog in ./out.
 demo: $(VENV)/.installed
@@ -32,6 +32,14 @@ fuzz: $(VENV)/.installed-dev
 ## Figures side by side with the peers: prints a table and writes docs/benchmarks.md.
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks
+
+## The catalog in a real browser: needs npm and Chromium.
+browser-test: $(VENV)/.installed-dev stac-browser
+	$(PIP) install --quiet playwright
+	CLOUDMASK_BROWSER=stac-browser $(BIN)/python -m pytest -m browser tests/serving
+
+stac-browser:
+	deploy/stac-browser/build.sh $@
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
@@ -63,6 +71,8 @@ lock:
 	  --generate-hashes --no-strip-extras --no-emit-index-url --no-header --no-annotate --quiet -o requirements.lock
 	uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-strip-extras --no-emit-index-url --no-header --no-annotate --quiet -c requirements.lock -o requirements-dev.lock
+	uv pip compile pyproject.toml --extra csmask --extra dask --extra index --group build --universal --python-version 3.11 \
+	  --generate-hashes --no-strip-extras --no-emit-index-url --no-header --no-annotate --quiet -c requirements-dev.lock -o requirements-worker.lock
 
 clean:
 	rm -rf $(VENV) out

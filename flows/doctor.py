@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from flows.adapters.earth_engine.gees2downloader import HOW_TO_INSTALL
+from flows.adapters.planetary_computer import PlanetaryComputerSource
 from flows.errors import CloudmaskError
 from flows.scene.query import SceneQuery
-from flows.settings import Downloader, Method
+from flows.settings import Downloader, Method, Settings
 from flows.wiring import Wiring
 
 EXTRAS = {
@@ -18,7 +19,10 @@ EXTRAS = {
     "mosaic": ("odc.stac", "cloudless composites"),
     "serve": ("uvicorn", "the catalog over HTTP"),
     "index": ("stac_geoparquet", "the geoparquet mirror"),
+    "maps": ("folium", "the example notebook's map"),
 }
+_PATIENCE_S = 20.0
+"""Whoever asks what works sits and waits; a run has minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ def examine(wiring: Wiring) -> Iterator[Finding]:
     settings = wiring.settings
     yield Finding("settings", True, True, f"method {settings.method}, {settings.workers} workers")
     yield _try("store", True, wiring.describe_store)
-    yield _try("source", True, lambda: _ask_source(wiring))
+    yield _try("source", True, lambda: _ask_source(settings))
     yield _try("earth engine", settings.method is not Method.CSMASK, wiring.describe_earth_engine)
     yield _module(
         "geeS2downloader",
@@ -69,8 +73,7 @@ def _module(what: str, module: str, needed: bool, mend: str) -> Finding:
     return Finding(what, present, needed, "installed" if present else mend)
 
 
-def _ask_source(wiring: Wiring) -> str:
-    items = list(wiring.source.find_items(SceneQuery(tiles=("22KFV",), datetime="2018-12", limit=1)))
-    return f"{wiring.settings.stac_api_url} answers" + (
-        "" if items else ", with no item for 22KFV in 2018-12"
-    )
+def _ask_source(settings: Settings) -> str:
+    source = PlanetaryComputerSource(settings.stac_api_url, settings.collection, _PATIENCE_S)
+    items = list(source.find_items(SceneQuery(tiles=("22KFV",), datetime="2018-12", limit=1)))
+    return f"{settings.stac_api_url} answers" + ("" if items else ", with no item for 22KFV in 2018-12")

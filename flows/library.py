@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from flows.adapters.stores import open_reader
 from flows.errors import StoreRefused
 from flows.masking.classes import MaskClass
-from flows.mosaic.finder import find_published_items
 from flows.published import decode_mask
 from flows.scene.query import SceneQuery, build_query
+from flows.search import find_published_items
 from flows.settings import read_settings
 from flows.stac.layout import COLLECTION_ID
 from flows.stac.titles import find_day
@@ -90,7 +90,9 @@ def find_item(item_id: str, *, store: str | None = None) -> pystac.Item:
     reader = open_reader(store or read_settings().store)
     for published in find_published_items(reader, query):
         return _build_item(published.item, f"{reader.url}/{published.keys.item}")
-    raise StoreRefused(f"{reader.url}: {item_id:.128} is not published there")
+    raise StoreRefused(
+        f"{reader.url}: {item_id:.128} is not published there: run cloudmask ingest --ids first"
+    )
 
 
 def read_mask(item: pystac.Item) -> NDArray[np.uint8]:

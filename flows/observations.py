@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from flows.masking.statistics import DECIMALS
-from flows.mosaic.finder import PublishedItem
+from flows.search import PublishedItem
 from stac_ext.cloudmask import CLEAR_PERCENTAGE_PROP, NODATA_PERCENTAGE_PROP
 
 MAX_CLOUD_PCT = 20.0

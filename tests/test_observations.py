@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from flows.mosaic.finder import PublishedItem
 from flows.observations import MonthOfTile, count_observations
+from flows.search import PublishedItem
 from flows.stac.layout import item_keys
 
 

@@ -18,6 +18,8 @@ from flows.stac.layout import CATALOG_KEY
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
+    from flows.adapters.s3_store import S3Store
+
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 10, 60
 _ATTEMPTS = 5
 _CONNECTIONS = 64
@@ -32,7 +34,9 @@ def open_store(url: str) -> ObjectStore:
         StoreUnavailable: the endpoint does not answer.
     """
     if url.startswith("s3://"):
-        return _open_bucket(url)
+        store = _build_bucket(url)
+        store.check_bucket()
+        return store
     root = _read_path(url)
     _check_directory(root)
     return LocalStore(root)
@@ -53,7 +57,7 @@ def open_reader(url: str) -> ObjectReader:
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS):
         return HttpStore(url)
     if parts.scheme == "s3":
-        return _open_bucket(url)
+        return _build_bucket(url)
     if "://" in url and parts.scheme != "file":
         raise SettingsError(
             f"store {unsigned_href(url)}: name a directory, s3://bucket/prefix or an https URL"
@@ -78,7 +82,8 @@ def _check_directory(root: Path) -> None:
         )
 
 
-def _open_bucket(url: str) -> ObjectStore:
+def _build_bucket(url: str) -> S3Store:
+    """The bucket, not asked yet: who may only read what is public may not list the rest."""
     # boto3 takes a third of a second to import: only who publishes into a bucket pays for it.
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
@@ -94,9 +99,7 @@ def _open_bucket(url: str) -> ObjectStore:
             f"store {url}: no client ({type(error).__name__}): "
             "look at AWS_ENDPOINT_URL, AWS_REGION and AWS_PROFILE"
         ) from error
-    store = S3Store(parts.netloc, parts.path, client)
-    store.check_bucket()
-    return store
+    return S3Store(parts.netloc, parts.path, client)
 
 
 def _build_client() -> S3Client:

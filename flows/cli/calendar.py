@@ -25,7 +25,7 @@ def build_rows(months: Iterable[MonthOfTile]) -> list[CalendarRow]:
 def print_calendar(title: str, months: list[MonthOfTile]) -> None:
     """The calendar as a table, its cells coloured on a terminal, with sums."""
     if not months:
-        stdout.print("no published scene matches", soft_wrap=True)
+        stdout.print("no published scene matches; cloudmask status shows what is there", soft_wrap=True)
         return
     table = Table(
         title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)

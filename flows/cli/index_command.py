@@ -15,10 +15,17 @@ def index(
 ) -> None:
     """Build the geoparquet mirror anew, for searches by DuckDB, pyarrow or rustac."""
     from flows.cli.output import print_json, stdout
+    from flows.errors import SettingsError
     from flows.publish.mirror import rebuild_mirror
+    from flows.stac.layout import CATALOG_KEY
     from flows.wiring import Wiring
 
     wiring = Wiring(load_settings(store=store))
+    if wiring.store.find_object(CATALOG_KEY) is None:
+        raise SettingsError(
+            f"store {wiring.store.url} holds no catalog of masks: "
+            "run cloudmask ingest first, or name another --store"
+        )
     report = rebuild_mirror(wiring.store, wiring.publisher)
     if options.json:
         print_json(report.as_json())

@@ -61,13 +61,14 @@ def print_report(report: Report) -> None:
             stdout.print(f"  … and {len(outcomes) - SHOWN_SCENES} more {title}; --json names them all")
 
 
+_WORDS = frozenset({"scene", "what", "verdict", "detail"})
+
+
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table; words stand to the left, numbers to the right."""
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     for column in columns:
-        table.add_column(
-            column, justify="left" if column in {"scene", "name", "setting", "what"} else "right"
-        )
+        table.add_column(column, justify="left" if column in _WORDS else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     stdout.print(table)

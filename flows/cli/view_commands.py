@@ -65,11 +65,11 @@ def stats(
     from flows.adapters.stores import open_reader
     from flows.cli.calendar import build_rows, print_calendar
     from flows.cli.output import print_json
-    from flows.mosaic.finder import find_published_items
     from flows.observations import count_observations
     from flows.rendering.calendar import draw_calendar
     from flows.rendering.png import encode_picture
     from flows.scene.query import build_query
+    from flows.search import find_published_items
 
     target = None if out is None else _check_out(out)
     query = build_query(tiles=tile or (), datetime=datetime)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from flows.adapters.local_store import LocalStore
 from flows.errors import SettingsError
-from flows.mosaic.finder import PublishedItem
 from flows.mosaic.reducers import Reducer
 from flows.ports import ObjectReader
 from flows.scene.radiometry import reflectance_offset_dn
 from flows.scene.scene import Scene
+from flows.search import PublishedItem
 from flows.stac.layout import ItemKeys
 from flows.stac.source_item import read_scene
 

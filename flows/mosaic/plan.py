@@ -9,13 +9,13 @@ from typing import Any
 
 from flows.errors import SettingsError
 from flows.mosaic.blocks import Block, plan_blocks
-from flows.mosaic.finder import find_published_items
 from flows.mosaic.observation import Observation, check_bands, read_observation, sort_observations
 from flows.mosaic.reducers import Reducer
 from flows.mosaic.target import build_target_grid
 from flows.ports import ObjectReader
 from flows.scene.grid import Grid
 from flows.scene.query import SceneQuery
+from flows.search import find_published_items
 
 
 @dataclass(frozen=True, slots=True)

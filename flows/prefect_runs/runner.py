@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from prefect import task
@@ -12,7 +11,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
-from prefect.utilities.annotations import quote
 
 from flows.candidate import Candidate, build_failure
 from flows.errors import CloudmaskError, SettingsError
@@ -22,13 +20,21 @@ from flows.runners import RETRIES, RETRY_DELAY_S, SceneWork
 from flows.settings import Method, Runner, Settings
 
 
-@dataclass(frozen=True, slots=True)
 class SceneJob:
-    """What a task does; it travels beside the parameters, which are shown and stored."""
+    """What a task does.
 
-    work: SceneWork
-    candidate: Candidate
-    limits: Limits
+    A plain object: Prefect and Dask look into dataclasses for futures, in vain and at length.
+    """
+
+    def __init__(self, work: SceneWork, candidate: Candidate, limits: Limits) -> None:
+        self._work = work
+        self._candidate = candidate
+        self._limits = limits
+
+    def run(self) -> SceneOutcome:
+        """The outcome of the scene, within the limits of Earth Engine."""
+        with self._limits.hold(EARTH_ENGINE_LIMIT):
+            return self._work(self._candidate)
 
 
 def _is_retryable(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
@@ -53,8 +59,7 @@ def _is_retryable(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
 )
 def publish_scene(scene_id: str, job: SceneJob) -> SceneOutcome:  # noqa: ARG001 - names the task's run
     """The outcome of one scene."""
-    with job.limits.hold(EARTH_ENGINE_LIMIT):
-        return job.work(job.candidate)
+    return job.run()
 
 
 class PrefectRunner:
@@ -68,9 +73,10 @@ class PrefectRunner:
         """The outcomes in the order in which tasks end."""
         futures: dict[PrefectFuture[SceneOutcome], Candidate] = {}
         for candidate in candidates:
-            job = SceneJob(work, candidate, self._limits)
-            # Quoted: Prefect need not look for futures in an item of 16 kB.
-            parameters = {"scene_id": candidate.scene.id, "job": quote(job)}
+            parameters = {
+                "scene_id": candidate.scene.id,
+                "job": SceneJob(work, candidate, self._limits),
+            }
             futures[self._tasks.submit(publish_scene, parameters)] = candidate
         for future in as_completed(list(futures)):
             candidate = futures[future]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from flows.request import BackfillRequest
@@ -15,6 +18,12 @@ from flows.stac.layout import CATALOG_KEY, COLLECTION_ID
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
+BIN = Path(sys.executable).parent
+
+
+def read_compose() -> dict[str, Any]:
+    compose: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    return compose
 
 
 def read_flows() -> dict[str, Any]:
@@ -57,8 +66,69 @@ def test_the_image_copies_what_the_wheel_holds() -> None:
     assert copied == packages
 
 
-def test_readers_see_what_is_public_and_nothing_else() -> None:
-    (statement,) = json.loads((DEPLOY / "s3" / "reader.json").read_text())["Statement"]
-    keys = {resource.partition("PREFIX/")[2] for resource in statement["Resource"]}
-    assert keys == {CATALOG_KEY, f"{COLLECTION_ID}/*"}
-    assert statement["Action"] == "s3:GetObject"
+@pytest.mark.parametrize("path", ["Dockerfile", "nginx/Dockerfile"])
+def test_images_are_built_as_the_linter_wants_it(path: str) -> None:
+    linted = subprocess.run(
+        [BIN / "hadolint", DEPLOY / path], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+
+
+def test_the_compose_file_is_one() -> None:
+    command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / "compose.yaml"]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_every_service_is_hardened_and_pinned() -> None:
+    services = read_compose()["services"]
+    assert set(services) == {"database", "prefect", "deploy", "worker", "store", "bucket", "catalog"}
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert "/tmp" in service["tmpfs"], name
+        assert re.search(r":(local|.*\d+\.\d+.*)$", service["image"]), name
+        runs_on = service["restart"] != "no"
+        assert ("healthcheck" in service) == runs_on, name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
+
+
+def test_no_secret_stands_in_the_compose_file() -> None:
+    compose = read_compose()
+    for service in compose["services"].values():
+        environment = service.get("environment", {})
+        assert not {name for name in environment if re.search(r"PASSWORD$|SECRET|TOKEN", name)}
+        assert set(service.get("secrets", ())) <= set(compose["secrets"])
+    assert all(set(secret) == {"file"} for secret in compose["secrets"].values())
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert {f"/deploy/{Path(secret['file']).parent}/" for secret in compose["secrets"].values()} <= set(
+        ignored
+    )
+
+
+def test_what_the_compose_file_mounts_exists() -> None:
+    for service in read_compose()["services"].values():
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            assert not source.startswith(".") or (DEPLOY / source).is_file(), source
+        if "build" in service:
+            context = DEPLOY / service["build"]["context"]
+            assert (context / service["build"]["dockerfile"]).is_file()
+
+
+def test_the_settings_of_the_worker_are_documented_ones() -> None:
+    worker = read_compose()["services"]["worker"]
+    text = (DEPLOY / worker["env_file"]).read_text()
+    names = {*re.findall(r"^(\w+)=", text, re.MULTILINE), *worker["environment"]}
+    ours = {name for name in names if name.startswith("CLOUDMASK_")}
+    assert len(ours) == 3
+    documented = (ROOT / "docs" / "settings.md").read_text()
+    assert not {name for name in ours if f"`{name}`" not in documented and f"`…{name[9:]}`" not in documented}
+
+
+def test_the_store_lets_strangers_read_what_the_reader_may() -> None:
+    anonymous, writer = json.loads((DEPLOY / "store" / "identities.json").read_text())["identities"]
+    assert anonymous["actions"] == [f"Read:masks/s2/{CATALOG_KEY}*", f"Read:masks/s2/{COLLECTION_ID}/*"]
+    assert {action.partition(":")[2] for action in writer["actions"]} == {"masks/s2/*"}
+    assert read_compose()["services"]["worker"]["environment"]["CLOUDMASK_STORE"] == "s3://masks/s2"

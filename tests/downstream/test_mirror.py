@@ -14,6 +14,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pystac
 import pytest
+import rustac
 from stac_geoparquet.arrow import stac_table_to_items
 
 from flows.adapters.local_store import LocalStore
@@ -121,7 +122,6 @@ def test_geospatial_readers_know_the_geometries(mirrored_demo: Path) -> None:
 
 
 def test_rustac_reads_the_items(mirrored_demo: Path) -> None:
-    rustac = pytest.importorskip("rustac")
     (path,) = (mirrored_demo / ITEMS_PREFIX).iterdir()
     found = rustac.read_sync(str(path))
     assert {item["id"] for item in found["features"]} == {item["id"] for item in read_items(mirrored_demo)}

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from rasterio.io import MemoryFile
 from rasterio.warp import transform_bounds
+from rio_tiler.io import Reader
+from titiler.core.factory import TilerFactory
 
 from flows.masking.classes import CLASS_STYLES
-
-rio_tiler_io = pytest.importorskip("rio_tiler.io")
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -26,7 +28,7 @@ def decode_png(body: bytes) -> np.ndarray:
 
 
 def test_rio_tiler_renders_a_mask_in_its_colours(mask_path: Path) -> None:
-    with rio_tiler_io.Reader(str(mask_path)) as source:
+    with Reader(str(mask_path)) as source:
         image = source.preview(max_size=1098, resampling_method="nearest")
         picture = decode_png(image.render(img_format="PNG", colormap=source.colormap))
     with rasterio.open(mask_path) as dataset:
@@ -40,13 +42,8 @@ def test_rio_tiler_renders_a_mask_in_its_colours(mask_path: Path) -> None:
 
 
 def test_titiler_serves_a_tile_in_the_same_colours(mask_path: Path) -> None:
-    factory = pytest.importorskip("titiler.core.factory")
-    pytest.importorskip("httpx")
-    from fastapi import FastAPI  # noqa: PLC0415 - of titiler's, which may not be there
-    from fastapi.testclient import TestClient  # noqa: PLC0415 - likewise
-
     app = FastAPI()
-    app.include_router(factory.TilerFactory().router)
+    app.include_router(TilerFactory().router)
     with rasterio.open(mask_path) as dataset:
         west, south, east, north = transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds)
     column, row, zoom = find_tile((west + east) / 2, (south + north) / 2, 12)

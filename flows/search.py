@@ -13,11 +13,11 @@ from typing import Any
 from flows.adapters.item_filter import build_filter
 from flows.adapters.item_order import find_datetime
 from flows.errors import CloudmaskError, SettingsError, SourceRefused
-from flows.mosaic.tile_box import boxes_meet, build_band_box, build_tile_box
 from flows.ports import Item, ObjectReader
 from flows.publish.branches import BAND_FORM, YEAR_FORM, read_children
 from flows.scene.query import BBox, Interval, SceneQuery, parse_datetime_interval
 from flows.scene.tile import TILE_FORM
+from flows.scene.tile_box import boxes_meet, build_band_box, build_tile_box
 from flows.stac.encoding import decode_document
 from flows.stac.layout import COLLECTION_ID, COLLECTION_KEY, ItemKeys, LeafKeys, item_keys
 

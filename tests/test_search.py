@@ -9,9 +9,9 @@ import pytest
 
 from flows.adapters.local_store import LocalStore
 from flows.errors import SettingsError, SourceRefused
-from flows.mosaic.finder import find_published_items
 from flows.ports import ObjectInfo, StoredObject
 from flows.scene.query import build_query
+from flows.search import find_published_items
 from flows.stac.layout import COLLECTION_ID
 
 BRAZIL = ["S2B_MSIL2A_20180617T133221_R081_T22KFV_20180617T235959"]

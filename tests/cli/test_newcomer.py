@@ -1,0 +1,37 @@
+"""What someone reads who has no catalog yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.doctor import EXTRAS
+from tests.cli.test_commands import ROOT, run
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("index",),
+        ("mosaic", "--tile", "22KFV", "--out", "mosaic.tif"),
+        ("serve", "--port", "0"),
+        ("stats",),
+        ("view", "S2B_MSIL2A_20181214T133219_R081_T22KFV_20181214T235959"),
+    ],
+)
+def test_a_command_that_needs_a_catalog_says_what_makes_one_and_writes_nothing(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    result = run(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    (line,) = result.stderr.strip().splitlines()
+    assert str(tmp_path / "out") in line
+    assert "cloudmask ingest" in line or "cloudmask demo" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_looks_for_every_extra() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    section = text.partition("[project.optional-dependencies]\n")[2].partition("\n\n")[0]
+    assert set(EXTRAS) == {line.partition(" = ")[0] for line in section.splitlines()}
