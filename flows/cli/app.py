@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from flows.cli.arguments import normalise_arguments
 from flows.version import __version__
@@ -21,8 +22,33 @@ EXIT_FAILED, EXIT_USAGE = 1, 2
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 """128 and the signal's number, as shells have it."""
 
+COMMANDS = [
+    "demo",
+    "ingest",
+    "watch",
+    "status",
+    "retry",
+    "check",
+    "index",
+    "mosaic",
+    "view",
+    "stats",
+    "serve",
+    "doctor",
+]
+"""In the order in which people meet them."""
+
+
+class _OrderedGroup(TyperGroup):
+    """Lists commands in the order of ``COMMANDS``."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=COMMANDS.index)
+
+
 app = typer.Typer(
     name="cloudmask",
+    cls=_OrderedGroup,
     help="Cloud and cloud-shadow masks for the Planetary Computer's Sentinel-2, as a static STAC catalog.",
     epilog="Global options may stand before or behind the command. Settings: docs/settings.md.",
     no_args_is_help=True,
@@ -68,7 +94,9 @@ def set_globals(
             help="As a Prefect flow run; default: where a Prefect API is configured.",
         ),
     ] = None,
-    _version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which version.")
+    ] = False,
 ) -> None:
     """Remember the global options for the command that follows."""
     options.config, options.json, options.prefect = config, json, prefect

@@ -14,7 +14,8 @@ StoreOption = Annotated[str | None, typer.Option(metavar="URL", help="Directory 
 @app.command()
 def status(
     tile: Annotated[
-        list[str] | None, typer.Option(metavar="TILE…", help="Ask the source which days of these tiles lack.")
+        list[str] | None,
+        typer.Option(metavar="TILE…", help="Ask the source which days of these tiles are missing."),
     ] = None,
     datetime: Annotated[str | None, typer.Option(metavar="INTERVAL", help="… within this interval.")] = None,
     items: Annotated[
@@ -22,7 +23,7 @@ def status(
     ] = None,
     store: StoreOption = None,
 ) -> None:
-    """Count scenes by state; name what waits or failed, and the days that the catalog lacks."""
+    """Count scenes by state; name what waits or failed, and the days that are missing."""
     from flows.census import read_status
     from flows.cli.output import print_json, print_status
     from flows.request import IngestRequest

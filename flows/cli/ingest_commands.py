@@ -110,4 +110,9 @@ def retry(
     request = IngestRequest(items=items, store=store, config=options.config)
     remembered = find_remembered(Wiring(request.read_settings()).store)
     wanted = tuple(sorted(remembered.intersection(ids) if ids else remembered))
-    finish(run_ingest(request.model_copy(update={"ids": wanted})) if wanted else Report())
+    if unknown := sorted(set(ids or ()) - remembered):
+        typer.echo(f"cloudmask: neither waiting nor failed: {', '.join(unknown)}", err=True)
+    if not wanted and not options.json:
+        typer.echo("nothing waits or failed" if not ids else "none of these waits or failed")
+    else:
+        finish(run_ingest(request.model_copy(update={"ids": wanted})) if wanted else Report())

@@ -149,6 +149,9 @@ def print_check(report: CheckReport) -> None:
     """What a check found, a line for each finding."""
     for finding in report.findings:
         stdout.print(f"  {finding}", soft_wrap=True, markup=False)
+    if report.is_whole and not report.catalogs:
+        stdout.print("there is no catalog yet: cloudmask ingest or watch makes one", soft_wrap=True)
+        return
     verdict = "whole" if report.is_whole else "not whole: cloudmask check --repair mends it"
     if report.repaired and report.problems:
         verdict = "whole again" if report.is_whole else "mended, but for what is not ours"
@@ -160,7 +163,7 @@ def print_check(report: CheckReport) -> None:
 
 
 def print_status(status: Status) -> None:
-    """Counts, what is not published, and the days that lack."""
+    """Counts, what is not published, and the days that are missing."""
     census = status.census
     stdout.print(
         f"{census.published} published on {len(census.days)} tiles, {census.pending} being published, "
@@ -174,9 +177,12 @@ def print_status(status: Status) -> None:
         stdout.print(line, soft_wrap=True, markup=False)
     if len(status.states) > SHOWN_SCENES:
         stdout.print(f"  … and {len(status.states) - SHOWN_SCENES} more; --json names them all")
+    if not census.published:
+        stdout.print("there is no catalog yet: cloudmask ingest or watch makes one", soft_wrap=True)
     for tile, days in (status.gaps or {}).items():
         shown = ", ".join(day.isoformat() for day in days[:SHOWN_SCENES])
-        stdout.print(f"  {tile} lacks {len(days)} days: {shown}", soft_wrap=True)
+        more = ", …" if len(days) > SHOWN_SCENES else ""
+        stdout.print(f"  {tile}: {len(days)} days are missing: {shown}{more}", soft_wrap=True)
 
 
 def _describe(outcome: SceneOutcome) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -111,5 +112,6 @@ def _build_task_runner(settings: Settings) -> TaskRunner[Any]:
         "threads_per_worker": 1,
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
+        "silence_logs": logging.ERROR,
     }
     return DaskTaskRunner(cluster_kwargs=cluster)

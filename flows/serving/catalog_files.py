@@ -15,6 +15,7 @@ from starlette.types import Scope
 
 from flows.stac.asset_fields import COG_MEDIA_TYPE
 from flows.stac.catalog import PARQUET_MEDIA_TYPE
+from flows.stac.layout import CATALOG_KEY
 from flows.stac.links import GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE
 
 _HIDDEN = (".", "_")
@@ -74,7 +75,7 @@ class CatalogFiles(StaticFiles):
 def _read_document(path: Path) -> Response:
     """A document whole: its file may be replaced between announcing its length and sending it."""
     body = path.read_bytes()
-    is_item = path.stem == path.parent.name
+    is_item = path.stem == path.parent.name and path.name != CATALOG_KEY  # a store may be called catalog
     etag = hashlib.sha256(body).hexdigest()
     return Response(
         body, media_type=GEOJSON_MEDIA_TYPE if is_item else JSON_MEDIA_TYPE, headers={"etag": f'"{etag}"'}

@@ -1,4 +1,4 @@
-"""The same job as a Prefect flow run, on a server of its own."""
+"""The same job as a Prefect flow run, on a server of its own, its tasks on two Dask workers."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ def test_a_flow_run_publishes_the_same_bytes_and_shows_no_path_or_secret(
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
         "PREFECT_HOME": str(tmp_path / "prefect"),
+        "CLOUDMASK_RUNNER": "dask",
+        "CLOUDMASK_WORKERS": "2",
         "PC_SDK_SUBSCRIPTION_KEY": "planted-secret",
     }
     command = [sys.executable, "-m", "flows.cli", "--prefect", "--json", "demo", "--out", str(store)]
@@ -38,9 +40,10 @@ def test_a_flow_run_publishes_the_same_bytes_and_shows_no_path_or_secret(
 
     database = sqlite3.connect(tmp_path / "prefect" / "prefect.db")
     runs = database.execute("select name, state_type from task_run").fetchall()
-    artifacts = database.execute("select data from artifact").fetchall()
+    artifacts = dict(database.execute("select key, data from artifact").fetchall())
     database.close()
     assert sorted(runs) == sorted((scene_id, "COMPLETED") for scene_id in report["published"])
-    assert all(scene_id in artifacts[-1][0] for scene_id in report["published"])
+    assert all(scene_id in artifacts["cloudmask-run"] for scene_id in report["published"])
+    assert artifacts.keys() == {"cloudmask-run", "cloudmask-progress", "cloudmask-preview"}
     for path in (tmp_path / "prefect").rglob("*"):
         assert not path.is_file() or b"planted-secret" not in path.read_bytes()
