@@ -17,7 +17,7 @@ test: audit $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 ## What must not get in: code that bandit refuses, secrets, licences that Apache-2.0 cannot live with.
 audit: $(VENV)/.installed-dev

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -45,6 +46,17 @@ FIGURES: list[str] = []
 def figures() -> list[str]:
     """Lines that the tests' report ends with: what was measured, never asserted."""
     return FIGURES
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process among several hands its lines to the one that reports."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["figures"] = FIGURES
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    FIGURES.extend(node.workeroutput.get("figures", []) if hasattr(node, "workeroutput") else [])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -23,18 +23,8 @@ EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 """128 and the signal's number, as shells have it."""
 
 COMMANDS = [
-    "demo",
-    "ingest",
-    "watch",
-    "status",
-    "retry",
-    "check",
-    "index",
-    "mosaic",
-    "view",
-    "stats",
-    "serve",
-    "doctor",
+    *("demo", "ingest", "watch", "status", "retry", "check", "index"),
+    *("mosaic", "view", "stats", "serve", "doctor"),
 ]
 """In the order in which people meet them."""
 

@@ -122,7 +122,7 @@ def test_the_settings_of_the_worker_are_documented_ones() -> None:
     text = (DEPLOY / worker["env_file"]).read_text()
     names = {*re.findall(r"^(\w+)=", text, re.MULTILINE), *worker["environment"]}
     ours = {name for name in names if name.startswith("CLOUDMASK_")}
-    assert len(ours) == 3
+    assert len(ours) >= 3
     documented = (ROOT / "docs" / "settings.md").read_text()
     assert not {name for name in ours if f"`{name}`" not in documented and f"`…{name[9:]}`" not in documented}
 

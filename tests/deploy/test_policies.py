@@ -15,7 +15,7 @@ from flows.ports import ObjectStore
 from flows.publish.check import check_catalog
 from flows.publish.mirror import rebuild_mirror
 from flows.publish.publisher import Publisher
-from flows.publish.scene_states import clear_state, list_states, record_failed, record_waiting
+from flows.publish.scene_states import Failure, clear_state, list_states, record_failed, record_waiting
 from flows.stac.encoding import encode_document
 from flows.stac.layout import CATALOG_KEY, COLLECTION_ID
 from tests.deploy.policies import (
@@ -107,7 +107,7 @@ def test_the_writer_may_do_what_publishing_does_and_needs_every_right(
     publish(store, FIRST, SECOND)
     publish(store, REISSUED)
     record_waiting(store, "late", "no image yet", NOW)
-    record_failed(store, "broken", "AssetRefused", "no TIFF", retryable=False, now=NOW)
+    record_failed(store, "broken", Failure("AssetRefused", "no TIFF", retryable=False), NOW)
     assert len(list(list_states(store))) == 2
     clear_state(store, "late")
     publisher = build_publisher(store)

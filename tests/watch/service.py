@@ -10,6 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from flows.adapters.http_retry import RetryPolicy
+from flows.adapters.planetary_computer import PlanetaryComputerSource
 from flows.area import Area
 from flows.report import Report
 from flows.runners import ThreadRunner
@@ -65,6 +67,8 @@ class Service:
         )
         wiring = Wiring(settings, now=clock or now)
         wiring.session = self.session
+        quick = RetryPolicy(attempts=20, backoff_s=0.001)
+        wiring.source = PlanetaryComputerSource(settings.stac_api_url, settings.collection, retry=quick)
         try:
             return watch(wiring, self.areas, ThreadRunner(2, retry_delay_s=0), options=options)
         finally:
