@@ -54,10 +54,22 @@ class Generations:
         for newer in self.newer:
             yield _mark_superseded(store, self.keys, newer)
 
+    def settle_steps(self, store: ObjectStore, context: CatalogContext, item: Item) -> Steps:
+        """Bring marks and links to what is there now that the item is: other writers may have put theirs.
+
+        Each writer lists after its own item, so of any two generations one writer at least sees both.
+        """
+        present = find_generations(store, self.keys, item)
+        if (present.older, present.newer) != (self.older, self.newer):
+            yield from present.supersede_steps(store)
+        if present.older != self.older:
+            yield from _settle_predecessor(store, context, self.keys)
+        yield from present.link_steps(store, context)
+
     def link_steps(self, store: ObjectStore, context: CatalogContext) -> Steps:
-        """Make the generation after this one link it, once it is there."""
+        """Make the generation after this one link the one before it, which by now is this one."""
         if self.newer:
-            yield from predecessor_steps(store, context, self._sibling(self.newer[0]), self.keys.item_id)
+            yield from _settle_predecessor(store, context, self._sibling(self.newer[0]))
 
     def _sibling(self, item_id: str) -> ItemKeys:
         return ItemKeys(self.keys.leaf, item_id)
@@ -102,6 +114,19 @@ def predecessor_steps(
             raise StoreUnavailable(f"{keys.item} was removed while it was linked: try again")
         item = decode_document(current.body, keys.item)
         return encode_document(set_predecessor(item, context, keys, predecessor))
+
+    return swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
+
+
+def _settle_predecessor(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> Steps:
+    """Make the published item link the generation before it, as a listing after its reading shows it."""
+
+    def render(current: StoredObject | None) -> bytes:
+        if current is None:
+            raise StoreUnavailable(f"{keys.item} was removed while it was linked: try again")
+        item = decode_document(current.body, keys.item)
+        older = find_generations(store, keys, item).older
+        return encode_document(set_predecessor(item, context, keys, older[-1] if older else None))
 
     return swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
 

@@ -56,7 +56,8 @@ def find_published(store: ObjectStore, keys: ItemKeys) -> Item | None:
 def item_steps(store: ObjectStore, context: CatalogContext, publication: Publication, now: datetime) -> Steps:
     """Put the item and its files into the store; nothing links to it yet."""
     keys = publication.keys
-    generations = find_generations(store, keys, decode_document(publication.item, keys.item))
+    item = decode_document(publication.item, keys.item)
+    generations = find_generations(store, keys, item)
     publication = generations.link_predecessor(publication, context)
     marker = build_marker(publication, now)
     write_marker(store, marker)
@@ -72,7 +73,7 @@ def item_steps(store: ObjectStore, context: CatalogContext, publication: Publica
         yield Step(StepName.REVIVE, keys.tombstone)
     store.write_object(keys.item, publication.item, GEOJSON_MEDIA_TYPE)
     yield Step(StepName.ITEM, keys.item)
-    yield from generations.link_steps(store, context)
+    yield from generations.settle_steps(store, context, item)
 
 
 class Publisher:

@@ -7,12 +7,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flows.adapters.local_store import LocalStore
 from flows.adapters.stores import open_store
 from flows.errors import InvalidField, StoreRefused, StoreUnavailable
 from flows.publish.publication import Publication
-from flows.publish.publisher import Publisher, find_published
+from flows.publish.publisher import Publisher, find_published, item_steps
 from flows.stac.layout import CATALOG_KEY, COLLECTION_KEY
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import (
@@ -122,6 +124,23 @@ class TestGenerations:
         leaf = walk.documents[keys_of(self.OLD).leaf.catalog]
         linked = {link["href"].split("/")[1] for link in leaf["links"] if link["rel"] == "item"}
         assert linked == {self.NEW, product_id(5)}
+
+    @given(st.lists(st.integers(0, 2), max_size=60))
+    def test_generations_published_at_one_time_are_told_apart(self, turns: list[int]) -> None:
+        """Three writers, a step of one or another at a time."""
+        generations = [self.OLD, self.MIDDLE, self.NEW]
+        store = MemoryStore()
+        writers = [item_steps(store, CONTEXT, build_publication(each), NOW) for each in generations]
+        for turn in turns:
+            next(writers[turn], None)
+        for writer in writers:
+            list(writer)
+        Publisher(store, CONTEXT, NOW).publish_catalogs(map(keys_of, generations))
+        walk = walk_catalog(store)
+        assert (walk.dangling, walk.repeated) == ([], [])
+        assert set(walk.items) == set(generations)
+        leaf = walk.documents[keys_of(self.OLD).leaf.catalog]
+        assert [link["href"].split("/")[1] for link in leaf["links"] if link["rel"] == "item"] == [self.NEW]
 
     def test_two_datastrips_of_one_datatake_are_two_scenes(self) -> None:
         store = MemoryStore()

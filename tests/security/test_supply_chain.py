@@ -72,7 +72,7 @@ def test_a_copy_without_git_is_searched_but_for_what_is_made_there(tmp_path: Pat
 def test_every_locked_requirement_has_hashes_and_no_line_is_anything_else(lock: str) -> None:
     joined = (ROOT / lock).read_text("utf-8").replace("\\\n", " ")
     requirement = re.compile(
-        r"[a-z0-9-]+(\[[a-z0-9, -]+\])?==[0-9][0-9a-z.!+]*( ; [^:@/\\]+?)?( +--hash=sha256:[0-9a-f]{64})+ *",
+        r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==[0-9][0-9a-z.!+]*( ; [^:@/\\]+?)?( +--hash=sha256:[0-9a-f]{64})+ *",
         re.IGNORECASE,
     )
     lines = [line for line in joined.splitlines() if line.strip()]
