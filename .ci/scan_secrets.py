@@ -16,7 +16,7 @@ OPTIONS = [
     str(Path(__file__).with_name("secret_detectors.py")),
     # Nothing but names, versions and hashes: tests/security/test_supply_chain.py reads every line.
     "--exclude-files",
-    r"(^|/)requirements(-dev)?\.lock$",
+    r"(^|/)requirements(-dev|-worker)?\.lock$",
     # Hashes of content, in golden documents that can hold no mark.
     "--exclude-lines",
     r'"(cloudmask:fingerprint|file:checksum)": "[0-9a-f]{64,68}"',
