@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from pystac.errors import STACError
 from pystac_client import Client, ConformanceClasses
@@ -88,7 +88,8 @@ class PlanetaryComputerSource:
             self._check_collection(api_io)
             searches = [self._search_parameters(client, query, ids) for ids in _ids_at_once(query.ids)]
         pages = (page for parameters in searches for page in self._read_pages(client, parameters))
-        items = _keep_tiles(_keep_new(pages), query.tiles)
+        items: Iterator[Item] = _keep_tiles(_keep_new(pages), query.tiles)
+        items = (self._resolve_hrefs(item) for item in items)
         if len(searches) == 1 and client.conforms_to(ConformanceClasses.SORT):
             # A limit is kept without asking for more pages than it needs.
             ordered: Iterable[Item] = sort_stream(items, held=0 if query.limit else HELD_ITEMS)
@@ -103,6 +104,17 @@ class PlanetaryComputerSource:
                 if not isinstance(features, list) or not all(isinstance(item, dict) for item in features):
                     raise SourceRefused(f"{self._url}: a page holds something that is no item")
                 yield features
+
+    def _resolve_hrefs(self, item: Item) -> Item:
+        """``item`` with hrefs that begin with a dot as they are meant: relative to the item's own URL."""
+        base = f"{self._url}/collections/{quote(self._collection, safe='')}/items/"
+        assets = item.get("assets")
+        holders = [*(assets.values() if isinstance(assets, dict) else ()), *_list_links(item)]
+        for holder in holders:
+            href = holder.get("href") if isinstance(holder, dict) else None
+            if isinstance(href, str) and href.startswith(("./", "../")):
+                holder["href"] = urljoin(base, href)
+        return item
 
     def _check_collection(self, api_io: BoundedStacApiIO) -> None:
         """That the API has the collection: a search in an unknown one finds nothing and says nothing."""
@@ -158,6 +170,11 @@ class PlanetaryComputerSource:
         except _TRIPPED as error:
             problem = redact(f"{type(error).__name__}: {error}")[:200]
             raise SourceRefused(f"{self._url}: the answer is not a STAC API's: {problem}") from error
+
+
+def _list_links(item: Item) -> list[Any]:
+    links = item.get("links")
+    return links if isinstance(links, list) else []
 
 
 def _ids_at_once(ids: tuple[str, ...]) -> list[tuple[str, ...] | None]:

@@ -140,6 +140,19 @@ def test_signatures_are_taken_off(api: StacApiServer) -> None:
     assert item["assets"]["SCL"]["href"] == href
 
 
+def test_hrefs_that_begin_with_a_dot_are_relative_to_the_item(api: StacApiServer) -> None:
+    item = make_item("S2_x")
+    item["assets"]["SCL"]["href"] = "./S2_x/SCL.tif"
+    item["assets"]["B08"]["href"] = "/etc/passwd"
+    item["links"] = [{"rel": "self", "href": "../items/S2_x"}, 3]
+    api.items = [item]
+    (found,) = make_source(api).find_items(SceneQuery())
+    base = f"{api.url}/collections/{COLLECTION}/items"
+    assert found["assets"]["SCL"]["href"] == f"{base}/S2_x/SCL.tif"
+    assert found["assets"]["B08"]["href"] == "/etc/passwd"
+    assert found["links"][0]["href"] == f"{base}/S2_x"
+
+
 def test_a_broken_item_is_passed_on_and_stops_no_other(api: StacApiServer) -> None:
     broken = [{"id": "undated"}, {"type": "Feature", "properties": None, "assets": 5}]
     api.faults.append(Fault(page={"features": [*broken, make_item("good"), {}]}))

@@ -161,6 +161,8 @@ def test_a_scheduled_run_is_made_by_a_worker(server: PrefectServer, store: Path)
         "the events",
     )
     assert {event["resource"]["prefect.resource.name"] for event in events} == published
+    slots = read_events(server, "prefect.concurrency-limit.acquired")
+    assert {slot["resource"]["prefect.resource.name"] for slot in slots} == {EARTH_ENGINE_LIMIT, SOURCE_LIMIT}
     related = {each["prefect.resource.id"] for event in events for each in event["related"]}
     assert f"prefect.flow-run.{run_id}" in related
 

@@ -53,6 +53,7 @@ class Service:
         self.server.items = list(items)
         self.server.conforms_to = list(CONFORMANCE.values())
         self.server.faults.clear()
+        vars(self.server).pop("search", None)  # what a weather put in its place
         weather(self.server, items, random.Random(seed))
         for image in self.archive.list_images(now):
             self.engine.world.add_sentinel2(image)

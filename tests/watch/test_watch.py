@@ -22,9 +22,10 @@ from flows.stac.layout import item_keys
 from flows.watch import WatchOptions
 from tests.earth_engine.local.server import LocalEarthEngine
 from tests.publish.publications import Walk, walk_catalog
+from tests.stac_api.server import Fault
 from tests.watch.archive import DAY, NEVER, START, Archive, Product, build_archive
 from tests.watch.service import HOME, Service, run_service
-from tests.watch.weather import calm, empty_answers, outage
+from tests.watch.weather import calm, empty_answers, outage, silent_about_ids
 
 NOW = START + 30 * DAY
 Change = Callable[[Product], Product]
@@ -148,7 +149,25 @@ def test_a_scene_that_comes_back_is_published_again(service: Service) -> None:
     assert "deprecated" not in walk(service).items[gone]["properties"]
 
 
-@pytest.mark.parametrize("weather", [empty_answers, outage])
+def test_a_scan_of_everything_that_breaks_off_is_not_begun_anew(
+    earth_engine: LocalEarthEngine, tmp_path: Path
+) -> None:
+    def break_off(server: Any, items: Any, dice: Any) -> None:
+        """Three answers: the last 60 days, this month, the month before."""
+        server.faults.extend([Fault(page={})] * 3)
+        outage(server, items, dice)
+
+    with run_service(build_plain_archive(days=200), earth_engine, tmp_path / "out") as service:
+        now = START + 210 * DAY  # at the end of July
+        assert service.run(now, break_off).problems
+        service.server.requests.clear()
+        service.run(now + timedelta(hours=1))
+        months = {str(search["datetime"])[:7] for search in service.server.searches if search.get("datetime")}
+        assert months == {"2024-05", "2024-04", "2024-03", "2024-02", "2024-01", "2024-07"}
+        assert set(walk(service).items) == {product.id for product in service.archive.products}
+
+
+@pytest.mark.parametrize("weather", [empty_answers, silent_about_ids, outage])
 def test_a_source_out_of_order_withdraws_nothing(service: Service, weather: Any) -> None:
     service.run(NOW)
     for day in range(1, 10):

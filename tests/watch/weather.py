@@ -46,6 +46,18 @@ def lost_items(server: StacApiServer, items: Items, dice: random.Random) -> None
     server.items = [item for item in items if dice.random() > 0.3]
 
 
+def silent_about_ids(server: StacApiServer, items: Items, dice: random.Random) -> None:
+    """A third of the archive is gone for a day, and whoever asks for an id is told that there is none."""
+    lost_items(server, items, dice)
+    search = server.search
+
+    def search_without_ids(query: dict[str, Any], method: str) -> dict[str, Any]:
+        page = search(query, method)
+        return {**page, "features": [], "links": []} if query.get("ids") else page
+
+    server.search = search_without_ids  # type: ignore[method-assign]
+
+
 def duplicates(server: StacApiServer, items: Items, dice: random.Random) -> None:
     """Some items are listed twice."""
     server.items = items + dice.sample(items, len(items) // 3)
@@ -65,6 +77,7 @@ WEATHERS: tuple[tuple[Callable[[StacApiServer, Items, random.Random], None], int
     (empty_answers, 3),
     (truncated_pages, 3),
     (lost_items, 3),
+    (silent_about_ids, 3),
     (duplicates, 4),
     (disorder, 4),
 )
