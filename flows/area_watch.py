@@ -89,6 +89,7 @@ class AreaWatch:
         seen: set[str] = set()
         tiles: set[str] = set()
         query = self._area.read_query(interval)
+        logger.info("area %s: looking at %s", self._state.name, query.datetime)
         self._ingestion.publish(_record(self._wiring.source.find_items(query), seen, tiles))
         self._state = replace(self._state, tiles=self._state.tiles | tiles | set(self._area.tiles))
         return frozenset(seen)

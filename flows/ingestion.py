@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,6 +26,8 @@ BATCH_SCENES = 250
 
 A run that dies loses the links of one batch at the most, and the next run restores those.
 """
+
+logger = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
@@ -139,6 +142,7 @@ class Ingestion:
             # Before the catalogs: the collection lists the part in the same write that covers its items.
             self._mirror_items(published)
         wiring.publisher.publish_catalogs(published)
+        logger.info("%d items linked", len(published))
 
     def _mirror_items(self, published: list[ItemKeys]) -> None:
         """Append the items just published to the geoparquet mirror, as a part of their own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os.path
 from dataclasses import replace
 from hashlib import sha256
@@ -23,6 +24,8 @@ from flows.stac.links import CatalogContext
 from flows.version import __version__
 from flows.wiring import Wiring
 
+logger = logging.getLogger(__name__)
+
 
 def publish_cloudmask(wiring: Wiring, candidate: Candidate) -> SceneOutcome:
     """Derive the mask of ``candidate`` and put it, its preview and its item into the store.
@@ -41,6 +44,7 @@ def publish_cloudmask(wiring: Wiring, candidate: Candidate) -> SceneOutcome:
         publication = build_publication(wiring, candidate, derived)
     with clock.measure(Phase.PUBLISH):
         wiring.publisher.publish_item(publication)
+        logger.info("put as %s", candidate.keys.item)
     return SceneOutcome(
         candidate.scene.id, SceneState.PUBLISHED, item_key=candidate.keys.item, phases=clock.seconds
     )

@@ -81,7 +81,7 @@ class Report:
     def summary(self) -> str:
         """One line for people: ``3 published, 1 waiting in 2.1 s``."""
         text = ", ".join(f"{count} {name}" for name, count in self.counts.items() if count)
-        return f"{text or 'no scene matches'} in {self.seconds:.1f} s"
+        return f"{text or 'no scene found'} in {self.seconds:.1f} s"
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain JSON values."""

@@ -80,6 +80,7 @@ class Withdrawals:
         if items:
             reason = f"{AGREEING_SCANS} scans of the source did not find it"
             self._wiring.publisher.withdraw(items, reason)
+            logger.info("withdrawn: %s", ", ".join(keys.item_id for keys in items))
             self._listings.forget(keys.leaf for keys in items)
 
     def _find_unfinished(self, state: AreaState, interval: Interval) -> list[ItemKeys]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import typer
 
 from flows.cli.app import EXIT_FAILED, options
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from flows.report import Report
@@ -81,6 +84,8 @@ def _prepare(request: RunRequest) -> bool:
 
 
 def _export(command: str, request: RunRequest, report: Report) -> None:
+    """Tell the log and, where there is one, the file of figures how the run went."""
+    logger.info("%s: %s", command, report.summary)
     path = request.read_settings().metrics
     if path is not None:
         from flows.metrics import write_metrics

@@ -68,6 +68,17 @@ def test_one_run_prints_one_report(archive: Path, tmp_path: Path) -> None:
     assert set(report) == {"published", "skipped", "waiting", "failed", "withdrawn", "seconds"}
 
 
+def test_its_log_and_its_figures_tell_run_item_and_phase(archive: Path, tmp_path: Path) -> None:
+    figures = tmp_path / "cloudmask.prom"
+    environment = {"CLOUDMASK_LOG_FORMAT": "json", "CLOUDMASK_METRICS": str(figures)}
+    result = watch(archive, tmp_path / "out", "--once", "--since", "2022", "-v", **environment)
+    records = [json.loads(line) for line in result.stderr.splitlines()]
+    assert len({record["run"] for record in records}) == 1
+    put = {record["item"] for record in records if record.get("phase") == "publish"}
+    assert put == set(json.loads(result.stdout)["published"])
+    assert f'cloudmask_run_scenes{{command="watch",state="published"}} {len(put)}.0' in figures.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
