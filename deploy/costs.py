@@ -21,7 +21,7 @@ MONTH_DAYS, REPEAT_DAYS = 30, 5
 """Two satellites pass every place within the swath of an orbit once in five days."""
 ORBITS, SWATH_KM, TILE_KM, EQUATOR_KM = 143, 290, 109.8, 40_075
 """Orbits of one repeat cycle, Sentinel-2's swath and tile: a tile where swaths overlap is seen oftener."""
-RUNS_A_DAY, LOOK_BACK_DAYS, PAGE_ITEMS = 24, 5, 250
+RUNS_A_DAY, LOOK_BACK_DAYS, PAGE_ITEMS = 24, 11, 250
 """One search an hour over the last days finds what is late; each item found is looked up in the store."""
 QUOTAS_EECU_H = (150, 1_000, 100_000)
 """Monthly quotas of Earth Engine's non-commercial tiers."""

@@ -50,7 +50,8 @@ class AreaWatch:
         for ring in rings or self._state.progress.find_due(self._wiring.now):
             match ring:
                 case Ring.HOT:
-                    self._publish(find_hot_interval(self._wiring.now, self._area.start))
+                    days = self._wiring.settings.look_back_days
+                    self._publish(find_hot_interval(self._wiring.now, self._area.start, days))
                 case Ring.RECENT:
                     self._scan_recent()
                 case Ring.FULL:

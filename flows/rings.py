@@ -1,6 +1,6 @@
 """The rings of a watch: how far a run looks back.
 
-    hot      every run: the last days, where most is new
+    hot      every run: the last days (CLOUDMASK_LOOK_BACK_DAYS), where most is new
     recent   the first run of a day: the last 60 days, for what is late or changed
     full     the first runs of a month: everything, month by month, the newest first
 
@@ -16,7 +16,6 @@ from enum import StrEnum
 
 from flows.scene.query import Interval
 
-HOT_LOOK_BACK = timedelta(days=10)
 RECENT_LOOK_BACK = timedelta(days=60)
 CLOCK_SKEW = timedelta(days=1)
 """How wrong our clock may be without a scene being overlooked."""
@@ -60,9 +59,9 @@ class RingProgress:
         return f"{now + CLOCK_SKEW:%Y-%m}"
 
 
-def find_hot_interval(now: datetime, start: datetime) -> Interval:
-    """The last days of what is watched since ``start``; its end is open, lest our clock be slow."""
-    return (max(start, now - HOT_LOOK_BACK - CLOCK_SKEW), None)
+def find_hot_interval(now: datetime, start: datetime, days: int) -> Interval:
+    """The last ``days`` of what is watched since ``start``; its end is open, lest our clock be slow."""
+    return (max(start, now - timedelta(days=days) - CLOCK_SKEW), None)
 
 
 def find_recent_interval(now: datetime, start: datetime) -> Interval:

@@ -88,6 +88,7 @@ class Settings(BaseSettings):
     single_writer: bool = False
     mirror: bool = False
     areas: dict[str, Area] = Field(default_factory=dict)
+    look_back_days: Annotated[int, Field(ge=1, le=60)] = 10
     request_budget: Annotated[int | None, Field(ge=1)] = None
     withdraw_limit: Annotated[int, Field(ge=0, le=10_000)] = 20
     log_format: LogFormat = LogFormat.TEXT

@@ -48,8 +48,10 @@ def test_a_clock_that_once_ran_ahead_delays_nothing() -> None:
 @given(instants)
 def test_a_clock_that_is_a_day_wrong_overlooks_nothing(now: datetime) -> None:
     for skew in (timedelta(days=-1), timedelta(days=1)):
-        for find, days in ((find_hot_interval, 10), (find_recent_interval, 60)):
-            start, end = find(now + skew, START)
+        for days, (start, end) in (
+            (10, find_hot_interval(now + skew, START, 10)),
+            (60, find_recent_interval(now + skew, START)),
+        ):
             assert start is not None
             assert start <= now - timedelta(days=days)
             assert end is None
@@ -57,7 +59,7 @@ def test_a_clock_that_is_a_day_wrong_overlooks_nothing(now: datetime) -> None:
 
 def test_nothing_before_the_areas_start_is_looked_at() -> None:
     since = NOW - timedelta(days=3)
-    assert find_hot_interval(NOW, since) == (since, None)
+    assert find_hot_interval(NOW, since, 10) == (since, None)
 
 
 @given(instants, instants)
