@@ -71,17 +71,22 @@ class PrefectServer:
         return [str(Path(sys.executable).with_name("prefect")), *arguments]
 
     def post(self, path: str, **body: Any) -> Any:
-        answer = httpx.post(f"{self.url}{path}", json=body, timeout=30)
-        answer.raise_for_status()
-        return answer.json()
+        return self._ask("POST", path, body)
 
     def post_list(self, path: str, body: list[Any]) -> Any:
-        answer = httpx.post(f"{self.url}{path}", json=body, timeout=30)
-        answer.raise_for_status()
-        return answer.json()
+        return self._ask("POST", path, body)
 
     def get(self, path: str) -> Any:
-        answer = httpx.get(f"{self.url}{path}", timeout=30)
+        return self._ask("GET", path)
+
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The answer; asked again while the server's SQLite is locked, as Prefect's own client does."""
+
+        def ask() -> httpx.Response | None:
+            answer = httpx.request(method, f"{self.url}{path}", json=body, timeout=30)
+            return None if answer.status_code == 503 else answer
+
+        answer = wait_for(ask, f"an answer to {method} {path}")
         answer.raise_for_status()
         return answer.json()
 

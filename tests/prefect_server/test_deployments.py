@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import prefect.logging
 import pytest
@@ -105,7 +106,8 @@ def read_events(server: PrefectServer, prefix: str) -> list[dict[str, Any]]:
 def start_run(server: PrefectServer, deployment: str, **request: Any) -> str:
     """The id of a run that the worker will find."""
     deployment_id = read_deployments(server)[deployment]["id"]
-    body = {"parameters": {"request": request}} if request else {}
+    body: dict[str, Any] = {"parameters": {"request": request}} if request else {}
+    body["idempotency_key"] = uuid4().hex  # asked again, the server begins no second run
     run = server.post(f"/deployments/{deployment_id}/create_flow_run", **body)
     return str(run["id"])
 
