@@ -11,16 +11,11 @@ from flows.watch import WatchOptions, watch
 from flows.wiring import Wiring
 
 
-def ingest_directly(request: IngestRequest, observer: Observer | None = None) -> Report:
-    """The report of ``ingest``."""
+def run_directly(request: IngestRequest | WatchRequest, observer: Observer | None = None) -> Report:
+    """The report of the job that ``request`` is."""
     wiring = Wiring(request.read_settings(), request.items, request.now)
     with open_runner(wiring.settings) as runner:
+        if isinstance(request, WatchRequest):
+            options = WatchOptions(request.rings, request.limit, request.seconds)
+            return watch(wiring, request.read_areas(), runner, observer, options)
         return ingest(wiring, request.read_query(), runner, observer, force=request.force)
-
-
-def watch_directly(request: WatchRequest, observer: Observer | None = None) -> Report:
-    """The report of ``watch``, once."""
-    wiring = Wiring(request.read_settings(), request.items, request.now)
-    options = WatchOptions(request.rings, request.limit, request.seconds)
-    with open_runner(wiring.settings) as runner:
-        return watch(wiring, request.read_areas(), runner, observer, options)

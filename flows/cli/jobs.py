@@ -19,40 +19,14 @@ if TYPE_CHECKING:
 
 def run_ingest(request: IngestRequest) -> Report:
     """``ingest``, with progress on a terminal."""
-    from flows.cli.output import show_progress
-
     request.read_query()
-    with show_progress() as observer:
-        if _prepare(request):
-            from flows.prefect_runs import ingest_flow, observer_of_run
-
-            observer_of_run.set(observer)
-            report: Report = ingest_flow(request)
-        else:
-            from flows.jobs import ingest_directly
-
-            report = ingest_directly(request, observer)
-    _export("ingest", request, report)
-    return report
+    return _run("ingest", request)
 
 
 def run_watch(request: WatchRequest) -> Report:
     """``watch`` once, with progress on a terminal."""
-    from flows.cli.output import show_progress
-
     request.read_areas()
-    with show_progress() as observer:
-        if _prepare(request):
-            from flows.prefect_runs import observer_of_run, watch_flow
-
-            observer_of_run.set(observer)
-            report: Report = watch_flow(request)
-        else:
-            from flows.jobs import watch_directly
-
-            report = watch_directly(request, observer)
-    _export("watch", request, report)
-    return report
+    return _run("watch", request)
 
 
 def finish(report: Report, **extra: Any) -> None:
@@ -65,6 +39,23 @@ def finish(report: Report, **extra: Any) -> None:
         print_report(report)
     if not report.is_whole:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _run(command: str, request: IngestRequest | WatchRequest) -> Report:
+    from flows.cli.output import show_progress
+
+    with show_progress() as observer:
+        if _prepare(request):
+            from flows.prefect_runs import observer_of_run, run_flow
+
+            observer_of_run.set(observer)
+            report = run_flow(request)
+        else:
+            from flows.jobs import run_directly
+
+            report = run_directly(request, observer)
+    _export(command, request, report)
+    return report
 
 
 def _prepare(request: RunRequest) -> bool:

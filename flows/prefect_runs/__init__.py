@@ -11,7 +11,7 @@ result is persisted, and parameters are what the user asked for or a scene's id,
     artifacts   what a run leaves to be looked at
 """
 
-from flows.prefect_runs.jobs import backfill_flow, ingest_flow, watch_flow
+from flows.prefect_runs.jobs import backfill_flow, ingest_flow, run_flow, watch_flow
 from flows.prefect_runs.progress import observer_of_run
 
-__all__ = ["backfill_flow", "ingest_flow", "observer_of_run", "watch_flow"]
+__all__ = ["backfill_flow", "ingest_flow", "observer_of_run", "run_flow", "watch_flow"]

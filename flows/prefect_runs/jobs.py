@@ -45,6 +45,11 @@ def watch_flow(request: WatchRequest = WatchRequest()) -> Report:  # noqa: B008 
     return report
 
 
+def run_flow(request: IngestRequest | WatchRequest) -> Report:
+    """The report of the flow run that ``request`` asks for."""
+    return watch_flow(request) if isinstance(request, WatchRequest) else ingest_flow(request)
+
+
 @flow(name="backfill", persist_result=False, log_prints=False)
 def backfill_flow(request: BackfillRequest) -> list[str]:
     """Publish years of an area as many flow runs, each of a few hundred scenes; their ids.

@@ -39,13 +39,9 @@ class SceneJob:
 
 
 def _is_retryable(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
-    try:
-        state.result()
-    except CloudmaskError as error:
-        return error.retryable
-    except Exception:
-        return False
-    return False
+    """Whether the error of a failed state may pass; one that is none of ours is never tried again."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, CloudmaskError) and error.retryable
 
 
 @task(

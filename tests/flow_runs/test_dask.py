@@ -15,7 +15,7 @@ import pytest
 from flows.candidate import Candidate, read_candidates
 from flows.dask_runner import DaskRunner, open_dask_runner
 from flows.errors import AssetRefused, EngineUnavailable, SettingsError
-from flows.jobs import ingest_directly
+from flows.jobs import run_directly
 from flows.report import SceneOutcome, SceneState
 from flows.request import IngestRequest
 from flows.scene.query import SceneQuery
@@ -64,10 +64,10 @@ def die_once(folder: Path, candidate: Candidate) -> SceneOutcome:
 def test_two_workers_publish_what_one_thread_does(
     demo: IngestRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ingest_directly(demo.model_copy(update={"store": str(tmp_path / "threads")}))
+    run_directly(demo.model_copy(update={"store": str(tmp_path / "threads")}))
     monkeypatch.setenv("CLOUDMASK_RUNNER", "dask")
     monkeypatch.setenv("CLOUDMASK_WORKERS", "2")
-    report = ingest_directly(demo.model_copy(update={"store": str(tmp_path / "dask")}))
+    report = run_directly(demo.model_copy(update={"store": str(tmp_path / "dask")}))
     assert len(report.published) == 4
     assert read_tree(tmp_path / "dask") == read_tree(tmp_path / "threads")
     assert len(report.phases["derive"]) == 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from tests.publish.publications import Walk, walk_catalog
 from tests.stac_api.server import Fault
 from tests.watch.archive import DAY, NEVER, START, Archive, Product, build_archive
 from tests.watch.service import HOME, Service, run_service
-from tests.watch.weather import calm, empty_answers, outage, silent_about_ids
+from tests.watch.weather import empty_answers, outage, silent_about_ids
 
 NOW = START + 30 * DAY
 Change = Callable[[Product], Product]
@@ -306,8 +306,3 @@ def test_a_tile_whose_box_is_watched_loses_its_scenes_too(service: Service) -> N
     for day in (1, 2):
         service.run(NOW + day * DAY)
     assert sorted(service.run(NOW + 3 * DAY).withdrawn) == gone
-
-
-def test_a_run_in_the_calm_has_no_problem(service: Service) -> None:
-    report = service.run(NOW, calm, clock=datetime.fromisoformat("2024-01-31T00:00:00+00:00"))
-    assert report.problems == ()
