@@ -29,7 +29,6 @@ logger = logging.getLogger("flows.test")
 @pytest.fixture
 def written(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
     """What is written to stderr in the format that the test names."""
-    logger.setLevel(logging.NOTSET)  # the double of a downloader quietens every logger there is
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     stream = io.StringIO()

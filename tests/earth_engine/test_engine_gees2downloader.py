@@ -133,8 +133,6 @@ def test_a_true_result_equals_compute_pixels(
     module: type[Downloader],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    logger = logging.getLogger("flows.adapters.earth_engine")
-    level = logger.level
     downloader = OnEachGrid(open_downloader(session, "gees2downloader"), module)
     got, expected = read(session, scene, downloader), read(session, scene, ComputePixels(session))
     np.testing.assert_array_equal(got.probability_pct, expected.probability_pct)
@@ -143,7 +141,28 @@ def test_a_true_result_equals_compute_pixels(
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "Retrieving band info" in printed.err
-    assert logger.level == level
+
+
+def test_the_log_is_not_silenced(
+    session: EarthEngineSession, scene: Scene, module: type[Downloader], caplog: pytest.LogCaptureFixture
+) -> None:
+    # "silenced" and "silenced.by" are names only, until somebody asks for them.
+    logger = logging.getLogger("silenced.by.its_constructor")
+    quiet = logging.getLogger("silenced.quiet")
+    quiet.setLevel(logging.CRITICAL)
+    read_tile = module.read_tile
+
+    def talking(self: Downloader, image: Any, tile: Window) -> Any:
+        logger.info("meanwhile")
+        return read_tile(self, image, tile)
+
+    module.read_tile = talking  # type: ignore[method-assign]  # the class is this test's own
+    with caplog.at_level(logging.INFO):
+        read(session, scene, OnEachGrid(open_downloader(session, "gees2downloader"), module))
+        logger.info("after")
+    said = [record.getMessage() for record in caplog.records if record.name == logger.name]
+    assert set(said) == {"meanwhile", "after"}
+    assert quiet.level == logging.CRITICAL
 
 
 def test_corners_in_degrees_do_for_a_small_tile_and_shift_a_large_one(

@@ -75,8 +75,9 @@ class Gees2Downloader:
 
     def _download(self, image: Any) -> Any:
         # It prints, and standard output is for the report; the redirection is the whole process's.
-        with self._turn, contextlib.redirect_stdout(sys.stderr), _keep_log_levels():
-            downloader = self._module.GEES2Downloader()
+        with self._turn, contextlib.redirect_stdout(sys.stderr):
+            with _keep_log_levels():
+                downloader = self._module.GEES2Downloader()
             try:
                 downloader.download(image, BAND)
             except zipfile.BadZipFile as error:
@@ -113,11 +114,19 @@ def build_addresses(shape: Shape) -> NDArray[np.int32]:
 
 @contextlib.contextmanager
 def _keep_log_levels() -> Iterator[None]:
-    """Undo what its constructor does to every logger of the process."""
-    loggers = [item for item in logging.root.manager.loggerDict.values() if isinstance(item, logging.Logger)]
-    levels = [(logger, logger.level) for logger in loggers]
+    """Undo what its constructor does to every logger of the process.
+
+    It asks for them by name, so a name that so far was only part of another's (``flows``) becomes a
+    logger too; left at that level it would silence all below it.
+    """
+    known = logging.root.manager.loggerDict
+    levels = {
+        name: logger.level if isinstance(logger, logging.Logger) else logging.NOTSET
+        for name, logger in dict(known).items()
+    }
     try:
         yield
     finally:
-        for logger, level in levels:
-            logger.setLevel(level)
+        for name, level in levels.items():
+            if isinstance(logger := known[name], logging.Logger):
+                logger.setLevel(level)
