@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 import numpy as np
@@ -119,12 +120,14 @@ def _find_placement(dataset: DatasetReader, grid: Grid) -> _Placement:
     transform, (a, b, c, d, e, f) = dataset.transform, grid.transform
     if b or d or transform.b or transform.d or not (transform.a > 0 > transform.e and a > 0 > e):
         raise Unsuitable("is not north-up")
+    col, row = (c - transform.c) / transform.a, (f - transform.f) / transform.e
+    if not all(map(isfinite, (a / transform.a, col, row))):
+        raise Unsuitable("has pixels of no size, or lies nowhere")
     factor = round(a / transform.a)
     if factor < 1 or not np.isclose(factor * transform.a, a) or not np.isclose(factor * transform.e, e):
         raise Unsuitable(
             f"has pixels of {transform.a:g} x {-transform.e:g}, which do not divide {a:g} x {-e:g}"
         )
-    col, row = (c - transform.c) / transform.a, (f - transform.f) / transform.e
     if abs(col - round(col)) > _ALIGNMENT_PX or abs(row - round(row)) > _ALIGNMENT_PX:
         raise Unsuitable(f"is off the item's grid by {col - round(col):.3f}, {row - round(row):.3f} pixels")
     return _Placement(round(row), round(col), factor)

@@ -208,6 +208,8 @@ def test_a_tiff_cut_short_is_refused(folders: tuple[Path, Path], cut: int) -> No
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")  # rasterio's, of such a file
 @given(st.binary(max_size=400), st.integers(0, 399))
+@example(bytes(9) + b"\xba\x7f" + bytes(14), 247)  # pixels of next to no size
+@example(bytes(9) + b"\xba\x7f", 247)
 def test_a_damaged_tiff_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, damage: bytes, at: int
 ) -> None:
