@@ -14,8 +14,9 @@ from flows.publish.publication import Publication
 from flows.stac.layout import PENDING_PREFIX, ItemKeys, is_state_key, item_keys, pending_key
 from flows.stac.links import JSON_MEDIA_TYPE
 
-LEASE = timedelta(hours=1)
-"""How long a marker's writer may take: a scene takes minutes, and a batch ends by linking it."""
+LEASE = timedelta(hours=6)
+"""How long a marker's writer may take: it goes once the batch is linked, which takes the embedded network,
+at 90 CPU seconds a scene, hours."""
 
 logger = logging.getLogger(__name__)
 

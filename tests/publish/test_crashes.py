@@ -185,6 +185,17 @@ def test_a_marker_without_its_item_is_left_to_its_writer_until_the_lease_ends() 
         assert len(list_markers(store)) == left
 
 
+def test_a_run_that_takes_longer_than_a_lease_is_not_taken_for_dead() -> None:
+    """What it begins late is left to it by others, so that it is still found should it die then."""
+    store = MemoryStore()
+    later = NOW + 3 * LEASE
+    publisher = Publisher(DyingStore(store.objects, 3, after=True), CONTEXT, NOW, clock=lambda: later)
+    with pytest.raises(Killed):
+        publisher.publish_item(build_publication(FIRST_RUN[0]))
+    Publisher(store, CONTEXT, later).recover()
+    assert len(list_markers(store)) == 1
+
+
 def test_rubbish_among_the_markers_stops_nothing() -> None:
     store = MemoryStore()
     run(store, FIRST_RUN)
