@@ -73,8 +73,8 @@ class SceneState:
         return f"{self.kind.prefix}{self.item_id}.json"
 
     def is_due(self, now: datetime) -> bool:
-        """Whether it is time to try again."""
-        return self.next_try is not None and now >= self.next_try
+        """Whether it is time to try again; a clock that ran ahead at the last attempt delays nothing."""
+        return self.next_try is not None and not self.last_try <= now < self.next_try
 
 
 def record_waiting(

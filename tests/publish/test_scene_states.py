@@ -43,6 +43,15 @@ def test_each_attempt_doubles_the_delay_up_to_a_day_and_later_to_a_week() -> Non
     assert sum(delays[: -len(late)], timedelta()) >= USUAL_LATENESS
 
 
+def test_a_clock_that_ran_ahead_once_delays_no_attempt() -> None:
+    store = MemoryStore()
+    assert record_waiting(store, SCENE, "no image yet", NOW + timedelta(days=3650)).is_due(NOW)
+    state = record_waiting(store, SCENE, "no image yet", NOW)
+    assert not state.is_due(NOW)
+    assert state.next_try is not None
+    assert state.is_due(state.next_try)
+
+
 def test_what_was_recorded_reads_back() -> None:
     store = MemoryStore()
     recorded = record_failed(store, SCENE, Failure("AssetRefused", "B08: too large", retryable=False), NOW)
