@@ -15,7 +15,7 @@ import pytest
 from flows.adapters.stores import open_store
 from flows.area import Area
 from flows.publish.area_states import read_area_state, write_area_state
-from flows.publish.scene_states import StateKind, find_state
+from flows.publish.scene_states import Failure, StateKind, find_state, record_failed
 from flows.publish.withdrawal import write_tombstone
 from flows.rings import Ring
 from flows.stac.layout import item_keys
@@ -114,6 +114,22 @@ def test_a_scene_that_cannot_be_made_is_left_alone_until_its_item_changes(servic
     assert state.attempts == 1
     edit_item(service, 9, **{"s2:mean_solar_azimuth": 40.0})
     assert service.run(NOW + timedelta(hours=2)).published == (broken.id,)
+
+
+def test_of_two_states_that_a_dying_run_left_the_later_holds(service: Service) -> None:
+    waiting = edit(service, 0, image=NEVER)
+    service.run(NOW)
+    store = open_store(str(service.store))
+    state = find_state(store, StateKind.WAITING, waiting.id)
+    assert state is not None
+    stored = store.read_object(state.key)
+    assert stored is not None
+    # It was quarantined the day before; who noted that it waits died before the other note was gone.
+    failure = Failure("AssetRefused", "B08: too large", retryable=False, fingerprint=state.fingerprint)
+    record_failed(store, waiting.id, failure, NOW - DAY)
+    store.write_object(state.key, stored.body, "application/json")
+    edit(service, 0, image=NOW)
+    assert service.run(NOW + DAY).published == (waiting.id,)
 
 
 def withdraw_all_but(service: Service, kept: int) -> list[str]:
