@@ -293,6 +293,16 @@ def test_a_scene_that_waits_and_is_taken_back_is_forgotten(service: Service) -> 
     assert not list(service.store.glob(f"_waiting/{waiting.id}*"))
 
 
+def test_one_empty_answer_forgets_no_scene_that_has_waited_long(service: Service) -> None:
+    waiting = edit(service, 0, image=NEVER)
+    for hour in range(0, 24 * 6, 6):
+        service.run(NOW + timedelta(hours=hour), options=WatchOptions(rings=(Ring.FULL,)))
+    service.areas = {"far": Area(tiles=("33UUP",))}  # nothing but the note tells of the scene
+    assert not service.run(NOW + 8 * DAY, empty_answers).published
+    edit(service, 0, image=NOW)
+    assert service.run(NOW + 16 * DAY).published == (waiting.id,)
+
+
 def test_a_broken_state_costs_a_scan_and_no_more(service: Service) -> None:
     service.run(NOW)
     path = service.store / "_watch" / "home.json"
