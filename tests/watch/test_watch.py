@@ -241,6 +241,13 @@ def test_a_budget_is_kept_and_the_next_runs_go_on(service: Service) -> None:
     assert report.deferred == 0
 
 
+def test_what_is_left_to_the_next_run_is_counted_once(service: Service) -> None:
+    """Though two scans of each of two areas find it."""
+    service.areas = {**HOME, "part": Area(tiles=("22KFV",), since="2024-01-01")}
+    report = service.run(NOW, options=WatchOptions(limit=3))
+    assert (len(report.published), report.deferred, report.count) == (3, 7, 10)
+
+
 def test_a_long_scan_is_left_to_the_next_run_and_goes_on_where_it_stopped(
     earth_engine: LocalEarthEngine, tmp_path: Path
 ) -> None:
