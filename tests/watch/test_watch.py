@@ -183,6 +183,23 @@ def test_a_scan_of_everything_that_breaks_off_is_not_begun_anew(
         assert set(walk(service).items) == {product.id for product in service.archive.products}
 
 
+def test_scenes_are_withdrawn_from_a_month_of_which_nothing_is_left(
+    earth_engine: LocalEarthEngine, tmp_path: Path
+) -> None:
+    with run_service(build_plain_archive(days=40), earth_engine, tmp_path / "out") as service:
+        now = START + 40 * DAY
+        service.run(now)
+        products = [
+            replace(each, withdrawn=now) if each.taken.month == 1 else each
+            for each in service.archive.products
+        ]
+        service.archive = Archive(tuple(products))
+        # Once each month: the other scenes are older than 60 days by then.
+        withdrawn = [service.run(now + month * 31 * DAY).withdrawn for month in (1, 2, 3, 4)]
+        assert [bool(ids) for ids in withdrawn] == [False, False, True, False]
+        assert set(withdrawn[2]) == {each.id for each in products if each.taken.month == 1}
+
+
 @pytest.mark.parametrize("weather", [empty_answers, silent_about_ids, outage])
 def test_a_source_out_of_order_withdraws_nothing(service: Service, weather: Any) -> None:
     service.run(NOW)
