@@ -305,6 +305,17 @@ def test_one_areas_trouble_is_not_the_others(service: Service) -> None:
     assert not report.is_whole
 
 
+def test_one_areas_history_does_not_keep_the_budget_from_what_is_new_in_another(service: Service) -> None:
+    service.archive = build_plain_archive(days=200)
+    tiles = ("22KFV", "32TNS")
+    service.areas = {tile.lower(): Area(tiles=(tile,), since="2024-01-01") for tile in tiles}
+    report = service.run(START + 200 * DAY, options=WatchOptions(limit=30))
+    newest = service.archive.products[-12:]
+    assert {each.id for each in newest} <= set(report.published)
+    assert {each.image_of.tile for each in newest} == set(tiles)
+    assert report.deferred
+
+
 def test_a_scene_that_waits_and_is_taken_back_is_forgotten(service: Service) -> None:
     waiting = edit(service, 0, image=NEVER)
     service.run(NOW)
