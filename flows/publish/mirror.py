@@ -107,7 +107,7 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
         StoreUnavailable, StoreRefused: the mirror is as it was, or holds some items twice.
     """
     check_available()
-    _remove_retired(store)
+    _remove_retired(store, publisher)
     replaced = set(find_mirror_keys(store))
     rows = _Counted(_move_hrefs(item) for item in _read_items(store))
     keys: list[str] = []
@@ -119,7 +119,7 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
     for key in retired:
         store.write_object(f"{key}{RETIRED_SUFFIX}", _RETIRED_MARK, "application/json")
     publisher.publish_collection()
-    _remove_retired(store)
+    _remove_retired(store, publisher)
     return MirrorReport(rows.count, tuple(keys), len(retired))
 
 
@@ -146,9 +146,13 @@ class _Counted(Iterator[Item]):
         return item
 
 
-def _remove_retired(store: ObjectStore) -> None:
-    """Remove parts that the collection no longer lists, then their marks."""
+def _remove_retired(store: ObjectStore, publisher: Publisher) -> None:
+    """Let the collection list retired parts no longer, which a run that died may have left to do; then
+    remove them, then their marks.
+    """
     marks = [info.key for info in store.list_objects(ITEMS_PREFIX) if info.key.endswith(RETIRED_SUFFIX)]
+    if marks:
+        publisher.publish_collection()
     for mark in marks:
         store.delete_object(mark.removesuffix(RETIRED_SUFFIX))
         store.delete_object(mark)

@@ -202,6 +202,32 @@ def test_a_retired_part_goes_only_after_the_collection_has_let_go_of_it(catalog:
     assert len(list((catalog / ITEMS_PREFIX).iterdir())) == 1
 
 
+def test_a_rebuild_after_one_that_died_removes_nothing_that_is_linked(catalog: Path) -> None:
+    store, publisher = build_publisher(catalog)
+    assert append_mirror(store, read_items(catalog)[:1], "run") is not None
+    publisher.publish_collection()
+    linked: list[Path] = []
+
+    class Died(Exception):
+        pass
+
+    class Dying(Publisher):
+        def publish_collection(self) -> None:
+            raise Died
+
+    class Walked(LocalStore):
+        def delete_object(self, key: str) -> None:
+            super().delete_object(key)
+            folder = catalog / "sentinel-2-l2a-cloudmask"
+            linked.extend(folder / asset["href"] for asset in read_collection(catalog)["assets"].values())
+            assert all(path.is_file() for path in linked)
+
+    with pytest.raises(Died):
+        rebuild_mirror(store, Dying(store, CatalogContext(), read_clock()))
+    rebuild_mirror(Walked(catalog), publisher)
+    assert linked
+
+
 def test_parts_of_other_runs_survive_a_rebuild(catalog: Path) -> None:
     store = LocalStore(catalog)
     items = read_items(catalog)
