@@ -54,6 +54,9 @@ _METADATA = {
     "stac-geoparquet": json.dumps({"version": "1.0.0"}),
 }
 """GeoParquet's and stac-geoparquet's own; degrees of longitude and latitude are the former's default."""
+_UNFIT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
+"""What the library and pyarrow raise of items that make no table: an empty object is "not implemented", a
+number of more than 64 bits an overflow."""
 _RETIRED_MARK = b"{}\n"
 
 
@@ -227,7 +230,7 @@ def _encode_table(items: Iterable[Item], options: Mapping[str, Any] | None = Non
                 for batch in batches:
                     writer.write_batch(batch)
                 writer.add_key_value_metadata(_METADATA)
-        except (ValueError, TypeError, KeyError) as error:  # pyarrow's errors are subclasses of these
+        except _UNFIT as error:
             raise SourceRefused(f"the items cannot be written as one geoparquet table: {error}") from error
         return path.read_bytes()
 

@@ -254,11 +254,12 @@ def test_withdrawn_and_broken_items_are_left_out(catalog: Path, caplog: pytest.L
     assert second.stem in caplog.text
 
 
+@pytest.mark.parametrize("odd", [({"a": 1}, "text"), ({}, {}), ([{}], []), (2**63, 2**64 - 1)])
 def test_items_that_are_no_table_spoil_no_run(
-    mirrored_demo: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    mirrored_demo: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, odd: tuple[Any, Any]
 ) -> None:
     one, other = read_items(mirrored_demo)[:2]
-    one["properties"]["s2:odd"], other["properties"]["s2:odd"] = {"a": 1}, "text"
+    one["properties"]["s2:odd"], other["properties"]["s2:odd"] = odd
     assert append_mirror(LocalStore(tmp_path), [one, other], "run") is None
     assert "no geoparquet mirror" in caplog.text
     assert append_mirror(LocalStore(tmp_path), [], "run") is None
