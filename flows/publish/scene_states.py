@@ -13,6 +13,7 @@ from typing import Any
 
 from flows.errors import InvalidField
 from flows.ports import ObjectStore
+from flows.scene.query import parse_instant
 from flows.stac.layout import FAILED_PREFIX, WAITING_PREFIX, check_item_id, is_state_key
 from flows.stac.links import JSON_MEDIA_TYPE
 
@@ -165,12 +166,12 @@ def _read_state(store: ObjectStore, kind: StateKind, key: str) -> SceneState | N
             kind,
             str(document["reason"]),
             int(document["attempts"]),
-            datetime.fromisoformat(document["first_try"]),
-            datetime.fromisoformat(document["last_try"]),
-            datetime.fromisoformat(next_try) if next_try else None,
+            parse_instant(document["first_try"]),
+            parse_instant(document["last_try"]),
+            parse_instant(next_try) if next_try else None,
             str(document["error_class"]),
             str(document.get("fingerprint", "")),
         )
-    except (ValueError, TypeError, LookupError, RecursionError, InvalidField):
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError, InvalidField):
         logger.warning("%s is not a state of this program: remove it", key)
         return None

@@ -196,11 +196,20 @@ def test_a_run_that_takes_longer_than_a_lease_is_not_taken_for_dead() -> None:
     assert len(list_markers(store)) == 1
 
 
+HUGE = b'{"id": "v", "tile": "22KFV", "year": 1e999, "sha256": "", "expires": "2026-01-01T00:00:00Z"}'
+
+
 def test_rubbish_among_the_markers_stops_nothing() -> None:
     store = MemoryStore()
     run(store, FIRST_RUN)
     deep = b"[" * 100_000
-    for name, body in {"x.json": b"\xff", "y.json": b"{}", "z.json": deep, "w.json": b"[]"}.items():
+    for name, body in {
+        "x.json": b"\xff",
+        "y.json": b"{}",
+        "z.json": deep,
+        "w.json": b"[]",
+        "v.json": HUGE,
+    }.items():
         store.objects[f"_pending/{name}"] = body
     run(store, SECOND_RUN)
     check_whole(store, [*FIRST_RUN, *SECOND_RUN])

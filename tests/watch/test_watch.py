@@ -341,7 +341,10 @@ def test_one_empty_answer_forgets_no_scene_that_has_waited_long(service: Service
 def test_a_broken_state_costs_a_scan_and_no_more(service: Service) -> None:
     service.run(NOW)
     path = service.store / "_watch" / "home.json"
-    for body in (b"{", b"[]", b'{"digest": 1}', b"\xff"):
+    naive = {"tile": "22KFV", "year": 2024, "scans": 1, "first": "2024-01-01", "last": "2024-01-01T00:00:00"}
+    state = json.loads(path.read_bytes())
+    strange = [state | {"absences": {"x": naive | {"year": year}}} for year in (2024, float("inf"))]
+    for body in (b"{", b"[]", b'{"digest": 1}', b"\xff", *(json.dumps(each).encode() for each in strange)):
         path.write_bytes(body)
         report = service.run(NOW + timedelta(hours=1))
         assert report.is_whole
