@@ -29,7 +29,7 @@ from flows.publish.generations import find_generations
 from flows.publish.marker import Marker, build_marker, list_markers, read_marker, write_marker
 from flows.publish.publication import Publication, PublicationFile
 from flows.publish.steps import Step, StepName, Steps
-from flows.publish.withdrawal import withdraw_steps
+from flows.publish.withdrawal import relink_steps, withdraw_steps
 from flows.stac.catalog import CatalogContext
 from flows.stac.coverage import Coverage, read_coverage
 from flows.stac.encoding import decode_document
@@ -149,6 +149,7 @@ class Publisher:
         self._run_stage([withdraw_steps(self._store, keys, reason, self._now) for keys in items])
         leaves = sorted({keys.leaf for keys in items}, key=lambda leaf: leaf.prefix)
         self._run_stage([leaf_steps(self._store, self._context, leaf) for leaf in leaves])
+        self._run_stage([relink_steps(self._store, self._context, keys) for keys in items])
 
     def recover(self) -> list[ItemKeys]:
         """Link what runs that died had put, and drop markers whose writer left no item; what was linked.
