@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import rustac
 from stac_geoparquet.arrow import stac_table_to_items
 
 from flows.adapters.local_store import LocalStore
-from flows.errors import SettingsError
+from flows.errors import SettingsError, StoreRefused
 from flows.publish import mirror
 from flows.publish.check import check_catalog
 from flows.publish.mirror import append_mirror, rebuild_mirror
@@ -264,6 +265,17 @@ def test_items_that_are_no_table_spoil_no_run(
     assert "no geoparquet mirror" in caplog.text
     assert append_mirror(LocalStore(tmp_path), [], "run") is None
     assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_want_of_room_for_temporary_files_spoils_no_run(
+    catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    store, publisher = build_publisher(catalog)
+    assert append_mirror(store, read_items(catalog), "run") is None
+    assert "TMPDIR" in caplog.text
+    with pytest.raises(StoreRefused, match="TMPDIR"):
+        rebuild_mirror(store, publisher)
 
 
 def test_without_the_extra_the_error_says_how_to_install_it(
