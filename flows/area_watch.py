@@ -41,13 +41,15 @@ class AreaWatch:
         self._is_late = is_late
         self._state = read_area_state(wiring.store, name, self._area.digest)
 
-    def scan(self, rings: Sequence[Ring] | None = None) -> None:
-        """Scan ``rings``, by default those that are due.
+    def scan(self, rings: Sequence[Ring] | None = None, *, whole: bool) -> None:
+        """Scan ``rings``, by default those that are due: of them the scan of the ``whole``, or the others.
 
         Raises:
             CloudmaskError: the source, the engine or the store ended the scan; what it did stays done.
         """
         for ring in rings or self._state.progress.find_due(self._wiring.now):
+            if (ring is Ring.FULL) is not whole:
+                continue
             match ring:
                 case Ring.HOT:
                     days = self._wiring.settings.look_back_days

@@ -15,22 +15,26 @@ class Budget:
     """Requests to Earth Engine, and scenes, that a run may still begin; None sets no limit.
 
     Requests are estimated beforehand, see ``estimate_scene_cost``: what a split or a further attempt adds is
-    not counted. ``deferred`` counts the scenes that were left to a later run.
+    not counted. ``deferred`` counts the scenes that were left to a later run, each once.
     """
 
     def __init__(self, settings: Settings, requests: int | None = None, scenes: int | None = None) -> None:
         self._settings = settings
         self._requests = requests
         self._scenes = scenes
-        self.deferred = 0
+        self._deferred: set[str] = set()
+
+    @property
+    def deferred(self) -> int:
+        return len(self._deferred)
 
     def select_affordable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """The first of ``candidates`` that fit what is left, which they use up."""
         selected: list[Candidate] = []
         for candidate in candidates:
             cost = estimate_scene_cost(self._settings, candidate.scene).requests
-            if self.deferred or not self._has(cost, asking=len(selected) + 1 if cost else 0):
-                self.deferred += 1
+            if self._deferred or not self._has(cost, asking=len(selected) + 1 if cost else 0):
+                self._deferred.add(candidate.scene.id)
                 continue
             selected.append(candidate)
             self._requests = None if self._requests is None else self._requests - cost

@@ -124,13 +124,18 @@ def pair_candidates(
 
 
 def build_failure(scene_id: str, error: Exception, fingerprint: str = "") -> SceneOutcome:
-    """The outcome of a scene that ``error`` ended; an unexpected error is named by its class."""
+    """The outcome of a scene that ``error`` ended; an unexpected error is named by its class.
+
+    Want of memory, or of what else the system gives, tells nothing of the scene: it may pass.
+    """
     expected = isinstance(error, CloudmaskError)
     return SceneOutcome(
         scene_id,
         SceneState.FAILED,
         str(error) if expected else f"{type(error).__name__}: {error}",
-        retryable=error.retryable if isinstance(error, CloudmaskError) else False,
+        retryable=error.retryable
+        if isinstance(error, CloudmaskError)
+        else isinstance(error, MemoryError | OSError),
         error_class=type(error).__name__,
         fingerprint=fingerprint,
     )

@@ -15,8 +15,8 @@ from flows.wiring import Wiring
 IDS_AT_ONCE = 100
 UNLISTED = "the source does not list it now"
 FORGET_AFTER = 5
-"""Attempts after which a scene that the source does not list is forgotten: should it list it again, the scan
-of everything finds it."""
+"""Attempts after which a scene that the source does not list, nor did at the one before, is forgotten: should
+it list it again, the scan of everything finds it. One empty answer forgets nothing."""
 
 
 def retry_due_scenes(wiring: Wiring, ingestion: Ingestion) -> None:
@@ -41,7 +41,7 @@ def _find(wiring: Wiring, ids: list[str], listed: set[str]) -> Iterator[Item]:
 
 def _wait(wiring: Wiring, unlisted: list[NotedState]) -> Iterator[SceneOutcome]:
     for state in unlisted:
-        if state.attempts >= FORGET_AFTER:
+        if state.attempts >= FORGET_AFTER and state.reason == UNLISTED:
             clear_state(wiring.store, state.item_id)
         else:
             yield SceneOutcome(

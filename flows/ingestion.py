@@ -91,7 +91,8 @@ class Ingestion:
         if self._wiring.settings.mirror:
             check_available()
         self._wiring.publisher.recover()
-        self.noted = {state.item_id: state for state in noted}
+        # A run that died while a scene went from one kind of state to the other left both: the later holds.
+        self.noted = {state.item_id: state for state in sorted(noted, key=lambda state: state.last_try)}
         self._remembered = find_remembered(self._wiring.store)
 
     def publish(self, items: Iterable[Item]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from datetime import datetime
 from pathlib import Path
@@ -25,9 +24,14 @@ def write_metrics(path: Path, command: str, report: Report, now: datetime) -> No
     """
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(render_metrics(command, report, now))
-        Path(file.name).chmod(0o644)
-        os.replace(file.name, path)  # noqa: PTH105 - the two are paths already
+            temporary = Path(file.name)
+            try:
+                file.write(render_metrics(command, report, now))
+                file.flush()
+                temporary.chmod(0o644)
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
     except OSError as error:
         raise SettingsError(f"CLOUDMASK_METRICS: {path} cannot be written: {error.strerror}") from error
 

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
 from flows.area import Area
 from flows.area_watch import AreaWatch
@@ -74,11 +75,16 @@ def watch(
     except CloudmaskError as error:
         guard("this run", error)
         areas = {}  # what every area needs is out of reach
-    for name, area in areas.items():
+    out_of_reach: set[str] = set()
+    # One area's history waits for what is new in every other: it may use up all that a run may do, for days.
+    for whole, (name, area) in product((False, True), areas.items()):
+        if name in out_of_reach:
+            continue
         try:
-            AreaWatch(wiring, ingestion, withdrawals, (name, area), is_late).scan(options.rings)
+            AreaWatch(wiring, ingestion, withdrawals, (name, area), is_late).scan(options.rings, whole=whole)
         except SourceError as error:
             guard(f"area {name}", error)
+            out_of_reach.add(name)
         except CloudmaskError as error:
             guard(f"area {name}", error)
             break

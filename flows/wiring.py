@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import time
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,16 +21,28 @@ class Wiring:
     """The adapters of one run, each made when it is first needed: a dry run never opens Earth Engine.
 
     ``items`` is what ``--items`` names: a file, folder, URL or static catalog in place of a search.
+    ``now`` is when the run began, ``begun`` the same by ``time.time``: a worker's wiring is made later.
     """
 
-    def __init__(self, settings: Settings, items: str | None = None, now: datetime | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        items: str | None = None,
+        now: datetime | None = None,
+        begun: float | None = None,
+    ) -> None:
         self.settings = settings
         self.items = items
         self.now = now or read_clock()
+        self._begun = time.time() if begun is None else begun
 
     def __reduce__(self) -> tuple[Any, ...]:
         """In another process: adapters of its own, made once for all scenes that it is sent."""
-        return share_wiring, (self.settings, self.items, self.now)
+        return share_wiring, (self.settings, self.items, self.now, self._begun)
+
+    def read_time(self) -> datetime:
+        """``now``, which is when the run began, and what has passed since."""
+        return self.now + timedelta(seconds=max(0.0, time.time() - self._begun))
 
     @cached_property
     def source(self) -> SceneSource:
@@ -56,7 +69,8 @@ class Wiring:
         from flows.stac.catalog import CatalogContext
 
         context = CatalogContext(self.settings.public_url)
-        return Publisher(self.store, context, self.now, single_writer=self.settings.single_writer)
+        single_writer = self.settings.single_writer
+        return Publisher(self.store, context, self.now, single_writer=single_writer, clock=self.read_time)
 
     @cached_property
     def reader(self) -> AssetReader:
@@ -150,13 +164,13 @@ class Wiring:
         )
 
 
-_SHARED: dict[tuple[str, str | None, datetime], Wiring] = {}
+_SHARED: dict[tuple[str, str | None, datetime, float], Wiring] = {}
 
 
-def share_wiring(settings: Settings, items: str | None, now: datetime) -> Wiring:
+def share_wiring(settings: Settings, items: str | None, now: datetime, begun: float) -> Wiring:
     """This process's wiring of that run; only the last run's is kept."""
-    key = (settings.model_dump_json(), items, now)
+    key = (settings.model_dump_json(), items, now, begun)
     if key not in _SHARED:
         _SHARED.clear()
-        _SHARED[key] = Wiring(settings, items, now)
+        _SHARED[key] = Wiring(settings, items, now, begun)
     return _SHARED[key]

@@ -35,6 +35,7 @@ class Withdrawals:
         self._wiring = wiring
         self._left = limit
         self._listings = LeafListings(wiring.store)
+        self._witness: str | None = None
         self.withdrawn: list[str] = []
 
     def reconcile(self, state: AreaState, interval: Interval, seen: frozenset[str]) -> AreaState:
@@ -44,10 +45,12 @@ class Withdrawals:
             SourceUnavailable: it could not be asked for what it did not list.
             StoreUnavailable: trying again is harmless.
         """
+        # Where the source has nothing left in the interval, a scene that another scan saw must do.
+        self._witness = min(seen, default=self._witness)
         unfinished = self._find_unfinished(state, interval)
         superseded = self._find_superseded(state, interval)
         suspects = self._find_suspects(state, interval, seen)
-        missing, present = self._ask_source(suspects, seen)
+        missing, present = self._ask_source(suspects)
         absences = count_absences(
             state.absences,
             {item_id: (keys.leaf.tile, keys.leaf.year) for item_id, keys in missing.items()},
@@ -128,21 +131,18 @@ class Withdrawals:
         inside = (start is None or start <= taken) and (end is None or taken <= end)
         return inside and any(collection in origin for origin in origins)
 
-    def _ask_source(
-        self, suspects: Mapping[str, ItemKeys], seen: frozenset[str]
-    ) -> tuple[dict[str, ItemKeys], frozenset[str]]:
+    def _ask_source(self, suspects: Mapping[str, ItemKeys]) -> tuple[dict[str, ItemKeys], frozenset[str]]:
         """Which of ``suspects`` the source says it does not have, and which it has after all."""
         missing: dict[str, ItemKeys] = {}
         present: set[str] = set()
-        witness = min(seen, default=None)
-        if witness is None:
+        if self._witness is None:
             return missing, frozenset()
         ids = sorted(suspects)
         for start in range(0, len(ids), IDS_AT_ONCE):
             asked = ids[start : start + IDS_AT_ONCE]
-            query = SceneQuery(ids=(*asked, witness))
+            query = SceneQuery(ids=(*asked, self._witness))
             answer = {str(item.get("id")) for item in self._wiring.source.find_items(query)}
-            if witness not in answer:
+            if self._witness not in answer:
                 logger.warning("the source does not answer for scenes it has: nothing is withdrawn")
                 continue
             present |= answer

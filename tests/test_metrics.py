@@ -56,6 +56,10 @@ def test_a_run_is_told_by_its_counts_and_latencies(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="CLOUDMASK_METRICS"):
-        write_metrics(tmp_path / "absent" / "x.prom", "watch", REPORT, NOW)
+def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "x.prom"
+    folder.mkdir()
+    for path in (tmp_path / "absent" / "x.prom", folder):
+        with pytest.raises(SettingsError, match="CLOUDMASK_METRICS"):
+            write_metrics(path, "watch", REPORT, NOW)
+    assert list(tmp_path.iterdir()) == [folder]

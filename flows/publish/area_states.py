@@ -14,6 +14,7 @@ from flows.area import check_area_name
 from flows.errors import InvalidField
 from flows.ports import ObjectStore
 from flows.rings import RingProgress
+from flows.scene.query import parse_instant
 from flows.stac.layout import WATCH_PREFIX, check_item_id, check_tile
 from flows.stac.links import JSON_MEDIA_TYPE
 
@@ -47,7 +48,7 @@ def read_area_state(store: ObjectStore, name: str, digest: str) -> AreaState:
         return fresh
     try:
         state = _read_document(name, json.loads(stored.body))
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, InvalidField):
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, InvalidField):
         logger.warning("%s is not a state of this program: it is made anew", fresh.key)
         return fresh
     return state if state.digest == digest else replace(fresh, absences=state.absences)
@@ -89,8 +90,8 @@ def _read_document(name: str, document: dict[str, Any]) -> AreaState:
             check_tile(entry["tile"]),
             int(entry["year"]),
             int(entry["scans"]),
-            datetime.fromisoformat(entry["first"]),
-            datetime.fromisoformat(entry["last"]),
+            parse_instant(entry["first"]),
+            parse_instant(entry["last"]),
         )
         for item_id, entry in document["absences"].items()
     }

@@ -13,6 +13,7 @@ from flows.publish.branches import read_document
 from flows.publish.leaf import ItemFolder, group_leaf, superseded_name
 from flows.publish.publication import Publication
 from flows.publish.steps import Step, StepName, Steps, swap_steps
+from flows.publish.withdrawal import revive_steps
 from flows.stac.catalog import CatalogContext
 from flows.stac.encoding import decode_document, encode_document
 from flows.stac.layout import ItemKeys
@@ -55,11 +56,14 @@ class Generations:
             yield _mark_superseded(store, self.keys, newer)
 
     def settle_steps(self, store: ObjectStore, context: CatalogContext, item: Item) -> Steps:
-        """Bring marks and links to what is there now that the item is: other writers may have put theirs.
+        """Bring marks and links to what is there now that the item is: other writers may have put theirs,
+        or withdrawn it.
 
         Each writer lists after its own item, so of any two generations one writer at least sees both.
         """
         present = find_generations(store, self.keys, item)
+        if present.folder.is_withdrawn:
+            yield from revive_steps(store, self.keys)
         if (present.older, present.newer) != (self.older, self.newer):
             yield from present.supersede_steps(store)
         if present.older != self.older:

@@ -11,11 +11,13 @@ from datetime import datetime, timedelta
 from flows.errors import CloudmaskError
 from flows.ports import ObjectStore
 from flows.publish.publication import Publication
+from flows.scene.query import parse_instant
 from flows.stac.layout import PENDING_PREFIX, ItemKeys, is_state_key, item_keys, pending_key
 from flows.stac.links import JSON_MEDIA_TYPE
 
-LEASE = timedelta(hours=1)
-"""How long a marker's writer may take: a scene takes minutes, and a batch ends by linking it."""
+LEASE = timedelta(hours=6)
+"""How long a marker's writer may take: it goes once the batch is linked, which takes the embedded network,
+at 90 CPU seconds a scene, hours."""
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +74,8 @@ def read_marker(store: ObjectStore, key: str) -> Marker | None:
     try:
         document = json.loads(stored.body)
         keys = item_keys(document["id"], document["tile"], int(document["year"]))
-        marker = Marker(keys, str(document["sha256"]), datetime.fromisoformat(document["expires"]))
-    except (ValueError, TypeError, LookupError, RecursionError, CloudmaskError):
+        marker = Marker(keys, str(document["sha256"]), parse_instant(document["expires"]))
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError, CloudmaskError):
         logger.warning("%s is not a marker of this program: check --repair removes it", key)
         return None
-    return marker if marker.key == key and marker.expires.tzinfo else None
+    return marker if marker.key == key else None

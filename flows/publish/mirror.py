@@ -17,6 +17,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.util import find_spec
@@ -24,7 +25,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from flows.errors import SettingsError, SourceRefused
+from flows.errors import SettingsError, SourceRefused, StoreRefused
 from flows.ports import Item, ObjectStore
 from flows.publish.branches import BAND_FORM, TILE_FORM, YEAR_FORM
 from flows.publish.catalogs import MIRROR_SUFFIX, RETIRED_SUFFIX, find_mirror_keys
@@ -54,6 +55,9 @@ _METADATA = {
     "stac-geoparquet": json.dumps({"version": "1.0.0"}),
 }
 """GeoParquet's and stac-geoparquet's own; degrees of longitude and latitude are the former's default."""
+_UNFIT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
+"""What the library and pyarrow raise of items that make no table: an empty object is "not implemented", a
+number of more than 64 bits an overflow."""
 _RETIRED_MARK = b"{}\n"
 
 
@@ -74,9 +78,9 @@ def append_mirror(store: ObjectStore, items: Sequence[Item], run_id: str) -> str
     """Append what a run published to the mirror; the part's key.
 
     ``items`` are as they were published, ``run_id`` is letters, digits and ``-`` and tells runs apart.
-    None, with a line in the log, where stac-geoparquet cannot hold the items: the mirror is a
-    convenience, and ``rebuild_mirror`` makes it whole. The collection lists the part when it is next
-    written.
+    None, with a line in the log, where stac-geoparquet cannot hold the items, or they find no room: the
+    mirror is a convenience, and ``rebuild_mirror`` makes it whole. The collection lists the part when it
+    is next written.
 
     Raises:
         SettingsError: stac-geoparquet is not installed.
@@ -89,7 +93,7 @@ def append_mirror(store: ObjectStore, items: Sequence[Item], run_id: str) -> str
         raise ValueError(f"{run_id!r} is no run's id")
     try:
         body = _encode_table((_move_hrefs(item) for item in items), _PART_OPTIONS)
-    except SourceRefused as error:
+    except (SourceRefused, StoreRefused) as error:
         logger.warning("no geoparquet mirror of %d items: %s", len(items), error)
         return None
     key = f"{ITEMS_PREFIX}part-{run_id}-{_digest(body)}{MIRROR_SUFFIX}"
@@ -107,7 +111,7 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
         StoreUnavailable, StoreRefused: the mirror is as it was, or holds some items twice.
     """
     check_available()
-    _remove_retired(store)
+    _remove_retired(store, publisher)
     replaced = set(find_mirror_keys(store))
     rows = _Counted(_move_hrefs(item) for item in _read_items(store))
     keys: list[str] = []
@@ -119,7 +123,7 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
     for key in retired:
         store.write_object(f"{key}{RETIRED_SUFFIX}", _RETIRED_MARK, "application/json")
     publisher.publish_collection()
-    _remove_retired(store)
+    _remove_retired(store, publisher)
     return MirrorReport(rows.count, tuple(keys), len(retired))
 
 
@@ -146,9 +150,13 @@ class _Counted(Iterator[Item]):
         return item
 
 
-def _remove_retired(store: ObjectStore) -> None:
-    """Remove parts that the collection no longer lists, then their marks."""
+def _remove_retired(store: ObjectStore, publisher: Publisher) -> None:
+    """Let the collection list retired parts no longer, which a run that died may have left to do; then
+    remove them, then their marks.
+    """
     marks = [info.key for info in store.list_objects(ITEMS_PREFIX) if info.key.endswith(RETIRED_SUFFIX)]
+    if marks:
+        publisher.publish_collection()
     for mark in marks:
         store.delete_object(mark.removesuffix(RETIRED_SUFFIX))
         store.delete_object(mark)
@@ -203,13 +211,14 @@ def _encode_table(items: Iterable[Item], options: Mapping[str, Any] | None = Non
 
     Raises:
         SourceRefused: a property that is a text in one item and an object in another.
+        StoreRefused: no room for it among the temporary files.
     """
     # An optional extra that takes half a second to import: only runs that write a mirror pay for it.
     from pyarrow.parquet import ParquetWriter  # noqa: PLC0415
     from stac_geoparquet.arrow import parse_stac_items_to_arrow  # noqa: PLC0415
 
-    with tempfile.TemporaryDirectory(prefix="cloudmask-") as folder:
-        path, chunks = Path(folder, "table.parquet"), Path(folder, "chunks")
+    with _open_folder() as folder:
+        path, chunks = folder / "table.parquet", folder / "chunks"
         chunks.mkdir()
         try:
             batches = parse_stac_items_to_arrow(
@@ -223,9 +232,22 @@ def _encode_table(items: Iterable[Item], options: Mapping[str, Any] | None = Non
                 for batch in batches:
                     writer.write_batch(batch)
                 writer.add_key_value_metadata(_METADATA)
-        except (ValueError, TypeError, KeyError) as error:  # pyarrow's errors are subclasses of these
+        except _UNFIT as error:
             raise SourceRefused(f"the items cannot be written as one geoparquet table: {error}") from error
         return path.read_bytes()
+
+
+@contextmanager
+def _open_folder() -> Iterator[Path]:
+    """A temporary folder."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="cloudmask-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise StoreRefused(
+            f"the mirror's table finds no room: {error.strerror or error} ({error.filename}): "
+            "free some space, or name another folder in TMPDIR"
+        ) from error
 
 
 def _digest(body: bytes) -> str:

@@ -29,7 +29,7 @@ from flows.publish.generations import find_generations
 from flows.publish.marker import Marker, build_marker, list_markers, read_marker, write_marker
 from flows.publish.publication import Publication, PublicationFile
 from flows.publish.steps import Step, StepName, Steps
-from flows.publish.withdrawal import withdraw_steps
+from flows.publish.withdrawal import relink_steps, withdraw_steps
 from flows.stac.catalog import CatalogContext
 from flows.stac.coverage import Coverage, read_coverage
 from flows.stac.encoding import decode_document
@@ -87,10 +87,13 @@ class Publisher:
         *,
         single_writer: bool = False,
         pause: Callable[[float], None] = time.sleep,
+        clock: Callable[[], datetime] | None = None,
     ) -> None:
+        """``now`` is when the run began; ``clock`` tells the time, for leases: a run may take days."""
         self._store = store
         self._context = context
         self._now = now
+        self._clock = clock or (lambda: now)
         self._single_writer = single_writer
         self._pause = pause
         self._coverages: dict[ItemKeys, Coverage] = {}
@@ -110,7 +113,7 @@ class Publisher:
         """
         self._check_writers()
         coverage = _read_coverage(decode_document(publication.item, publication.keys.item), publication.keys)
-        for _ in item_steps(self._store, self._context, publication, self._now):
+        for _ in item_steps(self._store, self._context, publication, self._clock()):
             pass
         with self._lock:
             self._coverages[publication.keys] = coverage
@@ -146,6 +149,7 @@ class Publisher:
         self._run_stage([withdraw_steps(self._store, keys, reason, self._now) for keys in items])
         leaves = sorted({keys.leaf for keys in items}, key=lambda leaf: leaf.prefix)
         self._run_stage([leaf_steps(self._store, self._context, leaf) for leaf in leaves])
+        self._run_stage([relink_steps(self._store, self._context, keys) for keys in items])
 
     def recover(self) -> list[ItemKeys]:
         """Link what runs that died had put, and drop markers whose writer left no item; what was linked.
@@ -175,7 +179,7 @@ class Publisher:
             return None
         stored = self._store.read_object(marker.keys.item)
         whole = stored is not None and sha256(stored.body).hexdigest() == marker.digest
-        if not whole and not marker.is_stale(self._now):
+        if not whole and not marker.is_stale(self._clock()):
             return None
         item = None if stored is None else _decode(stored.body, marker.keys)
         coverage = None if item is None else _find_coverage(item, marker.keys)

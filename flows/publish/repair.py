@@ -16,7 +16,7 @@ from flows.publish.steps import Steps
 from flows.publish.withdrawal import write_tombstone
 from flows.stac.catalog import CatalogContext
 from flows.stac.encoding import decode_document
-from flows.stac.layout import ItemKeys
+from flows.stac.layout import ItemKeys, LeafKeys, pending_key
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +43,20 @@ def repair_leaf(store: ObjectStore, context: CatalogContext, check: LeafCheck, n
         store.delete_object(keys.tombstone)
         record_failed(store, item_id, Failure("BrokenItem", reason, retryable=True), now)
     for key in check.orphans:
+        if _is_wanted_again(store, leaf, key):
+            continue
         logger.info("removing %s: no item links it", key)
         store.delete_object(key)
     return has_catalog
+
+
+def _is_wanted_again(store: ObjectStore, leaf: LeafKeys, key: str) -> bool:
+    """Whether a writer puts that file again, or did while the listed leaf was read."""
+    item_id, _, name = key.removeprefix(leaf.prefix).partition("/")
+    if store.find_object(pending_key(item_id)) is not None:
+        return True
+    item = store.read_object(ItemKeys(leaf, item_id).item)
+    return item is not None and name.encode() in item.body
 
 
 def _link_generation(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from flows.errors import InvalidField
 from flows.ports import ObjectStore
+from flows.scene.query import parse_instant
 from flows.stac.layout import FAILED_PREFIX, WAITING_PREFIX, check_item_id, is_state_key
 from flows.stac.links import JSON_MEDIA_TYPE
 
@@ -73,8 +74,8 @@ class SceneState:
         return f"{self.kind.prefix}{self.item_id}.json"
 
     def is_due(self, now: datetime) -> bool:
-        """Whether it is time to try again."""
-        return self.next_try is not None and now >= self.next_try
+        """Whether it is time to try again; a clock that ran ahead at the last attempt delays nothing."""
+        return self.next_try is not None and not self.last_try <= now < self.next_try
 
 
 def record_waiting(
@@ -165,12 +166,12 @@ def _read_state(store: ObjectStore, kind: StateKind, key: str) -> SceneState | N
             kind,
             str(document["reason"]),
             int(document["attempts"]),
-            datetime.fromisoformat(document["first_try"]),
-            datetime.fromisoformat(document["last_try"]),
-            datetime.fromisoformat(next_try) if next_try else None,
+            parse_instant(document["first_try"]),
+            parse_instant(document["last_try"]),
+            parse_instant(next_try) if next_try else None,
             str(document["error_class"]),
             str(document.get("fingerprint", "")),
         )
-    except (ValueError, TypeError, LookupError, RecursionError, InvalidField):
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError, InvalidField):
         logger.warning("%s is not a state of this program: remove it", key)
         return None

@@ -7,7 +7,10 @@ from datetime import datetime
 
 from flows.errors import StoreUnavailable
 from flows.ports import ObjectStore, StoredObject
+from flows.publish.branches import read_document
+from flows.publish.catalogs import leaf_steps
 from flows.publish.steps import Step, StepName, Steps, swap_steps
+from flows.stac.catalog import CatalogContext
 from flows.stac.encoding import decode_document, encode_document
 from flows.stac.layout import ItemKeys
 from flows.stac.links import GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE
@@ -33,6 +36,25 @@ def withdraw_steps(store: ObjectStore, keys: ItemKeys, reason: str, now: datetim
     yield from swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
     write_tombstone(store, keys, reason, now)
     yield Step(StepName.BURY, keys.tombstone)
+
+
+def revive_steps(store: ObjectStore, keys: ItemKeys) -> Steps:
+    """Remove the tombstone of an item that another writer published anew while it was withdrawn.
+
+    Each of the two looks once its own is there, so one at least sees both: an item beside a tombstone would
+    be taken for published, and no catalog would ever link it.
+    """
+    item = read_document(store.read_object(keys.item))
+    if item is not None and FINGERPRINT_PROP in item["properties"]:
+        store.delete_object(keys.tombstone)
+        yield Step(StepName.REVIVE, keys.tombstone)
+
+
+def relink_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> Steps:
+    """Link the withdrawn item, which its catalog links no longer, should it have been published anew."""
+    for step in revive_steps(store, keys):
+        yield step
+        yield from leaf_steps(store, context, keys.leaf)
 
 
 def write_tombstone(store: ObjectStore, keys: ItemKeys, reason: str, now: datetime) -> None:

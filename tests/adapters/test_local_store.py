@@ -78,8 +78,9 @@ def test_a_link_out_of_the_store_is_refused(tmp_path: Path) -> None:
     store.write_object("a/b", b"1", "text/plain")
     (store.root / "away").symlink_to(outside)
     (store.root / "a" / "alias").symlink_to(outside / "secret")
+    (store.root / "circle").symlink_to(store.root / "circle")
 
-    for key in ("away/secret", "a/alias"):
+    for key in ("away/secret", "a/alias", "circle", "circle/x"):
         with pytest.raises(StoreRefused, match="symbolic link"):
             store.read_object(key)
         with pytest.raises(StoreRefused, match="symbolic link"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import rustac
 from stac_geoparquet.arrow import stac_table_to_items
 
 from flows.adapters.local_store import LocalStore
-from flows.errors import SettingsError
+from flows.errors import SettingsError, StoreRefused
 from flows.publish import mirror
 from flows.publish.check import check_catalog
 from flows.publish.mirror import append_mirror, rebuild_mirror
@@ -202,6 +203,32 @@ def test_a_retired_part_goes_only_after_the_collection_has_let_go_of_it(catalog:
     assert len(list((catalog / ITEMS_PREFIX).iterdir())) == 1
 
 
+def test_a_rebuild_after_one_that_died_removes_nothing_that_is_linked(catalog: Path) -> None:
+    store, publisher = build_publisher(catalog)
+    assert append_mirror(store, read_items(catalog)[:1], "run") is not None
+    publisher.publish_collection()
+    linked: list[Path] = []
+
+    class Died(Exception):
+        pass
+
+    class Dying(Publisher):
+        def publish_collection(self) -> None:
+            raise Died
+
+    class Walked(LocalStore):
+        def delete_object(self, key: str) -> None:
+            super().delete_object(key)
+            folder = catalog / "sentinel-2-l2a-cloudmask"
+            linked.extend(folder / asset["href"] for asset in read_collection(catalog)["assets"].values())
+            assert all(path.is_file() for path in linked)
+
+    with pytest.raises(Died):
+        rebuild_mirror(store, Dying(store, CatalogContext(), read_clock()))
+    rebuild_mirror(Walked(catalog), publisher)
+    assert linked
+
+
 def test_parts_of_other_runs_survive_a_rebuild(catalog: Path) -> None:
     store = LocalStore(catalog)
     items = read_items(catalog)
@@ -228,15 +255,27 @@ def test_withdrawn_and_broken_items_are_left_out(catalog: Path, caplog: pytest.L
     assert second.stem in caplog.text
 
 
+@pytest.mark.parametrize("odd", [({"a": 1}, "text"), ({}, {}), ([{}], []), (2**63, 2**64 - 1)])
 def test_items_that_are_no_table_spoil_no_run(
-    mirrored_demo: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    mirrored_demo: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, odd: tuple[Any, Any]
 ) -> None:
     one, other = read_items(mirrored_demo)[:2]
-    one["properties"]["s2:odd"], other["properties"]["s2:odd"] = {"a": 1}, "text"
+    one["properties"]["s2:odd"], other["properties"]["s2:odd"] = odd
     assert append_mirror(LocalStore(tmp_path), [one, other], "run") is None
     assert "no geoparquet mirror" in caplog.text
     assert append_mirror(LocalStore(tmp_path), [], "run") is None
     assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_want_of_room_for_temporary_files_spoils_no_run(
+    catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    store, publisher = build_publisher(catalog)
+    assert append_mirror(store, read_items(catalog), "run") is None
+    assert "TMPDIR" in caplog.text
+    with pytest.raises(StoreRefused, match="TMPDIR"):
+        rebuild_mirror(store, publisher)
 
 
 def test_without_the_extra_the_error_says_how_to_install_it(

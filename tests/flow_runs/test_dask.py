@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -106,6 +108,13 @@ def test_a_scheduler_that_does_not_answer_is_named() -> None:
         open_dask_runner(2),
     ):
         pass
+
+
+def test_the_time_of_a_run_goes_on_and_travels_with_it(demo: IngestRequest) -> None:
+    begun = time.time() - 7200
+    wiring = Wiring(demo.read_settings(), demo.items, demo.now, begun)
+    for each in (wiring, pickle.loads(pickle.dumps(wiring))):
+        assert each.read_time() - each.now >= timedelta(hours=2)
 
 
 def test_adapters_travel_as_what_they_are_made_from(demo: IngestRequest) -> None:

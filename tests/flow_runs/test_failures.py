@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flows.candidate import build_failure
 from flows.request import IngestRequest
 from tests.flow_runs.conftest import read_tree, run_directly
 
@@ -50,3 +51,18 @@ def test_a_broken_item_is_named_and_the_others_are_published(
     assert len(report.published) == 3
     kept = [key for key in read_tree(tmp_path / "out") if broken["id"] in key]
     assert all(key.startswith("_failed/") for key in kept)
+
+
+@pytest.mark.parametrize(
+    ("error", "may_pass"),
+    [
+        (MemoryError("cannot allocate 240 MB"), True),
+        (OSError(28, "No space left on device"), True),
+        (ConnectionResetError("by peer"), True),
+        (IndexError("pop from empty list"), False),
+    ],
+)
+def test_an_unexpected_error_puts_a_scene_in_quarantine_unless_it_may_pass(
+    error: Exception, may_pass: bool
+) -> None:
+    assert build_failure("x", error).retryable is may_pass

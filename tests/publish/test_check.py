@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 import pytest
 
 from flows.publish.census import read_census
 from flows.publish.check import check_catalog
 from flows.publish.findings import CheckReport, Problem
-from flows.publish.leaf_check import GRACE
+from flows.publish.leaf import list_leaf
+from flows.publish.leaf_check import GRACE, Checker, Scope, check_leaf
 from flows.publish.marker import LEASE, build_marker, write_marker
 from flows.publish.publisher import Publisher, item_steps
+from flows.publish.repair import repair_leaf
 from flows.publish.scene_states import list_states
 from flows.publish.steps import StepName
 from flows.stac.encoding import encode_document
@@ -395,3 +398,28 @@ def test_many_findings_are_counted_and_few_kept(store: MemoryStore) -> None:
     report = check(store)
     assert report.problems == 1200
     assert len(report.findings) == 1000
+
+
+@pytest.mark.parametrize("steps", [1, 2, 99])
+def test_a_repair_keeps_an_older_file_that_a_writer_puts_again_meanwhile(
+    store: MemoryStore, steps: int
+) -> None:
+    """Parameters that were changed and changed back: the listing shows files that no item links, yet."""
+    publish(store, FIRST, version="2")
+    leaf = keys_of(FIRST).leaf
+    scope = Scope(NOW, frozenset())
+    found = check_leaf(
+        Checker(store, CONTEXT), list_leaf(store, leaf), store.read_object(leaf.catalog), scope
+    )
+    assert len(found.orphans) == 2
+    writer = item_steps(store, CONTEXT, build_publication(FIRST), NOW)
+    for _ in islice(writer, steps):
+        pass
+    if steps == 99:
+        Publisher(store, CONTEXT, NOW).publish_catalogs([keys_of(FIRST)])
+    repair_leaf(store, CONTEXT, found, NOW)
+    for _ in writer:
+        pass
+    Publisher(store, CONTEXT, NOW).publish_catalogs([keys_of(FIRST)])
+    # Now the other parameters' files are of no use.
+    assert {finding.problem for finding in check(store).findings} == {Problem.ORPHAN}

@@ -185,11 +185,31 @@ def test_a_marker_without_its_item_is_left_to_its_writer_until_the_lease_ends() 
         assert len(list_markers(store)) == left
 
 
+def test_a_run_that_takes_longer_than_a_lease_is_not_taken_for_dead() -> None:
+    """What it begins late is left to it by others, so that it is still found should it die then."""
+    store = MemoryStore()
+    later = NOW + 3 * LEASE
+    publisher = Publisher(DyingStore(store.objects, 3, after=True), CONTEXT, NOW, clock=lambda: later)
+    with pytest.raises(Killed):
+        publisher.publish_item(build_publication(FIRST_RUN[0]))
+    Publisher(store, CONTEXT, later).recover()
+    assert len(list_markers(store)) == 1
+
+
+HUGE = b'{"id": "v", "tile": "22KFV", "year": 1e999, "sha256": "", "expires": "2026-01-01T00:00:00Z"}'
+
+
 def test_rubbish_among_the_markers_stops_nothing() -> None:
     store = MemoryStore()
     run(store, FIRST_RUN)
     deep = b"[" * 100_000
-    for name, body in {"x.json": b"\xff", "y.json": b"{}", "z.json": deep, "w.json": b"[]"}.items():
+    for name, body in {
+        "x.json": b"\xff",
+        "y.json": b"{}",
+        "z.json": deep,
+        "w.json": b"[]",
+        "v.json": HUGE,
+    }.items():
         store.objects[f"_pending/{name}"] = body
     run(store, SECOND_RUN)
     check_whole(store, [*FIRST_RUN, *SECOND_RUN])

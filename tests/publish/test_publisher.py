@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import chain, islice, product
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,13 @@ from hypothesis import strategies as st
 from flows.adapters.local_store import LocalStore
 from flows.adapters.stores import open_store
 from flows.errors import InvalidField, StoreRefused, StoreUnavailable
+from flows.publish.catalogs import catalog_stages, leaf_steps
 from flows.publish.publication import Publication
 from flows.publish.publisher import Publisher, find_published, item_steps
+from flows.publish.steps import Steps
+from flows.publish.withdrawal import relink_steps, withdraw_steps
+from flows.stac.coverage import read_coverage
+from flows.stac.encoding import decode_document
 from flows.stac.layout import CATALOG_KEY, COLLECTION_KEY
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import (
@@ -171,6 +177,41 @@ class TestGenerations:
         publisher.publish_item(Publication(keys, json.dumps(item).encode(), publication.files))
         publisher.publish_catalogs([keys])
         assert set(walk_catalog(store).items) == {"sample"}
+
+
+class TestWithdrawing:
+    ITEM = product_id(0)
+
+    def publish_anew(self, store: MemoryStore) -> Steps:
+        publication = build_publication(self.ITEM, "2")
+        yield from item_steps(store, CONTEXT, publication, NOW)
+        coverage = read_coverage(decode_document(publication.item, self.ITEM))
+        for stage in catalog_stages(store, CONTEXT, {publication.keys: coverage}):
+            for steps in stage:
+                yield from steps
+
+    def withdraw(self, store: MemoryStore) -> Steps:
+        keys = keys_of(self.ITEM)
+        yield from withdraw_steps(store, keys, "gone", NOW)
+        yield from leaf_steps(store, CONTEXT, keys.leaf)
+        yield from relink_steps(store, CONTEXT, keys)
+
+    @pytest.mark.parametrize("first", ["publish_anew", "withdraw"])
+    def test_an_item_published_while_it_is_withdrawn_is_linked_or_published_again(self, first: str) -> None:
+        """Wherever the one stops for some steps of the other: what counts as published is linked."""
+        second = {"publish_anew": "withdraw", "withdraw": "publish_anew"}[first]
+        for stop, steps in product(range(16), range(1, 16)):
+            store = MemoryStore()
+            publish(store, self.ITEM, product_id(3))
+            one, other = getattr(self, first)(store), getattr(self, second)(store)
+            for _ in chain(islice(one, stop), islice(other, steps), one, other):
+                pass
+            item = find_published(store, keys_of(self.ITEM))
+            assert item is not None
+            is_current = item["properties"].get("cloudmask:fingerprint") == "2"
+            walk = walk_catalog(store)
+            assert not walk.dangling
+            assert self.ITEM in walk.items or not is_current, (stop, steps)
 
 
 class TestFinding:

@@ -26,6 +26,12 @@ from tests.publish.publications import NOW, product_id
 SCENE = product_id(0)
 
 
+def describe(moment: str, attempts: str) -> bytes:
+    """A state as its JSON says it."""
+    instants = "".join(f', "{name}_try": "{moment}"' for name in ("first", "last", "next"))
+    return f'{{"id": "x", "reason": "", "error_class": "", "attempts": {attempts}{instants}}}'.encode()
+
+
 def test_each_attempt_doubles_the_delay_up_to_a_day_and_later_to_a_week() -> None:
     store = MemoryStore()
     now, delays = NOW, []
@@ -41,6 +47,15 @@ def test_each_attempt_doubles_the_delay_up_to_a_day_and_later_to_a_week() -> Non
     late = [delay for delay in delays if delay > LONGEST_DELAY]
     assert set(late) == {LONGEST_LATE_DELAY}
     assert sum(delays[: -len(late)], timedelta()) >= USUAL_LATENESS
+
+
+def test_a_clock_that_ran_ahead_once_delays_no_attempt() -> None:
+    store = MemoryStore()
+    assert record_waiting(store, SCENE, "no image yet", NOW + timedelta(days=3650)).is_due(NOW)
+    state = record_waiting(store, SCENE, "no image yet", NOW)
+    assert not state.is_due(NOW)
+    assert state.next_try is not None
+    assert state.is_due(state.next_try)
 
 
 def test_what_was_recorded_reads_back() -> None:
@@ -68,7 +83,17 @@ def test_a_long_reason_is_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b"{}", b"[" * 100_000, b'{"id": "../../x", "reason": ""}']
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b"[" * 100_000,
+        b'{"id": "../../x", "reason": ""}',
+        describe("2026-01-01T00:00:00", "1"),  # in no time zone
+        describe("2026-01-01T00:00:00Z", "1e999"),
+    ],
 )
 def test_rubbish_is_passed_over_and_counted_anew(body: bytes) -> None:
     store = MemoryStore()

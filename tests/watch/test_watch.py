@@ -15,7 +15,7 @@ import pytest
 from flows.adapters.stores import open_store
 from flows.area import Area
 from flows.publish.area_states import read_area_state, write_area_state
-from flows.publish.scene_states import StateKind, find_state
+from flows.publish.scene_states import Failure, StateKind, find_state, record_failed
 from flows.publish.withdrawal import write_tombstone
 from flows.rings import Ring
 from flows.stac.layout import item_keys
@@ -116,6 +116,22 @@ def test_a_scene_that_cannot_be_made_is_left_alone_until_its_item_changes(servic
     assert service.run(NOW + timedelta(hours=2)).published == (broken.id,)
 
 
+def test_of_two_states_that_a_dying_run_left_the_later_holds(service: Service) -> None:
+    waiting = edit(service, 0, image=NEVER)
+    service.run(NOW)
+    store = open_store(str(service.store))
+    state = find_state(store, StateKind.WAITING, waiting.id)
+    assert state is not None
+    stored = store.read_object(state.key)
+    assert stored is not None
+    # It was quarantined the day before; who noted that it waits died before the other note was gone.
+    failure = Failure("AssetRefused", "B08: too large", retryable=False, fingerprint=state.fingerprint)
+    record_failed(store, waiting.id, failure, NOW - DAY)
+    store.write_object(state.key, stored.body, "application/json")
+    edit(service, 0, image=NOW)
+    assert service.run(NOW + DAY).published == (waiting.id,)
+
+
 def withdraw_all_but(service: Service, kept: int) -> list[str]:
     """Take products back; their ids."""
     products = [
@@ -165,6 +181,23 @@ def test_a_scan_of_everything_that_breaks_off_is_not_begun_anew(
         months = {str(search["datetime"])[:7] for search in service.server.searches if search.get("datetime")}
         assert months == {"2024-05", "2024-04", "2024-03", "2024-02", "2024-01", "2024-07"}
         assert set(walk(service).items) == {product.id for product in service.archive.products}
+
+
+def test_scenes_are_withdrawn_from_a_month_of_which_nothing_is_left(
+    earth_engine: LocalEarthEngine, tmp_path: Path
+) -> None:
+    with run_service(build_plain_archive(days=40), earth_engine, tmp_path / "out") as service:
+        now = START + 40 * DAY
+        service.run(now)
+        products = [
+            replace(each, withdrawn=now) if each.taken.month == 1 else each
+            for each in service.archive.products
+        ]
+        service.archive = Archive(tuple(products))
+        # Once each month: the other scenes are older than 60 days by then.
+        withdrawn = [service.run(now + month * 31 * DAY).withdrawn for month in (1, 2, 3, 4)]
+        assert [bool(ids) for ids in withdrawn] == [False, False, True, False]
+        assert set(withdrawn[2]) == {each.id for each in products if each.taken.month == 1}
 
 
 @pytest.mark.parametrize("weather", [empty_answers, silent_about_ids, outage])
@@ -225,6 +258,13 @@ def test_a_budget_is_kept_and_the_next_runs_go_on(service: Service) -> None:
     assert report.deferred == 0
 
 
+def test_what_is_left_to_the_next_run_is_counted_once(service: Service) -> None:
+    """Though two scans of each of two areas find it."""
+    service.areas = {**HOME, "part": Area(tiles=("22KFV",), since="2024-01-01")}
+    report = service.run(NOW, options=WatchOptions(limit=3))
+    assert (len(report.published), report.deferred, report.count) == (3, 7, 10)
+
+
 def test_a_long_scan_is_left_to_the_next_run_and_goes_on_where_it_stopped(
     earth_engine: LocalEarthEngine, tmp_path: Path
 ) -> None:
@@ -265,6 +305,17 @@ def test_one_areas_trouble_is_not_the_others(service: Service) -> None:
     assert not report.is_whole
 
 
+def test_one_areas_history_does_not_keep_the_budget_from_what_is_new_in_another(service: Service) -> None:
+    service.archive = build_plain_archive(days=200)
+    tiles = ("22KFV", "32TNS")
+    service.areas = {tile.lower(): Area(tiles=(tile,), since="2024-01-01") for tile in tiles}
+    report = service.run(START + 200 * DAY, options=WatchOptions(limit=30))
+    newest = service.archive.products[-12:]
+    assert {each.id for each in newest} <= set(report.published)
+    assert {each.image_of.tile for each in newest} == set(tiles)
+    assert report.deferred
+
+
 def test_a_scene_that_waits_and_is_taken_back_is_forgotten(service: Service) -> None:
     waiting = edit(service, 0, image=NEVER)
     service.run(NOW)
@@ -277,10 +328,23 @@ def test_a_scene_that_waits_and_is_taken_back_is_forgotten(service: Service) -> 
     assert not list(service.store.glob(f"_waiting/{waiting.id}*"))
 
 
+def test_one_empty_answer_forgets_no_scene_that_has_waited_long(service: Service) -> None:
+    waiting = edit(service, 0, image=NEVER)
+    for hour in range(0, 24 * 6, 6):
+        service.run(NOW + timedelta(hours=hour), options=WatchOptions(rings=(Ring.FULL,)))
+    service.areas = {"far": Area(tiles=("33UUP",))}  # nothing but the note tells of the scene
+    assert not service.run(NOW + 8 * DAY, empty_answers).published
+    edit(service, 0, image=NOW)
+    assert service.run(NOW + 16 * DAY).published == (waiting.id,)
+
+
 def test_a_broken_state_costs_a_scan_and_no_more(service: Service) -> None:
     service.run(NOW)
     path = service.store / "_watch" / "home.json"
-    for body in (b"{", b"[]", b'{"digest": 1}', b"\xff"):
+    naive = {"tile": "22KFV", "year": 2024, "scans": 1, "first": "2024-01-01", "last": "2024-01-01T00:00:00"}
+    state = json.loads(path.read_bytes())
+    strange = [state | {"absences": {"x": naive | {"year": year}}} for year in (2024, float("inf"))]
+    for body in (b"{", b"[]", b'{"digest": 1}', b"\xff", *(json.dumps(each).encode() for each in strange)):
         path.write_bytes(body)
         report = service.run(NOW + timedelta(hours=1))
         assert report.is_whole
