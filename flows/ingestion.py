@@ -130,6 +130,8 @@ class Ingestion:
         wanted = self._budget.select_affordable([each for each in unpublished if not held[each.scene.id]])
         if not wanted:
             return
+        # Before Earth Engine is asked for anything: a store that refuses us is no fault of any scene.
+        wiring.publisher.check_writers()
         pairings = wiring.engine.find_granules([candidate.scene for candidate in wanted])
         paired, waiting = pair_candidates(wanted, pairings)
         yield from waiting

@@ -47,6 +47,12 @@ class Plan:
     failed: tuple[SceneOutcome, ...] = field(default=())
 
     @property
+    def ids(self) -> frozenset[str]:
+        """Of every scene that was found."""
+        planned = (scene.id for scene in self.would_publish)
+        return frozenset((*self.skipped, *planned, *(outcome.id for outcome in self.failed)))
+
+    @property
     def requests(self) -> int:
         """Requests to Earth Engine in all, those that pair scenes with their images among them."""
         asking = [scene for scene in self.would_publish if scene.requests]

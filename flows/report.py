@@ -54,6 +54,12 @@ class Report:
     phases: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
+    def ids(self) -> frozenset[str]:
+        """Of every scene that the run met."""
+        noted = (*self.waiting, *self.failed, *self.held_back)
+        return frozenset((*self.published, *self.skipped, *(scene.id for scene in noted)))
+
+    @property
     def is_whole(self) -> bool:
         """Whether the run did all it was asked to: no scene failed, no source was out of reach."""
         return not (self.failed or self.problems)

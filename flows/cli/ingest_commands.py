@@ -40,7 +40,7 @@ def ingest(
     force: Annotated[bool, typer.Option("--force", help="Publish again what is published already.")] = False,
 ) -> None:
     """Publish the masks of the scenes that match."""
-    from flows.cli.jobs import finish, run_ingest
+    from flows.cli.jobs import finish, name_missing, run_ingest
     from flows.request import IngestRequest
 
     request = IngestRequest(
@@ -63,11 +63,14 @@ def ingest(
         from flows.plan import plan_ingest
 
         plan = plan_ingest(request)
+        name_missing(request, plan.ids)
         print_json(plan.as_json()) if options.json else print_plan(plan)
         if plan.failed:
             raise typer.Exit(EXIT_FAILED)
     else:
-        finish(run_ingest(request))
+        report = run_ingest(request)
+        name_missing(request, report.ids)
+        finish(report)
 
 
 @app.command()
@@ -101,7 +104,7 @@ def retry(
     store: Annotated[str | None, typer.Option(metavar="URL", help="Directory or s3://bucket/prefix.")] = None,
 ) -> None:
     """Try scenes again that failed or wait, whether it is time or not."""
-    from flows.cli.jobs import finish, run_ingest
+    from flows.cli.jobs import finish, name_missing, run_ingest
     from flows.outcomes import find_remembered
     from flows.report import Report
     from flows.request import IngestRequest
@@ -114,5 +117,8 @@ def retry(
         typer.echo(f"cloudmask: neither waiting nor failed: {', '.join(unknown)}", err=True)
     if not wanted and not options.json:
         typer.echo("nothing waits or failed" if not ids else "none of these waits or failed")
-    else:
-        finish(run_ingest(request.model_copy(update={"ids": wanted})) if wanted else Report())
+        return
+    request = request.model_copy(update={"ids": wanted})
+    report = run_ingest(request) if wanted else Report()
+    name_missing(request, report.ids)
+    finish(report)

@@ -29,6 +29,12 @@ def run_watch(request: WatchRequest) -> Report:
     return _run("watch", request)
 
 
+def name_missing(request: IngestRequest, found: frozenset[str]) -> None:
+    """Say on stderr which of the ids that were asked for do not match; a limit leaves that open."""
+    if request.limit is None and (missing := sorted(set(request.ids) - found)):
+        typer.echo(f"cloudmask: no scene matches: {', '.join(missing)}", err=True)
+
+
 def finish(report: Report, **extra: Any) -> None:
     """Print the report; exit status 1 where scenes failed or a source was out of reach."""
     from flows.cli.output import print_json, print_report

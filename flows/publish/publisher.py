@@ -99,6 +99,23 @@ class Publisher:
         self._coverages: dict[ItemKeys, Coverage] = {}
         self._lock = threading.Lock()
 
+    def check_writers(self) -> None:
+        """Nothing where this publisher may write beside others, or is the only one by its settings.
+
+        The store is probed once; a run that computes much asks before it does.
+
+        Raises:
+            StoreRefused: the store cannot be written, or not by several writers.
+        """
+        if self._single_writer:
+            return
+        capabilities = self._store.probe_capabilities()
+        if not (capabilities.create_only and capabilities.compare_and_swap):
+            raise StoreRefused(
+                f"{self._store.url} ignores conditional writes, so several writers would lose each other's "
+                "items: choose another store, or set CLOUDMASK_SINGLE_WRITER=true where only one ever runs"
+            )
+
     def find_published(self, keys: ItemKeys) -> Item | None:
         """The item as the store holds it, in one read; None where it holds none, or a broken one."""
         return find_published(self._store, keys)
@@ -111,7 +128,7 @@ class Publisher:
             StoreUnavailable: the outcome is unknown; doing it again is harmless.
             StoreRefused: the store cannot be written, or not by several writers.
         """
-        self._check_writers()
+        self.check_writers()
         coverage = _read_coverage(decode_document(publication.item, publication.keys.item), publication.keys)
         for _ in item_steps(self._store, self._context, publication, self._clock()):
             pass
@@ -134,7 +151,7 @@ class Publisher:
             StoreUnavailable: the outcome is unknown; doing it again is harmless.
             StoreRefused: the store cannot be written, or not by several writers.
         """
-        self._check_writers()
+        self.check_writers()
         self._run(collection_steps(self._store, self._context, set(), None))
 
     def withdraw(self, items: Iterable[ItemKeys], reason: str) -> None:
@@ -145,7 +162,7 @@ class Publisher:
             StoreRefused: the store cannot be written, or not by several writers.
         """
         items = list(items)
-        self._check_writers()
+        self.check_writers()
         self._run_stage([withdraw_steps(self._store, keys, reason, self._now) for keys in items])
         leaves = sorted({keys.leaf for keys in items}, key=lambda leaf: leaf.prefix)
         self._run_stage([leaf_steps(self._store, self._context, leaf) for leaf in leaves])
@@ -196,7 +213,7 @@ class Publisher:
     def _link(self, coverages: Mapping[ItemKeys, Coverage]) -> None:
         if not coverages:
             return
-        self._check_writers()
+        self.check_writers()
         for attempt in range(_CATALOG_ATTEMPTS):
             try:
                 for stage in catalog_stages(self._store, self._context, coverages):
@@ -221,16 +238,6 @@ class Publisher:
             if step.name is StepName.CONFLICT:
                 self._pause(pause_s * random.random())  # nosec B311 # spreads writers, hides nothing
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-    def _check_writers(self) -> None:
-        if self._single_writer:
-            return
-        capabilities = self._store.probe_capabilities()
-        if not (capabilities.create_only and capabilities.compare_and_swap):
-            raise StoreRefused(
-                f"{self._store.url} ignores conditional writes, so several writers would lose each other's "
-                "items: choose another store, or set CLOUDMASK_SINGLE_WRITER=true where only one ever runs"
-            )
 
 
 def _decode(body: bytes, keys: ItemKeys) -> Item | None:

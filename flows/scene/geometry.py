@@ -15,13 +15,15 @@ Points = NDArray[np.float64]
 _TYPES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
 
 MAX_POSITIONS = 100_000
+_RING_POSITIONS = 4
+"""RFC 7946, 3.1.6: fewer enclose nothing, so that nothing would be found."""
 
 
 def read_geometry(text: str | bytes) -> dict[str, Any]:
     """The geometry that a GeoJSON text holds: itself, a feature's, or that of a collection's one feature.
 
     Raises:
-        ValueError: not JSON, no such geometry, or coordinates that are no degrees.
+        ValueError: not JSON, no such geometry, coordinates that are no degrees, or a ring of a few.
     """
     try:
         document = orjson.loads(text)
@@ -37,6 +39,8 @@ def read_geometry(text: str | bytes) -> dict[str, Any]:
     parts = _Parts(document)
     if parts.positions == 0:
         raise ValueError("the geometry is empty")
+    if any(len(ring) < _RING_POSITIONS for rings in parts.polygons for ring in rings):
+        raise ValueError(f"a polygon has a ring of fewer than {_RING_POSITIONS} positions")
     return {"type": document["type"], "coordinates": document["coordinates"]}
 
 

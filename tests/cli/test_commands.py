@@ -77,6 +77,16 @@ def test_no_matching_scene_is_an_empty_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
+@pytest.mark.parametrize("mode", [["--dry-run"], []])
+def test_ids_that_no_scene_has_are_named(mode: list[str], shared_data: Path, tmp_path: Path) -> None:
+    found = sorted(path.stem for path in (shared_data / "pc-items").glob("S2*.json"))[0]
+    ids = ["absent", found] if mode else ["absent"]
+    result = run("ingest", "--items", shared_data / "pc-items", "--json", *mode, "--ids", *ids, cwd=tmp_path)
+    assert result.returncode == 0
+    assert result.stderr == "cloudmask: no scene matches: absent\n"
+    assert json.loads(result.stdout)["failed"] == []
+
+
 def test_a_dry_run_lists_the_real_items_with_their_keys(shared_data: Path, tmp_path: Path) -> None:
     result = run("ingest", "--items", shared_data / "pc-items", "--dry-run", "--json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

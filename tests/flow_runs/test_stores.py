@@ -8,6 +8,7 @@ import boto3
 import orjson
 import pytest
 
+from flows.errors import StoreRefused
 from flows.request import IngestRequest
 from tests.flow_runs.conftest import read_tree, run_directly
 from tests.s3_server import S3Server
@@ -21,6 +22,19 @@ def test_a_bucket_holds_the_same_keys_and_bytes_as_a_directory_save_for_hrefs(
     report = run_directly(demo.model_copy(update={"store": f"s3://{bucket}/masks"}))
     assert len(report.published) == 4
     assert _without_hrefs(_read_bucket(bucket)) == _without_hrefs(read_tree(out))
+
+
+def test_a_store_for_a_single_writer_ends_a_run_before_any_scene_and_holds_nothing_against_one(
+    demo: IngestRequest, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3_server.use(monkeypatch)
+    bucket = s3_server.create_bucket("careless")
+    request = demo.model_copy(update={"store": f"s3://{bucket}/masks"})
+    with pytest.raises(StoreRefused, match="ignores conditional writes"):
+        run_directly(request)
+    client = boto3.session.Session().client("s3")
+    assert client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0  # no scene is noted as failed
+    client.close()
 
 
 def _read_bucket(bucket: str) -> dict[str, bytes]:

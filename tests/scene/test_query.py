@@ -160,6 +160,7 @@ def test_an_area_is_a_geometry_in_any_of_geojsons_wrappings(document: object) ->
         ('{"type": "Polygon", "coordinates": [[NaN, 1]]}', "not JSON"),
         ('{"type": "Polygon", "coordinates": 5}', "not nested"),
         ('{"type": "Polygon", "coordinates": []}', "empty"),
+        ('{"type": "Polygon", "coordinates": [[[1, 2], [3, 4], [1, 2]]]}', "fewer than 4 positions"),
         ('{"type": "FeatureCollection", "features": []}', "one feature"),
         ("[" * 5000, "not JSON"),
     ],
