@@ -8,6 +8,7 @@ from flows.ingestion import Ingestion, Observer
 from flows.report import Report, build_report
 from flows.runners import Runner
 from flows.scene.query import SceneQuery
+from flows.unlisted_scenes import leave_unlisted
 from flows.wiring import Wiring
 
 
@@ -30,5 +31,7 @@ def ingest(
     ingestion = Ingestion(wiring, runner, observer, force=force)
     ingestion.begin()
     ingestion.publish(wiring.source.find_items(query))
+    if query.names_only_ids:
+        ingestion.note(leave_unlisted(wiring.store, ingestion.read_unlisted(query.ids)))
     seconds = time.monotonic() - started
     return build_report(ingestion.outcomes, seconds, transfer=wiring.read_transfer())

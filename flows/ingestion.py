@@ -15,6 +15,7 @@ from flows.outcomes import find_remembered, hold_back, remember_outcomes
 from flows.ports import Item
 from flows.publish.mirror import append_mirror, check_available
 from flows.publish.scene_states import SceneState as NotedState
+from flows.publish.scene_states import StateKind, find_state
 from flows.publish_cloudmask import publish_cloudmask
 from flows.report import SceneOutcome, SceneState
 from flows.runners import Runner
@@ -105,6 +106,12 @@ class Ingestion:
             new = [item for item in batch if str(item.get("id")) not in self._ended]
             self._observer.scenes_found(len(new))
             self.note(self._publish_batch(new))
+
+    def read_unlisted(self, ids: Iterable[str]) -> list[NotedState]:
+        """What earlier runs left of those of ``ids`` that this run came across no item of."""
+        unlisted = sorted(self._remembered.intersection(ids) - self._ended)
+        states = [find_state(self._wiring.store, kind, each) for each in unlisted for kind in StateKind]
+        return [state for state in states if state is not None]
 
     def note(self, outcomes: Iterable[SceneOutcome]) -> None:
         """Tell of ``outcomes`` as they come; remember them beside the catalog once they are all there."""

@@ -42,6 +42,12 @@ class SceneQuery:
         """Whether nothing says where: every place on Earth would match."""
         return not (self.bbox or self.intersects or self.tiles or self.ids)
 
+    @property
+    def names_only_ids(self) -> bool:
+        """Whether an id that nothing is found for can only mean that the source does not list it."""
+        others = (self.bbox, self.intersects, self.tiles, self.datetime, self.limit)
+        return bool(self.ids) and not any(others)
+
 
 def build_query(
     *,

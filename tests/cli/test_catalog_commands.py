@@ -84,3 +84,29 @@ def test_a_failed_scene_is_remembered_and_retried(demo_store: Path, tmp_path: Pa
     assert json.loads(again.stdout)["published"] == [broken["id"]]
     status = json.loads(run("status", "--store", store, "--json", cwd=tmp_path).stdout)
     assert (status["published"], status["failed"]) == (4, 0)
+
+
+def test_a_quarantined_scene_that_the_source_took_back_waits_to_be_forgotten(
+    demo_store: Path, tmp_path: Path
+) -> None:
+    archive, store = tmp_path / "archive", tmp_path / "out"
+    shutil.copytree(demo_store / "sample-archive", archive)
+    collection = json.loads((archive / "items.json").read_text())
+    broken = collection["features"][0]
+    del broken["properties"]["s2:datatake_id"]
+    (archive / "items.json").write_text(json.dumps(collection))
+    options = ("--items", archive / "items.json", "--store", store, "--json")
+    assert run("ingest", *options, cwd=tmp_path).returncode == 1
+    collection["features"].remove(broken)
+    (archive / "items.json").write_text(json.dumps(collection))
+    # Of what a search leaves out, nothing is concluded.
+    run("ingest", *options, "--ids", broken["id"], "--tile", "22KFV", cwd=tmp_path)
+    status = json.loads(run("status", "--store", store, "--json", cwd=tmp_path).stdout)
+    assert (status["waiting"], status["failed"]) == (0, 1)
+    result = run("retry", *options, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["waiting"] == [
+        {"id": broken["id"], "reason": "the source does not list it now"}
+    ]
+    status = json.loads(run("status", "--store", store, "--json", cwd=tmp_path).stdout)
+    assert (status["waiting"], status["failed"]) == (1, 0)
