@@ -142,10 +142,11 @@ class EarthEngineSession:
         if failure.remedy is Remedy.NONE:
             raise failure.error_class(f"{what}: {failure.text}") from error
         delay_s = self.limits.delay_s(attempt, failure.retry_after_s)
-        if failure.throttled:
-            self._bucket.pause(delay_s)
         if attempt >= self.limits.attempts or delay_s >= deadline.remaining_s():
             raise failure.error_class(f"{what}: {failure.text}; gave up after {attempt} attempts") from error
+        if failure.throttled:
+            # Only for a wait within the deadline: a server that asks for an hour would hold everybody.
+            self._bucket.pause(delay_s)
         return delay_s
 
 
