@@ -29,6 +29,9 @@ _PRESIGNED = re.compile(
     r"x-(amz|goog)-(algorithm|credential|date|expires|security-token|signature|signedheaders)"
 )
 """Query parameters of URLs that Amazon or Google signed."""
+_ACCESS_KEY_IDS = frozenset({"awsaccesskeyid", "googleaccessid", "key-pair-id"})
+_PRESIGNED_BEFORE = _ACCESS_KEY_IDS | {"signature", "expires", "policy"}
+"""Query parameters of URLs that Amazon or Google signed in their older ways; boto3 still does by default."""
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 _USER_INFORMATION = re.compile(r"https?://[^/?#]*@", re.IGNORECASE)
 
@@ -56,7 +59,7 @@ def strip_signature(href: str) -> str:
     """``href`` without the parameters that sign it; what is left stays as it is written.
 
     Those of a shared access signature go only together with the signature: alone, names of two letters
-    may mean anything.
+    may mean anything. So may the names of older signatures, but for those of the keys.
     """
     head, hash_sign, fragment = href.partition("#")
     base, question_mark, query = head.partition("?")
@@ -65,11 +68,12 @@ def strip_signature(href: str) -> str:
     parts = query.split("&")
     # A server decodes names before it compares them, so `%73ig` signs as `sig` does.
     names = [unquote(part.partition("=")[0]).lower() for part in parts]
-    shared = _SAS_PARAMETERS | {_SIGNATURE} if _SIGNATURE in names else frozenset()
+    signing = _SAS_PARAMETERS | {_SIGNATURE} if _SIGNATURE in names else frozenset()
+    signing |= frozenset() if _ACCESS_KEY_IDS.isdisjoint(names) else _PRESIGNED_BEFORE
     kept = [
         part
         for part, name in zip(parts, names, strict=True)
-        if name not in shared and not _PRESIGNED.fullmatch(name)
+        if name not in signing and not _PRESIGNED.fullmatch(name)
     ]
     if len(kept) == len(parts):
         return href
