@@ -114,6 +114,17 @@ def test_no_attempt_begins_beyond_the_deadline(earth_engine: LocalEarthEngine) -
     assert len(earth_engine.requests.to(PIXELS)) == 1
 
 
+def test_no_window_is_asked_for_beyond_the_deadline(earth_engine: LocalEarthEngine) -> None:
+    earth_engine.faults.add(faults.Delay(0.1), path=PIXELS)
+    with (
+        run_session(earth_engine, workers=1, deadline_s=0.3, window_bytes=2 * 512 * 8) as session,
+        pytest.raises(EngineUnavailable, match=r"scene-1: .*: not begun within 0.3 s"),
+    ):
+        read(session)
+    # Of fifty.
+    assert len(earth_engine.requests.to(PIXELS)) < 20
+
+
 def test_a_wait_beyond_the_deadline_holds_up_no_other_request(earth_engine: LocalEarthEngine) -> None:
     earth_engine.faults.add(faults.too_many_requests(retry_after_s=3600), path=PIXELS, first=1)
     with run_session(earth_engine, deadline_s=30) as session:

@@ -125,6 +125,9 @@ class EarthEngineSession:
             try:
                 with self._gate.slot(key):
                     self._bucket.take()
+                    if deadline.remaining_s() <= 0:
+                        # Parts of a split window, or the wait for a place, may have used up the time.
+                        raise EngineUnavailable(f"{what}: not begun within {deadline.seconds:g} s")
                     return function()
             except CLIENT_FAILURES as error:
                 failure = classify_failure(error, self.project)
