@@ -191,6 +191,19 @@ def test_a_server_that_fails_says_nothing_of_any_scene(
         find(session, build_scene(build_product()))
 
 
+def test_json_that_is_no_answer_is_asked_for_again(
+    earth_engine: LocalEarthEngine, session: EarthEngineSession
+) -> None:
+    product = build_product()
+    earth_engine.world.add_sentinel2(product)
+    scene = build_scene(product)
+    earth_engine.faults.add(faults.ErrorReply(200, "OK", "moved"), path="value:compute", first=1)
+    assert find(session, scene) == {scene.id: Granule((product.index,))}
+    earth_engine.faults.add(faults.ErrorReply(200, "OK", "moved"), path="value:compute")
+    with pytest.raises(EngineUnavailable, match="an answer that cannot be read"):
+        find(session, scene)
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_scenes_that_are_too_many_to_find_at_a_time_go_on_in_halves(
     times: int, earth_engine: LocalEarthEngine, session: EarthEngineSession
