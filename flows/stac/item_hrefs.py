@@ -18,6 +18,8 @@ SCHEMES = frozenset({"http", "https", "s3", "gs", "abfs"})
 REPUBLISHED_RELS = frozenset({"self", "license"})
 """Links of a source item that the published item keeps: the first as ``derived_from``."""
 
+_DEPTH = 254
+"""No more levels can be written as JSON, so what lies deeper is never published."""
 _SIGNATURE = "sig"
 _SAS_PARAMETERS = frozenset(
     {"sv", "ss", "si", "srt", "sr", "sp", "st", "se", "spr", "sip", "sdd", "ses", "scid", "tn"}
@@ -37,22 +39,17 @@ _USER_INFORMATION = re.compile(r"https?://[^/?#]*@", re.IGNORECASE)
 
 
 def strip_signatures(item: Item) -> Item:
-    """``item`` without what signs the hrefs of its assets, their alternates and its links.
+    """``item`` without what signs URLs in its properties, assets and links, wherever they stand there.
 
-    Every asset and link with an href is a copy, so that a caller may change them. What is no asset or
-    link of the usual form stays as it is: ``read_scene`` judges it.
+    These are copies, so that a caller may change them. What is no asset or link of the usual form stays
+    as it is: ``read_scene`` judges it.
 
     Raises:
         InvalidField: ``item`` is no JSON object.
     """
     if not isinstance(item, dict):
         raise InvalidField(UNKNOWN_ID, "item", "is no JSON object")
-    stripped = dict(item)
-    if isinstance(assets := item.get("assets"), dict):
-        stripped["assets"] = {name: _strip_asset(asset) for name, asset in assets.items()}
-    if isinstance(links := item.get("links"), list):
-        stripped["links"] = [_strip_holder(link) for link in links]
-    return stripped
+    return item | {name: _strip(item[name]) for name in ("properties", "assets", "links") if name in item}
 
 
 def strip_signature(href: str) -> str:
@@ -136,18 +133,16 @@ def _find_problem(href: Any) -> str | None:
     return None
 
 
-def _strip_asset(asset: Any) -> Any:
-    stripped = _strip_holder(asset)
-    if not _find_alternates(asset):
-        return stripped
-    alternates = {name: _strip_holder(alternate) for name, alternate in asset["alternate"].items()}
-    return {**stripped, "alternate": alternates}
-
-
-def _strip_holder(holder: Any) -> Any:
-    if isinstance(holder, dict) and isinstance(holder.get("href"), str):
-        return {**holder, "href": strip_signature(holder["href"])}
-    return holder
+def _strip(value: Any, depth: int = 0) -> Any:
+    if isinstance(value, str):
+        return strip_signature(value) if "?" in value else value
+    if depth == _DEPTH:
+        return value
+    if isinstance(value, dict):
+        return {name: _strip(inner, depth + 1) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_strip(inner, depth + 1) for inner in value]
+    return value
 
 
 def _find_alternates(asset: Any) -> list[Any]:

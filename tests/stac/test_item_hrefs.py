@@ -114,6 +114,23 @@ def test_stripping_an_item_undoes_its_signing() -> None:
     assert "sig=" not in str(strip_signatures(with_alternate(f"{BLOB}?{SAS}")))
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("properties", "rendered"),
+        ("assets", "B02", "vrt"),
+        ("assets", "B02", "table:columns"),
+        ("links", 4, "title"),
+    ],
+)
+def test_no_url_anywhere_keeps_its_signature(path: tuple[str | int, ...]) -> None:
+    href = f"{BLOB}?{SAS}"
+    item = set_at(make_source_item(), path, [{"url": [href]}] if path[-1] == "table:columns" else href)
+    assert "sig=" not in str(strip_signatures(item))
+    assert "sig=" not in str(derive(strip_signatures(item)))
+    assert BLOB in str(strip_signatures(item))
+
+
 def test_stripping_changes_no_item_and_lets_the_copy_be_changed() -> None:
     item = sign(make_source_item())
     before = deepcopy(item)
