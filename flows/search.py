@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -108,14 +108,18 @@ def _find_linked(store: ObjectReader, leaf: LeafKeys, *, interval: Interval) -> 
 
 
 def _may_lie_within(link: Document, interval: Interval) -> bool:
-    """Whether the day that begins a link's title meets the interval; of another title, yes."""
+    """Whether the day that begins a link's title meets the interval, give or take one; of another title, yes.
+
+    The title's day is the datatake's: between its start and the item's own instant there may be a midnight.
+    """
     try:
         day = date.fromisoformat(str(link.get("title"))[:10])
     except ValueError:
         return True
-    start, end = (datetime.combine(day, moment, UTC) for moment in (time.min, time.max))
     first, last = interval
-    return (first is None or first <= end) and (last is None or start <= last)
+    return (first is None or (day - first.date()).days >= -1) and (
+        last is None or (last.date() - day).days >= -1
+    )
 
 
 def _is_clear_enough(item: Item, max_cloud_pct: float | None) -> bool:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -103,8 +104,8 @@ class Settings(BaseSettings):
     @field_validator("stac_api_url", "earthengine_url", "public_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("https://", "http://")):
-            raise ValueError("must begin with https:// (or http:// on loopback)")
+        if value is not None and not (value.startswith(("https://", "http://")) and _names_host(value)):
+            raise ValueError("must begin with https:// (or http:// on loopback), then name a host")
         return value.rstrip("/") if value else None
 
     @field_validator("store")
@@ -178,6 +179,15 @@ def read_clock() -> datetime:
 def read_secrets() -> list[str]:
     """Values of the ecosystem's variables that must never be shown."""
     return [value for name in _SECRET_VARIABLES if (value := os.environ.get(name))]
+
+
+def _names_host(url: str) -> bool:
+    """Whether ``url`` can be read, and leads to a host."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _read_config(path: Path) -> dict[str, Any]:

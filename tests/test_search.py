@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -70,6 +71,19 @@ def test_what_matches_is_found(
     published_demo: Path, criteria: dict[str, object], expected: list[str]
 ) -> None:
     assert find(published_demo, **criteria) == expected  # type: ignore[arg-type]
+
+
+def test_an_item_taken_after_the_midnight_of_its_datatake_is_found(
+    published_demo: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(published_demo / COLLECTION_ID, tmp_path / COLLECTION_ID)
+    (path,) = (tmp_path / COLLECTION_ID).rglob(f"{BRAZIL[1]}.json")
+    item = json.loads(path.read_bytes())
+    item["properties"]["datetime"] = "2018-12-15T00:00:03Z"
+    path.write_text(json.dumps(item))
+    assert find(tmp_path, tiles=["22KFV"], datetime="2018-12-15") == BRAZIL[1:]
+    assert find(tmp_path, tiles=["22KFV"], datetime="2018-12-14") == []
+    assert find(tmp_path, tiles=["22KFV"], datetime="0001/2018-12-15T12:00:00Z") == BRAZIL
 
 
 def test_only_the_catalogs_concerned_are_read(published_demo: Path) -> None:

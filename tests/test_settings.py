@@ -91,6 +91,15 @@ def test_anonymous_credentials_are_refused_elsewhere(url: str) -> None:
         read_settings(earthengine_credentials="anonymous", earthengine_url=url)
 
 
+@pytest.mark.parametrize("name", ["stac_api_url", "earthengine_url", "public_url"])
+@pytest.mark.parametrize(
+    "url", ["ftp://host", "https://[", "https://[x]/a", "https://host:99999", "https:///x"]
+)
+def test_a_url_that_leads_nowhere_is_refused(name: str, url: str) -> None:
+    with pytest.raises(SettingsError, match=f"CLOUDMASK_{name.upper()}: must begin with https://"):
+        read_settings(**{name: url})
+
+
 def test_an_error_never_repeats_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLOUDMASK_STORE", "https://user:hunter2@host/")  # pragma: allowlist secret
     with pytest.raises(SettingsError) as caught:

@@ -86,7 +86,7 @@ class ServerDocuments:
     def read(self, href: str) -> Document:
         """See ``Documents``."""
         shown = unsigned_href(href)
-        if urlsplit(href)[:2] != self._origin:
+        if not self._holds(href):
             raise SourceRefused(f"{shown}: leads to another server than {'://'.join(self._origin)}")
         try:
             answer = self._http.get(
@@ -107,7 +107,17 @@ class ServerDocuments:
         """See ``Documents``."""
         if _NOT_RELATIVE.match(href) and not href.startswith("/"):
             return href
-        return urljoin(base, href)
+        try:
+            return urljoin(base, href)
+        except ValueError:
+            return href  # no URL at all, and refused where it is used
+
+    def _holds(self, href: str) -> bool:
+        """Whether ``href`` leads to this server."""
+        try:
+            return urlsplit(href)[:2] == self._origin
+        except ValueError:
+            return False
 
 
 def _parse(body: bytes, shown: str) -> Document:

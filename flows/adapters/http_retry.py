@@ -80,6 +80,13 @@ class RetryPolicy:
         return delay * random.uniform(0.5, 1.0)  # nosec B311 # spreads clients, hides nothing
 
 
+class _Session(requests.Session):
+    """Looks at no redirect: to say where one leads, requests reads its whole body, however large."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: ``HttpClient`` follows by itself."""
+
+
 class HttpClient:
     """Requests with a time-out each, retries, a limit to the body, and no redirect to another host.
 
@@ -89,7 +96,7 @@ class HttpClient:
     def __init__(self, retry: RetryPolicy | None = None, headers: Mapping[str, str] | None = None) -> None:
         keep_signatures_out_of_logs()
         self._retry = retry or RetryPolicy()
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.headers.update(headers or {})
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=MAX_CONNECTIONS))
@@ -141,8 +148,12 @@ class HttpClient:
             target = answer.headers.get("Location")
             if answer.status not in {301, 302, 303, 307, 308} or target is None:
                 return answer
-            url = urljoin(request.url, target)
-            if urlsplit(url)[:2] != urlsplit(request.url)[:2]:
+            try:
+                url = urljoin(request.url, target)
+                foreign = urlsplit(url)[:2] != urlsplit(request.url)[:2]
+            except ValueError as error:
+                raise ForeignRedirect(f"{unsigned_href(request.url)} redirects to no URL") from error
+            if foreign:
                 raise ForeignRedirect(f"{unsigned_href(request.url)} redirects to {unsigned_href(url)}")
             method = "GET" if answer.status == 303 else request.method
             request = requests.Request(method, url, headers=request.headers, json=request.json)
@@ -184,7 +195,7 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

@@ -51,9 +51,8 @@ class ItemFilesSource:
         self.local_root: Path | None = None
         if "://" in location:
             self._start = location
-            parts = urlsplit(location)
-            self._host = parts.hostname or ""
-            if parts.scheme != "https" and not (parts.scheme == "http" and self.allow_loopback):
+            scheme, self._host = _split_url(location)
+            if not self._host or (scheme != "https" and not (scheme == "http" and self.allow_loopback)):
                 shown = unsigned_href(location)
                 raise SettingsError(f"--items {shown}: give a path, an https URL, or http on loopback")
             self._documents = ServerDocuments(location, retry)
@@ -169,6 +168,15 @@ class ItemFilesSource:
         return item
 
 
+def _split_url(url: str) -> tuple[str, str]:
+    """Scheme and host of ``url``; empty ones where it cannot be read."""
+    try:
+        parts = urlsplit(url)
+        return (parts.scheme, parts.hostname or "")
+    except ValueError:
+        return ("", "")
+
+
 def _find_start(location: str) -> Path:
     """The file or folder at ``location``; a folder's own catalog stands for it."""
     path = Path(location).absolute()
@@ -193,5 +201,5 @@ def _find_dicts(values: Any) -> list[dict[str, Any]]:
 
 def _stand_in(href: str, number: int | None = None) -> Item:
     """An item with nothing but an id: that of the file, with the number of the feature in it."""
-    stem = Path(urlsplit(href).path).stem
+    stem = Path(unsigned_href(href)).stem
     return {"type": "Feature", "id": stem if number is None else f"{stem}-{number}"}

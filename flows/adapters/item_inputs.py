@@ -22,6 +22,9 @@ PROBABILITY_ASSET = "cloud-probability"
 NIR_ASSET = "B08"
 CLASSES_ASSET = "SCL"
 
+_ROWS = 128
+"""Rows that are checked at a time, to need no further raster of the scene's size."""
+
 
 class ItemInputs:
     """Reads the cloud probability, the near infrared, the scene classes that an item itself carries.
@@ -55,6 +58,8 @@ class ItemInputs:
         """
         dark = self._read_dark(scene)  # first: the near infrared takes most memory, and is not kept
         probability_pct = self._read_uint8(scene, PROBABILITY_ASSET, "average")
+        if not _are_percent(probability_pct):
+            raise AssetRefused(f"item {scene.id}: asset {PROBABILITY_ASSET} holds more than 100 percent")
         return CloudInputs(probability_pct, dark, build_coarse_probability(probability_pct))
 
     def _read_dark(self, scene: Scene) -> NDArray[np.bool_]:
@@ -79,3 +84,9 @@ class ItemInputs:
         if href is None:
             raise AssetRefused(f"item {scene.id}: asset {key} is missing; the mask needs it")
         return self._reader.read_band(href, scene.grid, resampling=resampling, item_id=scene.id)
+
+
+def _are_percent(values: NDArray[np.uint8]) -> bool:
+    """Whether all are 0..100 or 255, no data, which one more makes 0."""
+    strips = (values[row : row + _ROWS] + np.uint8(1) for row in range(0, len(values), _ROWS))
+    return all(strip.max(initial=0) <= 101 for strip in strips)

@@ -62,6 +62,9 @@ def _sign(href: str, *, renew: bool) -> str:
     parts = urlsplit(href)
     if not parts.netloc.endswith(sas.BLOB_STORAGE_DOMAIN) or parts.query:
         return href
+    container, _, blob = parts.path.lstrip("/").partition("/")
+    if not container or not blob:
+        raise AssetRefused(f"{unsigned_href(href)}: names no blob in a container")
     account, container = parse_blob_url(parts)
     with _lock:
         url = f"{Settings.get().sas_url}/{account}/{container}"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,11 @@ from flows.errors import InvalidField
 from flows.scene.footprint import find_covered, sample_footprint
 from flows.scene.scene import Scene
 
-_TIME = r"\d{8}T\d{6}"
+_TIME = r"20\d{6}T\d{6}"
 _TILE = r"\d{2}[A-Z]{3}"
-_DATATAKE_ID = re.compile(rf"GS2[A-Z]_({_TIME})_\d{{6}}_N\d\d\.\d\d")
-_DATASTRIP_ID = re.compile(rf"S2[A-Z]_\w+?_DS_\w+?_{_TIME}_S({_TIME})(?:_N\d\d\.\d\d)?")
-_IMAGE_INDEX = re.compile(rf"({_TIME})_({_TIME})_T({_TILE})")
+_DATATAKE_ID = re.compile(rf"GS2[A-Z]_({_TIME})_\d{{6}}_N\d\d\.\d\d", re.ASCII)
+_DATASTRIP_ID = re.compile(rf"S2[A-Z]_\w+?_DS_\w+?_{_TIME}_S({_TIME})(?:_N\d\d\.\d\d)?", re.ASCII)
+_IMAGE_INDEX = re.compile(rf"({_TIME})_({_TIME})_T({_TILE})", re.ASCII)
 
 NEEDED_COVER = 0.9
 """Share of an item's footprint that images must cover to be paired by footprint.
@@ -93,12 +94,21 @@ def read_image_key(scene: Scene) -> ImageKey:
         InvalidField: a datatake or datastrip id of another form than ESA's.
     """
     datatake = _DATATAKE_ID.fullmatch(scene.datatake_id)
-    if datatake is None:
+    if datatake is None or not _is_instant(datatake.group(1)):
         raise InvalidField(scene.id, "s2:datatake_id", f"{scene.datatake_id!r:.60} is not a datatake's id")
     datastrip = _DATASTRIP_ID.fullmatch(scene.datastrip_id)
-    if datastrip is None:
+    if datastrip is None or not _is_instant(datastrip.group(1)):
         raise InvalidField(scene.id, "s2:datastrip_id", f"{scene.datastrip_id!r:.80} is not a datastrip's id")
     return ImageKey(datatake.group(1), datastrip.group(1), scene.tile)
+
+
+def _is_instant(text: str) -> bool:
+    """Whether the digits are a day and a time of day."""
+    try:
+        datetime.strptime(text, "%Y%m%dT%H%M%S")
+    except ValueError:
+        return False
+    return True
 
 
 def pair_exactly(key: ImageKey, present: Mapping[str, Collection[str]]) -> Pairing | None:

@@ -18,6 +18,8 @@ SCHEMES = frozenset({"http", "https", "s3", "gs", "abfs"})
 REPUBLISHED_RELS = frozenset({"self", "license"})
 """Links of a source item that the published item keeps: the first as ``derived_from``."""
 
+_DEPTH = 254
+"""No more levels can be written as JSON, so what lies deeper is never published."""
 _SIGNATURE = "sig"
 _SAS_PARAMETERS = frozenset(
     {"sv", "ss", "si", "srt", "sr", "sp", "st", "se", "spr", "sip", "sdd", "ses", "scid", "tn"}
@@ -29,34 +31,32 @@ _PRESIGNED = re.compile(
     r"x-(amz|goog)-(algorithm|credential|date|expires|security-token|signature|signedheaders)"
 )
 """Query parameters of URLs that Amazon or Google signed."""
+_ACCESS_KEY_IDS = frozenset({"awsaccesskeyid", "googleaccessid", "key-pair-id"})
+_PRESIGNED_BEFORE = _ACCESS_KEY_IDS | {"signature", "expires", "policy"}
+"""Query parameters of URLs that Amazon or Google signed in their older ways; boto3 still does by default."""
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 _USER_INFORMATION = re.compile(r"https?://[^/?#]*@", re.IGNORECASE)
 
 
 def strip_signatures(item: Item) -> Item:
-    """``item`` without what signs the hrefs of its assets, their alternates and its links.
+    """``item`` without what signs URLs in its properties, assets and links, wherever they stand there.
 
-    Every asset and link with an href is a copy, so that a caller may change them. What is no asset or
-    link of the usual form stays as it is: ``read_scene`` judges it.
+    These are copies, so that a caller may change them. What is no asset or link of the usual form stays
+    as it is: ``read_scene`` judges it.
 
     Raises:
         InvalidField: ``item`` is no JSON object.
     """
     if not isinstance(item, dict):
         raise InvalidField(UNKNOWN_ID, "item", "is no JSON object")
-    stripped = dict(item)
-    if isinstance(assets := item.get("assets"), dict):
-        stripped["assets"] = {name: _strip_asset(asset) for name, asset in assets.items()}
-    if isinstance(links := item.get("links"), list):
-        stripped["links"] = [_strip_holder(link) for link in links]
-    return stripped
+    return item | {name: _strip(item[name]) for name in ("properties", "assets", "links") if name in item}
 
 
 def strip_signature(href: str) -> str:
     """``href`` without the parameters that sign it; what is left stays as it is written.
 
     Those of a shared access signature go only together with the signature: alone, names of two letters
-    may mean anything.
+    may mean anything. So may the names of older signatures, but for those of the keys.
     """
     head, hash_sign, fragment = href.partition("#")
     base, question_mark, query = head.partition("?")
@@ -65,11 +65,12 @@ def strip_signature(href: str) -> str:
     parts = query.split("&")
     # A server decodes names before it compares them, so `%73ig` signs as `sig` does.
     names = [unquote(part.partition("=")[0]).lower() for part in parts]
-    shared = _SAS_PARAMETERS | {_SIGNATURE} if _SIGNATURE in names else frozenset()
+    signing = _SAS_PARAMETERS | {_SIGNATURE} if _SIGNATURE in names else frozenset()
+    signing |= frozenset() if _ACCESS_KEY_IDS.isdisjoint(names) else _PRESIGNED_BEFORE
     kept = [
         part
         for part, name in zip(parts, names, strict=True)
-        if name not in shared and not _PRESIGNED.fullmatch(name)
+        if name not in signing and not _PRESIGNED.fullmatch(name)
     ]
     if len(kept) == len(parts):
         return href
@@ -132,18 +133,16 @@ def _find_problem(href: Any) -> str | None:
     return None
 
 
-def _strip_asset(asset: Any) -> Any:
-    stripped = _strip_holder(asset)
-    if not _find_alternates(asset):
-        return stripped
-    alternates = {name: _strip_holder(alternate) for name, alternate in asset["alternate"].items()}
-    return {**stripped, "alternate": alternates}
-
-
-def _strip_holder(holder: Any) -> Any:
-    if isinstance(holder, dict) and isinstance(holder.get("href"), str):
-        return {**holder, "href": strip_signature(holder["href"])}
-    return holder
+def _strip(value: Any, depth: int = 0) -> Any:
+    if isinstance(value, str):
+        return strip_signature(value) if "?" in value else value
+    if depth == _DEPTH:
+        return value
+    if isinstance(value, dict):
+        return {name: _strip(inner, depth + 1) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_strip(inner, depth + 1) for inner in value]
+    return value
 
 
 def _find_alternates(asset: Any) -> list[Any]:

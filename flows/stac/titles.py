@@ -13,7 +13,8 @@ _PRODUCT_ID = re.compile(
     re.ASCII,
 )
 """The Planetary Computer's ids, and ESA's, which name the baseline too."""
-_DAY = re.compile(r"(?<![0-9])([0-9]{8})(?![0-9])")
+_DAY = re.compile(r"(?<![0-9])([12][0-9]{7})(?![0-9])")
+"""Of this millennium or the last: no neighbour of such a day is beyond the calendar."""
 
 
 def build_item_title(item_id: str) -> str:

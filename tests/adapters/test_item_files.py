@@ -189,6 +189,8 @@ def test_places_that_are_none_are_wrong_usage(tmp_path: Path) -> None:
         "ftp://example.org/a.json",
         "http://example.org/a.json",
         "s3://b/k",
+        "https://[",
+        "https:///x",
     ]:
         with pytest.raises(SettingsError, match="--items"):
             ItemFilesSource(location)
@@ -207,6 +209,18 @@ def test_servers_answers_are_named(tmp_path: Path) -> None:
         server.plan = lambda path, number: (302, b"", {"Location": "http://169.254.169.254/x"})
         with pytest.raises(SourceRefused, match="redirects to"):
             find(f"{server.url}/none.json")
+
+
+@pytest.mark.parametrize("href", ["//[", "https://[", "//[x]/a.json"])
+def test_an_href_that_is_no_url_stops_no_other_item(tmp_path: Path, href: str) -> None:
+    links = [{"rel": "item", "href": href}, {"rel": "item", "href": "items.json"}]
+    write(tmp_path / "catalog.json", {"type": "Catalog", "links": links})
+    bad = make_item("bad") | {"assets": {"B02": {"href": href}}}
+    write(tmp_path / "items.json", {"type": "FeatureCollection", "features": [bad, make_item("good")]})
+    with RangeServer(tmp_path) as server:
+        found = find_ids(f"{server.url}/catalog.json")
+    assert {"bad", "good"} < set(found)
+    assert len(found) == 3
 
 
 def test_links_out_of_the_folder_are_not_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

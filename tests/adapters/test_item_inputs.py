@@ -117,6 +117,15 @@ def test_a_probability_published_at_20_m_gives_the_same_inputs(sample_items: Pat
     np.testing.assert_array_equal(again.coarse_probability_pct, read.coarse_probability_pct)
 
 
+@pytest.mark.parametrize("value", [101, 200, 254])
+def test_a_probability_that_is_none_is_named(scene: Scene, inputs: ItemInputs, tmp_path: Path, value: int):
+    fine = np.full((6, 14), 255, np.uint8)
+    fine[2:4, 8:10] = value
+    scene = with_asset(scene, "cloud-probability", write_raster(tmp_path / "q.tif", fine, 10, nodata=255))
+    with pytest.raises(AssetRefused, match="item S2B_TEST: asset cloud-probability holds more than 100"):
+        inputs.read_inputs(scene, Granule())
+
+
 def test_it_needs_no_image_of_earth_engine(scene: Scene, inputs: ItemInputs):
     assert inputs.has_inputs(scene)
     assert inputs.find_granules([scene]) == {"S2B_TEST": Granule()}

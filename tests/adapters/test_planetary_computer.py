@@ -169,6 +169,12 @@ def test_waiting_follows_retry_after(api: StacApiServer) -> None:
         assert backoff / 2 <= delay <= backoff
 
 
+@pytest.mark.parametrize("value", ["soon", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"])
+def test_a_retry_after_that_says_nothing_is_passed_over(api: StacApiServer, value: str) -> None:
+    api.faults.append(Fault(429, headers={"Retry-After": value}))
+    assert len(find_ids(api, sleep=lambda _: None)) == 30
+
+
 def test_a_wait_beyond_the_deadline_is_not_begun(api: StacApiServer) -> None:
     api.faults.append(Fault(429, headers={"Retry-After": "3600"}))
     with pytest.raises(SourceUnavailable, match="HTTP 429, asks to wait 3600 s"):

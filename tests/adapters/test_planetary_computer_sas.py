@@ -80,6 +80,14 @@ def test_what_is_public_or_signed_stays_as_it_is(tokens: TokenServer, href: str)
     assert tokens.requests == []
 
 
+@pytest.mark.parametrize("path", ["", "/", "/B08.tif", "//B08.tif", "/sentinel2-l2/"])
+def test_a_url_of_no_blob_is_named(tokens: TokenServer, path: str) -> None:
+    account = "https://sentinel2l2a01.blob.core.windows.net"
+    with pytest.raises(AssetRefused, match=f"{account}{path}: names no blob in a container"):
+        sign_href(account + path)
+    assert tokens.requests == []
+
+
 def test_a_token_about_to_expire_is_fetched_anew(tokens: TokenServer) -> None:
     tokens.validity = timedelta(seconds=90)
     assert sign_href(BLOB).endswith("s3cr3t1")

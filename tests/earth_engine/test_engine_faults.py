@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -111,6 +112,29 @@ def test_no_attempt_begins_beyond_the_deadline(earth_engine: LocalEarthEngine) -
     ):
         read(session)
     assert len(earth_engine.requests.to(PIXELS)) == 1
+
+
+def test_no_window_is_asked_for_beyond_the_deadline(earth_engine: LocalEarthEngine) -> None:
+    earth_engine.faults.add(faults.Delay(0.1), path=PIXELS)
+    with (
+        run_session(earth_engine, workers=1, deadline_s=0.3, window_bytes=2 * 512 * 8) as session,
+        pytest.raises(EngineUnavailable, match=r"scene-1: .*: not begun within 0.3 s"),
+    ):
+        read(session)
+    # Of fifty.
+    assert len(earth_engine.requests.to(PIXELS)) < 20
+
+
+def test_a_wait_beyond_the_deadline_holds_up_no_other_request(earth_engine: LocalEarthEngine) -> None:
+    earth_engine.faults.add(faults.too_many_requests(retry_after_s=3600), path=PIXELS, first=1)
+    with run_session(earth_engine, deadline_s=30) as session:
+        with pytest.raises(EngineUnavailable, match="gave up after 1 attempts"):
+            read(session)
+        later: list[Bytes] = []
+        thread = threading.Thread(target=lambda: later.append(read(session)), daemon=True)
+        thread.start()
+        thread.join(20)
+        assert len(later) == 1
 
 
 NEVER: dict[str, tuple[Fault, type[CloudmaskError], str]] = {

@@ -13,7 +13,7 @@ import shapely
 from flows.adapters.earth_engine.granules import GranuleFinder
 from flows.adapters.earth_engine.graphs import CLOUD_PROBABILITY, CLOUD_SCORE_PLUS, L2A
 from flows.adapters.earth_engine.session import EarthEngineSession
-from flows.errors import EngineUnavailable
+from flows.errors import EngineRefused, EngineUnavailable
 from flows.scene.granule import Granule, Waiting
 from flows.scene.scene import Scene
 from tests.earth_engine.local import faults
@@ -189,6 +189,50 @@ def test_a_server_that_fails_says_nothing_of_any_scene(
         EngineUnavailable, match=r"finding the images of 1 scenes: HTTP 503.*after 4 attempts"
     ):
         find(session, build_scene(build_product()))
+
+
+def test_json_that_is_no_answer_is_asked_for_again(
+    earth_engine: LocalEarthEngine, session: EarthEngineSession
+) -> None:
+    product = build_product()
+    earth_engine.world.add_sentinel2(product)
+    scene = build_scene(product)
+    earth_engine.faults.add(faults.ErrorReply(200, "OK", "moved"), path="value:compute", first=1)
+    assert find(session, scene) == {scene.id: Granule((product.index,))}
+    earth_engine.faults.add(faults.ErrorReply(200, "OK", "moved"), path="value:compute")
+    with pytest.raises(EngineUnavailable, match="an answer that cannot be read"):
+        find(session, scene)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_scenes_that_are_too_many_to_find_at_a_time_go_on_in_halves(
+    times: int, earth_engine: LocalEarthEngine, session: EarthEngineSession
+) -> None:
+    products = [build_product(number) for number in range(7)]
+    for product in products[:-1]:
+        earth_engine.world.add_sentinel2(product)
+    scenes = [replace(build_scene(product), id=product.index) for product in products]
+    earth_engine.faults.add(faults.computation_timed_out(), path="value:compute", first=times)
+    pairings = find(session, *scenes)
+    assert isinstance(pairings.pop(products[-1].index), Waiting)
+    assert pairings == {product.index: Granule((product.index,)) for product in products[:-1]}
+    assert session.statistics.snapshot().splits == times
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [(faults.computation_timed_out(), EngineUnavailable), (faults.memory_limit(), EngineRefused)],
+)
+def test_a_scene_that_is_too_much_by_itself_is_named(
+    fault: faults.Fault,
+    error: type[Exception],
+    earth_engine: LocalEarthEngine,
+    session: EarthEngineSession,
+) -> None:
+    earth_engine.faults.add(fault, path="value:compute")
+    scene = build_scene(build_product())
+    with pytest.raises(error, match=f"finding the image of {scene.id}: "):
+        find(session, scene, replace(scene, id="another"))
 
 
 def _datastrip(sensing_start: str) -> str:

@@ -98,8 +98,13 @@ def test_ids_of_any_producer_give_the_key_they_were_made_of(
         ("datatake_id", ""),
         ("datatake_id", "GS2B_2019_012081_N02.12"),
         ("datatake_id", "GS2B_20190629T212529_012081_N02.12/../x"),
+        ("datatake_id", "GS2B_20191329T212529_012081_N02.12"),
+        ("datatake_id", "GS2B_20190629T212599_012081_N02.12"),
+        ("datatake_id", "GS2B_00010101T000000_012081_N02.12"),
+        ("datatake_id", "GS2B_٢٠١٩0629T212529_012081_N02.12"),
         ("datastrip_id", "S2B_OPER_MSI_L2A_DS_ESRI_20201006T080533"),
         ("datastrip_id", "20190629T212530"),
+        ("datastrip_id", "S2B_OPER_MSI_L2A_DS_ESRI_20201006T080533_S20190600T212530_N02.12"),
     ],
 )
 def test_an_id_of_another_form_is_named(field: str, value: str) -> None:

@@ -33,6 +33,12 @@ STRIPPED = [
     (f"{BLOB}?{AMAZON}", BLOB),
     (f"{BLOB}?{AMAZON}&versionId=3", f"{BLOB}?versionId=3"),
     (f"{BLOB}?{AMAZON.replace('Amz', 'Goog')}", BLOB),
+    (
+        f"{BLOB}?AWSAccessKeyId=AKIA&Signature=0a%3D&x-amz-security-token=t&Expires=1700000000&a=1",
+        f"{BLOB}?a=1",
+    ),
+    (f"{BLOB}?GoogleAccessId=x%40y.iam&Expires=1700000000&Signature=0a1b", BLOB),
+    (f"{BLOB}?Policy=e30&Signature=0a1b&Key-Pair-Id=K2", BLOB),
     (f"{BLOB}?sig=x", BLOB),
     (f"{BLOB}?%73ig=x&s%65=1&format=png", f"{BLOB}?format=png"),
 ]
@@ -43,6 +49,7 @@ KEPT = [
     "https://example.com/tilejson.json?collection=sentinel-2-l2a&item=a&assets=visual&asset_bidx=visual%7C1%2C2",
     "https://example.com/x?sr=4326&st=open&se=2&sp=1",
     "https://example.com/x?signature=bold&design=sig",
+    "https://example.com/x?signature=bold&expires=never&policy=open",
     "https://example.com/x?a=%2B%2f&&b",
     "https://example.com/x?",
     "https://example.com/x#a?sig=b",
@@ -61,7 +68,19 @@ def test_everything_else_stays_as_it_is_written(href: str) -> None:
 
 
 queries = st.lists(
-    st.sampled_from(["sig=abc", "se=2026", "sv=1", "collection=s2", "st", "", "a=%2B", "X-Amz-Signature=1"])
+    st.sampled_from(
+        [
+            "sig=abc",
+            "se=2026",
+            "sv=1",
+            "collection=s2",
+            "st",
+            "",
+            "a=%2B",
+            "X-Amz-Signature=1",
+            "Key-Pair-Id=K",
+        ]
+    )
 )
 
 
@@ -93,6 +112,23 @@ def test_stripping_an_item_undoes_its_signing() -> None:
     item = make_source_item()
     assert strip_signatures(sign(item)) == strip_signatures(item) == item
     assert "sig=" not in str(strip_signatures(with_alternate(f"{BLOB}?{SAS}")))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("properties", "rendered"),
+        ("assets", "B02", "vrt"),
+        ("assets", "B02", "table:columns"),
+        ("links", 4, "title"),
+    ],
+)
+def test_no_url_anywhere_keeps_its_signature(path: tuple[str | int, ...]) -> None:
+    href = f"{BLOB}?{SAS}"
+    item = set_at(make_source_item(), path, [{"url": [href]}] if path[-1] == "table:columns" else href)
+    assert "sig=" not in str(strip_signatures(item))
+    assert "sig=" not in str(derive(strip_signatures(item)))
+    assert BLOB in str(strip_signatures(item))
 
 
 def test_stripping_changes_no_item_and_lets_the_copy_be_changed() -> None:

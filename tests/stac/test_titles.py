@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from flows.stac.layout import LeafKeys
 from flows.stac.titles import build_band_title, build_item_title, build_tile_title, build_year_title
 
-days = st.dates(min_value=date(1000, 1, 1))
+days = st.dates(date(1000, 1, 1), date(2999, 12, 31))
 
 TITLES = {
     "S2B_MSIL2A_20181214T133219_R081_T22KFV_20201008T100849": "2018-12-14 13:32 Sentinel-2B R081",
@@ -19,6 +19,7 @@ TITLES = {
     "S2B_22KFV_20181214_0_L2A": "2018-12-14 S2B_22KFV_20181214_0_L2A",
     "S2B_20181399_x": "S2B_20181399_x",
     "x123456789": "x123456789",
+    "x_00010101": "x_00010101",
     "scene-1": "scene-1",
 }
 

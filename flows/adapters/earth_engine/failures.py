@@ -21,6 +21,9 @@ CLIENT_FAILURES: tuple[type[Exception], ...] = (
     # What json and numpy say of an answer that is none, or is cut short.
     ValueError,
     EOFError,
+    # What the client says of JSON that is no answer.
+    LookupError,
+    TypeError,
 )
 """Everything that a call of the client raises because of the service, the network or credentials."""
 

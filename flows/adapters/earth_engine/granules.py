@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import ee
 
 from flows.adapters.earth_engine.cost import PAIRING_CHUNK
 from flows.adapters.earth_engine.graphs import L2A
-from flows.adapters.earth_engine.session import EarthEngineSession
+from flows.adapters.earth_engine.session import EarthEngineSession, TooMuch
 from flows.adapters.http_retry import Deadline
 from flows.errors import EngineRefused, InvalidField
 from flows.scene.granule import (
@@ -26,6 +26,8 @@ from flows.scene.granule import (
     read_image_key,
 )
 from flows.scene.scene import Scene
+
+Found = TypeVar("Found", bound=Pairing | None)
 
 LONGEST_DATATAKE = timedelta(hours=1)
 """A datatake is at most one orbit's daylit half."""
@@ -52,7 +54,8 @@ class GranuleFinder:
         """By scene id, the granule or why there is none yet.
 
         One request for up to ``PAIRING_CHUNK`` scenes, and one more for those of them whose very
-        image is nowhere, so that footprints decide. Scenes near in time go together.
+        image is nowhere, so that footprints decide. Scenes near in time go together; where they are too
+        many for Earth Engine to find at a time, they go on in halves.
 
         Raises:
             EngineUnavailable, EngineRefused: nothing can be said of any scene.
@@ -73,12 +76,30 @@ class GranuleFinder:
         with self._session.statistics.phase("pairing"):
             unknown: list[_Wanted] = []
             for chunk in _chunks(wanted):
-                exact = self._pair_exactly(chunk, deadline)
+                exact = self._pair(chunk, self._pair_exactly, deadline)
                 pairings |= {scene_id: pairing for scene_id, pairing in exact.items() if pairing}
                 unknown += [want for want in chunk if exact[want.scene.id] is None]
             for chunk in _chunks(unknown):
-                pairings |= self._pair_by_footprint(chunk, deadline)
+                pairings |= self._pair(chunk, self._pair_by_footprint, deadline)
         return pairings
+
+    def _pair(
+        self,
+        chunk: Sequence[_Wanted],
+        pair: Callable[[Sequence[_Wanted], Deadline], dict[str, Found]],
+        deadline: Deadline,
+    ) -> dict[str, Found]:
+        """What ``pair`` finds for ``chunk``, or for its halves where it is too much for one request."""
+        try:
+            return pair(chunk, deadline)
+        except TooMuch as error:
+            if len(chunk) == 1:
+                raise error.failure.error_class(
+                    f"finding the image of {chunk[0].scene.id}: {error}"
+                ) from error
+        self._session.statistics.count_split()
+        half = len(chunk) // 2
+        return self._pair(chunk[:half], pair, deadline) | self._pair(chunk[half:], pair, deadline)
 
     def _pair_exactly(self, chunk: Sequence[_Wanted], deadline: Deadline) -> dict[str, Pairing | None]:
         indexes = sorted({want.key.index for want in chunk})

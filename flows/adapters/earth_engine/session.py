@@ -125,6 +125,9 @@ class EarthEngineSession:
             try:
                 with self._gate.slot(key):
                     self._bucket.take()
+                    if deadline.remaining_s() <= 0:
+                        # Parts of a split window, or the wait for a place, may have used up the time.
+                        raise EngineUnavailable(f"{what}: not begun within {deadline.seconds:g} s")
                     return function()
             except CLIENT_FAILURES as error:
                 failure = classify_failure(error, self.project)
@@ -142,10 +145,11 @@ class EarthEngineSession:
         if failure.remedy is Remedy.NONE:
             raise failure.error_class(f"{what}: {failure.text}") from error
         delay_s = self.limits.delay_s(attempt, failure.retry_after_s)
-        if failure.throttled:
-            self._bucket.pause(delay_s)
         if attempt >= self.limits.attempts or delay_s >= deadline.remaining_s():
             raise failure.error_class(f"{what}: {failure.text}; gave up after {attempt} attempts") from error
+        if failure.throttled:
+            # Only for a wait within the deadline: a server that asks for an hour would hold everybody.
+            self._bucket.pause(delay_s)
         return delay_s
 
 

@@ -1,0 +1,65 @@
+"""Answers that lead elsewhere are read no further than others, and followed only within their server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from flows.adapters.http_retry import BodyTooLarge, Deadline, ForeignRedirect, HttpClient, RetryPolicy
+from tests.adapters.range_server import wait_until
+from tests.stac_api.loopback import LoopbackServer, QuietHandler
+
+CHUNK = bytes(1 << 16)
+CHUNKS = 2_000
+
+
+class _Handler(QuietHandler):
+    app: RedirectServer
+
+    def do_GET(self) -> None:
+        self.send_response(302)
+        self.send_header("Location", self.app.location)
+        self.send_header("Content-Length", str(self.app.chunks * len(CHUNK)))
+        self.send_header("Connection", "close")
+        self.end_headers()
+        try:
+            for _ in range(self.app.chunks):
+                self.wfile.write(CHUNK)
+                self.app.sent += 1
+        except ConnectionError:
+            self.app.hung_up = True
+
+
+class RedirectServer(LoopbackServer):
+    """Redirects to ``location`` with a body of ``chunks``; notes how many it got rid of."""
+
+    handler = _Handler
+    location, chunks, sent, hung_up = "/b", 0, 0, False
+
+
+@pytest.fixture
+def server() -> Iterator[RedirectServer]:
+    with RedirectServer() as server:
+        yield server
+
+
+def get(server: RedirectServer) -> None:
+    client = HttpClient(RetryPolicy(attempts=1))
+    client.get(f"{server.url}/a", deadline=Deadline(30), max_body_bytes=1000)
+
+
+def test_the_body_of_a_redirect_is_bounded_too(server: RedirectServer) -> None:
+    server.chunks = CHUNKS
+    with pytest.raises(BodyTooLarge):
+        get(server)
+    wait_until(lambda: server.hung_up or server.sent == CHUNKS)
+    assert server.hung_up
+    assert server.sent < CHUNKS / 2
+
+
+@pytest.mark.parametrize("location", ["http://[", "//[x]/", "http://[::1/é", "http://127.0.0.1:x/", "é"])
+def test_a_redirect_to_no_url_is_named(server: RedirectServer, location: str) -> None:
+    server.location = location
+    with pytest.raises(ForeignRedirect, match="redirects"):
+        get(server)
