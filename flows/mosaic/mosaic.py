@@ -109,7 +109,8 @@ def build_mosaic(
         bands=request.bands,
         reducer=request.reducer,
         observations=sorted(plan.observations, key=lambda each: (each.scene.datetime, each.id)),
-        base=settings.public_url or store.url,
+        # The public URL is that of the store in the settings, which a catalog on a server need not be.
+        base=store.url if store.url.startswith("http") else settings.public_url or store.url,
         now=read_clock(),
         with_plain=request.plain_median,
     )
