@@ -133,10 +133,10 @@ def _lead_into(document: dict[str, Any], key: str, store_url: str) -> None:
 
     A copy of a catalog, or a store that its readers reach by another URL, has the same files.
     """
-    own = next((link["href"] for link in document["links"] if link["rel"] == "self"), "")
+    own = next((link["href"] for link in document.get("links", ()) if link.get("rel") == "self"), "")
     base = own.removesuffix(key)
     if "://" not in base or base == own:
         return
-    for part in (*document["links"], *document["assets"].values()):
+    for part in (*document["links"], *document.get("assets", {}).values()):
         if part["href"].startswith(base):
             part["href"] = f"{store_url}/{part['href'].removeprefix(base)}"
