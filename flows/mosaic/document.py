@@ -33,6 +33,7 @@ _EXTENSION_URIS = [
     f"{_EXTENSIONS}processing/v1.2.0/schema.json",
 ]
 _SHA256_MULTIHASH = "1220"
+_EXPRESSION_FORMAT = "pc-cloudmask-reducer"
 _REDUCER_TITLES = {
     Reducer.MEDIAN: "Median of the clear observations",
     Reducer.LEAST_CLOUDY: "Clear observations of the least cloudy scenes",
@@ -103,11 +104,16 @@ def build_mosaic_item(parts: MosaicParts) -> Item:
             "proj:transform": list(parts.grid.transform),
             "processing:software": {"pc-cloudmask": __version__},
             "processing:datetime": now,
-            "processing:expression": {"format": "pc-cloudmask-reducer", "expression": parts.reducer.value},
+            "processing:expression": {"format": _EXPRESSION_FORMAT, "expression": parts.reducer.value},
         },
         "links": [_build_link(parts, observation) for observation in parts.observations],
         "assets": _build_assets(parts),
     }
+
+
+def is_mosaic_item(body: bytes) -> bool:
+    """Whether ``body`` is what ``build_mosaic_item`` made, now or earlier."""
+    return b'"format":"' + _EXPRESSION_FORMAT.encode() + b'"' in body
 
 
 def _build_link(parts: MosaicParts, observation: Observation) -> dict[str, Any]:
