@@ -24,7 +24,7 @@ from flows.errors import StoreRefused
 from flows.masking.classes import MaskClass
 from flows.published import decode_mask
 from flows.scene.query import SceneQuery, build_query
-from flows.search import find_published_items
+from flows.search import PublishedItem, find_published_items
 from flows.settings import read_settings
 from flows.stac.layout import COLLECTION_ID
 from flows.stac.titles import find_day
@@ -48,6 +48,8 @@ def find_items(
 ) -> list[pystac.Item]:
     """The published items that match, by time; their hrefs absolute, those of the source unsigned.
 
+    Those of masks lead into the store that is searched, whatever URL it was published for.
+
     ``tiles``          MGRS tiles such as ``22KFV``; none: all that are published.
     ``bbox``           west, south, east, north in degrees; west > east crosses the antimeridian.
     ``datetime``       ``2018``, ``2018-12``, ``2018-12-14/2019-01-31`` or ``2018-12-14/..``.
@@ -68,7 +70,7 @@ def find_items(
     )
     reader = open_reader(store or read_settings().store)
     found = find_published_items(reader, query, max_cloud_pct)
-    return [_build_item(published.item, f"{reader.url}/{published.keys.item}") for published in found]
+    return [_build_item(published, reader.url) for published in found]
 
 
 def find_item(item_id: str, *, store: str | None = None) -> pystac.Item:
@@ -89,7 +91,7 @@ def find_item(item_id: str, *, store: str | None = None) -> pystac.Item:
     )
     reader = open_reader(store or read_settings().store)
     for published in find_published_items(reader, query):
-        return _build_item(published.item, f"{reader.url}/{published.keys.item}")
+        return _build_item(published, reader.url)
     raise StoreRefused(
         f"{reader.url}: {item_id:.128} is not published there: run cloudmask ingest --ids first"
     )
@@ -118,7 +120,23 @@ def read_mask(item: pystac.Item) -> NDArray[np.uint8]:
     return decode_mask(stored.body, item.id)
 
 
-def _build_item(document: dict[str, Any], href: str) -> pystac.Item:
+def _build_item(published: PublishedItem, store_url: str) -> pystac.Item:
+    document, href = published.item, f"{store_url}/{published.keys.item}"
+    _lead_into(document, published.keys.item, store_url)
     item = pystac.Item.from_dict(document, href=href, preserve_dict=False)
     item.make_asset_hrefs_absolute()
     return item
+
+
+def _lead_into(document: dict[str, Any], key: str, store_url: str) -> None:
+    """Let what leads to the URL that the catalog was published for lead into the store that was read.
+
+    A copy of a catalog, or a store that its readers reach by another URL, has the same files.
+    """
+    own = next((link["href"] for link in document.get("links", ()) if link.get("rel") == "self"), "")
+    base = own.removesuffix(key)
+    if "://" not in base or base == own:
+        return
+    for part in (*document["links"], *document.get("assets", {}).values()):
+        if part["href"].startswith(base):
+            part["href"] = f"{store_url}/{part['href'].removeprefix(base)}"

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 60.0
 MAX_BACKOFF_S = 60.0
+_LONG_WAIT_S = 5.0
+"""From here on who waits is told why."""
 MAX_CONNECTIONS = 64
 """Kept open to a server: as many as there may be workers."""
 _MAX_REDIRECTS = 3
@@ -137,7 +139,8 @@ class HttpClient:
             if attempt == self._retry.attempts or delay_s >= deadline.remaining_s():
                 waits = f", asks to wait {wanted_s:.0f} s" if wanted_s else ""
                 raise NoAnswer(f"{shown}: {problem}{waits}; gave up after {attempt} attempts")
-            logger.info("%s: %s; attempt %d follows in %.1f s", shown, problem, attempt + 1, delay_s)
+            level = logging.WARNING if delay_s >= _LONG_WAIT_S else logging.INFO
+            logger.log(level, "%s: %s; attempt %d follows in %.1f s", shown, problem, attempt + 1, delay_s)
             self._retry.sleep(delay_s)
         raise NoAnswer(f"{shown}: {problem}: no answer within {deadline.seconds:.0f} s")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from flows.errors import SettingsError
 from flows.mosaic.composer import Composer, Composite
 from flows.mosaic.document import MosaicFiles, MosaicParts, build_mosaic_item, name_files
 from flows.mosaic.observation import MASK
@@ -108,11 +109,12 @@ def build_mosaic(
         bands=request.bands,
         reducer=request.reducer,
         observations=sorted(plan.observations, key=lambda each: (each.scene.datetime, each.id)),
-        base=settings.public_url or store.url,
+        # The public URL is that of the store in the settings, which a catalog on a server need not be.
+        base=store.url if store.url.startswith("http") else settings.public_url or store.url,
         now=read_clock(),
         with_plain=request.plain_median,
     )
-    files.item.write_bytes(encode_document(build_mosaic_item(parts)))
+    _write_file(files.item, encode_document(build_mosaic_item(parts)))
     seconds = time.monotonic() - started
     return MosaicReport(plan, files, mosaic, plain, request.truth is not None, seconds)
 
@@ -178,10 +180,17 @@ def _write_pictures(request: MosaicRequest, files: MosaicFiles) -> None:
     """Previews, both in the mosaic's stretch, so that they can be compared."""
     values = read_reduced(files.raster, len(request.bands), PICTURE_PX)
     stretch = find_stretch(values)
-    files.preview.write_bytes(draw_picture(values, stretch))
+    _write_file(files.preview, draw_picture(values, stretch))
     if request.plain_median:
         plain = read_reduced(files.plain, len(request.bands), PICTURE_PX)
-        files.plain_preview.write_bytes(draw_picture(plain, stretch))
+        _write_file(files.plain_preview, draw_picture(plain, stretch))
+
+
+def _write_file(path: Path, body: bytes) -> None:
+    try:
+        path.write_bytes(body)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _ignore(done: int, total: int) -> None:

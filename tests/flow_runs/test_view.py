@@ -110,3 +110,12 @@ def test_what_cannot_be_shown_is_said_in_one_line(
     assert hint in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["view", SCENE, "--size", "16"], ["stats"]])
+def test_a_picture_that_cannot_be_written_is_named(out: Path, tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "taken.png").mkdir()
+    result = run(*arguments, "--out", "taken.png", "--store", out, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("cloudmask: --out taken.png: cannot be written")
+    assert len(result.stderr.strip().splitlines()) == 1
