@@ -27,6 +27,7 @@ from flows.scene.query import SceneQuery, build_query
 from flows.search import PublishedItem, find_published_items
 from flows.settings import read_settings
 from flows.stac.layout import COLLECTION_ID
+from flows.stac.links import find_public_url
 from flows.stac.titles import find_day
 
 MASK_ASSET = "cloudmask"
@@ -133,10 +134,9 @@ def _lead_into(document: dict[str, Any], key: str, store_url: str) -> None:
 
     A copy of a catalog, or a store that its readers reach by another URL, has the same files.
     """
-    own = next((link["href"] for link in document.get("links", ()) if link.get("rel") == "self"), "")
-    base = own.removesuffix(key)
-    if "://" not in base or base == own:
+    public_url = find_public_url(document, key)
+    if public_url is None:
         return
     for part in (*document["links"], *document.get("assets", {}).values()):
-        if part["href"].startswith(base):
-            part["href"] = f"{store_url}/{part['href'].removeprefix(base)}"
+        if part["href"].startswith(f"{public_url}/"):
+            part["href"] = store_url + part["href"].removeprefix(public_url)
