@@ -67,7 +67,7 @@ def _prepare(request: RunRequest) -> bool:
 
     settings = request.read_settings()
     run_id.set(uuid4().hex[:12])
-    configure_logs(options.log_level, settings.log_format, read_secrets())
+    configure_logs(options.log_level, read_secrets, settings.log_format)
     wanted = prefect_wanted(options.prefect)
     if wanted:
         quieten_prefect()
