@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import orjson
 
@@ -17,6 +17,7 @@ from flows.adapters.http_retry import (
     HttpClient,
     NoAnswer,
     RetryPolicy,
+    find_origin,
 )
 from flows.adapters.signatures import unsigned_href
 from flows.errors import SourceRefused, SourceUnavailable
@@ -80,13 +81,13 @@ class ServerDocuments:
     """Documents of one scheme, host and port."""
 
     def __init__(self, url: str, retry: RetryPolicy | None = None) -> None:
-        self._origin = urlsplit(url)[:2]
+        self._origin = find_origin(url)
         self._http = HttpClient(retry)
 
     def read(self, href: str) -> Document:
         """See ``Documents``."""
         shown = unsigned_href(href)
-        if urlsplit(href)[:2] != self._origin:
+        if find_origin(href) != self._origin:
             raise SourceRefused(f"{shown}: leads to another server than {'://'.join(self._origin)}")
         try:
             answer = self._http.get(
@@ -107,7 +108,10 @@ class ServerDocuments:
         """See ``Documents``."""
         if _NOT_RELATIVE.match(href) and not href.startswith("/"):
             return href
-        return urljoin(base, href)
+        try:
+            return urljoin(base, href)
+        except ValueError:  # such as //[: it is refused when it is read
+            return href
 
 
 def _parse(body: bytes, shown: str) -> Document:

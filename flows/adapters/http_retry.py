@@ -137,12 +137,17 @@ class HttpClient:
     def _follow(self, request: requests.Request, deadline: Deadline, max_body_bytes: int) -> Answer:
         """One attempt, following redirects within the host."""
         for _ in range(_MAX_REDIRECTS + 1):
-            answer = self._send(request, deadline, max_body_bytes)
+            try:
+                answer = self._send(request, deadline, max_body_bytes)
+            except requests.RequestException:
+                raise
+            except ValueError as error:  # requests looks at the target of a redirect that it does not follow
+                raise ForeignRedirect(f"{unsigned_href(request.url)} redirects to what is no URL") from error
             target = answer.headers.get("Location")
             if answer.status not in {301, 302, 303, 307, 308} or target is None:
                 return answer
             url = urljoin(request.url, target)
-            if urlsplit(url)[:2] != urlsplit(request.url)[:2]:
+            if find_origin(url) != find_origin(request.url):
                 raise ForeignRedirect(f"{unsigned_href(request.url)} redirects to {unsigned_href(url)}")
             method = "GET" if answer.status == 303 else request.method
             request = requests.Request(method, url, headers=request.headers, json=request.json)
@@ -162,6 +167,14 @@ class HttpClient:
         ) as response:
             body = _read_body(response, deadline, max_body_bytes)
             return Answer(request.url, response.status_code, response.headers, body)
+
+
+def find_origin(url: str) -> tuple[str, str]:
+    """Scheme and authority of ``url``; both are empty where it cannot be read as one."""
+    try:
+        return urlsplit(url)[:2]
+    except ValueError:
+        return ("", "")
 
 
 def _read_body(response: requests.Response, deadline: Deadline, max_body_bytes: int) -> bytes:

@@ -51,7 +51,10 @@ class ItemFilesSource:
         self.local_root: Path | None = None
         if "://" in location:
             self._start = location
-            parts = urlsplit(location)
+            try:
+                parts = urlsplit(location)
+            except ValueError as error:
+                raise SettingsError(f"--items {unsigned_href(location)}: not a URL") from error
             self._host = parts.hostname or ""
             if parts.scheme != "https" and not (parts.scheme == "http" and self.allow_loopback):
                 shown = unsigned_href(location)
@@ -171,8 +174,8 @@ class ItemFilesSource:
 
 def _find_start(location: str) -> Path:
     """The file or folder at ``location``; a folder's own catalog stands for it."""
-    path = Path(location).absolute()
     try:
+        path = Path(location).absolute()
         if (path / "catalog.json").is_file():
             return path / "catalog.json"
         if path.is_file() or path.is_dir():
@@ -193,5 +196,5 @@ def _find_dicts(values: Any) -> list[dict[str, Any]]:
 
 def _stand_in(href: str, number: int | None = None) -> Item:
     """An item with nothing but an id: that of the file, with the number of the feature in it."""
-    stem = Path(urlsplit(href).path).stem
+    stem = Path(unsigned_href(href)).stem
     return {"type": "Feature", "id": stem if number is None else f"{stem}-{number}"}

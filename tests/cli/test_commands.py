@@ -76,6 +76,12 @@ def test_no_matching_scene_is_an_empty_report(tmp_path: Path) -> None:
     assert report == {"published": [], "skipped": [], "waiting": [], "failed": [], "withdrawn": []}
 
 
+def test_who_has_no_home_can_run_a_job(tmp_path: Path) -> None:
+    (tmp_path / "items.json").write_text('{"type": "FeatureCollection", "features": []}')
+    result = run("ingest", "--items", "items.json", cwd=tmp_path, PREFECT_HOME="~nobody-of-that-name")
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.shared
 def test_a_dry_run_lists_the_real_items_with_their_keys(shared_data: Path, tmp_path: Path) -> None:
     result = run("ingest", "--items", shared_data / "pc-items", "--dry-run", "--json", cwd=tmp_path)
