@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -104,9 +105,14 @@ class Settings(BaseSettings):
     @field_validator("stac_api_url", "earthengine_url", "public_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("https://", "http://")):
-            raise ValueError("must begin with https:// (or http:// on loopback)")
-        return value.rstrip("/") if value else None
+        if value is None:
+            return None
+        if not value.startswith(("https://", "http://")) or not _is_plain_url(value):
+            raise ValueError(
+                "must begin with https:// (or http:// on loopback), name a host, and have no user, password, "
+                "query or fragment: it is shown, and paths are appended to it"
+            )
+        return value.rstrip("/")
 
     @field_validator("store")
     @classmethod
@@ -116,6 +122,8 @@ class Settings(BaseSettings):
             raise ValueError("must be a directory, file:PATH or s3://bucket/prefix")
         if not value:
             raise ValueError("must not be empty")
+        if value.startswith("file:") and not value.removeprefix("file:").strip("/"):
+            raise ValueError("must name a directory")
         return value.rstrip("/") or "/"
 
     @field_validator("areas")
@@ -147,8 +155,8 @@ def read_settings(config: Path | None = None, **overrides: Any) -> Settings:
     Raises:
         SettingsError: a file that cannot be read, a name that is no setting, a value out of range.
     """
-    path = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
-    values = _read_config(path) if path else {}
+    path = config or DEFAULT_CONFIG
+    values = _read_config(path, needed=config is not None)
     unknown = sorted(set(values) - set(Settings.model_fields))
     if unknown:
         shown = ", ".join(name if name.isprintable() else ascii(name) for name in unknown)
@@ -181,9 +189,24 @@ def read_secrets() -> list[str]:
     return [value for name in _SECRET_VARIABLES if (value := os.environ.get(name))]
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _is_plain_url(url: str) -> bool:
+    """Whether ``url`` names a host and, but for a port and a path, nothing else."""
+    try:
+        parts = urlsplit(url)
+        port_is_one = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    return bool(parts.hostname) and port_is_one and not ("@" in parts.netloc or "?" in url or "#" in url)
+
+
+def _read_config(path: Path, *, needed: bool) -> dict[str, Any]:
+    """What the file says; nothing where there is none and none was named."""
     try:
         return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        if needed:
+            raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+        return {}
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -40,7 +40,17 @@ def test_an_option_beats_the_environment_beats_the_file_beats_the_default(
         ("buffer_m", float("inf"), "CLOUDMASK_BUFFER_M"),
         ("store", "gs://bucket", "CLOUDMASK_STORE"),
         ("store", "s3://", "CLOUDMASK_STORE"),
+        ("store", "file:///", "CLOUDMASK_STORE"),
         ("stac_api_url", "file:///etc/passwd", "CLOUDMASK_STAC_API_URL"),
+        ("stac_api_url", "https://[x", "CLOUDMASK_STAC_API_URL"),
+        ("stac_api_url", "https://", "CLOUDMASK_STAC_API_URL"),
+        (
+            "stac_api_url",
+            "https://user:word@api.example.com",
+            "CLOUDMASK_STAC_API_URL",
+        ),  # pragma: allowlist secret
+        ("public_url", "https://masks.example.com/s2?sig=abc", "CLOUDMASK_PUBLIC_URL"),
+        ("earthengine_url", "https://example.com:99999", "CLOUDMASK_EARTHENGINE_URL"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named_in_one_line(name: str, value: object, hint: str) -> None:
