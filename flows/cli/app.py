@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import signal
 import sys
@@ -132,6 +133,9 @@ def main() -> None:
     )
     from flows.errors import CloudmaskError
 
+    for stream in (sys.stdout, sys.stderr):  # a locale that lacks a character costs that character alone
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     sys.argv[1:] = normalise_arguments(sys.argv[1:])
     signal.signal(signal.SIGTERM, terminate)
     try:

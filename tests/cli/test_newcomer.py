@@ -37,6 +37,12 @@ def test_a_cell_of_a_table_is_printed_as_it_is(capsys: pytest.CaptureFixture[str
     assert "pip install 'pc-cloudmask[serve]'" in capsys.readouterr().out
 
 
+def test_a_locale_that_lacks_a_character_costs_that_character_alone(tmp_path: Path) -> None:
+    result = run("ingest", "--help", cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert result.returncode == 0
+    assert "W > E crosses 180?" in result.stdout
+
+
 def test_doctor_looks_for_every_extra() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     section = text.partition("[project.optional-dependencies]\n")[2].partition("\n\n")[0]

@@ -98,6 +98,7 @@ def test_the_calendar_counts_what_is_published(out: Path, tmp_path: Path) -> Non
     ("arguments", "hint"),
     [
         (["view", "S2B_nowhere"], "S2B_nowhere is not published"),
+        (["view", SCENE.replace("2018", "0001"), "--out", "x.png"], "is not published"),
         (["view", SCENE, "--out", "x.jpg"], ".png"),
         (["view", SCENE, "--out", "folder.png"], "folder.png"),
         (["stats", "--out", "folder.png"], "folder.png"),
