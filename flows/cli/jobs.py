@@ -74,8 +74,22 @@ def _prepare(request: RunRequest) -> bool:
     configure_logs(options.log_level, read_secrets, settings.log_format)
     wanted = prefect_wanted(options.prefect)
     if wanted:
+        _check_parameters(request)
         quieten_prefect()
     return wanted
+
+
+def _check_parameters(request: RunRequest) -> None:
+    """Nothing, where the request holds no secret: Prefect stores and shows what a flow run was asked for."""
+    from flows.adapters.signatures import unsigned_href
+    from flows.errors import SettingsError
+
+    items = request.items or ""
+    if "://" in items and (shown := unsigned_href(items)) != items:
+        raise SettingsError(
+            f"--items {shown}: has a query or a user, which Prefect would store: give --no-prefect, "
+            "or a URL without"
+        )
 
 
 def _export(command: str, request: RunRequest, report: Report) -> Report:

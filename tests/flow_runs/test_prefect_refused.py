@@ -1,4 +1,4 @@
-"""A Prefect API that is configured and does not answer."""
+"""What keeps a command from becoming a flow run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.cli.test_commands import ROOT, run
 
@@ -26,6 +28,15 @@ def test_an_api_that_is_down_ends_a_command_with_one_line(tmp_path: Path) -> Non
     (line,) = result.stderr.strip().splitlines()
     assert "127.0.0.1:9" in line
     assert "--no-prefect" in line
+
+
+@pytest.mark.parametrize("url", ["https://h/items.json?sig=planted", "https://planted@h/items.json"])
+def test_a_signed_location_becomes_no_parameter(url: str, tmp_path: Path) -> None:
+    result = run("--prefect", "ingest", "--items", url, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "--no-prefect" in result.stderr
+    assert "planted" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_api_that_is_down_does_not_end_the_watch(tmp_path: Path) -> None:
