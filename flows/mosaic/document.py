@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import file_digest
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from flows.mosaic.reducers import NO_VALUE, Reducer
 from flows.ports import Item
 from flows.scene.grid import Grid
 from flows.stac.asset_fields import COG_MEDIA_TYPE, PNG_MEDIA_TYPE
+from flows.stac.item_extent import find_bbox
 from flows.stac.links import GEOJSON_MEDIA_TYPE
 from flows.stac.titles import build_item_title
 from flows.version import __version__
@@ -77,7 +79,6 @@ def name_files(out: Path) -> MosaicFiles:
 def build_mosaic_item(parts: MosaicParts) -> Item:
     """The item beside the raster, which names every item whose pixels may be in it."""
     geometry = _build_geometry(parts.grid)
-    longitudes, latitudes = zip(*geometry["coordinates"][0], strict=True)
     times = [observation.scene.datetime for observation in parts.observations]
     now = _format_instant(parts.now)
     count = len(parts.observations)
@@ -87,7 +88,7 @@ def build_mosaic_item(parts: MosaicParts) -> Item:
         "stac_extensions": _EXTENSION_URIS,
         "id": parts.files.raster.stem,
         "geometry": geometry,
-        "bbox": [min(longitudes), min(latitudes), max(longitudes), max(latitudes)],
+        "bbox": find_bbox(geometry),
         "properties": {
             "title": f"Cloudless mosaic of {count} Sentinel-2 scene{'s' * (count > 1)}",
             "description": f"{_REDUCER_TITLES[parts.reducer]}, without clouds and their shadows",
@@ -177,13 +178,23 @@ def _file_fields(path: Path) -> dict[str, Any]:
 
 
 def _build_geometry(grid: Grid) -> dict[str, Any]:
-    """The grid's outline in degrees, counterclockwise."""
+    """The grid's outline in degrees, counterclockwise; cut in two where it crosses the antimeridian."""
     west, south, east, north = grid.bounds
     ring = [(west, north), (west, south), (east, south), (east, north), (west, north)]
     with gdal_environment():
         outline = transform_geom(grid.crs, "EPSG:4326", {"type": "Polygon", "coordinates": [ring]})
-    degrees = [[round(x, 7), round(y, 7)] for x, y in outline["coordinates"][0]]
-    return {"type": "Polygon", "coordinates": [degrees]}
+    cut = outline["type"] == "MultiPolygon"
+    polygons = [
+        [_round_ring(part[0])] for part in (outline["coordinates"] if cut else [outline["coordinates"]])
+    ]
+    return {"type": outline["type"], "coordinates": polygons if cut else polygons[0]}
+
+
+def _round_ring(ring: Sequence[tuple[float, float]]) -> list[list[float]]:
+    """The ring, counterclockwise whichever way it ran: GDAL's cutting turns it."""
+    degrees = [[round(x, 7), round(y, 7)] for x, y in ring]
+    area = sum(one[0] * other[1] - other[0] * one[1] for one, other in pairwise(degrees))
+    return degrees if area > 0 else degrees[::-1]
 
 
 def _format_instant(moment: datetime) -> str:
