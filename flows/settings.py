@@ -118,13 +118,21 @@ class Settings(BaseSettings):
     @classmethod
     def _store_url(cls, value: str) -> str:
         scheme, separator, rest = value.partition("://")
-        if separator and (scheme not in {"s3", "file"} or not rest):
+        mistyped = value.startswith("s3:") and not separator  # it would become a folder of that name
+        if mistyped or (separator and (scheme not in {"s3", "file"} or not rest)):
             raise ValueError("must be a directory, file:PATH or s3://bucket/prefix")
         if not value:
             raise ValueError("must not be empty")
         if value.startswith("file:") and not value.removeprefix("file:").strip("/"):
             raise ValueError("must name a directory")
         return value.rstrip("/") or "/"
+
+    @field_validator("earthengine_credentials")
+    @classmethod
+    def _name_of_a_key(cls, value: str) -> str:
+        if "{" in value or not value.isprintable():  # an error that names the file would show the key
+            raise ValueError("must be 'default', 'anonymous' or the path of a key file, not the key itself")
+        return value
 
     @field_validator("areas")
     @classmethod

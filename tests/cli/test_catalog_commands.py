@@ -35,7 +35,7 @@ def test_the_log_of_a_command_that_runs_no_job_shows_no_secret(tmp_path: Path) -
     environment = {
         "AWS_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": "planted",
-        "AWS_SECRET_ACCESS_KEY": "planted-key-of-the-writer",
+        "AWS_SECRET_ACCESS_KEY": "planted-key-of-the-writer",  # pragma: allowlist secret
         "AWS_SESSION_TOKEN": "planted-token-of-the-session",
     }
     with ForbiddingServer() as server:
