@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -88,7 +88,7 @@ def find_item(item_id: str, *, store: str | None = None) -> pystac.Item:
     query = SceneQuery(
         ids=(item_id,),
         tiles=() if tile is None else (tile[1],),
-        datetime=None if day is None else f"{day - timedelta(days=1)}/{day + timedelta(days=1)}",
+        datetime=None if day is None else _build_days_around(day),
     )
     reader = open_reader(store or read_settings().store)
     for published in find_published_items(reader, query):
@@ -96,6 +96,14 @@ def find_item(item_id: str, *, store: str | None = None) -> pystac.Item:
     raise StoreRefused(
         f"{reader.url}: {item_id:.128} is not published there: run cloudmask ingest --ids first"
     )
+
+
+def _build_days_around(day: date) -> str | None:
+    """The interval from the day before to the day after; None where the calendar ends between them."""
+    try:
+        return f"{day - timedelta(days=1)}/{day + timedelta(days=1)}"
+    except OverflowError:
+        return None
 
 
 def read_mask(item: pystac.Item) -> NDArray[np.uint8]:

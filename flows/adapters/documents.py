@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import orjson
 
@@ -17,6 +17,7 @@ from flows.adapters.http_retry import (
     HttpClient,
     NoAnswer,
     RetryPolicy,
+    find_origin,
 )
 from flows.adapters.signatures import unsigned_href
 from flows.errors import SourceRefused, SourceUnavailable
@@ -80,13 +81,13 @@ class ServerDocuments:
     """Documents of one scheme, host and port."""
 
     def __init__(self, url: str, retry: RetryPolicy | None = None) -> None:
-        self._origin = urlsplit(url)[:2]
+        self._origin = find_origin(url)
         self._http = HttpClient(retry)
 
     def read(self, href: str) -> Document:
         """See ``Documents``."""
         shown = unsigned_href(href)
-        if not self._holds(href):
+        if find_origin(href) != self._origin:
             raise SourceRefused(f"{shown}: leads to another server than {'://'.join(self._origin)}")
         try:
             answer = self._http.get(
@@ -109,15 +110,8 @@ class ServerDocuments:
             return href
         try:
             return urljoin(base, href)
-        except ValueError:
-            return href  # no URL at all, and refused where it is used
-
-    def _holds(self, href: str) -> bool:
-        """Whether ``href`` leads to this server."""
-        try:
-            return urlsplit(href)[:2] == self._origin
-        except ValueError:
-            return False
+        except ValueError:  # such as //[: it is refused when it is read
+            return href
 
 
 def _parse(body: bytes, shown: str) -> Document:

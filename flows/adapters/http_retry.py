@@ -153,10 +153,9 @@ class HttpClient:
                 return answer
             try:
                 url = urljoin(request.url, target)
-                foreign = urlsplit(url)[:2] != urlsplit(request.url)[:2]
             except ValueError as error:
                 raise ForeignRedirect(f"{unsigned_href(request.url)} redirects to no URL") from error
-            if foreign:
+            if find_origin(url) != find_origin(request.url):
                 raise ForeignRedirect(f"{unsigned_href(request.url)} redirects to {unsigned_href(url)}")
             method = "GET" if answer.status == 303 else request.method
             request = requests.Request(method, url, headers=request.headers, json=request.json)
@@ -176,6 +175,14 @@ class HttpClient:
         ) as response:
             body = _read_body(response, deadline, max_body_bytes)
             return Answer(request.url, response.status_code, response.headers, body)
+
+
+def find_origin(url: str) -> tuple[str, str]:
+    """Scheme and authority of ``url``; both are empty where it cannot be read as one."""
+    try:
+        return urlsplit(url)[:2]
+    except ValueError:
+        return ("", "")
 
 
 def _read_body(response: requests.Response, deadline: Deadline, max_body_bytes: int) -> bytes:

@@ -102,6 +102,18 @@ def build_mosaic(
     started = time.monotonic()
     files = name_files(request.out.absolute())
     mosaic, plain = _write_rasters(store, settings, request, plan, progress or _ignore)
+    # The public URL is that of the store in the settings, which a catalog on a server need not be.
+    base = store.url if store.url.startswith("http") else settings.public_url or store.url
+    try:
+        _write_beside(request, plan, files, base)
+    except OSError as error:
+        raise SettingsError(f"{files.raster}: what goes beside it cannot be written: {error}") from error
+    seconds = time.monotonic() - started
+    return MosaicReport(plan, files, mosaic, plain, request.truth is not None, seconds)
+
+
+def _write_beside(request: MosaicRequest, plan: MosaicPlan, files: MosaicFiles, base: str) -> None:
+    """Pictures and item."""
     _write_pictures(request, files)
     parts = MosaicParts(
         files=files,
@@ -109,14 +121,11 @@ def build_mosaic(
         bands=request.bands,
         reducer=request.reducer,
         observations=sorted(plan.observations, key=lambda each: (each.scene.datetime, each.id)),
-        # The public URL is that of the store in the settings, which a catalog on a server need not be.
-        base=store.url if store.url.startswith("http") else settings.public_url or store.url,
+        base=base,
         now=read_clock(),
         with_plain=request.plain_median,
     )
-    _write_file(files.item, encode_document(build_mosaic_item(parts)))
-    seconds = time.monotonic() - started
-    return MosaicReport(plan, files, mosaic, plain, request.truth is not None, seconds)
+    files.item.write_bytes(encode_document(build_mosaic_item(parts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,17 +189,10 @@ def _write_pictures(request: MosaicRequest, files: MosaicFiles) -> None:
     """Previews, both in the mosaic's stretch, so that they can be compared."""
     values = read_reduced(files.raster, len(request.bands), PICTURE_PX)
     stretch = find_stretch(values)
-    _write_file(files.preview, draw_picture(values, stretch))
+    files.preview.write_bytes(draw_picture(values, stretch))
     if request.plain_median:
         plain = read_reduced(files.plain, len(request.bands), PICTURE_PX)
-        _write_file(files.plain_preview, draw_picture(plain, stretch))
-
-
-def _write_file(path: Path, body: bytes) -> None:
-    try:
-        path.write_bytes(body)
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be written: {error.strerror or error}") from error
+        files.plain_preview.write_bytes(draw_picture(plain, stretch))
 
 
 def _ignore(done: int, total: int) -> None:

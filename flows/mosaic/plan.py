@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,9 @@ def check_out(out: Path) -> None:
         raise SettingsError(f"--out {out}: name a file that ends in .tif")
     if not out.absolute().parent.is_dir():
         raise SettingsError(f"--out {out}: {out.parent} is no folder: make it first")
+    for path in astuple(name_files(out)):
+        if path.is_dir():
+            raise SettingsError(f"--out {out}: {path} is a folder, and would be a file: name another")
     item = name_files(out).item
     if item.is_file() and not is_mosaic_item(item.read_bytes()):
         raise SettingsError(

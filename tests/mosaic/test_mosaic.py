@@ -215,15 +215,6 @@ def test_only_a_mosaics_item_is_written_over(published_demo: Path, tmp_path: Pat
     assert (tmp_path / "field.json").read_text() == '{"type": "Polygon"}'
 
 
-@pytest.mark.parametrize("name", ["m.png", "m.json"])
-def test_a_file_beside_the_raster_that_cannot_be_written_is_named(
-    published_demo: Path, tmp_path: Path, name: str
-) -> None:
-    (tmp_path / name).mkdir()
-    with pytest.raises(SettingsError, match=f"{name}: cannot be written"):
-        make(published_demo, tmp_path / "m.tif", bbox=CORNER, bands=("B04",), pixel_size_m=100.0)
-
-
 def test_a_failure_leaves_an_older_mosaic_alone(published_demo: Path, tmp_path: Path) -> None:
     store = copy_catalog(published_demo, tmp_path / "store")
     out = tmp_path / "m.tif"
