@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from flows.scene.query import BBox
@@ -22,6 +22,9 @@ REAL_TILES: dict[str, BBox] = {
 }
 
 
+ROWS = "ABCDEFGHJKLMNPQRSTUV"
+
+
 def holds(outer: BBox, inner: BBox) -> bool:
     return outer[0] <= inner[0] and outer[1] <= inner[1] and inner[2] <= outer[2] and inner[3] <= outer[3]
 
@@ -33,6 +36,16 @@ def test_a_tile_and_its_band_lie_where_their_pixels_are(tile: str, footprint: BB
     assert holds((box[0] - slack, box[1] - slack, box[2] + slack, box[3] + slack), footprint)
     assert box[3] - box[1] < 1.2, "a tile is 1 degree high"
     assert holds(build_band_box(tile[:3]), box)
+
+
+@given(st.integers(1, 60), st.sampled_from("CDEFGHJKLMNPQRSTUVWX"), st.integers(0, 7), st.sampled_from(ROWS))
+def test_a_band_holds_every_tile_that_reaches_into_it(zone: int, band: str, column: int, row: str) -> None:
+    first = ("STUVWXYZ", "ABCDEFGH", "JKLMNPQR")[zone % 3]
+    box = build_tile_box(f"{zone:02d}{band}{first[column]}{row}")
+    west, south = 6 * zone - 186, -80 + 8 * "CDEFGHJKLMNPQRSTUVWX".index(band)
+    north = 84 if band == "X" else south + 8
+    assume(box[0] < west + 6 and west < box[2] and box[1] < north and south < box[3])
+    assert holds(build_band_box(f"{zone:02d}{band}"), box)
 
 
 @pytest.mark.shared
