@@ -14,6 +14,7 @@ import pytest
 
 from flows.adapters.stores import open_store
 from flows.area import Area
+from flows.due_scenes import FORGET_AFTER
 from flows.publish.area_states import read_area_state, write_area_state
 from flows.publish.scene_states import Failure, StateKind, find_state, record_failed
 from flows.publish.withdrawal import write_tombstone
@@ -340,7 +341,10 @@ def test_a_scene_that_waits_and_is_taken_back_is_forgotten(service: Service) -> 
     for hour in range(1, 60):
         report = service.run(NOW + timedelta(hours=hour), options=WatchOptions(rings=(Ring.HOT,)))
         reasons |= {outcome.reason for outcome in report.waiting}
+        if state := find_state(open_store(str(service.store)), StateKind.WAITING, waiting.id):
+            attempts = state.attempts
     assert any("does not list it" in reason for reason in reasons)
+    assert attempts == FORGET_AFTER
     assert not list(service.store.glob(f"_waiting/{waiting.id}*"))
 
 
