@@ -243,6 +243,15 @@ def test_an_answer_that_breaks_a_rule_is_named(api: StacApiServer, fault: Fault,
         find_ids(api)
 
 
+def test_a_few_redirects_are_followed_and_no_endless_ones(api: StacApiServer) -> None:
+    around = Fault(302, headers={"Location": "/search"})
+    api.faults.extend([around] * 3)
+    assert len(find_ids(api)) == 30
+    api.faults.extend([around] * 4)
+    with pytest.raises(SourceRefused, match="more than 3 redirects"):
+        find_ids(api)
+
+
 @pytest.mark.parametrize(
     "landing",
     [

@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from shapely.geometry import mapping, shape
 
 from flows.scene.geometry import build_box, geometries_meet
 
-# Whole numbers make shared corners, shared edges and touching lines common.
-position = st.tuples(st.integers(0, 12), st.integers(0, 12))
+# Whole numbers make shared corners, shared edges and touching lines common; no longitude is a latitude.
+position = st.tuples(st.integers(-12, 0), st.integers(20, 32))
 
 
 @st.composite
@@ -55,6 +55,34 @@ def test_a_box_across_the_antimeridian_is_two() -> None:
     assert geometries_meet(fiji, build_box(179.5, -18.0, 180.0, -17.0))
     assert geometries_meet(fiji, build_box(-180.0, -18.0, -179.5, -17.0))
     assert not geometries_meet(fiji, build_box(-178.0, -18.0, 176.0, -17.0))
+
+
+def test_a_box_without_width_is_a_meridian_alone() -> None:
+    meridian = build_box(5.0, 0.0, 5.0, 1.0)
+    assert geometries_meet(meridian, build_box(5.0, 0.5, 6.0, 1.5))
+    assert not geometries_meet(meridian, build_box(6.0, 0.0, 7.0, 1.0))
+
+
+@pytest.mark.parametrize("kind", ["MultiPoint", "Polygon", "MultiPolygon"])
+def test_an_empty_geometry_meets_nothing(kind: str) -> None:
+    empty = {"type": kind, "coordinates": []}
+    for other in (build_box(-180, -90, 180, 90), empty):
+        assert not geometries_meet(empty, other)
+        assert not geometries_meet(other, empty)
+
+
+@given(st.floats(-200, 200), st.floats(-100, 100))
+@example(180, 90)
+@example(-180, -90)
+@example(180.5, 0)
+@example(0, -90.5)
+def test_the_whole_earth_is_in_range_and_nothing_beyond(lon: float, lat: float) -> None:
+    geometry = {"type": "Point", "coordinates": [lon, lat, 8848.0]}
+    if abs(lon) <= 180 and abs(lat) <= 90:
+        assert geometries_meet(geometry, build_box(-180, -90, 180, 90))
+    else:
+        with pytest.raises(ValueError, match="degrees"):
+            geometries_meet(geometry, build_box(-180, -90, 180, 90))
 
 
 @pytest.mark.parametrize(
