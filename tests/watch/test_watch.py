@@ -14,12 +14,12 @@ import pytest
 
 from flows.adapters.stores import open_store
 from flows.area import Area
-from flows.due_scenes import FORGET_AFTER
 from flows.publish.area_states import read_area_state, write_area_state
 from flows.publish.scene_states import Failure, StateKind, find_state, record_failed
 from flows.publish.withdrawal import write_tombstone
 from flows.rings import Ring
 from flows.stac.layout import item_keys
+from flows.unlisted_scenes import FORGET_AFTER
 from flows.watch import WatchOptions
 from tests.earth_engine.local.server import LocalEarthEngine
 from tests.publish.publications import Walk, walk_catalog
