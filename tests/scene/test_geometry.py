@@ -57,6 +57,17 @@ def test_a_box_across_the_antimeridian_is_two() -> None:
     assert not geometries_meet(fiji, build_box(-178.0, -18.0, 176.0, -17.0))
 
 
+@pytest.mark.parametrize("whole", [(178.5, 180.5), (-181.5, -179.5)])
+def test_a_footprint_left_whole_across_the_antimeridian_meets_both_sides(whole: tuple[float, float]) -> None:
+    footprint = {"type": "Polygon", "coordinates": [
+        [[lon, lat] for lon, lat in shapely.box(whole[0], -18, whole[1], -17).exterior.coords]
+    ]}  # fmt: skip
+    for box in ((179.0, -18, 180.0, -17), (-180.0, -18, -179.8, -17), (179.9, -18, -179.9, -17)):
+        assert geometries_meet(footprint, build_box(*box))
+        assert geometries_meet(build_box(*box), footprint)
+    assert not geometries_meet(footprint, build_box(-170.0, -18, 170.0, -17))
+
+
 @pytest.mark.parametrize(
     "geometry",
     [None, 1, {}, {"type": "Polygon"}, {"type": "GeometryCollection", "geometries": []}, {"type": {}},
