@@ -33,6 +33,7 @@ FAULTS = {
     "lost": (True, "503 Slow Down", "SlowDown"),
     "conflict": (False, "409 Conflict", "ConditionalRequestConflict"),
     "denied": (False, "403 Forbidden", "AccessDenied"),
+    "crowded": (False, "429 Too Many Requests", "ServiceUnavailable"),
     "expired": (False, "400 Bad Request", "ExpiredToken"),
     "elsewhere": (False, "400 Bad Request", "AuthorizationHeaderMalformed"),
     "late": (False, "403 Forbidden", "RequestTimeTooSkewed"),

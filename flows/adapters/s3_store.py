@@ -36,6 +36,7 @@ _NOT_HELD = frozenset(
 """Answers to a condition that did not hold: AWS says 409 where a conditional write met another one
 under way, 404 where the object of ``If-Match`` is gone; 501 is of stores that know no conditions."""
 _PASSING = frozenset({"408", "429", "RequestTimeout", "SlowDown", "Throttling", "TooManyRequests"})
+_PASSING_STATUSES = frozenset({408, 409, 429})
 CREDENTIAL_ERRORS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
 SIGN_IN_ERRORS = (SSOError, TokenRetrievalError)
 _SIGN_IN_AGAIN = "the sign-in has expired: sign in again ('aws sso login'), or set other credentials"
@@ -262,7 +263,7 @@ class S3Store:
 
     def _explain(self, key: str, error: ClientError) -> StoreUnavailable | StoreRefused:
         code = _code(error)
-        if _status(error) >= 500 or _status(error) == 409 or code in _PASSING:
+        if _status(error) >= 500 or _status(error) in _PASSING_STATUSES or code in _PASSING:
             return StoreUnavailable(f"{key}: {self.url} answered {code}: try again later")
         if code in _MENDED_BY:
             return StoreRefused(f"{key}: {self.url} answered {code}: {_MENDED_BY[code]}")

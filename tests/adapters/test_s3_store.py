@@ -36,8 +36,10 @@ def body_of(store: ObjectStore, key: str) -> bytes | None:
 
 
 class TestFaults:
-    def test_a_refused_put_is_tried_again(self, server: S3Server, store: ObjectStore) -> None:
-        server.script_faults("refused", "refused")
+    @pytest.mark.parametrize("fault", ["refused", "crowded"])
+    def test_a_refused_put_is_tried_again(self, server: S3Server, store: ObjectStore, fault: str) -> None:
+        # "crowded": Cloudflare R2 takes one write a second of one key.
+        server.script_faults(fault, fault)
         store.create_object("a", b"one", "text/plain")
         assert body_of(store, "a") == b"one"
 
@@ -98,6 +100,11 @@ class TestFaults:
         with pytest.raises(StoreUnavailable, match="SlowDown: try again later"):
             store.write_object("a", b"one", "text/plain")
 
+    def test_a_store_that_stays_crowded_is_unavailable(self, server: S3Server, store: ObjectStore) -> None:
+        server.script_faults(*["crowded"] * 5)
+        with pytest.raises(StoreUnavailable, match="ServiceUnavailable: try again later"):
+            store.write_object("a", b"one", "text/plain")
+
     def test_a_right_that_is_missing_is_named(self, server: S3Server, store: ObjectStore) -> None:
         server.script_faults("denied")
         with pytest.raises(
@@ -149,7 +156,7 @@ class TestDialects:
         assert store.probe_capabilities() == capabilities
         assert list(store.list_objects("")) == []
 
-    @pytest.mark.parametrize("fault", ["lost", "refused", "conflict"])
+    @pytest.mark.parametrize("fault", ["lost", "refused", "crowded", "conflict"])
     def test_a_fault_at_any_moment_of_the_probe_changes_nothing(self, server: S3Server, fault: str) -> None:
         bucket = server.create_bucket("ceph")
         for number in range(8):
