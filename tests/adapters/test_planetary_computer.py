@@ -187,6 +187,14 @@ def test_an_api_that_stays_down_is_unavailable(api: StacApiServer) -> None:
         find_ids(api)
 
 
+def test_a_search_that_takes_too_long_is_told_to_be_smaller(api: StacApiServer) -> None:
+    # The Planetary Computer's words.
+    text = b"The request exceeded the maximum allowed time, please try again."
+    api.faults.extend([Fault(504, text, "text/plain")] * 10)
+    with pytest.raises(SourceUnavailable, match="HTTP 504; gave up after 4 attempts; ask for a shorter time"):
+        find_ids(api)
+
+
 def test_an_answer_later_than_the_deadline_is_none(api: StacApiServer) -> None:
     api.faults.extend([Fault(delay_s=3)] * 3)
     begun = time.monotonic()

@@ -195,7 +195,9 @@ def test_a_service_accounts_key_signs_in_to_its_own_project(
     session.close()
     assert len(tokens.bodies) == 1
     assert bearer(earth_engine) == {"Bearer secret-token"}
-    assert all("/projects/key-project/" in request.path for request in earth_engine.requests.to("/v1/"))
+    requests = earth_engine.requests.to("/projects/")
+    assert requests
+    assert all("/projects/key-project/" in request.path for request in requests)
 
 
 def test_application_default_credentials_are_found(
@@ -206,6 +208,37 @@ def test_application_default_credentials_are_found(
     assert ask(session) == 3
     session.close()
     assert bearer(earth_engine) == {"Bearer secret-token"}
+
+
+def test_a_users_default_credentials_ask_for_no_scope_beyond_their_own(
+    bare_machine: Path,
+    earth_engine: LocalEarthEngine,
+    tokens: TokenServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # What "gcloud auth application-default login" leaves; Google answers other scopes with invalid_scope.
+    signed_in = {
+        "type": "authorized_user",
+        "client_id": "764086051850-x.apps.googleusercontent.com",
+        "client_secret": "s",  # pragma: allowlist secret
+        "refresh_token": "r",
+        "quota_project_id": "another",
+    }
+    # Google's library takes no other place for a user's tokens from the file.
+    monkeypatch.setattr("google.oauth2.credentials._GOOGLE_OAUTH2_TOKEN_ENDPOINT", tokens.url)
+    path = bare_machine / "gcloud" / "application_default_credentials.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(signed_in))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    session = open_quick(earth_engine, "p", "default")
+    assert ask(session) == 3
+    session.close()
+    assert "grant_type=refresh_token" in tokens.bodies[0]
+    assert "scope" not in tokens.bodies[0]
+    # The project that is asked for pays, not the one that gcloud noted.
+    requests = earth_engine.requests.to("/projects/")
+    assert {request.headers.get("X-Goog-User-Project") for request in requests} == {"p"}
+    assert not any("x-goog-user-project" in request.headers for request in requests)
 
 
 def test_workload_identity_signs_in(
