@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,13 @@ from flows.errors import SettingsError, SourceRefused, SourceUnavailable
 from flows.loopback import LOOPBACK_HOSTS
 from flows.ports import Item
 from flows.scene.geometry import build_box
-from flows.scene.query import SceneQuery, format_datetime_interval, parse_datetime_interval
+from flows.scene.query import (
+    Interval,
+    SceneQuery,
+    format_datetime_interval,
+    parse_datetime_interval,
+    split_interval,
+)
 from flows.stac.source_item import strip_signatures
 
 __all__ = ["PlanetaryComputerSource", "renew_href", "sign_href"]
@@ -34,6 +41,9 @@ PAGE_ITEMS = 250
 HELD_ITEMS = 4 * PAGE_ITEMS
 """How late an item may arrive and still be put in order."""
 IDS_AT_ONCE = 100
+DAYS_AT_ONCE = timedelta(days=31)
+"""Without a place, the Planetary Computer's database looks at every item on Earth of the interval, and gives
+up after thirty seconds."""
 _TILE_PROPERTY = "s2:mgrs_tile"
 _SORT = [{"field": "properties.datetime", "direction": "asc"}, {"field": "id", "direction": "asc"}]
 _TRIPPED = (STACError, ClientTypeError, NotImplementedError, KeyError, TypeError, ValueError, AttributeError)
@@ -86,11 +96,16 @@ class PlanetaryComputerSource:
         with self._named_errors():
             client = Client.open(self._url, stac_io=api_io)
             self._check_collection(api_io)
-            searches = [self._search_parameters(client, query, ids) for ids in _ids_at_once(query.ids)]
+            id_groups = _ids_at_once(query.ids)
+            searches = [
+                self._search_parameters(client, query, ids, interval)
+                for ids in id_groups
+                for interval in _intervals_at_once(query)
+            ]
         pages = (page for parameters in searches for page in self._read_pages(client, parameters))
         items: Iterator[Item] = _keep_tiles(_keep_new(pages), query.tiles)
         items = (self._resolve_hrefs(item) for item in items)
-        if len(searches) == 1 and client.conforms_to(ConformanceClasses.SORT):
+        if len(id_groups) == 1 and client.conforms_to(ConformanceClasses.SORT):
             # A limit is kept without asking for more pages than it needs.
             ordered: Iterable[Item] = sort_stream(items, held=0 if query.limit else HELD_ITEMS)
         else:
@@ -131,9 +146,9 @@ class PlanetaryComputerSource:
         self._collection_seen = True
 
     def _search_parameters(
-        self, client: Client, query: SceneQuery, ids: tuple[str, ...] | None
+        self, client: Client, query: SceneQuery, ids: tuple[str, ...] | None, interval: Interval | None
     ) -> dict[str, Any]:
-        """Keywords of ``Client.search`` for ``query``."""
+        """Keywords of ``Client.search`` for what ``query`` has of ``ids`` in ``interval``."""
         if query.bbox and query.intersects:
             raise SettingsError("a query has a bbox or a geometry that it intersects, not both")
         parameters: dict[str, Any] = {
@@ -148,8 +163,8 @@ class PlanetaryComputerSource:
         if query.bbox and query.bbox[0] > query.bbox[2]:
             # The Planetary Computer's database takes such a box for its complement (stac-utils/pgstac#428).
             parameters |= {"bbox": None, "intersects": build_box(*query.bbox)}
-        if query.datetime:
-            parameters["datetime"] = format_datetime_interval(parse_datetime_interval(query.datetime))
+        if interval:
+            parameters["datetime"] = format_datetime_interval(interval)
         if query.tiles and client.conforms_to(ConformanceClasses.QUERY):
             parameters["query"] = {_TILE_PROPERTY: {"in": list(query.tiles)}}
         if client.conforms_to(ConformanceClasses.SORT):
@@ -180,6 +195,16 @@ def _list_links(item: Item) -> list[Any]:
 def _ids_at_once(ids: tuple[str, ...]) -> list[tuple[str, ...] | None]:
     """``ids`` in groups that one request can carry; one open search without ids."""
     return [ids[start : start + IDS_AT_ONCE] for start in range(0, len(ids), IDS_AT_ONCE)] or [None]
+
+
+def _intervals_at_once(query: SceneQuery) -> list[Interval | None]:
+    """The query's interval, in parts that can be searched for a tile in time; None where it has none."""
+    if query.datetime is None:
+        return [None]
+    interval = parse_datetime_interval(query.datetime)
+    if query.bbox or query.intersects or query.ids:
+        return [interval]
+    return list(split_interval(interval, DAYS_AT_ONCE))
 
 
 def _choose_method(client: Client) -> str:

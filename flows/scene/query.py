@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -138,6 +138,18 @@ def parse_datetime_interval(text: str) -> Interval:
 def format_datetime_interval(interval: Interval) -> str:
     """The interval in the form that every STAC API reads: RFC 3339 instants, ``..`` for an open end."""
     return "/".join(".." if end is None else end.isoformat().replace("+00:00", "Z") for end in interval)
+
+
+def split_interval(interval: Interval, longest: timedelta) -> Iterator[Interval]:
+    """The parts of ``interval``, one after the other, none over ``longest``; itself where an end is open."""
+    first, last = interval
+    if first is None or last is None:
+        yield interval
+        return
+    while first <= last:
+        following = first + longest
+        yield (first, min(last, following - timedelta(microseconds=1)))
+        first = following
 
 
 def parse_instant(text: str) -> datetime:

@@ -6,6 +6,8 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
+from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from flows.adapters.item_order import sort_stream
 from flows.adapters.planetary_computer import IDS_AT_ONCE, PAGE_ITEMS, PlanetaryComputerSource
 from flows.errors import SettingsError, SourceRefused, SourceUnavailable
 from flows.ports import Item
-from flows.scene.query import SceneQuery, build_query
+from flows.scene.query import SceneQuery, build_query, parse_instant
 from tests.stac_api import Fault, StacApiServer, make_item
 
 COLLECTION = "sentinel-2-l2a"
@@ -113,6 +115,26 @@ def test_a_box_across_the_antimeridian_finds_both_sides() -> None:
     ]
     with StacApiServer(items) as api:
         assert find_ids(api, build_query(bbox="178,-19,-178,-16")) == ["east", "west"]
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+def test_years_of_a_tile_are_asked_for_month_by_month_and_no_farther_than_the_limit(
+    limit: int | None,
+) -> None:
+    items = [
+        make_item(f"S2_{day:03d}", f"2018-{1 + day % 12:02d}-{1 + day % 28:02d}T10:00:00Z")
+        for day in range(90)
+    ]
+    query = build_query(tiles=["22KFV"], datetime="2017/2018", limit=limit)
+    with StacApiServer(items) as api:
+        found = find_ids(api, query)
+        assert len(api.searches) == 24 if limit is None else len(api.searches) < 15
+        intervals = [search["datetime"].split("/") for search in api.searches]
+        find_ids(api, build_query(bbox="-51,-24,-48,-21", tiles=["22KFV"], datetime="2017/2018"))
+        assert api.searches[-1]["datetime"] == "2017-01-01T00:00:00Z/2018-12-31T23:59:59.999999Z"
+    assert found == [item["id"] for item in sorted(items, key=sort_key)][:limit]
+    for (_, end), (start, _) in pairwise(intervals):
+        assert parse_instant(start) - parse_instant(end) == timedelta(microseconds=1)
 
 
 def test_many_ids_are_asked_in_several_requests_and_come_in_order() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from flows.scene.query import (
     parse_datetime_interval,
     parse_instant,
     parse_tile,
+    split_interval,
 )
 
 
@@ -202,3 +204,24 @@ def test_a_query_is_built_from_texts() -> None:
 def test_a_query_that_contradicts_itself_is_refused(arguments: dict[str, object], problem: str) -> None:
     with pytest.raises(SettingsError, match=problem):
         build_query(**arguments)  # type: ignore[arg-type]  # each is right by itself
+
+
+@given(
+    st.datetimes(datetime(2015, 1, 1), datetime(2030, 1, 1)), st.timedeltas(timedelta(0), timedelta(days=900))
+)
+def test_the_parts_of_an_interval_follow_each_other_and_are_all_of_it(
+    start: datetime, length: timedelta
+) -> None:
+    first = start.replace(tzinfo=UTC)
+    month = timedelta(days=31)
+    parts = list(split_interval((first, first + length), month))
+    assert (parts[0][0], parts[-1][1]) == (first, first + length)
+    for part_first, part_last in parts:
+        assert part_first is not None
+        assert part_last is not None
+        assert timedelta(0) <= part_last - part_first < month
+    for (_, last), (following, _) in pairwise(parts):
+        assert last is not None
+        assert following == last + timedelta(microseconds=1)
+    for open_end in ((None, first), (first, None)):
+        assert list(split_interval(open_end, month)) == [open_end]
