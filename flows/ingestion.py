@@ -14,8 +14,7 @@ from flows.candidate import pair_candidates, read_candidates, select_unpublished
 from flows.outcomes import find_remembered, hold_back, remember_outcomes
 from flows.ports import Item
 from flows.publish.mirror import append_mirror, check_available
-from flows.publish.scene_states import SceneState as NotedState
-from flows.publish.scene_states import StateKind, find_state
+from flows.publish.scene_states import NotedState, StateKind, find_state
 from flows.publish_cloudmask import publish_cloudmask
 from flows.report import SceneOutcome, SceneState
 from flows.runners import Runner

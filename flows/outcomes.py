@@ -8,8 +8,7 @@ from datetime import datetime
 from flows.candidate import Candidate
 from flows.errors import InvalidField
 from flows.ports import ObjectStore
-from flows.publish.scene_states import Failure, clear_state, record_failed, record_waiting
-from flows.publish.scene_states import SceneState as NotedState
+from flows.publish.scene_states import Failure, NotedState, clear_state, record_failed, record_waiting
 from flows.report import SceneOutcome, SceneState
 from flows.stac.layout import FAILED_PREFIX, WAITING_PREFIX, check_item_id
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from flows.ports import ObjectStore
-from flows.publish.scene_states import SceneState as NotedState
-from flows.publish.scene_states import clear_state
+from flows.publish.scene_states import NotedState, clear_state
 from flows.report import SceneOutcome, SceneState
 
 UNLISTED = "the source does not list it now"
