@@ -24,9 +24,9 @@ def status(
     store: StoreOption = None,
 ) -> None:
     """Count scenes by state; name what waits or failed, and the days that are missing."""
-    from flows.census import read_status
     from flows.cli.output import print_json, print_status
     from flows.request import IngestRequest
+    from flows.status import read_status
 
     request = IngestRequest(
         tiles=tuple(tile or ()), datetime=datetime, items=items, store=store, config=options.config
