@@ -19,7 +19,14 @@ from flows.scene.query import BBox, Interval, SceneQuery, parse_datetime_interva
 from flows.scene.tile import TILE_FORM
 from flows.scene.tile_box import boxes_meet, build_band_box, build_tile_box
 from flows.stac.encoding import decode_document
-from flows.stac.layout import COLLECTION_ID, COLLECTION_KEY, ItemKeys, LeafKeys, item_keys
+from flows.stac.layout import (
+    COLLECTION_KEY,
+    ItemKeys,
+    LeafKeys,
+    band_catalog_key,
+    item_keys,
+    tile_catalog_key,
+)
 
 _READERS = 16
 """Documents read side by side: requests wait for the network, not for the processor."""
@@ -69,7 +76,7 @@ def find_published_items(
 def _find_tiles(store: ObjectReader, query: SceneQuery, pool: ThreadPoolExecutor) -> Sequence[str]:
     """Published tiles that the query concerns."""
     if query.tiles:
-        published = pool.map(lambda tile: store.find_object(LeafKeys(tile, 0).tile_catalog), query.tiles)
+        published = pool.map(lambda tile: store.find_object(tile_catalog_key(tile)), query.tiles)
         tiles = [tile for tile, info in zip(query.tiles, published, strict=True) if info is not None]
         if not tiles and store.find_object(COLLECTION_KEY) is None:
             raise _no_catalog(store)
@@ -79,7 +86,7 @@ def _find_tiles(store: ObjectReader, query: SceneQuery, pool: ThreadPoolExecutor
     bands = sorted(filter(BAND_FORM.fullmatch, read_children(_read(store, COLLECTION_KEY))))
     if query.bbox is not None:
         bands = [band for band in bands if boxes_meet(build_band_box(band), query.bbox)]
-    catalogs = pool.map(lambda band: _read(store, f"{COLLECTION_ID}/{band}/catalog.json"), bands)
+    catalogs = pool.map(lambda band: _read(store, band_catalog_key(band)), bands)
     names = sorted(filter(TILE_FORM.fullmatch, chain.from_iterable(map(read_children, catalogs))))
     return [tile for tile in names if _concerns(tile, query.bbox)]
 
@@ -91,7 +98,7 @@ def _concerns(tile: str, bbox: BBox | None) -> bool:
 def _find_years(store: ObjectReader, tile: str, interval: Interval) -> Iterable[LeafKeys]:
     """Leaves of ``tile`` within the interval."""
     first, last = (end.year if end else None for end in interval)
-    names = filter(YEAR_FORM.fullmatch, read_children(_read(store, LeafKeys(tile, 0).tile_catalog)))
+    names = filter(YEAR_FORM.fullmatch, read_children(_read(store, tile_catalog_key(tile))))
     for year in sorted(map(int, names)):
         if (first is None or first <= year) and (last is None or year <= last):
             yield LeafKeys(tile, year)

@@ -27,10 +27,11 @@ from typing import Any
 
 from flows.errors import SettingsError, SourceRefused, StoreRefused
 from flows.ports import Item, ObjectStore
-from flows.publish.branches import BAND_FORM, TILE_FORM, YEAR_FORM
+from flows.publish.branches import BAND_FORM, YEAR_FORM
 from flows.publish.catalogs import MIRROR_SUFFIX, RETIRED_SUFFIX, find_mirror_keys
 from flows.publish.leaf import list_leaf
 from flows.publish.publisher import Publisher, find_published
+from flows.scene.tile import TILE_FORM
 from flows.stac.catalog import PARQUET_MEDIA_TYPE
 from flows.stac.layout import COLLECTION_ID, ITEMS_PREFIX, ItemKeys, LeafKeys, item_keys
 
@@ -176,7 +177,7 @@ def _find_leaves(store: ObjectStore) -> Iterator[LeafKeys]:
     root = f"{COLLECTION_ID}/"
     for band in sorted(filter(BAND_FORM.fullmatch, store.list_folders(root))):
         for tile in sorted(filter(TILE_FORM.fullmatch, store.list_folders(f"{root}{band}/"))):
-            years = store.list_folders(LeafKeys(tile, 0).tile_catalog.removesuffix("catalog.json"))
+            years = store.list_folders(f"{root}{band}/{tile}/")
             for year in sorted(filter(YEAR_FORM.fullmatch, years)):
                 yield LeafKeys(tile, int(year))
 

@@ -26,6 +26,8 @@ _RESERVED_ID = re.compile(r"withdrawn|superseded-by-.*")
 """Names of marks in an item's folder, where its document has its own id for a name."""
 _CONTENT_HASH_LENGTH = 16
 """Hex digits of SHA-256 in an asset's key: 64 bits tell apart all versions of one scene."""
+ASSET_NAME_FORM = re.compile(r"[a-z-]+-[0-9a-f]{16}\.[a-z]+")
+"""What ``ItemKeys.asset`` makes: such a file never changes."""
 
 
 def check_tile(tile: str, item_id: str = "?") -> str:
@@ -55,6 +57,16 @@ def is_state_key(key: str) -> bool:
     return key.count("/") == 1 and name.endswith(".json") and is_item_id(name.removesuffix(".json"))
 
 
+def band_catalog_key(band: str) -> str:
+    """Key of the catalog of a zone and latitude band such as ``22K``."""
+    return f"{COLLECTION_ID}/{band}/{CATALOG_KEY}"
+
+
+def tile_catalog_key(tile: str) -> str:
+    """Key of the catalog of a tile."""
+    return f"{COLLECTION_ID}/{tile[:3]}/{tile}/{CATALOG_KEY}"
+
+
 @dataclass(frozen=True, slots=True)
 class LeafKeys:
     """The chain of catalogs above one tile and year."""
@@ -69,11 +81,11 @@ class LeafKeys:
 
     @property
     def band_catalog(self) -> str:
-        return f"{COLLECTION_ID}/{self.band}/catalog.json"
+        return band_catalog_key(self.band)
 
     @property
     def tile_catalog(self) -> str:
-        return f"{COLLECTION_ID}/{self.band}/{self.tile}/catalog.json"
+        return tile_catalog_key(self.tile)
 
     @property
     def prefix(self) -> str:
@@ -82,7 +94,7 @@ class LeafKeys:
 
     @property
     def catalog(self) -> str:
-        return f"{self.prefix}catalog.json"
+        return f"{self.prefix}{CATALOG_KEY}"
 
     @property
     def chain(self) -> tuple[str, ...]:
