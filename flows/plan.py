@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from flows.adapters.earth_engine.cost import estimate_pairing
@@ -44,7 +44,7 @@ class Plan:
 
     would_publish: tuple[PlannedScene, ...] = ()
     skipped: tuple[str, ...] = ()
-    failed: tuple[SceneOutcome, ...] = field(default=())
+    failed: tuple[SceneOutcome, ...] = ()
 
     @property
     def ids(self) -> frozenset[str]:
@@ -101,5 +101,5 @@ def _plan_scene(wiring: Wiring, candidate: Candidate) -> PlannedScene:
     cost = estimate_scene_cost(settings, candidate.scene)
     assets = [candidate.keys.mask("*"), candidate.keys.preview("*")]
     if settings.keep_inputs:
-        assets.insert(1, candidate.keys.asset("cloud-probability", "*", "tif"))
+        assets.insert(1, candidate.keys.probability("*"))
     return PlannedScene(candidate.scene.id, candidate.keys.item, tuple(assets), cost.requests, cost.bytes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os.path
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -57,15 +58,13 @@ def build_publication(wiring: Wiring, candidate: Candidate, derived: DerivedMask
         raise EngineRefused(
             f"{scene.id}: the mask is {derived.classes.shape}, the item's grid {scene.grid.shape} pixels"
         )
-    mask = build_cog(derived.classes, scene.grid)
+    mask_file = _build_file(keys.mask, build_cog(derived.classes, scene.grid), COG_MEDIA_TYPE)
     preview, _ = build_preview(derived.classes)
-    mask_file = _file(keys.mask(_digest(mask)), mask, COG_MEDIA_TYPE)
-    preview_file = _file(keys.preview(_digest(preview)), preview, PNG_MEDIA_TYPE)
+    preview_file = _build_file(keys.preview, preview, PNG_MEDIA_TYPE)
     probability_file = None
     if wiring.settings.keep_inputs and derived.inputs is not None:
         probability = build_probability_cog(derived.inputs.probability_pct, scene.grid)
-        key = keys.asset("cloud-probability", _digest(probability), "tif")
-        probability_file = _file(key, probability, COG_MEDIA_TYPE)
+        probability_file = _build_file(keys.probability, probability, COG_MEDIA_TYPE)
     item = build_derived_item(
         DerivedItemParts(
             source_item=_publishable_hrefs(candidate.item, wiring.local_folder(keys.prefix)),
@@ -105,13 +104,10 @@ def _publishable_hrefs(item: Item, folder: str | None) -> Item:
     return {**item, "assets": assets, "links": [relate(link) for link in item.get("links", ())]}
 
 
-def _file(key: str, body: bytes, media_type: str) -> PublicationFile:
-    return PublicationFile(key, body, media_type)
+def _build_file(build_key: Callable[[str], str], body: bytes, media_type: str) -> PublicationFile:
+    """The file whose key ``build_key`` makes of its content's SHA-256."""
+    return PublicationFile(build_key(sha256(body).hexdigest()), body, media_type)
 
 
 def _asset_file(file: PublicationFile) -> AssetFile:
-    return AssetFile(file.key, len(file.body), _digest(file.body))
-
-
-def _digest(body: bytes) -> str:
-    return sha256(body).hexdigest()
+    return AssetFile(file.key, len(file.body), sha256(file.body).hexdigest())

@@ -27,6 +27,7 @@ from flows.stac.layout import (
     item_keys,
     tile_catalog_key,
 )
+from stac_ext.cloudmask import CLEAR_PERCENTAGE_PROP
 
 _READERS = 16
 """Documents read side by side: requests wait for the network, not for the processor."""
@@ -132,7 +133,7 @@ def _may_lie_within(link: Document, interval: Interval) -> bool:
 def _is_clear_enough(item: Item, max_cloud_pct: float | None) -> bool:
     if max_cloud_pct is None:
         return True
-    clear = item.get("properties", {}).get("cloudmask:clear_percentage")
+    clear = item.get("properties", {}).get(CLEAR_PERCENTAGE_PROP)
     return isinstance(clear, int | float) and 100 - clear <= max_cloud_pct
 
 

@@ -140,6 +140,11 @@ def format_datetime_interval(interval: Interval) -> str:
     return "/".join(".." if end is None else end.isoformat().replace("+00:00", "Z") for end in interval)
 
 
+def format_instant(moment: datetime) -> str:
+    """``moment`` as STAC writes it, to the second: ``2018-12-14T13:32:19Z``."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def parse_instant(text: str) -> datetime:
     """The instant that an RFC 3339 text names, in UTC.
 

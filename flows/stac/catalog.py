@@ -8,6 +8,7 @@ from typing import Any
 from flows.masking.classes import CLASS_STYLES
 from flows.stac.asset_fields import build_classes
 from flows.stac.coverage import LISTED, MEASURED, Coverage, build_summaries
+from flows.stac.extensions import STAC_VERSION
 from flows.stac.layout import (
     CATALOG_KEY,
     COLLECTION_ID,
@@ -36,7 +37,6 @@ __all__ = [
 
 Document = dict[str, Any]
 
-STAC_VERSION = "1.1.0"
 PARQUET_MEDIA_TYPE = "application/vnd.apache.parquet"
 
 

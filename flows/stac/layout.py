@@ -20,6 +20,8 @@ PROBE_PREFIX = "_probe/"
 """Objects that a store's capabilities are tried on; a killed probe leaves one behind."""
 WITHDRAWN_NAME = "withdrawn.json"
 """Tombstone in an item's folder: the source took the scene back, so no catalog links it."""
+MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET = "cloudmask", "cloudmask-preview", "cloud-probability"
+"""Keys of the assets that we publish in an item."""
 
 _ITEM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _RESERVED_ID = re.compile(r"withdrawn|superseded-by-.*")
@@ -122,15 +124,18 @@ class ItemKeys:
     def tombstone(self) -> str:
         return f"{self.prefix}{WITHDRAWN_NAME}"
 
-    def asset(self, asset_key: str, sha256_hex: str, extension: str) -> str:
+    def asset(self, name: str, sha256_hex: str, extension: str) -> str:
         """Key of an asset's file: its name carries the hash of its content, so it never changes."""
-        return f"{self.prefix}{asset_key}-{sha256_hex[:_CONTENT_HASH_LENGTH]}.{extension}"
+        return f"{self.prefix}{name}-{sha256_hex[:_CONTENT_HASH_LENGTH]}.{extension}"
 
     def mask(self, sha256_hex: str) -> str:
-        return self.asset("cloudmask", sha256_hex, "tif")
+        return self.asset(MASK_ASSET, sha256_hex, "tif")
 
     def preview(self, sha256_hex: str) -> str:
         return self.asset("preview", sha256_hex, "png")
+
+    def probability(self, sha256_hex: str) -> str:
+        return self.asset(PROBABILITY_ASSET, sha256_hex, "tif")
 
 
 def item_keys(item_id: str, tile: str, year: int) -> ItemKeys:
