@@ -16,10 +16,10 @@ from flows.errors import EngineRefused
 from flows.masking.statistics import measure_mask
 from flows.phases import Phase, PhaseClock
 from flows.ports import DerivedMask, Item
-from flows.publish.publisher import Publication, PublicationFile
+from flows.publish.publication import Publication, PublicationFile
 from flows.report import SceneOutcome, SceneState
-from flows.stac.asset_fields import COG_MEDIA_TYPE, PNG_MEDIA_TYPE
-from flows.stac.derived_item import AssetFile, DerivedItemParts, build_derived_item
+from flows.stac.asset_fields import COG_MEDIA_TYPE, PNG_MEDIA_TYPE, AssetFile
+from flows.stac.derived_item import DerivedItemParts, build_derived_item
 from flows.stac.encoding import encode_document
 from flows.stac.links import CatalogContext
 from flows.version import __version__

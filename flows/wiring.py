@@ -66,7 +66,7 @@ class Wiring:
     def publisher(self) -> Publisher:
         """Writes items and catalogs into the store."""
         from flows.publish.publisher import Publisher
-        from flows.stac.catalog import CatalogContext
+        from flows.stac.links import CatalogContext
 
         context = CatalogContext(self.settings.public_url)
         single_writer = self.settings.single_writer
@@ -76,7 +76,7 @@ class Wiring:
     def reader(self) -> AssetReader:
         """Reads the pixels of source assets, from where the source may point to and nowhere else."""
         from flows.adapters.asset_reader import AssetReader
-        from flows.adapters.planetary_computer import renew_href, sign_href
+        from flows.adapters.sas import renew_href, sign_href
 
         return AssetReader(
             sign_href,

@@ -17,7 +17,6 @@ from pystac_client.exceptions import APIError
 from flows.adapters.hosts import PLANETARY_COMPUTER_HOSTS
 from flows.adapters.http_retry import RetryPolicy
 from flows.adapters.item_order import sort_items, sort_stream
-from flows.adapters.sas import renew_href, sign_href
 from flows.adapters.signatures import redact
 from flows.adapters.stac_api_io import BoundedStacApiIO
 from flows.errors import SettingsError, SourceRefused, SourceUnavailable
@@ -26,8 +25,6 @@ from flows.ports import Item
 from flows.scene.geometry import build_box
 from flows.scene.query import SceneQuery, format_datetime_interval, parse_datetime_interval
 from flows.stac.source_item import strip_signatures
-
-__all__ = ["PlanetaryComputerSource", "renew_href", "sign_href"]
 
 PAGE_ITEMS = 250
 """The Planetary Computer's default, of at most 1000: pages of 5 MB."""

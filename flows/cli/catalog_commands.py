@@ -43,7 +43,7 @@ def check(
     """Prove the published catalog whole, or make it so; exit status 1 where it is not."""
     from flows.cli.output import print_check, print_json
     from flows.publish.check import check_catalog
-    from flows.stac.catalog import CatalogContext
+    from flows.stac.links import CatalogContext
     from flows.wiring import Wiring
 
     settings = load_settings(store=store)

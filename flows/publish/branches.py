@@ -11,9 +11,10 @@ from typing import Any
 from flows.errors import CloudmaskError
 from flows.ports import ObjectStore, StoredObject
 from flows.scene.tile import TILE_FORM
-from flows.stac.catalog import CatalogContext, build_band_catalog, build_tile_catalog
+from flows.stac.catalog import build_band_catalog, build_tile_catalog
 from flows.stac.encoding import decode_document
 from flows.stac.layout import band_catalog_key, tile_catalog_key
+from flows.stac.links import CatalogContext
 
 Document = dict[str, Any]
 

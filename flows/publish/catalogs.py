@@ -16,10 +16,11 @@ from flows.publish.branches import (
 )
 from flows.publish.leaf import list_leaf
 from flows.publish.steps import Step, StepName, Steps, swap_steps
-from flows.stac.catalog import CatalogContext, build_collection, build_root_catalog, build_year_catalog
+from flows.stac.catalog import build_collection, build_root_catalog, build_year_catalog
 from flows.stac.coverage import Coverage, read_collection_coverage
 from flows.stac.encoding import encode_document
 from flows.stac.layout import CATALOG_KEY, COLLECTION_KEY, ITEMS_PREFIX, ItemKeys, LeafKeys, pending_key
+from flows.stac.links import CatalogContext
 
 MIRROR_SUFFIX = ".parquet"
 RETIRED_SUFFIX = ".retired"

@@ -23,10 +23,11 @@ from flows.publish.marker import LEASE, Marker, list_markers, read_marker
 from flows.publish.publisher import Publisher
 from flows.publish.repair import repair_leaf
 from flows.publish.steps import Steps
-from flows.stac.catalog import CatalogContext, build_root_catalog
+from flows.stac.catalog import build_root_catalog
 from flows.stac.coverage import Coverage
 from flows.stac.encoding import encode_document
 from flows.stac.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, PROBE_PREFIX, LeafKeys, check_tile
+from flows.stac.links import CatalogContext
 
 _CONFIRMATIONS = 3
 """Times a leaf with findings is looked at again: a writer may have been at it between two readings."""

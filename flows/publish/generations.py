@@ -14,10 +14,9 @@ from flows.publish.leaf import ItemFolder, group_leaf, superseded_name
 from flows.publish.publication import Publication
 from flows.publish.steps import Step, StepName, Steps, swap_steps
 from flows.publish.withdrawal import revive_steps
-from flows.stac.catalog import CatalogContext
 from flows.stac.encoding import decode_document, encode_document
 from flows.stac.layout import ItemKeys
-from flows.stac.links import GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE
+from flows.stac.links import GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE, CatalogContext
 from flows.stac.titles import build_item_title
 
 PREDECESSOR_REL = "predecessor-version"

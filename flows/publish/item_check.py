@@ -14,10 +14,10 @@ from flows.publish.findings import Finding, Problem
 from flows.publish.generations import read_predecessors
 from flows.publish.leaf import LeafFolder
 from flows.stac.asset_fields import SHA256_MULTIHASH
-from flows.stac.catalog import CatalogContext
 from flows.stac.coverage import Coverage, read_coverage
 from flows.stac.encoding import decode_document
 from flows.stac.layout import CATALOG_KEY, COLLECTION_KEY, MASK_ASSET, ItemKeys
+from flows.stac.links import CatalogContext
 
 
 @dataclass(slots=True)

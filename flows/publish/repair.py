@@ -14,9 +14,9 @@ from flows.publish.leaf_check import LeafCheck
 from flows.publish.scene_states import Failure, record_failed
 from flows.publish.steps import Steps
 from flows.publish.withdrawal import write_tombstone
-from flows.stac.catalog import CatalogContext
 from flows.stac.encoding import decode_document
 from flows.stac.layout import ItemKeys, LeafKeys, pending_key
+from flows.stac.links import CatalogContext
 
 logger = logging.getLogger(__name__)
 

@@ -26,15 +26,6 @@ from flows.stac.templates import (
 )
 from flows.stac.titles import build_band_title, build_item_title, build_tile_title, build_year_title
 
-__all__ = [
-    "CatalogContext",
-    "build_band_catalog",
-    "build_collection",
-    "build_root_catalog",
-    "build_tile_catalog",
-    "build_year_catalog",
-]
-
 Document = dict[str, Any]
 
 PARQUET_MEDIA_TYPE = "application/vnd.apache.parquet"

@@ -39,8 +39,6 @@ from flows.stac.templates import collection_title, root_title
 from flows.stac.titles import build_item_title, build_year_title
 from stac_ext import cloudmask
 
-__all__ = ["AssetFile", "DerivedItemParts", "build_derived_item", "build_fingerprint", "select_parameters"]
-
 ALGORITHM_VERSION = 1
 """Raised with every change that gives other pixels for the same inputs, so that masks are made anew."""
 
