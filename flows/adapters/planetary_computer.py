@@ -24,6 +24,7 @@ from flows.loopback import LOOPBACK_HOSTS
 from flows.ports import Item
 from flows.scene.geometry import build_box
 from flows.scene.query import SceneQuery, format_datetime_interval, parse_datetime_interval
+from flows.stac.item_reader import find_property
 from flows.stac.source_item import strip_signatures
 
 PAGE_ITEMS = 250
@@ -205,6 +206,5 @@ def _keep_new(pages: Iterable[list[Item]]) -> Iterator[Item]:
 def _keep_tiles(items: Iterable[Item], tiles: tuple[str, ...]) -> Iterator[Item]:
     """Items of ``tiles``: the query extension may be missing, or be ignored."""
     for item in items:
-        properties = item.get("properties")
-        if not tiles or not isinstance(properties, dict) or properties.get(_TILE_PROPERTY) in (*tiles, None):
+        if not tiles or find_property(item, _TILE_PROPERTY) in (*tiles, None):
             yield item

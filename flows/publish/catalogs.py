@@ -121,10 +121,7 @@ def find_mirror_keys(store: ObjectStore) -> tuple[str, ...]:
 
 def find_coverage(collection: Document | None) -> Coverage | None:
     """What a collection says it covers; None of none, of an empty and of a broken one."""
-    try:
-        return None if collection is None else read_collection_coverage(collection)
-    except (LookupError, TypeError, ValueError):
-        return None
+    return None if collection is None else read_collection_coverage(collection)
 
 
 def merge_coverages(coverages: Iterable[Coverage]) -> Coverage | None:

@@ -74,7 +74,7 @@ def _remove(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> None
     for sibling in list_generations(store, keys):
         other = ItemKeys(keys.leaf, sibling)
         if sibling != keys.item_id and keys.item_id in _find_predecessors(store, other):
-            _run(predecessor_steps(store, context, other, older))
+            _run(predecessor_steps(store, context, other, lambda _: older))
     store.delete_object(keys.item)
     folder = group_leaf(keys.leaf, list(store.list_objects(keys.prefix))).folders.get(keys.item_id)
     for info in folder.objects.values() if folder else ():
