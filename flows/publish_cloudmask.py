@@ -7,7 +7,6 @@ import os.path
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
-from typing import Any
 
 from flows.adapters.cog import build_cog, build_probability_cog
 from flows.adapters.preview import build_preview
@@ -21,6 +20,7 @@ from flows.report import SceneOutcome, SceneState
 from flows.stac.asset_fields import COG_MEDIA_TYPE, PNG_MEDIA_TYPE, AssetFile
 from flows.stac.derived_item import DerivedItemParts, build_derived_item
 from flows.stac.encoding import encode_document
+from flows.stac.item_hrefs import map_hrefs
 from flows.stac.links import CatalogContext
 from flows.version import __version__
 from flows.wiring import Wiring
@@ -95,13 +95,7 @@ def _publishable_hrefs(item: Item, folder: str | None) -> Item:
     """
     if folder is None:
         return item
-
-    def relate(holder: dict[str, Any]) -> dict[str, Any]:
-        href = holder["href"]
-        return {**holder, "href": os.path.relpath(href, folder)} if href.startswith("/") else holder
-
-    assets = {key: relate(asset) for key, asset in item["assets"].items()}
-    return {**item, "assets": assets, "links": [relate(link) for link in item.get("links", ())]}
+    return map_hrefs(item, lambda href: os.path.relpath(href, folder) if href.startswith("/") else href)
 
 
 def _build_file(build_key: Callable[[str], str], body: bytes, media_type: str) -> PublicationFile:

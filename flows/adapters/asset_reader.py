@@ -102,10 +102,9 @@ class AssetReader:
         """
         try:
             location = self._rules.find_tiff(href)
-            if location.path is not None:
-                return _read_file(location.path, grid, resampling)
-            assert location.url is not None  # nosec B101 # AssetLocation's invariant
-            return self._read_url(location.url, grid, resampling)
+            if isinstance(location, Path):
+                return _read_file(location, grid, resampling)
+            return self._read_url(location, grid, resampling)
         except AssetError as error:
             raise type(error)(f"item {item_id}: {error}") from error
 
@@ -121,10 +120,9 @@ class AssetReader:
         """
         try:
             location = self._rules.find_tiff(href)
-            if location.path is not None:
-                return str(location.path)
-            assert location.url is not None  # nosec B101 # AssetLocation's invariant
-            return f"/vsicurl/{self._find_readable(location.url)}"
+            if isinstance(location, Path):
+                return str(location)
+            return f"/vsicurl/{self._find_readable(location)}"
         except AssetError as error:
             raise type(error)(f"item {item_id}: {error}") from error
 

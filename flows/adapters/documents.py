@@ -10,14 +10,7 @@ from urllib.parse import urljoin, urlsplit
 
 import orjson
 
-from flows.adapters.http_retry import (
-    BodyTooLarge,
-    Deadline,
-    ForeignRedirect,
-    HttpClient,
-    NoAnswer,
-    RetryPolicy,
-)
+from flows.adapters.http_retry import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy
 from flows.adapters.signatures import unsigned_href
 from flows.errors import SourceRefused, SourceUnavailable
 
@@ -97,7 +90,7 @@ class ServerDocuments:
             )
         except NoAnswer as error:
             raise SourceUnavailable(str(error)) from error
-        except (BodyTooLarge, ForeignRedirect) as error:
+        except RefusedAnswer as error:
             raise SourceRefused(str(error)) from error
         if answer.status != 200:
             raise SourceRefused(f"{shown}: HTTP {answer.status}")

@@ -11,14 +11,7 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from requests import Request
 
-from flows.adapters.http_retry import (
-    BodyTooLarge,
-    Deadline,
-    ForeignRedirect,
-    HttpClient,
-    NoAnswer,
-    RetryPolicy,
-)
+from flows.adapters.http_retry import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy
 from flows.adapters.signatures import unsigned_href
 from flows.errors import SourceRefused, SourceUnavailable
 
@@ -65,7 +58,7 @@ class BoundedStacApiIO(StacApiIO):
             answer = self._http.request(request, Deadline(self._deadline_s), MAX_PAGE_BYTES)
         except NoAnswer as error:
             raise SourceUnavailable(f"STAC API {error}") from error
-        except (BodyTooLarge, ForeignRedirect) as error:
+        except RefusedAnswer as error:
             raise SourceRefused(f"STAC API {error}") from error
         if answer.status != 200:
             failure = APIError(answer.body[:200].decode("utf-8", "replace"))

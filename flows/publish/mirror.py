@@ -33,6 +33,7 @@ from flows.publish.leaf import list_leaf
 from flows.publish.publisher import Publisher, find_published
 from flows.scene.tile import TILE_FORM
 from flows.stac.catalog import PARQUET_MEDIA_TYPE
+from flows.stac.item_hrefs import map_hrefs
 from flows.stac.layout import COLLECTION_ID, ITEMS_PREFIX, ItemKeys, LeafKeys, item_keys
 
 logger = logging.getLogger(__name__)
@@ -197,14 +198,11 @@ def _move_hrefs(item: Item) -> Item:
     keys = item_keys(str(item["id"]), tile, int(moment[:4]))
     folder = posixpath.join("..", keys.prefix.removeprefix(f"{COLLECTION_ID}/"))
 
-    def move(holder: dict[str, Any]) -> dict[str, Any]:
-        href = holder["href"]
-        if "://" in href or href.startswith("/"):
-            return holder
-        return {**holder, "href": posixpath.normpath(posixpath.join(folder, href))}
+    def move(href: str) -> str:
+        is_relative = "://" not in href and not href.startswith("/")
+        return posixpath.normpath(posixpath.join(folder, href)) if is_relative else href
 
-    assets = {name: move(asset) for name, asset in item["assets"].items()}
-    return {**item, "assets": assets, "links": [move(link) for link in item["links"]]}
+    return map_hrefs(item, move)
 
 
 def _encode_table(items: Iterable[Item], options: Mapping[str, Any] | None = None) -> bytes:
