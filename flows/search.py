@@ -15,7 +15,7 @@ from flows.adapters.item_order import find_datetime
 from flows.errors import CloudmaskError, SettingsError, SourceRefused
 from flows.ports import Item, ObjectReader
 from flows.publish.branches import BAND_FORM, YEAR_FORM, read_children
-from flows.scene.query import BBox, Interval, SceneQuery, parse_datetime_interval
+from flows.scene.query import BBox, Interval, SceneQuery, may_hold_day, parse_datetime_interval
 from flows.scene.tile import TILE_FORM
 from flows.scene.tile_box import boxes_meet, build_band_box, build_tile_box
 from flows.stac.encoding import decode_document
@@ -109,25 +109,18 @@ def _find_linked(store: ObjectReader, leaf: LeafKeys, *, interval: Interval) -> 
     """Items that the leaf links and whose titles' dates lie within the interval."""
     found = []
     for link in _read(store, leaf.catalog).get("links", ()):
-        if isinstance(link, dict) and link.get("rel") == "item" and _may_lie_within(link, interval):
+        if isinstance(link, dict) and link.get("rel") == "item" and may_hold_day(interval, _read_day(link)):
             name = str(link.get("href")).rpartition("/")[2]
             found.append(item_keys(name.removesuffix(".json"), leaf.tile, leaf.year))
     return found
 
 
-def _may_lie_within(link: Document, interval: Interval) -> bool:
-    """Whether the day that begins a link's title meets the interval, give or take one; of another title, yes.
-
-    The title's day is the datatake's: between its start and the item's own instant there may be a midnight.
-    """
+def _read_day(link: Document) -> date | None:
+    """The day that begins a link's title; None of another title."""
     try:
-        day = date.fromisoformat(str(link.get("title"))[:10])
+        return date.fromisoformat(str(link.get("title"))[:10])
     except ValueError:
-        return True
-    first, last = interval
-    return (first is None or (day - first.date()).days >= -1) and (
-        last is None or (last.date() - day).days >= -1
-    )
+        return None
 
 
 def _is_clear_enough(item: Item, max_cloud_pct: float | None) -> bool:
