@@ -16,8 +16,8 @@ from flows.settings import read_clock
 from flows.stac.item_reader import find_property
 
 SHARD_SCENES = 250
-"""Scenes of one run, which may be more where one tile has more in a month: 100 to 500 keep a run within
-hours, and what a kill can cost within a batch."""
+"""Scenes of one run; more where one tile has more in a month. 100 to 500 keep a run within hours, and what a
+kill can cost within a batch."""
 
 
 def plan_shards(source: SceneSource, request: BackfillRequest) -> Iterator[IngestRequest]:

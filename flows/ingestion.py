@@ -91,7 +91,7 @@ class Ingestion:
         if self._wiring.settings.mirror:
             check_available()
         self._wiring.publisher.recover()
-        # A run that died while a scene went from one kind of state to the other left both: the later holds.
+        # A run that died while a scene changed from waiting to failed, or back, left both: the later holds.
         self.noted = {state.item_id: state for state in sorted(noted, key=lambda state: state.last_try)}
         self._remembered = find_remembered(self._wiring.store)
 
@@ -107,7 +107,7 @@ class Ingestion:
             self.note(self._publish_batch(new))
 
     def read_unlisted(self, ids: Iterable[str]) -> list[NotedState]:
-        """What earlier runs left of those of ``ids`` that this run came across no item of."""
+        """The states that earlier runs left of ``ids``, of those scenes whose items this run did not meet."""
         unlisted = sorted(self._remembered.intersection(ids) - self._ended)
         states = [find_state(self._wiring.store, kind, each) for each in unlisted for kind in StateKind]
         return [state for state in states if state is not None]

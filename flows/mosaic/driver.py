@@ -41,7 +41,7 @@ Read = tuple[tuple[Any, Any], NDArray[Any]]
 _ATTEMPTS, _PAUSE_S = 3, 1.0
 _ALIGNMENT_PX = 0.05
 _SHRINK_FROM = 1.5
-"""Pixels of the raster to one of the grid, from where on several are to be summed up in one."""
+"""From so many of the raster's pixels to one of the grid's on, they are summed up, not picked or blended."""
 _OVERVIEW_LEVELS = 16
 _WARP_MB = 16
 

@@ -44,7 +44,7 @@ class SceneQuery:
 
     @property
     def names_only_ids(self) -> bool:
-        """Whether an id that nothing is found for can only mean that the source does not list it."""
+        """Whether ids are the only criterion, so that one for which nothing is found is not listed."""
         others = (self.bbox, self.intersects, self.tiles, self.datetime, self.limit)
         return bool(self.ids) and not any(others)
 
