@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from flows.budget import Budget
 from flows.candidate import pair_candidates, read_candidates, select_unpublished
@@ -26,6 +26,8 @@ BATCH_SCENES = 250
 
 A run that dies loses the links of one batch at the most, and the next run restores those.
 """
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +163,7 @@ class Ingestion:
         append_mirror(self._wiring.store, items, f"{self._wiring.now:%Y%m%dT%H%M%SZ}")
 
 
-def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """``items`` in lists of ``size``, the last one shorter."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):

@@ -31,7 +31,7 @@ from flows.scene.grid import Grid, Shape
 
 BAND_NAME = "cloudmask"
 BLOCK_PX = 512
-"""Edge of a tile. Smaller ones cost requests, larger ones bytes that a reader did not ask for."""
+"""Edge of a block. Smaller ones cost requests, larger ones bytes that a reader did not ask for."""
 
 COG_OPTIONS: Mapping[str, str] = {
     "BLOCKSIZE": str(BLOCK_PX),

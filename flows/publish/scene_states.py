@@ -38,6 +38,9 @@ class StateKind(StrEnum):
     def prefix(self) -> str:
         return WAITING_PREFIX if self is StateKind.WAITING else FAILED_PREFIX
 
+    def key(self, item_id: str) -> str:
+        return f"{self.prefix}{check_item_id(item_id)}.json"
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -71,7 +74,7 @@ class NotedState:
 
     @property
     def key(self) -> str:
-        return f"{self.kind.prefix}{self.item_id}.json"
+        return self.kind.key(self.item_id)
 
     def is_due(self, now: datetime) -> bool:
         """Whether it is time to try again; a clock that ran ahead at the last attempt delays nothing."""
@@ -96,7 +99,7 @@ def record_failed(store: ObjectStore, item_id: str, failure: Failure, now: datet
 def clear_state(store: ObjectStore, item_id: str) -> None:
     """Forget that the scene waited or failed: it is published now."""
     for kind in StateKind:
-        store.delete_object(f"{kind.prefix}{check_item_id(item_id)}.json")
+        store.delete_object(kind.key(item_id))
 
 
 def list_states(store: ObjectStore) -> Iterator[NotedState]:
@@ -113,7 +116,7 @@ def list_states(store: ObjectStore) -> Iterator[NotedState]:
 
 def find_state(store: ObjectStore, kind: StateKind, item_id: str) -> NotedState | None:
     """The state of one scene; None where it has none."""
-    return _read_state(store, kind, f"{kind.prefix}{check_item_id(item_id)}.json")
+    return _read_state(store, kind, kind.key(item_id))
 
 
 def _record(store: ObjectStore, state: NotedState) -> NotedState:
@@ -131,7 +134,7 @@ def _record(store: ObjectStore, state: NotedState) -> NotedState:
     store.write_object(state.key, json.dumps(_as_document(state)).encode(), JSON_MEDIA_TYPE)
     for kind in StateKind:
         if kind is not state.kind:
-            store.delete_object(replace(state, kind=kind).key)
+            store.delete_object(kind.key(state.item_id))
     return state
 
 
