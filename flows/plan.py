@@ -69,9 +69,7 @@ class Plan:
             "dry_run": True,
             "would_publish": [scene.as_json() for scene in self.would_publish],
             "skipped": list(self.skipped),
-            "failed": [
-                {"id": scene.id, "error": scene.reason, "retryable": scene.retryable} for scene in self.failed
-            ],
+            "failed": [scene.as_failure() for scene in self.failed],
             "requests": self.requests,
             "bytes": self.bytes,
         }
@@ -79,7 +77,7 @@ class Plan:
 
 def plan_ingest(request: IngestRequest) -> Plan:
     """What ``ingest`` would do for ``request``."""
-    wiring = Wiring(request.read_settings(), request.items, request.now)
+    wiring = Wiring.of(request)
     settings = wiring.settings
     items = wiring.source.find_items(request.read_query())
     candidates, refused = read_candidates(items, settings.method, settings.mask_parameters)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flows.adapters.asset_reader import AssetReader
     from flows.adapters.earth_engine.session import EarthEngineSession
     from flows.publish.publisher import Publisher
+    from flows.request import RunRequest
 
 
 class Wiring:
@@ -35,6 +36,15 @@ class Wiring:
         self.items = items
         self.now = now or read_clock()
         self._begun = time.time() if begun is None else begun
+
+    @classmethod
+    def of(cls, request: RunRequest) -> Wiring:
+        """The adapters of the run that ``request`` asks for.
+
+        Raises:
+            SettingsError: a value that cannot be used.
+        """
+        return cls(request.read_settings(), request.items, request.now)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """In another process: adapters of its own, made once for all scenes that it is sent."""

@@ -229,7 +229,7 @@ def _locked(folder: Path, create: bool = False) -> Iterator[int]:
             raise
         except FileExistsError:
             # mkdir says so too where the folder was there at first and is pruned by now.
-            if _is_file(folder):
+            if _is_no_folder(folder):
                 raise
             continue
         try:
@@ -251,7 +251,8 @@ def _still_at(folder: Path, descriptor: int) -> bool:
         return False
 
 
-def _is_file(path: Path) -> bool:
+def _is_no_folder(path: Path) -> bool:
+    """Whether something else than a folder is there."""
     try:
         return not stat.S_ISDIR(path.lstat().st_mode)
     except FileNotFoundError:

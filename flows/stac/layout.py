@@ -33,14 +33,22 @@ ASSET_NAME_FORM = re.compile(r"[a-z-]+-[0-9a-f]{16}\.[a-z]+")
 
 
 def check_tile(tile: str, item_id: str = "?") -> str:
-    """``tile`` if it is an MGRS tile such as ``22KFV``; it becomes part of a key."""
+    """``tile`` if it is an MGRS tile such as ``22KFV``; it becomes part of a key.
+
+    Raises:
+        InvalidField: it is none.
+    """
     if not TILE_FORM.fullmatch(tile):
         raise InvalidField(item_id, "s2:mgrs_tile", f"{tile!r:.40} is not an MGRS tile such as 22KFV")
     return tile
 
 
 def check_item_id(item_id: str) -> str:
-    """``item_id`` if letters, digits, ``_`` and ``-`` alone spell it; it becomes part of a key."""
+    """``item_id`` if letters, digits, ``_`` and ``-`` alone spell it; it becomes part of a key.
+
+    Raises:
+        InvalidField: it is spelled otherwise, or is a name that the catalog keeps for itself.
+    """
     if not _ITEM_ID.fullmatch(item_id):
         raise InvalidField(repr(item_id)[:60], "id", "is not 1 to 128 letters, digits, '_' or '-'")
     if _RESERVED_ID.fullmatch(item_id):

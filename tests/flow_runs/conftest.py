@@ -31,7 +31,7 @@ def ignore_warnings_of_odc(test: Test) -> Test:
 
 def run_directly(request: IngestRequest) -> Report:
     """``request`` as the command line runs it without Prefect."""
-    wiring = Wiring(request.read_settings(), request.items, request.now)
+    wiring = Wiring.of(request)
     return ingest(wiring, request.read_query(), ThreadRunner(2, retry_delay_s=0), force=request.force)
 
 
