@@ -45,7 +45,7 @@ class Budget:
         return selected
 
     def _has(self, requests: int, asking: int) -> bool:
-        """Whether a scene that costs so many requests fits, with those that pair ``asking`` scenes."""
+        """Whether so many ``requests`` for a scene are left, beside those that pair ``asking`` scenes."""
         enough = self._requests is None or self._requests >= requests + estimate_pairing(asking).requests
         return enough and (self._scenes is None or self._scenes > 0)
 

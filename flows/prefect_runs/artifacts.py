@@ -49,7 +49,7 @@ def _report_rows(report: Report) -> list[dict[str, Any]]:
 
 
 def _find_preview(wiring: Wiring, item_key: str) -> str | None:
-    """A URL that shows the preview of a published item: its public one, else one of its bytes."""
+    """A URL that shows the preview of a published item: its public one, else one that holds its bytes."""
     try:
         stored = wiring.store.read_object(item_key)
         if stored is None:

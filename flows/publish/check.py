@@ -222,7 +222,7 @@ def _is_tile(tile: str, band: str) -> bool:
 def _map_bounded(
     pool: Executor, work: Callable[[A], R], arguments: Iterable[A], most: int = 32
 ) -> Iterator[R]:
-    """As ``pool.map``, with at most so many waiting: neither the arguments nor the results pile up."""
+    """As ``pool.map``, with at most ``most`` under way: neither the arguments nor the results pile up."""
     waiting: deque[Future[R]] = deque()
     for argument in arguments:
         waiting.append(pool.submit(work, argument))

@@ -71,7 +71,7 @@ class Generations:
         yield from present.link_steps(store, context)
 
     def link_steps(self, store: ObjectStore, context: CatalogContext) -> Steps:
-        """Make the generation after this one link the one before it, which by now is this one."""
+        """Make the generation after this one, if there is one, link the one before it: by now, this one."""
         if self.newer:
             yield from _settle_predecessor(store, context, self._sibling(self.newer[0]))
 

@@ -55,8 +55,8 @@ def strip_signatures(item: Item) -> Item:
 def strip_signature(href: str) -> str:
     """``href`` without the parameters that sign it; what is left stays as it is written.
 
-    Those of a shared access signature go only together with the signature: alone, names of two letters
-    may mean anything. So may the names of older signatures, but for those of the keys.
+    Those of a shared access signature go only where the signature itself is there: alone, names of two
+    letters may mean anything. Those of Amazon's and Google's older signatures go only where a key's id is.
     """
     head, hash_sign, fragment = href.partition("#")
     base, question_mark, query = head.partition("?")
