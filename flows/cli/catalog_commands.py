@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import EXIT_FAILED, app, load_settings, options
-
-StoreOption = Annotated[str | None, typer.Option(metavar="URL", help="Directory or s3://bucket/prefix.")]
+from flows.cli.shared_options import StoreOption
 
 
 @app.command()
