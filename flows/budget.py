@@ -29,25 +29,38 @@ class Budget:
         return len(self._deferred)
 
     def select_affordable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """The first of ``candidates`` that fit what is left, which they use up."""
+        """The first of ``candidates`` that fit what is left, and use it up; none once one was deferred."""
         selected: list[Candidate] = []
-        for candidate in candidates:
-            cost = estimate_scene_cost(self._settings, candidate.scene).requests
-            if self._deferred or not self._has(cost, asking=len(selected) + 1 if cost else 0):
-                self._deferred.add(candidate.scene.id)
-                continue
+        asking = 0
+        for candidate in [] if self._deferred else candidates:
+            cost = self._cost(candidate)
+            asking += bool(cost)
+            if not self._has(cost + estimate_pairing(asking).requests):
+                break
             selected.append(candidate)
-            self._requests = None if self._requests is None else self._requests - cost
-            self._scenes = None if self._scenes is None else self._scenes - 1
-        if self._requests is not None:
-            asking = sum(1 for each in selected if estimate_scene_cost(self._settings, each.scene).requests)
-            self._requests -= estimate_pairing(asking).requests
+            self._spend(cost, scenes=1)
+        self._spend(estimate_pairing(sum(bool(self._cost(each)) for each in selected)).requests)
         return selected
 
-    def _has(self, requests: int, asking: int) -> bool:
-        """Whether so many ``requests`` for a scene are left, beside those that pair ``asking`` scenes."""
-        enough = self._requests is None or self._requests >= requests + estimate_pairing(asking).requests
+    def give_back(self, candidates: Sequence[Candidate]) -> None:
+        """What was set aside for ``candidates`` but their pairing, which told that they have to wait."""
+        for candidate in candidates:
+            self._spend(-self._cost(candidate), scenes=-1)
+
+    def defer(self, candidates: Sequence[Candidate]) -> None:
+        """Leave ``candidates``, and all that this run is yet to find, to a later one."""
+        self._deferred.update(candidate.scene.id for candidate in candidates)
+
+    def _cost(self, candidate: Candidate) -> int:
+        return estimate_scene_cost(self._settings, candidate.scene).requests
+
+    def _has(self, requests: int) -> bool:
+        enough = self._requests is None or self._requests >= requests
         return enough and (self._scenes is None or self._scenes > 0)
+
+    def _spend(self, requests: int, scenes: int = 0) -> None:
+        self._requests = None if self._requests is None else self._requests - requests
+        self._scenes = None if self._scenes is None else self._scenes - scenes
 
 
 def estimate_scene_cost(settings: Settings, scene: Scene) -> CostEstimate:

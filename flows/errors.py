@@ -14,6 +14,7 @@
     ├── EngineError                deriving the mask
     │   ├── EngineUnavailable      quota, time-out, 5xx (retryable)
     │   └── EngineRefused          credentials, registration, a request that can never succeed
+    ├── PrefectUnavailable         no answer from the Prefect API that is configured (retryable)
     └── StoreError                 the object store
         ├── StoreUnavailable       no answer or an unknown outcome (retryable)
         ├── StoreRefused           credentials, a missing bucket, a read-only directory
@@ -99,6 +100,12 @@ class EngineUnavailable(EngineError):
 
 class EngineRefused(EngineError):
     """The engine will never answer this request as it stands."""
+
+
+class PrefectUnavailable(CloudmaskError):
+    """The Prefect API did not answer, or refused us."""
+
+    retryable = True
 
 
 class StoreError(CloudmaskError):

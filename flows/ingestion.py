@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Protocol, TypeVar
 
 from flows.budget import Budget
-from flows.candidate import pair_candidates, read_candidates, select_unpublished
+from flows.candidate import Candidate, pair_candidates, read_candidates, select_unpublished
 from flows.outcomes import find_remembered, hold_back, remember_outcomes
 from flows.ports import Item
 from flows.publish.mirror import append_mirror, check_available
@@ -135,13 +135,12 @@ class Ingestion:
         yield from skipped
         held = {each.scene.id: hold_back(each, self.noted, wiring.now) for each in unpublished}
         yield from filter(None, held.values())
-        wanted = self._budget.select_affordable([each for each in unpublished if not held[each.scene.id]])
+        wanted = [each for each in unpublished if not held[each.scene.id]]
         if not wanted:
             return
         # Before Earth Engine is asked for anything: a store that refuses us is no fault of any scene.
         wiring.publisher.check_writers()
-        pairings = wiring.engine.find_granules([candidate.scene for candidate in wanted])
-        paired, waiting = pair_candidates(wanted, pairings)
+        paired, waiting = self._pair(wanted)
         yield from waiting
         keys = {candidate.scene.id: candidate.keys for candidate in paired}
         published: list[ItemKeys] = []
@@ -154,6 +153,21 @@ class Ingestion:
             self._mirror_items(published)
         wiring.publisher.publish_catalogs(published)
         logger.info("%d items linked", len(published))
+
+    def _pair(self, wanted: list[Candidate]) -> tuple[list[Candidate], list[SceneOutcome]]:
+        """Those that the budget allows with their granules, and those that turn out to wait."""
+        paired: list[Candidate] = []
+        waiting: list[SceneOutcome] = []
+        while affordable := self._budget.select_affordable(wanted):
+            pairings = self._wiring.engine.find_granules([candidate.scene for candidate in affordable])
+            found, late = pair_candidates(affordable, pairings)
+            late_ids = {outcome.id for outcome in late}
+            self._budget.give_back([each for each in affordable if each.scene.id in late_ids])
+            paired += found
+            waiting += late
+            wanted = wanted[len(affordable) :]
+        self._budget.defer(wanted)
+        return paired, waiting
 
     def _mirror_items(self, published: list[ItemKeys]) -> None:
         """Append the items just published to the geoparquet mirror, as a part of their own."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,10 @@ from flows.errors import StoreRefused
 from flows.masking.classes import MaskClass
 from flows.published import decode_mask
 from flows.scene.query import SceneQuery, build_query
-from flows.search import find_published_items
+from flows.search import PublishedItem, find_published_items
 from flows.settings import read_settings
 from flows.stac.layout import COLLECTION_ID, MASK_ASSET
+from flows.stac.links import find_public_url
 from flows.stac.titles import find_day
 
 ODC_STAC_CONFIG: Mapping[str, Any] = {
@@ -46,6 +47,8 @@ def find_items(
     store: str | None = None,
 ) -> list[pystac.Item]:
     """The published items that match, by time; their hrefs absolute, those of the source unsigned.
+
+    Those of masks lead into the store that is searched, whatever URL it was published for.
 
     ``tiles``          MGRS tiles such as ``22KFV``; none: all that are published.
     ``bbox``           west, south, east, north in degrees; west > east crosses the antimeridian.
@@ -67,7 +70,7 @@ def find_items(
     )
     reader = open_reader(store or read_settings().store)
     found = find_published_items(reader, query, max_cloud_pct)
-    return [_build_item(published.item, f"{reader.url}/{published.keys.item}") for published in found]
+    return [_build_item(published, reader.url) for published in found]
 
 
 def find_item(item_id: str, *, store: str | None = None) -> pystac.Item:
@@ -84,14 +87,22 @@ def find_item(item_id: str, *, store: str | None = None) -> pystac.Item:
     query = SceneQuery(
         ids=(item_id,),
         tiles=() if tile is None else (tile[1],),
-        datetime=None if day is None else f"{day - timedelta(days=1)}/{day + timedelta(days=1)}",
+        datetime=None if day is None else _build_days_around(day),
     )
     reader = open_reader(store or read_settings().store)
     for published in find_published_items(reader, query):
-        return _build_item(published.item, f"{reader.url}/{published.keys.item}")
+        return _build_item(published, reader.url)
     raise StoreRefused(
         f"{reader.url}: {item_id:.128} is not published there: run cloudmask ingest --ids first"
     )
+
+
+def _build_days_around(day: date) -> str | None:
+    """The interval from the day before to the day after; None where the calendar ends between them."""
+    try:
+        return f"{day - timedelta(days=1)}/{day + timedelta(days=1)}"
+    except OverflowError:
+        return None
 
 
 def read_mask(item: pystac.Item) -> NDArray[np.uint8]:
@@ -117,7 +128,22 @@ def read_mask(item: pystac.Item) -> NDArray[np.uint8]:
     return decode_mask(stored.body, item.id)
 
 
-def _build_item(document: dict[str, Any], href: str) -> pystac.Item:
+def _build_item(published: PublishedItem, store_url: str) -> pystac.Item:
+    document, href = published.item, f"{store_url}/{published.keys.item}"
+    _lead_into(document, published.keys.item, store_url)
     item = pystac.Item.from_dict(document, href=href, preserve_dict=False)
     item.make_asset_hrefs_absolute()
     return item
+
+
+def _lead_into(document: dict[str, Any], key: str, store_url: str) -> None:
+    """Let what leads to the URL that the catalog was published for lead into the store that was read.
+
+    A copy of a catalog, or a store that its readers reach by another URL, has the same files.
+    """
+    public_url = find_public_url(document, key)
+    if public_url is None:
+        return
+    for part in (*document["links"], *document.get("assets", {}).values()):
+        if part["href"].startswith(f"{public_url}/"):
+            part["href"] = store_url + part["href"].removeprefix(public_url)

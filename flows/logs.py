@@ -5,23 +5,32 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from flows.adapters.signatures import redact_lines
 from flows.phases import item_id, phase_name, run_id
-from flows.settings import LogFormat
+
+if TYPE_CHECKING:
+    from flows.settings import LogFormat
 
 _SHORTEST_SECRET = 8
 """A shorter value would be cut out of innocent words."""
 
 
 class _Redacting(logging.Formatter):
-    """Formats a record without signatures, credentials, or any of ``secrets``."""
+    """Formats a record without signatures, credentials, or any of the secrets that ``read_secrets`` gives."""
 
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
+    def __init__(self, read_secrets: Callable[[], Iterable[str]]) -> None:
         super().__init__("%(levelname)s %(name)s: %(message)s")
-        self._secrets = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
+        self._read_secrets = read_secrets
+
+    @cached_property
+    def _secrets(self) -> list[str]:
+        """Read at the first record: who only asks for help pays for no settings."""
+        return [secret for secret in self._read_secrets() if len(secret) >= _SHORTEST_SECRET]
 
     def redact(self, text: str) -> str:
         for secret in self._secrets:
@@ -57,8 +66,11 @@ class JsonFormatter(_Redacting):
         return json.dumps({name: self.redact(text) for name, text in fields.items() if text})
 
 
-def configure_logs(level: int, form: LogFormat, secrets: Iterable[str] = ()) -> None:
-    """Write records of ``level`` and above to stderr; in place of what was configured before."""
+def configure_logs(
+    level: int, read_secrets: Callable[[], Iterable[str]], form: LogFormat | None = None
+) -> None:
+    """Write records of ``level`` and above to stderr, as text by default; in place of what was configured."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter(secrets) if form is LogFormat.JSON else TextFormatter(secrets))
+    formatter = JsonFormatter if form == "json" else TextFormatter
+    handler.setFormatter(formatter(read_secrets))
     logging.basicConfig(level=level, handlers=[handler], force=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +17,16 @@ PHASE_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 """From a small scene's encoding to a full tile by the embedded network."""
 
 
+def check_metrics(path: Path) -> None:
+    """Nothing, where a file can be written to ``path``: a run of hours should not end with the news.
+
+    Raises:
+        SettingsError: it cannot.
+    """
+    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise SettingsError(f"CLOUDMASK_METRICS: {path} cannot be written: name a file in a folder that can")
+
+
 def write_metrics(path: Path, command: str, report: Report, now: datetime) -> None:
     """Write the figures of the run of ``command`` that ended at ``now``, in one piece.
 
@@ -23,15 +34,11 @@ def write_metrics(path: Path, command: str, report: Report, now: datetime) -> No
         SettingsError: the file cannot be written.
     """
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(render_metrics(command, report, now))
-                file.flush()
-                temporary.chmod(0o644)
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            written = Path(folder, path.name)
+            written.write_bytes(render_metrics(command, report, now))
+            written.chmod(0o644)
+            written.replace(path)
     except OSError as error:
         raise SettingsError(f"CLOUDMASK_METRICS: {path} cannot be written: {error.strerror}") from error
 

@@ -13,6 +13,7 @@ from typing import Any
 from flows.adapters.item_filter import build_filter
 from flows.adapters.item_order import find_datetime
 from flows.errors import CloudmaskError, SettingsError, SourceRefused
+from flows.masking.statistics import DECIMALS
 from flows.ports import Item, ObjectReader
 from flows.publish.branches import BAND_FORM, YEAR_FORM, read_children
 from flows.scene.query import BBox, Interval, SceneQuery, may_hold_day, parse_datetime_interval
@@ -127,7 +128,7 @@ def _is_clear_enough(item: Item, max_cloud_pct: float | None) -> bool:
     if max_cloud_pct is None:
         return True
     clear = item.get("properties", {}).get(CLEAR_PERCENTAGE_PROP)
-    return isinstance(clear, int | float) and 100 - clear <= max_cloud_pct
+    return isinstance(clear, int | float) and round(100 - clear, DECIMALS) <= max_cloud_pct
 
 
 def _instant(item: Item) -> datetime:

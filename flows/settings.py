@@ -29,6 +29,7 @@ _SECRET_VARIABLES = (
     "AWS_SESSION_TOKEN",
     "PC_SDK_SUBSCRIPTION_KEY",
     "PREFECT_API_KEY",
+    "PREFECT_API_AUTH_STRING",
 )
 
 
@@ -104,19 +105,34 @@ class Settings(BaseSettings):
     @field_validator("stac_api_url", "earthengine_url", "public_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
-        if value is not None and not (value.startswith(("https://", "http://")) and _names_host(value)):
-            raise ValueError("must begin with https:// (or http:// on loopback), then name a host")
-        return value.rstrip("/") if value else None
+        if value is None:
+            return None
+        if not value.startswith(("https://", "http://")) or not _is_plain_url(value):
+            raise ValueError(
+                "must begin with https:// (or http:// on loopback), name a host, and have no user, password, "
+                "query or fragment: it is shown, and paths are appended to it"
+            )
+        return value.rstrip("/")
 
     @field_validator("store")
     @classmethod
     def _store_url(cls, value: str) -> str:
         scheme, separator, rest = value.partition("://")
-        if separator and (scheme not in {"s3", "file"} or not rest):
+        mistyped = value.startswith("s3:") and not separator  # it would become a folder of that name
+        if mistyped or (separator and (scheme not in {"s3", "file"} or not rest)):
             raise ValueError("must be a directory, file:PATH or s3://bucket/prefix")
         if not value:
             raise ValueError("must not be empty")
+        if value.startswith("file:") and not value.removeprefix("file:").strip("/"):
+            raise ValueError("must name a directory")
         return value.rstrip("/") or "/"
+
+    @field_validator("earthengine_credentials")
+    @classmethod
+    def _name_of_a_key(cls, value: str) -> str:
+        if "{" in value or not value.isprintable():  # an error that names the file would show the key
+            raise ValueError("must be 'default', 'anonymous' or the path of a key file, not the key itself")
+        return value
 
     @field_validator("areas")
     @classmethod
@@ -147,8 +163,8 @@ def read_settings(config: Path | None = None, **overrides: Any) -> Settings:
     Raises:
         SettingsError: a file that cannot be read, a name that is no setting, a value out of range.
     """
-    path = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
-    values = _read_config(path) if path else {}
+    path = config or DEFAULT_CONFIG
+    values = _read_config(path, needed=config is not None)
     unknown = sorted(set(values) - set(Settings.model_fields))
     if unknown:
         shown = ", ".join(name if name.isprintable() else ascii(name) for name in unknown)
@@ -185,18 +201,24 @@ def read_secrets() -> list[str]:
     return [value for name in _SECRET_VARIABLES if (value := os.environ.get(name))]
 
 
-def _names_host(url: str) -> bool:
-    """Whether ``url`` can be read, and leads to a host."""
+def _is_plain_url(url: str) -> bool:
+    """Whether ``url`` names a host and, but for a port and a path, nothing else."""
     try:
         parts = urlsplit(url)
-        return bool(parts.hostname) and parts.port != 0
+        port_is_one = parts.port is None or parts.port > 0
     except ValueError:
         return False
+    return bool(parts.hostname) and port_is_one and not ("@" in parts.netloc or "?" in url or "#" in url)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path, *, needed: bool) -> dict[str, Any]:
+    """What the file says; nothing where there is none and none was named."""
     try:
         return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        if needed:
+            raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+        return {}
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

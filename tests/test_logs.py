@@ -33,7 +33,7 @@ def written(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
     handlers, level = list(root.handlers), root.level
     stream = io.StringIO()
     with redirect_stderr(stream):
-        configure_logs(logging.DEBUG, request.param, ["planted-secret-value", ""])
+        configure_logs(logging.DEBUG, lambda: ["planted-secret-value", ""], request.param)
         yield stream
     root.handlers[:] = handlers
     root.setLevel(level)

@@ -86,6 +86,16 @@ def test_an_item_taken_after_the_midnight_of_its_datatake_is_found(
     assert find(tmp_path, tiles=["22KFV"], datetime="0001/2018-12-15T12:00:00Z") == BRAZIL
 
 
+def test_a_scene_with_just_as_much_cloud_as_may_be_is_found(published_demo: Path, tmp_path: Path) -> None:
+    shutil.copytree(published_demo / COLLECTION_ID, tmp_path / COLLECTION_ID)
+    (path,) = (tmp_path / COLLECTION_ID).rglob(f"{BRAZIL[0]}.json")
+    item = json.loads(path.read_bytes())
+    item["properties"]["cloudmask:clear_percentage"] = 80.1  # 100 - 80.1 is a little more than 19.9
+    path.write_text(json.dumps(item))
+    assert find(tmp_path, ids=[BRAZIL[0]], max_cloud_pct=19.9) == BRAZIL[:1]
+    assert find(tmp_path, ids=[BRAZIL[0]], max_cloud_pct=19.89) == []
+
+
 def test_only_the_catalogs_concerned_are_read(published_demo: Path) -> None:
     reader = CountingReader(published_demo)
     find_published_items(reader, build_query(tiles=["22KFV"], datetime="2018-12"))

@@ -40,7 +40,19 @@ def test_an_option_beats_the_environment_beats_the_file_beats_the_default(
         ("buffer_m", float("inf"), "CLOUDMASK_BUFFER_M"),
         ("store", "gs://bucket", "CLOUDMASK_STORE"),
         ("store", "s3://", "CLOUDMASK_STORE"),
+        ("store", "file:///", "CLOUDMASK_STORE"),
+        ("store", "s3:bucket/prefix", "CLOUDMASK_STORE"),
+        ("store", "s3:/bucket", "CLOUDMASK_STORE"),
         ("stac_api_url", "file:///etc/passwd", "CLOUDMASK_STAC_API_URL"),
+        ("stac_api_url", "https://[x", "CLOUDMASK_STAC_API_URL"),
+        ("stac_api_url", "https://", "CLOUDMASK_STAC_API_URL"),
+        (
+            "stac_api_url",
+            "https://user:word@api.example.com",  # pragma: allowlist secret
+            "CLOUDMASK_STAC_API_URL",
+        ),
+        ("public_url", "https://masks.example.com/s2?sig=abc", "CLOUDMASK_PUBLIC_URL"),
+        ("earthengine_url", "https://example.com:99999", "CLOUDMASK_EARTHENGINE_URL"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named_in_one_line(name: str, value: object, hint: str) -> None:
@@ -105,6 +117,13 @@ def test_an_error_never_repeats_a_value(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(SettingsError) as caught:
         read_settings()
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_key_in_place_of_its_file_is_not_shown() -> None:
+    key = '{"type": "service_account", "private_key": "planted"}'  # pragma: allowlist secret
+    with pytest.raises(SettingsError, match="CLOUDMASK_EARTHENGINE_CREDENTIALS") as caught:
+        read_settings(earthengine_credentials=key)
+    assert "planted" not in str(caught.value)
 
 
 @given(

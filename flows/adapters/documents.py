@@ -6,11 +6,18 @@ import os
 import re
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import orjson
 
-from flows.adapters.http_retry import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy
+from flows.adapters.http_retry import (
+    Deadline,
+    HttpClient,
+    NoAnswer,
+    RefusedAnswer,
+    RetryPolicy,
+    find_origin,
+)
 from flows.adapters.signatures import unsigned_href
 from flows.errors import SourceRefused, SourceUnavailable
 
@@ -73,13 +80,13 @@ class ServerDocuments:
     """Documents of one scheme, host and port."""
 
     def __init__(self, url: str, retry: RetryPolicy | None = None) -> None:
-        self._origin = urlsplit(url)[:2]
+        self._origin = find_origin(url)
         self._http = HttpClient(retry)
 
     def read(self, href: str) -> Document:
         """See ``Documents``."""
         shown = unsigned_href(href)
-        if not self._holds(href):
+        if find_origin(href) != self._origin:
             raise SourceRefused(f"{shown}: leads to another server than {'://'.join(self._origin)}")
         try:
             answer = self._http.get(
@@ -102,15 +109,8 @@ class ServerDocuments:
             return href
         try:
             return urljoin(base, href)
-        except ValueError:
-            return href  # no URL at all, and refused where it is used
-
-    def _holds(self, href: str) -> bool:
-        """Whether ``href`` leads to this server."""
-        try:
-            return urlsplit(href)[:2] == self._origin
-        except ValueError:
-            return False
+        except ValueError:  # such as //[: it is refused when it is read
+            return href
 
 
 def _parse(body: bytes, shown: str) -> Document:

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 60.0
 MAX_BACKOFF_S = 60.0
+_LONG_WAIT_S = 5.0
+"""From here on who waits is told why."""
 MAX_CONNECTIONS = 64
 """Kept open to a server: as many as there may be workers."""
 _MAX_REDIRECTS = 3
@@ -141,7 +143,8 @@ class HttpClient:
             if attempt == self._retry.attempts or delay_s >= deadline.remaining_s():
                 waits = f", asks to wait {wanted_s:.0f} s" if wanted_s else ""
                 raise NoAnswer(f"{shown}: {problem}{waits}; gave up after {attempt} attempts")
-            logger.info("%s: %s; attempt %d follows in %.1f s", shown, problem, attempt + 1, delay_s)
+            level = logging.WARNING if delay_s >= _LONG_WAIT_S else logging.INFO
+            logger.log(level, "%s: %s; attempt %d follows in %.1f s", shown, problem, attempt + 1, delay_s)
             self._retry.sleep(delay_s)
         raise NoAnswer(f"{shown}: {problem}: no answer within {deadline.seconds:.0f} s")
 
@@ -154,10 +157,9 @@ class HttpClient:
                 return answer
             try:
                 url = urljoin(request.url, target)
-                foreign = urlsplit(url)[:2] != urlsplit(request.url)[:2]
             except ValueError as error:
                 raise ForeignRedirect(f"{unsigned_href(request.url)} redirects to no URL") from error
-            if foreign:
+            if find_origin(url) != find_origin(request.url):
                 raise ForeignRedirect(f"{unsigned_href(request.url)} redirects to {unsigned_href(url)}")
             method = "GET" if answer.status == 303 else request.method
             request = requests.Request(method, url, headers=request.headers, json=request.json)
@@ -177,6 +179,14 @@ class HttpClient:
         ) as response:
             body = _read_body(response, deadline, max_body_bytes)
             return Answer(request.url, response.status_code, response.headers, body)
+
+
+def find_origin(url: str) -> tuple[str, str]:
+    """Scheme and authority of ``url``; both are empty where it cannot be read as one."""
+    try:
+        return urlsplit(url)[:2]
+    except ValueError:
+        return ("", "")
 
 
 def _read_body(response: requests.Response, deadline: Deadline, max_body_bytes: int) -> bytes:

@@ -51,7 +51,11 @@ class ItemFilesSource:
         self.local_root: Path | None = None
         if "://" in location:
             self._start = location
-            scheme, self._host = _split_url(location)
+            try:
+                parts = urlsplit(location)
+            except ValueError as error:
+                raise SettingsError(f"--items {unsigned_href(location)}: not a URL") from error
+            scheme, self._host = parts.scheme, parts.hostname or ""
             if not self._host or (scheme != "https" and not (scheme == "http" and self.allow_loopback)):
                 shown = unsigned_href(location)
                 raise SettingsError(f"--items {shown}: give a path, an https URL, or http on loopback")
@@ -168,19 +172,10 @@ class ItemFilesSource:
         return item
 
 
-def _split_url(url: str) -> tuple[str, str]:
-    """Scheme and host of ``url``; empty ones where it cannot be read."""
-    try:
-        parts = urlsplit(url)
-        return (parts.scheme, parts.hostname or "")
-    except ValueError:
-        return ("", "")
-
-
 def _find_start(location: str) -> Path:
     """The file or folder at ``location``; a folder's own catalog stands for it."""
-    path = Path(location).absolute()
     try:
+        path = Path(location).absolute()
         if (path / "catalog.json").is_file():
             return path / "catalog.json"
         if path.is_file() or path.is_dir():

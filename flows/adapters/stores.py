@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from flows.adapters.http_store import HttpStore
 from flows.adapters.local_store import LocalStore
@@ -30,6 +30,7 @@ def open_store(url: str) -> ObjectStore:
     """The store at ``url``: ``s3://bucket/prefix``, ``file:PATH`` or a directory. Nothing is written.
 
     Raises:
+        SettingsError: no such kind of URL.
         StoreRefused: a directory that cannot be written, a bucket or credentials that are missing.
         StoreUnavailable: the endpoint does not answer.
     """
@@ -53,7 +54,7 @@ def open_reader(url: str) -> ObjectReader:
         StoreUnavailable: the endpoint does not answer.
     """
     url = url.removesuffix(f"/{CATALOG_KEY}").rstrip("/") or "/"
-    parts = urlsplit(url)
+    parts = _split_url(url)
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS):
         return HttpStore(url)
     if parts.scheme == "s3":
@@ -65,8 +66,20 @@ def open_reader(url: str) -> ObjectReader:
     return LocalStore(_read_path(url))
 
 
+def _split_url(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise SettingsError(f"store {unsigned_href(url)}: not a URL") from error
+
+
 def _read_path(url: str) -> Path:
-    return Path(url.removeprefix("file://").removeprefix("file:")).expanduser()
+    """The directory, absolute."""
+    path = url.removeprefix("file://").removeprefix("file:")
+    try:
+        return Path(path).expanduser().absolute()
+    except (RuntimeError, OSError) as error:  # no such user's home; a current directory that is gone
+        raise SettingsError(f"store {path}: not a directory that can be found: {error}") from error
 
 
 def _check_directory(root: Path) -> None:
@@ -89,7 +102,7 @@ def _build_bucket(url: str) -> S3Store:
 
     from flows.adapters.s3_store import S3Store  # noqa: PLC0415
 
-    parts = urlsplit(url)
+    parts = _split_url(url)
     if not parts.netloc or parts.query or parts.fragment:
         raise StoreRefused(f"store {url!r}: write it as s3://bucket/prefix in CLOUDMASK_STORE")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import signal
 import sys
@@ -13,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from flows.cli.arguments import normalise_arguments
+from flows.logs import configure_logs
 from flows.version import __version__
 
 if TYPE_CHECKING:
@@ -91,9 +93,13 @@ def set_globals(
     """Remember the global options for the command that follows."""
     options.config, options.json, options.prefect = config, json, prefect
     options.log_level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
-    logging.basicConfig(
-        level=options.log_level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
-    )
+    configure_logs(options.log_level, _read_secrets)
+
+
+def _read_secrets() -> list[str]:
+    from flows.settings import read_secrets
+
+    return read_secrets()
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -127,6 +133,9 @@ def main() -> None:
     )
     from flows.errors import CloudmaskError
 
+    for stream in (sys.stdout, sys.stderr):  # a locale that lacks a character costs that character alone
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     sys.argv[1:] = normalise_arguments(sys.argv[1:])
     signal.signal(signal.SIGTERM, terminate)
     try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 GLOBAL_FLAGS = frozenset({"--json", "-v", "--verbose", "--prefect", "--no-prefect"})
 GLOBAL_OPTIONS = frozenset({"--config"})
+_VERBOSE = re.compile("-v+")
 REPEATED_OPTIONS = frozenset({"--tile", "--ids", "--area", "--ring"})
 
 
@@ -22,7 +24,11 @@ def normalise_arguments(arguments: Sequence[str]) -> list[str]:
         if word == "--":
             rest += [word, *pending]
             break
-        if word in GLOBAL_FLAGS or (word.split("=", 1)[0] in GLOBAL_OPTIONS and "=" in word):
+        if (
+            word in GLOBAL_FLAGS
+            or _VERBOSE.fullmatch(word)
+            or (word.split("=", 1)[0] in GLOBAL_OPTIONS and "=" in word)
+        ):
             front.append(word)
         elif word in GLOBAL_OPTIONS and pending:
             front += [word, pending.pop(0)]

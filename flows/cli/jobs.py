@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -60,8 +61,7 @@ def _run(command: str, request: IngestRequest | WatchRequest) -> Report:
             from flows.jobs import run_directly
 
             report = run_directly(request, observer)
-    _export(command, request, report)
-    return report
+    return _export(command, request, report)
 
 
 def _prepare(request: RunRequest) -> bool:
@@ -72,20 +72,46 @@ def _prepare(request: RunRequest) -> bool:
     from flows.settings import read_secrets
 
     settings = request.read_settings()
+    if settings.metrics is not None:
+        from flows.metrics import check_metrics
+
+        check_metrics(settings.metrics)
     run_id.set(uuid4().hex[:12])
-    configure_logs(options.log_level, settings.log_format, read_secrets())
+    configure_logs(options.log_level, read_secrets, settings.log_format)
     wanted = prefect_wanted(options.prefect)
     if wanted:
+        _check_parameters(request)
         quieten_prefect()
     return wanted
 
 
-def _export(command: str, request: RunRequest, report: Report) -> None:
-    """Tell the log and, where there is one, the file of figures how the run went."""
+def _check_parameters(request: RunRequest) -> None:
+    """Nothing, where the request holds no secret: Prefect stores and shows what a flow run was asked for."""
+    from flows.adapters.signatures import unsigned_href
+    from flows.errors import SettingsError
+
+    items = request.items or ""
+    if "://" in items and (shown := unsigned_href(items)) != items:
+        raise SettingsError(
+            f"--items {shown}: has a query or a user, which Prefect would store: give --no-prefect, "
+            "or a URL without"
+        )
+
+
+def _export(command: str, request: RunRequest, report: Report) -> Report:
+    """Tell the log and, where there is one, the file of figures how the run went.
+
+    That the file cannot be written is a problem of the report: what the run did must be told all the same.
+    """
     logger.info("%s: %s", command, report.summary)
     path = request.read_settings().metrics
     if path is not None:
+        from flows.errors import SettingsError
         from flows.metrics import write_metrics
         from flows.settings import read_clock
 
-        write_metrics(path, command, report, read_clock())
+        try:
+            write_metrics(path, command, report, read_clock())
+        except SettingsError as error:
+            return replace(report, problems=(*report.problems, str(error)))
+    return report

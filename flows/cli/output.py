@@ -19,6 +19,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from flows.report import Report, SceneOutcome, SceneState
 from flows.stac.titles import build_item_title
@@ -69,7 +70,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     for column in columns:
         table.add_column(column, justify="left" if column in _WORDS else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # never markup: what an extra is called stands in brackets
     stdout.print(table)
 
 

@@ -38,10 +38,10 @@ def quieten_prefect() -> None:
 def _api_configured() -> bool:
     if os.environ.get("PREFECT_API_URL"):
         return True
-    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
     try:
+        home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
         profiles = tomllib.loads((home / "profiles.toml").read_text("utf-8"))
         active = os.environ.get("PREFECT_PROFILE", profiles.get("active", ""))
         return bool(profiles["profiles"][active].get("PREFECT_API_URL"))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError):  # or there is no home
         return False

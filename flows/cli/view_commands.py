@@ -29,7 +29,7 @@ def view(
     target = _check_out(out or Path(f"{item}.png"))
     found = find_item(item, store=store or load_settings().store)
     drawn = draw_view(found, size, files)
-    target.write_bytes(drawn.png)
+    _write_out(target, drawn.png)
     names = ("cloud", "shadow", "clear")
     shares = {f"{name}_percentage": found.properties.get(f"cloudmask:{name}_percentage") for name in names}
     if options.json:
@@ -72,7 +72,7 @@ def stats(
     months = count_observations(items, max_cloud)
     title = f"Scenes with at most {max_cloud:g} % cloud and shadow, of all scenes"
     if target is not None:
-        target.write_bytes(encode_picture(draw_calendar(title, build_rows(months))))
+        _write_out(target, encode_picture(draw_calendar(title, build_rows(months))))
     if options.json:
         print_json({"max_cloud_pct": max_cloud, "months": [month.as_json() for month in months]})
     else:
@@ -88,3 +88,12 @@ def _check_out(out: Path) -> Path:
     if not out.parent.is_dir():
         raise SettingsError(f"--out {out}: {out.parent} is no folder: make it first")
     return out
+
+
+def _write_out(out: Path, png: bytes) -> None:
+    from flows.errors import SettingsError
+
+    try:
+        out.write_bytes(png)
+    except OSError as error:
+        raise SettingsError(f"--out {out}: cannot be written: {error.strerror or error}") from error

@@ -83,10 +83,17 @@ def _watch_for_ever(request: WatchRequest, period: timedelta) -> None:
 
     from flows.cli.jobs import run_watch
     from flows.cli.output import print_json_line, print_report
+    from flows.errors import CloudmaskError
+    from flows.report import Report
 
     while True:
         started = time.monotonic()
-        report = run_watch(request)
+        try:
+            report = run_watch(request)
+        except CloudmaskError as error:
+            if not error.retryable:
+                raise
+            report = Report(problems=(str(error),))
         print_json_line(report.as_json()) if options.json else print_report(report)
         time.sleep(max(0.0, period.total_seconds() - (time.monotonic() - started)))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import file_digest
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from flows.scene.grid import Grid
 from flows.scene.query import format_instant
 from flows.stac.asset_fields import COG_MEDIA_TYPE, PNG_MEDIA_TYPE, build_file_fields
 from flows.stac.extensions import FILE_URI, PROCESSING_URI, PROJECTION_URI, RASTER_URI, STAC_VERSION
+from flows.stac.item_extent import find_bbox
 from flows.stac.links import GEOJSON_MEDIA_TYPE
 from flows.stac.titles import build_item_title
 from flows.version import __version__
 
+_EXPRESSION_FORMAT = "pc-cloudmask-reducer"
 _REDUCER_TITLES = {
     Reducer.MEDIAN: "Median of the clear observations",
     Reducer.LEAST_CLOUDY: "Clear observations of the least cloudy scenes",
@@ -71,7 +74,6 @@ def name_files(out: Path) -> MosaicFiles:
 def build_mosaic_item(parts: MosaicParts) -> Item:
     """The item beside the raster, which names every item whose pixels may be in it."""
     geometry = _build_geometry(parts.grid)
-    longitudes, latitudes = zip(*geometry["coordinates"][0], strict=True)
     times = [observation.scene.datetime for observation in parts.observations]
     now = format_instant(parts.now)
     count = len(parts.observations)
@@ -81,7 +83,7 @@ def build_mosaic_item(parts: MosaicParts) -> Item:
         "stac_extensions": [PROJECTION_URI, RASTER_URI, FILE_URI, PROCESSING_URI],
         "id": parts.files.raster.stem,
         "geometry": geometry,
-        "bbox": [min(longitudes), min(latitudes), max(longitudes), max(latitudes)],
+        "bbox": find_bbox(geometry),
         "properties": {
             "title": f"Cloudless mosaic of {count} Sentinel-2 scene{'s' * (count > 1)}",
             "description": f"{_REDUCER_TITLES[parts.reducer]}, without clouds and their shadows",
@@ -96,11 +98,16 @@ def build_mosaic_item(parts: MosaicParts) -> Item:
             "proj:transform": list(parts.grid.transform),
             "processing:software": {"pc-cloudmask": __version__},
             "processing:datetime": now,
-            "processing:expression": {"format": "pc-cloudmask-reducer", "expression": parts.reducer.value},
+            "processing:expression": {"format": _EXPRESSION_FORMAT, "expression": parts.reducer.value},
         },
         "links": [_build_link(parts, observation) for observation in parts.observations],
         "assets": _build_assets(parts),
     }
+
+
+def is_mosaic_item(body: bytes) -> bool:
+    """Whether ``body`` is what ``build_mosaic_item`` made, now or earlier."""
+    return b'"format":"' + _EXPRESSION_FORMAT.encode() + b'"' in body
 
 
 def _build_link(parts: MosaicParts, observation: Observation) -> dict[str, Any]:
@@ -171,10 +178,21 @@ def _file_fields(path: Path) -> dict[str, Any]:
 
 
 def _build_geometry(grid: Grid) -> dict[str, Any]:
-    """The grid's outline in degrees, counterclockwise."""
+    """The grid's outline in degrees, counterclockwise; across the antimeridian in two parts."""
     west, south, east, north = grid.bounds
     ring = [(west, north), (west, south), (east, south), (east, north), (west, north)]
     with gdal_environment():
         outline = transform_geom(grid.crs, "EPSG:4326", {"type": "Polygon", "coordinates": [ring]})
-    degrees = [[round(x, 7), round(y, 7)] for x, y in outline["coordinates"][0]]
-    return {"type": "Polygon", "coordinates": [degrees]}
+    if outline["type"] == "Polygon":
+        return {"type": "Polygon", "coordinates": _finish_rings(outline["coordinates"])}
+    return {"type": "MultiPolygon", "coordinates": [_finish_rings(part) for part in outline["coordinates"]]}
+
+
+def _finish_rings(rings: Sequence[Sequence[tuple[float, float]]]) -> list[list[list[float]]]:
+    """Rings without holes, counterclockwise, to about a centimetre."""
+    finished = []
+    for ring in rings:
+        twice_area = sum(x * north - east * y for (x, y), (east, north) in pairwise(ring))
+        ordered = ring if twice_area > 0 else ring[::-1]
+        finished.append([[round(x, 7), round(y, 7)] for x, y in ordered])
+    return finished

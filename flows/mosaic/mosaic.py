@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from flows.errors import SettingsError
 from flows.mosaic.composer import Composer, Composite
 from flows.mosaic.document import MosaicFiles, MosaicParts, build_mosaic_item, name_files
 from flows.mosaic.picture import draw_picture, find_stretch
@@ -101,6 +102,18 @@ def build_mosaic(
     started = time.monotonic()
     files = name_files(request.out.absolute())
     mosaic, plain = _write_rasters(store, settings, request, plan, progress or _ignore)
+    # The public URL is that of the store in the settings, which a catalog on a server need not be.
+    base = store.url if store.url.startswith("http") else settings.public_url or store.url
+    try:
+        _write_beside(request, plan, files, base)
+    except OSError as error:
+        raise SettingsError(f"{files.raster}: what goes beside it cannot be written: {error}") from error
+    seconds = time.monotonic() - started
+    return MosaicReport(plan, files, mosaic, plain, request.truth is not None, seconds)
+
+
+def _write_beside(request: MosaicRequest, plan: MosaicPlan, files: MosaicFiles, base: str) -> None:
+    """Pictures and item."""
     _write_pictures(request, files)
     parts = MosaicParts(
         files=files,
@@ -108,13 +121,11 @@ def build_mosaic(
         bands=request.bands,
         reducer=request.reducer,
         observations=sorted(plan.observations, key=lambda each: (each.scene.datetime, each.id)),
-        base=settings.public_url or store.url,
+        base=base,
         now=read_clock(),
         with_plain=request.plain_median,
     )
     files.item.write_bytes(encode_document(build_mosaic_item(parts)))
-    seconds = time.monotonic() - started
-    return MosaicReport(plan, files, mosaic, plain, request.truth is not None, seconds)
 
 
 @dataclass(frozen=True, slots=True)

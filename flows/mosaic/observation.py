@@ -80,7 +80,10 @@ def read_observation(published: PublishedItem, assets: Sequence[str], store: Obj
     lacking = [name for name in (*assets, MASK_ASSET) if name not in scene.asset_hrefs]
     if lacking:
         bands = ", ".join(sorted(BAND_PIXEL_SIZES_M.keys() & scene.asset_hrefs.keys())) or "no band"
-        raise SettingsError(f"item {scene.id} has no asset {', '.join(lacking)}; it has {bands}")
+        raise SettingsError(
+            f"item {scene.id} has no asset {', '.join(lacking)}; it has {bands}: name others by --bands, "
+            "or a --datetime without it"
+        )
     clear_pct = published.item["properties"].get(CLEAR_PERCENTAGE_PROP)
     return Observation(
         scene=scene,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from flows.errors import SettingsError
 from flows.mosaic.blocks import Block, plan_blocks
+from flows.mosaic.document import is_mosaic_item, name_files
 from flows.mosaic.observation import Observation, check_bands, read_observation, sort_observations
 from flows.mosaic.reducers import Reducer
 from flows.mosaic.target import build_target_grid
@@ -92,3 +93,11 @@ def check_out(out: Path) -> None:
         raise SettingsError(f"--out {out}: name a file that ends in .tif")
     if not out.absolute().parent.is_dir():
         raise SettingsError(f"--out {out}: {out.parent} is no folder: make it first")
+    for path in astuple(name_files(out)):
+        if path.is_dir():
+            raise SettingsError(f"--out {out}: {path} is a folder, and would be a file: name another")
+    item = name_files(out).item
+    if item.is_file() and not is_mosaic_item(item.read_bytes()):
+        raise SettingsError(
+            f"--out {out}: {item} beside it is no mosaic's and would be lost: name another file"
+        )

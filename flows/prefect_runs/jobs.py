@@ -7,12 +7,15 @@ from contextlib import contextmanager
 from hashlib import sha256
 from typing import cast
 
+import httpx
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.runtime import flow_run
 
+from flows.adapters.signatures import redact
 from flows.backfill import plan_shards
+from flows.errors import PrefectUnavailable
 from flows.ingest import ingest
 from flows.phases import run_id
 from flows.prefect_runs.artifacts import leave_report, leave_shards
@@ -46,8 +49,20 @@ def watch_flow(request: WatchRequest = WatchRequest()) -> Report:  # noqa: B008 
 
 
 def run_flow(request: IngestRequest | WatchRequest) -> Report:
-    """The report of the flow run that ``request`` asks for."""
-    return watch_flow(request) if isinstance(request, WatchRequest) else ingest_flow(request)
+    """The report of the flow run that ``request`` asks for.
+
+    Raises:
+        PrefectUnavailable: the API that is configured gives no answer.
+    """
+    try:
+        return watch_flow(request) if isinstance(request, WatchRequest) else ingest_flow(request)
+    except (httpx.HTTPError, RuntimeError) as error:
+        # Prefect makes a RuntimeError of its first request's failure; only it speaks through httpx.
+        if not any(isinstance(each, httpx.HTTPError) for each in (error, error.__cause__)):
+            raise
+        raise PrefectUnavailable(
+            f"Prefect: {redact(str(error))}: start its server, look at PREFECT_API_URL, or give --no-prefect"
+        ) from error
 
 
 @flow(name="backfill", persist_result=False, log_prints=False)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+import httpx
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.exceptions import PrefectException
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
@@ -18,6 +21,8 @@ from flows.prefect_runs.limits import EARTH_ENGINE_LIMIT, Limits
 from flows.report import SceneOutcome
 from flows.runners import RETRIES, RETRY_DELAY_S, SceneWork
 from flows.settings import Method, Runner, Settings
+
+_PREFECTS_OWN = (PrefectException, httpx.HTTPError)
 
 
 class SceneJob:
@@ -79,7 +84,9 @@ class PrefectRunner:
             try:
                 yield future.result()
             except Exception as error:
-                yield build_failure(candidate.scene.id, error, candidate.fingerprint)
+                failure = build_failure(candidate.scene.id, error, candidate.fingerprint)
+                # A task that crashed, a server that is away: no fault of the scene's.
+                yield replace(failure, retryable=failure.retryable or isinstance(error, _PREFECTS_OWN))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import groupby
 from typing import TypeVar
 
-from flows.errors import InvalidField
+from flows.errors import CloudmaskError, InvalidField, SettingsError
 from flows.ports import ObjectInfo, ObjectStore
 from flows.publish.branch_check import check_branch, check_collection
 from flows.publish.branches import BAND_FORM, YEAR_FORM, Branch, band_branch, tile_branch
@@ -25,9 +25,9 @@ from flows.publish.repair import repair_leaf
 from flows.publish.steps import Steps, run_steps
 from flows.stac.catalog import build_root_catalog
 from flows.stac.coverage import Coverage
-from flows.stac.encoding import encode_document
+from flows.stac.encoding import decode_document, encode_document
 from flows.stac.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, PROBE_PREFIX, LeafKeys, check_tile
-from flows.stac.links import CatalogContext
+from flows.stac.links import CatalogContext, find_public_url
 
 _CONFIRMATIONS = 3
 """Times a leaf with findings is looked at again: a writer may have been at it between two readings."""
@@ -55,9 +55,11 @@ def check_catalog(
     announce is no problem, and what looks like one is looked at again.
 
     Raises:
+        SettingsError: the catalog was published for another public URL: nothing would be as it must be.
         StoreUnavailable: the store did not answer; doing it again is harmless.
         StoreRefused: a repair of a store that is not safe for several writers.
     """
+    _check_public_url(store, context)
     publisher = Publisher(store, context, now, single_writer=single_writer) if repair else None
     with ThreadPoolExecutor(_WORKERS) as items, ThreadPoolExecutor(_WORKERS) as tiles:
         return _Check(Checker(store, context, items.map), now, publisher, tiles).run()
@@ -210,6 +212,27 @@ class _Check:
 
     def _report_stray(self, key: str) -> None:
         self._tally.report([Finding(Problem.STRAY, key, "is no part of this catalog: look at it")])
+
+
+def _check_public_url(store: ObjectStore, context: CatalogContext) -> None:
+    """See that a root catalog that is whole was written for this public URL."""
+    stored = store.read_object(CATALOG_KEY)
+    try:
+        public_url = (
+            None
+            if stored is None
+            else find_public_url(decode_document(stored.body, CATALOG_KEY), CATALOG_KEY)
+        )
+    except (CloudmaskError, LookupError, TypeError, AttributeError):
+        return  # damaged: a finding like any other
+    other = CatalogContext(public_url)
+    if stored is None or other == context or stored.body != encode_document(build_root_catalog(other)):
+        return
+    advice = f"set it to {public_url}" if public_url else "unset it"
+    raise SettingsError(
+        f"CLOUDMASK_PUBLIC_URL: {CATALOG_KEY} was written for {public_url or 'relative links'}, not for "
+        f"{context.public_url or 'relative links'}: {advice}, or publish again with ingest --force"
+    )
 
 
 def _is_tile(tile: str, band: str) -> bool:

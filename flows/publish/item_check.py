@@ -17,7 +17,7 @@ from flows.stac.asset_fields import SHA256_MULTIHASH
 from flows.stac.coverage import Coverage, read_coverage
 from flows.stac.encoding import decode_document
 from flows.stac.layout import CATALOG_KEY, COLLECTION_KEY, MASK_ASSET, ItemKeys
-from flows.stac.links import CatalogContext
+from flows.stac.links import find_public_url
 
 
 @dataclass(slots=True)
@@ -36,8 +36,11 @@ class ItemCheck:
         return bool(self.findings)
 
 
-def check_item(store: ObjectStore, context: CatalogContext, leaf: LeafFolder, item_id: str) -> ItemCheck:
-    """The item's document, its links inside the store and its files, byte by byte."""
+def check_item(store: ObjectStore, leaf: LeafFolder, item_id: str) -> ItemCheck:
+    """The item's document, its links inside the store and its files, byte by byte.
+
+    Its own ``self`` link says what is inside: an item that was published for another public URL is whole too.
+    """
     keys = ItemKeys(leaf.leaf, item_id)
     check = ItemCheck(keys)
     stored = store.read_object(keys.item)
@@ -50,18 +53,18 @@ def check_item(store: ObjectStore, context: CatalogContext, leaf: LeafFolder, it
             raise ValueError(f"its id is {item['id']!r:.60}")
         check.coverage = read_coverage(item)
         check.predecessors = tuple(read_predecessors(item))
-        check.findings.extend(_check_links(store, context, leaf, item, keys))
-        check.findings.extend(_check_assets(store, context, leaf, item, check))
+        check.findings.extend(_check_links(store, leaf, item, keys))
+        check.findings.extend(_check_assets(store, leaf, item, check))
     except (CloudmaskError, LookupError, TypeError, ValueError, AttributeError) as error:
         detail = " ".join(str(error).split())
         check.findings.append(Finding(Problem.BROKEN_ITEM, keys.item, f"cannot be read: {detail:.200}"))
     return check
 
 
-def resolve_href(context: CatalogContext, href: str, from_key: str) -> str | None:
+def resolve_href(public_url: str | None, href: str, from_key: str) -> str | None:
     """The key that ``href`` names in the document at ``from_key``; None outside the store."""
-    if context.public_url is not None and href.startswith(f"{context.public_url}/"):
-        return href.removeprefix(f"{context.public_url}/")
+    if public_url is not None and href.startswith(f"{public_url}/"):
+        return href.removeprefix(f"{public_url}/")
     if "://" in href or href.startswith("/"):
         return None
     key = posixpath.normpath(posixpath.join(posixpath.dirname(from_key), href))
@@ -69,11 +72,12 @@ def resolve_href(context: CatalogContext, href: str, from_key: str) -> str | Non
 
 
 def _check_links(
-    store: ObjectStore, context: CatalogContext, leaf: LeafFolder, item: dict[str, Any], keys: ItemKeys
+    store: ObjectStore, leaf: LeafFolder, item: dict[str, Any], keys: ItemKeys
 ) -> Iterator[Finding]:
+    public_url = find_public_url(item, keys.item)
     known = {CATALOG_KEY, COLLECTION_KEY, leaf.leaf.catalog, keys.item}
     for link in item["links"]:
-        key = resolve_href(context, link["href"], keys.item)
+        key = resolve_href(public_url, link["href"], keys.item)
         if key is None or key in known:
             continue
         if key.startswith(leaf.leaf.prefix):
@@ -86,13 +90,14 @@ def _check_links(
 
 
 def _check_assets(
-    store: ObjectStore, context: CatalogContext, leaf: LeafFolder, item: dict[str, Any], check: ItemCheck
+    store: ObjectStore, leaf: LeafFolder, item: dict[str, Any], check: ItemCheck
 ) -> Iterator[Finding]:
+    public_url = find_public_url(item, check.keys.item)
     objects = leaf.folders[check.keys.item_id].objects
     if MASK_ASSET not in item["assets"]:
         yield Finding(Problem.BROKEN_ITEM, check.keys.item, f"has no asset {MASK_ASSET}")
     for asset in item["assets"].values():
-        key = resolve_href(context, asset["href"], check.keys.item)
+        key = resolve_href(public_url, asset["href"], check.keys.item)
         if key is None:
             continue
         if key.startswith(check.keys.prefix):

@@ -72,7 +72,7 @@ def check_leaf(checker: Checker, folder: LeafFolder, catalog: StoredObject | Non
     """The leaf as ``folder`` lists it below ``catalog``."""
     check = LeafCheck(folder, has_catalog=catalog is not None)
     present = [item_id for item_id, item in sorted(folder.folders.items()) if item.item is not None]
-    work = partial(check_item, checker.store, checker.context, folder)
+    work = partial(check_item, checker.store, folder)
     checks = list(checker.map_items(work, present))
     for item in checks:
         check.findings.extend(item.findings)

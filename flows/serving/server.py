@@ -57,8 +57,9 @@ def bind_port(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+    except (OSError, UnicodeError) as error:  # the latter: a name that DNS has no form for
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number and number > 0 else getattr(error, "strerror", "no such name")
         raise SettingsError(
             f"{host}:{port}: {reason}: choose another --host or --port; --port 0 takes any free one"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,14 @@ class CatalogContext:
     def self_links(self, key: str, title: str, media_type: str = JSON_MEDIA_TYPE) -> list[Link]:
         """The document's link to itself; none without a public URL, which alone could make it absolute."""
         return [] if self.public_url is None else [self.link("self", key, key, title, media_type)]
+
+
+def find_public_url(document: Mapping[str, Any], key: str) -> str | None:
+    """The public URL that the document at ``key`` was written for; None where its links are relative."""
+    for link in document["links"]:
+        if link["rel"] == "self" and "://" in link["href"] and link["href"].endswith(f"/{key}"):
+            return str(link["href"].removesuffix(f"/{key}"))
+    return None
 
 
 def _relate(key: str, from_key: str) -> str:

@@ -89,3 +89,9 @@ def test_a_location_names_its_kind(
 def test_a_location_of_another_kind_is_refused(location: str) -> None:
     with pytest.raises(SettingsError, match="https"):
         open_reader(location)
+
+
+@pytest.mark.parametrize("location", ["https://[x", "s3://[x", "http://[::1", "~nobody-of-that-name/out"])
+def test_a_location_that_is_none_is_named(location: str) -> None:
+    with pytest.raises(SettingsError, match="store"):
+        open_reader(location)

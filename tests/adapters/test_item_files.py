@@ -296,6 +296,33 @@ def test_hrefs_are_resolved_as_their_document_means_them(tmp_path: Path) -> None
     )
 
 
+NO_URLS = ["//[x", "https://[x", "http://[::1", "https://ex\u2100mple.com/x"]
+
+
+@pytest.mark.parametrize("href", NO_URLS)
+@pytest.mark.parametrize("served", [True, False])
+def test_a_link_that_is_no_url_stops_no_other_item(tmp_path: Path, href: str, served: bool) -> None:
+    odd = {**make_item("odd", "2018-12-14T00:00:00Z"), "assets": {"visual": {"href": href}}}
+    write(tmp_path / "odd.json", odd)
+    write(tmp_path / "catalog.json", make_catalog(item=[href, "odd.json"]))
+    with RangeServer(tmp_path) as server:
+        found = find_ids(f"{server.url}/catalog.json" if served else tmp_path)
+    assert "odd" in found
+    assert len(found) == 2
+
+
+def test_a_redirect_to_what_is_no_url_is_refused(tmp_path: Path) -> None:
+    with RangeServer(tmp_path) as server:
+        server.plan = lambda *_: (302, b"", {"Location": "//[x"})
+        with pytest.raises(SourceRefused, match="redirects"):
+            find_ids(f"{server.url}/catalog.json")
+
+
+def test_a_location_that_is_no_url_is_named() -> None:
+    with pytest.raises(SettingsError, match="--items"):
+        find_ids("https://[x/catalog.json")
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

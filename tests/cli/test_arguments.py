@@ -7,11 +7,12 @@ from flows.cli.arguments import GLOBAL_FLAGS, normalise_arguments
 
 
 def test_global_options_may_stand_behind_the_command() -> None:
-    assert normalise_arguments(["ingest", "--dry-run", "--json", "--config", "x.toml", "-v"]) == [
+    assert normalise_arguments(["ingest", "--dry-run", "--json", "--config", "x.toml", "-v", "-vv"]) == [
         "--json",
         "--config",
         "x.toml",
         "-v",
+        "-vv",
         "ingest",
         "--dry-run",
     ]

@@ -11,6 +11,7 @@ import pytest
 from flows.demo import build_demo_request
 from tests.cli.test_commands import run
 from tests.flow_runs.conftest import run_directly
+from tests.stac_api.loopback import LoopbackServer, QuietHandler
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +20,31 @@ def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = tmp_path_factory.mktemp("commands") / "out"
     run_directly(build_demo_request(None, store))
     return store
+
+
+class _Forbidding(QuietHandler):
+    def do_GET(self) -> None:
+        self.answer(403, b"", "application/xml")
+
+
+class ForbiddingServer(LoopbackServer):
+    handler = _Forbidding
+
+
+def test_the_log_of_a_command_that_runs_no_job_shows_no_secret(tmp_path: Path) -> None:
+    environment = {
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "planted",
+        "AWS_SECRET_ACCESS_KEY": "planted-key-of-the-writer",  # pragma: allowlist secret
+        "AWS_SESSION_TOKEN": "planted-token-of-the-session",
+    }
+    with ForbiddingServer() as server:
+        environment["AWS_ENDPOINT_URL"] = server.url
+        result = run("--verbose", "--verbose", "status", "--store", "s3://b/p", cwd=tmp_path, **environment)
+    assert result.returncode == 2
+    assert "botocore" in result.stderr
+    assert "X-Amz-Security-Token" in result.stderr
+    assert "planted-" not in result.stderr
 
 
 def test_check_proves_the_demo_whole(demo_store: Path, tmp_path: Path) -> None:

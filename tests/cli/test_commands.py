@@ -76,6 +76,30 @@ def test_no_matching_scene_is_an_empty_report(tmp_path: Path) -> None:
     assert report == {"published": [], "skipped": [], "waiting": [], "failed": [], "withdrawn": []}
 
 
+@pytest.mark.parametrize("path", ["absent/cloudmask.prom", ""])
+def test_figures_that_cannot_be_written_are_named_before_the_run(path: str, tmp_path: Path) -> None:
+    (tmp_path / "items.json").write_text('{"type": "FeatureCollection", "features": []}')
+    result = run("ingest", "--items", "items.json", "--json", cwd=tmp_path, CLOUDMASK_METRICS=path)
+    assert result.returncode == 2
+    assert "CLOUDMASK_METRICS" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["items.json"]
+
+
+def test_figures_that_are_lost_in_the_end_cost_no_report(tmp_path: Path) -> None:
+    (tmp_path / "items.json").write_text('{"type": "FeatureCollection", "features": []}')
+    longest = "x" * 255  # a temporary name beside it is longer
+    result = run("ingest", "--items", "items.json", "--json", cwd=tmp_path, CLOUDMASK_METRICS=longest)
+    assert result.returncode == 1
+    (problem,) = json.loads(result.stdout)["problems"]
+    assert "CLOUDMASK_METRICS" in problem
+
+
+def test_who_has_no_home_can_run_a_job(tmp_path: Path) -> None:
+    (tmp_path / "items.json").write_text('{"type": "FeatureCollection", "features": []}')
+    result = run("ingest", "--items", "items.json", cwd=tmp_path, PREFECT_HOME="~nobody-of-that-name")
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize("mode", [["--dry-run"], []])
 def test_ids_that_no_scene_has_are_named(mode: list[str], shared_data: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.cli.output import print_table
 from flows.doctor import EXTRAS
 from tests.cli.test_commands import ROOT, run
 
@@ -29,6 +30,17 @@ def test_a_command_that_needs_a_catalog_says_what_makes_one_and_writes_nothing(
     assert str(tmp_path / "out") in line
     assert "cloudmask ingest" in line or "cloudmask demo" in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cell_of_a_table_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("any", ("what", "detail"), [("extra serve", "pip install 'pc-cloudmask[serve]'")])
+    assert "pip install 'pc-cloudmask[serve]'" in capsys.readouterr().out
+
+
+def test_a_locale_that_lacks_a_character_costs_that_character_alone(tmp_path: Path) -> None:
+    result = run("ingest", "--help", cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert result.returncode == 0
+    assert "W > E crosses 180?" in result.stdout
 
 
 def test_doctor_looks_for_every_extra() -> None:

@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 
 import pytest
 
+from flows.candidate import Candidate, read_candidates
 from flows.demo import build_demo_request
 from flows.ingest import ingest
 from flows.report import Report
 from flows.request import IngestRequest
 from flows.runners import ThreadRunner
+from flows.scene.query import SceneQuery
 from flows.wiring import Wiring
 
 Test = TypeVar("Test", bound=Callable[..., Any])
@@ -60,3 +62,11 @@ def demo(published_demo: Path) -> IngestRequest:
 def out(published_demo: Path) -> Path:
     """The demo's store."""
     return published_demo
+
+
+@pytest.fixture
+def candidates(demo: IngestRequest) -> list[Candidate]:
+    """The sample scenes."""
+    wiring = Wiring.of(demo)
+    items = wiring.source.find_items(SceneQuery())
+    return read_candidates(items, wiring.settings.method, wiring.settings.mask_parameters)[0]

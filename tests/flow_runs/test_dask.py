@@ -14,13 +14,12 @@ from pathlib import Path
 import dask
 import pytest
 
-from flows.candidate import Candidate, read_candidates
+from flows.candidate import Candidate
 from flows.dask_runner import DaskRunner, open_dask_runner
 from flows.errors import AssetRefused, EngineUnavailable, SettingsError
 from flows.jobs import run_directly
 from flows.report import SceneOutcome, SceneState
 from flows.request import IngestRequest
-from flows.scene.query import SceneQuery
 from flows.wiring import Wiring
 from tests.flow_runs.conftest import read_tree
 
@@ -30,13 +29,6 @@ def runner() -> Iterator[DaskRunner]:
     """Two processes."""
     with open_dask_runner(2, retry_delay_s=0.0) as runner:
         yield runner
-
-
-@pytest.fixture
-def candidates(demo: IngestRequest) -> list[Candidate]:
-    wiring = Wiring(demo.read_settings(), demo.items, demo.now)
-    items = wiring.source.find_items(SceneQuery())
-    return read_candidates(items, wiring.settings.method, wiring.settings.mask_parameters)[0]
 
 
 def count_attempt(folder: Path, candidate: Candidate) -> int:

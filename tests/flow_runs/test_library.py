@@ -18,7 +18,9 @@ from flows import ODC_STAC_CONFIG, find_item, find_items, read_mask
 from flows.adapters.stores import open_store
 from flows.errors import AssetRefused, SettingsError, StoreRefused
 from flows.masking.statistics import measure_mask
-from tests.flow_runs.conftest import ignore_warnings_of_odc
+from flows.request import IngestRequest
+from flows.view import draw_view
+from tests.flow_runs.conftest import ignore_warnings_of_odc, run_directly
 from tests.s3_server import S3Server
 from tests.serving.conftest import Serve, serve
 
@@ -104,6 +106,20 @@ def test_a_web_server_and_a_bucket_give_what_the_folder_gives(
         assert [item.id for item in items] == [item.id for item in expected]
         assert items[0].assets["cloudmask"].href.startswith(store)
         assert np.array_equal(read_mask(items[0]), read_mask(expected[0]))
+
+
+def test_a_catalog_for_another_url_is_read_where_it_is(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing answers at the URL: a bucket may be private, or not uploaded yet."""
+    monkeypatch.setenv("CLOUDMASK_PUBLIC_URL", "https://masks.invalid/catalog")
+    archive, store = str(out / "sample-archive"), str(tmp_path / "store")
+    assert len(run_directly(IngestRequest(items=archive, store=store, tiles=("22KFV",))).published) == 2
+    for there in find_items("22KFV", store=store):
+        here = find_item(there.id, store=str(out))
+        assert Path(there.assets["cloudmask"].href).is_relative_to(store)
+        assert np.array_equal(read_mask(there), read_mask(here))
+        assert draw_view(there, 100, files=out).png == draw_view(here, 100).png
 
 
 def test_the_store_of_the_settings_is_searched(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import Any
+from uuid import uuid4
 
+import httpx
 import pytest
+from prefect.exceptions import CrashedRun
+from prefect.futures import PrefectConcurrentFuture
 from prefect.states import Failed
+from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.candidate import Candidate
 from flows.errors import AssetRefused, EngineUnavailable
-from flows.prefect_runs.runner import publish_scene
+from flows.prefect_runs.limits import Limits
+from flows.prefect_runs.runner import PrefectRunner, publish_scene
 
 
 @pytest.mark.parametrize(
@@ -22,3 +30,32 @@ from flows.prefect_runs.runner import publish_scene
 def test_only_what_may_pass_is_tried_again(state: Any, again: bool) -> None:
     assert publish_scene.retry_condition_fn is not None
     assert publish_scene.retry_condition_fn(publish_scene, None, state) is again
+
+
+class LosesTasks(ThreadPoolTaskRunner[Any]):
+    """Whose every task ends with ``error`` before our code is called."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def submit(self, *_: Any, **__: Any) -> PrefectConcurrentFuture[Any]:
+        lost: Future[Any] = Future()
+        lost.set_exception(self._error)
+        return PrefectConcurrentFuture(uuid4(), lost)
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (CrashedRun("the process died"), True),
+        (httpx.ConnectError("the server is away"), True),
+        (ZeroDivisionError("ours"), False),
+    ],
+)
+def test_a_scene_is_not_put_in_quarantine_for_what_befell_prefect(
+    candidates: list[Candidate], error: Exception, again: bool
+) -> None:
+    runner = PrefectRunner(LosesTasks(error), Limits(frozenset()))
+    outcomes = list(runner.run_scenes(pytest.fail, candidates))
+    assert [outcome.retryable for outcome in outcomes] == [again] * 4

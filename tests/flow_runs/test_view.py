@@ -98,15 +98,20 @@ def test_the_calendar_counts_what_is_published(out: Path, tmp_path: Path) -> Non
     ("arguments", "hint"),
     [
         (["view", "S2B_nowhere"], "S2B_nowhere is not published"),
+        (["view", SCENE.replace("2018", "0001"), "--out", "x.png"], "is not published"),
         (["view", SCENE, "--out", "x.jpg"], ".png"),
+        (["view", SCENE, "--out", "folder.png"], "folder.png"),
+        (["stats", "--out", "folder.png"], "folder.png"),
         (["stats", "--store", "absent"], "absent"),
     ],
 )
 def test_what_cannot_be_shown_is_said_in_one_line(
     out: Path, tmp_path: Path, arguments: list[str], hint: str
 ) -> None:
+    folder = tmp_path / "folder.png"
+    folder.mkdir()
     result = run(*arguments, cwd=tmp_path, CLOUDMASK_STORE=str(out))
     assert result.returncode == 2
     assert hint in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.rglob("*")) == [folder]

@@ -41,6 +41,18 @@ def test_a_dry_run_names_the_scenes_and_writes_nothing(published_demo: Path, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["m.tif", "m.png", "m.json"])
+def test_a_folder_in_the_way_is_named_before_the_work(
+    name: str, published_demo: Path, tmp_path: Path
+) -> None:
+    (tmp_path / name).mkdir()
+    result = run("mosaic", *CORNER, "--out", "m.tif", "--store", published_demo, cwd=tmp_path)
+    assert result.returncode == 2
+    assert name in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [

@@ -205,6 +205,16 @@ def test_where_the_mosaic_cannot_go_is_said_before_anything_is_read(out: str, tm
         make(tmp_path, tmp_path / out, tiles=["22KFV"])
 
 
+def test_only_a_mosaics_item_is_written_over(published_demo: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"bbox": CORNER, "bands": ("B04",), "pixel_size_m": 100.0}
+    for _ in range(2):
+        make(published_demo, tmp_path / "m.tif", **options)
+    (tmp_path / "field.json").write_text('{"type": "Polygon"}')
+    with pytest.raises(SettingsError, match=r"field\.json beside it .* would be lost"):
+        make(published_demo, tmp_path / "field.tif", **options)
+    assert (tmp_path / "field.json").read_text() == '{"type": "Polygon"}'
+
+
 def test_a_failure_leaves_an_older_mosaic_alone(published_demo: Path, tmp_path: Path) -> None:
     store = copy_catalog(published_demo, tmp_path / "store")
     out = tmp_path / "m.tif"

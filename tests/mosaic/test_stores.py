@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -80,9 +81,14 @@ def test_a_mask_that_is_missing_is_named(
         make(url, tmp_path / "m.tif")
 
 
-def test_a_catalog_on_a_server_with_the_archive_beside_it(published_demo: Path, tmp_path: Path) -> None:
+def test_a_catalog_on_a_server_with_the_archive_beside_it(
+    published_demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUDMASK_PUBLIC_URL", "https://mine.example.org")
     with RangeServer(published_demo) as server:
         raster = make(server.url, tmp_path / "m.tif")
+    sources = json.loads((tmp_path / "m.json").read_bytes())["links"]
+    assert all(link["href"].startswith(f"{server.url}/sentinel-2") for link in sources), "not mine"
     assert raster == make(str(published_demo), tmp_path / "local.tif")
     with rasterio.open(tmp_path / "m.tif") as dataset:
         assert dataset.read(2).min() >= 1

@@ -33,7 +33,9 @@ def keys_of(item_id: str) -> ItemKeys:
     return item_keys(item_id, tile[1:], int(sensed[:4]))
 
 
-def build_publication(item_id: str, version: str = "1", *, strip: str = "20180101T000000") -> Publication:
+def build_publication(
+    item_id: str, version: str = "1", *, strip: str = "20180101T000000", context: CatalogContext = CONTEXT
+) -> Publication:
     """Two files and an item; another ``version`` has other pixels."""
     keys = keys_of(item_id)
     mask = f"mask {version} of {item_id}".encode()
@@ -59,14 +61,15 @@ def build_publication(item_id: str, version: str = "1", *, strip: str = "2018010
         },
         "collection": COLLECTION_ID,
         "links": [
-            CONTEXT.link("root", CATALOG_KEY, keys.item, "Catalog"),
-            CONTEXT.link("parent", keys.leaf.catalog, keys.item, "Year"),
-            CONTEXT.link("collection", COLLECTION_KEY, keys.item, "Cloud masks"),
+            *context.self_links(keys.item, "Item", GEOJSON_MEDIA_TYPE),
+            context.link("root", CATALOG_KEY, keys.item, "Catalog"),
+            context.link("parent", keys.leaf.catalog, keys.item, "Year"),
+            context.link("collection", COLLECTION_KEY, keys.item, "Cloud masks"),
             {"rel": "derived_from", "href": f"https://example.com/{item_id}", "type": GEOJSON_MEDIA_TYPE},
         ],
         "assets": {
             name: {
-                "href": CONTEXT.href(file.key, keys.item),
+                "href": context.href(file.key, keys.item),
                 "file:size": len(file.body),
                 "file:checksum": f"1220{sha256(file.body).hexdigest()}",
             }

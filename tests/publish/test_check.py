@@ -9,6 +9,7 @@ from itertools import islice
 
 import pytest
 
+from flows.errors import SettingsError
 from flows.publish.census import read_census
 from flows.publish.check import check_catalog
 from flows.publish.findings import CheckReport, Problem
@@ -21,6 +22,7 @@ from flows.publish.scene_states import list_states
 from flows.publish.steps import StepName
 from flows.stac.encoding import encode_document
 from flows.stac.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY
+from flows.stac.links import CatalogContext
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import (
     CONTEXT,
@@ -390,6 +392,33 @@ def test_strange_objects_are_named_and_left_alone(store: MemoryStore) -> None:
     assert strange <= set(store.objects)
     census = read_census(store)
     assert (census.pending, census.failed) == (0, 1)
+
+
+MOVED = CatalogContext("https://masks.example.com/s2")
+
+
+def test_a_catalog_of_another_public_url_is_refused(store: MemoryStore) -> None:
+    before = dict(store.objects)
+    with pytest.raises(SettingsError, match=r"CLOUDMASK_PUBLIC_URL: .* relative links, .*: unset it, or"):
+        check_catalog(store, MOVED, repair=True, now=NOW)
+    assert store.objects == before
+    store.objects[CATALOG_KEY] = b"{}"
+    assert check_catalog(store, MOVED, repair=True, now=NOW).is_whole
+    with pytest.raises(SettingsError, match=r"set it to https://masks\.example\.com/s2, or"):
+        check_catalog(store, CONTEXT, repair=False, now=NOW)
+
+
+def test_an_item_that_was_published_for_another_public_url_keeps_its_files(store: MemoryStore) -> None:
+    publication = build_publication(product_id(9), context=MOVED)
+    publisher = Publisher(store, CONTEXT, NOW)
+    publisher.publish_item(publication)
+    publisher.publish_catalogs([publication.keys])
+    files = check(store).files
+    assert check(store).is_whole
+    del store.objects[publication.files[0].key]
+    report = check(store)
+    assert report.files == files
+    assert problems(report) == {(Problem.MISSING_FILE, publication.files[0].key)}
 
 
 def test_many_findings_are_counted_and_few_kept(store: MemoryStore) -> None:

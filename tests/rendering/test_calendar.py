@@ -6,7 +6,7 @@ import pytest
 from flows.rendering.calendar import CalendarRow, blend_share, draw_calendar
 from flows.rendering.lettering import draw_text, measure_text
 
-ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-/%."
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-/%.,"
 
 
 def ink(text: str, scale: int = 1) -> np.ndarray:

@@ -258,6 +258,24 @@ def test_a_budget_is_kept_and_the_next_runs_go_on(service: Service) -> None:
     assert report.deferred == 0
 
 
+def test_scenes_that_wait_cost_a_budget_no_more_than_their_pairing(service: Service) -> None:
+    for number in range(10):
+        if number not in (3, 8):
+            edit(service, number, image=NEVER)
+    service.settings["request_budget"] = 12  # all ten scenes would cost 21
+    report = service.run(NOW)
+    assert set(report.published) == {service.archive.products[number].id for number in (3, 8)}
+    assert len(report.waiting) == 8
+    assert report.deferred == 0
+
+
+def test_a_limit_counts_what_is_published(service: Service) -> None:
+    for number in range(0, 10, 2):
+        edit(service, number, image=NEVER)
+    report = service.run(NOW, options=WatchOptions(limit=4))
+    assert len(report.published) == 4
+
+
 def test_what_is_left_to_the_next_run_is_counted_once(service: Service) -> None:
     """Though two scans of each of two areas find it."""
     service.areas = {**HOME, "part": Area(tiles=("22KFV",), since="2024-01-01")}

@@ -1,0 +1,57 @@
+"""What keeps a command from becoming a flow run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_commands import ROOT, run
+
+NOBODY = {"PREFECT_API_URL": "http://127.0.0.1:9/api", "PREFECT_CLIENT_MAX_RETRIES": "0"}
+
+
+def write_items(folder: Path) -> Path:
+    items = folder / "items.json"
+    items.write_text('{"type": "FeatureCollection", "features": []}')
+    return items
+
+
+def test_an_api_that_is_down_ends_a_command_with_one_line(tmp_path: Path) -> None:
+    result = run("ingest", "--items", write_items(tmp_path), "--json", cwd=tmp_path, **NOBODY)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    (line,) = result.stderr.strip().splitlines()
+    assert "127.0.0.1:9" in line
+    assert "--no-prefect" in line
+
+
+@pytest.mark.parametrize("url", ["https://h/items.json?sig=planted", "https://planted@h/items.json"])
+def test_a_signed_location_becomes_no_parameter(url: str, tmp_path: Path) -> None:
+    result = run("--prefect", "ingest", "--items", url, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "--no-prefect" in result.stderr
+    assert "planted" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_api_that_is_down_does_not_end_the_watch(tmp_path: Path) -> None:
+    command = ["--json", "watch", "--every", "1s", "--tile", "22KFV", "--items", str(write_items(tmp_path))]
+    with subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", *command],
+        cwd=tmp_path,
+        env={**os.environ, **NOBODY, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as watch:
+        assert watch.stdout is not None
+        try:
+            reports = [json.loads(watch.stdout.readline()) for _ in range(2)]
+        finally:
+            watch.kill()
+    assert all("--no-prefect" in report["problems"][0] for report in reports)

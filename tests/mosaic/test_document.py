@@ -1,0 +1,51 @@
+"""The item of a mosaic."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.mosaic.document import MosaicParts, build_mosaic_item, name_files
+from flows.mosaic.reducers import Reducer
+from flows.scene.grid import Grid
+from tests.mosaic.observations import build_observation
+
+
+def build_item(folder: Path, grid: Grid) -> dict[str, Any]:
+    files = name_files(folder / "m.tif")
+    files.raster.write_bytes(b"raster")
+    files.preview.write_bytes(b"preview")
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    observations = [build_observation(grid=grid)]
+    return build_mosaic_item(
+        MosaicParts(files, grid, ["B04"], Reducer.MEDIAN, observations, "https://h", now, False)
+    )
+
+
+def signed_area(ring: list[list[float]]) -> float:
+    return sum(a[0] * b[1] - b[0] * a[1] for a, b in pairwise(ring)) / 2
+
+
+@pytest.mark.parametrize(
+    ("crs", "kind", "crosses"),
+    [("EPSG:32701", "MultiPolygon", True), ("EPSG:32702", "Polygon", False)],
+)
+def test_a_mosaic_across_the_antimeridian_is_cut_there(
+    crs: str, kind: str, crosses: bool, tmp_path: Path
+) -> None:
+    """180° lies at an easting of 182 km here: 50 x 70 km of Fiji."""
+    item = build_item(tmp_path, Grid(crs, (100.0, 0.0, 150_000.0, 0.0, -100.0, 8_000_000.0), (500, 700)))
+    geometry, (west, south, east, north) = item["geometry"], item["bbox"]
+    assert geometry["type"] == kind
+    assert (west > east) is crosses
+    assert (east - west) % 360 < 1
+    assert -18.6 < south < north < -18.0
+    rings = [part[0] for part in geometry["coordinates"]] if crosses else geometry["coordinates"]
+    for ring in rings:
+        assert ring[0] == ring[-1]
+        assert signed_area(ring) > 0
+    assert sum(map(signed_area, rings)) == pytest.approx((east - west) % 360 * (north - south), rel=0.1)
