@@ -33,6 +33,10 @@ FAULTS = {
     "lost": (True, "503 Slow Down", "SlowDown"),
     "conflict": (False, "409 Conflict", "ConditionalRequestConflict"),
     "denied": (False, "403 Forbidden", "AccessDenied"),
+    "crowded": (False, "429 Too Many Requests", "ServiceUnavailable"),
+    "expired": (False, "400 Bad Request", "ExpiredToken"),
+    "elsewhere": (False, "400 Bad Request", "AuthorizationHeaderMalformed"),
+    "late": (False, "403 Forbidden", "RequestTimeTooSkewed"),
     "etagless": (True, "200 OK", ""),
     "hollow": (False, "200 OK", ""),
 }
@@ -78,6 +82,9 @@ class StrangeStores:
         if path == "_faults":
             self._faults.script(json.loads(_read_body(environ)))
             return _answer(start_response, "204 No Content")
+        if bucket.startswith("mute-") and not {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"}.isdisjoint(environ):
+            _read_body(environ)
+            return _answer(start_response, "501 Not Implemented", "NotImplemented")
         if self._speak_dialect(environ, bucket):
             return _answer(start_response, "412 Precondition Failed", "PreconditionFailed")
         return self._fail(self._faults.next(bucket), environ, start_response)

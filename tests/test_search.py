@@ -103,10 +103,30 @@ def test_only_the_catalogs_concerned_are_read(published_demo: Path) -> None:
     assert reader.read == ["22K/22KFV/catalog.json", "22K/22KFV/2018/catalog.json", item]
 
     reader = CountingReader(published_demo)
+    find_published_items(reader, build_query(tiles=["22KFV"], datetime="2018-06"))
+    assert not [key for key in reader.read if key.endswith(f"{BRAZIL[1]}.json")]
+
+    reader = CountingReader(published_demo)
+    find_published_items(reader, build_query(ids=[BRAZIL[0]]))
+    assert [key for key in reader.read if "S2" in key] == [f"22K/22KFV/2018/{BRAZIL[0]}/{BRAZIL[0]}.json"]
+
+    reader = CountingReader(published_demo)
     find_published_items(reader, build_query(bbox="12.3,48.6,12.4,48.7", datetime="2021"))
     assert not [key for key in reader.read if key.startswith("22K")]
     assert not [key for key in reader.read if "/2022/" in key]
     assert len(reader.read) == 5
+
+
+def test_an_item_whose_title_tells_no_day_is_found_by_its_own_date(
+    published_demo: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(published_demo / COLLECTION_ID, tmp_path / COLLECTION_ID)
+    leaf = tmp_path / COLLECTION_ID / "22K/22KFV/2018/catalog.json"
+    document = json.loads(leaf.read_bytes())
+    for link in document["links"]:
+        link.pop("title")
+    leaf.write_text(json.dumps(document))
+    assert find(tmp_path, datetime="2018-12") == BRAZIL[1:]
 
 
 def test_a_store_without_a_catalog_is_named(tmp_path: Path) -> None:

@@ -50,6 +50,9 @@ class HttpStore:
             raise StoreRefused(str(error)) from error
         if answer.status in {404, 410}:
             return None
+        if answer.status == 403:
+            # A bucket that may not be listed says so of a missing object, too.
+            raise StoreRefused(f"{unsigned_href(url)}: HTTP 403: not public, or not there at all")
         if answer.status != 200:
             raise StoreRefused(f"{unsigned_href(url)}: HTTP {answer.status}: the catalog is not public there")
         return answer

@@ -16,6 +16,8 @@ from botocore.exceptions import (
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
 )
 
 from flows.adapters.store_keys import check_key, check_prefix
@@ -34,7 +36,21 @@ _NOT_HELD = frozenset(
 """Answers to a condition that did not hold: AWS says 409 where a conditional write met another one
 under way, 404 where the object of ``If-Match`` is gone; 501 is of stores that know no conditions."""
 _PASSING = frozenset({"408", "429", "RequestTimeout", "SlowDown", "Throttling", "TooManyRequests"})
+_PASSING_STATUSES = frozenset({408, 409, 429})
 CREDENTIAL_ERRORS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
+SIGN_IN_ERRORS = (SSOError, TokenRetrievalError)
+_SIGN_IN_AGAIN = "the sign-in has expired: sign in again ('aws sso login'), or set other credentials"
+_IN_ANOTHER_REGION = "the bucket is in another region: set AWS_DEFAULT_REGION to its own"
+_MENDED_BY = {
+    # Codes of 400s and 301s; boto3 itself follows the bucket's region on AWS alone.
+    "ExpiredToken": _SIGN_IN_AGAIN,
+    "InvalidToken": _SIGN_IN_AGAIN,
+    "AuthorizationHeaderMalformed": _IN_ANOTHER_REGION,
+    "PermanentRedirect": _IN_ANOTHER_REGION,
+    "IllegalLocationConstraintException": _IN_ANOTHER_REGION,
+    "RequestTimeTooSkewed": "this machine's clock is wrong: set it",
+}
+"""Answers that say themselves how they are mended."""
 _PROBE_ATTEMPTS = 3
 _CREATE_ATTEMPTS = 5
 """A create that lost to a writer whose object is gone again is tried anew, not for ever."""
@@ -235,6 +251,8 @@ class S3Store:
             raise StoreRefused(
                 f"{key}: no credentials for {self.url}: set AWS_PROFILE or AWS_ACCESS_KEY_ID"
             ) from error
+        except SIGN_IN_ERRORS as error:
+            raise StoreRefused(f"{key}: {self.url}: {_SIGN_IN_AGAIN}") from error
         except ParamValidationError as error:
             raise StoreRefused(f"{key}: {self.url} is no bucket: look at CLOUDMASK_STORE") from error
         except BotoCoreError as error:
@@ -245,8 +263,10 @@ class S3Store:
 
     def _explain(self, key: str, error: ClientError) -> StoreUnavailable | StoreRefused:
         code = _code(error)
-        if _status(error) >= 500 or _status(error) == 409 or code in _PASSING:
+        if _status(error) >= 500 or _status(error) in _PASSING_STATUSES or code in _PASSING:
             return StoreUnavailable(f"{key}: {self.url} answered {code}: try again later")
+        if code in _MENDED_BY:
+            return StoreRefused(f"{key}: {self.url} answered {code}: {_MENDED_BY[code]}")
         if code == "NoSuchBucket":
             return StoreRefused(
                 f"{key}: {self.url}: the bucket does not exist: create it, or mend CLOUDMASK_STORE"

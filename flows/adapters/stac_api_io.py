@@ -57,7 +57,9 @@ class BoundedStacApiIO(StacApiIO):
         try:
             answer = self._http.request(request, Deadline(self._deadline_s), MAX_PAGE_BYTES)
         except NoAnswer as error:
-            raise SourceUnavailable(f"STAC API {error}") from error
+            # The Planetary Computer's own time-out of 30 s, when it is busy or a search is large.
+            hint = "; ask for a shorter time or a smaller area" if "HTTP 504" in str(error) else ""
+            raise SourceUnavailable(f"STAC API {error}{hint}") from error
         except RefusedAnswer as error:
             raise SourceRefused(f"STAC API {error}") from error
         if answer.status != 200:

@@ -110,7 +110,7 @@ def _build_bucket(url: str) -> S3Store:
     except (ValueError, BotoCoreError) as error:
         raise StoreRefused(
             f"store {url}: no client ({type(error).__name__}): "
-            "look at AWS_ENDPOINT_URL, AWS_REGION and AWS_PROFILE"
+            "look at AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and AWS_PROFILE"
         ) from error
     return S3Store(parts.netloc, parts.path, client)
 

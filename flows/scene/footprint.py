@@ -35,9 +35,7 @@ def sample_footprint(footprint: Geometry) -> Points:
 
 
 def find_covered(points: Points, footprint: Geometry) -> NDArray[np.bool_]:
-    """Which of ``points`` (longitude and latitude, degrees) lie inside ``footprint``, bool ``(n,)``."""
-    if not len(points):
-        return np.zeros(0, bool)
+    """Which of ``points`` (longitude and latitude in degrees, one at least) lie in it, bool ``(n,)``."""
     return find_inside(points, _read_rings(footprint, near_lon=float(points[0, 0])))
 
 

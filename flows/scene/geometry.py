@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ _TYPES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "Mu
 MAX_POSITIONS = 100_000
 _RING_POSITIONS = 4
 """RFC 7946, 3.1.6: fewer enclose nothing, so that nothing would be found."""
+_FARTHEST_LONGITUDE = 360
+"""Of a footprint that is left whole where it crosses the antimeridian: 179 to 181."""
+_TURNS = (0.0, -360.0, 360.0)
 
 
 def read_geometry(text: str | bytes) -> dict[str, Any]:
@@ -55,11 +59,20 @@ def build_box(west: float, south: float, east: float, north: float) -> dict[str,
 def geometries_meet(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     """Whether two geometries share a point, edges included, on the plane of longitude and latitude.
 
+    Longitudes beyond 180 are those of the antimeridian's other side.
+
     Raises:
         ValueError: one of them is no geometry.
     """
-    one, other = _Parts(first), _Parts(second)
-    if not one.positions or not other.positions or not _boxes_meet(one.box, other.box):
+    one, other = _Parts(first, _FARTHEST_LONGITUDE), _Parts(second, _FARTHEST_LONGITUDE)
+    if not one.positions or not other.positions:
+        return False
+    beyond = max(np.abs(parts.box[:, 0]).max() for parts in (one, other)) > 180
+    return any(_parts_meet(one, other.turn(degrees)) for degrees in (_TURNS if beyond else _TURNS[:1]))
+
+
+def _parts_meet(one: _Parts, other: _Parts) -> bool:
+    if not _boxes_meet(one.box, other.box):
         return False
     if one.covers_any(other.vertices) or other.covers_any(one.vertices):
         return True
@@ -82,7 +95,8 @@ def find_inside(points: Points, rings: Sequence[Points]) -> NDArray[np.bool_]:
 class _Parts:
     """The polygons, segments and vertices of a geometry."""
 
-    def __init__(self, geometry: Any) -> None:
+    def __init__(self, geometry: Any, farthest_longitude: float = 180) -> None:
+        self._farthest_longitude = farthest_longitude
         kind = geometry.get("type") if isinstance(geometry, Mapping) else None
         if kind not in _TYPES:
             raise ValueError(f"not a geometry of type {', '.join(_TYPES)}")
@@ -98,6 +112,14 @@ class _Parts:
             paths = {"Point": [[coordinates]], "LineString": [coordinates]}.get(kind) or _as_list(coordinates)
             for path in paths:
                 self._read_path([path] if kind == "MultiPoint" else path)
+
+    def turn(self, degrees: float) -> _Parts:
+        """These parts so many degrees farther east."""
+        turned = copy(self)
+        shift = np.array([degrees, 0.0])
+        turned.paths = [path + shift for path in self.paths]
+        turned.polygons = [[ring + shift for ring in rings] for rings in self.polygons]
+        return turned
 
     @property
     def vertices(self) -> Points:
@@ -128,7 +150,8 @@ class _Parts:
         self.positions += len(positions)
         if self.positions > MAX_POSITIONS:
             raise ValueError(f"the geometry has more than {MAX_POSITIONS} positions")
-        path = np.array([_read_position(position) for position in positions], np.float64).reshape(-1, 2)
+        farthest = self._farthest_longitude
+        path = np.array([_read_position(each, farthest) for each in positions], np.float64).reshape(-1, 2)
         if len(path):
             self.paths.append(path)
         return path
@@ -140,12 +163,12 @@ def _as_list(value: Any) -> list[Any]:
     return list(value)
 
 
-def _read_position(position: Any) -> tuple[float, float]:
+def _read_position(position: Any, farthest_longitude: float) -> tuple[float, float]:
     values = _as_list(position)[:2]
     if len(values) < 2 or not all(type(value) in {int, float} for value in values):
         raise ValueError("a position is not two numbers")
     lon, lat = values
-    if not (-180 <= lon <= 180 and -90 <= lat <= 90):
+    if not (abs(lon) <= farthest_longitude and -90 <= lat <= 90):
         raise ValueError(f"position {lon:g}, {lat:g} is not in degrees of longitude and latitude")
     return (float(lon), float(lat))
 

@@ -77,7 +77,7 @@ def read_coverage(item: dict[str, Any]) -> Coverage:
         LookupError, TypeError, ValueError: the item does not say where and when it is.
     """
     west, south, east, north = _read_bbox(item["bbox"])
-    if west > east:
+    if west > east or west < -180 or east > 180:
         west, east = -180.0, 180.0
     properties = item["properties"]
     instant = _format_instant(properties["datetime"])

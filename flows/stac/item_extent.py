@@ -10,6 +10,8 @@ from flows.stac.item_reader import ItemReader, is_number
 MAX_POSITIONS = 10_000
 """A footprint of Sentinel-2 has 5 to 20; comparing footprints takes time in proportion."""
 _LEAST_RING = 4
+_FARTHEST_LONGITUDE = 360
+"""Beyond 180: the Planetary Computer leaves a footprint across the antimeridian whole, 179 to 181."""
 
 Geometry = Mapping[str, Any]
 
@@ -30,7 +32,7 @@ def read_footprint(reader: ItemReader) -> Geometry:
         raise reader.invalid("geometry", f"has more than {MAX_POSITIONS} positions")
     if not all(_is_position(position) for ring in rings for position in ring):
         raise reader.invalid(
-            "geometry", "has a position that is not longitude -180 to 180, latitude -90 to 90"
+            "geometry", "has a position that is not longitude -360 to 360, latitude -90 to 90"
         )
     return geometry
 
@@ -38,7 +40,7 @@ def read_footprint(reader: ItemReader) -> Geometry:
 def check_bbox(reader: ItemReader) -> None:
     """See that the item's bbox, where it has one, is what GeoJSON says.
 
-    West may be east of east: such a box crosses the antimeridian.
+    West may be east of east, or either lie beyond 180: such a box crosses the antimeridian.
 
     Raises:
         InvalidField: it is not.
@@ -50,7 +52,7 @@ def check_bbox(reader: ItemReader) -> None:
         raise reader.invalid("bbox", "does not have 4 or 6 numbers")
     (west, south), (east, north) = bbox[:2], bbox[len(bbox) // 2 :][:2]
     if not (_is_position([west, south]) and _is_position([east, north])):
-        raise reader.invalid("bbox", "is not in degrees: longitude -180 to 180, latitude -90 to 90")
+        raise reader.invalid("bbox", "is not in degrees: longitude -360 to 360, latitude -90 to 90")
     if south > north:
         raise reader.invalid("bbox", "has its south above its north: the order is west, south, east, north")
 
@@ -62,7 +64,7 @@ def find_bbox(footprint: Geometry) -> list[float]:
     then east of its east. What reaches a pole has every longitude.
     """
     positions = [position for ring in _list_rings(footprint) for position in ring]
-    longitudes = [float(position[0]) for position in positions]
+    longitudes = [_turn_back(float(position[0])) for position in positions]
     latitudes = [float(position[1]) for position in positions]
     west, south, east, north = min(longitudes), min(latitudes), max(longitudes), max(latitudes)
     if max(-south, north) == 90:
@@ -71,6 +73,11 @@ def find_bbox(footprint: Geometry) -> list[float]:
         west = min(longitude for longitude in longitudes if longitude > 0)
         east = max(longitude for longitude in longitudes if longitude <= 0)
     return [west, south, east, north]
+
+
+def _turn_back(longitude: float) -> float:
+    """``longitude`` within 180 degrees of Greenwich."""
+    return longitude - 360 if longitude > 180 else longitude + 360 if longitude < -180 else longitude
 
 
 def _list_rings(geometry: Geometry) -> Iterator[Any]:
@@ -85,4 +92,4 @@ def _is_position(position: Any) -> bool:
     if not isinstance(position, list) or len(position) not in (2, 3) or not all(map(is_number, position)):
         return False
     longitude, latitude = position[:2]
-    return bool(-180 <= longitude <= 180 and -90 <= latitude <= 90)
+    return bool(abs(longitude) <= _FARTHEST_LONGITUDE and -90 <= latitude <= 90)

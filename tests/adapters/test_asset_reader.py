@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rasterio.transform import Affine
 
 from flows.adapters.asset_reader import AssetReader
 from flows.errors import AssetRefused
@@ -80,6 +81,20 @@ def test_an_overview_that_fits_is_read_in_place_of_the_pixels(tmp_path: Path) ->
     np.testing.assert_array_equal(read(path, grid_of((120, 80), 30.0)), mean_of_valid(pixels, 3, 0))
 
 
+def test_a_window_is_read_from_where_it_lies_in_an_overview(tmp_path: Path) -> None:
+    pixels = make_pixels()
+    path = write_tiff(tmp_path / "a.tif", pixels, overviews=(2, 4))
+    grid = grid_of((50, 30), west=WEST + 400, north=NORTH - 1200)
+    np.testing.assert_array_equal(read(path, grid), pixels[::2, ::2][60:110, 20:50])
+
+
+def test_a_tall_raster_is_averaged_alike_in_all_its_strips(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(5).integers(0, 4000, (1406, 6)).astype(np.uint16)
+    path = write_tiff(tmp_path / "a.tif", pixels)
+    np.testing.assert_array_equal(read(path, grid_of((703, 3))), mean_of_valid(pixels, 2, 0))
+    np.testing.assert_array_equal(read(path, grid_of((703, 3)), "nearest"), pixels[1::2, 1::2])
+
+
 def test_an_overview_whose_pixels_drift_is_not_read(tmp_path: Path) -> None:
     pixels = make_pixels()[:359, :239]
     path = write_tiff(tmp_path / "a.tif", pixels, overviews=(2, 4))
@@ -146,6 +161,11 @@ def test_windows_of_a_grid_are_parts_of_the_whole(plain: tuple[Path, NDArray[Any
         (grid_of((10, 10), 5.0), "which do not divide 5 x 5"),
         (grid_of((10, 10), 15.0), "which do not divide 15 x 15"),
         (Grid("EPSG:32722", (20.0, 1.0, WEST, 0.0, -20.0, NORTH), (10, 10)), "not north-up"),
+        (Grid("EPSG:32722", (20.0, 0.0, WEST, 1.0, -20.0, NORTH), (10, 10)), "not north-up"),
+        (Grid("EPSG:32722", (20.0, 0.0, WEST, 0.0, 20.0, NORTH), (10, 10)), "not north-up"),
+        (Grid("EPSG:32722", (-20.0, 0.0, WEST, 0.0, -20.0, NORTH), (10, 10)), "not north-up"),
+        (Grid("EPSG:32722", (20.0, 0.0, WEST, 0.0, -30.0, NORTH), (10, 10)), "which do not divide 20 x 30"),
+        (Grid("EPSG:32722", (25.0, 0.0, WEST, 0.0, -20.0, NORTH), (10, 10)), "which do not divide 25 x 20"),
     ],
 )
 def test_a_grid_that_does_not_fit_is_refused(
@@ -153,6 +173,16 @@ def test_a_grid_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(AssetRefused, match=f"item S2X: .*B08.tif: .*{problem}"):
         read(plain[0], grid)
+
+
+@pytest.mark.parametrize("turned", [(10, 1, 0, -10), (10, 0, 1, -10), (10, 0, 0, 10), (-10, 0, 0, -10)])
+def test_a_raster_that_is_not_north_up_is_refused(
+    tmp_path: Path, turned: tuple[float, float, float, float]
+) -> None:
+    a, b, d, e = turned
+    path = write_tiff(tmp_path / "B08.tif", make_pixels(), transform=Affine(a, b, WEST, d, e, NORTH))
+    with pytest.raises(AssetRefused, match="not north-up"):
+        read(path, grid_of((10, 10)))
 
 
 def test_floating_point_noise_in_an_origin_is_no_shift(plain: tuple[Path, NDArray[Any]]) -> None:

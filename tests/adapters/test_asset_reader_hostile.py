@@ -169,12 +169,17 @@ def test_local_files_are_for_items_from_local_files(folders: tuple[Path, Path]) 
     refuse(AssetReader(), str(folders[0] / "good.tif"), "only for items that come from local files")
 
 
-def test_a_tiff_that_claims_forty_gigapixels_is_refused_by_its_header(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("width", "height"), [(200_000, 200_000), (32_769, 512), (512, 32_769), (32_768, 31_000)]
+)
+def test_a_tiff_that_claims_too_many_pixels_is_refused_by_its_header(
+    tmp_path: Path, width: int, height: int
+) -> None:
     path = tmp_path / "huge.tif"
     profile = {
         "driver": "GTiff",
-        "width": 200_000,
-        "height": 200_000,
+        "width": width,
+        "height": height,
         "count": 1,
         "dtype": "uint8",
         "crs": CRS,
@@ -185,7 +190,7 @@ def test_a_tiff_that_claims_forty_gigapixels_is_refused_by_its_header(tmp_path: 
     ):  # fmt: skip
         pass
     assert path.stat().st_size < 10_000_000
-    refuse(AssetReader(local_root=tmp_path), str(path), "claims 200000 x 200000 pixels")
+    refuse(AssetReader(local_root=tmp_path), str(path), f"claims {width} x {height} pixels")
 
 
 def test_a_tiff_of_huge_blocks_is_refused_by_its_header(tmp_path: Path) -> None:

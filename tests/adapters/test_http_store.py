@@ -55,7 +55,7 @@ def test_objects_are_read_and_missing_ones_are_none(store: HttpStore) -> None:
 
 
 def test_what_is_not_public_is_no_missing_object(store: HttpStore) -> None:
-    with pytest.raises(StoreRefused, match=r"mine\.json: HTTP 403"):
+    with pytest.raises(StoreRefused, match=r"mine\.json: HTTP 403: not public, or not there at all"):
         store.read_object("mine.json")
 
 

@@ -187,6 +187,14 @@ def test_an_api_that_stays_down_is_unavailable(api: StacApiServer) -> None:
         find_ids(api)
 
 
+def test_a_search_that_takes_too_long_is_told_to_be_smaller(api: StacApiServer) -> None:
+    # The Planetary Computer's words.
+    text = b"The request exceeded the maximum allowed time, please try again."
+    api.faults.extend([Fault(504, text, "text/plain")] * 10)
+    with pytest.raises(SourceUnavailable, match="HTTP 504; gave up after 4 attempts; ask for a shorter time"):
+        find_ids(api)
+
+
 def test_an_answer_later_than_the_deadline_is_none(api: StacApiServer) -> None:
     api.faults.extend([Fault(delay_s=3)] * 3)
     begun = time.monotonic()
@@ -240,6 +248,15 @@ def test_an_answer_that_breaks_a_rule_is_named(api: StacApiServer, fault: Fault,
         assert len(find_ids(api)) == 30
         return
     with pytest.raises(SourceRefused, match=problem):
+        find_ids(api)
+
+
+def test_a_few_redirects_are_followed_and_no_endless_ones(api: StacApiServer) -> None:
+    around = Fault(302, headers={"Location": "/search"})
+    api.faults.extend([around] * 3)
+    assert len(find_ids(api)) == 30
+    api.faults.extend([around] * 4)
+    with pytest.raises(SourceRefused, match="more than 3 redirects"):
         find_ids(api)
 
 

@@ -229,6 +229,15 @@ def test_a_rebuild_after_one_that_died_removes_nothing_that_is_linked(catalog: P
     assert linked
 
 
+def test_a_file_that_a_dead_rebuild_retired_and_that_is_right_again_stays(catalog: Path) -> None:
+    store, publisher = build_publisher(catalog)
+    (file,) = (catalog / ITEMS_PREFIX).iterdir()
+    file.with_name(f"{file.name}.retired").write_bytes(b"{}")
+    report = rebuild_mirror(store, publisher)
+    assert [catalog / key for key in report.keys] == list((catalog / ITEMS_PREFIX).iterdir()) == [file]
+    assert len(read_collection(catalog)["assets"]) == 1
+
+
 def test_parts_of_other_runs_survive_a_rebuild(catalog: Path) -> None:
     store = LocalStore(catalog)
     items = read_items(catalog)

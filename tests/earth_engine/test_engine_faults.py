@@ -162,6 +162,31 @@ NEVER: dict[str, tuple[Fault, type[CloudmaskError], str]] = {
         EngineRefused,
         "the Earth Engine API is not enabled in project p: enable it at https://",
     ),
+    "no project": (
+        faults.ErrorReply(404, "NOT_FOUND", "Project 'projects/p' not found or deleted."),
+        EngineRefused,
+        "no project p is known to these credentials: CLOUDMASK_EARTHENGINE_PROJECT wants the id",
+    ),
+    "another's project": (
+        faults.ErrorReply(
+            403,
+            "PERMISSION_DENIED",
+            "Permission denied on resource project p.",
+            ({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "CONSUMER_INVALID"},),
+        ),
+        EngineRefused,
+        "no project p is known to these credentials: CLOUDMASK_EARTHENGINE_PROJECT wants the id",
+    ),
+    "suspended": (
+        faults.ErrorReply(
+            403,
+            "PERMISSION_DENIED",
+            "Permission denied: Consumer 'projects/p' has been suspended.",
+            ({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "CONSUMER_SUSPENDED"},),
+        ),
+        EngineRefused,
+        "Google has suspended project p: see https://",
+    ),
     "quota": (faults.quota_exceeded(), EngineUnavailable, "the compute quota of project p is used up"),
     "credentials": (
         faults.ErrorReply(401, "UNAUTHENTICATED", "Request had invalid authentication credentials."),

@@ -195,7 +195,9 @@ def test_a_service_accounts_key_signs_in_to_its_own_project(
     session.close()
     assert len(tokens.bodies) == 1
     assert bearer(earth_engine) == {"Bearer secret-token"}
-    assert all("/projects/key-project/" in request.path for request in earth_engine.requests.to("/v1/"))
+    requests = earth_engine.requests.to("/projects/")
+    assert requests
+    assert all("/projects/key-project/" in request.path for request in requests)
 
 
 def test_application_default_credentials_are_found(
@@ -206,6 +208,83 @@ def test_application_default_credentials_are_found(
     assert ask(session) == 3
     session.close()
     assert bearer(earth_engine) == {"Bearer secret-token"}
+
+
+def test_a_users_default_credentials_ask_for_no_scope_beyond_their_own(
+    bare_machine: Path,
+    earth_engine: LocalEarthEngine,
+    tokens: TokenServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # What "gcloud auth application-default login" leaves; Google answers other scopes with invalid_scope.
+    signed_in = {
+        "type": "authorized_user",
+        "client_id": "764086051850-x.apps.googleusercontent.com",
+        "client_secret": "s",  # pragma: allowlist secret
+        "refresh_token": "r",
+        "quota_project_id": "another",
+    }
+    # Google's library takes no other place for a user's tokens from the file.
+    monkeypatch.setattr("google.oauth2.credentials._GOOGLE_OAUTH2_TOKEN_ENDPOINT", tokens.url)
+    path = bare_machine / "gcloud" / "application_default_credentials.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(signed_in))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    session = open_quick(earth_engine, "p", "default")
+    assert ask(session) == 3
+    session.close()
+    assert "grant_type=refresh_token" in tokens.bodies[0]
+    assert "scope" not in tokens.bodies[0]
+    # The project that is asked for pays, not the one that gcloud noted.
+    requests = earth_engine.requests.to("/projects/")
+    assert {request.headers.get("X-Goog-User-Project") for request in requests} == {"p"}
+    assert not any("x-goog-user-project" in request.headers for request in requests)
+
+
+@pytest.fixture
+def signed_in(bare_machine: Path, tokens: TokenServer, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine on which ``earthengine authenticate`` ran: the file that it left."""
+    monkeypatch.setattr("ee.oauth.TOKEN_URI", tokens.url)  # which the file cannot say
+    path = bare_machine / ".config" / "earthengine" / "credentials"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"refresh_token": "of-the-user", "project": "another"}))
+    return path
+
+
+@pytest.mark.usefixtures("signed_in")
+def test_what_earthengine_authenticate_left_comes_before_gclouds(
+    bare_machine: Path, key_file: Path, earth_engine: LocalEarthEngine, tokens: TokenServer
+) -> None:
+    gclouds = bare_machine / "gcloud" / "application_default_credentials.json"
+    gclouds.parent.mkdir()
+    gclouds.write_bytes(key_file.read_bytes())
+    session = open_quick(earth_engine, "p", "default")
+    assert ask(session) == 3
+    session.close()
+    assert "refresh_token=of-the-user" in tokens.bodies[0]
+    requests = earth_engine.requests.to("/projects/")
+    assert {request.headers.get("X-Goog-User-Project") for request in requests} == {"p"}
+
+
+@pytest.mark.usefixtures("signed_in")
+def test_a_file_that_the_environment_names_comes_first(
+    key_file: Path, earth_engine: LocalEarthEngine, tokens: TokenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key_file))
+    session = open_quick(earth_engine, "p", "default")
+    assert ask(session) == 3
+    session.close()
+    assert "refresh_token" not in tokens.bodies[0]
+
+
+@pytest.mark.parametrize("left", ["", "[]", "{}", '{"project": "p"}'])
+def test_a_sign_in_that_left_no_token_is_passed_over(
+    signed_in: Path, earth_engine: LocalEarthEngine, left: str
+) -> None:
+    signed_in.write_text(left)
+    session = open_quick(earth_engine, "p", "default")
+    with pytest.raises(SettingsError, match="no Google credentials were found"):
+        ask(session)
 
 
 def test_workload_identity_signs_in(

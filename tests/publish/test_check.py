@@ -189,9 +189,16 @@ def break_link(store: MemoryStore) -> None:
     store.objects[keys_of(FIRST).item] = json.dumps(item).encode()
 
 
+def break_asset(store: MemoryStore) -> None:
+    item = json.loads(store.objects[keys_of(FIRST).item])
+    item["assets"]["mask"] = item["assets"].pop("cloudmask")
+    store.objects[keys_of(FIRST).item] = json.dumps(item).encode()
+
+
 @pytest.mark.parametrize(
     ("ruin", "problem"),
     [
+        (break_asset, Problem.BROKEN_ITEM),
         (break_checksum, Problem.WRONG_FILE),
         (break_size, Problem.WRONG_FILE),
         (break_missing, Problem.MISSING_FILE),
@@ -218,6 +225,25 @@ def test_a_broken_generation_leaves_no_link_to_it(store: MemoryStore) -> None:
     store.objects[keys_of(OLDER).item] = b"{"
     repair(store)
     assert "predecessor-version" not in {link["rel"] for link in walk_catalog(store).items[NEWER]["links"]}
+
+
+@pytest.mark.parametrize("href", [f"{'../' * 6}elsewhere.tif", "/elsewhere.tif", "https://example.com/x.tif"])
+def test_what_lies_outside_the_store_is_not_looked_for(store: MemoryStore, href: str) -> None:
+    item = json.loads(store.objects[keys_of(FIRST).item])
+    item["links"].append({"rel": "related", "href": href})
+    item["assets"]["extra"] = {"href": href}
+    store.objects[keys_of(FIRST).item] = json.dumps(item).encode()
+    assert check(store).findings == ()
+
+
+def test_an_older_generation_that_its_successor_does_not_link_is_linked(store: MemoryStore) -> None:
+    before = dict(store.objects)
+    item = json.loads(store.objects[keys_of(NEWER).item])
+    item["links"] = [link for link in item["links"] if link["rel"] != "predecessor-version"]
+    store.objects[keys_of(NEWER).item] = encode_document(item)
+    assert problems(check(store)) == {(Problem.UNLINKED_ITEM, keys_of(OLDER).item)}
+    repair(store)
+    assert store.objects == before
 
 
 def test_an_item_that_is_gone_is_not_linked(store: MemoryStore) -> None:

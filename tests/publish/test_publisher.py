@@ -105,6 +105,17 @@ def test_what_another_process_put_is_linked_from_its_item(tmp_path: Path) -> Non
     assert public_bytes(store) == public_bytes(expected)
 
 
+def test_a_ruined_catalog_is_made_anew_with_all_its_children() -> None:
+    store = MemoryStore()
+    publish(store, product_id(0), product_id(400), product_id(0, "22KFU"), product_id(0, "33UUP"))
+    before = public_bytes(store)
+    leaf = keys_of(product_id(0)).leaf
+    for key in (leaf.tile_catalog, leaf.band_catalog):
+        store.objects[key] = b"{"
+    publish(store, product_id(0))
+    assert public_bytes(store) == before
+
+
 def test_other_parameters_replace_the_item_and_keep_the_older_files() -> None:
     store = MemoryStore()
     publish(store, product_id(0), product_id(1))
@@ -130,6 +141,11 @@ class TestGenerations:
         leaf = walk.documents[keys_of(self.OLD).leaf.catalog]
         linked = {link["href"].split("/")[1] for link in leaf["links"] if link["rel"] == "item"}
         assert linked == {self.NEW, product_id(5)}
+        # Beside its own links, each item has one to the version before it.
+        for before, item_id in zip((None, self.OLD, self.MIDDLE), generations, strict=True):
+            older = [f"../{before}/{before}.json"] if before else []
+            own = [link["href"] for link in json.loads(build_publication(item_id).item)["links"]]
+            assert [link["href"] for link in walk.items[item_id]["links"]] == own + older
 
     @given(st.lists(st.integers(0, 2), max_size=60))
     def test_generations_published_at_one_time_are_told_apart(self, turns: list[int]) -> None:

@@ -60,11 +60,19 @@ def test_a_clock_that_ran_ahead_once_delays_no_attempt() -> None:
 
 def test_what_was_recorded_reads_back() -> None:
     store = MemoryStore()
-    recorded = record_failed(store, SCENE, Failure("AssetRefused", "B08: too large", retryable=False), NOW)
+    failure = Failure("AssetRefused", "B08: too large", retryable=False, fingerprint="1220ab")
+    recorded = record_failed(store, SCENE, failure, NOW)
+    assert (recorded.error_class, recorded.reason, recorded.fingerprint) == (
+        "AssetRefused",
+        "B08: too large",
+        "1220ab",
+    )
     assert recorded.next_try is None
     assert not recorded.is_due(NOW + timedelta(days=9999))
     assert find_state(store, StateKind.FAILED, SCENE) == recorded
-    assert list(list_states(store)) == [recorded]
+    other = record_waiting(store, product_id(1), "no image yet", NOW, "1220cd")
+    assert (other.reason, other.fingerprint) == ("no image yet", "1220cd")
+    assert list(list_states(store)) == [other, recorded]
 
 
 def test_a_scene_is_in_one_state_at_a_time() -> None:

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from shapely.geometry import mapping, shape
 
-from flows.scene.geometry import build_box, geometries_meet
+from flows.scene.geometry import build_box, geometries_meet, read_geometry
 
-# Whole numbers make shared corners, shared edges and touching lines common.
-position = st.tuples(st.integers(0, 12), st.integers(0, 12))
+# Whole numbers make shared corners, shared edges and touching lines common; no longitude is a latitude.
+position = st.tuples(st.integers(-12, 0), st.integers(20, 32))
 
 
 @st.composite
@@ -55,6 +56,55 @@ def test_a_box_across_the_antimeridian_is_two() -> None:
     assert geometries_meet(fiji, build_box(179.5, -18.0, 180.0, -17.0))
     assert geometries_meet(fiji, build_box(-180.0, -18.0, -179.5, -17.0))
     assert not geometries_meet(fiji, build_box(-178.0, -18.0, 176.0, -17.0))
+
+
+def test_a_box_without_width_is_a_meridian_alone() -> None:
+    meridian = build_box(5.0, 0.0, 5.0, 1.0)
+    assert geometries_meet(meridian, build_box(5.0, 0.5, 6.0, 1.5))
+    assert not geometries_meet(meridian, build_box(6.0, 0.0, 7.0, 1.0))
+
+
+@pytest.mark.parametrize("kind", ["MultiPoint", "Polygon", "MultiPolygon"])
+def test_an_empty_geometry_meets_nothing(kind: str) -> None:
+    empty = {"type": kind, "coordinates": []}
+    for other in (build_box(-180, -90, 180, 90), empty):
+        assert not geometries_meet(empty, other)
+        assert not geometries_meet(other, empty)
+
+
+@given(st.floats(-400, 400), st.floats(-100, 100))
+@example(180, 90)
+@example(-360, -90)
+@example(360.5, 0)
+@example(0, -90.5)
+def test_the_whole_earth_is_in_range_once_around_and_nothing_beyond(lon: float, lat: float) -> None:
+    geometry = {"type": "Point", "coordinates": [lon, lat, 8848.0]}
+    if abs(lon) <= 360 and abs(lat) <= 90:
+        assert geometries_meet(geometry, build_box(-180, -90, 180, 90))
+    else:
+        with pytest.raises(ValueError, match="degrees"):
+            geometries_meet(geometry, build_box(-180, -90, 180, 90))
+
+
+@given(st.floats(-400, 400))
+def test_a_user_keeps_to_the_degrees_there_are(lon: float) -> None:
+    text = json.dumps({"type": "Point", "coordinates": [lon, 0]})
+    if abs(lon) <= 180:
+        read_geometry(text)
+    else:
+        with pytest.raises(ValueError, match="degrees"):
+            read_geometry(text)
+
+
+@pytest.mark.parametrize("whole", [(178.5, 180.5), (-181.5, -179.5)])
+def test_a_footprint_left_whole_across_the_antimeridian_meets_both_sides(whole: tuple[float, float]) -> None:
+    footprint = {"type": "Polygon", "coordinates": [
+        [[lon, lat] for lon, lat in shapely.box(whole[0], -18, whole[1], -17).exterior.coords]
+    ]}  # fmt: skip
+    for box in ((179.0, -18, 180.0, -17), (-180.0, -18, -179.8, -17), (179.9, -18, -179.9, -17)):
+        assert geometries_meet(footprint, build_box(*box))
+        assert geometries_meet(build_box(*box), footprint)
+    assert not geometries_meet(footprint, build_box(-170.0, -18, 170.0, -17))
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+import shapely
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from shapely.geometry import mapping
 
 from flows.scene.footprint import find_covered, sample_footprint
 
@@ -32,6 +34,24 @@ def test_the_cover_of_a_shifted_box_is_its_overlap(
     footprint = box(west, south, west + width, north)
     shifted = box(west + shift * width, south, west + (1 + shift) * width, north)
     assert cover(footprint, shifted) == pytest.approx(max(0.0, 1 - abs(shift)), abs=1 / 64)
+
+
+@given(st.lists(st.tuples(st.integers(-9, 16), st.integers(-9, 16)), min_size=3, max_size=8))
+def test_the_cover_of_a_slanted_polygon_is_as_geos_says(vertices: list[tuple[int, int]]) -> None:
+    hull = shapely.MultiPoint(np.array(vertices) / 7).convex_hull
+    assume(hull.area > 0)
+    points = sample_footprint(box(0, 0, 1, 1))
+    # Points on an edge may count either way.
+    clear_of_edges = shapely.distance(hull.exterior, shapely.points(points)) > 1e-9
+    expected = shapely.contains_xy(hull, *points.T)
+    assert np.array_equal(find_covered(points, mapping(hull))[clear_of_edges], expected[clear_of_edges])
+
+
+def test_heights_of_vertices_say_nothing() -> None:
+    flat = box(10, 50, 12, 51)
+    high = {"type": "Polygon", "coordinates": [[[*vertex, 700.0] for vertex in ring(10, 50, 12, 51)]]}
+    assert np.array_equal(sample_footprint(high), sample_footprint(flat))
+    assert cover(flat, high) == 1
 
 
 @pytest.mark.parametrize("kind", ["LinearRing", "MultiPolygon"])

@@ -37,11 +37,13 @@ def utc(*parts: int) -> datetime:
             utc(2018, 12, 14, 13, 32, 19, 500000),
             utc(2018, 12, 14, 13, 32, 19, 500000),
         ),
+        ("2018-12-14t13:32:19.123456789z",) + (utc(2018, 12, 14, 13, 32, 19, 123456),) * 2,
         ("2018-12-14/2019-01", utc(2018, 12, 14), utc(2019, 1, 31, 23, 59, 59, 999999)),
         ("../2018-12-14", None, utc(2018, 12, 14, 23, 59, 59, 999999)),
         ("/2018-12-14", None, utc(2018, 12, 14, 23, 59, 59, 999999)),
         ("2018-12-14/..", utc(2018, 12, 14), None),
         ("2018-12-14/", utc(2018, 12, 14), None),
+        (" 2018-12-14/..\n", utc(2018, 12, 14), None),
     ],
 )
 def test_intervals_include_their_last_day(text: str, start: datetime | None, end: datetime | None) -> None:
@@ -91,6 +93,8 @@ def test_what_is_no_instant_is_a_value_error(text: str) -> None:
 def test_a_box_keeps_its_order_and_may_cross_the_antimeridian() -> None:
     assert parse_bbox("-50.5,-23,-49,-22") == (-50.5, -23.0, -49.0, -22.0)
     assert parse_bbox(" 179, -18, -179, -16 ") == (179.0, -18.0, -179.0, -16.0)
+    assert parse_bbox("-180,-90,180,90") == (-180.0, -90.0, 180.0, 90.0)
+    assert parse_bbox("180,-90,-180,90") == (180.0, -90.0, -180.0, 90.0)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +110,11 @@ def test_a_box_keeps_its_order_and_may_cross_the_antimeridian() -> None:
         ("-50,-22,-49,-22", "south is not below north"),
         ("-50,-23,-50,-22", "west and east"),
         ("-181,-23,-49,-22", "longitudes"),
+        ("-50,-23,180.5,-22", "longitudes"),
+        ("180.5,-23,-49,-22", "longitudes"),
+        ("-50,-23,-180.5,-22", "longitudes"),
         ("-50,-91,-49,-22", "longitudes"),
+        ("-50,-22,-49,90.5", "longitudes"),
         ("nan,-23,-49,-22\n", "NaN"),
     ],
 )
@@ -122,7 +130,8 @@ def test_a_tile_has_several_spellings(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "T", "22KF", "61KFV", "00KFV", "22IFV", "22KIV", "22KFW", "../..", "22KFV/", "TT22KFV"]
+    "text",
+    ["", "T", "22KF", "61KFV", "00KFV", "22IFV", "22KIV", "22KFW", "../..", "22KFV/", "TT22KFV", "S22KFV"],
 )
 def test_a_tile_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="not an MGRS tile such as 22KFV"):
@@ -162,6 +171,8 @@ def test_an_area_is_a_geometry_in_any_of_geojsons_wrappings(document: object) ->
         ('{"type": "Polygon", "coordinates": []}', "empty"),
         ('{"type": "Polygon", "coordinates": [[[1, 2], [3, 4], [1, 2]]]}', "fewer than 4 positions"),
         ('{"type": "FeatureCollection", "features": []}', "one feature"),
+        ('{"type": "FeatureCollection", "features": null}', "one feature"),
+        ('{"type": "FeatureCollection", "features": {"a": 1}}', "one feature"),
         ("[" * 5000, "not JSON"),
     ],
 )  # fmt: skip

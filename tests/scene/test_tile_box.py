@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from flows.scene.query import BBox
@@ -22,6 +22,9 @@ REAL_TILES: dict[str, BBox] = {
 }
 
 
+ROWS = "ABCDEFGHJKLMNPQRSTUV"
+
+
 def holds(outer: BBox, inner: BBox) -> bool:
     return outer[0] <= inner[0] and outer[1] <= inner[1] and inner[2] <= outer[2] and inner[3] <= outer[3]
 
@@ -33,6 +36,18 @@ def test_a_tile_and_its_band_lie_where_their_pixels_are(tile: str, footprint: BB
     assert holds((box[0] - slack, box[1] - slack, box[2] + slack, box[3] + slack), footprint)
     assert box[3] - box[1] < 1.2, "a tile is 1 degree high"
     assert holds(build_band_box(tile[:3]), box)
+
+
+@given(st.integers(1, 60), st.sampled_from("CDEFGHJKLMNPQRSTUVWX"), st.integers(0, 7), st.sampled_from(ROWS))
+def test_a_band_holds_every_tile_that_reaches_into_it(zone: int, band: str, column: int, row: str) -> None:
+    first = ("STUVWXYZ", "ABCDEFGH", "JKLMNPQR")[zone % 3]
+    box = build_tile_box(f"{zone:02d}{band}{first[column]}{row}")
+    # Zones are three degrees wider off Norway and about Svalbard.
+    wider = 3 if band in "VX" else 0
+    west, south = 6 * zone - 186, -80 + 8 * "CDEFGHJKLMNPQRSTUVWX".index(band)
+    north = 84 if band == "X" else south + 8
+    assume(box[0] < west + 6 + wider and west - wider < box[2] and box[1] < north and south < box[3])
+    assert holds(build_band_box(f"{zone:02d}{band}"), box)
 
 
 @pytest.mark.shared
@@ -61,7 +76,14 @@ def test_tiles_at_the_antimeridian_are_met_from_both_sides() -> None:
     assert not boxes_meet(build_tile_box("22KFV"), (179.0, -24.0, -179.0, -22.0))
 
 
-longitudes = st.integers(-180, 180)
+def test_tiles_on_both_sides_of_the_equator_meet_there() -> None:
+    # The upper edge of a tile is that of its square; it is 109.8 km high.
+    for tile, south, north in (("31NBA", -0.1, 0.9), ("31MBV", -1.0, 0.0)):
+        box = build_tile_box(tile)
+        assert (box[1], box[3]) == pytest.approx((south, north), abs=0.03)
+
+
+longitudes = st.integers(-180, 180) | st.sampled_from([-180, -179, -178, -1, 0, 1, 178, 179, 180])
 
 
 @given(longitudes, longitudes, longitudes, longitudes)
@@ -71,4 +93,6 @@ def test_boxes_meet_where_a_meridian_is_in_both(a: int, b: int, c: int, d: int) 
 
     expected = bool(meridians(a, b) & meridians(c, d))
     assert boxes_meet((a, -1, b, 1), (c, 0, d, 2)) == expected
+    assert boxes_meet((a, -1, b, 1), (c, 1, d, 2)) == expected
+    assert boxes_meet((a, 1, b, 2), (c, -1, d, 1)) == expected
     assert not boxes_meet((a, -1, b, 1), (c, 2, d, 3))

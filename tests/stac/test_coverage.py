@@ -74,6 +74,30 @@ def test_merging_is_associative(one: Any, two: Any, three: Any) -> None:
     assert a.merge(b) == b.merge(a)
 
 
+@given(st.lists(published_items(), min_size=1, max_size=4))
+def test_a_merged_coverage_is_the_least_that_holds_all(items: list[dict[str, Any]]) -> None:
+    coverages = [read_coverage(item) for item in items]
+    merged = merge(coverages)
+    starts, ends = zip(*(each.interval for each in coverages), strict=True)
+    assert merged.interval == (min(starts), max(ends))
+    for name in MEASURED:
+        spans = [each.ranges[name] for each in coverages if name in each.ranges]
+        least, greatest = (
+            f(span[end] for span in spans) if spans else None for end, f in enumerate((min, max))
+        )
+        assert merged.ranges.get(name, (None, None)) == (least, greatest)
+    for name in LISTED:
+        assert merged.values.get(name, frozenset()) == frozenset().union(
+            *(each.values.get(name, frozenset()) for each in coverages)
+        )
+    for box, parts in [(merged.bbox, [each.bbox for each in coverages])] + [
+        (merged.boxes[band], [each.boxes[band] for each in coverages if band in each.boxes])
+        for band in merged.boxes
+    ]:
+        west, south, east, north = zip(*parts, strict=True)
+        assert box == (min(west), min(south), max(east), max(north))
+
+
 @given(st.lists(published_items(), min_size=1, max_size=3))
 def test_the_collection_says_what_it_was_built_with(items: list[dict[str, Any]]) -> None:
     coverage = merge(map(read_coverage, items))

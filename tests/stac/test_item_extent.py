@@ -14,7 +14,7 @@ from flows.stac.item_extent import MAX_POSITIONS, find_bbox
 from flows.stac.source_item import Item, read_scene
 from tests.stac.items import derive, make_source_item
 
-longitudes = st.floats(-180, 180)
+longitudes = st.floats(-200, 200)
 latitudes = st.floats(-90, 90)
 
 
@@ -59,7 +59,7 @@ WRONG_GEOMETRIES: dict[str, Any] = {
     "NaN": {"type": "Polygon", "coordinates": [[*SQUARE, [NAN, 20]]]},
     "infinity": {"type": "Polygon", "coordinates": [[*SQUARE, [10, INFINITY]]]},
     "a height of NaN": {"type": "Polygon", "coordinates": [[*SQUARE, [10, 20, NAN]]]},
-    "beyond the antimeridian": polygon(179, 20, 181, 21),
+    "beyond a whole turn": polygon(359, 20, 361, 21),
     "beyond the pole": polygon(10, 89, 11, 91),
     "metres": polygon(600_000, 7_400_000, 700_000, 7_500_000),
     "very many positions": {"type": "Polygon", "coordinates": [SQUARE * MAX_POSITIONS]},
@@ -80,7 +80,7 @@ WRONG_BOXES: dict[str, Any] = {
     "NaN": [NAN, 20, 11, 21],
     "NaN for a height": [10, 20, NAN, 11, 21, 5],
     "upside down": [10, 21, 11, 20],
-    "beyond the antimeridian": [179, 20, 181, 21],
+    "beyond a whole turn": [359, 20, 361, 21],
     "beyond the pole": [10, 20, 11, 91],
     "latitude first": [-22, -50, -21, -149],
 }
@@ -98,6 +98,8 @@ def test_a_bbox_that_is_none_is_refused(bbox: Any) -> None:
         ([10, 20, 11, 21], (10, 20, 11, 21)),
         ([10, 20, -5, 11, 21, 900], (10, 20, 11, 21)),
         ([179, 20, -179, 21], (-180, 20, 180, 21)),
+        ([179, 20, 181, 21], (-180, 20, 180, 21)),
+        ([-181, 20, -179, 21], (-180, 20, 180, 21)),
     ],
 )
 def test_a_bbox_of_the_source_is_published_as_it_is(bbox: list[float], covered: tuple[float, ...]) -> None:
@@ -112,6 +114,8 @@ FOOTPRINTS: dict[str, tuple[dict[str, Any], list[float]]] = {
     "two parts": (multipolygon((10, 20, 11, 21), (12, 19, 13, 20)), [10, 19, 13, 21]),
     "cut at the antimeridian": (multipolygon((179, 60, 180, 61), (-180, 60, -178, 61)), [179, 60, -178, 61]),
     "drawn across the antimeridian": (polygon(179, 60, -178, 61), [179, 60, -178, 61]),
+    "whole beyond the antimeridian": (polygon(179, 60, 181.5, 61), [179, 60, -178.5, 61]),
+    "whole beyond it westwards": (polygon(-181, 60, -179.5, 61), [179, 60, -179.5, 61]),
     "up to the antimeridian": (polygon(179, 60, 180, 61), [179, 60, 180, 61]),
     "at the pole": (polygon(-60, 84, 100, 90), [-180, 84, 180, 90]),
     "with heights": (
@@ -126,6 +130,13 @@ def test_an_item_without_a_bbox_is_published_with_that_of_its_footprint(
     footprint: dict[str, Any], bbox: list[float]
 ) -> None:
     assert derive(item_at(footprint))["bbox"] == bbox
+
+
+def test_a_footprint_that_the_planetary_computer_leaves_whole_across_the_antimeridian_is_published() -> None:
+    # Its pipeline asks stactools for Strategy.NORMALIZE, which keeps one polygon and goes beyond 180.
+    footprint, bbox = polygon(179.0, -17.2, 180.1, -16.2), [179.0, -17.2, 180.1, -16.2]
+    item = derive(item_at(footprint, bbox))
+    assert (item["geometry"], item["bbox"]) == (footprint, bbox)
 
 
 @given(longitudes, longitudes, latitudes, latitudes)

@@ -19,6 +19,7 @@ from flows.publish.scene_states import Failure, StateKind, find_state, record_fa
 from flows.publish.withdrawal import write_tombstone
 from flows.rings import Ring
 from flows.stac.layout import item_keys
+from flows.unlisted_scenes import FORGET_AFTER
 from flows.watch import WatchOptions
 from tests.earth_engine.local.server import LocalEarthEngine
 from tests.publish.publications import Walk, walk_catalog
@@ -107,7 +108,7 @@ def test_a_scene_that_cannot_be_made_is_left_alone_until_its_item_changes(servic
     assert not report.is_whole
     report = service.run(NOW + timedelta(hours=1))
     assert not report.failed
-    assert [outcome.id for outcome in report.held_back] == [broken.id]
+    assert [(outcome.id, outcome.retryable) for outcome in report.held_back] == [(broken.id, False)]
     assert report.is_whole
     state = find_state(open_store(str(service.store)), StateKind.FAILED, broken.id)
     assert state is not None
@@ -219,6 +220,22 @@ def test_one_run_withdraws_no_more_than_it_may(service: Service) -> None:
     withdrawn = [service.run(NOW + day * DAY).withdrawn for day in (3, 4, 5, 6)]
     assert [len(ids) for ids in withdrawn] == [2, 2, 1, 0]
     assert sorted(sum(withdrawn, ())) == gone
+
+
+def test_the_source_is_asked_for_a_few_suspects_at_a_time(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.withdrawals.IDS_AT_ONCE", 2)
+    service.run(NOW)
+    gone = withdraw_all_but(service, 5)
+    for day in (1, 2):
+        service.run(NOW + day * DAY)
+    service.server.requests.clear()
+    assert sorted(service.run(NOW + 3 * DAY).withdrawn) == gone
+    asked = [query["ids"] for query in service.server.searches if query.get("ids")]
+    # Two at most, and one that the source must know.
+    assert max(map(len, asked)) == 3
+    assert {item_id for ids in asked for item_id in ids} >= set(gone)
 
 
 def test_a_withdrawal_that_died_half_way_is_ended_by_the_next_run(service: Service) -> None:
@@ -342,7 +359,10 @@ def test_a_scene_that_waits_and_is_taken_back_is_forgotten(service: Service) -> 
     for hour in range(1, 60):
         report = service.run(NOW + timedelta(hours=hour), options=WatchOptions(rings=(Ring.HOT,)))
         reasons |= {outcome.reason for outcome in report.waiting}
+        if state := find_state(open_store(str(service.store)), StateKind.WAITING, waiting.id):
+            attempts = state.attempts
     assert any("does not list it" in reason for reason in reasons)
+    assert attempts == FORGET_AFTER
     assert not list(service.store.glob(f"_waiting/{waiting.id}*"))
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from pathlib import Path
 
 import ee
 import google.auth
 import google.auth.exceptions
+from google.auth import environment_vars
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.oauth2 import service_account
 from google.oauth2.credentials import Credentials as UserCredentials
@@ -48,10 +50,10 @@ def check_account(project: str | None, url: str, credentials: str) -> str:
 def find_credentials(credentials: str) -> Credentials:
     """The credentials that the setting names.
 
-    ``default`` is what Google's libraries call application default credentials: the file that
-    GOOGLE_APPLICATION_CREDENTIALS names (a service account's key, or the configuration of workload
-    identity federation), gcloud's, those of the machine; failing all, what ``earthengine
-    authenticate`` left. A path is a service account's key.
+    ``default`` is the file that GOOGLE_APPLICATION_CREDENTIALS names (a service account's key, or the
+    configuration of workload identity federation), else what ``earthengine authenticate`` left, as for
+    ``ee.Initialize``; else what Google's libraries find: gcloud's, those of the machine. A path is a
+    service account's key.
 
     Raises:
         SettingsError: there are none, or they cannot be read.
@@ -60,29 +62,34 @@ def find_credentials(credentials: str) -> Credentials:
         return AnonymousCredentials()  # type: ignore[no-untyped-call]  # google.auth has half its types
     if credentials != DEFAULT:
         return _load_key(credentials)
+    named = environment_vars.CREDENTIALS in os.environ
+    return (None if named else _find_stored_token()) or _find_application_default()
+
+
+def _find_stored_token() -> Credentials | None:
+    """What ``earthengine authenticate`` left on this machine."""
+    try:
+        arguments = ee.oauth.get_credentials_arguments()
+    except (OSError, ValueError, AttributeError):
+        return None
+    if not arguments.get("refresh_token"):
+        return None  # of a sign-in through gcloud, which keeps the token itself
+    return UserCredentials(None, **arguments)  # type: ignore[no-untyped-call]  # as above
+
+
+def _find_application_default() -> Credentials:
     try:
         with warnings.catch_warnings():
             # About a missing quota project, which is no matter: the project is always set.
             warnings.simplefilter("ignore", UserWarning)
             found, _ = google.auth.default(scopes=SCOPES)
     except google.auth.exceptions.DefaultCredentialsError as error:
-        return _find_stored_token(error)
-    return found
-
-
-def _find_stored_token(no_default: Exception) -> Credentials:
-    """What ``earthengine authenticate`` left on this machine."""
-    try:
-        arguments = ee.oauth.get_credentials_arguments()
-    except (OSError, ValueError):
-        arguments = {}
-    if not arguments.get("refresh_token"):
         raise SettingsError(
             "no Google credentials were found: run 'earthengine authenticate' or 'gcloud auth "
             "application-default login', let GOOGLE_APPLICATION_CREDENTIALS name a file, or set "
             f"{_VARIABLE} to a service account's key file"
-        ) from no_default
-    return UserCredentials(None, **arguments)  # type: ignore[no-untyped-call]  # as above
+        ) from error
+    return found
 
 
 def _load_key(path: str) -> Credentials:

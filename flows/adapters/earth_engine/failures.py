@@ -56,7 +56,23 @@ _TOO_MUCH = re.compile(
 )
 """400s that a smaller window cures."""
 
+_NO_PROJECT = re.compile(
+    r"^project '[^']*' not found|denied on resource project |CONSUMER_INVALID", re.IGNORECASE
+)
+"""There is no such project, or nothing that these credentials may know of: a 403, 404 or 400."""
+
 _MENDED_BY: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        _NO_PROJECT,
+        (
+            "no project {project} is known to these credentials: CLOUDMASK_EARTHENGINE_PROJECT wants the id, "
+            f"not the name, of one that {CONSOLE}/cloud-resource-manager lists"
+        ),
+    ),
+    (
+        re.compile(r"CONSUMER_SUSPENDED|has been suspended", re.IGNORECASE),
+        f"Google has suspended project {{project}}: see {CONSOLE}/home/dashboard?project={{project}}",
+    ),
     (
         re.compile(r"has not been used in project|it is disabled|SERVICE_DISABLED", re.IGNORECASE),
         (
@@ -155,7 +171,7 @@ def _classify_status(status: int, text: str, everything: str, response: HttpErro
             throttled=status == 429,
             retry_after_s=_read_retry_after(response),
         )
-    if status in {401, 403}:
+    if status in {401, 403} or _NO_PROJECT.search(text):
         return _classify_refusal(status, text, everything, project)
     if _TOO_MUCH.search(text):
         # Even the smallest window may be in time when the service is less busy; its memory stays as it is.
