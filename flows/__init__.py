@@ -1,7 +1,8 @@
 """pc-cloudmask: cloud and cloud-shadow masks for Sentinel-2, published as a static STAC catalog.
 
-In Python, ``find_items`` finds published masks and ``read_mask`` reads one; ``ODC_STAC_CONFIG`` is what
-odc-stac must be told to load masks beside bands.
+In Python, ``find_items`` and ``find_item`` find published masks and ``read_mask`` reads one;
+``ODC_STAC_CONFIG`` is what odc-stac must be told to load masks beside bands. README.md has the map of the
+modules.
 """
 
 from __future__ import annotations

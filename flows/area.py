@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
@@ -24,6 +25,7 @@ from flows.scene.query import (
 
 FIRST_IMAGE = date(2015, 6, 27)
 """When Sentinel-2A took its first image."""
+T = TypeVar("T")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
@@ -111,7 +113,7 @@ def check_area_name(name: str) -> str:
     return name
 
 
-def _value_error(parse: Any, text: str) -> Any:
+def _value_error(parse: Callable[[str], T], text: str) -> T:
     """What ``parse`` makes of ``text``; pydantic gathers findings as ``ValueError`` only."""
     try:
         return parse(text)

@@ -13,6 +13,7 @@ from flows.publish.area_states import read_area_state, write_area_state
 from flows.rings import Ring, RingProgress, find_hot_interval, find_recent_interval, list_months
 from flows.scene.query import Interval
 from flows.scene.tile import TILE_FORM
+from flows.stac.item_reader import find_property
 from flows.stac.layout import is_item_id
 from flows.wiring import Wiring
 from flows.withdrawals import Withdrawals
@@ -21,9 +22,10 @@ logger = logging.getLogger(__name__)
 
 
 class AreaWatch:
-    """Scans one area ring by ring; what is complete is noted beside the store as it comes.
+    """Scans one area ring by ring; each scan that is complete is noted in the store at once.
 
-    ``is_late`` tells that the run should leave what remains of a long scan to the next one.
+    ``area`` is its name with itself. ``is_late`` tells that the run should leave what remains of a long
+    scan to the next one.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class AreaWatch:
         self._state = read_area_state(wiring.store, name, self._area.digest)
 
     def scan(self, rings: Sequence[Ring] | None = None, *, whole: bool) -> None:
-        """Scan ``rings``, by default those that are due: of them the scan of the ``whole``, or the others.
+        """Scan ``rings``, by default those that are due: with ``whole`` the full one alone, else the others.
 
         Raises:
             CloudmaskError: the source, the engine or the store ended the scan; what it did stays done.
@@ -105,8 +107,7 @@ class AreaWatch:
 def _record(items: Iterable[Item], seen: set[str], tiles: set[str]) -> Iterator[Item]:
     """``items`` as they are; their ids and tiles, where those are such, are put into the sets."""
     for item in items:
-        item_id, properties = item.get("id"), item.get("properties")
-        tile = properties.get("s2:mgrs_tile") if isinstance(properties, dict) else None
+        item_id, tile = item.get("id"), find_property(item, "s2:mgrs_tile")
         if isinstance(item_id, str) and is_item_id(item_id):
             seen.add(item_id)
         if isinstance(tile, str) and TILE_FORM.fullmatch(tile):

@@ -13,10 +13,11 @@ from flows.request import BackfillRequest, IngestRequest
 from flows.rings import list_months
 from flows.scene.query import format_datetime_interval
 from flows.settings import read_clock
+from flows.stac.item_reader import find_property
 
 SHARD_SCENES = 250
-"""Scenes of one run, which may be more where one tile has more in a month: 100 to 500 keep a run within
-hours, and what a kill can cost within a batch."""
+"""Scenes of one run; more where one tile has more in a month. 100 to 500 keep a run within hours, and what a
+kill can cost within a batch."""
 
 
 def plan_shards(source: SceneSource, request: BackfillRequest) -> Iterator[IngestRequest]:
@@ -77,8 +78,7 @@ def _count_months(
         cut = min(last, end) if end else last
         counts: Counter[str] = Counter()
         for item in source.find_items(area.read_query((first, cut))):
-            properties = item.get("properties")
-            tile = properties.get("s2:mgrs_tile") if isinstance(properties, dict) else None
+            tile = find_property(item, "s2:mgrs_tile")
             counts[tile if isinstance(tile, str) else ""] += 1
         yield _Months(first, cut, sum(counts.values())), counts
 

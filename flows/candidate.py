@@ -17,6 +17,7 @@ from flows.scene.scene import Scene
 from flows.stac.derived_item import build_fingerprint
 from flows.stac.layout import ItemKeys, item_keys
 from flows.stac.source_item import read_scene, strip_signatures
+from stac_ext.cloudmask import FINGERPRINT_PROP
 
 MAX_ID_LENGTH = 128
 EMBEDDED_METHOD = "csmask"
@@ -90,9 +91,7 @@ def select_unpublished(
     wanted: list[Candidate] = []
     skipped: list[SceneOutcome] = []
     for candidate, item in zip(candidates, published, strict=True):
-        current = (
-            item is not None and item["properties"].get("cloudmask:fingerprint") == candidate.fingerprint
-        )
+        current = item is not None and item["properties"].get(FINGERPRINT_PROP) == candidate.fingerprint
         if current and not force:
             skipped.append(SceneOutcome(candidate.scene.id, SceneState.SKIPPED))
         else:
@@ -128,15 +127,17 @@ def build_failure(scene_id: str, error: Exception, fingerprint: str = "") -> Sce
 
     Want of memory, or of what else the system gives, tells nothing of the scene: it may pass.
     """
-    expected = isinstance(error, CloudmaskError)
+    error_class = type(error).__name__
+    if isinstance(error, CloudmaskError):
+        reason, retryable = str(error), error.retryable
+    else:
+        reason, retryable = f"{error_class}: {error}", isinstance(error, MemoryError | OSError)
     return SceneOutcome(
         scene_id,
         SceneState.FAILED,
-        str(error) if expected else f"{type(error).__name__}: {error}",
-        retryable=error.retryable
-        if isinstance(error, CloudmaskError)
-        else isinstance(error, MemoryError | OSError),
-        error_class=type(error).__name__,
+        reason,
+        retryable,
+        error_class,
         fingerprint=fingerprint,
     )
 

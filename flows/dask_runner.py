@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,13 @@ except ImportError as missing:
 
 SCENES_AT_ONCE = 4
 """Scenes sent for each worker thread: enough to keep it busy, few enough to keep the scheduler small."""
+CLUSTER_OPTIONS: Mapping[str, Any] = {
+    "threads_per_worker": 1,
+    "host": "127.0.0.1",
+    "dashboard_address": "127.0.0.1:0",
+    "silence_logs": logging.ERROR,
+}
+"""Of a cluster on this machine, which other machines cannot reach."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,21 +73,19 @@ class DaskRunner:
             self._client.cancel(list(under_way))
 
 
+def find_scheduler() -> str | None:
+    """What ``DASK_SCHEDULER_ADDRESS`` names; None where no cluster is there."""
+    address: str | None = dask.config.get("scheduler-address", None)
+    return address
+
+
 def _read_outcome(future: Any, candidate: Candidate) -> SceneOutcome:
     """What a scene came to; a cluster that lost it is a failure that trying again may cure."""
     try:
         outcome: SceneOutcome = future.result()
     except Exception as error:
         logger.warning("%s: the cluster lost it: %s", candidate.scene.id, error)
-        failure = build_failure(candidate.scene.id, error, candidate.fingerprint)
-        return SceneOutcome(
-            failure.id,
-            failure.state,
-            failure.reason,
-            True,
-            failure.error_class,
-            fingerprint=failure.fingerprint,
-        )
+        return replace(build_failure(candidate.scene.id, error, candidate.fingerprint), retryable=True)
     return outcome
 
 
@@ -90,7 +96,7 @@ def open_dask_runner(workers: int, *, retry_delay_s: float = RETRY_DELAY_S) -> I
     Raises:
         SettingsError: the scheduler cannot be reached.
     """
-    address = dask.config.get("scheduler-address", None)
+    address = find_scheduler()
     if address is not None:
         try:
             client = Client(address, set_as_default=False)
@@ -100,13 +106,7 @@ def open_dask_runner(workers: int, *, retry_delay_s: float = RETRY_DELAY_S) -> I
             yield DaskRunner(client, retry_delay_s=retry_delay_s)
         return
     with (
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.ERROR,
-        ) as cluster,
+        LocalCluster(n_workers=workers, **CLUSTER_OPTIONS) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         yield DaskRunner(client, retry_delay_s=retry_delay_s)

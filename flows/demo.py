@@ -58,7 +58,7 @@ def build_demo_request(config: Path | None, out: Path | None) -> IngestRequest:
 
 def score_demo(request: IngestRequest) -> list[SceneScore]:
     """The scores of all sample scenes, read back from the published COGs, in order of their ids."""
-    wiring = Wiring(request.read_settings(), request.items, request.now)
+    wiring = Wiring.of(request)
     settings = wiring.settings
     scores = []
     for item in wiring.source.find_items(SceneQuery()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.ingestion import Ingestion
+from flows.ingestion import Ingestion, batches
 from flows.ports import Item
 from flows.scene.query import SceneQuery
 from flows.unlisted_scenes import leave_unlisted
@@ -27,7 +27,7 @@ def retry_due_scenes(wiring: Wiring, ingestion: Ingestion) -> None:
 
 
 def _find(wiring: Wiring, ids: list[str], listed: set[str]) -> Iterator[Item]:
-    for start in range(0, len(ids), IDS_AT_ONCE):
-        for item in wiring.source.find_items(SceneQuery(ids=tuple(ids[start : start + IDS_AT_ONCE]))):
+    for asked in batches(ids, IDS_AT_ONCE):
+        for item in wiring.source.find_items(SceneQuery(ids=tuple(asked))):
             listed.add(str(item.get("id")))
             yield item

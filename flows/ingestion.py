@@ -7,15 +7,14 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from flows.budget import Budget
 from flows.candidate import Candidate, pair_candidates, read_candidates, select_unpublished
 from flows.outcomes import find_remembered, hold_back, remember_outcomes
 from flows.ports import Item
 from flows.publish.mirror import append_mirror, check_available
-from flows.publish.scene_states import SceneState as NotedState
-from flows.publish.scene_states import StateKind, find_state
+from flows.publish.scene_states import NotedState, StateKind, find_state
 from flows.publish_cloudmask import publish_cloudmask
 from flows.report import SceneOutcome, SceneState
 from flows.runners import Runner
@@ -27,6 +26,8 @@ BATCH_SCENES = 250
 
 A run that dies loses the links of one batch at the most, and the next run restores those.
 """
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class Ingestion:
         if self._wiring.settings.mirror:
             check_available()
         self._wiring.publisher.recover()
-        # A run that died while a scene went from one kind of state to the other left both: the later holds.
+        # A run that died while a scene changed from waiting to failed, or back, left both: the later holds.
         self.noted = {state.item_id: state for state in sorted(noted, key=lambda state: state.last_try)}
         self._remembered = find_remembered(self._wiring.store)
 
@@ -108,7 +109,7 @@ class Ingestion:
             self.note(self._publish_batch(new))
 
     def read_unlisted(self, ids: Iterable[str]) -> list[NotedState]:
-        """What earlier runs left of those of ``ids`` that this run came across no item of."""
+        """The states that earlier runs left of ``ids``, of those scenes whose items this run did not meet."""
         unlisted = sorted(self._remembered.intersection(ids) - self._ended)
         states = [find_state(self._wiring.store, kind, each) for each in unlisted for kind in StateKind]
         return [state for state in states if state is not None]
@@ -176,7 +177,7 @@ class Ingestion:
         append_mirror(self._wiring.store, items, f"{self._wiring.now:%Y%m%dT%H%M%SZ}")
 
 
-def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """``items`` in lists of ``size``, the last one shorter."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):

@@ -13,7 +13,7 @@ from flows.wiring import Wiring
 
 def run_directly(request: IngestRequest | WatchRequest, observer: Observer | None = None) -> Report:
     """The report of the job that ``request`` is."""
-    wiring = Wiring(request.read_settings(), request.items, request.now)
+    wiring = Wiring.of(request)
     with open_runner(wiring.settings) as runner:
         if isinstance(request, WatchRequest):
             options = WatchOptions(request.rings, request.limit, request.seconds)

@@ -26,11 +26,10 @@ from flows.published import decode_mask
 from flows.scene.query import SceneQuery, build_query
 from flows.search import PublishedItem, find_published_items
 from flows.settings import read_settings
-from flows.stac.layout import COLLECTION_ID
+from flows.stac.layout import COLLECTION_ID, MASK_ASSET
 from flows.stac.links import find_public_url
 from flows.stac.titles import find_day
 
-MASK_ASSET = "cloudmask"
 ODC_STAC_CONFIG: Mapping[str, Any] = {
     COLLECTION_ID: {"assets": {MASK_ASSET: {"data_type": "uint8", "nodata": MaskClass.NO_DATA.value}}}
 }

@@ -6,12 +6,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from flows.candidate import Candidate
-from flows.errors import InvalidField
 from flows.ports import ObjectStore
-from flows.publish.scene_states import Failure, clear_state, record_failed, record_waiting
-from flows.publish.scene_states import SceneState as NotedState
+from flows.publish.scene_states import Failure, NotedState, clear_state, record_failed, record_waiting
 from flows.report import SceneOutcome, SceneState
-from flows.stac.layout import FAILED_PREFIX, WAITING_PREFIX, check_item_id
+from flows.stac.layout import FAILED_PREFIX, WAITING_PREFIX, is_item_id
 
 
 def find_remembered(store: ObjectStore) -> frozenset[str]:
@@ -32,7 +30,7 @@ def remember_outcomes(
     that was held back is noted already.
     """
     for outcome in outcomes:
-        if outcome.held or not _is_key(outcome.id):
+        if outcome.held or not is_item_id(outcome.id):
             continue
         if outcome.state is SceneState.WAITING:
             record_waiting(store, outcome.id, outcome.reason, now, outcome.fingerprint)
@@ -63,11 +61,3 @@ def hold_back(
         held=True,
         fingerprint=state.fingerprint,
     )
-
-
-def _is_key(item_id: str) -> bool:
-    try:
-        check_item_id(item_id)
-    except InvalidField:
-        return False
-    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from flows.adapters.earth_engine.cost import estimate_pairing
@@ -44,7 +44,7 @@ class Plan:
 
     would_publish: tuple[PlannedScene, ...] = ()
     skipped: tuple[str, ...] = ()
-    failed: tuple[SceneOutcome, ...] = field(default=())
+    failed: tuple[SceneOutcome, ...] = ()
 
     @property
     def ids(self) -> frozenset[str]:
@@ -69,9 +69,7 @@ class Plan:
             "dry_run": True,
             "would_publish": [scene.as_json() for scene in self.would_publish],
             "skipped": list(self.skipped),
-            "failed": [
-                {"id": scene.id, "error": scene.reason, "retryable": scene.retryable} for scene in self.failed
-            ],
+            "failed": [scene.as_failure() for scene in self.failed],
             "requests": self.requests,
             "bytes": self.bytes,
         }
@@ -79,7 +77,7 @@ class Plan:
 
 def plan_ingest(request: IngestRequest) -> Plan:
     """What ``ingest`` would do for ``request``."""
-    wiring = Wiring(request.read_settings(), request.items, request.now)
+    wiring = Wiring.of(request)
     settings = wiring.settings
     items = wiring.source.find_items(request.read_query())
     candidates, refused = read_candidates(items, settings.method, settings.mask_parameters)
@@ -101,5 +99,5 @@ def _plan_scene(wiring: Wiring, candidate: Candidate) -> PlannedScene:
     cost = estimate_scene_cost(settings, candidate.scene)
     assets = [candidate.keys.mask("*"), candidate.keys.preview("*")]
     if settings.keep_inputs:
-        assets.insert(1, candidate.keys.asset("cloud-probability", "*", "tif"))
+        assets.insert(1, candidate.keys.probability("*"))
     return PlannedScene(candidate.scene.id, candidate.keys.item, tuple(assets), cost.requests, cost.bytes)

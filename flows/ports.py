@@ -129,11 +129,11 @@ class StoreCapabilities:
 
 
 class ObjectReader(Protocol):
-    """The part of a store that readers need; every ``ObjectStore`` is one."""
+    """The part of a store that readers need."""
 
     @property
     def url(self) -> str:
-        """Where it is: with a slash and a key it makes an object's href."""
+        """Where it is: a URL, or an absolute path. With a slash and a key it makes an object's href."""
         ...
 
     def read_object(self, key: str) -> StoredObject | None:
@@ -145,28 +145,15 @@ class ObjectReader(Protocol):
         ...
 
 
-class ObjectStore(Protocol):
+class ObjectStore(ObjectReader, Protocol):
     """A flat space of keys; every write is whole or not there.
 
     Keys are relative, ``/``-separated and never begin with a slash. All methods raise
     ``StoreUnavailable`` where trying again can help and ``StoreRefused`` where it cannot.
     """
 
-    @property
-    def url(self) -> str:
-        """Where the store is, for people: ``s3://bucket/prefix`` or an absolute path."""
-        ...
-
     def probe_capabilities(self) -> StoreCapabilities:
         """What the store honours, tried once on objects below ``_probe/`` that are removed again."""
-        ...
-
-    def read_object(self, key: str) -> StoredObject | None:
-        """The object, or None."""
-        ...
-
-    def find_object(self, key: str) -> ObjectInfo | None:
-        """Size of the object without its body, or None."""
         ...
 
     def create_object(self, key: str, body: bytes, media_type: str) -> None:

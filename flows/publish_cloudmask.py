@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os.path
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
-from typing import Any
 
 from flows.adapters.cog import build_cog, build_probability_cog
 from flows.adapters.preview import build_preview
@@ -15,11 +15,12 @@ from flows.errors import EngineRefused
 from flows.masking.statistics import measure_mask
 from flows.phases import Phase, PhaseClock
 from flows.ports import DerivedMask, Item
-from flows.publish.publisher import Publication, PublicationFile
+from flows.publish.publication import Publication, PublicationFile
 from flows.report import SceneOutcome, SceneState
-from flows.stac.asset_fields import COG_MEDIA_TYPE, PNG_MEDIA_TYPE
-from flows.stac.derived_item import AssetFile, DerivedItemParts, build_derived_item
+from flows.stac.asset_fields import COG_MEDIA_TYPE, PNG_MEDIA_TYPE, AssetFile
+from flows.stac.derived_item import DerivedItemParts, build_derived_item
 from flows.stac.encoding import encode_document
+from flows.stac.item_hrefs import map_hrefs
 from flows.stac.links import CatalogContext
 from flows.version import __version__
 from flows.wiring import Wiring
@@ -57,15 +58,13 @@ def build_publication(wiring: Wiring, candidate: Candidate, derived: DerivedMask
         raise EngineRefused(
             f"{scene.id}: the mask is {derived.classes.shape}, the item's grid {scene.grid.shape} pixels"
         )
-    mask = build_cog(derived.classes, scene.grid)
+    mask_file = _build_file(keys.mask, build_cog(derived.classes, scene.grid), COG_MEDIA_TYPE)
     preview, _ = build_preview(derived.classes)
-    mask_file = _file(keys.mask(_digest(mask)), mask, COG_MEDIA_TYPE)
-    preview_file = _file(keys.preview(_digest(preview)), preview, PNG_MEDIA_TYPE)
+    preview_file = _build_file(keys.preview, preview, PNG_MEDIA_TYPE)
     probability_file = None
     if wiring.settings.keep_inputs and derived.inputs is not None:
         probability = build_probability_cog(derived.inputs.probability_pct, scene.grid)
-        key = keys.asset("cloud-probability", _digest(probability), "tif")
-        probability_file = _file(key, probability, COG_MEDIA_TYPE)
+        probability_file = _build_file(keys.probability, probability, COG_MEDIA_TYPE)
     item = build_derived_item(
         DerivedItemParts(
             source_item=_publishable_hrefs(candidate.item, wiring.local_folder(keys.prefix)),
@@ -96,22 +95,13 @@ def _publishable_hrefs(item: Item, folder: str | None) -> Item:
     """
     if folder is None:
         return item
-
-    def relate(holder: dict[str, Any]) -> dict[str, Any]:
-        href = holder["href"]
-        return {**holder, "href": os.path.relpath(href, folder)} if href.startswith("/") else holder
-
-    assets = {key: relate(asset) for key, asset in item["assets"].items()}
-    return {**item, "assets": assets, "links": [relate(link) for link in item.get("links", ())]}
+    return map_hrefs(item, lambda href: os.path.relpath(href, folder) if href.startswith("/") else href)
 
 
-def _file(key: str, body: bytes, media_type: str) -> PublicationFile:
-    return PublicationFile(key, body, media_type)
+def _build_file(build_key: Callable[[str], str], body: bytes, media_type: str) -> PublicationFile:
+    """The file whose key ``build_key`` makes of its content's SHA-256."""
+    return PublicationFile(build_key(sha256(body).hexdigest()), body, media_type)
 
 
 def _asset_file(file: PublicationFile) -> AssetFile:
-    return AssetFile(file.key, len(file.body), _digest(file.body))
-
-
-def _digest(body: bytes) -> str:
-    return sha256(body).hexdigest()
+    return AssetFile(file.key, len(file.body), sha256(file.body).hexdigest())

@@ -13,7 +13,7 @@ from flows.adapters.band import Unsuitable, check_raster
 from flows.errors import AssetRefused, StoreRefused
 from flows.ports import ObjectStore
 from flows.publish.publisher import find_published
-from flows.stac.layout import ItemKeys
+from flows.stac.layout import MASK_ASSET, ItemKeys
 
 
 def read_published_mask(store: ObjectStore, keys: ItemKeys) -> NDArray[np.uint8]:
@@ -25,7 +25,7 @@ def read_published_mask(store: ObjectStore, keys: ItemKeys) -> NDArray[np.uint8]
     item = find_published(store, keys)
     if item is None:
         raise StoreRefused(f"{store.url}: {keys.item_id} is not published")
-    name = item["assets"]["cloudmask"]["href"].rpartition("/")[2]
+    name = item["assets"][MASK_ASSET]["href"].rpartition("/")[2]
     stored = store.read_object(f"{keys.prefix}{name}")
     if stored is None:
         raise StoreRefused(

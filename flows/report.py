@@ -36,6 +36,10 @@ class SceneOutcome:
     item_key: str = ""
     phases: Mapping[str, float] = field(default_factory=dict, hash=False, compare=False)
 
+    def as_failure(self) -> dict[str, Any]:
+        """What a report's JSON says of a failed scene."""
+        return {"id": self.id, "error": self.reason, "retryable": self.retryable}
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -95,9 +99,7 @@ class Report:
             "published": list(self.published),
             "skipped": list(self.skipped),
             "waiting": [{"id": scene.id, "reason": scene.reason} for scene in self.waiting],
-            "failed": [
-                {"id": scene.id, "error": scene.reason, "retryable": scene.retryable} for scene in self.failed
-            ],
+            "failed": [scene.as_failure() for scene in self.failed],
             "withdrawn": list(self.withdrawn),
             "seconds": round(self.seconds, 3),
         }

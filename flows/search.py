@@ -16,11 +16,19 @@ from flows.errors import CloudmaskError, SettingsError, SourceRefused
 from flows.masking.statistics import DECIMALS
 from flows.ports import Item, ObjectReader
 from flows.publish.branches import BAND_FORM, YEAR_FORM, read_children
-from flows.scene.query import BBox, Interval, SceneQuery, parse_datetime_interval
+from flows.scene.query import BBox, Interval, SceneQuery, may_hold_day, parse_datetime_interval
 from flows.scene.tile import TILE_FORM
 from flows.scene.tile_box import boxes_meet, build_band_box, build_tile_box
 from flows.stac.encoding import decode_document
-from flows.stac.layout import COLLECTION_ID, COLLECTION_KEY, ItemKeys, LeafKeys, item_keys
+from flows.stac.layout import (
+    COLLECTION_KEY,
+    ItemKeys,
+    LeafKeys,
+    band_catalog_key,
+    item_keys,
+    tile_catalog_key,
+)
+from stac_ext.cloudmask import CLEAR_PERCENTAGE_PROP
 
 _READERS = 16
 """Documents read side by side: requests wait for the network, not for the processor."""
@@ -70,7 +78,7 @@ def find_published_items(
 def _find_tiles(store: ObjectReader, query: SceneQuery, pool: ThreadPoolExecutor) -> Sequence[str]:
     """Published tiles that the query concerns."""
     if query.tiles:
-        published = pool.map(lambda tile: store.find_object(LeafKeys(tile, 0).tile_catalog), query.tiles)
+        published = pool.map(lambda tile: store.find_object(tile_catalog_key(tile)), query.tiles)
         tiles = [tile for tile, info in zip(query.tiles, published, strict=True) if info is not None]
         if not tiles and store.find_object(COLLECTION_KEY) is None:
             raise _no_catalog(store)
@@ -80,7 +88,7 @@ def _find_tiles(store: ObjectReader, query: SceneQuery, pool: ThreadPoolExecutor
     bands = sorted(filter(BAND_FORM.fullmatch, read_children(_read(store, COLLECTION_KEY))))
     if query.bbox is not None:
         bands = [band for band in bands if boxes_meet(build_band_box(band), query.bbox)]
-    catalogs = pool.map(lambda band: _read(store, f"{COLLECTION_ID}/{band}/catalog.json"), bands)
+    catalogs = pool.map(lambda band: _read(store, band_catalog_key(band)), bands)
     names = sorted(filter(TILE_FORM.fullmatch, chain.from_iterable(map(read_children, catalogs))))
     return [tile for tile in names if _concerns(tile, query.bbox)]
 
@@ -92,7 +100,7 @@ def _concerns(tile: str, bbox: BBox | None) -> bool:
 def _find_years(store: ObjectReader, tile: str, interval: Interval) -> Iterable[LeafKeys]:
     """Leaves of ``tile`` within the interval."""
     first, last = (end.year if end else None for end in interval)
-    names = filter(YEAR_FORM.fullmatch, read_children(_read(store, LeafKeys(tile, 0).tile_catalog)))
+    names = filter(YEAR_FORM.fullmatch, read_children(_read(store, tile_catalog_key(tile))))
     for year in sorted(map(int, names)):
         if (first is None or first <= year) and (last is None or year <= last):
             yield LeafKeys(tile, year)
@@ -102,31 +110,24 @@ def _find_linked(store: ObjectReader, leaf: LeafKeys, *, interval: Interval) -> 
     """Items that the leaf links and whose titles' dates lie within the interval."""
     found = []
     for link in _read(store, leaf.catalog).get("links", ()):
-        if isinstance(link, dict) and link.get("rel") == "item" and _may_lie_within(link, interval):
+        if isinstance(link, dict) and link.get("rel") == "item" and may_hold_day(interval, _read_day(link)):
             name = str(link.get("href")).rpartition("/")[2]
             found.append(item_keys(name.removesuffix(".json"), leaf.tile, leaf.year))
     return found
 
 
-def _may_lie_within(link: Document, interval: Interval) -> bool:
-    """Whether the day that begins a link's title meets the interval, give or take one; of another title, yes.
-
-    The title's day is the datatake's: between its start and the item's own instant there may be a midnight.
-    """
+def _read_day(link: Document) -> date | None:
+    """The day that begins a link's title; None of another title."""
     try:
-        day = date.fromisoformat(str(link.get("title"))[:10])
+        return date.fromisoformat(str(link.get("title"))[:10])
     except ValueError:
-        return True
-    first, last = interval
-    return (first is None or (day - first.date()).days >= -1) and (
-        last is None or (last.date() - day).days >= -1
-    )
+        return None
 
 
 def _is_clear_enough(item: Item, max_cloud_pct: float | None) -> bool:
     if max_cloud_pct is None:
         return True
-    clear = item.get("properties", {}).get("cloudmask:clear_percentage")
+    clear = item.get("properties", {}).get(CLEAR_PERCENTAGE_PROP)
     return isinstance(clear, int | float) and round(100 - clear, DECIMALS) <= max_cloud_pct
 
 

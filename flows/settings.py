@@ -182,7 +182,11 @@ def read_settings(config: Path | None = None, **overrides: Any) -> Settings:
 
 
 def read_clock() -> datetime:
-    """Now, or the instant that ``SOURCE_DATE_EPOCH`` sets to make a run reproducible."""
+    """Now, or the instant that ``SOURCE_DATE_EPOCH`` sets to make a run reproducible.
+
+    Raises:
+        SettingsError: ``SOURCE_DATE_EPOCH`` is no number of seconds.
+    """
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     if epoch is None:
         return datetime.now(UTC).replace(microsecond=0)

@@ -14,11 +14,12 @@ from flows.adapters.picture import read_picture
 from flows.adapters.preview import reduce_classes
 from flows.adapters.sas import renew_href, sign_href
 from flows.errors import MissingField
-from flows.library import MASK_ASSET, read_mask
+from flows.library import read_mask
 from flows.loopback import LOOPBACK_HOSTS
 from flows.rendering.outline import draw_outlines
 from flows.rendering.png import encode_picture
 from flows.scene.grid import Grid, Shape
+from flows.stac.layout import MASK_ASSET
 
 PICTURE_ASSET = "visual"
 SIZE_PX = 1098

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -52,47 +52,68 @@ def watch(
     options = options or WatchOptions()
     started = time.monotonic()
     settings = wiring.settings
-    problems: list[str] = []
     budget = Budget(settings, settings.request_budget, options.limit)
     ingestion = Ingestion(wiring, runner, observer, budget=budget)
     withdrawals = Withdrawals(wiring, settings.withdraw_limit)
+    problems = _Problems()
 
     def is_late() -> bool:
         return options.seconds is not None and time.monotonic() - started >= options.seconds
 
-    def guard(name: str, error: CloudmaskError) -> None:
-        """Note ``error`` where a later run may fare better, else let it end this one."""
-        if not (error.retryable or isinstance(error, SourceError)):
-            raise error
-        logger.warning("%s: %s", name, error)
-        problems.append(f"{name}: {error}")
+    def scan(name: str, *, whole: bool) -> None:
+        area = (name, areas[name])
+        AreaWatch(wiring, ingestion, withdrawals, area, is_late).scan(options.rings, whole=whole)
 
-    try:
-        ingestion.begin(noted=list_states(wiring.store))
-        retry_due_scenes(wiring, ingestion)
-    except SourceError as error:
-        guard("scenes to try again", error)
-    except CloudmaskError as error:
-        guard("this run", error)
-        areas = {}  # what every area needs is out of reach
-    out_of_reach: set[str] = set()
-    # One area's history waits for what is new in every other: it may use up all that a run may do, for days.
-    for whole, (name, area) in product((False, True), areas.items()):
-        if name in out_of_reach:
-            continue
-        try:
-            AreaWatch(wiring, ingestion, withdrawals, (name, area), is_late).scan(options.rings, whole=whole)
-        except SourceError as error:
-            guard(f"area {name}", error)
-            out_of_reach.add(name)
-        except CloudmaskError as error:
-            guard(f"area {name}", error)
-            break
+    if _begin(wiring, ingestion, problems):
+        _scan_areas(areas, scan, problems)
     return build_report(
         ingestion.outcomes,
         time.monotonic() - started,
         withdrawn=tuple(sorted(withdrawals.withdrawn)),
         deferred=ingestion.deferred,
-        problems=tuple(problems),
+        problems=tuple(problems.texts),
         transfer=wiring.read_transfer(),
     )
+
+
+class _Problems:
+    """What was out of reach of a run."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, name: str, error: CloudmaskError) -> None:
+        """Note ``error`` where a later run may fare better, else let it end this one."""
+        if not (error.retryable or isinstance(error, SourceError)):
+            raise error
+        logger.warning("%s: %s", name, error)
+        self.texts.append(f"{name}: {error}")
+
+
+def _begin(wiring: Wiring, ingestion: Ingestion, problems: _Problems) -> bool:
+    """Try again what is due; whether what every area needs is in reach."""
+    try:
+        ingestion.begin(noted=list_states(wiring.store))
+        retry_due_scenes(wiring, ingestion)
+    except SourceError as error:
+        problems.note("scenes to try again", error)
+    except CloudmaskError as error:
+        problems.note("this run", error)
+        return False
+    return True
+
+
+def _scan_areas(areas: Iterable[str], scan: Callable[..., None], problems: _Problems) -> None:
+    """What is new in each area, then each one's whole, which may use up all that a run may do, for days."""
+    out_of_reach: set[str] = set()
+    for whole, name in product((False, True), areas):
+        if name in out_of_reach:
+            continue
+        try:
+            scan(name, whole=whole)
+        except SourceError as error:
+            problems.note(f"area {name}", error)
+            out_of_reach.add(name)
+        except CloudmaskError as error:
+            problems.note(f"area {name}", error)
+            return

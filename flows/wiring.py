@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flows.adapters.asset_reader import AssetReader
     from flows.adapters.earth_engine.session import EarthEngineSession
     from flows.publish.publisher import Publisher
+    from flows.request import RunRequest
 
 
 class Wiring:
@@ -35,6 +36,15 @@ class Wiring:
         self.items = items
         self.now = now or read_clock()
         self._begun = time.time() if begun is None else begun
+
+    @classmethod
+    def of(cls, request: RunRequest) -> Wiring:
+        """The adapters of the run that ``request`` asks for.
+
+        Raises:
+            SettingsError: a value that cannot be used.
+        """
+        return cls(request.read_settings(), request.items, request.now)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """In another process: adapters of its own, made once for all scenes that it is sent."""
@@ -66,7 +76,7 @@ class Wiring:
     def publisher(self) -> Publisher:
         """Writes items and catalogs into the store."""
         from flows.publish.publisher import Publisher
-        from flows.stac.catalog import CatalogContext
+        from flows.stac.links import CatalogContext
 
         context = CatalogContext(self.settings.public_url)
         single_writer = self.settings.single_writer
@@ -76,7 +86,7 @@ class Wiring:
     def reader(self) -> AssetReader:
         """Reads the pixels of source assets, from where the source may point to and nowhere else."""
         from flows.adapters.asset_reader import AssetReader
-        from flows.adapters.planetary_computer import renew_href, sign_href
+        from flows.adapters.sas import renew_href, sign_href
 
         return AssetReader(
             sign_href,

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from flows.absences import AGREEING_SCANS, count_absences
 from flows.ports import Item
 from flows.publish.area_states import AreaState
 from flows.publish.generations import read_scene_prefix
 from flows.publish.listings import LeafListings
-from flows.scene.query import Interval, SceneQuery, parse_instant
+from flows.scene.query import Interval, SceneQuery, may_hold_day, parse_instant
 from flows.stac.layout import ItemKeys
-from flows.stac.titles import build_item_title
+from flows.stac.titles import find_day
 from flows.wiring import Wiring
 
 IDS_AT_ONCE = 99
@@ -112,7 +112,7 @@ class Withdrawals:
             ItemKeys(leaf, item_id)
             for leaf, listing in self._listings.read(state.tiles, self._years(interval))
             for item_id in sorted(listing.linked - seen)
-            if _may_lie_in(item_id, interval)
+            if may_hold_day(interval, find_day(item_id))
         )
         return {keys.item_id: keys for keys in unseen if self._is_of_source(keys, interval)}
 
@@ -153,17 +153,6 @@ class Withdrawals:
         start, end = interval
         first = (start or datetime.min.replace(tzinfo=UTC)).year
         return range(first, max(first, (end or self._wiring.now + timedelta(days=1)).year) + 1)
-
-
-def _may_lie_in(item_id: str, interval: Interval) -> bool:
-    """Whether the day that an id tells lies in ``interval``, give or take one; True where it tells none."""
-    try:
-        day = date.fromisoformat(build_item_title(item_id)[:10])
-    except ValueError:
-        return True
-    start, end = interval
-    after_start = start is None or day >= start.date() - timedelta(days=1)
-    return after_start and (end is None or day <= end.date() + timedelta(days=1))
 
 
 def _derived_from(item: Item) -> Iterator[Mapping[str, object]]:

@@ -18,7 +18,7 @@ def published_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOURCE_DATE_EPOCH", "1700000000")
         request = build_demo_request(None, tmp_path_factory.mktemp("published-demo") / "out")
-        wiring = Wiring(request.read_settings(), request.items, request.now)
+        wiring = Wiring.of(request)
         report = ingest(wiring, request.read_query(), ThreadRunner(2, retry_delay_s=0))
     assert len(report.published) == 4
     assert request.store is not None

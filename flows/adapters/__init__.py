@@ -1,0 +1,1 @@
+"""The adapters: sources, engines and stores behind the ports, and the formats of files."""

@@ -7,14 +7,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 
 from flows.adapters.band import Resampling, Unsuitable, read_band
-from flows.adapters.gdal import gdal_environment
+from flows.adapters.gdal import Unreadable, read_asset
 from flows.adapters.hosts import PLANETARY_COMPUTER_HOSTS, HrefRules
 from flows.adapters.http_retry import (
     Answer,
@@ -25,33 +23,13 @@ from flows.adapters.http_retry import (
     NoAnswer,
     RetryPolicy,
 )
-from flows.adapters.signatures import keep_signatures_out_of_logs, redact, unsigned_href
+from flows.adapters.signatures import keep_signatures_out_of_logs, unsigned_href
 from flows.errors import AssetError, AssetRefused, AssetUnavailable
 from flows.scene.grid import Grid
 
 logger = logging.getLogger(__name__)
 
 Sign = Callable[[str], str]
-
-GDAL_OPTIONS: Final[dict[str, str | int]] = {
-    # No side files: neither listed nor opened.
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    # The headers of all overviews of a COG of a whole tile, in the request that opens it.
-    "GDAL_INGESTED_BYTES_AT_OPEN": 65_536,
-    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff",
-    "CPL_VSIL_CURL_USE_S3_REDIRECT": "NO",
-    "GDAL_HTTP_NETRC": "NO",
-    "GDAL_HTTP_CONNECTTIMEOUT": 10,
-    "GDAL_HTTP_TIMEOUT": 120,
-    "GDAL_HTTP_LOW_SPEED_TIME": 30,
-    "GDAL_HTTP_LOW_SPEED_LIMIT": 1000,
-    "GDAL_HTTP_MAX_RETRY": 3,
-    "GDAL_HTTP_RETRY_DELAY": 1,
-    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-    "PROJ_NETWORK": "OFF",
-    # Megabytes of decoded blocks: two rows of a band at 10 m. GDAL's default is a twentieth of the machine.
-    "GDAL_CACHEMAX": 32,
-}
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PROBE_DEADLINE_S = 60.0
@@ -102,10 +80,9 @@ class AssetReader:
         """
         try:
             location = self._rules.find_tiff(href)
-            if location.path is not None:
-                return _read_file(location.path, grid, resampling)
-            assert location.url is not None  # nosec B101 # AssetLocation's invariant
-            return self._read_url(location.url, grid, resampling)
+            if isinstance(location, Path):
+                return _read_file(location, grid, resampling)
+            return self._read_url(location, grid, resampling)
         except AssetError as error:
             raise type(error)(f"item {item_id}: {error}") from error
 
@@ -121,31 +98,23 @@ class AssetReader:
         """
         try:
             location = self._rules.find_tiff(href)
-            if location.path is not None:
-                return str(location.path)
-            assert location.url is not None  # nosec B101 # AssetLocation's invariant
-            return f"/vsicurl/{self._find_readable(location.url)}"
+            if isinstance(location, Path):
+                return str(location)
+            return f"/vsicurl/{self._find_readable(location)}"
         except AssetError as error:
             raise type(error)(f"item {item_id}: {error}") from error
 
     def _read_url(self, url: str, grid: Grid, resampling: Resampling) -> NDArray[np.generic]:
-        signed = self._find_readable(url)
-        # GDAL remembers a failure of a URL as long as the process lives, unless told otherwise.
-        options = (
-            {**GDAL_OPTIONS, "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/"}
-            if self._has_failed(url)
-            else GDAL_OPTIONS
-        )
+        name = f"/vsicurl/{self._find_readable(url)}"
         try:
-            with gdal_environment(**options):
-                return read_band(f"/vsicurl/{signed}", grid, resampling)
+            return read_asset(lambda: read_band(name, grid, resampling), anew=self._has_failed(url))
         except Unsuitable as error:
             raise AssetRefused(f"{unsigned_href(url)}: {error}") from error
-        except RasterioError as error:
-            reason = redact(str(error))
-        # Raised outside the handler: GDAL's own error carries the signature and must not be chained.
-        self._note_failure(url)
-        raise AssetUnavailable(f"{unsigned_href(url)}: the transfer or the decoding failed: {reason}")
+        except Unreadable as error:
+            self._note_failure(url)
+            raise AssetUnavailable(
+                f"{unsigned_href(url)}: the transfer or the decoding failed: {error}"
+            ) from error
 
     def _find_readable(self, url: str) -> str:
         """The signed URL, once the server has shown that it holds a TIFF and sends ranges of it.
@@ -203,12 +172,11 @@ def _unchanged(href: str) -> str:
 
 def _read_file(path: Path, grid: Grid, resampling: Resampling) -> NDArray[np.generic]:
     try:
-        with gdal_environment(**GDAL_OPTIONS):
-            return read_band(str(path), grid, resampling)
+        return read_asset(lambda: read_band(str(path), grid, resampling))
     except Unsuitable as error:
         raise AssetRefused(f"{path}: {error}") from error
-    except RasterioError as error:
-        raise AssetRefused(f"{path}: not a GeoTIFF that can be read: {redact(str(error))}") from error
+    except Unreadable as error:
+        raise AssetRefused(f"{path}: not a GeoTIFF that can be read: {error}") from error
 
 
 def _check_probe(url: str, answer: Answer) -> None:

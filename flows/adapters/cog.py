@@ -31,9 +31,9 @@ from flows.scene.grid import Grid, Shape
 
 BAND_NAME = "cloudmask"
 BLOCK_PX = 512
-"""Edge of a tile. Smaller ones cost requests, larger ones bytes that a reader did not ask for."""
+"""Edge of a block. Smaller ones cost requests, larger ones bytes that a reader did not ask for."""
 
-_COG_OPTIONS: Mapping[str, str] = {
+COG_OPTIONS: Mapping[str, str] = {
     "BLOCKSIZE": str(BLOCK_PX),
     "COMPRESS": "DEFLATE",
     "LEVEL": "6",
@@ -118,5 +118,5 @@ def _write_pixels(source: DatasetWriter, pixels: NDArray[np.uint8], resampling: 
 
 def _copy_as_cog(source: DatasetWriter) -> bytes:
     with MemoryFile(ext=".tif") as target:
-        rasterio.shutil.copy(source, target.name, driver="COG", **_COG_OPTIONS)
+        rasterio.shutil.copy(source, target.name, driver="COG", **COG_OPTIONS)
         return bytes(target.read())

@@ -11,11 +11,10 @@ from urllib.parse import urljoin
 import orjson
 
 from flows.adapters.http_retry import (
-    BodyTooLarge,
     Deadline,
-    ForeignRedirect,
     HttpClient,
     NoAnswer,
+    RefusedAnswer,
     RetryPolicy,
     find_origin,
 )
@@ -98,7 +97,7 @@ class ServerDocuments:
             )
         except NoAnswer as error:
             raise SourceUnavailable(str(error)) from error
-        except (BodyTooLarge, ForeignRedirect) as error:
+        except RefusedAnswer as error:
             raise SourceRefused(str(error)) from error
         if answer.status != 200:
             raise SourceRefused(f"{shown}: HTTP {answer.status}")

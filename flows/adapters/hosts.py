@@ -28,14 +28,6 @@ MAX_HREF_LENGTH = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class AssetLocation:
-    """Where an asset is, once it may be read: exactly one of ``url`` and ``path``."""
-
-    url: str | None = None
-    path: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class HrefRules:
     """The boundary that asset hrefs must pass.
 
@@ -48,8 +40,8 @@ class HrefRules:
     allow_loopback: bool = False
     local_root: Path | None = None
 
-    def find_tiff(self, href: str) -> AssetLocation:
-        """Where the GeoTIFF behind ``href`` is.
+    def find_tiff(self, href: str) -> str | Path:
+        """Where the GeoTIFF behind ``href`` is: a URL, or the path of a file.
 
         Raises:
             AssetRefused: it is none of: https to an allowed host, a server on loopback where that is
@@ -57,8 +49,8 @@ class HrefRules:
         """
         if len(href) > MAX_HREF_LENGTH or not href.isprintable():
             raise AssetRefused(f"an href of {len(href)} characters, or with unprintable ones, is not read")
-        location = AssetLocation(url=self._check_url(href)) if "://" in href else self._find_file(href)
-        name = location.path.name if location.path else urlsplit(href).path
+        location = self._check_url(href) if "://" in href else self._find_file(href)
+        name = location.name if isinstance(location, Path) else urlsplit(location).path
         if not name.lower().endswith(TIFF_SUFFIXES):
             raise AssetRefused(f"{unsigned_href(href)}: only {' and '.join(TIFF_SUFFIXES)} files are read")
         return location
@@ -82,7 +74,7 @@ class HrefRules:
             raise AssetRefused(f"{shown}: assets of {host} are read through https on its own port only")
         return href
 
-    def _find_file(self, href: str) -> AssetLocation:
+    def _find_file(self, href: str) -> Path:
         if self.local_root is None:
             raise AssetRefused(f"{href}: local files are read only for items that come from local files")
         path = Path(href)
@@ -100,4 +92,4 @@ class HrefRules:
             )
         if not resolved.is_file():
             raise AssetRefused(f"{href}: not a regular file")
-        return AssetLocation(path=resolved)
+        return resolved

@@ -33,11 +33,15 @@ class NoAnswer(Exception):
     """No usable answer within the deadline; the text says why."""
 
 
-class BodyTooLarge(Exception):
+class RefusedAnswer(Exception):
+    """An answer that is not taken; the text says why."""
+
+
+class BodyTooLarge(RefusedAnswer):
     """The answer's body is larger than allowed."""
 
 
-class ForeignRedirect(Exception):
+class ForeignRedirect(RefusedAnswer):
     """The answer leads to another host."""
 
 
@@ -116,7 +120,7 @@ class HttpClient:
 
         Raises:
             NoAnswer: deadline passed, attempts used up, or a Retry-After beyond the deadline.
-            BodyTooLarge, ForeignRedirect
+            BodyTooLarge, ForeignRedirect: the answer is not taken.
         """
         shown = unsigned_href(request.url)
         problem = "the deadline passed"

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from flows.adapters.http_retry import (
-    Answer,
-    BodyTooLarge,
-    Deadline,
-    ForeignRedirect,
-    HttpClient,
-    NoAnswer,
-    RetryPolicy,
-)
+from flows.adapters.http_retry import Answer, Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy
 from flows.adapters.signatures import unsigned_href
 from flows.adapters.store_keys import check_key
 from flows.errors import StoreRefused, StoreUnavailable
@@ -54,7 +46,7 @@ class HttpStore:
             answer = self._http.get(url, deadline=Deadline(_DEADLINE_S), max_body_bytes=MAX_OBJECT_BYTES)
         except NoAnswer as error:
             raise StoreUnavailable(str(error)) from error
-        except (BodyTooLarge, ForeignRedirect) as error:
+        except RefusedAnswer as error:
             raise StoreRefused(str(error)) from error
         if answer.status in {404, 410}:
             return None

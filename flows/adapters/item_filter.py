@@ -9,6 +9,7 @@ from flows.adapters.item_order import find_datetime
 from flows.ports import Item
 from flows.scene.geometry import build_box, geometries_meet
 from flows.scene.query import Interval, SceneQuery, parse_datetime_interval
+from flows.stac.item_reader import find_property
 
 
 def build_filter(query: SceneQuery) -> Callable[[Item], bool]:
@@ -34,8 +35,7 @@ def build_filter(query: SceneQuery) -> Callable[[Item], bool]:
 
 
 def _matches_tiles(item: Item, tiles: tuple[str, ...]) -> bool:
-    properties = item.get("properties")
-    tile = properties.get("s2:mgrs_tile") if isinstance(properties, dict) else None
+    tile = find_property(item, "s2:mgrs_tile")
     return not tiles or tile is None or tile in tiles
 
 

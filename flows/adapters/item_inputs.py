@@ -17,8 +17,8 @@ from flows.masking.pyramid import build_coarse_probability
 from flows.scene.granule import Granule, Pairing
 from flows.scene.radiometry import reflectance_offset_dn
 from flows.scene.scene import Scene
+from flows.stac.layout import PROBABILITY_ASSET
 
-PROBABILITY_ASSET = "cloud-probability"
 NIR_ASSET = "B08"
 CLASSES_ASSET = "SCL"
 

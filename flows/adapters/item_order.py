@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from flows.errors import SourceRefused
 from flows.ports import Item
 from flows.scene.query import parse_instant
+from flows.stac.item_reader import find_property
 
 MAX_COLLECTED_ITEMS = 10_000
 """Items that are held at once to be sorted: about half a gigabyte."""
@@ -18,15 +19,13 @@ _UNDATED = datetime.min.replace(tzinfo=UTC)
 
 def find_datetime(item: Item) -> datetime | None:
     """An item's datetime, else the start of its time span; None where it has neither."""
-    properties = item.get("properties")
-    if isinstance(properties, dict):
-        for name in ("datetime", "start_datetime"):
-            text = properties.get(name)
-            if isinstance(text, str):
-                try:
-                    return parse_instant(text)
-                except ValueError:
-                    return None
+    for name in ("datetime", "start_datetime"):
+        text = find_property(item, name)
+        if isinstance(text, str):
+            try:
+                return parse_instant(text)
+            except ValueError:
+                return None
     return None
 
 

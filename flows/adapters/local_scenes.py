@@ -19,6 +19,7 @@ from flows.adapters.sample_scenes import SAMPLE_SCENES, SampleScene
 from flows.adapters.sample_terrain import Landscape, build_landscape
 from flows.errors import SettingsError
 from flows.ports import Item
+from flows.stac.item_hrefs import map_hrefs
 
 logger = logging.getLogger(__name__)
 
@@ -90,17 +91,8 @@ def _write_scene(scene: SampleScene, landscape: Landscape, folder: Path) -> Item
     paths = write_rasters(rasters, folder / scene.id)
     item = build_item(scene, {key: path.name for key, path in paths.items()}, rasters.draw_scene_classes())
     (folder / scene.id / f"{scene.id}.json").write_bytes(orjson.dumps(item, option=orjson.OPT_INDENT_2))
-    return _move_hrefs(item, scene.id)
-
-
-def _move_hrefs(item: Item, folder: str) -> Item:
-    """``item`` with its relative hrefs as they are from the folder above ``folder``."""
-
-    def move(holder: dict[str, Any]) -> dict[str, Any]:
-        return holder if "://" in holder["href"] else {**holder, "href": f"{folder}/{holder['href']}"}
-
-    assets = {key: move(asset) for key, asset in item["assets"].items()}
-    return {**item, "assets": assets, "links": [move(link) for link in item["links"]]}
+    # The list of items stands in the folder above.
+    return map_hrefs(item, lambda href: href if "://" in href else f"{scene.id}/{href}")
 
 
 def _write_items(folder: Path, items: list[Item]) -> None:

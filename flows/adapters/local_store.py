@@ -36,7 +36,7 @@ class LocalStore:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root.resolve()
+        self.root = root.resolve()
         self._swept = False
         self._sweep_lock = threading.Lock()
         self._probed = False
@@ -44,12 +44,7 @@ class LocalStore:
 
     @property
     def url(self) -> str:
-        return str(self._root)
-
-    @property
-    def root(self) -> Path:
-        """The directory, absolute."""
-        return self._root
+        return str(self.root)
 
     def probe_capabilities(self) -> StoreCapabilities:
         """Both, once a file system has shown that it links and renames."""
@@ -127,10 +122,10 @@ class LocalStore:
             self.delete_object(key)
 
     def _folder(self, key: str) -> str:
-        return str(self._path(key) if key else self._root)
+        return str(self._path(key) if key else self.root)
 
     def _path(self, key: str) -> Path:
-        path = self._root / check_key(key)
+        path = self.root / check_key(key)
         with contextlib.suppress(RuntimeError):  # of links that lead in a circle
             if path.resolve() == path:
                 return path
@@ -150,7 +145,7 @@ class LocalStore:
     @contextlib.contextmanager
     def _temporary(self, body: bytes) -> Iterator[Path]:
         """A synced file of ``body``, gone in the end where nothing took it away."""
-        folder = self._root / TEMPORARY_FOLDER
+        folder = self.root / TEMPORARY_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         self._sweep_once(folder)
         temporary = folder / uuid.uuid4().hex
@@ -177,7 +172,7 @@ class LocalStore:
 
     def _prune(self, folder: Path) -> None:
         """Remove folders that became empty, so that a listing of folders tells what a bucket's would."""
-        while folder != self._root:
+        while folder != self.root:
             try:
                 with _locked(folder):
                     folder.rmdir()
@@ -187,7 +182,7 @@ class LocalStore:
 
 
 def _walk(folder: str, key: str, prefix: str) -> Iterator[ObjectInfo]:
-    """Objects in ``folder``, whose key is ``key``, in order; one folder's names are in memory a level.
+    """Objects in ``folder``, whose key is ``key``, in order; at each level one folder's names are in memory.
 
     A catalog's leaf is listed for every item published there, so paths are text: ``Path`` costs
     more than the listing.
@@ -229,7 +224,7 @@ def _locked(folder: Path, create: bool = False) -> Iterator[int]:
             raise
         except FileExistsError:
             # mkdir says so too where the folder was there at first and is pruned by now.
-            if _is_file(folder):
+            if _is_no_folder(folder):
                 raise
             continue
         try:
@@ -251,7 +246,8 @@ def _still_at(folder: Path, descriptor: int) -> bool:
         return False
 
 
-def _is_file(path: Path) -> bool:
+def _is_no_folder(path: Path) -> bool:
+    """Whether something else than a folder is there."""
     try:
         return not stat.S_ISDIR(path.lstat().st_mode)
     except FileNotFoundError:

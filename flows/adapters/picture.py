@@ -6,14 +6,13 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 
-from flows.adapters.asset_reader import GDAL_OPTIONS, AssetReader
+from flows.adapters.asset_reader import AssetReader
 from flows.adapters.band import MAX_BLOCK_PIXELS, MAX_PIXELS, Unsuitable
-from flows.adapters.gdal import gdal_environment
-from flows.adapters.signatures import redact, unsigned_href
+from flows.adapters.gdal import Unreadable, read_asset
+from flows.adapters.signatures import unsigned_href
 from flows.errors import AssetRefused, AssetUnavailable
 from flows.scene.grid import Grid
 
@@ -33,14 +32,11 @@ def read_picture(reader: AssetReader, href: str, grid: Grid, *, item_id: str) ->
     name = reader.find_readable(href, item_id=item_id)
     shown = f"item {item_id}: {unsigned_href(href)}"
     try:
-        with gdal_environment(**GDAL_OPTIONS):
-            return _read_onto(name, grid)
+        return read_asset(lambda: _read_onto(name, grid))
     except Unsuitable as error:
         raise AssetRefused(f"{shown}: {error}") from error
-    except RasterioError as error:
-        reason = redact(str(error))
-    # Raised outside the handler: GDAL's own error carries the signature and must not be chained.
-    raise AssetUnavailable(f"{shown}: the transfer or the decoding failed: {reason}")
+    except Unreadable as error:
+        raise AssetUnavailable(f"{shown}: the transfer or the decoding failed: {error}") from error
 
 
 def _read_onto(name: str, grid: Grid) -> NDArray[np.uint8]:

@@ -18,7 +18,6 @@ from pystac_client.exceptions import APIError
 from flows.adapters.hosts import PLANETARY_COMPUTER_HOSTS
 from flows.adapters.http_retry import RetryPolicy
 from flows.adapters.item_order import sort_items, sort_stream
-from flows.adapters.sas import renew_href, sign_href
 from flows.adapters.signatures import redact
 from flows.adapters.stac_api_io import BoundedStacApiIO
 from flows.errors import SettingsError, SourceRefused, SourceUnavailable
@@ -32,9 +31,8 @@ from flows.scene.query import (
     parse_datetime_interval,
     split_interval,
 )
+from flows.stac.item_reader import find_property
 from flows.stac.source_item import strip_signatures
-
-__all__ = ["PlanetaryComputerSource", "renew_href", "sign_href"]
 
 PAGE_ITEMS = 250
 """The Planetary Computer's default, of at most 1000: pages of 5 MB."""
@@ -233,6 +231,5 @@ def _keep_new(pages: Iterable[list[Item]]) -> Iterator[Item]:
 def _keep_tiles(items: Iterable[Item], tiles: tuple[str, ...]) -> Iterator[Item]:
     """Items of ``tiles``: the query extension may be missing, or be ignored."""
     for item in items:
-        properties = item.get("properties")
-        if not tiles or not isinstance(properties, dict) or properties.get(_TILE_PROPERTY) in (*tiles, None):
+        if not tiles or find_property(item, _TILE_PROPERTY) in (*tiles, None):
             yield item

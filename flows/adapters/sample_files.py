@@ -13,22 +13,14 @@ from rasterio.enums import Resampling
 from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 
-from flows.adapters.cog import BLOCK_PX, overview_factors
+from flows.adapters.cog import COG_OPTIONS, overview_factors
 from flows.adapters.sample_rasters import COARSE_BANDS, PREVIEW_PIXEL_M, SceneRasters
 from flows.adapters.sample_terrain import BANDS
 from flows.masking.inputs import PROBABILITY_NODATA
 
-# The lowest level of deflate: these files are read a few times, and level 6 takes three times as long
-# to save a tenth of the bytes.
-_COG_OPTIONS: Mapping[str, str] = {
-    "BLOCKSIZE": str(BLOCK_PX),
-    "COMPRESS": "DEFLATE",
-    "LEVEL": "5",
-    "PREDICTOR": "NO",
-    "OVERVIEWS": "FORCE_USE_EXISTING",
-    "NUM_THREADS": "1",
-    "BIGTIFF": "NO",
-}
+# These files are read a few times, and deflate's level 6 takes three times as long to save a tenth of the
+# bytes.
+_COG_OPTIONS: Mapping[str, str] = {**COG_OPTIONS, "LEVEL": "5"}
 
 
 @dataclass(frozen=True, slots=True)

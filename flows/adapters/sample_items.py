@@ -12,10 +12,11 @@ from rasterio.warp import transform_geom
 
 from flows.adapters.sample_scenes import PIXEL_SIZE_M, WINDOW_PX, SampleScene
 from flows.ports import Item
+from flows.stac.asset_fields import COG_MEDIA_TYPE
+from flows.stac.links import GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE
 
 _COLLECTION_URL = "https://planetarycomputer.microsoft.com/api/stac/v1/collections/sentinel-2-l2a"
 _LICENCE_URL = "https://www.apache.org/licenses/LICENSE-2.0"
-_COG_MEDIA_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 _EXTENSIONS = (
     "https://stac-extensions.github.io/eo/v1.0.0/schema.json",
     "https://stac-extensions.github.io/sat/v1.0.0/schema.json",
@@ -75,8 +76,8 @@ def build_item(scene: SampleScene, hrefs: Mapping[str, str], scene_classes: NDAr
         "geometry": footprint,
         "properties": _build_properties(scene) | _measure_classes(scene_classes),
         "links": [
-            {"rel": "self", "type": "application/geo+json", "href": f"{scene.id}.json"},
-            {"rel": "collection", "type": "application/json", "href": _COLLECTION_URL},
+            {"rel": "self", "type": GEOJSON_MEDIA_TYPE, "href": f"{scene.id}.json"},
+            {"rel": "collection", "type": JSON_MEDIA_TYPE, "href": _COLLECTION_URL},
             {"rel": "license", "type": "text/html", "href": _LICENCE_URL},
         ],
         "assets": {key: _build_asset(scene, key, href) for key, href in hrefs.items()},
@@ -136,7 +137,7 @@ def _measure_classes(scene_classes: NDArray[np.uint8]) -> dict[str, float]:
 def _build_asset(scene: SampleScene, key: str, href: str) -> dict[str, Any]:
     band = _BANDS.get(key)
     title = _TITLES.get(key) or f"Band {int(key[1:])} - {_BANDS[key][1]}"
-    asset: dict[str, Any] = {"href": href, "type": _COG_MEDIA_TYPE}
+    asset: dict[str, Any] = {"href": href, "type": COG_MEDIA_TYPE}
     if key == "preview":
         return {**asset, "title": title, "roles": ["thumbnail"]}
     pixel_size_m = 20 if key in {"B11", "B12", "SCL", "truth"} else 10

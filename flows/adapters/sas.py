@@ -10,14 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from flows.adapters.http_retry import (
-    BodyTooLarge,
-    Deadline,
-    ForeignRedirect,
-    HttpClient,
-    NoAnswer,
-    RetryPolicy,
-)
+from flows.adapters.http_retry import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy
 from flows.adapters.signatures import unsigned_href
 from flows.errors import AssetRefused, AssetUnavailable
 
@@ -85,7 +78,7 @@ def _fetch_token(url: str, href: str) -> sas.SASToken:
         answer = http.get(url, deadline=Deadline(TOKEN_DEADLINE_S), max_body_bytes=_MAX_TOKEN_BYTES)
     except NoAnswer as error:
         raise AssetUnavailable(f"{blob}: no token: {error}") from error
-    except (ForeignRedirect, BodyTooLarge) as error:
+    except RefusedAnswer as error:
         raise AssetRefused(f"{blob}: no token: {error}; check PC_SDK_SAS_URL") from error
     if answer.status in {401, 403}:
         raise AssetRefused(f"{blob}: no token: HTTP {answer.status}; check PC_SDK_SUBSCRIPTION_KEY")

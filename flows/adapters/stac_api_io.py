@@ -11,14 +11,7 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from requests import Request
 
-from flows.adapters.http_retry import (
-    BodyTooLarge,
-    Deadline,
-    ForeignRedirect,
-    HttpClient,
-    NoAnswer,
-    RetryPolicy,
-)
+from flows.adapters.http_retry import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy
 from flows.adapters.signatures import unsigned_href
 from flows.errors import SourceRefused, SourceUnavailable
 
@@ -67,7 +60,7 @@ class BoundedStacApiIO(StacApiIO):
             # The Planetary Computer's own time-out of 30 s, when it is busy or a search is large.
             hint = "; ask for a shorter time or a smaller area" if "HTTP 504" in str(error) else ""
             raise SourceUnavailable(f"STAC API {error}{hint}") from error
-        except (BodyTooLarge, ForeignRedirect) as error:
+        except RefusedAnswer as error:
             raise SourceRefused(f"STAC API {error}") from error
         if answer.status != 200:
             failure = APIError(answer.body[:200].decode("utf-8", "replace"))

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import EXIT_FAILED, app, load_settings, options
-
-StoreOption = Annotated[str | None, typer.Option(metavar="URL", help="Directory or s3://bucket/prefix.")]
+from flows.cli.shared_options import StoreOption
 
 
 @app.command()
@@ -24,9 +23,9 @@ def status(
     store: StoreOption = None,
 ) -> None:
     """Count scenes by state; name what waits or failed, and the days that are missing."""
-    from flows.census import read_status
     from flows.cli.output import print_json, print_status
     from flows.request import IngestRequest
+    from flows.status import read_status
 
     request = IngestRequest(
         tiles=tuple(tile or ()), datetime=datetime, items=items, store=store, config=options.config
@@ -43,7 +42,7 @@ def check(
     """Prove the published catalog whole, or make it so; exit status 1 where it is not."""
     from flows.cli.output import print_check, print_json
     from flows.publish.check import check_catalog
-    from flows.stac.catalog import CatalogContext
+    from flows.stac.links import CatalogContext
     from flows.wiring import Wiring
 
     settings = load_settings(store=store)

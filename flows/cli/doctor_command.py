@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import EXIT_FAILED, app, load_settings, options
+from flows.cli.shared_options import StoreOption
 
 
 @app.command()
 def doctor(
-    store: Annotated[str | None, typer.Option(metavar="URL", help="Directory or s3://bucket/prefix.")] = None,
+    store: StoreOption = None,
     method: Annotated[str | None, typer.Option(help="s2cloudless, cloud-score-plus or csmask")] = None,
 ) -> None:
     """Say what works of settings, credentials, endpoints and store, and how to mend what does not."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from flows.cli.app import app, load_settings, options
+from flows.cli.shared_options import StoreOption
 
 
 @app.command()
 def index(
-    store: Annotated[str | None, typer.Option(metavar="URL", help="Directory or s3://bucket/prefix.")] = None,
+    store: StoreOption = None,
 ) -> None:
     """Build the geoparquet mirror anew, for searches by DuckDB, pyarrow or rustac."""
     from flows.cli.output import print_json, stdout

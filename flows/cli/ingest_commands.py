@@ -8,18 +8,17 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import EXIT_FAILED, app, options
+from flows.cli.shared_options import BboxOption, DatetimeOption, StoreOption, TileOption
 
 METHODS = "s2cloudless, cloud-score-plus or csmask"
 
 
 @app.command()
 def ingest(
-    bbox: Annotated[str | None, typer.Option(metavar="W,S,E,N", help="Degrees; W > E crosses 180°.")] = None,
+    bbox: BboxOption = None,
     intersects: Annotated[Path | None, typer.Option(metavar="FILE", help="GeoJSON geometry.")] = None,
-    tile: Annotated[list[str] | None, typer.Option(metavar="TILE…", help="MGRS tiles such as 22KFV.")] = None,
-    datetime: Annotated[
-        str | None, typer.Option(metavar="INTERVAL", help="2018-12, 2018-12-14/2019-01-31, 2018-12-14/..")
-    ] = None,
+    tile: TileOption = None,
+    datetime: DatetimeOption = None,
     ids: Annotated[list[str] | None, typer.Option(metavar="ID…", help="Item ids.")] = None,
     items: Annotated[
         str | None,
@@ -30,7 +29,7 @@ def ingest(
     compute: Annotated[
         str | None, typer.Option(help="Where Earth Engine's inputs become a mask: local, server.")
     ] = None,
-    store: Annotated[str | None, typer.Option(metavar="URL", help="Directory or s3://bucket/prefix.")] = None,
+    store: StoreOption = None,
     keep_inputs: Annotated[
         bool | None, typer.Option("--keep-inputs", help="Publish the cloud probability too.")
     ] = None,
@@ -101,7 +100,7 @@ def retry(
     items: Annotated[
         str | None, typer.Option(metavar="FILE|URL", help="Where the items are; default: the source API.")
     ] = None,
-    store: Annotated[str | None, typer.Option(metavar="URL", help="Directory or s3://bucket/prefix.")] = None,
+    store: StoreOption = None,
 ) -> None:
     """Try scenes again that failed or wait, whether it is time or not."""
     from flows.cli.jobs import finish, name_missing, run_ingest

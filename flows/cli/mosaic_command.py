@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.app import app, load_settings, options
+from flows.cli.shared_options import BboxOption, CatalogOption, DatetimeOption, FilesOption, TileOption
 
 if TYPE_CHECKING:
     from flows.mosaic.mosaic import MosaicReport, Progress
@@ -22,11 +23,9 @@ TRUE_COLOUR = "B04,B03,B02"
 @app.command()
 def mosaic(
     out: Annotated[Path, typer.Option(metavar="FILE.tif", help="The COG; picture and item go beside it.")],
-    bbox: Annotated[str | None, typer.Option(metavar="W,S,E,N", help="Degrees; W > E crosses 180°.")] = None,
-    tile: Annotated[list[str] | None, typer.Option(metavar="TILE…", help="MGRS tiles such as 22KFV.")] = None,
-    datetime: Annotated[
-        str | None, typer.Option(metavar="INTERVAL", help="2018-12, 2018-12-14/2019-01-31, 2018-12-14/..")
-    ] = None,
+    bbox: BboxOption = None,
+    tile: TileOption = None,
+    datetime: DatetimeOption = None,
     bands: Annotated[str, typer.Option(metavar="BAND,…", help="Reflectances, B01 to B12.")] = TRUE_COLOUR,
     reducer: Annotated[str, typer.Option(help=" | ".join(REDUCERS))] = REDUCERS[0],
     max_cloud: Annotated[
@@ -46,13 +45,8 @@ def mosaic(
         str | None,
         typer.Option(metavar="ASSET", help="Count what is left of this asset's clouds (the demo's: truth)."),
     ] = None,
-    files: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where local source files may be, beside the store.")
-    ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Directory, s3://bucket/prefix or https URL of a catalog."),
-    ] = None,
+    files: FilesOption = None,
+    store: CatalogOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read and made; write nothing.")
     ] = False,

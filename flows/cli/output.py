@@ -25,12 +25,11 @@ from flows.report import Report, SceneOutcome, SceneState
 from flows.stac.titles import build_item_title
 
 if TYPE_CHECKING:
-    from flows.census import Status
     from flows.demo import SceneScore
     from flows.plan import Plan
     from flows.publish.findings import CheckReport
+    from flows.status import Status
 
-TEXT_COLUMNS = frozenset({"scene", "name", "what", "verdict", "detail"})
 SHOWN_SCENES = 20
 """Failed and waiting scenes that the terminal names; the JSON report has them all."""
 

@@ -8,10 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import app, load_settings, options
-
-StoreOption = Annotated[
-    str | None, typer.Option(metavar="URL", help="Directory, s3://bucket/prefix or a catalog's https URL.")
-]
+from flows.cli.shared_options import CatalogOption, FilesOption
 
 
 @app.command()
@@ -21,10 +18,8 @@ def view(
         Path | None, typer.Option(metavar="FILE.png", help="Default: the item's id, in this folder.")
     ] = None,
     size: Annotated[int, typer.Option(min=16, max=10980, help="Longer edge in pixels, at most.")] = 1098,
-    files: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where local source files may be, beside the store.")
-    ] = None,
-    store: StoreOption = None,
+    files: FilesOption = None,
+    store: CatalogOption = None,
 ) -> None:
     """Draw a scene in true colour, its clouds and shadows outlined."""
     from flows.cli.output import print_json, stdout
@@ -59,7 +54,7 @@ def stats(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw the calendar as a picture too.")
     ] = None,
-    store: StoreOption = None,
+    store: CatalogOption = None,
 ) -> None:
     """Count cloud-free scenes by tile and month."""
     from flows.adapters.stores import open_reader

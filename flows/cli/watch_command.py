@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.app import app, options
+from flows.cli.shared_options import StoreOption
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -44,7 +45,7 @@ def watch(
         str | None, typer.Option(metavar="FILE|URL", help="Watch these items in place of the source API.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Publish at most so many scenes a run.")] = None,
-    store: Annotated[str | None, typer.Option(metavar="URL", help="Directory or s3://bucket/prefix.")] = None,
+    store: StoreOption = None,
 ) -> None:
     """Keep the catalog level with its source: what is new, late, changed or gone."""
     from datetime import timedelta

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.masking.inputs import PROBABILITY_NODATA
+from flows.masking.shadow import SHADOW_SCALE_M
 
-_SHADOW_SCALE_M = 100
+_SHADOW_SCALE_M = int(SHADOW_SCALE_M)
 _LEVEL_SCALE_M = 80
 """The level at or below 100 m in a pyramid of 10 m pixels: 10, 20, 40, 80."""
 _PIXEL_SIZE_M = 20

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.masking.classes import MaskClass
-from flows.mosaic.observation import MASK, Observation
+from flows.mosaic.observation import Observation
 from flows.mosaic.reducers import (
     NO_VALUE,
     Reducer,
@@ -22,6 +22,7 @@ from flows.mosaic.reducers import (
     harmonise,
 )
 from flows.mosaic.stack import BlockStack
+from flows.stac.layout import MASK_ASSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Composer:
         return self._find_median(stack, observations, usable)
 
     def _read_masks(self, stack: BlockStack, observations: Sequence[Observation]) -> NDArray[np.uint8]:
-        return stack.read_classes(MASK, range(len(observations)))
+        return stack.read_classes(MASK_ASSET, range(len(observations)))
 
     def _find_median(
         self, stack: BlockStack, observations: Sequence[Observation], usable: Usable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os.path
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import file_digest
 from itertools import pairwise
 from pathlib import Path
@@ -19,20 +19,14 @@ from flows.mosaic.raster import COUNT_BAND, SCALE
 from flows.mosaic.reducers import NO_VALUE, Reducer
 from flows.ports import Item
 from flows.scene.grid import Grid
-from flows.stac.asset_fields import COG_MEDIA_TYPE, PNG_MEDIA_TYPE
+from flows.scene.query import format_instant
+from flows.stac.asset_fields import COG_MEDIA_TYPE, PNG_MEDIA_TYPE, build_file_fields
+from flows.stac.extensions import FILE_URI, PROCESSING_URI, PROJECTION_URI, RASTER_URI, STAC_VERSION
 from flows.stac.item_extent import find_bbox
 from flows.stac.links import GEOJSON_MEDIA_TYPE
 from flows.stac.titles import build_item_title
 from flows.version import __version__
 
-_EXTENSIONS = "https://stac-extensions.github.io/"
-_EXTENSION_URIS = [
-    f"{_EXTENSIONS}projection/v2.0.0/schema.json",
-    f"{_EXTENSIONS}raster/v2.0.0/schema.json",
-    f"{_EXTENSIONS}file/v2.1.0/schema.json",
-    f"{_EXTENSIONS}processing/v1.2.0/schema.json",
-]
-_SHA256_MULTIHASH = "1220"
 _EXPRESSION_FORMAT = "pc-cloudmask-reducer"
 _REDUCER_TITLES = {
     Reducer.MEDIAN: "Median of the clear observations",
@@ -81,12 +75,12 @@ def build_mosaic_item(parts: MosaicParts) -> Item:
     """The item beside the raster, which names every item whose pixels may be in it."""
     geometry = _build_geometry(parts.grid)
     times = [observation.scene.datetime for observation in parts.observations]
-    now = _format_instant(parts.now)
+    now = format_instant(parts.now)
     count = len(parts.observations)
     return {
         "type": "Feature",
-        "stac_version": "1.1.0",
-        "stac_extensions": _EXTENSION_URIS,
+        "stac_version": STAC_VERSION,
+        "stac_extensions": [PROJECTION_URI, RASTER_URI, FILE_URI, PROCESSING_URI],
         "id": parts.files.raster.stem,
         "geometry": geometry,
         "bbox": find_bbox(geometry),
@@ -94,8 +88,8 @@ def build_mosaic_item(parts: MosaicParts) -> Item:
             "title": f"Cloudless mosaic of {count} Sentinel-2 scene{'s' * (count > 1)}",
             "description": f"{_REDUCER_TITLES[parts.reducer]}, without clouds and their shadows",
             "datetime": None,
-            "start_datetime": _format_instant(min(times)),
-            "end_datetime": _format_instant(max(times)),
+            "start_datetime": format_instant(min(times)),
+            "end_datetime": format_instant(max(times)),
             "created": now,
             "updated": now,
             "gsd": parts.grid.pixel_size_m,
@@ -180,7 +174,7 @@ def _build_picture_asset(path: Path, title: str, role: str = "thumbnail") -> dic
 def _file_fields(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = file_digest(file, "sha256").hexdigest()
-    return {"file:size": path.stat().st_size, "file:checksum": f"{_SHA256_MULTIHASH}{digest}"}
+    return build_file_fields(path.stat().st_size, digest)
 
 
 def _build_geometry(grid: Grid) -> dict[str, Any]:
@@ -202,7 +196,3 @@ def _finish_rings(rings: Sequence[Sequence[tuple[float, float]]]) -> list[list[l
         ordered = ring if twice_area > 0 else ring[::-1]
         finished.append([[round(x, 7), round(y, 7)] for x, y in ordered])
     return finished
-
-
-def _format_instant(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

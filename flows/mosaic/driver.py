@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -23,14 +24,13 @@ from odc.geo.overlap import ReprojectInfo, compute_reproject_roi
 from odc.geo.roi import roi_is_empty, roi_shape, w_
 from odc.loader import RasterLoadParams, RasterSource
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 
-from flows.adapters.asset_reader import GDAL_OPTIONS, AssetReader
+from flows.adapters.asset_reader import AssetReader
 from flows.adapters.band import Unsuitable, check_raster
-from flows.adapters.gdal import gdal_environment
-from flows.adapters.signatures import redact, unsigned_href
+from flows.adapters.gdal import GDAL_OPTIONS, Unreadable, gdal_environment, read_asset
+from flows.adapters.signatures import unsigned_href
 from flows.errors import AssetRefused, AssetUnavailable
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ Read = tuple[tuple[Any, Any], NDArray[Any]]
 _ATTEMPTS, _PAUSE_S = 3, 1.0
 _ALIGNMENT_PX = 0.05
 _SHRINK_FROM = 1.5
-"""Pixels of the raster to one of the grid, from where on several are to be summed up in one."""
+"""From so many of the raster's pixels to one of the grid's on, they are summed up, not picked or blended."""
 _OVERVIEW_LEVELS = 16
 _WARP_MB = 16
 
@@ -111,25 +111,22 @@ class _Reader:
         assert selection is None  # nosec B101 # only for assets of several bands
         for attempt in range(_ATTEMPTS):
             name = self.assets.find_readable(self.href, item_id=self.item_id)
-            # GDAL remembers a failure of a URL as long as the process lives, unless told otherwise.
-            options = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/"} if attempt else {}
+            read = partial(read_raster, name, dst_geobox, SHRINK[cfg.resampling])
             try:
-                with gdal_environment(**GDAL_OPTIONS, **options):
-                    return read_raster(name, dst_geobox, SHRINK[cfg.resampling])
+                return read_asset(read, anew=attempt > 0)
             except Unsuitable as error:
                 raise AssetRefused(f"item {self.item_id}: {unsigned_href(self.href)}: {error}") from error
-            except RasterioError as error:
-                problem = redact(str(error))
-            # Outside the handler: GDAL's own error carries the signature and must not be chained.
-            if not name.startswith("/vsicurl/"):
-                raise AssetRefused(
-                    f"item {self.item_id}: {self.href}: not a GeoTIFF that can be read: {problem}"
-                )
+            except Unreadable as error:
+                if not name.startswith("/vsicurl/"):
+                    raise AssetRefused(
+                        f"item {self.item_id}: {self.href}: not a GeoTIFF that can be read: {error}"
+                    ) from error
+                problem = error
             logger.info("%s: %s; attempt %d", unsigned_href(self.href), problem, attempt + 1)
             self.pause(_PAUSE_S * 2**attempt)
         raise AssetUnavailable(
             f"item {self.item_id}: {unsigned_href(self.href)}: the transfer or the decoding failed: {problem}"
-        )
+        ) from problem
 
 
 def read_raster(name: str, geobox: GeoBox, shrink: Resampling) -> Read:

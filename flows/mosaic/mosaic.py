@@ -14,7 +14,6 @@ import numpy as np
 from flows.errors import SettingsError
 from flows.mosaic.composer import Composer, Composite
 from flows.mosaic.document import MosaicFiles, MosaicParts, build_mosaic_item, name_files
-from flows.mosaic.observation import MASK
 from flows.mosaic.picture import draw_picture, find_stretch
 from flows.mosaic.plan import MosaicPlan, MosaicRequest
 from flows.mosaic.raster import Canvas, open_canvas, read_reduced
@@ -24,6 +23,7 @@ from flows.ports import ObjectReader
 from flows.scene.grid import Window
 from flows.settings import Settings, read_clock
 from flows.stac.encoding import encode_document
+from flows.stac.layout import MASK_ASSET
 from flows.version import __version__
 
 PICTURE_PX = 1024
@@ -165,7 +165,7 @@ def _open_blocks(
     store: ObjectReader, settings: Settings, request: MosaicRequest, plan: MosaicPlan
 ) -> Iterator[OdcBlocks]:
     sources = build_source_reader(store, settings, request.files)
-    classified = (MASK, request.truth) if request.truth else (MASK,)
+    classified = (MASK_ASSET, request.truth) if request.truth else (MASK_ASSET,)
     with open_masks(store, plan.observations) as masks:
         driver = build_driver(masks, sources, plan.observations)
         yield OdcBlocks(driver, masks.paths, request.bands, classified, settings.workers)

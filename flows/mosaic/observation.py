@@ -13,10 +13,9 @@ from flows.ports import ObjectReader
 from flows.scene.radiometry import reflectance_offset_dn
 from flows.scene.scene import Scene
 from flows.search import PublishedItem
-from flows.stac.layout import ItemKeys
+from flows.stac.layout import MASK_ASSET, ItemKeys
 from flows.stac.source_item import read_scene
-
-MASK = "cloudmask"
+from stac_ext.cloudmask import CLEAR_PERCENTAGE_PROP
 
 BAND_PIXEL_SIZES_M: Mapping[str, int] = {
     **dict.fromkeys(("B02", "B03", "B04", "B08"), 10),
@@ -78,20 +77,20 @@ def read_observation(published: PublishedItem, assets: Sequence[str], store: Obj
         MissingField, InvalidField: the item is not as we publish them.
     """
     scene, keys = read_scene(published.item), published.keys
-    lacking = [name for name in (*assets, MASK) if name not in scene.asset_hrefs]
+    lacking = [name for name in (*assets, MASK_ASSET) if name not in scene.asset_hrefs]
     if lacking:
         bands = ", ".join(sorted(BAND_PIXEL_SIZES_M.keys() & scene.asset_hrefs.keys())) or "no band"
         raise SettingsError(
             f"item {scene.id} has no asset {', '.join(lacking)}; it has {bands}: name others by --bands, "
             "or a --datetime without it"
         )
-    clear_pct = published.item["properties"].get("cloudmask:clear_percentage")
+    clear_pct = published.item["properties"].get(CLEAR_PERCENTAGE_PROP)
     return Observation(
         scene=scene,
         keys=keys,
         hrefs={name: _resolve(scene.asset_hrefs[name], keys, store) for name in assets},
         # Whatever base URL the catalog was published for, the file lies in the item's folder.
-        mask_key=keys.prefix + scene.asset_hrefs[MASK].rpartition("/")[2],
+        mask_key=keys.prefix + scene.asset_hrefs[MASK_ASSET].rpartition("/")[2],
         clear_pct=float(clear_pct) if isinstance(clear_pct, int | float) else 0.0,
     )
 

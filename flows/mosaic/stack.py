@@ -15,11 +15,12 @@ from odc.geo.geobox import GeoBox
 from rasterio.transform import Affine
 
 from flows.mosaic.driver import CheckedDriver
-from flows.mosaic.observation import MASK, Observation
+from flows.mosaic.observation import Observation
 from flows.ports import Item
 from flows.scene.grid import Grid, Shape
+from flows.stac.extensions import PROJECTION_URI, STAC_VERSION
+from flows.stac.layout import MASK_ASSET
 
-_PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 _TIFF = "image/tiff; application=geotiff"
 _CLASSES, _VALUES = "uint8", "uint16"
 
@@ -52,7 +53,7 @@ class OdcBlocks:
         driver: CheckedDriver,
         mask_hrefs: Mapping[str, str],
         bands: Sequence[str],
-        classified: Sequence[str] = (MASK,),
+        classified: Sequence[str] = (MASK_ASSET,),
         workers: int = 4,
     ) -> None:
         self._driver = driver
@@ -79,7 +80,7 @@ class OdcBlocks:
     def _build_item(self, observation: Observation) -> Item:
         """The least that odc-stac needs: what we checked, nothing else of the published item."""
         scene = observation.scene
-        hrefs = {**observation.hrefs, MASK: self._mask_hrefs[observation.id]}
+        hrefs = {**observation.hrefs, MASK_ASSET: self._mask_hrefs[observation.id]}
         placed = {
             "type": _TIFF,
             "roles": ["data"],
@@ -89,8 +90,8 @@ class OdcBlocks:
         }
         return {
             "type": "Feature",
-            "stac_version": "1.1.0",
-            "stac_extensions": [_PROJECTION],
+            "stac_version": STAC_VERSION,
+            "stac_extensions": [PROJECTION_URI],
             "id": observation.id,
             "geometry": dict(scene.footprint),
             "bbox": None,

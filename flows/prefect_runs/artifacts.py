@@ -13,6 +13,7 @@ from prefect.artifacts import create_image_artifact, create_table_artifact
 from flows.errors import StoreError
 from flows.report import Report, SceneOutcome
 from flows.request import IngestRequest
+from flows.stac.layout import PREVIEW_ASSET
 from flows.wiring import Wiring
 
 LARGEST_PREVIEW = 256 << 10
@@ -48,12 +49,12 @@ def _report_rows(report: Report) -> list[dict[str, Any]]:
 
 
 def _find_preview(wiring: Wiring, item_key: str) -> str | None:
-    """A URL that shows the preview of a published item: its public one, else one of its bytes."""
+    """A URL that shows the preview of a published item: its public one, else one that holds its bytes."""
     try:
         stored = wiring.store.read_object(item_key)
         if stored is None:
             return None
-        href = str(json.loads(stored.body)["assets"]["cloudmask-preview"]["href"])
+        href = str(json.loads(stored.body)["assets"][PREVIEW_ASSET]["href"])
         if href.startswith("https://"):
             return href
         picture = wiring.store.read_object(f"{item_key.rpartition('/')[0]}/{href.rpartition('/')[2]}")

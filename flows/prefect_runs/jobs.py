@@ -72,7 +72,7 @@ def backfill_flow(request: BackfillRequest) -> list[str]:
     Each shard is a run of ``request.deployment``, or of this very process where that is None. Begun again
     with the same request, after a kill, it begins only the runs that lack.
     """
-    wiring = Wiring(request.read_settings(), request.items, request.now)
+    wiring = Wiring.of(request)
     wiring.source = LimitedSource(wiring.source, find_limits())
     begun: list[tuple[IngestRequest, str]] = []
     for shard in plan_shards(wiring.source, request):
@@ -103,7 +103,7 @@ def _begin_shard(shard: IngestRequest, request: BackfillRequest) -> str:
 def _open_run(request: RunRequest) -> Iterator[tuple[Wiring, PrefectRunner, RunObserver]]:
     """What a run needs; its limits and its log are told which flow run this is."""
     run_id.set(str(flow_run.id or ""))
-    wiring = Wiring(request.read_settings(), request.items, request.now)
+    wiring = Wiring.of(request)
     limits = find_limits()
     wiring.source = LimitedSource(wiring.source, limits)
     with observe_run() as observer, open_prefect_runner(wiring.settings, limits) as runner:

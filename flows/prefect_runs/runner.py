@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -103,18 +102,12 @@ def _build_task_runner(settings: Settings) -> TaskRunner[Any]:
     if settings.runner is Runner.THREADS:
         return ThreadPoolTaskRunner(max_workers=settings.workers)
     try:
-        import dask  # noqa: PLC0415 - an optional, heavy dependency
-        from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415
+        from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415 - an optional, heavy dependency
     except ImportError as error:
         raise SettingsError("CLOUDMASK_RUNNER=dask needs Dask: pip install 'pc-cloudmask[dask]'") from error
-    address = dask.config.get("scheduler-address", None)
+    from flows.dask_runner import CLUSTER_OPTIONS, find_scheduler  # noqa: PLC0415 - as above
+
+    address = find_scheduler()
     if address is not None:
         return DaskTaskRunner(address=address)
-    cluster = {
-        "n_workers": settings.workers,
-        "threads_per_worker": 1,
-        "host": "127.0.0.1",
-        "dashboard_address": "127.0.0.1:0",
-        "silence_logs": logging.ERROR,
-    }
-    return DaskTaskRunner(cluster_kwargs=cluster)
+    return DaskTaskRunner(cluster_kwargs={"n_workers": settings.workers, **CLUSTER_OPTIONS})

@@ -8,10 +8,10 @@ from flows.ports import ObjectStore
 from flows.publish.branches import Branch, read_children, read_document
 from flows.publish.catalogs import collection_branch, find_coverage
 from flows.publish.findings import Finding, Problem
-from flows.stac.catalog import CatalogContext
 from flows.stac.coverage import Coverage
 from flows.stac.encoding import encode_document
 from flows.stac.layout import COLLECTION_KEY
+from flows.stac.links import CatalogContext
 
 
 def check_branch(

@@ -10,14 +10,15 @@ from typing import Any
 
 from flows.errors import CloudmaskError
 from flows.ports import ObjectStore, StoredObject
-from flows.stac.catalog import CatalogContext, build_band_catalog, build_tile_catalog
+from flows.scene.tile import TILE_FORM
+from flows.stac.catalog import build_band_catalog, build_tile_catalog
 from flows.stac.encoding import decode_document
-from flows.stac.layout import COLLECTION_ID, LeafKeys
+from flows.stac.layout import band_catalog_key, tile_catalog_key
+from flows.stac.links import CatalogContext
 
 Document = dict[str, Any]
 
 BAND_FORM = re.compile(r"\d\d[C-X]")
-TILE_FORM = re.compile(r"\d\d[C-X][A-Z]{2}")
 YEAR_FORM = re.compile(r"\d{4}")
 
 
@@ -61,13 +62,12 @@ def tile_branch(context: CatalogContext, tile: str) -> Branch:
     def build(names: Sequence[str]) -> Document:
         return build_tile_catalog(context, tile, [int(name) for name in names])
 
-    return Branch(LeafKeys(tile, 0).tile_catalog, YEAR_FORM, build)
+    return Branch(tile_catalog_key(tile), YEAR_FORM, build)
 
 
 def band_branch(context: CatalogContext, band: str) -> Branch:
     """The catalog of a zone and band, which links its tiles."""
-    key = f"{COLLECTION_ID}/{band}/catalog.json"
-    return Branch(key, TILE_FORM, partial(build_band_catalog, context, band))
+    return Branch(band_catalog_key(band), TILE_FORM, partial(build_band_catalog, context, band))
 
 
 def read_children(document: Document) -> set[str]:

@@ -16,10 +16,11 @@ from flows.publish.branches import (
 )
 from flows.publish.leaf import list_leaf
 from flows.publish.steps import Step, StepName, Steps, swap_steps
-from flows.stac.catalog import CatalogContext, build_collection, build_root_catalog, build_year_catalog
+from flows.stac.catalog import build_collection, build_root_catalog, build_year_catalog
 from flows.stac.coverage import Coverage, read_collection_coverage
 from flows.stac.encoding import encode_document
 from flows.stac.layout import CATALOG_KEY, COLLECTION_KEY, ITEMS_PREFIX, ItemKeys, LeafKeys, pending_key
+from flows.stac.links import CatalogContext
 
 MIRROR_SUFFIX = ".parquet"
 RETIRED_SUFFIX = ".retired"
@@ -120,10 +121,7 @@ def find_mirror_keys(store: ObjectStore) -> tuple[str, ...]:
 
 def find_coverage(collection: Document | None) -> Coverage | None:
     """What a collection says it covers; None of none, of an empty and of a broken one."""
-    try:
-        return None if collection is None else read_collection_coverage(collection)
-    except (LookupError, TypeError, ValueError):
-        return None
+    return None if collection is None else read_collection_coverage(collection)
 
 
 def merge_coverages(coverages: Iterable[Coverage]) -> Coverage | None:

@@ -18,7 +18,7 @@ from flows.stac.layout import (
     LeafKeys,
     is_state_key,
 )
-from flows.stac.titles import build_item_title
+from flows.stac.titles import find_day
 
 _LEAF_DEPTH = 4
 """Segments of a leaf's prefix: collection, band, tile, year."""
@@ -51,7 +51,7 @@ def read_census(store: ObjectStore) -> Census:
         ids = leaf.linked_ids
         published += len(ids)
         tile_days = days.setdefault(leaf.leaf.tile, set())
-        tile_days.update(day for day in map(_read_day, ids) if day is not None)
+        tile_days.update(day for day in map(find_day, ids) if day is not None)
     return Census(
         published,
         _count(store, PENDING_PREFIX),
@@ -68,14 +68,6 @@ def _list_leaves(store: ObjectStore) -> Iterator[LeafFolder]:
     for (_, *rest), objects in groupby(store.list_objects(f"{COLLECTION_ID}/"), leaf_of):
         if len(rest) == _LEAF_DEPTH - 1 and YEAR_FORM.fullmatch(rest[2]):
             yield group_leaf(LeafKeys(rest[1], int(rest[2])), objects)
-
-
-def _read_day(item_id: str) -> date | None:
-    """Day of the acquisition, UTC, where the id tells it: an item's title begins with it."""
-    try:
-        return date.fromisoformat(build_item_title(item_id)[:10])
-    except ValueError:
-        return None
 
 
 def _count(store: ObjectStore, prefix: str) -> int:

@@ -22,12 +22,12 @@ from flows.publish.leaf_check import Checker, Scope, check_leaf
 from flows.publish.marker import LEASE, Marker, list_markers, read_marker
 from flows.publish.publisher import Publisher
 from flows.publish.repair import repair_leaf
-from flows.publish.steps import Steps
-from flows.stac.catalog import CatalogContext, build_root_catalog
+from flows.publish.steps import Steps, run_steps
+from flows.stac.catalog import build_root_catalog
 from flows.stac.coverage import Coverage
 from flows.stac.encoding import decode_document, encode_document
 from flows.stac.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, PROBE_PREFIX, LeafKeys, check_tile
-from flows.stac.links import find_public_url
+from flows.stac.links import CatalogContext, find_public_url
 
 _CONFIRMATIONS = 3
 """Times a leaf with findings is looked at again: a writer may have been at it between two readings."""
@@ -66,6 +66,8 @@ def check_catalog(
 
 
 class _Check:
+    """One check under way; without a ``publisher`` nothing is mended."""
+
     def __init__(self, checker: Checker, now: datetime, publisher: Publisher | None, tiles: Executor) -> None:
         self._checker = checker
         self._store = checker.store
@@ -161,13 +163,13 @@ class _Check:
                 self._report_stray(f"{prefix}{year}")
 
     def _check_leaf(self, folder: LeafFolder) -> SubtreeCheck:
-        scope = self._scope()
+        scope = self._scope(self._live)
         leaf = folder.leaf
         check = check_leaf(self._checker, folder, self._store.read_object(leaf.catalog), scope)
         for _ in range(_CONFIRMATIONS):
             if not check.findings:
                 break
-            scope = Scope(self._now, frozenset(marker.keys.item_id for marker in self._read_live()))
+            scope = self._scope(self._read_live())
             catalog = self._store.read_object(leaf.catalog)
             check = check_leaf(self._checker, list_leaf(self._store, leaf), catalog, scope)
         self._tally.report(check.findings)
@@ -178,8 +180,8 @@ class _Check:
             has_catalog = repair_leaf(self._store, self._context, check, self._now)
         return SubtreeCheck(f"{leaf.year:04d}", has_catalog, check.coverage)
 
-    def _scope(self) -> Scope:
-        return Scope(self._now, frozenset(marker.keys.item_id for marker in self._live))
+    def _scope(self, live: list[Marker]) -> Scope:
+        return Scope(self._now, frozenset(marker.keys.item_id for marker in live))
 
     def _check_root(self, wanted: bool) -> Iterator[Finding]:
         stored = self._store.read_object(CATALOG_KEY)
@@ -194,8 +196,7 @@ class _Check:
         found = list(findings)
         self._tally.report(found)
         if found and self._publisher is not None:
-            for _ in mend():
-                pass
+            run_steps(mend())
 
     def _settle_branch(self, branch: Branch, children: frozenset[str], busy: frozenset[str]) -> None:
         self._settle(
@@ -244,7 +245,7 @@ def _is_tile(tile: str, band: str) -> bool:
 def _map_bounded(
     pool: Executor, work: Callable[[A], R], arguments: Iterable[A], most: int = 32
 ) -> Iterator[R]:
-    """As ``pool.map``, with at most so many waiting: neither the arguments nor the results pile up."""
+    """As ``pool.map``, with at most ``most`` under way: neither the arguments nor the results pile up."""
     waiting: deque[Future[R]] = deque()
     for argument in arguments:
         waiting.append(pool.submit(work, argument))

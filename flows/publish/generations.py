@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from flows.errors import StoreUnavailable
@@ -14,10 +14,10 @@ from flows.publish.leaf import ItemFolder, group_leaf, superseded_name
 from flows.publish.publication import Publication
 from flows.publish.steps import Step, StepName, Steps, swap_steps
 from flows.publish.withdrawal import revive_steps
-from flows.stac.catalog import CatalogContext
 from flows.stac.encoding import decode_document, encode_document
+from flows.stac.item_reader import find_property
 from flows.stac.layout import ItemKeys
-from flows.stac.links import GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE
+from flows.stac.links import GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE, CatalogContext
 from flows.stac.titles import build_item_title
 
 PREDECESSOR_REL = "predecessor-version"
@@ -71,7 +71,7 @@ class Generations:
         yield from present.link_steps(store, context)
 
     def link_steps(self, store: ObjectStore, context: CatalogContext) -> Steps:
-        """Make the generation after this one link the one before it, which by now is this one."""
+        """Make the generation after this one, if there is one, link the one before it: by now, this one."""
         if self.newer:
             yield from _settle_predecessor(store, context, self._sibling(self.newer[0]))
 
@@ -109,15 +109,15 @@ def list_generations(store: ObjectStore, keys: ItemKeys) -> dict[str, ItemFolder
 
 
 def predecessor_steps(
-    store: ObjectStore, context: CatalogContext, keys: ItemKeys, predecessor: str | None
+    store: ObjectStore, context: CatalogContext, keys: ItemKeys, choose: Callable[[Item], str | None]
 ) -> Steps:
-    """Make the published item link ``predecessor`` as the version before it, or none."""
+    """Make the published item link as the version before it the one that ``choose`` gives for it, or none."""
 
     def render(current: StoredObject | None) -> bytes:
         if current is None:
             raise StoreUnavailable(f"{keys.item} was removed while it was linked: try again")
         item = decode_document(current.body, keys.item)
-        return encode_document(set_predecessor(item, context, keys, predecessor))
+        return encode_document(set_predecessor(item, context, keys, choose(item)))
 
     return swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
 
@@ -125,14 +125,11 @@ def predecessor_steps(
 def _settle_predecessor(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> Steps:
     """Make the published item link the generation before it, as a listing after its reading shows it."""
 
-    def render(current: StoredObject | None) -> bytes:
-        if current is None:
-            raise StoreUnavailable(f"{keys.item} was removed while it was linked: try again")
-        item = decode_document(current.body, keys.item)
+    def find_older(item: Item) -> str | None:
         older = find_generations(store, keys, item).older
-        return encode_document(set_predecessor(item, context, keys, older[-1] if older else None))
+        return older[-1] if older else None
 
-    return swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
+    return predecessor_steps(store, context, keys, find_older)
 
 
 def set_predecessor(item: Item, context: CatalogContext, keys: ItemKeys, predecessor: str | None) -> Item:
@@ -159,8 +156,7 @@ def _is_same_strip(store: ObjectStore, keys: ItemKeys, sibling: str, item: Item)
 
 
 def _read_sensing_start(item: Item) -> str | None:
-    properties = item.get("properties")
-    datastrip = properties.get("s2:datastrip_id") if isinstance(properties, dict) else None
+    datastrip = find_property(item, "s2:datastrip_id")
     match = _SENSING_START.search(datastrip) if isinstance(datastrip, str) else None
     return match[1] if match else None
 

@@ -13,12 +13,11 @@ from flows.ports import ObjectInfo, ObjectStore
 from flows.publish.findings import Finding, Problem
 from flows.publish.generations import read_predecessors
 from flows.publish.leaf import LeafFolder
+from flows.stac.asset_fields import SHA256_MULTIHASH
 from flows.stac.coverage import Coverage, read_coverage
 from flows.stac.encoding import decode_document
-from flows.stac.layout import CATALOG_KEY, COLLECTION_KEY, ItemKeys
+from flows.stac.layout import CATALOG_KEY, COLLECTION_KEY, MASK_ASSET, ItemKeys
 from flows.stac.links import find_public_url
-
-_SHA256_MULTIHASH = "1220"
 
 
 @dataclass(slots=True)
@@ -95,8 +94,8 @@ def _check_assets(
 ) -> Iterator[Finding]:
     public_url = find_public_url(item, check.keys.item)
     objects = leaf.folders[check.keys.item_id].objects
-    if "cloudmask" not in item["assets"]:
-        yield Finding(Problem.BROKEN_ITEM, check.keys.item, "has no asset cloudmask")
+    if MASK_ASSET not in item["assets"]:
+        yield Finding(Problem.BROKEN_ITEM, check.keys.item, f"has no asset {MASK_ASSET}")
     for asset in item["assets"].values():
         key = resolve_href(public_url, asset["href"], check.keys.item)
         if key is None:
@@ -118,9 +117,9 @@ def _check_file(
     size, checksum = asset.get("file:size", info.size), asset.get("file:checksum", "")
     if info.size != size:
         yield Finding(Problem.WRONG_FILE, key, f"has {info.size} bytes, its item says {size}")
-    elif checksum.startswith(_SHA256_MULTIHASH):
+    elif checksum.startswith(SHA256_MULTIHASH):
         stored = store.read_object(key)
-        if stored is None or sha256(stored.body).hexdigest() != checksum.removeprefix(_SHA256_MULTIHASH):
+        if stored is None or sha256(stored.body).hexdigest() != checksum.removeprefix(SHA256_MULTIHASH):
             yield Finding(Problem.WRONG_FILE, key, "has another checksum than its item says")
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from flows.ports import ObjectInfo, ObjectStore
-from flows.stac.layout import WITHDRAWN_NAME, LeafKeys, is_item_id
+from flows.stac.layout import ASSET_NAME_FORM, WITHDRAWN_NAME, LeafKeys, is_item_id
 
 _SUPERSEDED_PREFIX, _JSON = "superseded-by-", ".json"
-_ASSET_NAME = re.compile(r"[a-z-]+-[0-9a-f]{16}\.[a-z]+")
-"""What ``ItemKeys.asset`` makes."""
 
 
 def superseded_name(successor_id: str) -> str:
@@ -95,4 +92,4 @@ def group_leaf(leaf: LeafKeys, objects: Iterable[ObjectInfo]) -> LeafFolder:
 
 def _is_ours(item_id: str, name: str) -> bool:
     is_mark = name == WITHDRAWN_NAME or name.startswith(_SUPERSEDED_PREFIX)
-    return is_mark or name == f"{item_id}{_JSON}" or _ASSET_NAME.fullmatch(name) is not None
+    return is_mark or name == f"{item_id}{_JSON}" or ASSET_NAME_FORM.fullmatch(name) is not None

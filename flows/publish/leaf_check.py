@@ -13,10 +13,11 @@ from flows.publish.catalogs import merge_coverages
 from flows.publish.findings import Finding, Problem
 from flows.publish.item_check import ItemCheck, check_item
 from flows.publish.leaf import ItemFolder, LeafFolder
-from flows.stac.catalog import CatalogContext, build_year_catalog
+from flows.stac.catalog import build_year_catalog
 from flows.stac.coverage import Coverage
 from flows.stac.encoding import decode_document, encode_document
 from flows.stac.layout import ItemKeys
+from flows.stac.links import CatalogContext
 
 GRACE = timedelta(days=7)
 """How long an object that is of no use any more is kept: readers may hold an older item or catalog."""

@@ -27,11 +27,13 @@ from typing import Any
 
 from flows.errors import SettingsError, SourceRefused, StoreRefused
 from flows.ports import Item, ObjectStore
-from flows.publish.branches import BAND_FORM, TILE_FORM, YEAR_FORM
+from flows.publish.branches import BAND_FORM, YEAR_FORM
 from flows.publish.catalogs import MIRROR_SUFFIX, RETIRED_SUFFIX, find_mirror_keys
 from flows.publish.leaf import list_leaf
 from flows.publish.publisher import Publisher, find_published
+from flows.scene.tile import TILE_FORM
 from flows.stac.catalog import PARQUET_MEDIA_TYPE
+from flows.stac.item_hrefs import map_hrefs
 from flows.stac.layout import COLLECTION_ID, ITEMS_PREFIX, ItemKeys, LeafKeys, item_keys
 
 logger = logging.getLogger(__name__)
@@ -176,7 +178,7 @@ def _find_leaves(store: ObjectStore) -> Iterator[LeafKeys]:
     root = f"{COLLECTION_ID}/"
     for band in sorted(filter(BAND_FORM.fullmatch, store.list_folders(root))):
         for tile in sorted(filter(TILE_FORM.fullmatch, store.list_folders(f"{root}{band}/"))):
-            years = store.list_folders(LeafKeys(tile, 0).tile_catalog.removesuffix("catalog.json"))
+            years = store.list_folders(f"{root}{band}/{tile}/")
             for year in sorted(filter(YEAR_FORM.fullmatch, years)):
                 yield LeafKeys(tile, int(year))
 
@@ -196,14 +198,11 @@ def _move_hrefs(item: Item) -> Item:
     keys = item_keys(str(item["id"]), tile, int(moment[:4]))
     folder = posixpath.join("..", keys.prefix.removeprefix(f"{COLLECTION_ID}/"))
 
-    def move(holder: dict[str, Any]) -> dict[str, Any]:
-        href = holder["href"]
-        if "://" in href or href.startswith("/"):
-            return holder
-        return {**holder, "href": posixpath.normpath(posixpath.join(folder, href))}
+    def move(href: str) -> str:
+        is_relative = "://" not in href and not href.startswith("/")
+        return posixpath.normpath(posixpath.join(folder, href)) if is_relative else href
 
-    assets = {name: move(asset) for name, asset in item["assets"].items()}
-    return {**item, "assets": assets, "links": [move(link) for link in item["links"]]}
+    return map_hrefs(item, move)
 
 
 def _encode_table(items: Iterable[Item], options: Mapping[str, Any] | None = None) -> bytes:

@@ -27,16 +27,13 @@ from flows.ports import Item, ObjectStore
 from flows.publish.catalogs import catalog_stages, collection_steps, leaf_steps
 from flows.publish.generations import find_generations
 from flows.publish.marker import Marker, build_marker, list_markers, read_marker, write_marker
-from flows.publish.publication import Publication, PublicationFile
-from flows.publish.steps import Step, StepName, Steps
+from flows.publish.publication import Publication
+from flows.publish.steps import Step, StepName, Steps, run_steps
 from flows.publish.withdrawal import relink_steps, withdraw_steps
-from flows.stac.catalog import CatalogContext
 from flows.stac.coverage import Coverage, read_coverage
 from flows.stac.encoding import decode_document
 from flows.stac.layout import ItemKeys
-from flows.stac.links import GEOJSON_MEDIA_TYPE
-
-__all__ = ["Publication", "PublicationFile", "Publisher", "find_published", "item_steps"]
+from flows.stac.links import GEOJSON_MEDIA_TYPE, CatalogContext
 
 _CATALOG_ATTEMPTS = 4
 """Runs of a sequence that an unavailable store ends; the store's client has retried each request."""
@@ -130,8 +127,7 @@ class Publisher:
         """
         self.check_writers()
         coverage = _read_coverage(decode_document(publication.item, publication.keys.item), publication.keys)
-        for _ in item_steps(self._store, self._context, publication, self._clock()):
-            pass
+        run_steps(item_steps(self._store, self._context, publication, self._clock()))
         with self._lock:
             self._coverages[publication.keys] = coverage
 

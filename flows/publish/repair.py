@@ -12,11 +12,11 @@ from flows.publish.generations import find_generations, list_generations, predec
 from flows.publish.leaf import group_leaf
 from flows.publish.leaf_check import LeafCheck
 from flows.publish.scene_states import Failure, record_failed
-from flows.publish.steps import Steps
+from flows.publish.steps import run_steps
 from flows.publish.withdrawal import write_tombstone
-from flows.stac.catalog import CatalogContext
 from flows.stac.encoding import decode_document
 from flows.stac.layout import ItemKeys, LeafKeys, pending_key
+from flows.stac.links import CatalogContext
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def repair_leaf(store: ObjectStore, context: CatalogContext, check: LeafCheck, n
         _link_generation(store, context, ItemKeys(leaf, item_id))
     has_catalog = check.has_catalog or bool(check.folder.linked_ids)
     if has_catalog:
-        _run(leaf_steps(store, context, leaf))
+        run_steps(leaf_steps(store, context, leaf))
     for item_id in check.withdrawn:
         _remove(store, context, ItemKeys(leaf, item_id))
     for item_id, reason in check.broken.items():
@@ -64,7 +64,7 @@ def _link_generation(store: ObjectStore, context: CatalogContext, keys: ItemKeys
     stored = store.read_object(keys.item)
     if stored is not None:
         item = decode_document(stored.body, keys.item)
-        _run(find_generations(store, keys, item).link_steps(store, context))
+        run_steps(find_generations(store, keys, item).link_steps(store, context))
 
 
 def _remove(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> None:
@@ -74,7 +74,7 @@ def _remove(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> None
     for sibling in list_generations(store, keys):
         other = ItemKeys(keys.leaf, sibling)
         if sibling != keys.item_id and keys.item_id in _find_predecessors(store, other):
-            _run(predecessor_steps(store, context, other, older))
+            run_steps(predecessor_steps(store, context, other, lambda _: older))
     store.delete_object(keys.item)
     folder = group_leaf(keys.leaf, list(store.list_objects(keys.prefix))).folders.get(keys.item_id)
     for info in folder.objects.values() if folder else ():
@@ -88,8 +88,3 @@ def _find_predecessors(store: ObjectStore, keys: ItemKeys) -> list[str]:
         return [] if stored is None else list(read_predecessors(decode_document(stored.body, keys.item)))
     except (CloudmaskError, TypeError, AttributeError):
         return []
-
-
-def _run(steps: Steps) -> None:
-    for _ in steps:
-        pass

@@ -38,6 +38,9 @@ class StateKind(StrEnum):
     def prefix(self) -> str:
         return WAITING_PREFIX if self is StateKind.WAITING else FAILED_PREFIX
 
+    def key(self, item_id: str) -> str:
+        return f"{self.prefix}{check_item_id(item_id)}.json"
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -50,8 +53,8 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class SceneState:
-    """One scene that was tried ``attempts`` times; ``next_try`` is None where trying cannot help."""
+class NotedState:
+    """What is noted of a scene, tried ``attempts`` times; ``next_try`` is None where trying cannot help."""
 
     item_id: str
     kind: StateKind
@@ -71,7 +74,7 @@ class SceneState:
 
     @property
     def key(self) -> str:
-        return f"{self.kind.prefix}{self.item_id}.json"
+        return self.kind.key(self.item_id)
 
     def is_due(self, now: datetime) -> bool:
         """Whether it is time to try again; a clock that ran ahead at the last attempt delays nothing."""
@@ -80,26 +83,26 @@ class SceneState:
 
 def record_waiting(
     store: ObjectStore, item_id: str, reason: str, now: datetime, fingerprint: str = ""
-) -> SceneState:
+) -> NotedState:
     """Note that the scene cannot be made yet."""
-    state = SceneState(item_id, StateKind.WAITING, reason, 1, now, now, now, fingerprint=fingerprint)
+    state = NotedState(item_id, StateKind.WAITING, reason, 1, now, now, now, fingerprint=fingerprint)
     return _record(store, state)
 
 
-def record_failed(store: ObjectStore, item_id: str, failure: Failure, now: datetime) -> SceneState:
+def record_failed(store: ObjectStore, item_id: str, failure: Failure, now: datetime) -> NotedState:
     """Note that the scene failed, and whether trying again can help."""
     next_try = now if failure.retryable else None
-    state = SceneState(item_id, StateKind.FAILED, failure.message, 1, now, now, next_try)
+    state = NotedState(item_id, StateKind.FAILED, failure.message, 1, now, now, next_try)
     return _record(store, replace(state, error_class=failure.error_class, fingerprint=failure.fingerprint))
 
 
 def clear_state(store: ObjectStore, item_id: str) -> None:
     """Forget that the scene waited or failed: it is published now."""
     for kind in StateKind:
-        store.delete_object(f"{kind.prefix}{check_item_id(item_id)}.json")
+        store.delete_object(kind.key(item_id))
 
 
-def list_states(store: ObjectStore) -> Iterator[SceneState]:
+def list_states(store: ObjectStore) -> Iterator[NotedState]:
     """All waiting scenes, then all failed ones, each in order of id."""
     keys = [
         (kind, info.key)
@@ -111,12 +114,12 @@ def list_states(store: ObjectStore) -> Iterator[SceneState]:
         yield from filter(None, pool.map(lambda entry: _read_state(store, *entry), keys))
 
 
-def find_state(store: ObjectStore, kind: StateKind, item_id: str) -> SceneState | None:
+def find_state(store: ObjectStore, kind: StateKind, item_id: str) -> NotedState | None:
     """The state of one scene; None where it has none."""
-    return _read_state(store, kind, f"{kind.prefix}{check_item_id(item_id)}.json")
+    return _read_state(store, kind, kind.key(item_id))
 
 
-def _record(store: ObjectStore, state: SceneState) -> SceneState:
+def _record(store: ObjectStore, state: NotedState) -> NotedState:
     """Put ``state``, counted on from an earlier one of its kind; a scene is of one kind at a time."""
     earlier = find_state(store, state.kind, state.item_id)
     attempts = earlier.attempts + 1 if earlier else 1
@@ -131,7 +134,7 @@ def _record(store: ObjectStore, state: SceneState) -> SceneState:
     store.write_object(state.key, json.dumps(_as_document(state)).encode(), JSON_MEDIA_TYPE)
     for kind in StateKind:
         if kind is not state.kind:
-            store.delete_object(replace(state, kind=kind).key)
+            store.delete_object(kind.key(state.item_id))
     return state
 
 
@@ -141,7 +144,7 @@ def _find_delay(attempts: int, late: timedelta) -> timedelta:
     return min(FIRST_DELAY * 2.0 ** min(attempts - 1, 20), longest)
 
 
-def _as_document(state: SceneState) -> dict[str, Any]:
+def _as_document(state: NotedState) -> dict[str, Any]:
     return {
         "id": state.item_id,
         "reason": state.reason,
@@ -154,14 +157,14 @@ def _as_document(state: SceneState) -> dict[str, Any]:
     }
 
 
-def _read_state(store: ObjectStore, kind: StateKind, key: str) -> SceneState | None:
+def _read_state(store: ObjectStore, kind: StateKind, key: str) -> NotedState | None:
     stored = store.read_object(key)
     if stored is None:
         return None
     try:
         document = json.loads(stored.body)
         next_try = document["next_try"]
-        return SceneState(
+        return NotedState(
             check_item_id(document["id"]),
             kind,
             str(document["reason"]),

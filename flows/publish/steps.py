@@ -45,6 +45,12 @@ Steps = Iterator[Step]
 Render = Callable[[StoredObject | None], bytes]
 
 
+def run_steps(steps: Steps) -> None:
+    """Take every step."""
+    for _ in steps:
+        pass
+
+
 def swap_steps(store: ObjectStore, key: str, render: Render, media_type: str = JSON_MEDIA_TYPE) -> Steps:
     """Bring the document at ``key`` to what ``render`` makes of the present one.
 

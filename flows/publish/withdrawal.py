@@ -10,10 +10,9 @@ from flows.ports import ObjectStore, StoredObject
 from flows.publish.branches import read_document
 from flows.publish.catalogs import leaf_steps
 from flows.publish.steps import Step, StepName, Steps, swap_steps
-from flows.stac.catalog import CatalogContext
 from flows.stac.encoding import decode_document, encode_document
 from flows.stac.layout import ItemKeys
-from flows.stac.links import GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE
+from flows.stac.links import GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE, CatalogContext
 from stac_ext.cloudmask import FINGERPRINT_PROP
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.scene.geometry import Points, find_inside
+
 Geometry = Mapping[str, Any]
 """GeoJSON in longitude and latitude: Polygon, MultiPolygon, or Earth Engine's LinearRing."""
 
@@ -15,7 +17,7 @@ SAMPLES = 64
 """Points along an edge of the bounding box: coverage is known to about one part in 500."""
 
 
-def sample_footprint(footprint: Geometry) -> NDArray[np.float64]:
+def sample_footprint(footprint: Geometry) -> Points:
     """Evenly spread points inside ``footprint``, ``(n, 2)`` longitude and latitude in degrees.
 
     Longitudes run on beyond 180 where the footprint crosses the antimeridian.
@@ -29,15 +31,15 @@ def sample_footprint(footprint: Geometry) -> NDArray[np.float64]:
     steps = (np.arange(SAMPLES) + 0.5) / SAMPLES
     lon, lat = np.meshgrid(west + steps * (east - west), south + steps * (north - south))
     points = np.column_stack([lon.ravel(), lat.ravel()])
-    return points[_inside(points, rings)]
+    return points[find_inside(points, rings)]
 
 
-def find_covered(points: NDArray[np.float64], footprint: Geometry) -> NDArray[np.bool_]:
+def find_covered(points: Points, footprint: Geometry) -> NDArray[np.bool_]:
     """Which of ``points`` (longitude and latitude in degrees, one at least) lie in it, bool ``(n,)``."""
-    return _inside(points, _read_rings(footprint, near_lon=float(points[0, 0])))
+    return find_inside(points, _read_rings(footprint, near_lon=float(points[0, 0])))
 
 
-def _read_rings(footprint: Geometry, near_lon: float | None = None) -> list[NDArray[np.float64]]:
+def _read_rings(footprint: Geometry, near_lon: float | None = None) -> list[Points]:
     """Every ring, its longitudes moved by whole turns to within 180 degrees of ``near_lon``."""
     rings = [np.array([point[:2] for point in ring], np.float64) for ring in _list_rings(footprint)]
     rings = [ring for ring in rings if len(ring) >= 3]
@@ -60,16 +62,3 @@ def _list_rings(footprint: Geometry) -> list[Any]:
             return [ring for polygon in coordinates for ring in polygon]
         case _:
             return []
-
-
-def _inside(points: NDArray[np.float64], rings: list[NDArray[np.float64]]) -> NDArray[np.bool_]:
-    """Even-odd rule over all rings, so holes are outside."""
-    x, y = points[:, 0], points[:, 1]
-    inside = np.zeros(len(points), bool)
-    for ring in rings:
-        for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
-            if y0 == y1:
-                continue
-            crosses = (y0 > y) != (y1 > y)
-            inside ^= crosses & (x < x0 + (y - y0) * (x1 - x0) / (y1 - y0))
-    return inside

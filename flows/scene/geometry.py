@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -80,6 +80,18 @@ def _parts_meet(one: _Parts, other: _Parts) -> bool:
     return any(_crosses_any(segment, more) for segment in fewer)
 
 
+def find_inside(points: Points, rings: Sequence[Points]) -> NDArray[np.bool_]:
+    """Which of ``points`` lie inside ``rings``, bool ``(n,)``: the even-odd rule, so holes are outside."""
+    x, y = points[:, 0], points[:, 1]
+    inside = np.zeros(len(points), bool)
+    for ring in rings:
+        for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+            if y0 != y1:
+                crosses = (y0 > y) != (y1 > y)
+                inside ^= crosses & (x < x0 + (y - y0) * (x1 - x0) / (y1 - y0))
+    return inside
+
+
 class _Parts:
     """The polygons, segments and vertices of a geometry."""
 
@@ -130,7 +142,7 @@ class _Parts:
 
     def covers_any(self, points: Points) -> bool:
         """Whether one of ``points`` lies inside one of the polygons."""
-        return any(bool(_inside(points, rings).any()) for rings in self.polygons)
+        return any(bool(find_inside(points, rings).any()) for rings in self.polygons)
 
     def _read_path(self, positions: Any) -> Points:
         """A ring, line or point as an array; remembered as one of the paths."""
@@ -167,22 +179,6 @@ def _box_ring(west: float, south: float, east: float, north: float) -> list[list
 
 def _boxes_meet(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
     return bool((one[0] <= other[1]).all() and (other[0] <= one[1]).all())
-
-
-def _ring_edges(rings: list[Points]) -> Iterator[tuple[Any, Any]]:
-    for ring in rings:
-        yield from zip(ring, np.roll(ring, -1, axis=0), strict=True)
-
-
-def _inside(points: Points, rings: list[Points]) -> NDArray[np.bool_]:
-    """Even-odd rule over a polygon's rings, so holes are outside."""
-    x, y = points[:, 0], points[:, 1]
-    inside = np.zeros(len(points), bool)
-    for (x0, y0), (x1, y1) in _ring_edges(rings):
-        if y0 != y1:
-            crosses = (y0 > y) != (y1 > y)
-            inside ^= crosses & (x < x0 + (y - y0) * (x1 - x0) / (y1 - y0))
-    return inside
 
 
 def _crosses_any(segment: NDArray[np.float64], others: NDArray[np.float64]) -> bool:

@@ -74,7 +74,7 @@ class ImageKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class ImageCandidate:
     """An image of the right datatake and tile, with its footprint as GeoJSON."""
 
     key: ImageKey
@@ -127,7 +127,7 @@ def pair_exactly(key: ImageKey, present: Mapping[str, Collection[str]]) -> Pairi
 def pair_by_footprint(
     scene: Scene,
     key: ImageKey,
-    candidates: Sequence[Candidate],
+    candidates: Sequence[ImageCandidate],
     present: Mapping[str, Collection[str]],
 ) -> Pairing:
     """The image of the same datatake and tile that covers most of the scene.
@@ -161,11 +161,13 @@ def _have(collections: Collection[str]) -> str:
     return f"{' and '.join(collections)} {'has' if len(collections) == 1 else 'have'}"
 
 
-def _choose_covering(scene: Scene, candidates: Sequence[Candidate]) -> tuple[list[Candidate], float]:
+def _choose_covering(
+    scene: Scene, candidates: Sequence[ImageCandidate]
+) -> tuple[list[ImageCandidate], float]:
     """The fewest candidates, largest cover first, and the share of the footprint that they cover."""
     points = sample_footprint(scene.footprint)
     covered = np.zeros(len(points), bool)
-    chosen: list[Candidate] = []
+    chosen: list[ImageCandidate] = []
     rest = {candidate.key: candidate for candidate in candidates}
     while rest and len(points):
         gains = {

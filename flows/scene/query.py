@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from flows.errors import SettingsError
@@ -44,7 +44,7 @@ class SceneQuery:
 
     @property
     def names_only_ids(self) -> bool:
-        """Whether an id that nothing is found for can only mean that the source does not list it."""
+        """Whether ids are the only criterion, so that one for which nothing is found is not listed."""
         others = (self.bbox, self.intersects, self.tiles, self.datetime, self.limit)
         return bool(self.ids) and not any(others)
 
@@ -152,6 +152,23 @@ def split_interval(interval: Interval, longest: timedelta) -> Iterator[Interval]
         first = following
 
 
+def may_hold_day(interval: Interval, day: date | None) -> bool:
+    """Whether ``day`` lies in the interval, give or take one; True where it is not known.
+
+    The day that an item's id tells is the datatake's: between its start and the item's own instant there
+    may be a midnight.
+    """
+    start, end = interval
+    return day is None or (
+        (start is None or (day - start.date()).days >= -1) and (end is None or (end.date() - day).days >= -1)
+    )
+
+
+def format_instant(moment: datetime) -> str:
+    """``moment`` as STAC writes it, to the second: ``2018-12-14T13:32:19Z``."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def parse_instant(text: str) -> datetime:
     """The instant that an RFC 3339 text names, in UTC.
 
@@ -169,11 +186,11 @@ def parse_instant(text: str) -> datetime:
 def _parse_period(text: str, whole: str) -> tuple[datetime, datetime]:
     """First and last instant of a year, month, day or instant; ``whole`` is what the user wrote."""
     try:
-        date = _DATE.fullmatch(text)
-        if date is None:
+        parts = _DATE.fullmatch(text)
+        if parts is None:
             instant = parse_instant(text)
             return (instant, instant)
-        year, month, day = (int(part) if part else None for part in date.groups())
+        year, month, day = (int(part) if part else None for part in parts.groups())
         start = datetime(year or 0, month or 1, day or 1, tzinfo=UTC)
         return (start, _find_next(start, month, day) - timedelta(microseconds=1))
     except (ValueError, OverflowError) as error:

@@ -15,7 +15,7 @@ class Scene:
     """What deriving a mask needs to know of an item; built by ``flows.stac.source_item``.
 
     Angles are in degrees, the azimuth clockwise from north. ``asset_hrefs`` maps asset keys to
-    unsigned hrefs. ``granule_id`` fields follow the Planetary Computer's ``s2:*`` properties.
+    unsigned hrefs.
     """
 
     id: str

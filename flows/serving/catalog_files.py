@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from pathlib import Path
 
 from starlette.datastructures import Headers
@@ -15,14 +14,12 @@ from starlette.types import Scope
 
 from flows.stac.asset_fields import COG_MEDIA_TYPE
 from flows.stac.catalog import PARQUET_MEDIA_TYPE
-from flows.stac.layout import CATALOG_KEY
+from flows.stac.layout import ASSET_NAME_FORM, CATALOG_KEY
 from flows.stac.links import GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE
 
 _HIDDEN = (".", "_")
 """What names of private state, of probes and of temporary files begin with; no published one does."""
 _MEDIA_TYPES = {".tif": COG_MEDIA_TYPE, ".parquet": PARQUET_MEDIA_TYPE}
-_NAMED_BY_CONTENT = re.compile(r"[a-z-]+-[0-9a-f]{16}\.[a-z]+")
-"""What ``ItemKeys.asset`` makes: such a file never changes."""
 _KEEP, _ASK_AGAIN = "public, max-age=31536000, immutable", "no-cache"
 
 
@@ -60,7 +57,7 @@ class CatalogFiles(StaticFiles):
             response = _read_document(path) if path.suffix == ".json" else _open_file(path, stat_result)
         except OSError as error:
             raise HTTPException(404) from error
-        response.headers["cache-control"] = _KEEP if _NAMED_BY_CONTENT.fullmatch(path.name) else _ASK_AGAIN
+        response.headers["cache-control"] = _KEEP if ASSET_NAME_FORM.fullmatch(path.name) else _ASK_AGAIN
         if self.is_not_modified(response.headers, Headers(scope=scope)):
             return NotModifiedResponse(response.headers)
         return response

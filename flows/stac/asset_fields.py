@@ -13,7 +13,7 @@ COG_MEDIA_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 PNG_MEDIA_TYPE = "image/png"
 MASK_ROLES = ("data", "data-mask", "cloud", "cloud-shadow", "overview")
 """``overview``: STAC Browser draws the first asset with this role, not the source's ``visual``."""
-_SHA256_MULTIHASH = "1220"
+SHA256_MULTIHASH = "1220"
 """Multihash code of SHA-256 and its length of 32 bytes, in hex."""
 
 Fields = dict[str, Any]
@@ -59,7 +59,7 @@ def build_mask_asset(file: AssetFile, href: str, grid: Grid) -> Fields:
         "roles": list(MASK_ROLES),
         "classification:classes": build_classes(),
         **_raster_fields(grid, MaskClass.NO_DATA.value),
-        **_file_fields(file),
+        **build_file_fields(file.size, file.sha256_hex),
     }
 
 
@@ -72,7 +72,7 @@ def build_probability_asset(file: AssetFile, href: str, grid: Grid) -> Fields:
         "description": "s2cloudless cloud probability in percent, 255 no data",
         "roles": ["data", "cloud"],
         **_raster_fields(grid, PROBABILITY_NODATA),
-        **_file_fields(file),
+        **build_file_fields(file.size, file.sha256_hex),
     }
 
 
@@ -83,7 +83,7 @@ def build_preview_asset(file: AssetFile, href: str) -> Fields:
         "type": PNG_MEDIA_TYPE,
         "title": "Preview of the mask",
         "roles": ["thumbnail"],
-        **_file_fields(file),
+        **build_file_fields(file.size, file.sha256_hex),
     }
 
 
@@ -99,5 +99,6 @@ def _raster_fields(grid: Grid, nodata: int) -> Fields:
     }
 
 
-def _file_fields(file: AssetFile) -> Fields:
-    return {"file:size": file.size, "file:checksum": f"{_SHA256_MULTIHASH}{file.sha256_hex}"}
+def build_file_fields(size: int, sha256_hex: str) -> Fields:
+    """The file extension's fields."""
+    return {"file:size": size, "file:checksum": f"{SHA256_MULTIHASH}{sha256_hex}"}

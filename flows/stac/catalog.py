@@ -8,7 +8,15 @@ from typing import Any
 from flows.masking.classes import CLASS_STYLES
 from flows.stac.asset_fields import build_classes
 from flows.stac.coverage import LISTED, MEASURED, Coverage, build_summaries
-from flows.stac.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, LeafKeys
+from flows.stac.extensions import STAC_VERSION
+from flows.stac.layout import (
+    CATALOG_KEY,
+    COLLECTION_ID,
+    COLLECTION_KEY,
+    LeafKeys,
+    band_catalog_key,
+    tile_catalog_key,
+)
 from flows.stac.links import GEOJSON_MEDIA_TYPE, CatalogContext, Link
 from flows.stac.templates import (
     collection_title,
@@ -18,18 +26,8 @@ from flows.stac.templates import (
 )
 from flows.stac.titles import build_band_title, build_item_title, build_tile_title, build_year_title
 
-__all__ = [
-    "CatalogContext",
-    "build_band_catalog",
-    "build_collection",
-    "build_root_catalog",
-    "build_tile_catalog",
-    "build_year_catalog",
-]
-
 Document = dict[str, Any]
 
-STAC_VERSION = "1.1.0"
 PARQUET_MEDIA_TYPE = "application/vnd.apache.parquet"
 
 
@@ -66,7 +64,7 @@ def build_collection(
     links = _links_up(context, COLLECTION_KEY, collection_title(), CATALOG_KEY, root_title())
     boxes = coverage.boxes if coverage is not None else {}
     for band in sorted(set(bands)):
-        key = f"{COLLECTION_ID}/{band}/catalog.json"
+        key = band_catalog_key(band)
         link = context.link("child", key, COLLECTION_KEY, build_band_title(band))
         links.append(link | {"bbox": list(boxes[band])} if band in boxes else link)
     collection["links"] = links + collection["links"]
@@ -75,22 +73,22 @@ def build_collection(
 
 def build_band_catalog(context: CatalogContext, band: str, tiles: Iterable[str]) -> Document:
     """The catalog of one grid zone and latitude band: its tiles."""
-    key = f"{COLLECTION_ID}/{band}/catalog.json"
+    key = band_catalog_key(band)
     title = build_band_title(band)
     links = _links_up(context, key, title, COLLECTION_KEY, collection_title())
     for tile in sorted(set(tiles)):
-        links.append(context.link("child", LeafKeys(tile, 0).tile_catalog, key, build_tile_title(tile)))
+        links.append(context.link("child", tile_catalog_key(tile), key, build_tile_title(tile)))
     return _build_catalog(f"{COLLECTION_ID}-{band}", title, f"Cloud masks of the tiles in {title}", links)
 
 
 def build_tile_catalog(context: CatalogContext, tile: str, years: Iterable[int]) -> Document:
     """The catalog of one tile: its years."""
-    keys = LeafKeys(tile, 0)
+    key, band = tile_catalog_key(tile), tile[:3]
     title = build_tile_title(tile)
-    links = _links_up(context, keys.tile_catalog, title, keys.band_catalog, build_band_title(keys.band))
+    links = _links_up(context, key, title, band_catalog_key(band), build_band_title(band))
     for year in sorted(set(years)):
         leaf = LeafKeys(tile, year)
-        links.append(context.link("child", leaf.catalog, keys.tile_catalog, build_year_title(leaf)))
+        links.append(context.link("child", leaf.catalog, key, build_year_title(leaf)))
     return _build_catalog(f"{COLLECTION_ID}-{tile}", title, f"Cloud masks of tile {tile} by year", links)
 
 

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flows.scene.query import parse_instant
+from flows.scene.query import BBox, parse_instant
 from flows.scene.tile import TILE_FORM
 from flows.stac.item_reader import is_number
-from flows.stac.layout import LeafKeys
 from stac_ext.cloudmask import (
     CLEAR_PERCENTAGE_PROP,
     CLOUD_PERCENTAGE_PROP,
@@ -18,7 +17,6 @@ from stac_ext.cloudmask import (
     SHADOW_PERCENTAGE_PROP,
 )
 
-BBox = tuple[float, float, float, float]
 Range = tuple[float, float]
 
 LISTED = ("platform", METHOD_PROP, "s2:processing_baseline", "proj:code")
@@ -90,7 +88,7 @@ def read_coverage(item: dict[str, Any]) -> Coverage:
         (instant, instant),
         {name: frozenset({properties[name]}) for name in LISTED if isinstance(properties.get(name), str)},
         {name: (value, value) for name in MEASURED for value in _find_numbers(properties.get(name))},
-        {LeafKeys(tile, 0).band: box} if isinstance(tile, str) and TILE_FORM.fullmatch(tile) else {},
+        {tile[:3]: box} if isinstance(tile, str) and TILE_FORM.fullmatch(tile) else {},
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from itertools import chain
 from typing import Any
@@ -14,6 +14,7 @@ import orjson
 from flows.masking.parameters import MaskParameters
 from flows.masking.statistics import MaskStatistics
 from flows.scene.granule import Granule
+from flows.scene.query import format_instant
 from flows.scene.scene import Scene
 from flows.stac.asset_fields import (
     AssetFile,
@@ -21,21 +22,25 @@ from flows.stac.asset_fields import (
     build_preview_asset,
     build_probability_asset,
 )
-from flows.stac.extensions import PUBLISHED_URIS, merge_extensions
+from flows.stac.extensions import PUBLISHED_URIS, STAC_VERSION, merge_extensions
 from flows.stac.item_extent import find_bbox
-from flows.stac.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, ItemKeys
+from flows.stac.layout import (
+    CATALOG_KEY,
+    COLLECTION_ID,
+    COLLECTION_KEY,
+    MASK_ASSET,
+    PREVIEW_ASSET,
+    PROBABILITY_ASSET,
+    ItemKeys,
+)
 from flows.stac.links import GEOJSON_MEDIA_TYPE, CatalogContext, Link
 from flows.stac.source_item import Item, hash_item
 from flows.stac.templates import collection_title, root_title
 from flows.stac.titles import build_item_title, build_year_title
 from stac_ext import cloudmask
 
-__all__ = ["AssetFile", "DerivedItemParts", "build_derived_item", "build_fingerprint", "select_parameters"]
-
 ALGORITHM_VERSION = 1
 """Raised with every change that gives other pixels for the same inputs, so that masks are made anew."""
-
-STAC_VERSION = "1.1.0"
 
 METHOD_PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "s2cloudless": ("cloud_probability_pct", "dark_nir_reflectance", "shadow_distance_m", "buffer_m"),
@@ -110,10 +115,10 @@ def _build_properties(parts: DerivedItemParts) -> dict[str, Any]:
     properties = {name: value for name, value in source.items() if not name.startswith(cloudmask.PREFIX)}
     properties.setdefault("title", build_item_title(parts.scene.id))
     software = properties.get("processing:software")
-    now = _format_instant(parts.now)
+    now = format_instant(parts.now)
     return {
         **properties,
-        "created": _format_instant(parts.created or parts.now),
+        "created": format_instant(parts.created or parts.now),
         "updated": now,
         "processing:software": {**(software if isinstance(software, dict) else {}), **parts.software},
         "processing:datetime": now,
@@ -171,12 +176,12 @@ def _build_assets(parts: DerivedItemParts) -> dict[str, Any]:
     key, grid = parts.keys.item, parts.scene.grid
     href = parts.context.href
     assets = {
-        "cloudmask": build_mask_asset(parts.mask, href(parts.mask.key, key), grid),
-        "cloudmask-preview": build_preview_asset(parts.preview, href(parts.preview.key, key)),
+        MASK_ASSET: build_mask_asset(parts.mask, href(parts.mask.key, key), grid),
+        PREVIEW_ASSET: build_preview_asset(parts.preview, href(parts.preview.key, key)),
     }
     if parts.probability is not None:
         probability = parts.probability
-        assets["cloud-probability"] = build_probability_asset(probability, href(probability.key, key), grid)
+        assets[PROBABILITY_ASSET] = build_probability_asset(probability, href(probability.key, key), grid)
     source = parts.source_item["assets"]
     return assets | {name: _migrate_projection(asset) for name, asset in source.items() if name not in assets}
 
@@ -189,7 +194,3 @@ def _migrate_projection(fields: Mapping[str, Any]) -> dict[str, Any]:
     code = fields.get("proj:code") or (f"EPSG:{epsg}" if type(epsg) is int else None)
     migrated = {"proj:code" if name == "proj:epsg" else name: value for name, value in fields.items()}
     return {**migrated, "proj:code": code}
-
-
-def _format_instant(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

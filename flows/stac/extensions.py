@@ -1,4 +1,4 @@
-"""The extensions that a published item lists."""
+"""What published documents keep to: STAC's version, the schemas of extensions."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from collections.abc import Iterable
 
 from stac_ext.cloudmask import SCHEMA_URI
 
-_EXTENSIONS = "https://stac-extensions.github.io/"
+STAC_VERSION = "1.1.0"
+
+_EXTENSIONS = "https://stac-extensions.github.io"
+PROJECTION_URI = f"{_EXTENSIONS}/projection/v2.0.0/schema.json"
+RASTER_URI = f"{_EXTENSIONS}/raster/v2.0.0/schema.json"
+FILE_URI = f"{_EXTENSIONS}/file/v2.1.0/schema.json"
+PROCESSING_URI = f"{_EXTENSIONS}/processing/v1.2.0/schema.json"
 PUBLISHED_URIS = (
-    f"{_EXTENSIONS}projection/v2.0.0/schema.json",
-    f"{_EXTENSIONS}classification/v1.1.0/schema.json",
-    f"{_EXTENSIONS}file/v2.1.0/schema.json",
-    f"{_EXTENSIONS}processing/v1.2.0/schema.json",
+    PROJECTION_URI,
+    f"{_EXTENSIONS}/classification/v1.1.0/schema.json",
+    FILE_URI,
+    PROCESSING_URI,
     # A later generation of the scene, or its withdrawal, adds a link or the property of this one.
-    f"{_EXTENSIONS}version/v1.2.0/schema.json",
+    f"{_EXTENSIONS}/version/v1.2.0/schema.json",
     SCHEMA_URI,
 )
 """Extensions of every published item beside those of its source."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -55,8 +55,8 @@ def strip_signatures(item: Item) -> Item:
 def strip_signature(href: str) -> str:
     """``href`` without the parameters that sign it; what is left stays as it is written.
 
-    Those of a shared access signature go only together with the signature: alone, names of two letters
-    may mean anything. So may the names of older signatures, but for those of the keys.
+    Those of a shared access signature go only where the signature itself is there: alone, names of two
+    letters may mean anything. Those of Amazon's and Google's older signatures go only where a key's id is.
     """
     head, hash_sign, fragment = href.partition("#")
     base, question_mark, query = head.partition("?")
@@ -75,6 +75,16 @@ def strip_signature(href: str) -> str:
     if len(kept) == len(parts):
         return href
     return base + (f"?{'&'.join(kept)}" if kept else "") + hash_sign + fragment
+
+
+def map_hrefs(item: Item, change: Callable[[str], str]) -> Item:
+    """A sound ``item`` with the hrefs of its assets and links as ``change`` makes them."""
+
+    def move(holder: dict[str, Any]) -> dict[str, Any]:
+        return {**holder, "href": change(holder["href"])}
+
+    assets = {name: move(asset) for name, asset in item["assets"].items()}
+    return {**item, "assets": assets, "links": [move(link) for link in item.get("links", ())]}
 
 
 def read_hrefs(reader: ItemReader) -> Mapping[str, str]:

@@ -92,6 +92,12 @@ class ItemReader:
         return InvalidField(self.item_id, path, problem)
 
 
+def find_property(item: Item, name: str) -> Any:
+    """The item's property of that name; None where it has none, or no object of properties."""
+    properties = item.get("properties")
+    return properties.get(name) if isinstance(properties, dict) else None
+
+
 def is_number(value: Any) -> bool:
     """Whether ``value`` is a finite number that a double holds."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -20,23 +20,35 @@ PROBE_PREFIX = "_probe/"
 """Objects that a store's capabilities are tried on; a killed probe leaves one behind."""
 WITHDRAWN_NAME = "withdrawn.json"
 """Tombstone in an item's folder: the source took the scene back, so no catalog links it."""
+MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET = "cloudmask", "cloudmask-preview", "cloud-probability"
+"""Keys of the assets that we publish in an item."""
 
 _ITEM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _RESERVED_ID = re.compile(r"withdrawn|superseded-by-.*")
 """Names of marks in an item's folder, where its document has its own id for a name."""
 _CONTENT_HASH_LENGTH = 16
 """Hex digits of SHA-256 in an asset's key: 64 bits tell apart all versions of one scene."""
+ASSET_NAME_FORM = re.compile(r"[a-z-]+-[0-9a-f]{16}\.[a-z]+")
+"""What ``ItemKeys.asset`` makes: such a file never changes."""
 
 
 def check_tile(tile: str, item_id: str = "?") -> str:
-    """``tile`` if it is an MGRS tile such as ``22KFV``; it becomes part of a key."""
+    """``tile`` if it is an MGRS tile such as ``22KFV``; it becomes part of a key.
+
+    Raises:
+        InvalidField: it is none.
+    """
     if not TILE_FORM.fullmatch(tile):
         raise InvalidField(item_id, "s2:mgrs_tile", f"{tile!r:.40} is not an MGRS tile such as 22KFV")
     return tile
 
 
 def check_item_id(item_id: str) -> str:
-    """``item_id`` if letters, digits, ``_`` and ``-`` alone spell it; it becomes part of a key."""
+    """``item_id`` if letters, digits, ``_`` and ``-`` alone spell it; it becomes part of a key.
+
+    Raises:
+        InvalidField: it is spelled otherwise, or is a name that the catalog keeps for itself.
+    """
     if not _ITEM_ID.fullmatch(item_id):
         raise InvalidField(repr(item_id)[:60], "id", "is not 1 to 128 letters, digits, '_' or '-'")
     if _RESERVED_ID.fullmatch(item_id):
@@ -55,6 +67,16 @@ def is_state_key(key: str) -> bool:
     return key.count("/") == 1 and name.endswith(".json") and is_item_id(name.removesuffix(".json"))
 
 
+def band_catalog_key(band: str) -> str:
+    """Key of the catalog of a zone and latitude band such as ``22K``."""
+    return f"{COLLECTION_ID}/{band}/{CATALOG_KEY}"
+
+
+def tile_catalog_key(tile: str) -> str:
+    """Key of the catalog of a tile."""
+    return f"{COLLECTION_ID}/{tile[:3]}/{tile}/{CATALOG_KEY}"
+
+
 @dataclass(frozen=True, slots=True)
 class LeafKeys:
     """The chain of catalogs above one tile and year."""
@@ -69,11 +91,11 @@ class LeafKeys:
 
     @property
     def band_catalog(self) -> str:
-        return f"{COLLECTION_ID}/{self.band}/catalog.json"
+        return band_catalog_key(self.band)
 
     @property
     def tile_catalog(self) -> str:
-        return f"{COLLECTION_ID}/{self.band}/{self.tile}/catalog.json"
+        return tile_catalog_key(self.tile)
 
     @property
     def prefix(self) -> str:
@@ -82,7 +104,7 @@ class LeafKeys:
 
     @property
     def catalog(self) -> str:
-        return f"{self.prefix}catalog.json"
+        return f"{self.prefix}{CATALOG_KEY}"
 
     @property
     def chain(self) -> tuple[str, ...]:
@@ -110,15 +132,18 @@ class ItemKeys:
     def tombstone(self) -> str:
         return f"{self.prefix}{WITHDRAWN_NAME}"
 
-    def asset(self, asset_key: str, sha256_hex: str, extension: str) -> str:
+    def asset(self, name: str, sha256_hex: str, extension: str) -> str:
         """Key of an asset's file: its name carries the hash of its content, so it never changes."""
-        return f"{self.prefix}{asset_key}-{sha256_hex[:_CONTENT_HASH_LENGTH]}.{extension}"
+        return f"{self.prefix}{name}-{sha256_hex[:_CONTENT_HASH_LENGTH]}.{extension}"
 
     def mask(self, sha256_hex: str) -> str:
-        return self.asset("cloudmask", sha256_hex, "tif")
+        return self.asset(MASK_ASSET, sha256_hex, "tif")
 
     def preview(self, sha256_hex: str) -> str:
         return self.asset("preview", sha256_hex, "png")
+
+    def probability(self, sha256_hex: str) -> str:
+        return self.asset(PROBABILITY_ASSET, sha256_hex, "tif")
 
 
 def item_keys(item_id: str, tile: str, year: int) -> ItemKeys:

@@ -33,7 +33,7 @@ def ignore_warnings_of_odc(test: Test) -> Test:
 
 def run_directly(request: IngestRequest) -> Report:
     """``request`` as the command line runs it without Prefect."""
-    wiring = Wiring(request.read_settings(), request.items, request.now)
+    wiring = Wiring.of(request)
     return ingest(wiring, request.read_query(), ThreadRunner(2, retry_delay_s=0), force=request.force)
 
 
@@ -53,27 +53,20 @@ def _fixed_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> IngestRequest:
+def demo(published_demo: Path) -> IngestRequest:
     """The demo's request after it ran once; tests must leave its store as it is."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SOURCE_DATE_EPOCH", EPOCH)
-        request = build_demo_request(None, tmp_path_factory.mktemp("demo") / "out")
-        report = run_directly(request)
-    assert len(report.published) == 4
-    assert not report.failed
-    return request
+    return build_demo_request(None, published_demo)
 
 
 @pytest.fixture
-def out(demo: IngestRequest) -> Path:
+def out(published_demo: Path) -> Path:
     """The demo's store."""
-    assert demo.store is not None
-    return Path(demo.store)
+    return published_demo
 
 
 @pytest.fixture
 def candidates(demo: IngestRequest) -> list[Candidate]:
     """The sample scenes."""
-    wiring = Wiring(demo.read_settings(), demo.items, demo.now)
+    wiring = Wiring.of(demo)
     items = wiring.source.find_items(SceneQuery())
     return read_candidates(items, wiring.settings.method, wiring.settings.mask_parameters)[0]

@@ -12,10 +12,9 @@ from typing import Any
 
 from flows.ports import ObjectStore
 from flows.publish.publication import Publication, PublicationFile
-from flows.stac.catalog import CatalogContext
 from flows.stac.encoding import encode_document
 from flows.stac.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, ItemKeys, item_keys
-from flows.stac.links import GEOJSON_MEDIA_TYPE
+from flows.stac.links import GEOJSON_MEDIA_TYPE, CatalogContext
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CONTEXT = CatalogContext()

@@ -20,9 +20,9 @@ from flows.publish.publisher import Publisher, item_steps
 from flows.publish.repair import repair_leaf
 from flows.publish.scene_states import list_states
 from flows.publish.steps import StepName
-from flows.stac.catalog import CatalogContext
 from flows.stac.encoding import encode_document
 from flows.stac.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY
+from flows.stac.links import CatalogContext
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import (
     CONTEXT,

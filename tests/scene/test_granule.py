@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from flows.errors import InvalidField
 from flows.scene.granule import (
-    Candidate,
     Granule,
+    ImageCandidate,
     ImageKey,
     Waiting,
     pair_by_footprint,
@@ -132,11 +132,11 @@ def test_an_image_in_no_collection_is_left_to_footprints() -> None:
     assert pair_exactly(KEY, {L2A: set(), PROBABILITY: {"x"}}) is None
 
 
-def candidate(sensing_start: str, footprint: dict[str, Any], **changes: str) -> Candidate:
-    return Candidate(replace(KEY, sensing_start=sensing_start, **changes), footprint)
+def candidate(sensing_start: str, footprint: dict[str, Any], **changes: str) -> ImageCandidate:
+    return ImageCandidate(replace(KEY, sensing_start=sensing_start, **changes), footprint)
 
 
-def pair(*candidates: Candidate, without: str = "") -> Granule | Waiting:
+def pair(*candidates: ImageCandidate, without: str = "") -> Granule | Waiting:
     indexes = {c.key.index for c in candidates}
     return pair_by_footprint(
         SCENE,

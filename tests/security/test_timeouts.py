@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from flows.adapters import asset_reader, http_retry, stores
+from flows.adapters import gdal, http_retry, stores
 from flows.adapters import sas as our_sas
 from flows.adapters.asset_reader import AssetReader
 from flows.adapters.earth_engine.pacing import Limits
@@ -82,8 +82,8 @@ def test_an_asset_before_it_is_opened(silent: str) -> None:
 
 def test_an_asset_while_gdal_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first answers are honest; then the server keeps GDAL's connection and says nothing."""
-    monkeypatch.setitem(asset_reader.GDAL_OPTIONS, "GDAL_HTTP_TIMEOUT", 1)
-    monkeypatch.setitem(asset_reader.GDAL_OPTIONS, "GDAL_HTTP_MAX_RETRY", 0)
+    monkeypatch.setitem(gdal.GDAL_OPTIONS, "GDAL_HTTP_TIMEOUT", 1)
+    monkeypatch.setitem(gdal.GDAL_OPTIONS, "GDAL_HTTP_MAX_RETRY", 0)
     rng = np.random.default_rng(7)
     write_cog(tmp_path / "a.tif", rng.integers(1, 200, (1024, 1024), np.uint8))
 
@@ -101,7 +101,7 @@ def test_an_asset_while_gdal_reads_it(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_every_time_limit_of_gdal_is_set() -> None:
     limits = {"GDAL_HTTP_CONNECTTIMEOUT", "GDAL_HTTP_TIMEOUT", "GDAL_HTTP_LOW_SPEED_TIME"}
-    assert limits <= asset_reader.GDAL_OPTIONS.keys()
+    assert limits <= gdal.GDAL_OPTIONS.keys()
 
 
 def test_earth_engine(silent: str) -> None:

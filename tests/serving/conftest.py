@@ -68,8 +68,3 @@ def serve() -> Iterator[Serve]:
     for _, thread, listening in running:
         thread.join()
         listening.close()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker of the tests that need Chromium and a built STAC Browser."""
-    config.addinivalue_line("markers", "browser: needs CLOUDMASK_BROWSER, playwright and Chromium")

@@ -15,7 +15,7 @@ import pytest
 from flows.adapters.stores import open_store
 from flows.publish.check import check_catalog
 from flows.publish.scene_states import StateKind, list_states
-from flows.stac.catalog import CatalogContext
+from flows.stac.links import CatalogContext
 from tests.earth_engine.local.server import LocalEarthEngine
 from tests.publish.publications import Walk, walk_catalog
 from tests.watch.archive import DAY, START, Product, build_archive

@@ -9,11 +9,12 @@
     granules.py         GranuleFinder: which images belong to many scenes
     graphs.py           the expressions that Earth Engine computes
     windows.py          blocks of pixels that fit a request
-    download.py         PixelDownloader: a raster on a scene's grid
+    raster.py           Raster, PixelDownloader: what is downloaded
+    download.py         ComputePixels: a raster on a scene's grid, window by window
     gees2downloader.py  the same through the package GEES2Downloader
     inputs.py           EarthEngineInputs: s2cloudless, computed here
     engine.py           ServerMaskEngine, CloudScorePlusEngine
     cost.py             estimate_cost, without Earth Engine
 
-Only this package imports ``ee``, and none of ``statistics``, ``windows`` or ``cost`` does.
+Only this package imports ``ee``; ``statistics``, ``windows``, ``pacing`` and ``cost`` do without it.
 """

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flows.adapters.earth_engine.windows import plan_windows
+from flows.masking.shadow import SHADOW_SCALE_M
 from flows.scene.grid import Grid
 from flows.scene.scene import Scene
 
-COARSE_PIXEL_M = 100.0
-"""Pixel at which shadows are projected, as the tutorial does."""
+COARSE_PIXEL_M = SHADOW_SCALE_M
 PAIRING_CHUNK = 100
 """Scenes that one listing request asks about."""
 

@@ -16,7 +16,7 @@ from flows.adapters.earth_engine.session import EarthEngineSession, TooMuch
 from flows.adapters.http_retry import Deadline
 from flows.errors import EngineRefused, InvalidField
 from flows.scene.granule import (
-    Candidate,
+    ImageCandidate,
     ImageKey,
     Pairing,
     Waiting,
@@ -131,7 +131,7 @@ class GranuleFinder:
         what = f"finding images by footprint for {len(chunk)} scenes"
         found, *present = self._compute(ee.List([rows, *others]), what, deadline)
         candidates = [
-            Candidate(key, footprint) for index, footprint in found if (key := parse_image_index(index))
+            ImageCandidate(key, footprint) for index, footprint in found if (key := parse_image_index(index))
         ]
         by_collection = dict(
             zip(self._collections, [{row[0] for row in found}, *map(frozenset, present)], strict=True)

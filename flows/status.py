@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.candidate import read_candidates
 from flows.publish.census import Census, read_census
-from flows.publish.scene_states import SceneState, list_states
+from flows.publish.scene_states import NotedState, list_states
 from flows.request import IngestRequest
 from flows.wiring import Wiring
 
@@ -21,7 +21,7 @@ class Status:
     """
 
     census: Census
-    states: tuple[SceneState, ...]
+    states: tuple[NotedState, ...]
     gaps: dict[str, list[date]] | None
 
     @property
@@ -57,7 +57,7 @@ class Status:
 
 def read_status(request: IngestRequest) -> Status:
     """The status of the request's store; the source is asked for what the request's query names."""
-    wiring = Wiring(request.read_settings(), request.items)
+    wiring = Wiring.of(request)
     census = read_census(wiring.store)
     gaps = None
     if request.tiles or request.items:
