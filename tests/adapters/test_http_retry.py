@@ -1,12 +1,21 @@
-"""Answers that lead elsewhere are read no further than others, and followed only within their server."""
+"""Answers that lead elsewhere, that are long, that drip: read no further and no longer than others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from flows.adapters.http_retry import BodyTooLarge, Deadline, ForeignRedirect, HttpClient, RetryPolicy
+from flows.adapters.earth_engine.transport import BoundedHttp
+from flows.adapters.http_retry import (
+    BodyTooLarge,
+    Deadline,
+    ForeignRedirect,
+    HttpClient,
+    NoAnswer,
+    RetryPolicy,
+)
 from tests.adapters.range_server import wait_until
 from tests.stac_api.loopback import LoopbackServer, QuietHandler
 
@@ -63,3 +72,65 @@ def test_a_redirect_to_no_url_is_named(server: RedirectServer, location: str) ->
     server.location = location
     with pytest.raises(ForeignRedirect, match="redirects"):
         get(server)
+
+
+DRIPS = 100
+"""A drip each 30 ms: a client that waits for them all takes three seconds."""
+
+
+class _DripHandler(QuietHandler):
+    app: DripServer
+
+    def do_GET(self) -> None:
+        try:
+            self.wfile.write(self.app.start)
+            for _ in range(DRIPS):
+                self.wfile.write(self.app.drip)
+                self.app.sent += 1
+                time.sleep(0.03)
+        except ConnectionError:
+            self.app.hung_up = True
+        self.close_connection = True
+
+
+class DripServer(LoopbackServer):
+    """Begins an answer with ``start`` and goes on with a ``drip`` now and then, none of them late."""
+
+    handler = _DripHandler
+    sent, hung_up = 0, False
+
+    def __init__(self, start: bytes, drip: bytes) -> None:
+        super().__init__()
+        self.start, self.drip = start, drip
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+Ask = Callable[[str], object]
+
+
+def _ask(url: str) -> object:
+    client = HttpClient(RetryPolicy(attempts=1))
+    return client.get(url, deadline=Deadline(0.3), max_body_bytes=1000)
+
+
+def _ask_earth_engine(url: str) -> object:
+    return BoundedHttp(0.3, connections=1).request(url)
+
+
+@pytest.mark.parametrize(
+    ("start", "drip"),
+    [
+        (OK + b"Content-Length: 100\r\n\r\n", b" "),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"0"),
+        (OK, b"X"),
+    ],
+    ids=["body", "chunks", "head of a chunk", "headers"],
+)
+@pytest.mark.parametrize("ask", [_ask, _ask_earth_engine])
+def test_an_answer_that_drips_ends_at_the_deadline(ask: Ask, start: bytes, drip: bytes) -> None:
+    with DripServer(start, drip) as server:
+        with pytest.raises((NoAnswer, TimeoutError), match=r"timed out|no answer within"):
+            ask(server.url)
+        wait_until(lambda: server.hung_up or server.sent == DRIPS)
+    assert server.hung_up
