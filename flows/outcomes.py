@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from flows.candidate import Candidate
@@ -12,6 +13,9 @@ from flows.publish.scene_states import Failure, clear_state, record_failed, reco
 from flows.publish.scene_states import SceneState as NotedState
 from flows.report import SceneOutcome, SceneState
 from flows.stac.layout import FAILED_PREFIX, WAITING_PREFIX, check_item_id
+
+_WRITERS = 16
+"""States noted side by side: requests wait for the network, or for the disk to sync."""
 
 
 def find_remembered(store: ObjectStore) -> frozenset[str]:
@@ -31,9 +35,8 @@ def remember_outcomes(
     An outcome whose id can be no key, of an item that was refused for it, is in the report alone. One
     that was held back is noted already.
     """
-    for outcome in outcomes:
-        if outcome.held or not _is_key(outcome.id):
-            continue
+
+    def remember(outcome: SceneOutcome) -> None:
         if outcome.state is SceneState.WAITING:
             record_waiting(store, outcome.id, outcome.reason, now, outcome.fingerprint)
         elif outcome.state is SceneState.FAILED:
@@ -41,6 +44,10 @@ def remember_outcomes(
             record_failed(store, outcome.id, failure, now)
         elif outcome.id in remembered:
             clear_state(store, outcome.id)
+
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        told = (outcome for outcome in outcomes if not outcome.held and _is_key(outcome.id))
+        list(pool.map(remember, told))
 
 
 def hold_back(
