@@ -41,7 +41,8 @@ def write_full_scene(folder: Path, sample_index: int = 0) -> Item:
         with rasterio.open(archive.parent / asset["href"]) as dataset:
             pixels = _lay_out(dataset.read(1), key)
         path = folder / f"{key}.tif"
-        write_cog(path, pixels, Affine(*asset["proj:transform"]), epsg)
+        # As the samples do: an overview that averages undeclared no-data claims more than 100 percent.
+        write_cog(path, pixels, Affine(*asset["proj:transform"]), epsg, NODATA.get(key))
         asset |= {"href": str(path), "proj:shape": list(pixels.shape)}
     return {**item, "assets": assets, "links": []}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from flows.candidate import Candidate
@@ -10,6 +11,9 @@ from flows.ports import ObjectStore
 from flows.publish.scene_states import Failure, NotedState, clear_state, record_failed, record_waiting
 from flows.report import SceneOutcome, SceneState
 from flows.stac.layout import FAILED_PREFIX, WAITING_PREFIX, is_item_id
+
+_WRITERS = 16
+"""States noted side by side: requests wait for the network, or for the disk to sync."""
 
 
 def find_remembered(store: ObjectStore) -> frozenset[str]:
@@ -29,9 +33,8 @@ def remember_outcomes(
     An outcome whose id can be no key, of an item that was refused for it, is in the report alone. One
     that was held back is noted already.
     """
-    for outcome in outcomes:
-        if outcome.held or not is_item_id(outcome.id):
-            continue
+
+    def remember(outcome: SceneOutcome) -> None:
         if outcome.state is SceneState.WAITING:
             record_waiting(store, outcome.id, outcome.reason, now, outcome.fingerprint)
         elif outcome.state is SceneState.FAILED:
@@ -39,6 +42,10 @@ def remember_outcomes(
             record_failed(store, outcome.id, failure, now)
         elif outcome.id in remembered:
             clear_state(store, outcome.id)
+
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        told = (outcome for outcome in outcomes if not outcome.held and is_item_id(outcome.id))
+        list(pool.map(remember, told))
 
 
 def hold_back(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from contextvars import copy_context
+from threading import Event
 from typing import Protocol
 
 from flows.candidate import Candidate, build_failure
@@ -43,29 +43,34 @@ class ThreadRunner:
 
     def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="scene")
+        stopping = Event()
         try:
             futures = [
                 # Each in a context of its own, so that the log tells runs and items apart.
-                pool.submit(copy_context().run, attempt_scene, work, candidate, self._retry_delay_s)
+                pool.submit(copy_context().run, attempt_scene, work, candidate, self._retry_delay_s, stopping)
                 for candidate in candidates
             ]
             for future in as_completed(futures):
                 yield future.result()
         finally:
-            # An interrupted run starts no further scene and lets those under way end whole.
+            # An interrupted run starts no further scene or attempt and lets those under way end whole.
+            stopping.set()
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def attempt_scene(work: SceneWork, candidate: Candidate, retry_delay_s: float) -> SceneOutcome:
-    """The outcome of ``work``, tried again where that can help; never raises."""
+def attempt_scene(
+    work: SceneWork, candidate: Candidate, retry_delay_s: float, stopping: Event | None = None
+) -> SceneOutcome:
+    """The outcome of ``work``, tried again where that can help, until ``stopping``; never raises."""
+    stopping = stopping or Event()
     for attempt in range(RETRIES + 1):
         try:
             return work(candidate)
         except CloudmaskError as error:
-            if not error.retryable or attempt == RETRIES:
+            is_last = not error.retryable or attempt == RETRIES
+            if is_last or stopping.wait(retry_delay_s * 2**attempt):
                 logger.info("%s failed: %s", candidate.scene.id, error)
                 return build_failure(candidate.scene.id, error, candidate.fingerprint)
-            time.sleep(retry_delay_s * 2**attempt)
         except Exception as error:
             logger.exception("%s: unexpected error", candidate.scene.id)
             return build_failure(candidate.scene.id, error, candidate.fingerprint)

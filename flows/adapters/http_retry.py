@@ -14,6 +14,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
+from flows.adapters.http_deadline import DeadlineAdapter, answer_within, is_timeout
 from flows.adapters.signatures import keep_signatures_out_of_logs, redact, unsigned_href
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class HttpClient:
         self._session = _Session()
         self._session.headers.update(headers or {})
         for scheme in ("https://", "http://"):
-            self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=MAX_CONNECTIONS))
+            self._session.mount(scheme, DeadlineAdapter(pool_maxsize=MAX_CONNECTIONS))
 
     def get(
         self, url: str, *, deadline: Deadline, max_body_bytes: int, headers: Mapping[str, str] | None = None
@@ -171,13 +172,16 @@ class HttpClient:
             self._session.merge_environment_settings(prepared.url, {}, stream=True, verify=None, cert=None)
         )
         left_s = max(0.1, deadline.remaining_s())
-        with self._session.send(
-            prepared,
-            timeout=(min(CONNECT_TIMEOUT_S, left_s), min(READ_TIMEOUT_S, left_s)),
-            allow_redirects=False,
-            **settings,
-        ) as response:
-            body = _read_body(response, deadline, max_body_bytes)
+        with (
+            answer_within(left_s),
+            self._session.send(
+                prepared,
+                timeout=(min(CONNECT_TIMEOUT_S, left_s), min(READ_TIMEOUT_S, left_s)),
+                allow_redirects=False,
+                **settings,
+            ) as response,
+        ):
+            body = _read_body(response, max_body_bytes)
             return Answer(request.url, response.status_code, response.headers, body)
 
 
@@ -189,15 +193,13 @@ def find_origin(url: str) -> tuple[str, str]:
         return ("", "")
 
 
-def _read_body(response: requests.Response, deadline: Deadline, max_body_bytes: int) -> bytes:
-    """The decoded body; a read time-out alone would let a server drip bytes for ever."""
+def _read_body(response: requests.Response, max_body_bytes: int) -> bytes:
+    """The decoded body."""
     chunks, size = [], 0
     for chunk in response.iter_content(_CHUNK_BYTES):
         size += len(chunk)
         if size > max_body_bytes:
             raise BodyTooLarge(f"{unsigned_href(response.url)}: more than {max_body_bytes} bytes")
-        if deadline.remaining_s() <= 0:
-            raise requests.Timeout("the body was not complete at the deadline")
         chunks.append(chunk)
     return b"".join(chunks)
 
@@ -218,7 +220,7 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 def _describe(error: requests.RequestException) -> str:
     """Why a request failed, without URLs or the chain of library objects in its text."""
-    if isinstance(error, requests.Timeout):
+    if is_timeout(error):
         return "timed out"
     if isinstance(error, requests.exceptions.SSLError):
         return "its TLS certificate was not accepted"

@@ -119,6 +119,12 @@ def terminate(_signal: int, _frame: Any) -> NoReturn:
     raise Terminated
 
 
+def interrupt(_signal: int, _frame: Any) -> NoReturn:
+    """Ctrl-C; the next one kills: what is under way may wait for a server that is silent."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run the command line; the process ends with its exit status."""
     from flows.cli import (  # noqa: F401 - they register
@@ -138,6 +144,8 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     sys.argv[1:] = normalise_arguments(sys.argv[1:])
     signal.signal(signal.SIGTERM, terminate)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background job ignores it
+        signal.signal(signal.SIGINT, interrupt)
     try:
         app()
     except CloudmaskError as error:

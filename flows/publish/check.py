@@ -62,7 +62,12 @@ def check_catalog(
     _check_public_url(store, context)
     publisher = Publisher(store, context, now, single_writer=single_writer) if repair else None
     with ThreadPoolExecutor(_WORKERS) as items, ThreadPoolExecutor(_WORKERS) as tiles:
-        return _Check(Checker(store, context, items.map), now, publisher, tiles).run()
+        try:
+            return _Check(Checker(store, context, items.map), now, publisher, tiles).run()
+        finally:
+            # What an interrupted check has queued would take minutes more on a slow store.
+            tiles.shutdown(wait=False, cancel_futures=True)
+            items.shutdown(wait=False, cancel_futures=True)
 
 
 class _Check:

@@ -59,12 +59,14 @@ def write_chip_item(
     return item
 
 
-def write_cog(path: Path, pixels: NDArray[Any], transform: Affine, epsg: int) -> None:
-    """A COG as the Planetary Computer's: blocks of 512, averaged overviews, no declared no-data value."""
+def write_cog(
+    path: Path, pixels: NDArray[Any], transform: Affine, epsg: int, nodata: int | None = None
+) -> None:
+    """A COG as the Planetary Computer's: blocks of 512, averaged overviews, no-data rarely declared."""
     height, width = pixels.shape
     profile = {"driver": "GTiff", "count": 1, "height": height, "width": width, "dtype": pixels.dtype}
     with MemoryFile(ext=".tif") as memory:
-        with memory.open(**profile, crs=f"EPSG:{epsg}", transform=transform) as dataset:
+        with memory.open(**profile, crs=f"EPSG:{epsg}", transform=transform, nodata=nodata) as dataset:
             dataset.write(pixels, 1)
         copy_raster(
             memory.name, path, driver="COG", blocksize=512, compress="DEFLATE", overview_resampling="AVERAGE"

@@ -1,13 +1,15 @@
-"""Redirects are read no further than other answers; a user hears of long waits."""
+"""Answers that lead elsewhere, are long, or drip; a user hears of long waits."""
 
 from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from flows.adapters.earth_engine.transport import BoundedHttp
 from flows.adapters.http_retry import (
     BodyTooLarge,
     Deadline,
@@ -87,3 +89,65 @@ def test_a_long_wait_is_no_silence(backoff_s: float, level: int, caplog: pytest.
     assert record.levelno == level
     assert f"attempt 2 follows in {waits[0]:.1f} s" in record.getMessage()
     assert "hush" not in record.getMessage()
+
+
+DRIPS = 100
+"""A drip each 30 ms: a client that waits for them all takes three seconds."""
+
+
+class _DripHandler(QuietHandler):
+    app: DripServer
+
+    def do_GET(self) -> None:
+        try:
+            self.wfile.write(self.app.start)
+            for _ in range(DRIPS):
+                self.wfile.write(self.app.drip)
+                self.app.sent += 1
+                time.sleep(0.03)
+        except ConnectionError:
+            self.app.hung_up = True
+        self.close_connection = True
+
+
+class DripServer(LoopbackServer):
+    """Begins an answer with ``start`` and goes on with a ``drip`` now and then, none of them late."""
+
+    handler = _DripHandler
+    sent, hung_up = 0, False
+
+    def __init__(self, start: bytes, drip: bytes) -> None:
+        super().__init__()
+        self.start, self.drip = start, drip
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+Ask = Callable[[str], object]
+
+
+def _ask(url: str) -> object:
+    client = HttpClient(RetryPolicy(attempts=1))
+    return client.get(url, deadline=Deadline(0.3), max_body_bytes=1000)
+
+
+def _ask_earth_engine(url: str) -> object:
+    return BoundedHttp(0.3, connections=1).request(url)
+
+
+@pytest.mark.parametrize(
+    ("start", "drip"),
+    [
+        (OK + b"Content-Length: 100\r\n\r\n", b" "),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"0"),
+        (OK, b"X"),
+    ],
+    ids=["body", "chunks", "head of a chunk", "headers"],
+)
+@pytest.mark.parametrize("ask", [_ask, _ask_earth_engine])
+def test_an_answer_that_drips_ends_at_the_deadline(ask: Ask, start: bytes, drip: bytes) -> None:
+    with DripServer(start, drip) as server:
+        with pytest.raises((NoAnswer, TimeoutError), match=r"timed out|no answer within"):
+            ask(server.url)
+        wait_until(lambda: server.hung_up or server.sent == DRIPS)
+    assert server.hung_up

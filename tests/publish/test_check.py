@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 import pytest
 
 from flows.errors import SettingsError
+from flows.ports import StoredObject
 from flows.publish.census import read_census
 from flows.publish.check import check_catalog
 from flows.publish.findings import CheckReport, Problem
@@ -478,3 +480,31 @@ def test_a_repair_keeps_an_older_file_that_a_writer_puts_again_meanwhile(
     Publisher(store, CONTEXT, NOW).publish_catalogs([keys_of(FIRST)])
     # Now the other parameters' files are of no use.
     assert {finding.problem for finding in check(store).findings} == {Problem.ORPHAN}
+
+
+class InterruptedStore(MemoryStore):
+    """Ctrl-C comes once all tiles of a band are listed; a read takes a while."""
+
+    is_interrupted = False
+
+    def list_folders(self, prefix: str) -> Iterator[str]:
+        yield from super().list_folders(prefix)
+        if self.is_interrupted and prefix.endswith("/22K/"):
+            raise KeyboardInterrupt
+
+    def read_object(self, key: str) -> StoredObject | None:
+        if self.is_interrupted:
+            time.sleep(0.005)
+        return super().read_object(key)
+
+
+def test_an_interrupted_check_begins_nothing_further() -> None:
+    tiles = [f"22KF{row}" for row in "ABCDEFGHJKLMNPQRSTUV"]
+    store = InterruptedStore()
+    publish(store, *(product_id(day, tile) for tile in tiles for day in range(5)))
+    before = store.requests["read"]
+    store.is_interrupted = True
+    with pytest.raises(KeyboardInterrupt):
+        check(store)
+    reads_of_all = 3 * 5 * len(tiles)
+    assert store.requests["read"] - before < reads_of_all / 2

@@ -119,22 +119,26 @@ def test_a_signal_ends_the_scene_under_way_links_nothing_and_the_next_run_goes_o
     assert WHOLE in whole.stdout
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_kills_and_the_next_run_goes_on(
-    s3_server: S3Server, bucket: str, sample_items: Path, tmp_path: Path
+    s3_server: S3Server, bucket: str, sample_items: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     ingest = ("ingest", "--items", sample_items, "--store", bucket)
     with (
         Gate(s3_server.url, ".tif") as gate,
         running(
-            *ingest, cwd=tmp_path, environment={**s3_server.environment(), "AWS_ENDPOINT_URL": gate.url}
+            *ingest,
+            cwd=tmp_path,
+            environment={**s3_server.environment(), "AWS_ENDPOINT_URL": gate.url},
+            prelude=HEED_INTERRUPTS,
         ) as process,
     ):
         wait_until(lambda: gate.held, STARTING_S)
         while process.poll() is None:
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(number)
             threading.Event().wait(0.05)
         gate.opened.set()
-    assert process.returncode == -signal.SIGTERM
+    assert process.returncode == -number
     assert check_store(bucket).is_whole
     assert run(*ingest, cwd=tmp_path, environment=s3_server.environment()).returncode == 0
     assert check_store(bucket).is_whole

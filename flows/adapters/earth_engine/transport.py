@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import httplib2  # type: ignore[import-untyped]  # has no types
 import requests
-from requests.adapters import HTTPAdapter
+
+from flows.adapters.http_deadline import DeadlineAdapter, answer_within, is_timeout
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class BoundedHttp:
     def __init__(self, timeout_s: float, connections: int) -> None:
         self._timeout_s = timeout_s
         self._session = requests.Session()
-        adapter = HTTPAdapter(pool_maxsize=connections)
+        adapter = DeadlineAdapter(pool_maxsize=connections)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
         self.restricted = False
@@ -57,18 +57,21 @@ class BoundedHttp:
             ConnectionError: refused, reset, cut short, too long, or a web page.
         """
         try:
-            with self._session.request(
-                method,
-                uri,
-                data=body,
-                headers=dict(headers or {}),
-                timeout=(CONNECT_TIMEOUT_S, self._timeout_s),
-                stream=True,
-            ) as response:
-                content = self._read_body(response)
-        except requests.Timeout as error:
-            raise TimeoutError(f"no answer within {self._timeout_s:g} s") from error
+            with (
+                answer_within(self._timeout_s),
+                self._session.request(
+                    method,
+                    uri,
+                    data=body,
+                    headers=dict(headers or {}),
+                    timeout=(CONNECT_TIMEOUT_S, self._timeout_s),
+                    stream=True,
+                ) as response,
+            ):
+                content = _read_body(response)
         except requests.RequestException as error:
+            if is_timeout(error):
+                raise TimeoutError(f"no answer within {self._timeout_s:g} s") from error
             raise ConnectionError(_describe(error)) from error
         if response.status_code == 200 and _is_web_page(response.headers, content):
             raise WebPage("a web page came in place of Earth Engine's answer: a proxy or a sign-in page?")
@@ -77,18 +80,6 @@ class BoundedHttp:
     def close(self) -> None:
         """Close every connection."""
         self._session.close()
-
-    def _read_body(self, response: requests.Response) -> bytes:
-        ends = time.monotonic() + self._timeout_s
-        chunks, size = [], 0
-        for chunk in response.iter_content(_CHUNK_BYTES):
-            size += len(chunk)
-            if size > MAX_BODY_BYTES:
-                raise ConnectionError(f"an answer of more than {MAX_BODY_BYTES} bytes")
-            if time.monotonic() > ends:
-                raise TimeoutError(f"no complete answer within {self._timeout_s:g} s")
-            chunks.append(chunk)
-        return b"".join(chunks)
 
     def _describe_response(self, response: requests.Response) -> httplib2.Response:
         headers: dict[str, Any] = {name.lower(): value for name, value in response.headers.items()}
@@ -102,6 +93,16 @@ class BoundedHttp:
             )
         headers["status"] = response.status_code
         return httplib2.Response(headers)
+
+
+def _read_body(response: requests.Response) -> bytes:
+    chunks, size = [], 0
+    for chunk in response.iter_content(_CHUNK_BYTES):
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            raise ConnectionError(f"an answer of more than {MAX_BODY_BYTES} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 def _is_web_page(headers: Mapping[str, str], content: bytes) -> bool:
