@@ -103,6 +103,12 @@ def read_events(server: PrefectServer, prefix: str) -> list[dict[str, Any]]:
     return list(answer["events"])
 
 
+def read_acquired_limits(server: PrefectServer) -> set[str]:
+    """Names of the global limits that were held."""
+    slots = read_events(server, "prefect.concurrency-limit.acquired")
+    return {slot["resource"]["prefect.resource.name"] for slot in slots}
+
+
 def start_run(server: PrefectServer, deployment: str, **request: Any) -> str:
     """The id of a run that the worker will find."""
     deployment_id = read_deployments(server)[deployment]["id"]
@@ -172,8 +178,10 @@ def test_a_scheduled_run_is_made_by_a_worker(
         "the events",
     )
     assert {event["resource"]["prefect.resource.name"] for event in events} == published
-    slots = read_events(server, "prefect.concurrency-limit.acquired")
-    assert {slot["resource"]["prefect.resource.name"] for slot in slots} == {EARTH_ENGINE_LIMIT, SOURCE_LIMIT}
+    limits = {EARTH_ENGINE_LIMIT, SOURCE_LIMIT}
+    assert limits == wait_for(
+        lambda: found if (found := read_acquired_limits(server)) >= limits else None, "the limits' events"
+    )
     related = {each["prefect.resource.id"] for event in events for each in event["related"]}
     assert f"prefect.flow-run.{run_id}" in related
 
