@@ -22,6 +22,7 @@ from flows.stac.derived_item import DerivedItemParts, build_derived_item
 from flows.stac.encoding import encode_document
 from flows.stac.item_hrefs import map_hrefs
 from flows.stac.links import CatalogContext
+from flows.stac.valid_fields import keep_valid
 from flows.version import __version__
 from flows.wiring import Wiring
 
@@ -65,9 +66,12 @@ def build_publication(wiring: Wiring, candidate: Candidate, derived: DerivedMask
     if wiring.settings.keep_inputs and derived.inputs is not None:
         probability = build_probability_cog(derived.inputs.probability_pct, scene.grid)
         probability_file = _build_file(keys.probability, probability, COG_MEDIA_TYPE)
+    source = keep_valid(candidate.item)
+    if source.left_out:
+        logger.warning("not as STAC or its extensions have it, left out of the item: %s", source.summary)
     item = build_derived_item(
         DerivedItemParts(
-            source_item=_publishable_hrefs(candidate.item, wiring.local_folder(keys.prefix)),
+            source_item=_publishable_hrefs(source.item, wiring.local_folder(keys.prefix)),
             scene=scene,
             keys=keys,
             method=wiring.engine.method,

@@ -22,7 +22,7 @@ from flows.stac.asset_fields import (
     build_preview_asset,
     build_probability_asset,
 )
-from flows.stac.extensions import PUBLISHED_URIS, STAC_VERSION, merge_extensions
+from flows.stac.extensions import STAC_VERSION
 from flows.stac.item_extent import find_bbox
 from flows.stac.layout import (
     CATALOG_KEY,
@@ -54,7 +54,8 @@ METHOD_PARAMETERS: Mapping[str, tuple[str, ...]] = {
 class DerivedItemParts:
     """What a published item is made of.
 
-    ``source_item`` is free of signatures, and ``scene`` what ``read_scene`` gave for it.
+    ``source_item`` is what ``keep_valid`` left of one that is free of signatures, and ``scene`` what
+    ``read_scene`` gave for it.
     ``now`` is when the mask was made, ``created`` when the scene was first published, None for now.
     """
 
@@ -98,7 +99,7 @@ def build_derived_item(parts: DerivedItemParts) -> Item:
     return {
         "type": "Feature",
         "stac_version": STAC_VERSION,
-        "stac_extensions": merge_extensions(source.get("stac_extensions", ()), PUBLISHED_URIS),
+        "stac_extensions": source["stac_extensions"],
         "id": parts.scene.id,
         "geometry": source["geometry"],
         "bbox": source.get("bbox") or find_bbox(source["geometry"]),
@@ -111,16 +112,15 @@ def build_derived_item(parts: DerivedItemParts) -> Item:
 
 def _build_properties(parts: DerivedItemParts) -> dict[str, Any]:
     """The source's properties but those that tell of a mask, then ours."""
-    source = _migrate_projection(parts.source_item["properties"])
+    source = parts.source_item["properties"]
     properties = {name: value for name, value in source.items() if not name.startswith(cloudmask.PREFIX)}
     properties.setdefault("title", build_item_title(parts.scene.id))
-    software = properties.get("processing:software")
     now = format_instant(parts.now)
     return {
         **properties,
         "created": format_instant(parts.created or parts.now),
         "updated": now,
-        "processing:software": {**(software if isinstance(software, dict) else {}), **parts.software},
+        "processing:software": {**properties.get("processing:software", {}), **parts.software},
         "processing:datetime": now,
         **_build_cloudmask_properties(parts),
     }
@@ -183,14 +183,4 @@ def _build_assets(parts: DerivedItemParts) -> dict[str, Any]:
         probability = parts.probability
         assets[PROBABILITY_ASSET] = build_probability_asset(probability, href(probability.key, key), grid)
     source = parts.source_item["assets"]
-    return assets | {name: _migrate_projection(asset) for name, asset in source.items() if name not in assets}
-
-
-def _migrate_projection(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """``fields`` with the projection extension's ``proj:epsg`` as version 2 writes it, in its place."""
-    if "proj:epsg" not in fields:
-        return dict(fields)
-    epsg = fields["proj:epsg"]
-    code = fields.get("proj:code") or (f"EPSG:{epsg}" if type(epsg) is int else None)
-    migrated = {"proj:code" if name == "proj:epsg" else name: value for name, value in fields.items()}
-    return {**migrated, "proj:code": code}
+    return assets | {name: asset for name, asset in source.items() if name not in assets}

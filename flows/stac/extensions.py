@@ -9,18 +9,18 @@ from stac_ext.cloudmask import SCHEMA_URI
 
 STAC_VERSION = "1.1.0"
 
-_EXTENSIONS = "https://stac-extensions.github.io"
-PROJECTION_URI = f"{_EXTENSIONS}/projection/v2.0.0/schema.json"
-RASTER_URI = f"{_EXTENSIONS}/raster/v2.0.0/schema.json"
-FILE_URI = f"{_EXTENSIONS}/file/v2.1.0/schema.json"
-PROCESSING_URI = f"{_EXTENSIONS}/processing/v1.2.0/schema.json"
+EXTENSIONS_URI = "https://stac-extensions.github.io"
+PROJECTION_URI = f"{EXTENSIONS_URI}/projection/v2.0.0/schema.json"
+RASTER_URI = f"{EXTENSIONS_URI}/raster/v2.0.0/schema.json"
+FILE_URI = f"{EXTENSIONS_URI}/file/v2.1.0/schema.json"
+PROCESSING_URI = f"{EXTENSIONS_URI}/processing/v1.2.0/schema.json"
 PUBLISHED_URIS = (
     PROJECTION_URI,
-    f"{_EXTENSIONS}/classification/v1.1.0/schema.json",
+    f"{EXTENSIONS_URI}/classification/v1.1.0/schema.json",
     FILE_URI,
     PROCESSING_URI,
     # A later generation of the scene, or its withdrawal, adds a link or the property of this one.
-    f"{_EXTENSIONS}/version/v1.2.0/schema.json",
+    f"{EXTENSIONS_URI}/version/v1.2.0/schema.json",
     SCHEMA_URI,
 )
 """Extensions of every published item beside those of its source."""
@@ -50,3 +50,9 @@ def _split(uri: str) -> tuple[str, tuple[int, ...]]:
     if match is None:
         return (uri, ())
     return (match["extension"], tuple(map(int, match["version"].split("."))))
+
+
+def find_unlisted(source_uris: Iterable[str], uris: Iterable[str]) -> list[str]:
+    """Those of ``source_uris`` of whose extension ``uris`` lists no version."""
+    listed = {_split(uri)[0] for uri in uris}
+    return [uri for uri in dict.fromkeys(source_uris) if _split(uri)[0] not in listed]

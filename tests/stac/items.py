@@ -18,6 +18,7 @@ from flows.stac.derived_item import DerivedItemParts, build_derived_item, build_
 from flows.stac.layout import item_keys
 from flows.stac.links import CatalogContext
 from flows.stac.source_item import Item, read_scene
+from flows.stac.valid_fields import keep_valid
 
 DATA = Path(__file__).parents[1] / "data"
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -44,7 +45,7 @@ def make_parts(source: Item | None = None, **changes: Any) -> DerivedItemParts:
     keys = item_keys(scene.id, scene.tile, scene.year)
     method, parameters = changes.get("method", "s2cloudless"), MaskParameters()
     parts: dict[str, Any] = {
-        "source_item": source,
+        "source_item": keep_valid(source).item,
         "scene": scene,
         "keys": keys,
         "method": method,
