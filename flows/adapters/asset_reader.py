@@ -24,6 +24,7 @@ from flows.adapters.http_retry import (
     RetryPolicy,
 )
 from flows.adapters.signatures import keep_signatures_out_of_logs, unsigned_href
+from flows.adapters.tiff_directories import CHUNK_BYTES, MAGIC, TooManyDirectories, check_directories
 from flows.errors import AssetError, AssetRefused, AssetUnavailable
 from flows.scene.grid import Grid
 
@@ -31,9 +32,7 @@ logger = logging.getLogger(__name__)
 
 Sign = Callable[[str], str]
 
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PROBE_DEADLINE_S = 60.0
-_PROBE_BYTES = 4
 _REMEMBERED_PROBES = 1024
 
 
@@ -99,6 +98,7 @@ class AssetReader:
         try:
             location = self._rules.find_tiff(href)
             if isinstance(location, Path):
+                _check_file(location)
                 return str(location)
             return f"/vsicurl/{self._find_readable(location)}"
         except AssetError as error:
@@ -130,14 +130,19 @@ class AssetReader:
             signed = self._renew(url)
             answer = self._probe(signed)
         _check_probe(url, answer)
+        try:
+            check_directories(lambda offset: self._probe(signed, offset).body if offset else answer.body)
+        except TooManyDirectories as error:
+            raise AssetRefused(f"{unsigned_href(url)}: {error}") from None
         self._remember(url, signed)
         return signed
 
-    def _probe(self, signed: str) -> Answer:
-        headers = {"Range": f"bytes=0-{_PROBE_BYTES - 1}", "Accept-Encoding": "identity"}
+    def _probe(self, signed: str, offset: int = 0) -> Answer:
+        """What the server answers to a request for a part of the asset from ``offset``."""
+        headers = {"Range": f"bytes={offset}-{offset + CHUNK_BYTES - 1}", "Accept-Encoding": "identity"}
         try:
             return self._http.get(
-                signed, deadline=Deadline(_PROBE_DEADLINE_S), max_body_bytes=1 << 16, headers=headers
+                signed, deadline=Deadline(_PROBE_DEADLINE_S), max_body_bytes=CHUNK_BYTES, headers=headers
             )
         except NoAnswer as error:
             raise AssetUnavailable(str(error)) from None
@@ -171,6 +176,7 @@ def _unchanged(href: str) -> str:
 
 
 def _read_file(path: Path, grid: Grid, resampling: Resampling) -> NDArray[np.generic]:
+    _check_file(path)
     try:
         return read_asset(lambda: read_band(str(path), grid, resampling))
     except Unsuitable as error:
@@ -179,9 +185,27 @@ def _read_file(path: Path, grid: Grid, resampling: Resampling) -> NDArray[np.gen
         raise AssetRefused(f"{path}: not a GeoTIFF that can be read: {error}") from error
 
 
+def _check_file(path: Path) -> None:
+    """See that GDAL will be done with the file's directories soon.
+
+    Raises:
+        AssetRefused: it will not, or the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+
+            def read(offset: int) -> bytes:
+                file.seek(offset)
+                return file.read(CHUNK_BYTES)
+
+            check_directories(read)
+    except (OSError, OverflowError, TooManyDirectories) as error:
+        raise AssetRefused(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
 def _check_probe(url: str, answer: Answer) -> None:
     shown, status = unsigned_href(url), answer.status
-    if status == 206 and answer.body[:_PROBE_BYTES] in _TIFF_MAGIC:
+    if status == 206 and answer.body[:4] in MAGIC:
         return
     if status == 206:
         raise AssetRefused(f"{shown}: not a TIFF")

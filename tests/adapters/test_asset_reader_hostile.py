@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,10 @@ import rasterio
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from flows.adapters import tiff_directories
 from flows.adapters.asset_reader import AssetReader
 from flows.adapters.hosts import PLANETARY_COMPUTER_HOSTS, HrefRules
+from flows.adapters.tiff_directories import MAX_DIRECTORIES, TooManyDirectories, check_directories
 from flows.errors import AssetRefused
 from tests.adapters.range_server import RangeServer
 from tests.adapters.rasters import CRS, NORTH, WEST, grid_of, write_tiff
@@ -202,6 +205,52 @@ def test_a_tiff_of_huge_blocks_is_refused_by_its_header(tmp_path: Path) -> None:
     ):  # fmt: skip
         pass
     refuse(AssetReader(local_root=tmp_path), str(path), "blocks of 8192 x 8192")
+
+
+def add_directories(path: Path, count: int, *, back: bool = False) -> Path:
+    """The TIFF with so many false overviews behind it; ``back`` leads from the last to the first."""
+    whole = bytearray(path.read_bytes())
+    (first,) = struct.unpack("<I", whole[4:8])
+    (entries,) = struct.unpack("<H", whole[first : first + 2])
+    link, end = first + 2 + 12 * entries, len(whole)
+    whole[link : link + 4] = struct.pack("<I", end)
+    overview = struct.pack("<H", 3) + b"".join(
+        struct.pack("<HHII", tag, 4, 1, value) for tag, value in ((254, 1), (256, 29), (257, 19))
+    )
+    step = len(overview) + 4
+    links = [end + step * number for number in range(1, count)] + [end if back else 0]
+    path.write_bytes(whole + b"".join(overview + struct.pack("<I", link) for link in links))
+    return path
+
+
+@pytest.mark.parametrize(("count", "back"), [(60_000, False), (MAX_DIRECTORIES, False), (1, True)])
+@pytest.mark.parametrize("served", [True, False])
+def test_a_tiff_of_false_overviews_is_refused_before_gdal_opens_it(
+    folders: tuple[Path, Path], count: int, back: bool, served: bool
+) -> None:
+    path = add_directories(folders[0] / "good.tif", count, back=back)
+    with RangeServer(folders[0]) as server:
+        reader = AssetReader(local_root=folders[0], allow_loopback=True)
+        href = f"{server.url}/good.tif" if served else str(path)
+        refuse(reader, href, "more than 32 images and overviews")
+        with pytest.raises(AssetRefused, match="more than 32 images and overviews"):
+            reader.find_readable(href, item_id="S2X")
+
+
+@pytest.mark.parametrize("bigtiff", ["yes", "no"])
+@pytest.mark.parametrize("endianness", ["little", "big"])
+def test_directories_are_counted_in_any_form_of_tiff(
+    tmp_path: Path, bigtiff: str, endianness: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tiff(
+        tmp_path / "a.tif", np.full((600, 600), 7, np.uint8), overviews=(2, 4, 8), BIGTIFF=bigtiff,
+        ENDIANNESS=endianness,
+    )  # fmt: skip
+    body = path.read_bytes()
+    check_directories(lambda offset: body[offset : offset + 100])
+    monkeypatch.setattr(tiff_directories, "MAX_DIRECTORIES", 3)
+    with pytest.raises(TooManyDirectories):
+        check_directories(lambda offset: body[offset : offset + 100])
 
 
 @pytest.mark.parametrize("cut", [4, 8, 100, 400])
