@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urljoin
 
-import orjson
-
 from flows.adapters.http_retry import (
     Deadline,
     HttpClient,
@@ -18,6 +16,7 @@ from flows.adapters.http_retry import (
     RetryPolicy,
     find_origin,
 )
+from flows.adapters.lenient_json import parse_json
 from flows.adapters.signatures import unsigned_href
 from flows.errors import SourceRefused, SourceUnavailable
 
@@ -117,8 +116,8 @@ def _parse(body: bytes, shown: str) -> Document:
     if len(body) > MAX_DOCUMENT_BYTES:
         raise SourceRefused(f"{shown}: larger than {MAX_DOCUMENT_BYTES >> 20} MB")
     try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        document = parse_json(body)
+    except ValueError as error:
         raise SourceRefused(f"{shown}: not JSON in UTF-8: {error}") from error
     if not isinstance(document, dict):
         raise SourceRefused(f"{shown}: holds no JSON object")

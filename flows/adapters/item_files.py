@@ -20,7 +20,7 @@ from flows.errors import SettingsError, SourceRefused
 from flows.loopback import LOOPBACK_HOSTS
 from flows.ports import Item
 from flows.scene.query import SceneQuery
-from flows.stac.source_item import strip_signatures
+from flows.stac.source_item import bound_assets, strip_signatures
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ class ItemFilesSource:
 
     def _localise(self, item: Item, base: str) -> Item:
         """The item without signatures, its assets' and links' hrefs absolute."""
-        item = strip_signatures(item)
+        item = strip_signatures(bound_assets(item))
         assets = item.get("assets")
         assets = list(assets.values()) if isinstance(assets, dict) else None
         for holder in [*_find_dicts(assets), *_find_dicts(item.get("links"))]:

@@ -32,7 +32,7 @@ from flows.scene.query import (
     split_interval,
 )
 from flows.stac.item_reader import find_property
-from flows.stac.source_item import strip_signatures
+from flows.stac.source_item import bound_assets, strip_signatures
 
 PAGE_ITEMS = 250
 """The Planetary Computer's default, of at most 1000: pages of 5 MB."""
@@ -114,9 +114,10 @@ class PlanetaryComputerSource:
         with self._named_errors():
             for page in client.search(**parameters).pages_as_dicts():
                 features = page["features"]
-                if not isinstance(features, list) or not all(isinstance(item, dict) for item in features):
-                    raise SourceRefused(f"{self._url}: a page holds something that is no item")
-                yield features
+                if not isinstance(features, list):
+                    raise SourceRefused(f"{self._url}: a page holds no list of items")
+                # What is no item fails as one without an id, and stops no other.
+                yield [item if isinstance(item, dict) else {} for item in features]
 
     def _resolve_hrefs(self, item: Item) -> Item:
         """``item`` with hrefs that begin with a dot as they are meant: relative to the item's own URL."""
@@ -225,7 +226,7 @@ def _keep_new(pages: Iterable[list[Item]]) -> Iterator[Item]:
         for item in new:
             if str(item.get("id")) not in seen:
                 seen.add(str(item.get("id")))
-                yield strip_signatures(item)
+                yield strip_signatures(bound_assets(item))
 
 
 def _keep_tiles(items: Iterable[Item], tiles: tuple[str, ...]) -> Iterator[Item]:

@@ -6,12 +6,12 @@ import logging
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from requests import Request
 
 from flows.adapters.http_retry import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy
+from flows.adapters.lenient_json import parse_json
 from flows.adapters.signatures import unsigned_href
 from flows.errors import SourceRefused, SourceUnavailable
 
@@ -78,8 +78,8 @@ class BoundedStacApiIO(StacApiIO):
             SourceRefused: no JSON object of a STAC API.
         """
         try:
-            document = orjson.loads(txt)
-        except orjson.JSONDecodeError as error:
+            document = parse_json(txt)
+        except ValueError as error:
             looks = "a web page" if txt.lstrip()[:1] == "<" else f"not JSON ({error})"
             raise SourceRefused(f"STAC API: the answer is {looks}: check CLOUDMASK_STAC_API_URL") from error
         if isinstance(document, dict) and document.get("type") == "Catalog":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from hashlib import sha256
+from itertools import islice
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -14,11 +16,11 @@ from flows.scene.grid import Affine, Grid, Shape
 from flows.scene.query import parse_instant
 from flows.scene.scene import Scene
 from flows.stac.item_extent import check_bbox, read_footprint
-from flows.stac.item_hrefs import read_hrefs, strip_signature, strip_signatures
+from flows.stac.item_hrefs import MAX_ASSETS, read_hrefs, strip_signature, strip_signatures
 from flows.stac.item_reader import MAX_TEXT_LENGTH, UNKNOWN_ID, Item, ItemReader, is_printable
 from flows.stac.layout import check_tile
 
-__all__ = ["Item", "hash_item", "read_scene", "strip_signature", "strip_signatures"]
+__all__ = ["Item", "bound_assets", "hash_item", "read_scene", "strip_signature", "strip_signatures"]
 
 GRID_ASSETS = ("SCL", "B8A")
 """Assets on Sentinel-2's 20 m grid, in the order in which their ``proj:*`` fields are asked for."""
@@ -44,6 +46,8 @@ def read_scene(item: Item) -> Scene:
             whatever ``item`` holds.
     """
     reader = ItemReader(item)
+    if len(reader.mapping("assets")) > MAX_ASSETS:
+        raise reader.invalid("assets", f"are more than {MAX_ASSETS}")
     scene = Scene(
         id=reader.item_id,
         datetime=_read_datetime(reader),
@@ -61,9 +65,23 @@ def read_scene(item: Item) -> Scene:
     check_bbox(reader)
     if not all(is_printable(uri, MAX_TEXT_LENGTH) for uri in reader.sequence("stac_extensions")):
         raise reader.invalid("stac_extensions", f"are no texts of 1 to {MAX_TEXT_LENGTH} characters")
-    if len(_encode(item, reader.item_id)) > MAX_ITEM_BYTES:
+    encoded = _encode(item, reader.item_id)
+    if len(encoded) > MAX_ITEM_BYTES:
         raise reader.invalid("item", f"takes more than {MAX_ITEM_BYTES} bytes")
+    if b"null" in encoded and (path := _find_not_finite(item)):
+        raise reader.invalid(path, "is NaN or infinite, which JSON does not have")
     return scene
+
+
+def bound_assets(item: Item) -> Item:
+    """``item`` with no more assets than it takes for ``read_scene`` to refuse it for their number.
+
+    For sources: what follows copies an item several times, and a million assets are a gigabyte.
+    """
+    assets = item.get("assets")
+    if not isinstance(assets, dict) or len(assets) <= MAX_ASSETS:
+        return item
+    return {**item, "assets": dict(islice(assets.items(), MAX_ASSETS + 1))}
 
 
 def hash_item(item: Item) -> str:
@@ -90,6 +108,18 @@ def _encode(item: Item, item_id: str) -> bytes:
         return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:
         raise InvalidField(item_id, "item", f"is no JSON: {error}") from error
+
+
+def _find_not_finite(value: Any, path: str = "") -> str:
+    """The path of the first number that JSON cannot tell, without names that cannot be shown; else empty."""
+    if isinstance(value, float):
+        return "" if isfinite(value) else path
+    steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, inner in steps:
+        longer = f"{path}.{step}".lstrip(".")
+        if found := _find_not_finite(inner, longer if is_printable(longer, MAX_TEXT_LENGTH) else path):
+            return found
+    return ""
 
 
 def _without_folder(asset: Any) -> Any:
