@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from flows.budget import Budget
 from flows.candidate import Candidate, pair_candidates, read_candidates, select_unpublished
-from flows.outcomes import find_remembered, hold_back, remember_outcomes
+from flows.outcomes import MAX_NEW_STATES, find_remembered, hold_back, remember_outcomes
 from flows.ports import Item
 from flows.publish.mirror import append_mirror, check_available
 from flows.publish.scene_states import NotedState, StateKind, find_state
@@ -77,6 +77,7 @@ class Ingestion:
         self._remembered: frozenset[str] = frozenset()
         self.noted: dict[str, NotedState] = {}
         self._ended: set[str] = set()
+        self._room = MAX_NEW_STATES
         self.outcomes: list[SceneOutcome] = []
 
     @property
@@ -122,7 +123,19 @@ class Ingestion:
             ended.append(outcome)
         self.outcomes += ended
         self._ended.update(outcome.id for outcome in ended)
-        remember_outcomes(self._wiring.store, ended, self._remembered, self._wiring.now)
+        self._remember(ended)
+
+    def _remember(self, ended: list[SceneOutcome]) -> None:
+        """Note how scenes ended, as far as there is room; say once where there is none."""
+        had_room, room = self._room >= 0, max(0, self._room)
+        left = remember_outcomes(self._wiring.store, ended, self._remembered, self._wiring.now, room)
+        self._room = min(self._room, left)
+        if had_room and left < 0:
+            logger.warning(
+                "more than %d scenes wait or failed for the first time: the others are in the report alone, "
+                "and the next run tries them again",
+                MAX_NEW_STATES,
+            )
 
     def _publish_batch(self, items: list[Item]) -> Iterator[SceneOutcome]:
         """The outcomes of one batch: select, pair, publish, link."""

@@ -12,6 +12,9 @@ from flows.publish.scene_states import Failure, NotedState, clear_state, record_
 from flows.report import SceneOutcome, SceneState
 from flows.stac.layout import FAILED_PREFIX, WAITING_PREFIX, is_item_id
 
+MAX_NEW_STATES = 5_000
+"""Scenes that one run notes as waiting or failed for the first time. Each later run reads every state: these
+take ten seconds from a bucket. A page of junk wrote 55,763."""
 _WRITERS = 16
 """States noted side by side: requests wait for the network, or for the disk to sync."""
 
@@ -26,12 +29,20 @@ def find_remembered(store: ObjectStore) -> frozenset[str]:
 
 
 def remember_outcomes(
-    store: ObjectStore, outcomes: Iterable[SceneOutcome], remembered: frozenset[str], now: datetime
-) -> None:
+    store: ObjectStore,
+    outcomes: Iterable[SceneOutcome],
+    remembered: frozenset[str],
+    now: datetime,
+    room: int = MAX_NEW_STATES,
+) -> int:
     """Note each waiting or failed scene, and forget what is noted of one that is published by now.
 
-    An outcome whose id can be no key, of an item that was refused for it, is in the report alone. One
-    that was held back is noted already.
+    An outcome whose id can be no key, of an item that was refused for it, is in the report alone, and so
+    are those beyond the first ``room`` of which nothing is noted yet. One that was held back is noted
+    already.
+
+    Returns:
+        What is left of ``room``; negative, of how many nothing could be noted.
     """
 
     def remember(outcome: SceneOutcome) -> None:
@@ -43,9 +54,16 @@ def remember_outcomes(
         elif outcome.id in remembered:
             clear_state(store, outcome.id)
 
+    told = [outcome for outcome in outcomes if not outcome.held and is_item_id(outcome.id)]
+    new = [outcome for outcome in told if outcome.id not in remembered and _is_noted(outcome)]
+    beyond = {outcome.id for outcome in new[room:]}
     with ThreadPoolExecutor(_WRITERS) as pool:
-        told = (outcome for outcome in outcomes if not outcome.held and is_item_id(outcome.id))
-        list(pool.map(remember, told))
+        list(pool.map(remember, (outcome for outcome in told if outcome.id not in beyond)))
+    return room - len(new)
+
+
+def _is_noted(outcome: SceneOutcome) -> bool:
+    return outcome.state in (SceneState.WAITING, SceneState.FAILED)
 
 
 def hold_back(

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
+import pytest
+
+from flows.ingestion import Ingestion
 from flows.outcomes import find_remembered, remember_outcomes
 from flows.report import SceneOutcome, SceneState
+from flows.runners import ThreadRunner
+from flows.settings import Settings
+from flows.wiring import Wiring
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import NOW, product_id
 
@@ -32,3 +39,31 @@ def test_outcomes_are_noted_side_by_side() -> None:
     ]
     remember_outcomes(store, outcomes, frozenset(), NOW)
     assert find_remembered(store) == set(ids)
+
+
+def failures(count: int) -> list[SceneOutcome]:
+    return [
+        SceneOutcome(f"S2_{number}", SceneState.FAILED, "id is missing", error_class="MissingField")
+        for number in range(count)
+    ]
+
+
+def test_only_so_many_new_states_are_noted_and_known_ones_always() -> None:
+    store, ended = MemoryStore(), failures(10)
+    known = frozenset({"S2_8"})
+    assert remember_outcomes(store, ended[:4], known, NOW, 5) == 1
+    assert remember_outcomes(store, ended[4:], known, NOW, 1) == -4
+    assert find_remembered(store) == {"S2_0", "S2_1", "S2_2", "S2_3", "S2_4", "S2_8"}
+
+
+def test_a_run_says_once_that_it_notes_no_more(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("flows.ingestion.MAX_NEW_STATES", 5)
+    wiring = Wiring(Settings(store=str(tmp_path)))
+    ingestion = Ingestion(wiring, ThreadRunner(1))
+    for part in (failures(10)[:4], failures(10)[4:], [], failures(20)[10:]):
+        ingestion.note(part)
+    assert len(find_remembered(wiring.store)) == 5
+    assert len(ingestion.outcomes) == 20
+    assert [record.getMessage()[:11] for record in caplog.records] == ["more than 5"]

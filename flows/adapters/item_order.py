@@ -53,7 +53,7 @@ def sort_stream(items: Iterable[Item], held: int) -> Iterator[Item]:
     Computer's pages were not always in order (microsoft/PlanetaryComputer#164). Undated items keep theirs.
 
     Raises:
-        SourceRefused: one arrives later than that.
+        SourceRefused: one arrives later than that, or more of one instant than can be held.
     """
     waiting: list[tuple[tuple[datetime, str], int, Item]] = []
     newest = _UNDATED
@@ -69,6 +69,8 @@ def sort_stream(items: Iterable[Item], held: int) -> Iterator[Item]:
         while len(waiting) > held and waiting[0][0][0] < newest:
             passed, _, first = heapq.heappop(waiting)
             yield first
+        if len(waiting) > held + MAX_COLLECTED_ITEMS:
+            raise SourceRefused(f"the STAC API gives more than {MAX_COLLECTED_ITEMS} items of one instant")
     while waiting:
         yield heapq.heappop(waiting)[-1]
 

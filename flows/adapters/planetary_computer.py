@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from pystac_client.exceptions import APIError
 
 from flows.adapters.hosts import PLANETARY_COMPUTER_HOSTS
 from flows.adapters.http_retry import RetryPolicy
+from flows.adapters.item_bound import find_most_items
 from flows.adapters.item_order import sort_items, sort_stream
 from flows.adapters.signatures import redact
 from flows.adapters.stac_api_io import BoundedStacApiIO
@@ -87,7 +89,7 @@ class PlanetaryComputerSource:
         Raises:
             SourceUnavailable: no page within the deadline.
             SourceRefused: not a STAC API, an unknown collection, another server's page, pages that
-                repeat or are too large, a refused request.
+                repeat, do not end or are too large, a refused request.
             SettingsError: a query that contradicts itself.
         """
         api_io = BoundedStacApiIO(self._url, self._deadline_s, self._retry)
@@ -95,12 +97,13 @@ class PlanetaryComputerSource:
             client = Client.open(self._url, stac_io=api_io)
             self._check_collection(api_io)
             id_groups = _ids_at_once(query.ids)
+            asked = query if client.conforms_to(ConformanceClasses.QUERY) else replace(query, tiles=())
             searches = [
-                self._search_parameters(client, query, ids, interval)
+                (self._search_parameters(client, query, ids, interval), find_most_items(asked, ids, interval))
                 for ids in id_groups
                 for interval in _intervals_at_once(query)
             ]
-        pages = (page for parameters in searches for page in self._read_pages(client, parameters))
+        pages = (page for parameters, most in searches for page in self._read_pages(client, parameters, most))
         items: Iterator[Item] = _keep_tiles(_keep_new(pages), query.tiles)
         items = (self._resolve_hrefs(item) for item in items)
         if len(id_groups) == 1 and client.conforms_to(ConformanceClasses.SORT):
@@ -110,12 +113,20 @@ class PlanetaryComputerSource:
             ordered = sort_items(items)
         yield from islice(ordered, query.limit)
 
-    def _read_pages(self, client: Client, parameters: dict[str, Any]) -> Iterator[list[Item]]:
+    def _read_pages(self, client: Client, parameters: dict[str, Any], most: int) -> Iterator[list[Item]]:
+        """The pages of one search, of together no more than ``most`` items."""
+        count = 0
         with self._named_errors():
             for page in client.search(**parameters).pages_as_dicts():
                 features = page["features"]
                 if not isinstance(features, list):
                     raise SourceRefused(f"{self._url}: a page holds no list of items")
+                count += len(features)
+                if count > most:
+                    raise SourceRefused(
+                        f"{self._url}: gives more than {most} items, more than Sentinel-2 can have taken "
+                        "of what was asked: the API does not end its pages; narrow the search, or try again"
+                    )
                 # What is no item fails as one without an id, and stops no other.
                 yield [item if isinstance(item, dict) else {} for item in features]
 

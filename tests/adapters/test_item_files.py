@@ -136,7 +136,6 @@ BROKEN = [
     b"[1]",
     b'{"a": 1}',
     b"\xff\xfe\x00",
-    b'{"type": "Feature", "id": NaN}',
     b"[" * 5000,
     b'{"type": ["Feature"]}',
 ]
@@ -154,6 +153,14 @@ def test_a_broken_item_stops_no_other(tmp_path: Path, body: bytes, caplog: pytes
     ]
     assert find_ids(tmp_path, SceneQuery(ids=("good",))) == ["good"]
     assert str(tmp_path / "S2_broken.json") in caplog.text
+
+
+def test_a_value_that_json_has_not_costs_its_item_alone(tmp_path: Path) -> None:
+    bad, good = make_item("bad"), make_item("good")
+    bad["properties"]["gsd"] = float("nan")
+    path = tmp_path / "all.json"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [bad, good]}))
+    assert find_ids(path) == ["bad", "good"]
 
 
 def test_a_collection_with_something_else_in_it_keeps_its_items(tmp_path: Path) -> None:

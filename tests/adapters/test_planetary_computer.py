@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -14,13 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows.adapters import item_order
 from flows.adapters.hosts import PLANETARY_COMPUTER_HOSTS
 from flows.adapters.http_retry import RetryPolicy
+from flows.adapters.item_bound import MAX_ITEMS, find_most_items
 from flows.adapters.item_order import sort_stream
 from flows.adapters.planetary_computer import IDS_AT_ONCE, PAGE_ITEMS, PlanetaryComputerSource
-from flows.errors import SettingsError, SourceRefused, SourceUnavailable
+from flows.errors import InvalidField, SettingsError, SourceRefused, SourceUnavailable
 from flows.ports import Item
 from flows.scene.query import SceneQuery, build_query, parse_instant
+from flows.stac.source_item import read_scene
+from tests.stac.items import make_source_item
 from tests.stac_api import Fault, StacApiServer, make_item
 
 COLLECTION = "sentinel-2-l2a"
@@ -249,9 +253,8 @@ DEEP = b'{"features": ' + b"[" * 5000 + b"]" * 5000 + b"}"
         (Fault(body=b"{"), "not JSON"),
         (Fault(body=b"[]"), "not STAC"),
         (Fault(body=b'{"code": "error"}'), "not STAC"),
-        (Fault(body=b'{"features": NaN}'), "not JSON"),
-        (Fault(body=b'{"features": [1]}'), "no item"),
-        (Fault(body=b'{"features": {"a": 1}}'), "no item|not a STAC API's"),
+        (Fault(body=b'{"features": NaN}'), "not a STAC API's"),
+        (Fault(body=b'{"features": {"a": 1}}'), "no list of items|not a STAC API's"),
         (Fault(body=b'{"features": [{"id": "a"}], "links": 5}'), "not a STAC API's"),
         (Fault(body=b'{"features": [{"id": "a"}], "links": [{"href": "x"}]}'), "not a STAC API's"),
         (Fault(body=b'\xff\xfe{"features": []}'), "not UTF-8"),
@@ -322,6 +325,87 @@ def test_pages_that_repeat_for_ever_end(api: StacApiServer) -> None:
     with pytest.raises(SourceRefused, match="repeats its pages"):
         find_ids(api)
     assert len(api.searches) == 2
+
+
+class EndlessApi(StacApiServer):
+    """Every page has items of its own and leads to a next one; ``instants`` apart, or of one instant."""
+
+    advance_s = 60
+
+    def search(self, query: dict[str, Any], method: str) -> dict[str, Any]:
+        start, size = int(query.get("token") or 0), int(query.get("limit") or 10)
+        moments = [
+            datetime(2019, 1, 1, tzinfo=UTC) + timedelta(seconds=self.advance_s * n)
+            for n in range(start, start + size)
+        ]
+        features = [make_item(f"S2_{start + n}", f"{at:%Y-%m-%dT%H:%M:%S}Z") for n, at in enumerate(moments)]
+        following = {**query, "token": str(start + size)}
+        link = {"rel": "next", "href": f"{self.url}/search", "method": "POST", "body": following}
+        return {"type": "FeatureCollection", "features": features, "links": [link]}
+
+
+@pytest.mark.parametrize(
+    ("query", "most"),
+    [
+        (build_query(tiles=["22KFV"], datetime="2019-01-01"), 1020),
+        (build_query(ids=["S2_3", "S2_5"]), 1020),
+        (build_query(bbox="-50.1,-23.1,-50,-23", datetime="2019-01-01"), 1000 + 10 * 2 * 18),
+    ],
+)
+def test_fresh_pages_without_end_are_ended(query: SceneQuery, most: int) -> None:
+    with EndlessApi() as api:
+        with pytest.raises(SourceRefused, match=f"gives more than {most} items"):
+            find_ids(api, query)
+        assert len(api.searches) <= most / PAGE_ITEMS + 1
+
+
+def test_items_of_one_instant_without_end_are_not_held_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EndlessApi, "advance_s", 0)
+    monkeypatch.setattr(item_order, "MAX_COLLECTED_ITEMS", 300)
+    with EndlessApi() as api, pytest.raises(SourceRefused, match="more than 300 items of one instant"):
+        find_ids(api, build_query(tiles=["22KFV"], datetime="2019", limit=3))
+
+
+def test_a_year_of_a_region_is_within_the_bound() -> None:
+    """Of 300 tiles three passes a week each; of one tile at 80 N six a day."""
+    year = (datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 12, 31, tzinfo=UTC))
+    region = build_query(bbox="-60,-30,-45,-12")
+    assert find_most_items(region, None, year) > 300 * 3 * 53
+    assert find_most_items(build_query(tiles=["33XWJ"]), None, year) > 6 * 366
+    assert find_most_items(build_query(bbox="179,-11,-179,-10"), None, year) < MAX_ITEMS / 2
+    assert find_most_items(build_query(bbox="-180,-90,180,90"), None, year) == MAX_ITEMS
+
+
+NOT_A_NUMBER = [b"NaN", b"Infinity", b"-Infinity", b'"\\ud800"']
+
+
+@pytest.mark.parametrize("value", NOT_A_NUMBER)
+def test_a_value_that_json_has_not_costs_its_item_alone(api: StacApiServer, value: bytes) -> None:
+    items = [make_source_item() | {"id": item_id} for item_id in ("bad", "good")]
+    items[0]["properties"]["s2:water_percentage"] = "HERE"
+    page = json.dumps({"type": "FeatureCollection", "features": items}).encode()
+    api.faults.append(Fault(body=page.replace(b'"HERE"', value)))
+    bad, good = make_source(api).find_items(SceneQuery())
+    assert read_scene(good).id == "good"
+    with pytest.raises(
+        InvalidField, match=r"item bad: (properties.s2:water_percentage is NaN|item is no JSON)"
+    ):
+        read_scene(bad)
+
+
+def test_what_is_no_item_costs_no_other(api: StacApiServer) -> None:
+    api.faults.append(Fault(page={"features": [1, None, make_item("good"), []]}))
+    assert [item.get("id") for item in make_source(api).find_items(SceneQuery())] == [None, "good"]
+
+
+def test_a_million_assets_are_cut_where_they_come_in(api: StacApiServer) -> None:
+    item = make_source_item()
+    item["assets"] |= {f"a{number}": {"href": "a.tif"} for number in range(20_000)}
+    api.faults.append(Fault(page={"features": [item]}))
+    (found,) = make_source(api).find_items(SceneQuery())
+    assert len(found["assets"]) == 1001
+    with pytest.raises(InvalidField, match="assets are more than 1000"):
+        read_scene(found)
 
 
 def test_pages_out_of_order_are_put_in_order(api: StacApiServer) -> None:

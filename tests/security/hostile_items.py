@@ -134,7 +134,10 @@ PLACES = [
 TYPES = [
     Case("assets_list", ("assets",), [], "assets is no JSON object"),
     Case(
-        "assets_many", ("assets",), {f"a{n}": {"href": "a.tif"} for n in range(2000)}, "assets.SCL is missing"
+        "assets_many",
+        ("assets",),
+        {f"a{n}": {"href": "a.tif"} for n in range(2000)},
+        "assets are more than 1000",
     ),
     Case("asset_text", ("assets", "B08"), "a.tif", "has no href"),
     Case("properties_null", ("properties",), None, "properties is missing"),

@@ -116,7 +116,7 @@ def test_a_folder_of_hostile_items(
     cases = [case for case in CASES if case.only in {"", "files"}]
     assert len(report["failed"]) == len(cases) + len(documents)
     for path in documents:
-        assert f"{path}: " in outcome.done.stderr or path.stem in {"DOCUMENT_two_ids", "DOCUMENT_two_assets"}
+        assert f"{path}: " in outcome.done.stderr or path.stem in PARSED
     check_published(archive, report)
     check_untouched(outcome)
     figures.append(describe("a folder", len(cases) + len(documents), outcome))
@@ -142,12 +142,14 @@ def test_an_api_of_hostile_items(
     figures.append(describe("an API", len(cases), outcome))
 
 
+PARSED = {f"DOCUMENT_{name}" for name in ("two_ids", "two_assets", "nan", "infinite")}
+"""Documents that can be read, and whose items are refused."""
 ANSWERS = {
     "deep": (Fault(body=b"[" * 5000 + b"]" * 5000), "not JSON"),
     "not UTF-8": (Fault(body=b'{"type": "FeatureCollection", "features": ["\xe9"]}'), "not UTF-8"),
     "a web page": (Fault(body=b"<html>"), "a web page"),
-    "features that are none": (Fault(page={"features": {"a": 1}}), "no item"),
-    "two lists of features": (Fault(body=b'{"features": [], "features": [1]}'), "no item"),
+    "features that are none": (Fault(page={"features": {"a": 1}}), "no list of items"),
+    "two lists of features": (Fault(body=b'{"features": [], "features": 1}'), "no list of items"),
     "a redirect": (Fault(302, headers={"Location": "{canary}/search"}), "redirects to"),
     "a next page elsewhere": (
         Fault(page={"features": [make_item()], "links": [{"rel": "next", "href": "{canary}/search"}]}),
