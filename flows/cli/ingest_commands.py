@@ -39,7 +39,7 @@ def ingest(
     force: Annotated[bool, typer.Option("--force", help="Publish again what is published already.")] = False,
 ) -> None:
     """Publish the masks of the scenes that match."""
-    from flows.cli.jobs import finish, name_missing, run_ingest
+    from flows.cli.jobs import check_reachable, finish, name_missing, run_ingest
     from flows.request import IngestRequest
 
     request = IngestRequest(
@@ -61,6 +61,7 @@ def ingest(
         from flows.cli.output import print_json, print_plan
         from flows.plan import plan_ingest
 
+        check_reachable(request, request.read_query())
         plan = plan_ingest(request)
         name_missing(request, plan.ids)
         print_json(plan.as_json()) if options.json else print_plan(plan)

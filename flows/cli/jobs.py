@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -16,18 +18,57 @@ logger = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from flows.report import Report
     from flows.request import IngestRequest, RunRequest, WatchRequest
+    from flows.scene.query import SceneQuery
 
 
 def run_ingest(request: IngestRequest) -> Report:
     """``ingest``, with progress on a terminal."""
-    request.read_query()
+    check_reachable(request, request.read_query())
     return _run("ingest", request)
 
 
 def run_watch(request: WatchRequest) -> Report:
     """``watch`` once, with progress on a terminal."""
+    from flows.scene.query import SceneQuery
+
     request.read_areas()
+    check_reachable(request, SceneQuery())
     return _run("watch", request)
+
+
+def check_reachable(request: RunRequest, query: SceneQuery) -> None:
+    """See that no path of this machine would be published where others read.
+
+    Raises:
+        SettingsError: an asset of an item that ``query`` finds is a local file, and the store a bucket or
+            one with a public URL; files within the store itself are published with it.
+    """
+    from flows.errors import SettingsError
+    from flows.wiring import Wiring
+
+    wiring = Wiring.of(request)
+    store, public_url = wiring.settings.store, wiring.settings.public_url
+    in_bucket = store.startswith("s3:")
+    if request.items is None or not (in_bucket or public_url) or wiring.source.local_root is None:
+        return
+    root = None if in_bucket else Path(store.removeprefix("file://").removeprefix("file:")).resolve()
+    for item in wiring.source.find_items(query):
+        for name, path in _list_local_assets(item):
+            if root is None or not path.is_relative_to(root):
+                raise SettingsError(
+                    f"--items {request.items}: asset {name} of {item.get('id')!r:.100} is a local file, "
+                    f"which readers of {public_url or store} cannot reach: upload it and give its https or "
+                    "s3 href, or publish into a directory without CLOUDMASK_PUBLIC_URL"
+                )
+
+
+def _list_local_assets(item: dict[str, Any]) -> Iterator[tuple[str, Path]]:
+    """Names and paths of the item's assets that are files of this machine."""
+    assets = item.get("assets")
+    for name, asset in assets.items() if isinstance(assets, dict) else ():
+        href = asset.get("href") if isinstance(asset, dict) else None
+        if isinstance(href, str) and href.startswith("/"):
+            yield name, Path(href)
 
 
 def name_missing(request: IngestRequest, found: frozenset[str]) -> None:

@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from flows.adapters.local_store import LocalStore
+from flows.publish.scene_states import record_waiting
+from tests.stac.items import NOW, make_source_item
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -154,3 +158,55 @@ def test_every_command_is_in_the_contract(tmp_path: Path) -> None:
     listed = re.findall(r"^│ (\w+) ", run("--help", cwd=tmp_path, COLUMNS="80").stdout, re.MULTILINE)
     assert len(listed) >= 6
     assert not [command for command in listed if f"`{command}" not in contract]
+
+
+def write_item(folder: Path, href: str) -> Path:
+    """An ItemCollection of one item, each asset of which has the href."""
+    item = make_source_item()
+    for asset in item["assets"].values():
+        asset["href"] = href
+    path = folder / "items" / "items.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [item]}))
+    return path
+
+
+@pytest.mark.parametrize(
+    "more", [["ingest"], ["ingest", "--dry-run"], ["retry"], ["watch", "--once", "--tile", "22KFV"]]
+)
+@pytest.mark.parametrize(
+    ("store", "environment"),
+    [("s3://bucket/masks", {}), ("out", {"CLOUDMASK_PUBLIC_URL": "https://masks.example.com"})],
+)
+def test_local_files_are_not_published_where_others_read(
+    tmp_path: Path, more: list[str], store: str, environment: dict[str, str]
+) -> None:
+    items = write_item(tmp_path, "B02.tif")
+    if more == ["retry"] and store.startswith("s3:"):
+        pytest.skip("a bucket that is there is asked first for what waits")
+    if more == ["retry"]:
+        record_waiting(LocalStore(tmp_path / "out"), make_source_item()["id"], "no image yet", NOW)
+    result = run(*more, "--items", items, "--store", store, cwd=tmp_path, **environment)
+    assert result.returncode == 2, result.stderr
+    assert "is a local file, which readers of" in result.stderr
+    assert "upload it and give its https or s3 href" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out" / "sentinel-2-l2a-cloudmask").exists()
+
+
+def test_items_of_a_file_with_hrefs_for_all_go_anywhere(tmp_path: Path) -> None:
+    items = write_item(tmp_path, "https://sentinel2l2a01.blob.core.windows.net/a/B02.tif")
+    result = run(
+        "ingest", "--items", items, "--store", "out", "--dry-run", "--method", "csmask", cwd=tmp_path,
+        CLOUDMASK_PUBLIC_URL="https://masks.example.com",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+
+
+def test_files_within_the_store_are_published_with_it(tmp_path: Path) -> None:
+    items = write_item(tmp_path, "B02.tif")
+    result = run(
+        "ingest", "--items", items, "--store", tmp_path, "--dry-run", "--method", "csmask", cwd=tmp_path,
+        CLOUDMASK_PUBLIC_URL="https://masks.example.com",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import requests
 
 from flows.adapters.stores import open_store
 from flows.stac.layout import CATALOG_KEY
-from tests.adapters.range_server import wait_until
+from tests.adapters.range_server import RangeServer, wait_until
 from tests.s3_server import S3Server
 from tests.sample_archive import sample_items
 from tests.security.commands import check_store, run, running
@@ -64,6 +65,13 @@ class Gate(LoopbackServer):
 
 
 @pytest.fixture
+def served_items(sample_items: Path) -> Iterator[str]:
+    """URL of the sample archive's items: a bucket takes none whose assets are local files."""
+    with RangeServer(sample_items.parent) as server:
+        yield f"{server.url}/{sample_items.name}"
+
+
+@pytest.fixture
 def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     s3_server.use(monkeypatch)
     return f"s3://{s3_server.create_bucket()}/out"
@@ -81,7 +89,7 @@ def test_a_signal_ends_the_scene_under_way_links_nothing_and_the_next_run_goes_o
     *,
     s3_server: S3Server,
     bucket: str,
-    sample_items: Path,
+    served_items: str,
     tmp_path: Path,
     number: signal.Signals,
     status: int,
@@ -89,7 +97,7 @@ def test_a_signal_ends_the_scene_under_way_links_nothing_and_the_next_run_goes_o
     held_suffix: str,
     put: int,
 ) -> None:
-    ingest = ("ingest", "--items", sample_items, "--store", bucket)
+    ingest = ("ingest", "--items", served_items, "--store", bucket)
     one = {"CLOUDMASK_WORKERS": "1"}
     with (
         Gate(s3_server.url, held_suffix) as gate,
@@ -121,9 +129,9 @@ def test_a_signal_ends_the_scene_under_way_links_nothing_and_the_next_run_goes_o
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_kills_and_the_next_run_goes_on(
-    s3_server: S3Server, bucket: str, sample_items: Path, tmp_path: Path, number: signal.Signals
+    s3_server: S3Server, bucket: str, served_items: str, tmp_path: Path, number: signal.Signals
 ) -> None:
-    ingest = ("ingest", "--items", sample_items, "--store", bucket)
+    ingest = ("ingest", "--items", served_items, "--store", bucket)
     with (
         Gate(s3_server.url, ".tif") as gate,
         running(
