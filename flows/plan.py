@@ -77,7 +77,7 @@ class Plan:
 
 def plan_ingest(request: IngestRequest) -> Plan:
     """What ``ingest`` would do for ``request``."""
-    wiring = Wiring.of(request)
+    wiring = Wiring.of(request, read_only=True)
     settings = wiring.settings
     items = wiring.source.find_items(request.read_query())
     candidates, refused = read_candidates(items, settings.method, settings.mask_parameters)

@@ -57,7 +57,7 @@ class Status:
 
 def read_status(request: IngestRequest) -> Status:
     """The status of the request's store; the source is asked for what the request's query names."""
-    wiring = Wiring.of(request)
+    wiring = Wiring.of(request, read_only=True)
     census = read_census(wiring.store)
     gaps = None
     if request.tiles or request.items:

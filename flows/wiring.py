@@ -23,6 +23,7 @@ class Wiring:
 
     ``items`` is what ``--items`` names: a file, folder, URL or static catalog in place of a search.
     ``now`` is when the run began, ``begun`` the same by ``time.time``: a worker's wiring is made later.
+    With ``read_only`` the store need not be writable.
     """
 
     def __init__(
@@ -31,20 +32,23 @@ class Wiring:
         items: str | None = None,
         now: datetime | None = None,
         begun: float | None = None,
+        *,
+        read_only: bool = False,
     ) -> None:
         self.settings = settings
+        self._read_only = read_only
         self.items = items
         self.now = now or read_clock()
         self._begun = time.time() if begun is None else begun
 
     @classmethod
-    def of(cls, request: RunRequest) -> Wiring:
+    def of(cls, request: RunRequest, *, read_only: bool = False) -> Wiring:
         """The adapters of the run that ``request`` asks for.
 
         Raises:
             SettingsError: a value that cannot be used.
         """
-        return cls(request.read_settings(), request.items, request.now)
+        return cls(request.read_settings(), request.items, request.now, read_only=read_only)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """In another process: adapters of its own, made once for all scenes that it is sent."""
@@ -70,7 +74,7 @@ class Wiring:
         """Where objects go."""
         from flows.adapters.stores import open_store
 
-        return open_store(self.settings.store)
+        return open_store(self.settings.store, read_only=self._read_only)
 
     @cached_property
     def publisher(self) -> Publisher:

@@ -12,6 +12,8 @@ MAX_OBJECT_BYTES = 64 << 20
 """As for a document; the mask of a full tile has less than a megabyte."""
 _DEADLINE_S = 120.0
 _ATTEMPTS = 3
+#: Headers of which a complete answer has one.
+_LENGTHS = frozenset({"content-length", "transfer-encoding"})
 
 
 class HttpStore:
@@ -43,7 +45,7 @@ class HttpStore:
     def _get(self, key: str) -> Answer | None:
         url = f"{self._url}/{check_key(key)}"
         try:
-            answer = self._http.get(url, deadline=Deadline(_DEADLINE_S), max_body_bytes=MAX_OBJECT_BYTES)
+            answer = self._ask(url)
         except NoAnswer as error:
             raise StoreUnavailable(str(error)) from error
         except RefusedAnswer as error:
@@ -56,3 +58,12 @@ class HttpStore:
         if answer.status != 200:
             raise StoreRefused(f"{unsigned_href(url)}: HTTP {answer.status}: the catalog is not public there")
         return answer
+
+    def _ask(self, url: str) -> Answer:
+        """Return the answer; one that breaks off after its status line has no body and no headers."""
+        deadline = Deadline(_DEADLINE_S)
+        for _ in range(_ATTEMPTS):
+            answer = self._http.get(url, deadline=deadline, max_body_bytes=MAX_OBJECT_BYTES)
+            if answer.status != 200 or not _LENGTHS.isdisjoint(map(str.lower, answer.headers)):
+                return answer
+        raise NoAnswer(f"{unsigned_href(url)}: an answer of unknown length: try again later")

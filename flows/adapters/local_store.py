@@ -22,6 +22,8 @@ from flows.stac.layout import PROBE_PREFIX
 
 TEMPORARY_FOLDER = ".tmp"
 _LOCK_ATTEMPTS = 1000
+#: Device and inode of a folder.
+_Identity = tuple[int, int]
 STALE_AFTER_S = 3600
 """A temporary file this old belongs to a writer that died: writing one takes far less."""
 
@@ -33,6 +35,9 @@ class LocalStore:
     a reader sees whole objects only. Writers of one folder take turns by a ``flock`` on the folder
     itself: no lock files are left over, and a killed writer's lock dies with it. The ETag is the
     SHA-256 of the content. Symbolic links below the root are refused: they could leave it.
+
+    A root that was there and is gone, or another and empty one, is a disk that was unmounted: nothing is
+    taken to be absent from it, and nothing is written in its place.
     """
 
     def __init__(self, root: Path) -> None:
@@ -41,6 +46,7 @@ class LocalStore:
         self._sweep_lock = threading.Lock()
         self._probed = False
         self._probe_lock = threading.Lock()
+        self._seen: _Identity | None = None
 
     @property
     def url(self) -> str:
@@ -60,16 +66,19 @@ class LocalStore:
             try:
                 body = path.read_bytes()
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                self._check_root()
                 return None
         return StoredObject(key, body, _etag(body))
 
     def find_object(self, key: str) -> ObjectInfo | None:
         path = self._path(key)
         with _translated(key):
-            try:
-                return _info(key, path.stat()) if path.is_file() else None
-            except FileNotFoundError:
-                return None
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                status = path.stat()
+                if stat.S_ISREG(status.st_mode):
+                    return _info(key, status)
+            self._check_root()
+            return None
 
     def create_object(self, key: str, body: bytes, media_type: str) -> None:  # noqa: ARG002 - files have none
         def link(temporary: Path, path: Path) -> None:
@@ -104,12 +113,12 @@ class LocalStore:
 
     def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
         folder, slash, _ = check_prefix(prefix).rpartition("/")
-        with _translated(prefix):
+        with _translated(prefix), self._steady_root():
             yield from _walk(self._folder(folder), folder + slash, prefix)
 
     def list_folders(self, prefix: str) -> Iterator[str]:
         folder = self._folder(check_prefix(prefix).rstrip("/"))
-        with _translated(prefix):
+        with _translated(prefix), self._steady_root():
             for name, path in _list_entries(folder):
                 if name.endswith("/") and any(True for _ in _walk(path, "", "")):
                     yield name[:-1]
@@ -120,6 +129,39 @@ class LocalStore:
             self.replace_object(key, b"proved", "text/plain", _etag(b"probe"))
         finally:
             self.delete_object(key)
+
+    @contextlib.contextmanager
+    def _steady_root(self) -> Iterator[None]:
+        """Check that the root is there before and after a listing, and is the same: folders of a disk that
+        is unmounted meanwhile look empty.
+        """
+        before = self._check_root()
+        yield
+        if self._check_root() != before and before is not None:
+            raise self._explain_root()
+
+    def _check_root(self) -> _Identity | None:
+        """Return which folder the root is; None where it was never there.
+
+        Raises:
+            StoreUnavailable: it was there, and is gone or empty and another one.
+        """
+        try:
+            status = self.root.stat()
+        except FileNotFoundError:
+            if self._seen is not None:
+                raise self._explain_root() from None
+            return None
+        found = (status.st_dev, status.st_ino)
+        if self._seen not in {None, found} and not _list_entries(str(self.root)):
+            raise self._explain_root()
+        self._seen = found
+        return found
+
+    def _explain_root(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{self.root} is not the folder that it was a moment ago: mount it again, and try again"
+        )
 
     def _folder(self, key: str) -> str:
         return str(self._path(key) if key else self.root)
@@ -134,6 +176,8 @@ class LocalStore:
     def _place(self, key: str, body: bytes, put: Callable[[Path, Path], None]) -> None:
         """Write ``body`` to a temporary file, then let ``put`` bring it to its place under the lock."""
         path = self._path(key)
+        with _translated(key):
+            self._check_root()
         with (
             _translated(key),
             self._temporary(body) as temporary,
@@ -275,7 +319,7 @@ def _translated(key: str) -> Iterator[None]:
         raise StoreRefused(f"{where}; {remedy}") from error
 
 
-_NO_RIGHT = "give this user the right to write there, or choose another CLOUDMASK_STORE"
+_NO_RIGHT = "give this user the right to it, or choose another CLOUDMASK_STORE"
 _NO_FOLDER = "a file stands where a folder must be, or the other way round: move it away"
 _NO_SPACE = "free some space, or choose another CLOUDMASK_STORE"
 _TOO_LARGE = "raise this user's limit on file sizes (ulimit -f), or choose another CLOUDMASK_STORE"

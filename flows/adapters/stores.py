@@ -26,12 +26,14 @@ _CONNECTIONS = 64
 """As many as ``CLOUDMASK_WORKERS`` may be."""
 
 
-def open_store(url: str) -> ObjectStore:
-    """The store at ``url``: ``s3://bucket/prefix``, ``file:PATH`` or a directory. Nothing is written.
+def open_store(url: str, *, read_only: bool = False) -> ObjectStore:
+    """Return the store at ``url``: ``s3://bucket/prefix``, ``file:PATH`` or a directory. Nothing is written.
+
+    With ``read_only`` a directory need not be writable.
 
     Raises:
         SettingsError: no such kind of URL.
-        StoreRefused: a directory that cannot be written, a bucket or credentials that are missing.
+        StoreRefused: a directory that may not be read or written, a bucket or credentials that are missing.
         StoreUnavailable: the endpoint does not answer.
     """
     if url.startswith("s3://"):
@@ -39,7 +41,7 @@ def open_store(url: str) -> ObjectStore:
         store.check_bucket()
         return store
     root = _read_path(url)
-    _check_directory(root)
+    _check_directory(root, read_only=read_only)
     return LocalStore(root)
 
 
@@ -82,15 +84,16 @@ def _read_path(url: str) -> Path:
         raise SettingsError(f"store {path}: not a directory that can be found: {error}") from error
 
 
-def _check_directory(root: Path) -> None:
+def _check_directory(root: Path, *, read_only: bool) -> None:
     folder = root.resolve()
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
         raise StoreRefused(f"store {root}: {folder} is a file: name a directory in CLOUDMASK_STORE")
-    if not os.access(folder, os.W_OK | os.X_OK):
+    needed, what = (os.R_OK, "read") if read_only else (os.W_OK, "written")
+    if not os.access(folder, needed | os.X_OK):
         raise StoreRefused(
-            f"store {root}: {folder} cannot be written: give this user the right, "
+            f"store {root}: {folder} cannot be {what}: give this user the right, "
             "or choose another CLOUDMASK_STORE"
         )
 

@@ -46,7 +46,7 @@ def check(
     from flows.wiring import Wiring
 
     settings = load_settings(store=store)
-    wiring = Wiring(settings)
+    wiring = Wiring(settings, read_only=not repair)
     report = check_catalog(
         wiring.store,
         CatalogContext(settings.public_url),

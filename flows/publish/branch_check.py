@@ -51,6 +51,6 @@ def check_collection(
     """What is wrong with the collection; ``exact`` is what its items cover, and it may say more."""
     document = read_document(store.read_object(COLLECTION_KEY))
     covered = find_coverage(document)
-    yield from check_branch(store, collection_branch(store, context, covered), bands, busy)
+    yield from check_branch(store, collection_branch(store, context, covered, document), bands, busy)
     if document is not None and exact is not None and (covered is None or covered.merge(exact) != covered):
         yield Finding(Problem.STALE_CATALOG, COLLECTION_KEY, "its extent or summaries lack some item")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from flows.ports import ObjectStore, StoredObject
 from flows.publish.branches import (
@@ -12,9 +14,10 @@ from flows.publish.branches import (
     band_branch,
     read_children,
     read_document,
+    read_linked_items,
     tile_branch,
 )
-from flows.publish.leaf import list_leaf
+from flows.publish.leaf import list_leaf_surely
 from flows.publish.steps import Step, StepName, Steps, swap_steps
 from flows.stac.catalog import build_collection, build_root_catalog, build_year_catalog
 from flows.stac.coverage import Coverage, read_collection_coverage
@@ -23,6 +26,7 @@ from flows.stac.layout import CATALOG_KEY, COLLECTION_KEY, ITEMS_PREFIX, ItemKey
 from flows.stac.links import CatalogContext
 
 MIRROR_SUFFIX = ".parquet"
+_PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*\.parquet")
 RETIRED_SUFFIX = ".retired"
 """Ends the key of a mark beside a part of the mirror that the collection no longer lists."""
 
@@ -35,8 +39,10 @@ def catalog_stages(
     A stage may begin once every step of the one before is done; within a stage the order is free.
     ``coverages`` holds what each item adds to the collection.
     """
-    leaves = {keys.leaf for keys in coverages}
-    yield [leaf_steps(store, context, leaf) for leaf in sorted(leaves, key=lambda leaf: leaf.prefix)]
+    leaves: dict[LeafKeys, set[str]] = {}
+    for keys in sorted(coverages, key=lambda keys: keys.item):
+        leaves.setdefault(keys.leaf, set()).add(keys.item_id)
+    yield [leaf_steps(store, context, leaf, own) for leaf, own in leaves.items()]
     years, tiles = _group_names(leaves)
     yield [branch_steps(store, tile_branch(context, tile), own) for tile, own in years.items()]
     yield [branch_steps(store, band_branch(context, band), own) for band, own in tiles.items()]
@@ -47,11 +53,18 @@ def catalog_stages(
     yield [unmark_steps(store, keys) for keys in coverages]
 
 
-def leaf_steps(store: ObjectStore, context: CatalogContext, leaf: LeafKeys) -> Steps:
-    """Make the leaf's catalog link exactly the items that a listing shows to be complete."""
+def leaf_steps(
+    store: ObjectStore, context: CatalogContext, leaf: LeafKeys, own: AbstractSet[str] = frozenset()
+) -> Steps:
+    """Make the leaf's catalog link exactly the items that a listing shows to be complete.
 
-    def render(_: StoredObject | None) -> bytes:
-        return encode_document(build_year_catalog(context, leaf, list_leaf(store, leaf).linked_ids))
+    A listing that lacks items of ``own``, which were just published, or items that the catalog links is
+    not believed alone.
+    """
+
+    def render(current: StoredObject | None) -> bytes:
+        folder = list_leaf_surely(store, leaf, own | read_linked_items(current))
+        return encode_document(build_year_catalog(context, leaf, folder.linked_ids))
 
     return swap_steps(store, leaf.catalog, render)
 
@@ -63,10 +76,10 @@ def branch_steps(store: ObjectStore, branch: Branch, own: set[str], *, rebuild: 
     """
 
     def render(current: StoredObject | None) -> bytes:
-        document = None if rebuild else read_document(current)
-        if current is not None and document is not None and own <= read_children(document):
+        document = read_document(current)
+        if not rebuild and current is not None and document is not None and own <= read_children(document):
             return current.body
-        return encode_document(branch.build(branch.find_children(store, document, own)))
+        return encode_document(branch.build(branch.find_children(store, document, own, rebuild=rebuild)))
 
     return swap_steps(store, branch.key, render)
 
@@ -84,18 +97,20 @@ def collection_steps(
     def render(current: StoredObject | None) -> bytes:
         document = read_document(current)
         merged = merge_coverages(filter(None, (find_coverage(document), coverage)))
-        branch = collection_branch(store, context, merged)
-        names = branch.find_children(store, None if rebuild else document, bands)
+        branch = collection_branch(store, context, merged, document)
+        names = branch.find_children(store, document, bands, rebuild=rebuild)
         return encode_document(branch.build(names))
 
     return swap_steps(store, COLLECTION_KEY, render)
 
 
-def collection_branch(store: ObjectStore, context: CatalogContext, coverage: Coverage | None) -> Branch:
-    """The collection, which links its bands and the parts of the geoparquet mirror."""
+def collection_branch(
+    store: ObjectStore, context: CatalogContext, coverage: Coverage | None, current: Document | None
+) -> Branch:
+    """Return the collection, which links its bands and the parts of the geoparquet mirror."""
 
     def build(names: Sequence[str]) -> Document:
-        return build_collection(context, names, coverage, find_mirror_keys(store))
+        return build_collection(context, names, coverage, find_mirror_keys(store, current))
 
     return Branch(COLLECTION_KEY, BAND_FORM, build)
 
@@ -112,11 +127,28 @@ def unmark_steps(store: ObjectStore, keys: ItemKeys) -> Steps:
     yield Step(StepName.UNMARK, key)
 
 
-def find_mirror_keys(store: ObjectStore) -> tuple[str, ...]:
-    """Keys of the geoparquet mirror's parts, in order, without those that others have taken the place of."""
-    keys = [info.key for info in store.list_objects(ITEMS_PREFIX)]
+def find_mirror_keys(store: ObjectStore, current: Document | None) -> tuple[str, ...]:
+    """Return the keys of the geoparquet mirror's parts, in order, without those that others replace.
+
+    A part that ``current``, the collection, lists is left out only where it is absent or marked as retired.
+    """
+    keys = {info.key for info in store.list_objects(ITEMS_PREFIX)}
     retired = {key.removesuffix(RETIRED_SUFFIX) for key in keys if key.endswith(RETIRED_SUFFIX)}
-    return tuple(key for key in keys if key.endswith(MIRROR_SUFFIX) and key not in retired)
+    parts = {key for key in keys if key.endswith(MIRROR_SUFFIX)} - retired
+    for key in sorted(read_mirror_keys(current) - keys - retired):
+        if store.find_object(key) is not None and store.find_object(f"{key}{RETIRED_SUFFIX}") is None:
+            parts.add(key)
+    return tuple(sorted(parts))
+
+
+def read_mirror_keys(collection: Document | None) -> set[str]:
+    """Return the keys of the mirror's parts that a collection lists; of none, and of a broken one, none."""
+    try:
+        hrefs = [str(asset["href"]) for asset in (collection or {}).get("assets", {}).values()]
+    except (LookupError, TypeError, AttributeError):
+        return set()
+    names = (href.rpartition("/")[2] for href in hrefs)
+    return {f"{ITEMS_PREFIX}{name}" for name in names if _PART_NAME.fullmatch(name)}
 
 
 def find_coverage(collection: Document | None) -> Coverage | None:

@@ -9,9 +9,10 @@ from itertools import groupby
 
 from flows.ports import ObjectInfo, ObjectStore
 from flows.publish.branches import YEAR_FORM
-from flows.publish.leaf import LeafFolder, group_leaf
+from flows.publish.leaf import LeafFolder, group_leaf, list_with_control
 from flows.stac.layout import (
     COLLECTION_ID,
+    COLLECTION_KEY,
     FAILED_PREFIX,
     PENDING_PREFIX,
     WAITING_PREFIX,
@@ -44,7 +45,11 @@ class Census:
 
 
 def read_census(store: ObjectStore) -> Census:
-    """The census of the store; one leaf's listing is in memory at a time."""
+    """Return the census of the store; one leaf's listing is in memory at a time.
+
+    Raises:
+        StoreUnavailable: the listing is not complete, or none came.
+    """
     published = 0
     days: dict[str, set[date]] = {}
     for leaf in _list_leaves(store):
@@ -65,7 +70,8 @@ def _list_leaves(store: ObjectStore) -> Iterator[LeafFolder]:
     def leaf_of(info: ObjectInfo) -> tuple[str, ...]:
         return tuple(info.key.split("/")[:_LEAF_DEPTH])
 
-    for (_, *rest), objects in groupby(store.list_objects(f"{COLLECTION_ID}/"), leaf_of):
+    listed = list_with_control(store, f"{COLLECTION_ID}/", COLLECTION_KEY)
+    for (_, *rest), objects in groupby(listed, leaf_of):
         if len(rest) == _LEAF_DEPTH - 1 and YEAR_FORM.fullmatch(rest[2]):
             yield group_leaf(LeafKeys(rest[1], int(rest[2])), objects)
 

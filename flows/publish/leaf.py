@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from flows.errors import StoreUnavailable
 from flows.ports import ObjectInfo, ObjectStore
-from flows.stac.layout import ASSET_NAME_FORM, WITHDRAWN_NAME, LeafKeys, is_item_id
+from flows.stac.layout import ASSET_NAME_FORM, WITHDRAWN_NAME, ItemKeys, LeafKeys, is_item_id
 
 _SUPERSEDED_PREFIX, _JSON = "superseded-by-", ".json"
+#: Listings of a leaf that are asked for until one is complete, or two agree.
+_LISTINGS = 4
+
+logger = logging.getLogger(__name__)
 
 
 def superseded_name(successor_id: str) -> str:
@@ -72,10 +78,69 @@ class LeafFolder:
         folder = self.folders.get(item_id)
         return folder is not None and folder.is_published
 
+    def find_missing(self, expected: Iterable[str]) -> set[str]:
+        """Return which of the ``expected`` items the listing neither shows nor explains by a tombstone."""
+        empty = ItemFolder("")
+        folders = {item_id: self.folders.get(item_id, empty) for item_id in expected}
+        return {
+            item_id for item_id, folder in folders.items() if folder.item is None and not folder.is_withdrawn
+        }
+
+
+def list_with_control(store: ObjectStore, prefix: str, control: str) -> Iterator[ObjectInfo]:
+    """Yield every object below ``prefix``, the one at ``control`` among them, should it be there.
+
+    Raises:
+        StoreUnavailable: the listing lacks it, so it lacks others, too.
+    """
+    is_shown = False
+    for info in store.list_objects(prefix):
+        is_shown = is_shown or info.key == control
+        yield info
+    if not is_shown and store.find_object(control) is not None:
+        raise StoreUnavailable(f"{control}: the listing of {store.url} lacks it: try again later")
+
 
 def list_leaf(store: ObjectStore, leaf: LeafKeys) -> LeafFolder:
-    """The leaf as one listing shows it."""
-    return group_leaf(leaf, store.list_objects(leaf.prefix))
+    """Return the leaf as a listing shows it that shows the leaf's catalog, too, where there is one.
+
+    The key of the catalog comes after those of Sentinel-2's items: a listing that is empty or cut lacks it.
+
+    Raises:
+        StoreUnavailable: the listings lack it again and again.
+    """
+    for _ in range(_LISTINGS - 1):
+        try:
+            return group_leaf(leaf, list_with_control(store, leaf.prefix, leaf.catalog))
+        except StoreUnavailable as error:
+            logger.info("listing again: %s", error)
+    return group_leaf(leaf, list_with_control(store, leaf.prefix, leaf.catalog))
+
+
+def list_leaf_surely(store: ObjectStore, leaf: LeafKeys, expected: Iterable[str]) -> LeafFolder:
+    """Return the leaf as a listing shows it that shows every ``expected`` item, or its tombstone.
+
+    An item is taken to be gone only where two listings lack it, and the store itself says that it is absent.
+
+    Raises:
+        StoreUnavailable: the listings and what is there contradict each other.
+    """
+    expected = set(expected)
+    missing_before: set[str] | None = None
+    for _ in range(_LISTINGS):
+        folder = list_leaf(store, leaf)
+        missing = folder.find_missing(expected)
+        if not missing or (missing == missing_before and _are_absent(store, leaf, missing)):
+            return folder
+        missing_before = missing
+    raise StoreUnavailable(
+        f"{leaf.catalog}: the listing of {store.url} lacks items that are there, {min(missing)} among them: "
+        "try again later"
+    )
+
+
+def _are_absent(store: ObjectStore, leaf: LeafKeys, item_ids: Iterable[str]) -> bool:
+    return all(store.find_object(ItemKeys(leaf, item_id).item) is None for item_id in sorted(item_ids))
 
 
 def group_leaf(leaf: LeafKeys, objects: Iterable[ObjectInfo]) -> LeafFolder:

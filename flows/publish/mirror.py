@@ -27,14 +27,23 @@ from typing import Any
 
 from flows.errors import SettingsError, SourceRefused, StoreRefused
 from flows.ports import Item, ObjectStore
-from flows.publish.branches import BAND_FORM, YEAR_FORM
-from flows.publish.catalogs import MIRROR_SUFFIX, RETIRED_SUFFIX, find_mirror_keys
-from flows.publish.leaf import list_leaf
+from flows.publish.branches import BAND_FORM, YEAR_FORM, find_names, read_document, read_linked_items
+from flows.publish.catalogs import MIRROR_SUFFIX, RETIRED_SUFFIX, find_mirror_keys, read_mirror_keys
+from flows.publish.leaf import list_leaf_surely
 from flows.publish.publisher import Publisher, find_published
 from flows.scene.tile import TILE_FORM
 from flows.stac.catalog import PARQUET_MEDIA_TYPE
 from flows.stac.item_hrefs import map_hrefs
-from flows.stac.layout import COLLECTION_ID, ITEMS_PREFIX, ItemKeys, LeafKeys, item_keys
+from flows.stac.layout import (
+    COLLECTION_ID,
+    COLLECTION_KEY,
+    ITEMS_PREFIX,
+    ItemKeys,
+    LeafKeys,
+    band_catalog_key,
+    item_keys,
+    tile_catalog_key,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +123,7 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
     """
     check_available()
     _remove_retired(store, publisher)
-    replaced = set(find_mirror_keys(store))
+    replaced = set(find_mirror_keys(store, read_document(store.read_object(COLLECTION_KEY))))
     rows = _Counted(_move_hrefs(item) for item in _read_items(store))
     keys: list[str] = []
     while (first := next(rows, None)) is not None:
@@ -154,11 +163,13 @@ class _Counted(Iterator[Item]):
 
 def _remove_retired(store: ObjectStore, publisher: Publisher) -> None:
     """Let the collection list retired parts no longer, which a run that died may have left to do; then
-    remove them, then their marks.
+    remove them, then their marks. One that it lists still, since a listing lacked the mark, stays.
     """
     marks = [info.key for info in store.list_objects(ITEMS_PREFIX) if info.key.endswith(RETIRED_SUFFIX)]
     if marks:
         publisher.publish_collection()
+        listed = read_mirror_keys(read_document(store.read_object(COLLECTION_KEY)))
+        marks = [mark for mark in marks if mark.removesuffix(RETIRED_SUFFIX) not in listed]
     for mark in marks:
         store.delete_object(mark.removesuffix(RETIRED_SUFFIX))
         store.delete_object(mark)
@@ -168,18 +179,18 @@ def _read_items(store: ObjectStore) -> Iterator[Item]:
     """Every item that a catalog links, by zone, tile, year and id."""
     with ThreadPoolExecutor(_READERS) as pool:
         for leaf in _find_leaves(store):
-            keys = [item_keys(item_id, leaf.tile, leaf.year) for item_id in list_leaf(store, leaf).linked_ids]
+            linked = read_linked_items(store.read_object(leaf.catalog))
+            ids = list_leaf_surely(store, leaf, linked).linked_ids
+            keys = [item_keys(item_id, leaf.tile, leaf.year) for item_id in ids]
             for item in pool.map(lambda each: _read_item(store, each), keys):
                 if item is not None:
                     yield item
 
 
 def _find_leaves(store: ObjectStore) -> Iterator[LeafKeys]:
-    root = f"{COLLECTION_ID}/"
-    for band in sorted(filter(BAND_FORM.fullmatch, store.list_folders(root))):
-        for tile in sorted(filter(TILE_FORM.fullmatch, store.list_folders(f"{root}{band}/"))):
-            years = store.list_folders(f"{root}{band}/{tile}/")
-            for year in sorted(filter(YEAR_FORM.fullmatch, years)):
+    for band in find_names(store, COLLECTION_KEY, BAND_FORM):
+        for tile in find_names(store, band_catalog_key(band), TILE_FORM):
+            for year in find_names(store, tile_catalog_key(tile), YEAR_FORM):
                 yield LeafKeys(tile, int(year))
 
 

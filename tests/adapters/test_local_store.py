@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -197,3 +198,60 @@ def test_processes_lose_no_update(tmp_path: Path) -> None:
         writer.close()
     lines = (tmp_path / "list").read_text().split()
     assert sorted(lines) == sorted(f"{name}{number}" for name in "abc" for number in range(25))
+
+
+class TestRootsThatVanish:
+    """A disk that is unmounted leaves no folder, or an empty one, where the store was."""
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> LocalStore:
+        store = LocalStore(tmp_path / "disk")
+        for key in ("a/b", "c/d", "e"):
+            store.write_object(key, b"1", "text/plain")
+        return store
+
+    @pytest.mark.parametrize("leaves", ["nothing", "an empty folder"])
+    def test_nothing_is_absent_from_it_and_nothing_written(self, store: LocalStore, leaves: str) -> None:
+        store.root.rename(store.root.with_name("elsewhere"))
+        if leaves == "an empty folder":
+            store.root.mkdir()
+        for call in (
+            lambda: list(store.list_objects("")),
+            lambda: list(store.list_objects("a/")),
+            lambda: list(store.list_folders("")),
+            lambda: store.read_object("a/b"),
+            lambda: store.find_object("a/b"),
+            lambda: store.write_object("a/b", b"2", "text/plain"),
+            lambda: store.create_object("x", b"2", "text/plain"),
+        ):
+            with pytest.raises(StoreUnavailable, match="mount it again"):
+                call()
+        assert not store.root.exists() or list(store.root.iterdir()) == []
+
+    def test_a_listing_under_way_does_not_end_as_if_it_were_complete(self, store: LocalStore) -> None:
+        listing = store.list_objects("")
+        assert next(listing).key == "a/b"
+        store.root.rename(store.root.with_name("elsewhere"))
+        store.root.mkdir()
+        with pytest.raises(StoreUnavailable, match="mount it again"):
+            list(listing)
+
+    def test_a_disk_that_is_mounted_again_is_the_store(self, store: LocalStore) -> None:
+        store.root.rename(store.root.with_name("elsewhere"))
+        with pytest.raises(StoreUnavailable):
+            store.read_object("e")
+        shutil.copytree(store.root.with_name("elsewhere"), store.root)
+        assert [info.key for info in store.list_objects("")] == ["a/b", "c/d", "e"]
+
+    def test_a_folder_that_a_writer_prunes_meanwhile_is_empty(self, store: LocalStore) -> None:
+        listing = store.list_objects("")
+        assert next(listing).key == "a/b"
+        LocalStore(store.root).delete_object("c/d")
+        assert [info.key for info in listing] == ["e"]
+
+    def test_a_store_that_never_was_is_empty(self, tmp_path: Path) -> None:
+        store = LocalStore(tmp_path / "new")
+        assert list(store.list_objects("")) == []
+        assert store.read_object("a") is None
+        store.write_object("a", b"1", "text/plain")
+        assert [info.key for info in store.list_objects("")] == ["a"]

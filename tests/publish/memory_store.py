@@ -15,7 +15,9 @@ from flows.ports import ObjectInfo, StoreCapabilities, StoredObject
 class MemoryStore:
     """A dictionary that keeps the contract of ``ObjectStore``; ``requests`` counts calls by name.
 
-    ``lose_next_answer`` makes the next write happen and then raise as an unknown outcome.
+    ``lose_next_answer`` makes the next write happen and then raise as an unknown outcome. The next
+    ``spoiled["list"]`` listings of objects, and ``spoiled["folders"]`` of folders, hold the first
+    ``kept_share`` of what is there and look complete.
     """
 
     def __init__(self, modified: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
@@ -23,6 +25,8 @@ class MemoryStore:
         self.requests: dict[str, int] = {}
         self.written_bytes = 0
         self.lose_next_answer = False
+        self.spoiled = {"list": 0, "folders": 0}
+        self.kept_share = 0.0
         self.modified = modified
         self._lock = threading.RLock()
 
@@ -66,7 +70,7 @@ class MemoryStore:
 
     def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
         self._count("list")
-        for key in self._sorted_keys(prefix):
+        for key in self._spoil("list", self._sorted_keys(prefix)):
             body = self.objects.get(key)
             if body is not None:
                 yield ObjectInfo(key, len(body), self.modified)
@@ -74,7 +78,16 @@ class MemoryStore:
     def list_folders(self, prefix: str) -> Iterator[str]:
         self._count("list")
         rests = (key.removeprefix(prefix) for key in self._sorted_keys(prefix))
-        yield from dict.fromkeys(rest.split("/")[0] for rest in rests if "/" in rest)
+        folders = list(dict.fromkeys(rest.split("/")[0] for rest in rests if "/" in rest))
+        yield from self._spoil("folders", folders)
+
+    def _spoil(self, kind: str, entries: list[str]) -> list[str]:
+        """What a listing answers; cut short where it is to be spoiled."""
+        with self._lock:
+            if self.spoiled[kind] == 0:
+                return entries
+            self.spoiled[kind] -= 1
+            return entries[: int(len(entries) * self.kept_share)]
 
     def _sorted_keys(self, prefix: str) -> list[str]:
         check_prefix(prefix)

@@ -84,17 +84,19 @@ APPEND = Mutant(
         Edit(
             "catalogs",
             """\
-    yield [leaf_steps(store, context, leaf) for leaf in""",
+    yield [leaf_steps(store, context, leaf, own) for leaf, own in leaves.items()]""",
             """\
     linked = {leaf: _linked(store.read_object(leaf.catalog)) for leaf in leaves}
     for keys in coverages:
         linked[keys.leaf].append(keys.item_id)
-    yield [leaf_steps(store, context, leaf, linked[leaf]) for leaf in""",
+    yield [leaf_steps(store, context, leaf, linked[leaf]) for leaf in leaves]""",
         ),
         Edit(
             "catalogs",
             """\
-def leaf_steps(store: ObjectStore, context: CatalogContext, leaf: LeafKeys) -> Steps:
+def leaf_steps(
+    store: ObjectStore, context: CatalogContext, leaf: LeafKeys, own: AbstractSet[str] = frozenset()
+) -> Steps:
 """,
             """\
 def _linked(stored):
@@ -105,10 +107,33 @@ def _linked(stored):
 def leaf_steps(store, context, leaf, ids):
 """,
         ),
-        Edit("catalogs", "list_leaf(store, leaf).linked_ids", "ids"),
+        Edit("catalogs", "list_leaf_surely(store, leaf, own | read_linked_items(current))", "None"),
+        Edit("catalogs", "folder.linked_ids", "ids"),
     ),
 )
-MUTANTS = (NO_COMPARE_AND_SWAP, ETAG_AFTER_LISTING, ITEM_BEFORE_FILES, APPEND)
+TRUST_ONE_LISTING = Mutant(
+    "trust_one_listing",
+    (
+        Edit(
+            "catalogs",
+            "list_leaf_surely(store, leaf, own | read_linked_items(current))",
+            "group_leaf(leaf, store.list_objects(leaf.prefix))",
+        ),
+        Edit("catalogs", "import list_leaf_surely", "import group_leaf"),
+    ),
+)
+TRUST_A_LISTING_OF_FOLDERS = Mutant(
+    "trust_a_listing_of_folders",
+    (Edit("branches", "for name in listed | linked | own", "for name in listed | own"),),
+)
+MUTANTS = (
+    NO_COMPARE_AND_SWAP,
+    ETAG_AFTER_LISTING,
+    ITEM_BEFORE_FILES,
+    APPEND,
+    TRUST_ONE_LISTING,
+    TRUST_A_LISTING_OF_FOLDERS,
+)
 
 
 @contextmanager

@@ -110,6 +110,15 @@ class Writers(RuleBasedStateMachine):
         else:
             self.writers.pop(int(what.removeprefix("kill ")), None)
 
+    @rule(
+        kind=st.sampled_from(["list", "folders"]),
+        listings=st.sampled_from([1, 2, 9]),
+        share=st.sampled_from([0.0, 0.5, 0.9]),
+    )
+    def spoil(self, kind: str, listings: int, share: float) -> None:
+        """The next listings are empty, or break off, and look complete."""
+        self.store.spoiled[kind], self.store.kept_share = listings, share
+
     @invariant()
     def nothing_is_lost(self) -> None:
         walk = walk_catalog(self.store)
@@ -127,7 +136,7 @@ class Writers(RuleBasedStateMachine):
         assert list_markers(self.store) == []
 
     def _recover(self, now: datetime) -> None:
-        self.store.lose_next_answer = False
+        self.store.lose_next_answer, self.store.spoiled = False, {"list": 0, "folders": 0}
         publisher = importlib.import_module(f"{self.package.__name__}.publisher")
         publisher.Publisher(self.store, CONTEXT, now, pause=lambda _: None).recover()
 
