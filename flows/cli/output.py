@@ -169,13 +169,13 @@ def _advise(report: CheckReport) -> Iterator[str]:
     """What the user may do about what was found, or what a repair has left."""
     if report.unlinked:
         yield (
-            f"taken out of the catalog: {report.unlinked} broken items; cloudmask retry publishes them. "
-            "Their files stay for a week: an item that proves to be sound comes back with the next --repair"
+            f"broken items taken out of the catalog: {report.unlinked}; cloudmask retry publishes them again. "
+            "Their files stay for a week; an item that proves to be sound comes back with the next --repair"
         )
     if report.held_back:
         yield (
-            f"left in the catalog: {report.held_back} more broken items, as so many may be a fault of the "
-            "store. If you are sure that they are broken: cloudmask check --repair --yes"
+            f"broken items left in the catalog: {report.held_back}, as so many may be a fault of the store. "
+            "If you are sure that they are broken: cloudmask check --repair --yes"
         )
     if report.unread:
         yield (
@@ -183,7 +183,7 @@ def _advise(report: CheckReport) -> Iterator[str]:
             "concern alone. See to the connection, credentials or owner of the files, then check again"
         )
     if report.mendable and not report.repaired:
-        which = "that" if report.mendable == report.problems else f"{report.mendable} of them"
+        which = "what was found" if report.mendable == report.problems else f"{report.mendable} of them"
         yield f"cloudmask check --repair mends {which}"
 
 

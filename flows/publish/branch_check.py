@@ -29,7 +29,9 @@ def check_branch(
     stored = read(store, branch.key)
     if stored is None:
         if children - unsure:
-            yield Finding(Problem.MISSING_CATALOG, branch.key, f"{len(children)} catalogs are not linked")
+            yield Finding(
+                Problem.MISSING_CATALOG, branch.key, f"catalogs that it should link: {len(children)}"
+            )
         return
     document = read_document(stored)
     if document is None:

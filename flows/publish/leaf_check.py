@@ -225,7 +225,7 @@ def _check_catalog(
     check.has_catalog = catalog is not None
     if catalog is None:
         if expected - scope.pending:
-            yield Finding(Problem.MISSING_CATALOG, key, f"{len(expected)} items are not linked")
+            yield Finding(Problem.MISSING_CATALOG, key, f"items that it should link: {len(expected)}")
         return
     ids = _read_item_ids(catalog)
     if ids is None:

@@ -143,7 +143,7 @@ def _remove_leftovers(store: ObjectStore, context: CatalogContext, check: LeafCh
 
 def _take_out(store: ObjectStore, keys: ItemKeys, item: BrokenItem, now: datetime) -> None:
     """Put the withdrawn marker, then take the fingerprint of the very document that was found broken."""
-    logger.warning("taking %s out of the catalog: %s", keys.item_id, item.reason)
+    logger.info("taking %s out of the catalog: %s", keys.item_id, item.reason)
     record_failed(store, keys.item_id, Failure(_ERROR_CLASS, item.reason, retryable=True), now)
     stored = store.read_object(keys.item)
     document = read_document(stored)
