@@ -36,23 +36,34 @@ def status(
 
 @app.command()
 def check(
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what is wrong.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what is wrong, then look again.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --repair: take out any number of broken items.")
+    ] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Count the pixels of every mask, too.")] = False,
     store: StoreOption = None,
 ) -> None:
-    """Prove the published catalog whole, or make it so; exit status 1 where it is not."""
+    """Find what is wrong in the published catalog, or mend it; exit status 1 if something is left."""
     from flows.cli.output import print_check, print_json
-    from flows.publish.check import check_catalog
+    from flows.publish.check import CheckOptions, check_catalog
+    from flows.publish.repair import REMOVAL_LIMIT
     from flows.stac.links import CatalogContext
     from flows.wiring import Wiring
 
     settings = load_settings(store=store)
     wiring = Wiring(settings, read_only=not repair)
+    limit, decode = None if yes else REMOVAL_LIMIT, None
+    if deep:
+        from flows.published import decode_mask
+
+        decode = decode_mask
     report = check_catalog(
         wiring.store,
         CatalogContext(settings.public_url),
         repair=repair,
         now=wiring.now,
         single_writer=settings.single_writer,
+        options=CheckOptions(limit, decode),
     )
     if options.json:
         from dataclasses import asdict

@@ -27,7 +27,7 @@ from flows.stac.titles import build_item_title
 if TYPE_CHECKING:
     from flows.demo import SceneScore
     from flows.plan import Plan
-    from flows.publish.findings import CheckReport
+    from flows.publish.findings import CheckReport, Finding
     from flows.status import Status
 
 SHOWN_SCENES = 20
@@ -146,20 +146,56 @@ def print_plan(plan: Plan) -> None:
 
 
 def print_check(report: CheckReport) -> None:
-    """What a check found, a line for each finding."""
-    for finding in report.findings:
-        stdout.print(f"  {finding}", soft_wrap=True, markup=False)
-    if report.is_whole and not report.catalogs:
+    """What a check found, a line for each finding, and what to do about it."""
+    _print_findings(report.findings, report.problems)
+    if report.is_whole and not (report.catalogs or report.problems):
         stdout.print("there is no catalog yet: cloudmask ingest or watch makes one", soft_wrap=True)
         return
-    verdict = "whole" if report.is_whole else "not whole: cloudmask check --repair mends it"
-    if report.repaired and report.problems:
-        verdict = "whole again" if report.is_whole else "mended, but for what is not ours"
     stdout.print(
-        f"{report.items} items, {report.catalogs} catalogs, {report.files} files; "
-        f"{report.problems} problems; {report.pending} being published; the catalog is {verdict}",
+        f"looked at {report.items} items, {report.catalogs} catalogs, {report.files} files; "
+        f"{report.pending} being published; {_count_problems(report.problems)}",
         soft_wrap=True,
     )
+    if report.looked_again:
+        stdout.print(f"repaired, and looked again: {_count_problems(report.left)}", soft_wrap=True)
+        _print_findings(report.left_findings, report.left)
+    elif report.repaired and report.problems:
+        stdout.print("nothing was repaired")
+    for line in _advise(report):
+        stdout.print(line, soft_wrap=True)
+
+
+def _advise(report: CheckReport) -> Iterator[str]:
+    """What the user may do about what was found, or what a repair has left."""
+    if report.unlinked:
+        yield (
+            f"broken items taken out of the catalog: {report.unlinked}; cloudmask retry publishes them again. "
+            "Their files stay for a week; an item that proves to be sound comes back with the next --repair"
+        )
+    if report.held_back:
+        yield (
+            f"broken items left in the catalog: {report.held_back}, as so many may be a fault of the store. "
+            "If you are sure that they are broken: cloudmask check --repair --yes"
+        )
+    if report.unread:
+        yield (
+            f"could not be read: {report.unread}, of which nothing is known; a repair leaves all that they "
+            "concern alone. See to the connection, credentials or owner of the files, then check again"
+        )
+    if report.mendable and not report.repaired:
+        which = "what was found" if report.mendable == report.problems else f"{report.mendable} of them"
+        yield f"cloudmask check --repair mends {which}"
+
+
+def _print_findings(findings: Sequence[Finding], problems: int) -> None:
+    for finding in findings:
+        stdout.print(f"  {finding}", soft_wrap=True, markup=False)
+    if problems > len(findings):
+        stdout.print(f"  … and {problems - len(findings)} more")
+
+
+def _count_problems(problems: int) -> str:
+    return "nothing wrong found" if not problems else f"{problems} problem{'s' * (problems > 1)}"
 
 
 def print_status(status: Status) -> None:

@@ -12,7 +12,7 @@ MOST_FINDINGS = 1000
 
 
 class Problem(StrEnum):
-    """What can be wrong."""
+    """What can be wrong, or in doubt."""
 
     MISSING_CATALOG = "missing-catalog"
     UNREADABLE = "unreadable"
@@ -23,9 +23,23 @@ class Problem(StrEnum):
     BROKEN_ITEM = "broken-item"
     MISSING_FILE = "missing-file"
     WRONG_FILE = "wrong-file"
+    WRONG_MARK = "wrong-mark"
     ORPHAN = "orphan"
-    STRAY = "stray"
     STALE_MARKER = "stale-marker"
+    STRAY = "stray"
+    DOUBTFUL_SOURCE = "doubtful-source"
+    COULD_NOT_READ = "could-not-read"
+    COULD_NOT_REPAIR = "could-not-repair"
+
+    @property
+    def is_mendable(self) -> bool:
+        """Whether a repair does anything about it."""
+        return self not in _LEFT_ALONE
+
+
+_LEFT_ALONE = frozenset(
+    {Problem.STRAY, Problem.DOUBTFUL_SOURCE, Problem.COULD_NOT_READ, Problem.COULD_NOT_REPAIR}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +58,12 @@ class Finding:
 class CheckReport:
     """What a check looked at and found.
 
-    ``pending`` counts items that living writers are publishing; ``awaiting_removal`` counts objects
-    that are of no use any more and are kept until their grace period is over. A repair mends every
-    problem but ``strays``, which are not ours to remove.
+    ``pending`` counts items that living writers are publishing; ``awaiting_removal`` counts objects that
+    are of no use any more and are kept until their grace period is over. ``problems`` and ``findings``
+    are what it met; a repair acts on the ``mendable`` ones. One that mended something looks again:
+    ``left`` and ``left_findings`` are what it met then, else ``left`` is ``problems``. ``unread`` counts
+    what the last look could not read, ``unlinked`` broken items that the repair took out of the catalog,
+    ``held_back`` those beyond its limit.
     """
 
     items: int
@@ -56,18 +73,25 @@ class CheckReport:
     awaiting_removal: int
     problems: int
     strays: int
+    unread: int
+    mendable: int
     findings: tuple[Finding, ...]
     repaired: bool
+    looked_again: bool
+    left: int
+    left_findings: tuple[Finding, ...] = ()
+    unlinked: int = 0
+    held_back: int = 0
 
     @property
     def is_whole(self) -> bool:
-        """Whether the catalog is now as it must be."""
-        return self.problems == 0 or (self.repaired and self.strays == 0)
+        """Whether nothing was found by the last look."""
+        return self.left == 0
 
 
 @dataclass(slots=True)
 class Tally:
-    """Counts and findings while a check runs; safe to share between threads."""
+    """Counts and findings of one look; safe to share between threads."""
 
     items: int = 0
     catalogs: int = 0
@@ -75,6 +99,8 @@ class Tally:
     awaiting_removal: int = 0
     problems: int = 0
     strays: int = 0
+    unread: int = 0
+    mendable: int = 0
     findings: list[Finding] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -90,20 +116,35 @@ class Tally:
             for finding in findings:
                 self.problems += 1
                 self.strays += finding.problem is Problem.STRAY
+                self.unread += finding.problem is Problem.COULD_NOT_READ
+                self.mendable += finding.problem.is_mendable
                 if len(self.findings) < MOST_FINDINGS:
                     self.findings.append(finding)
 
-    def close(self, pending: int, *, repaired: bool) -> CheckReport:
-        """The report; findings in order of key, whichever thread came first."""
-        findings = sorted(self.findings, key=lambda finding: (finding.key, finding.problem))
-        return CheckReport(
-            self.items,
-            self.catalogs,
-            self.files,
-            pending,
-            self.awaiting_removal,
-            self.problems,
-            self.strays,
-            tuple(findings),
-            repaired,
-        )
+    def sort_findings(self) -> tuple[Finding, ...]:
+        """The findings in order of key, whichever thread came first."""
+        return tuple(sorted(self.findings, key=lambda finding: (finding.key, finding.problem)))
+
+
+def build_report(
+    first: Tally, last: Tally, pending: int, *, repaired: bool, unlinked: int, held_back: int
+) -> CheckReport:
+    """Report what the first look met, and what the last one, which may be the same, left."""
+    return CheckReport(
+        items=last.items,
+        catalogs=last.catalogs,
+        files=last.files,
+        pending=pending,
+        awaiting_removal=last.awaiting_removal,
+        problems=first.problems,
+        strays=first.strays,
+        unread=last.unread,
+        mendable=first.mendable,
+        findings=first.sort_findings(),
+        repaired=repaired,
+        looked_again=last is not first,
+        left=last.problems,
+        left_findings=last.sort_findings() if last is not first else (),
+        unlinked=unlinked,
+        held_back=held_back,
+    )

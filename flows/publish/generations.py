@@ -151,11 +151,12 @@ def read_predecessors(item: Item) -> Iterable[str]:
 
 def _is_same_strip(store: ObjectStore, keys: ItemKeys, sibling: str, item: Item) -> bool:
     other = read_document(store.read_object(ItemKeys(keys.leaf, sibling).item))
-    start = _read_sensing_start(item)
-    return start is not None and other is not None and start == _read_sensing_start(other)
+    start = read_sensing_start(item)
+    return start is not None and other is not None and start == read_sensing_start(other)
 
 
-def _read_sensing_start(item: Item) -> str | None:
+def read_sensing_start(item: Item) -> str | None:
+    """Return when sensing of the item's datastrip began; None where it does not say."""
     datastrip = find_property(item, "s2:datastrip_id")
     match = _SENSING_START.search(datastrip) if isinstance(datastrip, str) else None
     return match[1] if match else None

@@ -19,6 +19,9 @@ LEASE = timedelta(hours=6)
 """How long a marker's writer may take: it goes once the batch is linked, which takes the embedded network,
 at 90 CPU seconds a scene, hours."""
 
+#: How far a writer's clock may be ahead; a marker that expires later yet is none that a writer put.
+CLOCK_TOLERANCE = timedelta(days=1)
+
 logger = logging.getLogger(__name__)
 
 
@@ -39,7 +42,7 @@ class Marker:
 
     def is_stale(self, now: datetime) -> bool:
         """Whether its writer must be taken for dead."""
-        return now >= self.expires
+        return not now < self.expires <= now + LEASE + CLOCK_TOLERANCE
 
 
 def build_marker(publication: Publication, now: datetime) -> Marker:
@@ -74,6 +77,8 @@ def read_marker(store: ObjectStore, key: str) -> Marker | None:
     try:
         document = json.loads(stored.body)
         keys = item_keys(document["id"], document["tile"], int(document["year"]))
+        if not 0 <= keys.leaf.year <= 9999:
+            raise ValueError(f"{keys.leaf.year} is no year of four digits")
         marker = Marker(keys, str(document["sha256"]), parse_instant(document["expires"]))
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError, CloudmaskError):
         logger.warning("%s is not a marker of this program: check --repair removes it", key)

@@ -136,3 +136,24 @@ def test_a_quarantined_scene_that_the_source_took_back_waits_to_be_forgotten(
     ]
     status = json.loads(run("status", "--store", store, "--json", cwd=tmp_path).stdout)
     assert (status["waiting"], status["failed"]) == (1, 0)
+
+
+def test_a_repair_says_what_it_took_out_and_restores_what_is_sound_again(
+    demo_store: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "out"
+    shutil.copytree(demo_store, store)
+    mask = next(store.glob("*/22K/22KFV/2018/*/cloudmask-*.tif"))
+    body = mask.read_bytes()
+    mask.unlink()
+    found = run("check", "--store", store, cwd=tmp_path)
+    assert found.returncode == 1
+    assert "1 problem\ncloudmask check --repair mends what was found\n" in found.stdout
+    repaired = run("check", "--repair", "--store", store, cwd=tmp_path)
+    assert repaired.returncode == 0, repaired.stdout
+    assert "repaired, and looked again: nothing wrong found\nbroken items taken out" in repaired.stdout
+    assert "whole" not in found.stdout + repaired.stdout
+    mask.write_bytes(body)
+    assert run("check", "--repair", "--store", store, cwd=tmp_path).returncode == 0
+    deep = json.loads(run("check", "--deep", "--json", "--store", store, cwd=tmp_path).stdout)
+    assert (deep["whole"], deep["items"], deep["problems"]) == (True, 4, 0)

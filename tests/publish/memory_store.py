@@ -17,7 +17,8 @@ class MemoryStore:
 
     ``lose_next_answer`` makes the next write happen and then raise as an unknown outcome. The next
     ``spoiled["list"]`` listings of objects, and ``spoiled["folders"]`` of folders, hold the first
-    ``kept_share`` of what is there and look complete.
+    ``kept_share`` of what is there and look complete. ``modified`` is the store's clock: what is written takes
+    its time, and what is put into ``objects`` has it always.
     """
 
     def __init__(self, modified: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
@@ -28,6 +29,7 @@ class MemoryStore:
         self.spoiled = {"list": 0, "folders": 0}
         self.kept_share = 0.0
         self.modified = modified
+        self._times: dict[str, datetime] = {}
         self._lock = threading.RLock()
 
     @property
@@ -45,7 +47,7 @@ class MemoryStore:
     def find_object(self, key: str) -> ObjectInfo | None:
         self._count("find")
         body = self.objects.get(check_key(key))
-        return None if body is None else ObjectInfo(key, len(body), self.modified)
+        return None if body is None else ObjectInfo(key, len(body), self._times.get(key, self.modified))
 
     def create_object(self, key: str, body: bytes, media_type: str) -> None:
         with self._lock:
@@ -73,7 +75,7 @@ class MemoryStore:
         for key in self._spoil("list", self._sorted_keys(prefix)):
             body = self.objects.get(key)
             if body is not None:
-                yield ObjectInfo(key, len(body), self.modified)
+                yield ObjectInfo(key, len(body), self._times.get(key, self.modified))
 
     def list_folders(self, prefix: str) -> Iterator[str]:
         self._count("list")
@@ -98,6 +100,7 @@ class MemoryStore:
         self._count("write")
         self.written_bytes += len(body)
         self.objects[check_key(key)] = body
+        self._times[key] = self.modified
         if self.lose_next_answer:
             self.lose_next_answer = False
             raise StoreUnavailable(f"{key}: the answer was lost")

@@ -7,11 +7,13 @@ import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
 from flows.ports import ObjectStore
 from flows.publish.publication import Publication, PublicationFile
+from flows.scene.tile_box import build_tile_box
 from flows.stac.encoding import encode_document
 from flows.stac.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, ItemKeys, item_keys
 from flows.stac.links import GEOJSON_MEDIA_TYPE, CatalogContext
@@ -33,6 +35,15 @@ def keys_of(item_id: str) -> ItemKeys:
     return item_keys(item_id, tile[1:], int(sensed[:4]))
 
 
+@cache
+def find_box(tile: str) -> tuple[float, float, float, float]:
+    """West, south, east, north of the tile; of one whose letters are of no square of its zone, any."""
+    try:
+        return build_tile_box(tile)
+    except ValueError:
+        return (-50.0, -22.0, -49.0, -21.0)
+
+
 def build_publication(
     item_id: str, version: str = "1", *, strip: str = "20180101T000000", context: CatalogContext = CONTEXT
 ) -> Publication:
@@ -45,18 +56,23 @@ def build_publication(
         PublicationFile(keys.preview(sha256(preview).hexdigest()), preview, "image/png"),
     )
     sensed = datetime.strptime(item_id.split("_")[2], "%Y%m%dT%H%M%S")
+    cloud = len(item_id) % 7 + sensed.day
+    w, s, e, n = find_box(keys.leaf.tile)
     item = {
         "type": "Feature",
         "stac_version": "1.1.0",
         "id": item_id,
-        "geometry": {"type": "Point", "coordinates": [-50.0, -22.0]},
-        "bbox": [-50.0, -22.0, -49.0, -21.0],
+        "geometry": {"type": "Polygon", "coordinates": [[[w, s], [e, s], [e, n], [w, n], [w, s]]]},
+        "bbox": [w, s, e, n],
         "properties": {
             "datetime": f"{sensed:%Y-%m-%dT%H:%M:%SZ}",
             "platform": "Sentinel-2B",
             "s2:datastrip_id": f"S2B_OPER_MSI_L2A_DS_ESRI_20201008T100850_S{strip}_N02.12",
             "cloudmask:method": "s2cloudless",
-            "cloudmask:cloud_percentage": float(len(item_id) % 7) + sensed.day,
+            "cloudmask:cloud_percentage": float(cloud),
+            "cloudmask:shadow_percentage": 0.0,
+            "cloudmask:clear_percentage": float(100 - cloud),
+            "cloudmask:nodata_percentage": 0.0,
             "cloudmask:fingerprint": version,
         },
         "collection": COLLECTION_ID,

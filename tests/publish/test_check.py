@@ -19,7 +19,7 @@ from flows.publish.leaf import list_leaf
 from flows.publish.leaf_check import GRACE, Checker, Scope, check_leaf
 from flows.publish.marker import LEASE, build_marker, write_marker
 from flows.publish.publisher import Publisher, item_steps
-from flows.publish.repair import repair_leaf
+from flows.publish.repair import Removals, repair_leaf
 from flows.publish.scene_states import list_states
 from flows.publish.steps import StepName
 from flows.stac.encoding import encode_document
@@ -215,12 +215,44 @@ def test_a_broken_item_leaves_the_catalog_and_is_published_anew(
     before = public_bytes(store)
     ruin(store)
     assert problem in {finding.problem for finding in check(store).findings}
-    repair(store)
+    store.modified = NOW
+    assert repair(store).unlinked == 1
     assert FIRST not in walk_catalog(store).items
-    assert not any(key.startswith(keys_of(FIRST).prefix) for key in store.objects)
     assert [(state.item_id, state.error_class) for state in list_states(store)] == [(FIRST, "BrokenItem")]
+    found = Publisher(store, CONTEXT, NOW).find_published(keys_of(FIRST))
+    assert found is None or "cloudmask:fingerprint" not in found["properties"]
     publish(store, FIRST)
     assert public_bytes(store) == before
+
+
+def test_a_broken_item_that_nobody_publishes_again_goes_after_a_while(store: MemoryStore) -> None:
+    store.modified = NOW
+    break_missing(store)
+    kept = {key for key in store.objects if key.startswith(keys_of(FIRST).prefix)}
+    for now in (NOW, NOW + GRACE - timedelta(seconds=1)):
+        assert repair(store, now).awaiting_removal == 1
+        assert kept <= set(store.objects)
+    repair(store, NOW + GRACE)
+    assert not kept & set(store.objects)
+
+
+@pytest.mark.parametrize("ruin", [break_checksum, break_missing, break_item, break_id, break_asset])
+def test_an_item_that_turns_out_to_be_sound_is_restored(
+    store: MemoryStore, ruin: Callable[[MemoryStore], None]
+) -> None:
+    """As after a proxy's wrong answers, or once a backup is back."""
+    whole = dict(store.objects)
+    store.modified = NOW
+    ruin(store)
+    repair(store)
+    assert FIRST not in walk_catalog(store).items
+    for file in build_publication(FIRST).files:
+        store.objects[file.key] = file.body
+    if ruin not in {break_checksum, break_missing}:
+        store.objects[keys_of(FIRST).item] = whole[keys_of(FIRST).item]
+    assert problems(check(store)) == {(Problem.UNLINKED_ITEM, keys_of(FIRST).item)}
+    repair(store)
+    assert store.objects == whole
 
 
 def test_a_broken_generation_leaves_no_link_to_it(store: MemoryStore) -> None:
@@ -363,12 +395,15 @@ class TestMarkers:
         later = NOW + LEASE
         assert {finding.problem for finding in check(store, later).findings} >= {
             Problem.STALE_MARKER,
-            Problem.ORPHAN,
+            Problem.BROKEN_ITEM,
         }
+        store.modified = later
         repair(store, later)
         assert whole in walk_catalog(store).items
         assert list_markers(store) == []
-        assert not any(half in key for key in store.objects)
+        repair(store, later + GRACE)
+        files = {file.key for file in build_publication(half).files}
+        assert not files & set(store.objects)
 
     def test_a_marker_that_cannot_be_read_is_dropped(self, store: MemoryStore) -> None:
         store.objects["_pending/x.json"] = b"{"
@@ -465,16 +500,14 @@ def test_a_repair_keeps_an_older_file_that_a_writer_puts_again_meanwhile(
     publish(store, FIRST, version="2")
     leaf = keys_of(FIRST).leaf
     scope = Scope(NOW, frozenset())
-    found = check_leaf(
-        Checker(store, CONTEXT), list_leaf(store, leaf), store.read_object(leaf.catalog), scope
-    )
+    found = check_leaf(Checker(store, CONTEXT), list_leaf(store, leaf), scope)
     assert len(found.orphans) == 2
     writer = item_steps(store, CONTEXT, build_publication(FIRST), NOW)
     for _ in islice(writer, steps):
         pass
     if steps == 99:
         Publisher(store, CONTEXT, NOW).publish_catalogs([keys_of(FIRST)])
-    repair_leaf(store, CONTEXT, found, NOW)
+    repair_leaf(store, CONTEXT, found, NOW, Removals())
     for _ in writer:
         pass
     Publisher(store, CONTEXT, NOW).publish_catalogs([keys_of(FIRST)])
