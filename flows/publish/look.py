@@ -124,7 +124,7 @@ class Look:
                 yield from check_extent(before, allowed)
 
         def mend() -> Steps:
-            branch = collection_branch(self._store, self._context, None)
+            branch = collection_branch(self._store, self._context, None, None)
             names = linked | (find_linked(self._store, branch) & unsure)
             wanted, known = (allowed, before) if is_known else (coverage, None)
             return collection_repair_steps(self._store, self._context, set(names), wanted, known)
@@ -167,7 +167,7 @@ class Look:
         ]
 
     def _list_bands(self) -> Iterator[str]:
-        branch = collection_branch(self._store, self._context, None)
+        branch = collection_branch(self._store, self._context, None, None)
         names, self._is_listed = self._list_children(branch)
         for name in sorted(names):
             if BAND_FORM.fullmatch(name):

@@ -109,8 +109,10 @@ def collection_repair_steps(
     """
 
     def render(current: StoredObject | None) -> bytes:
-        covered = None if current is None or current == before else find_coverage(read_document(current))
-        branch = collection_branch(store, context, merge_coverages(filter(None, (covered, coverage))))
+        document = read_document(current)
+        covered = None if current is None or current == before else find_coverage(document)
+        merged = merge_coverages(filter(None, (covered, coverage)))
+        branch = collection_branch(store, context, merged, document)
         return encode_document(branch.build(branch.find_children(store, None, bands)))
 
     return swap_steps(store, COLLECTION_KEY, render)

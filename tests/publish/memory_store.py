@@ -17,8 +17,8 @@ class MemoryStore:
 
     ``lose_next_answer`` makes the next write happen and then raise as an unknown outcome. The next
     ``spoiled["list"]`` listings of objects, and ``spoiled["folders"]`` of folders, hold the first
-    ``kept_share`` of what is there and look complete. ``modified`` is the store's clock: what is written takes
-    its time, and what is put into ``objects`` has it always.
+    ``kept_share`` of what is there and look complete. ``modified`` is the store's clock: what is written
+    takes its time, and what is put into ``objects`` has it always.
     """
 
     def __init__(self, modified: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
