@@ -29,11 +29,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from flows.printable import make_printable
+
 
 class CloudmaskError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose; its text may be shown anywhere."""
 
     retryable: ClassVar[bool] = False
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(make_printable(text))
 
 
 class SettingsError(CloudmaskError):

@@ -2,54 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING
 
-from flows.adapters.signatures import redact_lines
+from flows.adapters.signatures import LONGEST_LINE, keep_signatures_out_of_logs
 from flows.phases import item_id, phase_name, run_id
+from flows.printable import encode_for_terminal, hide_values, make_lines_printable, make_printable
 
 if TYPE_CHECKING:
     from flows.settings import LogFormat
 
-_SHORTEST_SECRET = 8
-"""A shorter value would be cut out of innocent words."""
 
-
-class _Redacting(logging.Formatter):
-    """Formats a record without signatures, credentials, or any of the secrets that ``read_secrets`` gives."""
-
-    def __init__(self, read_secrets: Callable[[], Iterable[str]]) -> None:
-        super().__init__("%(levelname)s %(name)s: %(message)s")
-        self._read_secrets = read_secrets
-
-    @cached_property
-    def _secrets(self) -> list[str]:
-        """Read at the first record: who only asks for help pays for no settings."""
-        return [secret for secret in self._read_secrets() if len(secret) >= _SHORTEST_SECRET]
-
-    def redact(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return redact_lines(text)
-
-
-class TextFormatter(_Redacting):
-    """``INFO flows.runners [S2B_… derive]: message``."""
+class TextFormatter(logging.Formatter):
+    """``INFO flows.runners [S2B_… derive]: message``; lines of a traceback are indented, and no others."""
 
     def format(self, record: logging.LogRecord) -> str:
         where = " ".join(filter(None, (item_id.get(), phase_name.get())))
-        text = super().format(record)
-        if where:
-            text = text.replace(f"{record.name}: ", f"{record.name} [{where}]: ", 1)
-        return self.redact(text)
+        name = f"{record.name} [{where}]" if where else record.name
+        line = make_printable(f"{record.levelname} {name}: {record.getMessage()}", LONGEST_LINE)
+        traceback = _format_traceback(self, record)
+        return "\n".join([line, *(f"  {below}" for below in traceback.splitlines())])
 
 
-class JsonFormatter(_Redacting):
+class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, logger, message; run, item, phase, error where there are any."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -61,9 +39,16 @@ class JsonFormatter(_Redacting):
             "run": run_id.get(),
             "item": item_id.get(),
             "phase": phase_name.get(),
-            "error": self.formatException(record.exc_info) if record.exc_info else "",
         }
-        return json.dumps({name: self.redact(text) for name, text in fields.items() if text})
+        shown = {name: make_printable(text, LONGEST_LINE) for name, text in fields.items() if text}
+        if traceback := _format_traceback(self, record):
+            shown["error"] = traceback
+        return encode_for_terminal(shown)
+
+
+def _format_traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    text = formatter.formatException(record.exc_info) if record.exc_info else ""
+    return make_lines_printable(text, LONGEST_LINE)
 
 
 def configure_logs(
@@ -71,6 +56,8 @@ def configure_logs(
 ) -> None:
     """Write records of ``level`` and above to stderr, as text by default; in place of what was configured."""
     handler = logging.StreamHandler(sys.stderr)
-    formatter = JsonFormatter if form == "json" else TextFormatter
-    handler.setFormatter(formatter(read_secrets))
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    hide_values(read_secrets)
+    keep_signatures_out_of_logs()
+    logging.captureWarnings(capture=True)  # a library's warning may quote what it was given
     logging.basicConfig(level=level, handlers=[handler], force=True)

@@ -25,6 +25,7 @@ DEFAULT_CONFIG = Path("cloudmask.toml")
 
 _DEFAULTS = MaskParameters()
 _SECRET_VARIABLES = (
+    "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "PC_SDK_SUBSCRIPTION_KEY",
@@ -123,6 +124,11 @@ class Settings(BaseSettings):
             raise ValueError("must be a directory, file:PATH or s3://bucket/prefix")
         if not value:
             raise ValueError("must not be empty")
+        if scheme == "s3" and (set("@?#:") & set(rest)):
+            raise ValueError(
+                "must be s3://bucket/prefix without user, password or query: set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            )
         if value.startswith("file:") and not value.removeprefix("file:").strip("/"):
             raise ValueError("must name a directory")
         return value.rstrip("/") or "/"
@@ -167,8 +173,7 @@ def read_settings(config: Path | None = None, **overrides: Any) -> Settings:
     values = _read_config(path, needed=config is not None)
     unknown = sorted(set(values) - set(Settings.model_fields))
     if unknown:
-        shown = ", ".join(name if name.isprintable() else ascii(name) for name in unknown)
-        raise SettingsError(f"{path}: {shown}: no such setting; docs/settings.md lists them")
+        raise SettingsError(f"{path}: {', '.join(unknown)}: no such setting; docs/settings.md lists them")
     for name in Settings.model_fields:
         if f"CLOUDMASK_{name.upper()}" in os.environ:
             values.pop(name, None)

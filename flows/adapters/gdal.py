@@ -9,7 +9,7 @@ import rasterio
 from rasterio.errors import RasterioError
 from rasterio.session import DummySession
 
-from flows.adapters.signatures import redact
+from flows.printable import make_printable
 
 T = TypeVar("T")
 
@@ -60,6 +60,6 @@ def read_asset(read: Callable[[], T], *, anew: bool = False) -> T:
         with gdal_environment(**GDAL_OPTIONS, **(_ANEW if anew else {})):
             return read()
     except RasterioError as error:
-        problem = redact(str(error))
+        problem = make_printable(error)
     # Outside the handler: GDAL's own error carries the signature and must not be chained.
     raise Unreadable(problem)

@@ -15,7 +15,8 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from flows.adapters.http_deadline import DeadlineAdapter, answer_within, is_timeout
-from flows.adapters.signatures import keep_signatures_out_of_logs, redact, unsigned_href
+from flows.adapters.signatures import keep_signatures_out_of_logs, unsigned_href
+from flows.printable import make_printable
 
 logger = logging.getLogger(__name__)
 
@@ -226,4 +227,4 @@ def _describe(error: requests.RequestException) -> str:
         return "its TLS certificate was not accepted"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
-    return redact(f"{type(error).__name__}: {error}")[:200]
+    return make_printable(f"{type(error).__name__}: {error}", 200)

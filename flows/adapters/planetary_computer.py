@@ -20,11 +20,11 @@ from flows.adapters.hosts import PLANETARY_COMPUTER_HOSTS
 from flows.adapters.http_retry import RetryPolicy
 from flows.adapters.item_bound import find_most_items
 from flows.adapters.item_order import sort_items, sort_stream
-from flows.adapters.signatures import redact
 from flows.adapters.stac_api_io import BoundedStacApiIO
 from flows.errors import SettingsError, SourceRefused, SourceUnavailable
 from flows.loopback import LOOPBACK_HOSTS
 from flows.ports import Item
+from flows.printable import make_printable
 from flows.scene.geometry import build_box
 from flows.scene.query import (
     Interval,
@@ -34,7 +34,7 @@ from flows.scene.query import (
     split_interval,
 )
 from flows.stac.item_reader import find_property
-from flows.stac.source_item import bound_assets, strip_signatures
+from flows.stac.source_item import bound_assets
 
 PAGE_ITEMS = 250
 """The Planetary Computer's default, of at most 1000: pages of 5 MB."""
@@ -46,6 +46,8 @@ DAYS_AT_ONCE = timedelta(days=31)
 up after thirty seconds."""
 _TILE_PROPERTY = "s2:mgrs_tile"
 _SORT = [{"field": "properties.datetime", "direction": "asc"}, {"field": "id", "direction": "asc"}]
+#: Characters of what an API or a library says that are repeated.
+_SHOWN = 200
 _TRIPPED = (STACError, ClientTypeError, NotImplementedError, KeyError, TypeError, ValueError, AttributeError)
 """What pystac and pystac-client raise on an answer of another form: they trust what an API sends."""
 
@@ -84,7 +86,7 @@ class PlanetaryComputerSource:
         return PLANETARY_COMPUTER_HOSTS | {self._host}
 
     def find_items(self, query: SceneQuery) -> Iterator[Item]:
-        """The matching items, by datetime, then id; each id once; hrefs unsigned.
+        """The matching items, by datetime, then id; each id once; hrefs as the API signs them.
 
         Raises:
             SourceUnavailable: no page within the deadline.
@@ -188,12 +190,12 @@ class PlanetaryComputerSource:
             yield
         except APIError as error:
             status = getattr(error, "status_code", None)
-            text = redact(f"{self._url}: HTTP {status}: {str(error)[:200]}")
+            text = f"{self._url}: HTTP {status}: {make_printable(error, _SHOWN)}"
             if status in {401, 403}:
                 text += "; the API wants credentials"
             raise (SourceUnavailable if status == 408 else SourceRefused)(text) from error
         except _TRIPPED as error:
-            problem = redact(f"{type(error).__name__}: {error}")[:200]
+            problem = make_printable(f"{type(error).__name__}: {error}", _SHOWN)
             raise SourceRefused(f"{self._url}: the answer is not a STAC API's: {problem}") from error
 
 
@@ -224,7 +226,7 @@ def _choose_method(client: Client) -> str:
 
 
 def _keep_new(pages: Iterable[list[Item]]) -> Iterator[Item]:
-    """Items of ``pages`` without signatures, each id once.
+    """Items of ``pages``, each id once.
 
     Raises:
         SourceRefused: a page without any new item, which a broken paging link repeats for ever.
@@ -237,7 +239,7 @@ def _keep_new(pages: Iterable[list[Item]]) -> Iterator[Item]:
         for item in new:
             if str(item.get("id")) not in seen:
                 seen.add(str(item.get("id")))
-                yield strip_signatures(bound_assets(item))
+                yield bound_assets(item)
 
 
 def _keep_tiles(items: Iterable[Item], tiles: tuple[str, ...]) -> Iterator[Item]:

@@ -1,53 +1,54 @@
-"""Signatures in URLs: taken out of texts and logs."""
+"""What opens URLs and accounts, kept out of the records that libraries and we log."""
 
 from __future__ import annotations
 
 import logging
-import re
+from typing import Any
 
-_QUERY = re.compile(r"(https?://[^\s?#'\"<>]*)[?#][^\s'\"<>]*", re.IGNORECASE)
-_SIGNATURE = re.compile(r"\b(sig|se|st|skoid|sktid|ske|token)=[^&\s'\"<>]+", re.IGNORECASE)
-_CREDENTIAL = re.compile(
-    r"(\b(?:Authorization|Ocp-Apim-Subscription-Key|X-Amz-Security-Token)\W{1,6}|\bBearer\s+|\bSignature=)[^'\",}\r\n]+",
-    re.IGNORECASE,
+from flows.hrefs import unsigned_href
+from flows.printable import make_lines_printable
+
+__all__ = ["keep_signatures_out_of_logs", "unsigned_href"]
+
+#: Characters of a line in the log.
+LONGEST_LINE = 8000
+#: Loggers, with all below them, whose records hold URLs, headers or texts from outside.
+_LOGGERS = frozenset(
+    {"flows", "prefect", "distributed", "urllib3", "requests", "httpx", "httpcore", "botocore", "boto3"}
+    | {"google", "google_auth_httplib2", "googleapiclient", "ee", "rasterio", "pystac", "pystac_client"}
+    | {"planetary_computer", "asyncio", "py"}
 )
-
-_CHATTY_LIBRARIES = ("urllib3", "rasterio")
-"""Libraries that log the URLs they ask for, query included."""
-
-
-def unsigned_href(href: str) -> str:
-    """``href`` without query, fragment and user information: what errors and logs may show."""
-    bare = re.split(r"[?#]", href, maxsplit=1)[0]
-    return re.sub(r"(?<=://)[^/@]*@", "", bare)
-
-
-def redact(text: str) -> str:
-    """``text`` in one line without any URL's query, nor anything that looks like a SAS parameter."""
-    return _SIGNATURE.sub(r"\1=***", _QUERY.sub(r"\1", " ".join(text.split())))
-
-
-def redact_lines(text: str) -> str:
-    """``text``, lines kept, without any URL's query, SAS parameters, or what authorises a request."""
-    return _CREDENTIAL.sub(r"\1***", _SIGNATURE.sub(r"\1=***", _QUERY.sub(r"\1", text)))
-
-
-class _RedactingFilter(logging.Filter):
-    """Rewrites a record in place; lets every record pass."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        redacted = redact_lines(message)
-        if redacted != message:
-            record.msg, record.args = redacted, None
-        return True
-
-
-_FILTER = _RedactingFilter()
 
 
 def keep_signatures_out_of_logs() -> None:
-    """Redact what the HTTP and raster libraries log, at every level. Doing so twice changes nothing."""
-    for name in list(logging.root.manager.loggerDict):
-        if name.split(".")[0] in _CHATTY_LIBRARIES:
-            logging.getLogger(name).addFilter(_FILTER)
+    """Make every record of ``_LOGGERS`` printable as it is made, whichever handler will write it.
+
+    Prefect's handlers, which send records to its server, have formats of their own. Doing so twice
+    changes nothing.
+    """
+    build = logging.getLogRecordFactory()
+    if getattr(build, "is_printable", False):
+        return
+
+    def build_printable(*args: Any, **named: Any) -> logging.LogRecord:
+        record = build(*args, **named)
+        if record.name.partition(".")[0] in _LOGGERS:
+            _make_printable(record)
+        return record
+
+    build_printable.is_printable = True  # type: ignore[attr-defined]
+    logging.setLogRecordFactory(build_printable)
+
+
+def _make_printable(record: logging.LogRecord) -> None:
+    """Rewrite message and traceback of ``record``; logging itself reports one that has no message."""
+    try:
+        message = record.getMessage()
+    except (TypeError, ValueError, KeyError):
+        return
+    record.msg, record.args = make_lines_printable(message, LONGEST_LINE), None
+    if record.exc_info and record.exc_info[0] is not None:
+        # Formatters take this text where it is there.
+        record.exc_text = make_lines_printable(
+            logging.Formatter().formatException(record.exc_info), LONGEST_LINE
+        )

@@ -57,6 +57,8 @@ def open_reader(url: str) -> ObjectReader:
     """
     url = url.removesuffix(f"/{CATALOG_KEY}").rstrip("/") or "/"
     parts = _split_url(url)
+    if "://" in url and unsigned_href(url) != url:
+        raise SettingsError(f"store {unsigned_href(url)}: name it without user, password, query or fragment")
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS):
         return HttpStore(url)
     if parts.scheme == "s3":
@@ -106,8 +108,8 @@ def _build_bucket(url: str) -> S3Store:
     from flows.adapters.s3_store import S3Store  # noqa: PLC0415
 
     parts = _split_url(url)
-    if not parts.netloc or parts.query or parts.fragment:
-        raise StoreRefused(f"store {url!r}: write it as s3://bucket/prefix in CLOUDMASK_STORE")
+    if not parts.netloc or unsigned_href(url) != url or set("@:?#") & set(parts.netloc):
+        raise StoreRefused(f"store {unsigned_href(url)}: write it as s3://bucket/prefix in CLOUDMASK_STORE")
     try:
         client = _build_client()
     except (ValueError, BotoCoreError) as error:

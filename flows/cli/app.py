@@ -6,8 +6,12 @@ import io
 import logging
 import signal
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -15,6 +19,7 @@ from typer.core import TyperGroup
 
 from flows.cli.arguments import normalise_arguments
 from flows.logs import configure_logs
+from flows.printable import make_lines_printable, make_printable
 from flows.version import __version__
 
 if TYPE_CHECKING:
@@ -24,6 +29,18 @@ EXIT_FAILED, EXIT_USAGE = 1, 2
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 """128 and the signal's number, as shells have it."""
 
+
+@contextmanager
+def _printable_usage() -> Iterator[None]:
+    """Make an error printable that repeats an argument as it was given."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = make_printable(message)  # type: ignore[attr-defined]
+        raise
+
+
 COMMANDS = [
     *("demo", "ingest", "watch", "status", "retry", "check", "index"),
     *("mosaic", "view", "stats", "serve", "doctor"),
@@ -32,7 +49,15 @@ COMMANDS = [
 
 
 class _OrderedGroup(TyperGroup):
-    """Lists commands in the order of ``COMMANDS``."""
+    """Lists commands in the order of ``COMMANDS``; what it says of wrong arguments is printable."""
+
+    def make_context(self, *args: Any, **named: Any) -> Any:
+        with _printable_usage():
+            return super().make_context(*args, **named)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _printable_usage():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(super().list_commands(ctx), key=COMMANDS.index)
@@ -142,6 +167,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a locale that lacks a character costs that character alone
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    sys.excepthook = report_defect
     sys.argv[1:] = normalise_arguments(sys.argv[1:])
     signal.signal(signal.SIGTERM, terminate)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background job ignores it
@@ -159,14 +185,25 @@ def main() -> None:
         raise
 
 
+def complain(text: str) -> None:
+    """Print a line for people on stderr."""
+    typer.echo(f"cloudmask: {make_printable(text)}", err=True)
+
+
+def report_defect(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an error that nobody expected, which may repeat anything, as Python does but printable."""
+    lines = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n")
+    typer.echo(make_lines_printable(lines), err=True)
+
+
 def report_stop(how: str) -> None:
     """Say in one line that a signal ended the run, and what to do."""
-    typer.echo(f"cloudmask: {how}; run the same command again to go on", err=True)
+    complain(f"{how}; run the same command again to go on")
 
 
 def report_error(error: Exception) -> int:
     """Print what ended the run in one line; return the exit status."""
     from flows.errors import EngineRefused, SettingsError, StoreRefused
 
-    typer.echo(f"cloudmask: {' '.join(str(error).split())}", err=True)
+    complain(str(error))
     return EXIT_USAGE if isinstance(error, SettingsError | StoreRefused | EngineRefused) else EXIT_FAILED

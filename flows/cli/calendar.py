@@ -9,8 +9,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.output import stdout
+from flows.cli.output import say, stdout
 from flows.observations import MonthOfTile
+from flows.printable import make_printable
 from flows.rendering.calendar import MONTHS, CalendarRow, blend_share
 
 
@@ -25,7 +26,7 @@ def build_rows(months: Iterable[MonthOfTile]) -> list[CalendarRow]:
 def print_calendar(title: str, months: list[MonthOfTile]) -> None:
     """The calendar as a table, its cells coloured on a terminal, with sums."""
     if not months:
-        stdout.print("no published scene matches; cloudmask status shows what is there", soft_wrap=True)
+        say("no published scene matches; cloudmask status shows what is there")
         return
     table = Table(
         title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
@@ -36,15 +37,15 @@ def print_calendar(title: str, months: list[MonthOfTile]) -> None:
     for row in build_rows(months):
         counts = [row.counts.get(month, (0, 0)) for month in range(1, len(MONTHS) + 1)]
         total = (sum(some for some, _ in counts), sum(all_ for _, all_ in counts))
-        table.add_row(row.label, *map(_build_cell, counts), Text("{}/{}".format(*total)))
+        table.add_row(
+            Text(make_printable(row.label)), *map(_build_cell, counts), Text("{}/{}".format(*total))
+        )
     stdout.print(table)
     views = sum(month.clear_views for month in months)
     tiles = len({month.tile for month in months})
     scenes = sum(month.scenes for month in months)
     average = f"the average pixel was seen clear {views / tiles:.1f} times"
-    stdout.print(
-        f"{scenes} scene{'s' * (scenes > 1)} of {tiles} tile{'s' * (tiles > 1)}; {average}", soft_wrap=True
-    )
+    say(f"{scenes} scene{'s' * (scenes > 1)} of {tiles} tile{'s' * (tiles > 1)}; {average}")
 
 
 def _build_cell(counts: tuple[int, int]) -> Text:

@@ -11,7 +11,7 @@ def index(
     store: StoreOption = None,
 ) -> None:
     """Build the geoparquet mirror anew, for searches by DuckDB, pyarrow or rustac."""
-    from flows.cli.output import print_json, stdout
+    from flows.cli.output import print_json, say
     from flows.errors import SettingsError
     from flows.publish.mirror import rebuild_mirror
     from flows.stac.layout import CATALOG_KEY
@@ -27,9 +27,9 @@ def index(
     if options.json:
         print_json(report.as_json())
         return
-    stdout.print(
+    say(
         f"{report.items} items in {len(report.keys)} file{'s' * (len(report.keys) != 1)}; "
         f"{report.retired} older parts removed"
     )
     for key in report.keys:
-        stdout.print(f"{wiring.store.url}/{key}", markup=False, soft_wrap=True)
+        say(f"{wiring.store.url}/{key}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.app import EXIT_FAILED, app, options
+from flows.cli.app import EXIT_FAILED, app, complain, options
 from flows.cli.shared_options import BboxOption, DatetimeOption, StoreOption, TileOption
 
 METHODS = "s2cloudless, cloud-score-plus or csmask"
@@ -114,7 +114,7 @@ def retry(
     remembered = find_remembered(Wiring(request.read_settings()).store)
     wanted = tuple(sorted(remembered.intersection(ids) if ids else remembered))
     if unknown := sorted(set(ids or ()) - remembered):
-        typer.echo(f"cloudmask: neither waiting nor failed: {', '.join(unknown)}", err=True)
+        complain(f"neither waiting nor failed: {', '.join(unknown)}")
     if not wanted and not options.json:
         typer.echo("nothing waits or failed" if not ids else "none of these waits or failed")
         return

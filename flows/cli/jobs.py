@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import typer
 
-from flows.cli.app import EXIT_FAILED, options
+from flows.cli.app import EXIT_FAILED, complain, options
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def _list_local_assets(item: dict[str, Any]) -> Iterator[tuple[str, Path]]:
 def name_missing(request: IngestRequest, found: frozenset[str]) -> None:
     """Say on stderr which of the ids that were asked for do not match; a limit leaves that open."""
     if request.limit is None and (missing := sorted(set(request.ids) - found)):
-        typer.echo(f"cloudmask: no scene matches: {', '.join(missing)}", err=True)
+        complain(f"no scene matches: {', '.join(missing)}")
 
 
 def finish(report: Report, **extra: Any) -> None:

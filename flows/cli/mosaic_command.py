@@ -119,15 +119,15 @@ def _describe_plan(plan: MosaicPlan) -> str:
 
 
 def _print_plan(plan: MosaicPlan) -> None:
-    from flows.cli.output import stdout
+    from flows.cli.output import say
 
     for item_id in sorted(observation.id for observation in plan.observations):
-        stdout.print(item_id, markup=False, soft_wrap=True)
-    stdout.print(f"{_describe_plan(plan)}; nothing was written", markup=False, soft_wrap=True)
+        say(item_id)
+    say(f"{_describe_plan(plan)}; nothing was written")
 
 
 def _print_report(report: MosaicReport) -> None:
-    from flows.cli.output import stdout
+    from flows.cli.output import say
 
     lines = [_describe_plan(report.plan), f"{report.filled_pct:.1f} % filled, in {report.seconds:.1f} s"]
     if report.has_truth:
@@ -136,4 +136,4 @@ def _print_report(report: MosaicReport) -> None:
             lines[-1] += f"; in the plain median: {report.plain.residual_pct:.2f} %"
     lines.append(f"mosaic: {report.files.raster}")
     for line in lines:
-        stdout.print(line, markup=False, soft_wrap=True)
+        say(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from flows.printable import encode_for_terminal, make_printable
 from flows.report import Report, SceneOutcome, SceneState
 from flows.stac.titles import build_item_title
 
@@ -37,28 +37,33 @@ stderr = Console(stderr=True, highlight=False)
 stdout = Console(highlight=False)
 
 
+def say(line: str) -> None:
+    """Print a line for people on stdout: no markup, nothing that a terminal would obey."""
+    stdout.print(Text(make_printable(line)), soft_wrap=True)
+
+
 def print_json(document: Any) -> None:
     """One JSON object on stdout."""
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    sys.stdout.write(encode_for_terminal(document, indent=2) + "\n")
 
 
 def print_json_line(document: Any) -> None:
     """One JSON object on a line of stdout, at once."""
-    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.write(encode_for_terminal(document) + "\n")
     sys.stdout.flush()
 
 
 def print_report(report: Report) -> None:
     """The report as a few lines for people."""
-    stdout.print(report.summary, soft_wrap=True)
+    say(report.summary)
     for problem in report.problems:
-        stdout.print(f"  problem: {problem}", markup=False, soft_wrap=True)
+        say(f"  problem: {problem}")
     shown = (("waiting", report.waiting), ("failed", report.failed), ("held back", report.held_back))
     for title, outcomes in shown:
         for outcome in outcomes[:SHOWN_SCENES]:
-            stdout.print(f"  {title}: {_describe(outcome)}", markup=False, soft_wrap=True)
+            say(f"  {title}: {_describe(outcome)}")
         if len(outcomes) > SHOWN_SCENES:
-            stdout.print(f"  … and {len(outcomes) - SHOWN_SCENES} more {title}; --json names them all")
+            say(f"  … and {len(outcomes) - SHOWN_SCENES} more {title}; --json names them all")
 
 
 _WORDS = frozenset({"scene", "what", "verdict", "detail"})
@@ -66,11 +71,11 @@ _WORDS = frozenset({"scene", "what", "verdict", "detail"})
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table; words stand to the left, numbers to the right."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table = Table(title=Text(make_printable(title), style="bold"), title_justify="left", box=SIMPLE_HEAD)
     for column in columns:
         table.add_column(column, justify="left" if column in _WORDS else "right", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))  # never markup: what an extra is called stands in brackets
+        table.add_row(*(Text(make_printable(cell)) for cell in row))  # never markup
     stdout.print(table)
 
 
@@ -127,42 +132,39 @@ def print_scores(scores: Sequence[SceneScore], catalog: str) -> None:
         )
     columns = ("scene", "cloud recall", "shadow recall", "cloud IoU", "shadow IoU")
     print_table("Published masks against the known truth", columns, rows)
-    stdout.print(f"catalog: {catalog}", soft_wrap=True, markup=False)
+    say(f"catalog: {catalog}")
 
 
 def print_plan(plan: Plan) -> None:
     """What a dry run found."""
     for scene in plan.would_publish:
-        line = f"  {scene.item_key}: {scene.requests} requests, {scene.bytes / 1e6:.1f} MB"
-        stdout.print(line, soft_wrap=True, markup=False)
-    stdout.print(
+        say(f"  {scene.item_key}: {scene.requests} requests, {scene.bytes / 1e6:.1f} MB")
+    say(
         f"{len(plan.would_publish)} to publish, {len(plan.skipped)} published already, "
         f"{len(plan.failed)} failed; {plan.requests} requests to Earth Engine, "
-        f"{plan.bytes / 1e6:.1f} MB; nothing was written",
-        soft_wrap=True,
+        f"{plan.bytes / 1e6:.1f} MB; nothing was written"
     )
     for outcome in plan.failed:
-        stdout.print(f"  failed: {_describe(outcome)}", markup=False, soft_wrap=True)
+        say(f"  failed: {_describe(outcome)}")
 
 
 def print_check(report: CheckReport) -> None:
     """What a check found, a line for each finding, and what to do about it."""
     _print_findings(report.findings, report.problems)
     if report.is_whole and not (report.catalogs or report.problems):
-        stdout.print("there is no catalog yet: cloudmask ingest or watch makes one", soft_wrap=True)
+        say("there is no catalog yet: cloudmask ingest or watch makes one")
         return
-    stdout.print(
+    say(
         f"looked at {report.items} items, {report.catalogs} catalogs, {report.files} files; "
         f"{report.pending} being published; {_count_problems(report.problems)}",
-        soft_wrap=True,
     )
     if report.looked_again:
-        stdout.print(f"repaired, and looked again: {_count_problems(report.left)}", soft_wrap=True)
+        say(f"repaired, and looked again: {_count_problems(report.left)}")
         _print_findings(report.left_findings, report.left)
     elif report.repaired and report.problems:
-        stdout.print("nothing was repaired")
+        say("nothing was repaired")
     for line in _advise(report):
-        stdout.print(line, soft_wrap=True)
+        say(line)
 
 
 def _advise(report: CheckReport) -> Iterator[str]:
@@ -189,9 +191,9 @@ def _advise(report: CheckReport) -> Iterator[str]:
 
 def _print_findings(findings: Sequence[Finding], problems: int) -> None:
     for finding in findings:
-        stdout.print(f"  {finding}", soft_wrap=True, markup=False)
+        say(f"  {finding}")
     if problems > len(findings):
-        stdout.print(f"  … and {problems - len(findings)} more")
+        say(f"  … and {problems - len(findings)} more")
 
 
 def _count_problems(problems: int) -> str:
@@ -201,24 +203,22 @@ def _count_problems(problems: int) -> str:
 def print_status(status: Status) -> None:
     """Counts, what is not published, and the days that are missing."""
     census = status.census
-    stdout.print(
+    say(
         f"{census.published} published on {len(census.days)} tiles, {census.pending} being published, "
-        f"{census.waiting} waiting, {census.failed} failed, of which {status.quarantined} quarantined",
-        soft_wrap=True,
+        f"{census.waiting} waiting, {census.failed} failed, of which {status.quarantined} quarantined"
     )
     for state in status.states[:SHOWN_SCENES]:
         again = f", next try {state.next_try:%Y-%m-%d %H:%M}" if state.next_try else ""
         kind = "quarantined" if state.is_quarantined else state.kind
-        line = f"  {kind}: {state.item_id}: {state.reason} ({state.attempts} attempts{again})"
-        stdout.print(line, soft_wrap=True, markup=False)
+        say(f"  {kind}: {state.item_id}: {state.reason} ({state.attempts} attempts{again})")
     if len(status.states) > SHOWN_SCENES:
-        stdout.print(f"  … and {len(status.states) - SHOWN_SCENES} more; --json names them all")
+        say(f"  … and {len(status.states) - SHOWN_SCENES} more; --json names them all")
     if not census.published:
-        stdout.print("there is no catalog yet: cloudmask ingest or watch makes one", soft_wrap=True)
+        say("there is no catalog yet: cloudmask ingest or watch makes one")
     for tile, days in (status.gaps or {}).items():
         shown = ", ".join(day.isoformat() for day in days[:SHOWN_SCENES])
         more = ", …" if len(days) > SHOWN_SCENES else ""
-        stdout.print(f"  {tile}: {len(days)} days are missing: {shown}{more}", soft_wrap=True)
+        say(f"  {tile}: {len(days)} days are missing: {shown}{more}")
 
 
 def _describe(outcome: SceneOutcome) -> str:

@@ -22,7 +22,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the catalog over HTTP, with CORS and byte ranges, and STAC Browser on the same port."""
-    from flows.cli.output import print_json, stdout
+    from flows.cli.output import print_json, say
     from flows.errors import SettingsError
     from flows.serving.folder import find_folder
     from flows.serving.stac_browser import HOSTED_URL, HOW_TO_GET_IT, find_stac_browser
@@ -42,7 +42,9 @@ def serve(
             )
             sys.stdout.flush()
         else:
-            page = f"{server.url}/" if built else f"{HOSTED_URL}{catalog}\n              ({HOW_TO_GET_IT})"
-            lines = f"catalog       {catalog}\nSTAC Browser  {page}\nCtrl-C ends it"
-            stdout.print(lines, soft_wrap=True, markup=False)
+            say(f"catalog       {catalog}")
+            say(f"STAC Browser  {server.url}/" if built else f"STAC Browser  {HOSTED_URL}{catalog}")
+            if not built:
+                say(f"              ({HOW_TO_GET_IT})")
+            say("Ctrl-C ends it")
         server.run()

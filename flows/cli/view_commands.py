@@ -22,7 +22,7 @@ def view(
     store: CatalogOption = None,
 ) -> None:
     """Draw a scene in true colour, its clouds and shadows outlined."""
-    from flows.cli.output import print_json, stdout
+    from flows.cli.output import print_json, say
     from flows.library import find_item
     from flows.view import draw_view
 
@@ -41,7 +41,7 @@ def view(
             if share is not None
         )
         height, width = drawn.shape
-        stdout.print(f"{target}: {width} x {height} pixels; {told}", soft_wrap=True, markup=False)
+        say(f"{target}: {width} x {height} pixels; {told}")
 
 
 @app.command()

@@ -11,6 +11,7 @@ from typing import Any
 from prefect.artifacts import create_image_artifact, create_table_artifact
 
 from flows.errors import StoreError
+from flows.printable import escape_markdown
 from flows.report import Report, SceneOutcome
 from flows.request import IngestRequest
 from flows.stac.layout import PREVIEW_ASSET
@@ -27,12 +28,14 @@ def leave_report(wiring: Wiring, report: Report, newest: SceneOutcome | None) ->
     create_table_artifact(key="cloudmask-run", table=_report_rows(report), description=report.summary)
     url = _find_preview(wiring, newest.item_key) if newest else None
     if newest and url:
-        create_image_artifact(url, key="cloudmask-preview", description=newest.id)
+        create_image_artifact(url, key="cloudmask-preview", description=escape_markdown(newest.id))
 
 
 def leave_shards(shards: Sequence[tuple[IngestRequest, str]]) -> None:
     """The table of a backfill's flow runs."""
-    rows = [{"scenes": shard.title, "flow run": run} for shard, run in shards]
+    rows = [
+        {"scenes": escape_markdown(shard.title), "flow run": escape_markdown(run)} for shard, run in shards
+    ]
     create_table_artifact(key="cloudmask-backfill", table=rows, description=f"{len(rows)} shards")
 
 
@@ -45,7 +48,9 @@ def _report_rows(report: Report) -> list[dict[str, Any]]:
         for outcome in (*report.waiting, *report.failed, *report.held_back)
     ]
     done += [("", "problem", problem) for problem in report.problems]
-    return [dict(zip(("scene", "state", "reason"), row, strict=True)) for row in done]
+    # Prefect's pages take every cell for Markdown.
+    columns = ("scene", "state", "reason")
+    return [dict(zip(columns, map(escape_markdown, row), strict=True)) for row in done]
 
 
 def _find_preview(wiring: Wiring, item_key: str) -> str | None:

@@ -13,7 +13,6 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.runtime import flow_run
 
-from flows.adapters.signatures import redact
 from flows.backfill import plan_shards
 from flows.errors import PrefectUnavailable
 from flows.ingest import ingest
@@ -61,7 +60,7 @@ def run_flow(request: IngestRequest | WatchRequest) -> Report:
         if not any(isinstance(each, httpx.HTTPError) for each in (error, error.__cause__)):
             raise
         raise PrefectUnavailable(
-            f"Prefect: {redact(str(error))}: start its server, look at PREFECT_API_URL, or give --no-prefect"
+            f"Prefect: {error}: start its server, look at PREFECT_API_URL, or give --no-prefect"
         ) from error
 
 

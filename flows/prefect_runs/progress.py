@@ -13,6 +13,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.events import emit_event
 
 from flows.ingestion import Observer, SilentObserver
+from flows.printable import make_printable
 from flows.report import SceneOutcome, SceneState
 from flows.stac.titles import build_item_title
 
@@ -83,5 +84,6 @@ def emit_withdrawn(ids: Iterable[str]) -> None:
 
 
 def _emit(event: str, scene_id: str, payload: dict[str, str]) -> None:
-    resource = {"prefect.resource.id": f"cloudmask.scene.{scene_id}", "prefect.resource.name": scene_id}
+    shown = make_printable(scene_id)
+    resource = {"prefect.resource.id": f"cloudmask.scene.{shown}", "prefect.resource.name": shown}
     emit_event(event, resource=resource, payload=payload)

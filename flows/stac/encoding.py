@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from flows.errors import SourceRefused
+from flows.printable import make_printable
 
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 """More than any catalog or page of items takes; a larger document is a mistake or an attack."""
@@ -29,7 +30,7 @@ def decode_document(body: bytes, name: str) -> dict[str, Any]:
     Raises:
         SourceRefused: too large, not JSON in UTF-8, nested too deep, or not an object.
     """
-    shown = (name if name.isprintable() else ascii(name))[:_SHOWN]
+    shown = make_printable(name, _SHOWN)
     if len(body) > MAX_DOCUMENT_BYTES:
         raise SourceRefused(f"{shown}: {len(body)} bytes are more than {MAX_DOCUMENT_BYTES}")
     try:

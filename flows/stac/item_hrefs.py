@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import unquote
 
 from flows.errors import InvalidField
+from flows.hrefs import unsign_urls, unsigned_href
 from flows.stac.item_reader import UNKNOWN_ID, Item, ItemReader, is_printable
 
 MAX_HREF_LENGTH = 4096
@@ -20,28 +20,15 @@ REPUBLISHED_RELS = frozenset({"self", "license"})
 
 _DEPTH = 254
 """No more levels can be written as JSON, so what lies deeper is never published."""
-_SIGNATURE = "sig"
-_SAS_PARAMETERS = frozenset(
-    {"sv", "ss", "si", "srt", "sr", "sp", "st", "se", "spr", "sip", "sdd", "ses", "scid", "tn"}
-    | {"skoid", "sktid", "skt", "ske", "sks", "skv", "saoid", "suoid", "sduoid"}
-    | {"rscc", "rscd", "rsce", "rscl", "rsct"}
-)
-"""Query parameters of Azure's shared access signatures beside the signature itself."""
-_PRESIGNED = re.compile(
-    r"x-(amz|goog)-(algorithm|credential|date|expires|security-token|signature|signedheaders)"
-)
-"""Query parameters of URLs that Amazon or Google signed."""
-_ACCESS_KEY_IDS = frozenset({"awsaccesskeyid", "googleaccessid", "key-pair-id"})
-_PRESIGNED_BEFORE = _ACCESS_KEY_IDS | {"signature", "expires", "policy"}
-"""Query parameters of URLs that Amazon or Google signed in their older ways; boto3 still does by default."""
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
-_USER_INFORMATION = re.compile(r"https?://[^/?#]*@", re.IGNORECASE)
+#: A text without any of these is no URL with something to lose.
+_SUSPICIOUS = re.compile(r"[?#@;&%]|://[^/]*:")
 
 
 def strip_signatures(item: Item) -> Item:
-    """``item`` without what signs URLs in its properties, assets and links, wherever they stand there.
+    """Return ``item`` with its hrefs, and all URLs in its other texts, as ``unsigned_href`` has them.
 
-    These are copies, so that a caller may change them. What is no asset or link of the usual form stays
+    It is a copy, so that a caller may change it. What has not the usual form stays
     as it is: ``read_scene`` judges it.
 
     Raises:
@@ -49,32 +36,7 @@ def strip_signatures(item: Item) -> Item:
     """
     if not isinstance(item, dict):
         raise InvalidField(UNKNOWN_ID, "item", "is no JSON object")
-    return item | {name: _strip(item[name]) for name in ("properties", "assets", "links") if name in item}
-
-
-def strip_signature(href: str) -> str:
-    """``href`` without the parameters that sign it; what is left stays as it is written.
-
-    Those of a shared access signature go only where the signature itself is there: alone, names of two
-    letters may mean anything. Those of Amazon's and Google's older signatures go only where a key's id is.
-    """
-    head, hash_sign, fragment = href.partition("#")
-    base, question_mark, query = head.partition("?")
-    if not question_mark:
-        return href
-    parts = query.split("&")
-    # A server decodes names before it compares them, so `%73ig` signs as `sig` does.
-    names = [unquote(part.partition("=")[0]).lower() for part in parts]
-    signing = _SAS_PARAMETERS | {_SIGNATURE} if _SIGNATURE in names else frozenset()
-    signing |= frozenset() if _ACCESS_KEY_IDS.isdisjoint(names) else _PRESIGNED_BEFORE
-    kept = [
-        part
-        for part, name in zip(parts, names, strict=True)
-        if name not in signing and not _PRESIGNED.fullmatch(name)
-    ]
-    if len(kept) == len(parts):
-        return href
-    return base + (f"?{'&'.join(kept)}" if kept else "") + hash_sign + fragment
+    return {name: value if name == "id" else _strip(value, name) for name, value in item.items()}
 
 
 def map_hrefs(item: Item, change: Callable[[str], str]) -> Item:
@@ -88,7 +50,7 @@ def map_hrefs(item: Item, change: Callable[[str], str]) -> Item:
 
 
 def read_hrefs(reader: ItemReader) -> Mapping[str, str]:
-    """Unsigned hrefs by asset key; every href that would be published has been checked.
+    """Hrefs by asset key; every href that would be published has been checked.
 
     One bad href refuses the item: to leave the asset out would hide that the source sends such.
 
@@ -103,7 +65,7 @@ def read_hrefs(reader: ItemReader) -> Mapping[str, str]:
         if not is_printable(name, 100):
             raise reader.invalid("assets", "have a key that is no printable text of 1 to 100 characters")
         path = f"assets.{name}"
-        hrefs[name] = strip_signature(_check_holder(reader, path, asset))
+        hrefs[name] = _check_holder(reader, path, asset)
         for alternate in _find_alternates(asset):
             _check_holder(reader, f"{path}.alternate", alternate)
     for number, link in enumerate(reader.sequence("links")):
@@ -138,20 +100,23 @@ def _find_problem(href: Any) -> str | None:
         return f"begins with {scheme[0]:.20} and not with a path or one of {', '.join(sorted(SCHEMES))}"
     if href.startswith(("//", "\\")):
         return "begins with // or a backslash: write the scheme, or a path"
-    if _USER_INFORMATION.match(href):
-        return "holds a user name or password"
+    if unsigned_href(href) != href:
+        return "holds a user name or password, or what else may open it"
     return None
 
 
-def _strip(value: Any, depth: int = 0) -> Any:
+def _strip(value: Any, name: str = "", depth: int = 0) -> Any:
+    """Return ``value``, which stands under ``name``, without what opens a URL."""
     if isinstance(value, str):
-        return strip_signature(value) if "?" in value else value
+        if not _SUSPICIOUS.search(value):
+            return value
+        return unsigned_href(value) if name == "href" or _SCHEME.match(value) else unsign_urls(value)
     if depth == _DEPTH:
         return value
     if isinstance(value, dict):
-        return {name: _strip(inner, depth + 1) for name, inner in value.items()}
+        return {inner: _strip(below, inner, depth + 1) for inner, below in value.items()}
     if isinstance(value, list):
-        return [_strip(inner, depth + 1) for inner in value]
+        return [_strip(below, name, depth + 1) for below in value]
     return value
 
 

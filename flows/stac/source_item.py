@@ -16,11 +16,11 @@ from flows.scene.grid import Affine, Grid, Shape
 from flows.scene.query import parse_instant
 from flows.scene.scene import Scene
 from flows.stac.item_extent import check_bbox, read_footprint
-from flows.stac.item_hrefs import MAX_ASSETS, read_hrefs, strip_signature, strip_signatures
+from flows.stac.item_hrefs import MAX_ASSETS, read_hrefs
 from flows.stac.item_reader import MAX_TEXT_LENGTH, UNKNOWN_ID, Item, ItemReader, is_printable
 from flows.stac.layout import check_tile
 
-__all__ = ["Item", "bound_assets", "hash_item", "read_scene", "strip_signature", "strip_signatures"]
+__all__ = ["Item", "bound_assets", "hash_item", "read_scene"]
 
 GRID_ASSETS = ("SCL", "B8A")
 """Assets on Sentinel-2's 20 m grid, in the order in which their ``proj:*`` fields are asked for."""
@@ -87,19 +87,20 @@ def bound_assets(item: Item) -> Item:
 def hash_item(item: Item) -> str:
     """SHA-256, in hex, of what ``item`` says of its scene.
 
-    Neither the order of its keys counts, nor signatures, nor links; of a local href the file name
-    alone, so that an archive may be moved.
+    Neither the order of its keys counts nor links; of a local href the file name alone, so that an
+    archive may be moved. ``item`` is free of signatures.
 
     Raises:
         InvalidField: it holds what JSON cannot, such as a number beyond 64 bits.
     """
-    stripped = strip_signatures(item)
-    stripped = {name: value for name, value in stripped.items() if name != "links"}
-    if isinstance(assets := stripped.get("assets"), dict):
-        stripped["assets"] = {name: _without_folder(asset) for name, asset in assets.items()}
+    if not isinstance(item, dict):
+        raise InvalidField(UNKNOWN_ID, "item", "is no JSON object")
+    hashed = {name: value for name, value in item.items() if name != "links"}
+    if isinstance(assets := hashed.get("assets"), dict):
+        hashed["assets"] = {name: _without_folder(asset) for name, asset in assets.items()}
     item_id = item.get("id")
     shown = str(item_id) if is_printable(item_id, MAX_TEXT_LENGTH) else UNKNOWN_ID
-    return sha256(_encode(stripped, shown)).hexdigest()
+    return sha256(_encode(hashed, shown)).hexdigest()
 
 
 def _encode(item: Item, item_id: str) -> bytes:

@@ -12,7 +12,8 @@ from odc import stac
 
 from flows.scene.granule import Granule, read_image_key
 from flows.stac.encoding import encode_document
-from flows.stac.source_item import Item, read_scene, strip_signatures
+from flows.stac.item_hrefs import strip_signatures
+from flows.stac.source_item import Item, read_scene
 from tests.conftest import SHARED_DATA
 from tests.offline_validator import OfflineValidator
 from tests.stac.items import derive

@@ -11,7 +11,8 @@ import pytest
 
 from flows.errors import InvalidField, ItemError, MissingField
 from flows.scene.grid import Grid
-from flows.stac.source_item import MAX_ITEM_BYTES, Item, read_scene, strip_signatures
+from flows.stac.item_hrefs import strip_signatures
+from flows.stac.source_item import MAX_ITEM_BYTES, Item, read_scene
 from tests.stac.items import delete_at, make_source_item, set_at
 
 ID = "S2B_MSIL2A_20181214T133219_R081_T22KFV_20201008T100849"
