@@ -11,7 +11,7 @@ from typing import Any
 from flows.errors import CloudmaskError, StoreRefused
 from flows.ports import ObjectInfo, ObjectStore
 from flows.publish.findings import Finding, Problem
-from flows.publish.generations import read_predecessors
+from flows.publish.generations import is_current, read_predecessors, read_sensing_start
 from flows.publish.leaf import LeafFolder
 from flows.stac.asset_fields import SHA256_MULTIHASH
 from flows.stac.coverage import Coverage, read_coverage
@@ -22,13 +22,18 @@ from flows.stac.links import find_public_url
 
 @dataclass(slots=True)
 class ItemCheck:
-    """What one item is: its findings, its files' keys, the older items it links, what it covers."""
+    """What one item is: its findings, its files' keys, the older items it links, what it covers.
+
+    ``start`` is when its datastrip begins; ``is_current`` whether it was published and not withdrawn since.
+    """
 
     keys: ItemKeys
     findings: list[Finding] = field(default_factory=list)
     files: set[str] = field(default_factory=set)
     predecessors: tuple[str, ...] = ()
     coverage: Coverage | None = None
+    start: str | None = None
+    is_current: bool = False
 
     @property
     def is_broken(self) -> bool:
@@ -53,6 +58,7 @@ def check_item(store: ObjectStore, leaf: LeafFolder, item_id: str) -> ItemCheck:
             raise ValueError(f"its id is {item['id']!r:.60}")
         check.coverage = read_coverage(item)
         check.predecessors = tuple(read_predecessors(item))
+        check.start, check.is_current = read_sensing_start(item), is_current(item)
         check.findings.extend(_check_links(store, leaf, item, keys))
         check.findings.extend(_check_assets(store, leaf, item, check))
     except (CloudmaskError, LookupError, TypeError, ValueError, AttributeError) as error:

@@ -11,6 +11,7 @@ from flows.errors import CloudmaskError
 from flows.ports import ObjectInfo, ObjectStore, StoredObject
 from flows.publish.catalogs import merge_coverages
 from flows.publish.findings import Finding, Problem
+from flows.publish.generations import find_unsettled
 from flows.publish.item_check import ItemCheck, check_item
 from flows.publish.leaf import ItemFolder, LeafFolder
 from flows.stac.catalog import build_year_catalog
@@ -83,6 +84,7 @@ def check_leaf(checker: Checker, folder: LeafFolder, catalog: StoredObject | Non
     counted = [item for item in checks if item.keys.item_id not in scope.pending]
     check.coverage = merge_coverages(item.coverage for item in counted if item.coverage is not None)
     check.findings.extend(_check_catalog(checker.context, check, catalog, checks, scope))
+    check.findings.extend(_check_versions(check, checks, scope))
     used = {item.keys.item_id: item.files for item in checks}
     for item_folder in folder.folders.values():
         _check_leftovers(check, item_folder, used.get(item_folder.item_id, set()), scope)
@@ -124,6 +126,23 @@ def _check_catalog(
         yield Finding(Problem.STALE_CATALOG, key, "is not what its items give")
 
 
+def _check_versions(check: LeafCheck, items: list[ItemCheck], scope: Scope) -> Iterator[Finding]:
+    """Versions that a dead writer left unsettled, and items that it published again and did not restore."""
+    folder = check.folder
+    starts = {item.keys.item_id: item.start for item in items if not item.is_broken}
+    for older, newer in find_unsettled(starts, folder.linked_ids):
+        if not scope.pending.intersection((older, newer)):
+            check.unlinked.append(newer)
+            detail = f"is a newer version of {older}, which no mark says"
+            yield Finding(Problem.UNSETTLED_VERSION, ItemKeys(folder.leaf, newer).item, detail)
+    for item in items:
+        item_id = item.keys.item_id
+        is_restored = item.is_current and not item.is_broken and folder.folders[item_id].is_withdrawn
+        if is_restored and item_id not in scope.pending:
+            check.unlinked.append(item_id)
+            yield Finding(Problem.UNLINKED_ITEM, item.keys.item, "was published again after it was withdrawn")
+
+
 def _read_item_ids(catalog: StoredObject) -> list[str] | None:
     """Ids of the items that the catalog links; None where it is none."""
     try:
@@ -135,7 +154,8 @@ def _read_item_ids(catalog: StoredObject) -> list[str] | None:
 
 def _check_leftovers(check: LeafCheck, folder: ItemFolder, used: set[str], scope: Scope) -> None:
     """Sort the objects that no item links into those that may go and those that may be wanted yet."""
-    if folder.is_withdrawn and folder.item is not None and scope.is_past_grace(*folder.objects.values()):
+    is_withdrawn = folder.is_withdrawn and folder.item_id not in check.unlinked
+    if is_withdrawn and folder.item is not None and scope.is_past_grace(*folder.objects.values()):
         check.withdrawn.append(folder.item_id)
         return
     for name, info in folder.objects.items():

@@ -8,14 +8,14 @@ from datetime import datetime
 from flows.errors import CloudmaskError
 from flows.ports import ObjectStore
 from flows.publish.catalogs import leaf_steps
-from flows.publish.generations import find_generations, list_generations, predecessor_steps, read_predecessors
+from flows.publish.generations import list_generations, predecessor_steps, read_predecessors, settle_steps
 from flows.publish.leaf import group_leaf
 from flows.publish.leaf_check import LeafCheck
 from flows.publish.scene_states import Failure, record_failed
 from flows.publish.steps import run_steps
 from flows.publish.withdrawal import write_tombstone
 from flows.stac.encoding import decode_document
-from flows.stac.layout import ItemKeys, LeafKeys, pending_key
+from flows.stac.layout import ItemKeys, LeafKeys, pending_prefix
 from flows.stac.links import CatalogContext
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def repair_leaf(store: ObjectStore, context: CatalogContext, check: LeafCheck, n
     for item_id, reason in check.broken.items():
         write_tombstone(store, ItemKeys(leaf, item_id), reason, now)
     for item_id in check.unlinked:
-        _link_generation(store, context, ItemKeys(leaf, item_id))
+        run_steps(settle_steps(store, context, ItemKeys(leaf, item_id)))
     has_catalog = check.has_catalog or bool(check.folder.linked_ids)
     if has_catalog:
         run_steps(leaf_steps(store, context, leaf))
@@ -53,18 +53,10 @@ def repair_leaf(store: ObjectStore, context: CatalogContext, check: LeafCheck, n
 def _is_wanted_again(store: ObjectStore, leaf: LeafKeys, key: str) -> bool:
     """Whether a writer puts that file again, or did while the listed leaf was read."""
     item_id, _, name = key.removeprefix(leaf.prefix).partition("/")
-    if store.find_object(pending_key(item_id)) is not None:
+    if any(True for _ in store.list_objects(pending_prefix(item_id))):
         return True
     item = store.read_object(ItemKeys(leaf, item_id).item)
     return item is not None and name.encode() in item.body
-
-
-def _link_generation(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> None:
-    """Let the generation after this one link it, where it has stepped back for one."""
-    stored = store.read_object(keys.item)
-    if stored is not None:
-        item = decode_document(stored.body, keys.item)
-        run_steps(find_generations(store, keys, item).link_steps(store, context))
 
 
 def _remove(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> None:
