@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
+from flows.errors import StoreUnavailable
 from flows.ports import ObjectStore, StoredObject
 from flows.publish.branches import (
     BAND_FORM,
@@ -17,14 +18,17 @@ from flows.publish.branches import (
     read_linked_items,
     tile_branch,
 )
+from flows.publish.generations import list_unsettled, settle_steps
 from flows.publish.leaf import list_leaf_surely
 from flows.publish.steps import Step, StepName, Steps, swap_steps
 from flows.stac.catalog import build_collection, build_root_catalog, build_year_catalog
 from flows.stac.coverage import Coverage, read_collection_coverage
 from flows.stac.encoding import encode_document
-from flows.stac.layout import CATALOG_KEY, COLLECTION_KEY, ITEMS_PREFIX, ItemKeys, LeafKeys, pending_key
+from flows.stac.layout import CATALOG_KEY, COLLECTION_KEY, ITEMS_PREFIX, ItemKeys, LeafKeys
 from flows.stac.links import CatalogContext
 
+#: More than writers that publish versions of one year's scenes at the same time could make it take.
+_SETTLE_ATTEMPTS = 100
 MIRROR_SUFFIX = ".parquet"
 _PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*\.parquet")
 RETIRED_SUFFIX = ".retired"
@@ -32,9 +36,12 @@ RETIRED_SUFFIX = ".retired"
 
 
 def catalog_stages(
-    store: ObjectStore, context: CatalogContext, coverages: Mapping[ItemKeys, Coverage]
+    store: ObjectStore,
+    context: CatalogContext,
+    coverages: Mapping[ItemKeys, Coverage],
+    markers: Iterable[str] = (),
 ) -> Iterator[Sequence[Steps]]:
-    """The steps that link published items, from the leaves up to the root, then drop their markers.
+    """The steps that link published items, from the leaves up to the root, then drop ``markers`` of theirs.
 
     A stage may begin once every step of the one before is done; within a stage the order is free.
     ``coverages`` holds what each item adds to the collection.
@@ -50,23 +57,34 @@ def catalog_stages(
         collection_steps(store, context, {leaf.band for leaf in leaves}, merge_coverages(coverages.values()))
     ]
     yield [root_steps(store, context)]
-    yield [unmark_steps(store, keys) for keys in coverages]
+    yield [unmark_steps(store, key) for key in markers]
 
 
 def leaf_steps(
     store: ObjectStore, context: CatalogContext, leaf: LeafKeys, own: AbstractSet[str] = frozenset()
 ) -> Steps:
-    """Make the leaf's catalog link exactly the items that a listing shows to be complete.
+    """Make the leaf's catalog link what a listing shows to be complete, of each scene the newest.
 
     A listing that lacks items of ``own``, which were just published, or items that the catalog links is
     not believed alone.
+
+    Raises:
+        StoreUnavailable: trying again is harmless.
     """
+    unsettled: list[ItemKeys] = []
 
-    def render(current: StoredObject | None) -> bytes:
+    def render(current: StoredObject | None) -> bytes | None:
         folder = list_leaf_surely(store, leaf, own | read_linked_items(current))
-        return encode_document(build_year_catalog(context, leaf, folder.linked_ids))
+        unsettled[:] = list_unsettled(store, folder)
+        return None if unsettled else encode_document(build_year_catalog(context, leaf, folder.linked_ids))
 
-    return swap_steps(store, leaf.catalog, render)
+    for _ in range(_SETTLE_ATTEMPTS):
+        yield from swap_steps(store, leaf.catalog, render, confirm=True)
+        if not unsettled:
+            return
+        for keys in unsettled:
+            yield from settle_steps(store, context, keys)
+    raise StoreUnavailable(f"{leaf.catalog}: its items changed {_SETTLE_ATTEMPTS} times: try again")
 
 
 def branch_steps(store: ObjectStore, branch: Branch, own: set[str], *, rebuild: bool = False) -> Steps:
@@ -120,9 +138,8 @@ def root_steps(store: ObjectStore, context: CatalogContext) -> Steps:
     return swap_steps(store, CATALOG_KEY, lambda _: encode_document(build_root_catalog(context)))
 
 
-def unmark_steps(store: ObjectStore, keys: ItemKeys) -> Steps:
+def unmark_steps(store: ObjectStore, key: str) -> Steps:
     """Remove the marker of an item that every catalog above it links."""
-    key = pending_key(keys.item_id)
     store.delete_object(key)
     yield Step(StepName.UNMARK, key)
 

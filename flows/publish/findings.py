@@ -20,6 +20,7 @@ class Problem(StrEnum):
     DANGLING_LINK = "dangling-link"
     REPEATED_LINK = "repeated-link"
     UNLINKED_ITEM = "unlinked-item"
+    UNSETTLED_VERSION = "unsettled-version"
     BROKEN_ITEM = "broken-item"
     MISSING_FILE = "missing-file"
     WRONG_FILE = "wrong-file"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,7 +12,7 @@ from flows.errors import CloudmaskError
 from flows.ports import ObjectInfo, ObjectStore, StoredObject
 from flows.publish.catalogs import merge_coverages
 from flows.publish.findings import Finding, Problem
-from flows.publish.generations import read_scene_prefix
+from flows.publish.generations import find_unsettled, read_scene_prefix
 from flows.publish.item_check import DecodeMask, ItemCheck, check_item
 from flows.publish.leaf import ItemFolder, LeafFolder, superseded_name
 from flows.publish.reading import CouldNotRead, find_absence, read
@@ -57,8 +56,7 @@ class LeafCheck:
 
     ``broken`` are items to be taken out and published again; ``restored`` those whose withdrawn marker
     was a mistake, with the fingerprint that it kept; ``withdrawn`` those whose grace period is over;
-    ``orphans`` and ``wrong_marks`` keys of no use; ``unlinked`` items that newer versions' links should
-    reach; ``superseded`` those whose newer version, the value, has to mark them.
+    ``orphans`` and ``wrong_marks`` keys of no use; ``unlinked`` items whose versions are to settle.
     """
 
     folder: LeafFolder
@@ -69,7 +67,6 @@ class LeafCheck:
     orphans: list[str] = field(default_factory=list)
     wrong_marks: list[str] = field(default_factory=list)
     unlinked: list[str] = field(default_factory=list)
-    superseded: dict[str, str] = field(default_factory=dict)
     awaiting_removal: int = 0
     items: int = 0
     files: int = 0
@@ -178,7 +175,7 @@ def _check_versions(check: LeafCheck, items: Mapping[str, ItemCheck], scope: Sco
 
     A mark that names itself, an older version or another scene would hide its item for ever.
     """
-    scenes: dict[tuple[str, str], list[str]] = defaultdict(list)
+    starts: dict[str, str | None] = {}
     for item_id, item in items.items():
         if check.folder.holds(item_id) and item.is_sound and item_id not in scope.pending:
             for successor in check.folder.folders[item_id].successors:
@@ -190,15 +187,12 @@ def _check_versions(check: LeafCheck, items: Mapping[str, ItemCheck], scope: Sco
                     check.wrong_marks.append(key)
                     text = f"names {successor}, which is no newer version of this scene"
                     check.findings.append(Finding(Problem.WRONG_MARK, key, text))
-            if item.start is not None:
-                scenes[read_scene_prefix(item_id), item.start].append(item_id)
-    for versions in scenes.values():
-        for item_id in versions[:-1]:
-            if not any(map(check.folder.holds, check.folder.folders[item_id].successors)):
-                check.superseded[item_id] = versions[-1]
-                key = ItemKeys(check.folder.leaf, item_id).item
-                text = f"is linked beside {versions[-1]}, a newer version of the same scene"
-                check.findings.append(Finding(Problem.REPEATED_LINK, key, text))
+            starts[item_id] = item.start
+    for older, newer in find_unsettled(starts, check.folder.linked_ids):
+        check.unlinked.append(newer)
+        key = ItemKeys(check.folder.leaf, newer).item
+        text = f"is a newer version of {older}, which no mark says"
+        check.findings.append(Finding(Problem.UNSETTLED_VERSION, key, text))
 
 
 def _is_newer_version(other: ItemCheck, item: ItemCheck) -> bool:

@@ -1,4 +1,4 @@
-"""The marker of a publication under way."""
+"""The marker of a publication, or a withdrawal, under way."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 
 from flows.errors import CloudmaskError
 from flows.ports import ObjectStore
-from flows.publish.publication import Publication
 from flows.scene.query import parse_instant
 from flows.stac.layout import PENDING_PREFIX, ItemKeys, is_state_key, item_keys, pending_key
 from flows.stac.links import JSON_MEDIA_TYPE
@@ -27,9 +26,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """Says that an item is being published; it goes when every catalog above it links the item.
+    """Says that an item is being published or withdrawn; it goes when the catalogs above it show that.
 
-    ``digest`` is the SHA-256 of the item that will be there once its files are.
+    ``digest`` is the SHA-256 of the document whose coming ends the writer's own part: the item, without
+    its link to an older version, or the withdrawn marker. It is in the key too, so that of two writers of
+    one item neither removes the other's marker.
     """
 
     keys: ItemKeys
@@ -38,16 +39,16 @@ class Marker:
 
     @property
     def key(self) -> str:
-        return pending_key(self.keys.item_id)
+        return pending_key(self.keys.item_id, self.digest)
 
     def is_stale(self, now: datetime) -> bool:
         """Whether its writer must be taken for dead."""
         return not now < self.expires <= now + LEASE + CLOCK_TOLERANCE
 
 
-def build_marker(publication: Publication, now: datetime) -> Marker:
-    """The marker of a publication that begins now."""
-    return Marker(publication.keys, publication.digest, now + LEASE)
+def build_marker(keys: ItemKeys, digest: str, now: datetime) -> Marker:
+    """The marker of what begins now."""
+    return Marker(keys, digest, now + LEASE)
 
 
 def write_marker(store: ObjectStore, marker: Marker) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
 
 from flows.stac.layout import ItemKeys
 
@@ -24,8 +23,3 @@ class Publication:
     keys: ItemKeys
     item: bytes
     files: tuple[PublicationFile, ...]
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the item, in hex: tells this publication of the scene from any other."""
-        return sha256(self.item).hexdigest()

@@ -1,14 +1,28 @@
-"""Publishing items so that nothing published is lost or linked before it is whole.
+"""Publishing items so that nothing published is lost, or linked before it is complete.
 
-    marker                     _pending/{id}.json: says what will be there
+    marker                     _pending/{id}-{digest}.json: says what will be there
     files                      under keys that carry the hash of their content
-    item                       once every file it links is there
-    leaf                       compare-and-swap, rendered from a listing; the item is published now
-    tile, band, collection, root   bottom-up, where they do not link their child yet
+    item                       once every file it links is there; compare-and-swap, rendered from a listing
+    settling                   links and marks of the scene's versions (see ``generations``)
+    year catalog               compare-and-swap, rendered from a listing; the item is published now
+    tile, zone, collection, root   bottom-up, where they do not link their child yet
     marker removed
 
-A run may die between any two of these: what it leaves is found by its markers, and the next run
-ends what was begun.
+A run may die between any two of these: its marker tells of what it left, and the next command that publishes
+ends what was begun. Invariants:
+
+1. Nothing is linked before what it links is there: files, item, year, tile, zone, collection, root.
+2. A document that several writers write is swapped in against its ETag, and rendered from what is listed
+   after it was read. So whatever is published before a listing is in it, and whatever is published after it
+   makes the swap fail or is followed by the other writer's own swap. A year catalog is rendered once more
+   after it was written: an item that was withdrawn and restored meanwhile may have found it right as it was.
+3. Everything after the item follows from what is in the store, by steps that change nothing that is right.
+   So a marker is replayed at once, by anybody, whether its writer lives.
+4. A marker goes only after its item, which is there as it says, was settled and linked by whoever removes it,
+   or once its lease is over. Its key carries its digest, so that no writer removes another one's. A writer
+   that was stopped for longer than its lease, or judged by a clock that runs ahead, looks for its marker once
+   its item is there, and puts it again.
+5. A withdrawal has a marker too; its withdrawn marker stands for the item's document in all this.
 """
 
 from __future__ import annotations
@@ -17,23 +31,24 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
 from flows.errors import CloudmaskError, InvalidField, StoreRefused, StoreUnavailable
-from flows.ports import Item, ObjectStore
-from flows.publish.catalogs import catalog_stages, collection_steps, leaf_steps
-from flows.publish.generations import find_generations
+from flows.ports import Item, ObjectStore, StoredObject
+from flows.publish.catalogs import catalog_stages, collection_steps, leaf_steps, unmark_steps
+from flows.publish.generations import drop_predecessor, parse_item, put_steps, settle_steps
 from flows.publish.marker import Marker, build_marker, list_markers, read_marker, write_marker
 from flows.publish.publication import Publication
 from flows.publish.steps import Step, StepName, Steps, run_steps
-from flows.publish.withdrawal import relink_steps, withdraw_steps
+from flows.publish.withdrawal import mark_withdrawal, withdraw_steps
 from flows.stac.coverage import Coverage, read_coverage
-from flows.stac.encoding import decode_document
-from flows.stac.layout import ItemKeys
-from flows.stac.links import GEOJSON_MEDIA_TYPE, CatalogContext
+from flows.stac.encoding import decode_document, encode_document
+from flows.stac.layout import ItemKeys, pending_key
+from flows.stac.links import CatalogContext
 
 _CATALOG_ATTEMPTS = 4
 """Runs of a sequence that an unavailable store ends; the store's client has retried each request."""
@@ -53,24 +68,36 @@ def find_published(store: ObjectStore, keys: ItemKeys) -> Item | None:
 def item_steps(store: ObjectStore, context: CatalogContext, publication: Publication, now: datetime) -> Steps:
     """Put the item and its files into the store; nothing links to it yet."""
     keys = publication.keys
-    item = decode_document(publication.item, keys.item)
-    generations = find_generations(store, keys, item)
-    publication = generations.link_predecessor(publication, context)
-    marker = build_marker(publication, now)
+    marker = build_marker(keys, digest_item(publication.item, keys), now)
     write_marker(store, marker)
     yield Step(StepName.MARK, marker.key)
     for file in publication.files:
         # The key says what the bytes are, so writing again what another writer wrote harms nobody.
         store.write_object(file.key, file.body, file.media_type)
         yield Step(StepName.FILE, file.key)
-    yield from generations.supersede_steps(store)
-    if generations.folder.is_withdrawn:
-        # Before the item: an item that is there beside its tombstone would never be linked.
-        store.delete_object(keys.tombstone)
-        yield Step(StepName.REVIVE, keys.tombstone)
-    store.write_object(keys.item, publication.item, GEOJSON_MEDIA_TYPE)
-    yield Step(StepName.ITEM, keys.item)
-    yield from generations.settle_steps(store, context, item)
+    yield from put_steps(store, context, publication)
+    if store.find_object(marker.key) is None:
+        write_marker(store, marker)
+        yield Step(StepName.MARK, marker.key)
+    yield from settle_steps(store, context, keys)
+
+
+def digest_item(body: bytes, keys: ItemKeys) -> str:
+    """Return the SHA-256, in hex, of an item without its link to an older version: others change that."""
+    item = parse_item(StoredObject(keys.item, body, etag=""))
+    return sha256(body if item is None else encode_document(drop_predecessor(item))).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Replay:
+    """An item that is put and settled and is to be linked.
+
+    ``coverage`` is what it adds to the collection, ``marker`` the key of its marker if that may go then.
+    """
+
+    keys: ItemKeys
+    coverage: Coverage
+    marker: str | None
 
 
 class Publisher:
@@ -93,7 +120,7 @@ class Publisher:
         self._clock = clock or (lambda: now)
         self._single_writer = single_writer
         self._pause = pause
-        self._coverages: dict[ItemKeys, Coverage] = {}
+        self._begun: dict[ItemKeys, _Replay] = {}
         self._lock = threading.Lock()
 
     def check_writers(self) -> None:
@@ -126,10 +153,12 @@ class Publisher:
             StoreRefused: the store cannot be written, or not by several writers.
         """
         self.check_writers()
-        coverage = _read_coverage(decode_document(publication.item, publication.keys.item), publication.keys)
+        keys = publication.keys
+        coverage = _read_coverage(decode_document(publication.item, keys.item), keys)
         run_steps(item_steps(self._store, self._context, publication, self._clock()))
+        digest = digest_item(publication.item, keys)
         with self._lock:
-            self._coverages[publication.keys] = coverage
+            self._begun[keys] = _Replay(keys, coverage, pending_key(keys.item_id, digest))
 
     def publish_catalogs(self, published: Iterable[ItemKeys]) -> None:
         """Link items that ``publish_item`` put, here or in another process; only now do they count.
@@ -138,7 +167,7 @@ class Publisher:
             StoreUnavailable: some are not linked; the next run's ``recover`` links them.
         """
         with ThreadPoolExecutor(_CATALOG_WORKERS) as pool:
-            self._link(dict(filter(None, pool.map(self._take_coverage, published))))
+            self._link(list(filter(None, pool.map(self._take_begun, published))))
 
     def publish_collection(self) -> None:
         """Bring the collection to what lies beside its items: the parts of their geoparquet mirror.
@@ -159,60 +188,78 @@ class Publisher:
         """
         items = list(items)
         self.check_writers()
-        self._run_stage([withdraw_steps(self._store, keys, reason, self._now) for keys in items])
+        store, context, now = self._store, self._context, self._clock()
+        self._run_stage([withdraw_steps(store, context, keys, reason, now) for keys in items])
         leaves = sorted({keys.leaf for keys in items}, key=lambda leaf: leaf.prefix)
-        self._run_stage([leaf_steps(self._store, self._context, leaf) for leaf in leaves])
-        self._run_stage([relink_steps(self._store, self._context, keys) for keys in items])
+        self._run_stage([leaf_steps(store, context, leaf) for leaf in leaves])
+        self._run_stage([unmark_steps(store, mark_withdrawal(keys, reason, now).key) for keys in items])
 
     def recover(self) -> list[ItemKeys]:
-        """Link what runs that died had put, and drop markers whose writer left no item; what was linked.
+        """Settle and link what runs that died had put, and return it; drop markers whose writer left no item.
 
-        A marker whose item is there as it says is replayed at once: a writer that is alive would do
-        the very same. One whose item is not there yet is left alone until its lease is over.
+        Any marker is replayed at once: a writer that is alive would do the very same. It goes then if its
+        item is there as it says; if not, it is left to its writer until its lease is over.
         """
         with ThreadPoolExecutor(_CATALOG_WORKERS) as pool:
-            replays = list(pool.map(self._replay, list_markers(self._store)))
-        coverages = dict(filter(None, replays))
-        if coverages:
-            logger.info("linking %d items that an earlier run left unlinked", len(coverages))
-        self._link(coverages)
-        return list(coverages)
+            replays = list(filter(None, pool.map(self._replay, list_markers(self._store))))
+        left = list(dict.fromkeys(replay.keys for replay in replays if replay.marker))
+        if left:
+            logger.info("linking %d items that an earlier run left unlinked", len(left))
+        self._link(replays)
+        return left
 
-    def _take_coverage(self, keys: ItemKeys) -> tuple[ItemKeys, Coverage] | None:
+    def _take_begun(self, keys: ItemKeys) -> _Replay | None:
         with self._lock:
-            coverage = self._coverages.pop(keys, None)
-        if coverage is None:
-            item = self.find_published(keys)
-            coverage = None if item is None else _find_coverage(item, keys)
-        return None if coverage is None else (keys, coverage)
+            begun = self._begun.pop(keys, None)
+        if begun is not None:
+            return begun
+        stored = self._store.read_object(keys.item)
+        if stored is None or _find_coverage(stored.body, keys) is None:
+            return None
+        digest = digest_item(stored.body, keys)
+        return self._settle(stored.body, keys, pending_key(keys.item_id, digest))
 
-    def _replay(self, marker_key: str) -> tuple[ItemKeys, Coverage] | None:
+    def _replay(self, marker_key: str) -> _Replay | None:
         marker = read_marker(self._store, marker_key)
         if marker is None:
             return None
         stored = self._store.read_object(marker.keys.item)
-        whole = stored is not None and sha256(stored.body).hexdigest() == marker.digest
-        if not whole and not marker.is_stale(self._clock()):
-            return None
-        item = None if stored is None else _decode(stored.body, marker.keys)
-        coverage = None if item is None else _find_coverage(item, marker.keys)
-        if item is None or coverage is None:
-            self._drop(marker)
-            return None
-        self._run(find_generations(self._store, marker.keys, item).link_steps(self._store, self._context))
-        return marker.keys, coverage
+        is_over = marker.is_stale(self._clock()) or (
+            stored is not None and self._is_done(marker, stored.body)
+        )
+        replay = None
+        if stored is not None:
+            replay = self._settle(stored.body, marker.keys, marker.key if is_over else None)
+        if replay is None and is_over:
+            logger.info("%s: its writer died before the item was there", marker.key)
+            self._store.delete_object(marker.key)
+        return replay
 
-    def _drop(self, marker: Marker) -> None:
-        logger.info("%s: its writer died before the item was there", marker.key)
-        self._store.delete_object(marker.key)
+    def _is_done(self, marker: Marker, body: bytes) -> bool:
+        """Whether the marker's writer has put what ends its own part: the item, or the withdrawn marker."""
+        if digest_item(body, marker.keys) == marker.digest:
+            return True
+        tombstone = self._store.read_object(marker.keys.tombstone)
+        return tombstone is not None and sha256(tombstone.body).hexdigest() == marker.digest
 
-    def _link(self, coverages: Mapping[ItemKeys, Coverage]) -> None:
-        if not coverages:
+    def _settle(self, body: bytes, keys: ItemKeys, marker_key: str | None) -> _Replay | None:
+        """Settle the item and return what is to be linked; None if it cannot be read."""
+        coverage = _find_coverage(body, keys)
+        if coverage is None:
+            return None
+        self.check_writers()
+        self._run(settle_steps(self._store, self._context, keys))
+        return _Replay(keys, coverage, marker_key)
+
+    def _link(self, begun: Sequence[_Replay]) -> None:
+        if not begun:
             return
         self.check_writers()
+        coverages = {each.keys: each.coverage for each in begun}
+        markers = [each.marker for each in begun if each.marker]
         for attempt in range(_CATALOG_ATTEMPTS):
             try:
-                for stage in catalog_stages(self._store, self._context, coverages):
+                for stage in catalog_stages(self._store, self._context, coverages, markers):
                     self._run_stage(stage)
                 return
             except StoreUnavailable as error:
@@ -255,9 +302,10 @@ def _read_coverage(item: Item, keys: ItemKeys) -> Coverage:
         raise InvalidField(keys.item_id, "bbox or datetime", f"cannot be read ({error})") from error
 
 
-def _find_coverage(item: Item, keys: ItemKeys) -> Coverage | None:
+def _find_coverage(body: bytes, keys: ItemKeys) -> Coverage | None:
+    item = _decode(body, keys)
     try:
-        return _read_coverage(item, keys)
+        return None if item is None else _read_coverage(item, keys)
     except InvalidField as error:
         logger.warning("%s is not linked: %s", keys.item, error)
         return None

@@ -20,14 +20,14 @@ from flows.errors import CloudmaskError
 from flows.ports import ObjectStore, StoredObject
 from flows.publish.branches import read_document
 from flows.publish.catalogs import collection_branch, find_coverage, leaf_steps, merge_coverages
-from flows.publish.generations import find_generations, list_generations, predecessor_steps, read_predecessors
+from flows.publish.generations import list_generations, predecessor_steps, read_predecessors, settle_steps
 from flows.publish.leaf import group_leaf
 from flows.publish.leaf_check import BrokenItem, LeafCheck
 from flows.publish.scene_states import Failure, StateKind, find_state, record_failed
 from flows.publish.steps import Steps, run_steps, swap_steps
 from flows.stac.coverage import Coverage
 from flows.stac.encoding import decode_document, encode_document
-from flows.stac.layout import COLLECTION_KEY, ItemKeys, LeafKeys, pending_key
+from flows.stac.layout import COLLECTION_KEY, ItemKeys, LeafKeys, pending_prefix
 from flows.stac.links import GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE, CatalogContext
 from stac_ext.cloudmask import FINGERPRINT_PROP
 
@@ -87,6 +87,7 @@ def repair_leaf(
         # First of all: a withdrawn item that newer versions still link is no finding of the next check.
         _unlink_version(store, context, keys)
         _take_out(store, keys, item, now)
+        run_steps(settle_steps(store, context, keys))
     _mend_marks(store, context, check)
     has_catalog = check.has_catalog or bool(check.folder.linked_ids)
     if has_catalog:
@@ -125,11 +126,8 @@ def _mend_marks(store: ObjectStore, context: CatalogContext, check: LeafCheck) -
         _restore(store, ItemKeys(leaf, item_id), fingerprint)
     for key in check.wrong_marks:
         store.delete_object(key)
-    # The link from the newer version comes first: once that has marked it, no catalog links the older.
-    for item_id in (*check.unlinked, *check.restored, *check.superseded):
-        _link_version(store, context, ItemKeys(leaf, item_id))
-    for newest in set(check.superseded.values()):
-        _mark_older_versions(store, ItemKeys(leaf, newest))
+    for item_id in (*check.unlinked, *check.restored):
+        run_steps(settle_steps(store, context, ItemKeys(leaf, item_id)))
 
 
 def _remove_leftovers(store: ObjectStore, context: CatalogContext, check: LeafCheck) -> None:
@@ -171,7 +169,7 @@ def _take_out(store: ObjectStore, keys: ItemKeys, item: BrokenItem, now: datetim
 
 
 def _restore(store: ObjectStore, keys: ItemKeys, fingerprint: str | None) -> None:
-    """Give a sound item its fingerprint back; remove its withdrawn marker and the note of its failure."""
+    """Give a sound item its fingerprint back, so that settling restores it; forget its failure."""
     logger.info("restoring %s", keys.item_id)
 
     def render(current: StoredObject | None) -> bytes:
@@ -184,7 +182,6 @@ def _restore(store: ObjectStore, keys: ItemKeys, fingerprint: str | None) -> Non
 
     if fingerprint is not None:
         run_steps(swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE))
-    store.delete_object(keys.tombstone)
     state = find_state(store, StateKind.FAILED, keys.item_id)
     if state is not None and state.error_class == _ERROR_CLASS:
         store.delete_object(state.key)
@@ -193,24 +190,15 @@ def _restore(store: ObjectStore, keys: ItemKeys, fingerprint: str | None) -> Non
 def _is_wanted_again(store: ObjectStore, leaf: LeafKeys, key: str) -> bool:
     """Whether a writer puts that file again, or did while the listed leaf was read."""
     item_id, _, name = key.removeprefix(leaf.prefix).partition("/")
-    if store.find_object(pending_key(item_id)) is not None:
+    if _is_pending(store, item_id):
         return True
     item = store.read_object(ItemKeys(leaf, item_id).item)
     return item is not None and name.encode() in item.body
 
 
-def _link_version(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> None:
-    """Let the version after this one link it, where there is one."""
-    item = read_document(store.read_object(keys.item))
-    if item is not None:
-        run_steps(find_generations(store, keys, item).link_steps(store, context))
-
-
-def _mark_older_versions(store: ObjectStore, keys: ItemKeys) -> None:
-    """Let this version mark those before it."""
-    item = read_document(store.read_object(keys.item))
-    if item is not None:
-        run_steps(find_generations(store, keys, item).supersede_steps(store))
+def _is_pending(store: ObjectStore, item_id: str) -> bool:
+    """Whether a marker says that the item is being published or withdrawn."""
+    return any(True for _ in store.list_objects(pending_prefix(item_id)))
 
 
 def _unlink_version(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> None:
@@ -224,7 +212,7 @@ def _unlink_version(store: ObjectStore, context: CatalogContext, keys: ItemKeys)
 
 def _remove(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> None:
     """Remove an item that no catalog links: first newer versions' links to it, then it, then its files."""
-    if store.find_object(keys.tombstone) is None or store.find_object(pending_key(keys.item_id)) is not None:
+    if store.find_object(keys.tombstone) is None or _is_pending(store, keys.item_id):
         return  # published again meanwhile
     logger.info("removing %s", keys.item)
     _unlink_version(store, context, keys)

@@ -42,7 +42,7 @@ class Step(NamedTuple):
 
 
 Steps = Iterator[Step]
-Render = Callable[[StoredObject | None], bytes]
+Render = Callable[[StoredObject | None], bytes | None]
 
 
 def run_steps(steps: Steps) -> None:
@@ -51,12 +51,21 @@ def run_steps(steps: Steps) -> None:
         pass
 
 
-def swap_steps(store: ObjectStore, key: str, render: Render, media_type: str = JSON_MEDIA_TYPE) -> Steps:
+def swap_steps(
+    store: ObjectStore,
+    key: str,
+    render: Render,
+    media_type: str = JSON_MEDIA_TYPE,
+    *,
+    confirm: bool = False,
+) -> Steps:
     """Bring the document at ``key`` to what ``render`` makes of the present one.
 
     The ETag is read before ``render`` lists anything: whatever another writer publishes after
-    that listing ends in a write of this key, which makes ours fail and start anew. A document
-    that is right already is not written.
+    that listing ends in a write of this key, which makes ours fail and start again. A document
+    that is right already is not written, nor is one for which ``render`` gives None. ``confirm`` renders
+    once more after each write: what was taken back and then restored since the listing needs no write where
+    the document that ours replaces was right.
 
     Raises:
         StoreUnavailable: every attempt lost against another writer.
@@ -66,7 +75,7 @@ def swap_steps(store: ObjectStore, key: str, render: Render, media_type: str = J
         yield Step(StepName.READ, key)
         body = render(current)
         yield Step(StepName.RENDER, key)
-        if current is not None and current.body == body:
+        if body is None or (current is not None and current.body == body):
             return
         try:
             if current is None:
@@ -77,5 +86,6 @@ def swap_steps(store: ObjectStore, key: str, render: Render, media_type: str = J
             yield Step(StepName.CONFLICT, key)
             continue
         yield Step(StepName.WRITE, key)
-        return
+        if not confirm:
+            return
     raise StoreUnavailable(f"{key}: lost {_SWAP_ATTEMPTS} times against other writers: try again with fewer")

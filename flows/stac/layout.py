@@ -28,6 +28,8 @@ _RESERVED_ID = re.compile(r"withdrawn|superseded-by-.*")
 """Names of marks in an item's folder, where its document has its own id for a name."""
 _CONTENT_HASH_LENGTH = 16
 """Hex digits of SHA-256 in an asset's key: 64 bits tell apart all versions of one scene."""
+_LONGEST_MARKED_ID = 128 - 1 - _CONTENT_HASH_LENGTH
+"""Of an id in a marker's name, which is to be an id's form itself."""
 ASSET_NAME_FORM = re.compile(r"[a-z-]+-[0-9a-f]{16}\.[a-z]+")
 """What ``ItemKeys.asset`` makes: such a file never changes."""
 
@@ -155,6 +157,11 @@ def item_keys(item_id: str, tile: str, year: int) -> ItemKeys:
     return ItemKeys(LeafKeys(check_tile(tile, check_item_id(item_id)), year), item_id)
 
 
-def pending_key(item_id: str) -> str:
-    """Marker of a publication under way."""
-    return f"{PENDING_PREFIX}{check_item_id(item_id)}.json"
+def pending_key(item_id: str, digest: str) -> str:
+    """Return the key of the marker of a publication under way; ``digest``, in hex, tells it from others."""
+    return f"{pending_prefix(item_id)}{digest[:_CONTENT_HASH_LENGTH]}.json"
+
+
+def pending_prefix(item_id: str) -> str:
+    """Return what the keys of all markers of an item begin with; a very long id is cut, its digest tells."""
+    return f"{PENDING_PREFIX}{check_item_id(item_id)[:_LONGEST_MARKED_ID]}-"

@@ -415,7 +415,7 @@ class TestMarkers:
 def test_a_root_that_a_living_writer_has_yet_to_write_is_no_problem() -> None:
     store = MemoryStore()
     publish(store, FIRST)
-    write_marker(store, build_marker(build_publication(FIRST), NOW))
+    write_marker(store, build_marker(keys_of(FIRST), "0" * 64, NOW))
     del store.objects[CATALOG_KEY]
     assert check(store).is_whole
     assert (Problem.MISSING_CATALOG, CATALOG_KEY) in problems(check(store, NOW + LEASE))

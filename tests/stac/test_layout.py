@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.errors import InvalidField
-from flows.stac.layout import LeafKeys, check_item_id, check_tile, item_keys, pending_key
+from flows.stac.layout import (
+    LeafKeys,
+    check_item_id,
+    check_tile,
+    is_state_key,
+    item_keys,
+    pending_key,
+    pending_prefix,
+)
 from flows.stac.links import CatalogContext
 
 ID = "S2B_MSIL2A_20181214T133219_R081_T22KFV_20201008T100849"
@@ -29,7 +37,10 @@ def test_the_layout_is_the_contract_s() -> None:
         "sentinel-2-l2a-cloudmask/collection.json",
         "catalog.json",
     )
-    assert pending_key(ID) == f"_pending/{ID}.json"
+    assert pending_key(ID, "0123456789abcdef0123") == f"_pending/{ID}-0123456789abcdef.json"
+    longest = pending_key("a" * 128, "f" * 64)
+    assert is_state_key(longest)
+    assert longest.startswith(pending_prefix("a" * 128))
 
 
 @given(
