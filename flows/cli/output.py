@@ -169,7 +169,7 @@ def _advise(report: CheckReport) -> Iterator[str]:
     """What the user may do about what was found, or what a repair has left."""
     if report.unlinked:
         yield (
-            f"broken items taken out of the catalog: {report.unlinked}; cloudmask retry publishes them again. "
+            f"broken items taken out of the catalog: {report.unlinked}; cloudmask retry publishes them. "
             "Their files stay for a week; an item that proves to be sound comes back with the next --repair"
         )
     if report.held_back:
