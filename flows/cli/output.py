@@ -39,7 +39,7 @@ stdout = Console(highlight=False)
 
 def say(line: str) -> None:
     """Print a line for people on stdout: no markup, nothing that a terminal would obey."""
-    stdout.print(Text(make_printable(line)), soft_wrap=True)
+    say(Text(make_printable(line)))
 
 
 def print_json(document: Any) -> None:
@@ -171,8 +171,8 @@ def _advise(report: CheckReport) -> Iterator[str]:
     """What the user may do about what was found, or what a repair has left."""
     if report.unlinked:
         yield (
-            f"broken items taken out of the catalog: {report.unlinked}; cloudmask retry publishes them again."
-            " Their files stay for a week; an item that proves to be sound comes back with the next --repair"
+            f"broken items taken out of the catalog: {report.unlinked}; cloudmask retry publishes them. "
+            "Their files stay for a week; an item that proves to be sound comes back with the next --repair"
         )
     if report.held_back:
         yield (
