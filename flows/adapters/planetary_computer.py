@@ -121,8 +121,6 @@ class PlanetaryComputerSource:
         with self._named_errors():
             for page in client.search(**parameters).pages_as_dicts():
                 features = page["features"]
-                if not isinstance(features, list):
-                    raise SourceRefused(f"{self._url}: a page holds no list of items")
                 count += len(features)
                 if count > most:
                     raise SourceRefused(

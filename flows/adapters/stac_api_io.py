@@ -89,6 +89,8 @@ class BoundedStacApiIO(StacApiIO):
         ):
             # An error with status 200 would pass for an empty page.
             raise SourceRefused("STAC API: the answer is JSON but not STAC: check CLOUDMASK_STAC_API_URL")
+        if not isinstance(document.get("features", []), list):
+            raise SourceRefused("STAC API: a page holds no list of items")
         return document
 
 

@@ -173,8 +173,8 @@ def build_documents(good: Item) -> dict[str, bytes]:
     return {
         "deep": b'{"type": "Feature", "id": "x", "geometry": ' + b"[" * 5000 + b"]" * 5000 + b"}",
         "latin_1": item.replace(b"Synthetic", "Synthétique".encode("latin-1"), 1),
-        "nan": item.replace(b"31.6", b"NaN", 1),
-        "infinite": item.replace(b"31.6", b"-Infinity", 1),
+        "nan": item.replace(b"31.6", b"NaN", 1)[:-1] + b', "id": "NAN"}',
+        "infinite": item.replace(b"31.6", b"-Infinity", 1)[:-1] + b', "id": "INFINITE"}',
         "two_ids": item[:-1] + b', "id": "../../twice"}',
         "two_assets": item[:-1] + b', "id": "TWICE", "assets": {"B08": {"href": "file:///etc/passwd"}}}',
         "cut": item[:500],
