@@ -18,6 +18,7 @@ from pystac_client.exceptions import APIError
 from flows.adapters.hosts import PLANETARY_COMPUTER_HOSTS
 from flows.adapters.http_retry import RetryPolicy
 from flows.adapters.item_order import sort_items, sort_stream
+from flows.adapters.signatures import unsign_item
 from flows.adapters.stac_api_io import BoundedStacApiIO
 from flows.errors import SettingsError, SourceRefused, SourceUnavailable
 from flows.loopback import LOOPBACK_HOSTS
@@ -83,7 +84,7 @@ class PlanetaryComputerSource:
         return PLANETARY_COMPUTER_HOSTS | {self._host}
 
     def find_items(self, query: SceneQuery) -> Iterator[Item]:
-        """The matching items, by datetime, then id; each id once; hrefs as the API signs them.
+        """The matching items, by datetime, then id; each id once; hrefs unsigned.
 
         Raises:
             SourceUnavailable: no page within the deadline.
@@ -213,7 +214,7 @@ def _choose_method(client: Client) -> str:
 
 
 def _keep_new(pages: Iterable[list[Item]]) -> Iterator[Item]:
-    """Items of ``pages``, each id once.
+    """Items of ``pages`` without signatures, each id once.
 
     Raises:
         SourceRefused: a page without any new item, which a broken paging link repeats for ever.
@@ -226,7 +227,7 @@ def _keep_new(pages: Iterable[list[Item]]) -> Iterator[Item]:
         for item in new:
             if str(item.get("id")) not in seen:
                 seen.add(str(item.get("id")))
-                yield item
+                yield unsign_item(item)
 
 
 def _keep_tiles(items: Iterable[Item], tiles: tuple[str, ...]) -> Iterator[Item]:
