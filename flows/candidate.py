@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cache
 from typing import Any
 
 from flows.errors import CloudmaskError
@@ -18,12 +16,9 @@ from flows.report import SceneOutcome, SceneState
 from flows.scene.granule import Granule, Pairing, read_image_key
 from flows.scene.scene import Scene
 from flows.stac.derived_item import build_fingerprint
-from flows.stac.item_hrefs import strip_signatures
 from flows.stac.layout import ItemKeys, item_keys
 from flows.stac.source_item import read_scene
 from stac_ext.cloudmask import FINGERPRINT_PROP
-
-logger = logging.getLogger(__name__)
 
 MAX_ID_LENGTH = 128
 EMBEDDED_METHOD = "csmask"
@@ -52,19 +47,16 @@ class Candidate:
 
 
 def read_candidate(item: Item, method: str, parameters: MaskParameters) -> Candidate:
-    """The candidate that ``item`` makes, free of signatures: here they go, once.
+    """The candidate that ``item`` makes, whose hrefs a source has taken the signatures off.
 
     Raises:
         MissingField, InvalidField: the item cannot become a scene.
     """
-    stripped = strip_signatures(item)
-    if stripped != item:
-        _tell_of_signatures()
-    scene = read_scene(stripped)
+    scene = read_scene(item)
     if method != EMBEDDED_METHOD:
         read_image_key(scene)  # an id that no image can have is a failure, not something to wait for
     keys = item_keys(scene.id, scene.tile, scene.year)
-    return Candidate(stripped, scene, keys, build_fingerprint(stripped, method, parameters))
+    return Candidate(item, scene, keys, build_fingerprint(item, method, parameters))
 
 
 def read_candidates(
@@ -154,18 +146,9 @@ def build_failure(scene_id: str, error: Exception, fingerprint: str = "") -> Sce
 def _find_fingerprint(item: Item, method: str, parameters: MaskParameters) -> str:
     """The fingerprint of an item that is no candidate; empty where not even that can be made of it."""
     try:
-        return build_fingerprint(strip_signatures(item), method, parameters)
+        return build_fingerprint(item, method, parameters)
     except (CloudmaskError, TypeError, ValueError, AttributeError, RecursionError):
         return ""
-
-
-@cache
-def _tell_of_signatures() -> None:
-    """Say it once: a source that signs its hrefs signs all of them."""
-    logger.info(
-        "hrefs of this source lose users, fragments and query parameters that may be secret; who reads "
-        "those assets signs them again"
-    )
 
 
 def _printable_id(item: Any) -> str:

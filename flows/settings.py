@@ -173,7 +173,8 @@ def read_settings(config: Path | None = None, **overrides: Any) -> Settings:
     values = _read_config(path, needed=config is not None)
     unknown = sorted(set(values) - set(Settings.model_fields))
     if unknown:
-        raise SettingsError(f"{path}: {', '.join(unknown)}: no such setting; docs/settings.md lists them")
+        shown = ", ".join(name if name.isprintable() else ascii(name) for name in unknown)
+        raise SettingsError(f"{path}: {shown}: no such setting; docs/settings.md lists them")
     for name in Settings.model_fields:
         if f"CLOUDMASK_{name.upper()}" in os.environ:
             values.pop(name, None)

@@ -15,7 +15,7 @@ from flows.adapters.hosts import PLANETARY_COMPUTER_HOSTS
 from flows.adapters.http_retry import RetryPolicy
 from flows.adapters.item_filter import build_filter
 from flows.adapters.item_order import sort_items
-from flows.adapters.signatures import unsigned_href
+from flows.adapters.signatures import unsign_item, unsigned_href
 from flows.errors import SettingsError, SourceRefused
 from flows.loopback import LOOPBACK_HOSTS
 from flows.ports import Item
@@ -78,7 +78,7 @@ class ItemFilesSource:
         return PLANETARY_COMPUTER_HOSTS | ({self._host} if self._host else frozenset())
 
     def find_items(self, query: SceneQuery) -> Iterator[Item]:
-        """The matching items, by datetime, then id; each id once; hrefs as they stand there.
+        """The matching items, by datetime, then id; each id once; hrefs unsigned.
 
         Raises:
             SourceUnavailable: the server gave no answer.
@@ -148,7 +148,7 @@ class ItemFilesSource:
             return _stand_in(href)
 
     def _expand(self, document: Document, href: str) -> Iterator[Item]:
-        """The items that a document holds, with absolute hrefs."""
+        """The items that a document holds, free of signatures, with absolute hrefs."""
         features = document.get("features")
         if document.get("type") == "Feature":
             yield self._localise(document, href)
@@ -162,8 +162,8 @@ class ItemFilesSource:
                 yield self._localise(feature, href) if isinstance(feature, dict) else _stand_in(href, number)
 
     def _localise(self, item: Item, base: str) -> Item:
-        """The item, its assets' and links' hrefs absolute."""
-        item = bound_assets(item)
+        """The item without signatures, its assets' and links' hrefs absolute."""
+        item = unsign_item(bound_assets(item))
         assets = item.get("assets")
         assets = list(assets.values()) if isinstance(assets, dict) else None
         for holder in [*_find_dicts(assets), *_find_dicts(item.get("links"))]:

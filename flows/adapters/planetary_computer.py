@@ -20,6 +20,7 @@ from flows.adapters.hosts import PLANETARY_COMPUTER_HOSTS
 from flows.adapters.http_retry import RetryPolicy
 from flows.adapters.item_bound import find_most_items
 from flows.adapters.item_order import sort_items, sort_stream
+from flows.adapters.signatures import unsign_item
 from flows.adapters.stac_api_io import BoundedStacApiIO
 from flows.errors import SettingsError, SourceRefused, SourceUnavailable
 from flows.loopback import LOOPBACK_HOSTS
@@ -86,7 +87,7 @@ class PlanetaryComputerSource:
         return PLANETARY_COMPUTER_HOSTS | {self._host}
 
     def find_items(self, query: SceneQuery) -> Iterator[Item]:
-        """The matching items, by datetime, then id; each id once; hrefs as the API signs them.
+        """The matching items, by datetime, then id; each id once; hrefs unsigned.
 
         Raises:
             SourceUnavailable: no page within the deadline.
@@ -224,7 +225,7 @@ def _choose_method(client: Client) -> str:
 
 
 def _keep_new(pages: Iterable[list[Item]]) -> Iterator[Item]:
-    """Items of ``pages``, each id once.
+    """Items of ``pages`` without signatures, each id once.
 
     Raises:
         SourceRefused: a page without any new item, which a broken paging link repeats for ever.
@@ -237,7 +238,7 @@ def _keep_new(pages: Iterable[list[Item]]) -> Iterator[Item]:
         for item in new:
             if str(item.get("id")) not in seen:
                 seen.add(str(item.get("id")))
-                yield bound_assets(item)
+                yield unsign_item(bound_assets(item))
 
 
 def _keep_tiles(items: Iterable[Item], tiles: tuple[str, ...]) -> Iterator[Item]:

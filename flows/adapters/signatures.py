@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import Any
 
 from flows.hrefs import unsigned_href
 from flows.printable import make_lines_printable
+from flows.stac.item_hrefs import strip_signatures
+from flows.stac.item_reader import Item
 
-__all__ = ["keep_signatures_out_of_logs", "unsigned_href"]
+__all__ = ["keep_signatures_out_of_logs", "unsign_item", "unsigned_href"]
+
+logger = logging.getLogger(__name__)
 
 #: Characters of a line in the log.
 LONGEST_LINE = 8000
@@ -18,6 +23,27 @@ _LOGGERS = frozenset(
     | {"google", "google_auth_httplib2", "googleapiclient", "ee", "rasterio", "pystac", "pystac_client"}
     | {"planetary_computer", "asyncio", "py"}
 )
+
+
+def unsign_item(item: Item) -> Item:
+    """Return a copy of ``item`` without what opens its hrefs: each source does so once, and nobody after it.
+
+    Raises:
+        InvalidField: ``item`` is no JSON object.
+    """
+    unsigned = strip_signatures(item)
+    if unsigned != item:
+        _tell_of_signatures()
+    return unsigned
+
+
+@cache
+def _tell_of_signatures() -> None:
+    """Say it once: a source that signs hrefs signs all of them."""
+    logger.info(
+        "hrefs of this source lose users, fragments and query parameters that may be secret; who reads "
+        "those assets brings the right to do so"
+    )
 
 
 def keep_signatures_out_of_logs() -> None:

@@ -21,6 +21,8 @@ REPUBLISHED_RELS = frozenset({"self", "license"})
 _DEPTH = 254
 """No more levels can be written as JSON, so what lies deeper is never published."""
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
+#: But for the container that stands there in Azure's scheme.
+_USER_INFORMATION = re.compile(r"(?!abfs://[^/:]*@)[a-z][a-z0-9+.-]*://[^/?#]*@", re.IGNORECASE)
 #: A text without any of these is no URL with something to lose.
 _SUSPICIOUS = re.compile(r"[?#@;&%]|://[^/]*:")
 
@@ -100,8 +102,8 @@ def _find_problem(href: Any) -> str | None:
         return f"begins with {scheme[0]:.20} and not with a path or one of {', '.join(sorted(SCHEMES))}"
     if href.startswith(("//", "\\")):
         return "begins with // or a backslash: write the scheme, or a path"
-    if unsigned_href(href) != href:
-        return "holds a user name or password, or what else may open it"
+    if _USER_INFORMATION.match(href):
+        return "holds a user name or password"
     return None
 
 

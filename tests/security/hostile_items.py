@@ -84,8 +84,8 @@ HREFS = [
     Case(
         "href_password",
         NIR,
-        "https://me:word@planetarycomputer.microsoft.com/a.tif",  # pragma: allowlist secret
-        "user name or password",
+        "https://me:word@evil.example/a.tif",  # pragma: allowlist secret
+        "https://evil.example/a.tif: host evil.example is not one that assets",
     ),
     Case("href_line_break", NIR, "{root}/a.tif\nX: y", "is no printable text"),
     Case("href_inline_xml", NIR, VRT, _NO_PATH),

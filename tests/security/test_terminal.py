@@ -41,11 +41,13 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-@pytest.mark.parametrize("verbose", ["-v", "-vv"])
-def test_what_an_api_says(fault: Fault, verbose: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("said_by", "verbose"),
+    [("an error's body", "-v"), ("an error's body", "-vv"), ("a redirect", "-vv"), ("a link", "-vv")],
+)
+def test_what_an_api_says(said_by: str, verbose: str, tmp_path: Path) -> None:
     with StacApiServer([make_item("a")]) as api:
-        api.faults.extend([fault] * 3)
+        api.faults.append(FAULTS[said_by])
         done = run(
             *(verbose, "ingest", "--tile", "22KFV", "--store", "store"),
             cwd=tmp_path,
@@ -97,7 +99,6 @@ def test_what_items_and_the_names_of_files_say(
     [
         (f"in{HEADER_ESCAPES}gest",),
         ("ingest", f"--b{HEADER_ESCAPES}ox"),
-        ("ingest", "--limit", HEADER_ESCAPES),
         ("ingest", "--tile", HEADER_ESCAPES),
         ("ingest", "--items", f"/none/{HEADER_ESCAPES}"),
         ("--config", f"/none/{HEADER_ESCAPES}.toml", "status"),
