@@ -39,7 +39,7 @@ stdout = Console(highlight=False)
 
 def say(line: str) -> None:
     """Print a line for people on stdout: no markup, nothing that a terminal would obey."""
-    say(Text(make_printable(line)))
+    stdout.print(Text(make_printable(line)), soft_wrap=True)
 
 
 def print_json(document: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,8 +134,9 @@ def root(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "store"
     folder.mkdir()
     if os.geteuid() == 0:
-        for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-            parent.chmod(0o755)
+        for parent in (tmp_path, *tmp_path.parents):
+            if parent.is_relative_to(tempfile.gettempdir()) and parent != Path(tempfile.gettempdir()):
+                parent.chmod(0o755)
         os.chown(folder, 65534, -1)
     yield folder
     shutil.rmtree(folder)
