@@ -6,12 +6,11 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from math import cos, radians
 from typing import Any
 
 from flows.masking.statistics import DECIMALS, MaskStatistics
-from flows.scene.query import BBox, parse_instant
-from flows.scene.tile_box import build_tile_box
+from flows.scene.query import parse_instant
 from flows.stac.asset_fields import SHA256_MULTIHASH
 from flows.stac.item_extent import find_bbox, read_footprint
 from flows.stac.item_reader import ItemReader, is_number
@@ -38,6 +37,10 @@ _LONGEST_DATATAKE = timedelta(hours=1)
 _CLOCK_TOLERANCE = timedelta(minutes=1)
 #: Degrees by which a source may have rounded a bbox.
 _ROUNDING_DEG = 0.01
+#: The edge of a tile, 109.8 km, in degrees of latitude.
+_TILE_DEG = 1.0
+#: Where footprints may cross the antimeridian or reach a pole; Sentinel-2 ends at 84 degrees north.
+_ANTIMERIDIAN_DEG, _POLE_DEG = -170.0, 85.0
 
 
 def find_faults(item: Item, keys: ItemKeys) -> Iterator[str]:
@@ -83,7 +86,7 @@ def find_contradictions(item: Item, keys: ItemKeys) -> Iterator[str]:
             start = moment
         if not -_CLOCK_TOLERANCE <= moment - start <= _LONGEST_DATATAKE:
             yield f"its datetime {item['properties']['datetime']:.40} is not of the datatake in its id"
-    yield from _check_extent(item, keys.leaf.tile)
+    yield from _check_extent(item)
 
 
 def find_mask_faults(item: Item, shape: tuple[int, ...], statistics: MaskStatistics) -> Iterator[str]:
@@ -138,29 +141,14 @@ def _check_own_file(name: str, asset: Mapping[str, Any], key: str, keys: ItemKey
             yield f"its asset {name:.40} has the file:checksum of another file"
 
 
-def _check_extent(item: Item, tile: str) -> Iterator[str]:
+def _check_extent(item: Item) -> Iterator[str]:
+    """A bbox is that of the footprint or that of its tile, never more than a tile's edge apart."""
     west, south, east, north = find_bbox(item["geometry"])
+    if west > east or min(west, -east) < _ANTIMERIDIAN_DEG or max(-south, north) > _POLE_DEG:
+        return  # there are several ways to write such a box
     bbox = item["bbox"]
     stated = (*bbox[:2], *bbox[len(bbox) // 2 :][:2])
-    if west > east or stated[0] > stated[2] or max(map(abs, (west, east, stated[0], stated[2]))) >= 180:
-        return  # it crosses the antimeridian, and there are several ways to say so
-    box = _find_tile_box(tile)
-    if box is not None and not _is_within((west, south, east, north), box):
-        yield f"its geometry is not within tile {tile}"
-    elif not _is_within((west, south, east, north), stated) or (box and not _is_within(stated, box)):
+    edges = (_TILE_DEG / cos(radians(max(-south, north))), _TILE_DEG)
+    excess = (west - stated[0], south - stated[1], stated[2] - east, stated[3] - north)
+    if not all(-_ROUNDING_DEG <= each <= edge for each, edge in zip(excess, (*edges, *edges), strict=True)):
         yield "its bbox is not that of its geometry"
-
-
-def _is_within(inner: BBox, outer: BBox) -> bool:
-    return all(
-        least >= limit - _ROUNDING_DEG for least, limit in zip(inner[:2], outer[:2], strict=True)
-    ) and all(most <= limit + _ROUNDING_DEG for most, limit in zip(inner[2:], outer[2:], strict=True))
-
-
-@cache
-def _find_tile_box(tile: str) -> BBox | None:
-    """Where the tile lies; None where its letters are of no square of its zone."""
-    try:
-        return build_tile_box(tile)
-    except (ValueError, IndexError):
-        return None

@@ -101,6 +101,8 @@ def test_what_publishing_never_writes_is_found(store: MemoryStore, name: str) ->
     [
         lambda item: item["properties"].update({"datetime": "2018-06-01T13:32:19Z"}),
         lambda item: item.update(bbox=[-10.0, -5.0, 10.0, 5.0]),
+        lambda item: item.update(bbox=[-180.0, -90.0, 180.0, 90.0]),
+        lambda item: item.update(bbox=[10.0, -24.0, -10.0, -22.0]),
         lambda item: item.update(bbox=[-50.0, -23.0, -49.9, -22.9]),
         lambda item: item["geometry"].update(coordinates=[[[0, 0], [1, 0], [1, 1], [0, 0]]]),
     ],
