@@ -76,6 +76,28 @@ def leaf_steps(store: ObjectStore, context: CatalogContext, leaf: LeafKeys) -> S
     raise StoreUnavailable(f"{leaf.catalog}: its items changed {_SETTLE_ATTEMPTS} times: try again")
 
 
+def find_missing(store: ObjectStore, leaf: LeafKeys, ids: set[str]) -> list[ItemKeys]:
+    """Return those of the published ``ids`` that the leaf's catalog neither links nor has a newer version of.
+
+    One whose withdrawn marker is there still is missing too.
+    """
+    unlinked = ids - read_item_ids(read_document(store.read_object(leaf.catalog)))
+    if not unlinked:
+        return []
+    folder = list_leaf(store, leaf)
+    withdrawn = {item_id for item_id, each in folder.folders.items() if each.is_withdrawn}
+    return [ItemKeys(leaf, item_id) for item_id in sorted(unlinked & withdrawn.union(folder.linked_ids))]
+
+
+def read_item_ids(catalog: Document | None) -> frozenset[str]:
+    """Return the ids of the items that a year's catalog links; none of a broken one."""
+    try:
+        links = catalog["links"] if catalog else ()
+        return frozenset(link["href"].split("/")[-2] for link in links if link["rel"] == "item")
+    except (LookupError, TypeError, AttributeError):
+        return frozenset()
+
+
 def branch_steps(store: ObjectStore, branch: Branch, own: set[str], *, rebuild: bool = False) -> Steps:
     """Make the branch's catalog link ``own``, whose catalogs exist; one that does already is left alone.
 

@@ -36,7 +36,7 @@ class State:
         self.turns += (number,)
         for step in self.writers[number]:
             self.steps.append(step)
-            if step.name not in _LONELY and not step.key in _ABOVE:
+            if step.name not in _LONELY and step.key not in _ABOVE:
                 return
         self.ended.add(number)
 

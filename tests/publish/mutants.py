@@ -71,8 +71,7 @@ ITEM_BEFORE_FILES = Mutant(
     for file in publication.files:
 """,
             """\
-    store.write_object(keys.item, publication.item, GEOJSON_MEDIA_TYPE)
-    yield Step(StepName.ITEM, keys.item)
+    yield from put_steps(store, context, publication)
     for file in publication.files:
 """,
         ),
@@ -105,10 +104,39 @@ def _linked(stored):
 def leaf_steps(store, context, leaf, ids):
 """,
         ),
-        Edit("catalogs", "list_leaf(store, leaf).linked_ids", "ids"),
+        Edit("catalogs", "folder.linked_ids))", "ids))"),
     ),
 )
+LINK_UNSETTLED = Mutant(
+    "link_unsettled",
+    (Edit("catalogs", "unsettled[:] = list_unsettled(store, folder)", "unsettled.clear()"),),
+)
+MARK_BEFORE_LINK = Mutant(
+    "mark_before_link",
+    (
+        Edit(
+            "generations",
+            """\
+        if not wrong:
+            yield from _mark_steps""",
+            """\
+        yield from _mark_steps(store, keys.leaf, folders, pairs)
+        if not wrong:
+            yield from _mark_steps""",
+        ),
+    ),
+)
+REPLAY_UNSETTLED = Mutant(
+    "replay_unsettled",
+    (
+        Edit("publisher", "self._run(settle_steps(self._store, self._context, keys))", "pass"),
+        *LINK_UNSETTLED.edits,
+    ),
+)
+WRITTEN_ONCE = Mutant("written_once", (Edit("catalogs", "confirm=True", "confirm=False"),))
 MUTANTS = (NO_COMPARE_AND_SWAP, ETAG_AFTER_LISTING, ITEM_BEFORE_FILES, APPEND)
+#: Mistakes with versions and withdrawals, which all orders of a few writers show.
+VERSION_MUTANTS = (LINK_UNSETTLED, MARK_BEFORE_LINK, REPLAY_UNSETTLED, WRITTEN_ONCE)
 
 
 @contextmanager
