@@ -146,6 +146,8 @@ class Ingestion:
             candidates, wiring.publisher.find_published, force=self._force, workers=settings.workers
         )
         yield from skipped
+        current = {outcome.id for outcome in skipped}
+        wiring.publisher.link_missing(each.keys for each in candidates if each.scene.id in current)
         held = {each.scene.id: hold_back(each, self.noted, wiring.now) for each in unpublished}
         yield from filter(None, held.values())
         wanted = [each for each in unpublished if not held[each.scene.id]]

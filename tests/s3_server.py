@@ -59,14 +59,28 @@ class S3Server:
 @contextlib.contextmanager
 def running_s3_server() -> Iterator[S3Server]:
     """A server, ended by its own handle."""
-    command = [sys.executable, "-m", "tests.s3_process"]
+    with _running("tests.s3_process") as url:
+        yield S3Server(url)
+
+
+@contextlib.contextmanager
+def running_front(url: str, share: float, seed: int, faults: list[str]) -> Iterator[str]:
+    """The URL of a front before the server at ``url`` that fails a share of the requests."""
+    with _running("tests.faulty_front", url, str(share), str(seed), *faults) as front:
+        yield front
+
+
+@contextlib.contextmanager
+def _running(module: str, *arguments: str) -> Iterator[str]:
+    """The URL that a process of ours says it serves at."""
+    command = [sys.executable, "-m", module, *arguments]
     root = Path(__file__).parents[1]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         try:
             assert process.stdout is not None
             url = process.stdout.readline().strip()
-            assert url.startswith("http://127.0.0.1:"), "the S3 server did not start"
-            yield S3Server(url)
+            assert url.startswith("http://127.0.0.1:"), f"{module} did not start"
+            yield url
         finally:
             process.terminate()
 

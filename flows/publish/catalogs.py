@@ -19,7 +19,7 @@ from flows.publish.branches import (
     tile_branch,
 )
 from flows.publish.generations import list_unsettled, settle_steps
-from flows.publish.leaf import list_leaf_surely
+from flows.publish.leaf import list_leaf, list_leaf_surely
 from flows.publish.steps import Step, StepName, Steps, swap_steps
 from flows.stac.catalog import build_collection, build_root_catalog, build_year_catalog
 from flows.stac.coverage import Coverage, read_collection_coverage
@@ -85,6 +85,19 @@ def leaf_steps(
         for keys in unsettled:
             yield from settle_steps(store, context, keys)
     raise StoreUnavailable(f"{leaf.catalog}: its items changed {_SETTLE_ATTEMPTS} times: try again")
+
+
+def find_missing(store: ObjectStore, leaf: LeafKeys, ids: set[str]) -> list[ItemKeys]:
+    """Return those of the published ``ids`` that the leaf's catalog neither links nor has a newer version of.
+
+    One whose withdrawn marker is there still is missing too.
+    """
+    unlinked = ids - read_linked_items(store.read_object(leaf.catalog))
+    if not unlinked:
+        return []
+    folder = list_leaf(store, leaf)
+    withdrawn = {item_id for item_id, each in folder.folders.items() if each.is_withdrawn}
+    return [ItemKeys(leaf, item_id) for item_id in sorted(unlinked & withdrawn.union(folder.linked_ids))]
 
 
 def branch_steps(store: ObjectStore, branch: Branch, own: set[str], *, rebuild: bool = False) -> Steps:

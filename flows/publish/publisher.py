@@ -39,7 +39,13 @@ from hashlib import sha256
 
 from flows.errors import CloudmaskError, InvalidField, StoreRefused, StoreUnavailable
 from flows.ports import Item, ObjectStore, StoredObject
-from flows.publish.catalogs import catalog_stages, collection_steps, leaf_steps, unmark_steps
+from flows.publish.catalogs import (
+    catalog_stages,
+    collection_steps,
+    find_missing,
+    leaf_steps,
+    unmark_steps,
+)
 from flows.publish.generations import drop_predecessor, parse_item, put_steps, settle_steps
 from flows.publish.marker import Marker, build_marker, list_markers, read_marker, write_marker
 from flows.publish.publication import Publication
@@ -47,7 +53,7 @@ from flows.publish.steps import Step, StepName, Steps, run_steps
 from flows.publish.withdrawal import mark_withdrawal, withdraw_steps
 from flows.stac.coverage import Coverage, read_coverage
 from flows.stac.encoding import decode_document, encode_document
-from flows.stac.layout import ItemKeys, pending_key
+from flows.stac.layout import ItemKeys, LeafKeys, pending_key
 from flows.stac.links import CatalogContext
 
 _CATALOG_ATTEMPTS = 4
@@ -168,6 +174,21 @@ class Publisher:
         """
         with ThreadPoolExecutor(_CATALOG_WORKERS) as pool:
             self._link(list(filter(None, pool.map(self._take_begun, published))))
+
+    def link_missing(self, items: Iterable[ItemKeys]) -> None:
+        """Link those of ``items``, which are put, that their year's catalog and newer versions do not link.
+
+        Their writer died, and others took it for dead before: its marker is gone. One read a year.
+
+        Raises:
+            StoreUnavailable: some are not linked; doing it again is harmless.
+        """
+        years: dict[LeafKeys, set[str]] = {}
+        for keys in items:
+            years.setdefault(keys.leaf, set()).add(keys.item_id)
+        with ThreadPoolExecutor(_CATALOG_WORKERS) as pool:
+            missing = pool.map(lambda year: find_missing(self._store, *year), years.items())
+            self.publish_catalogs([keys for found in missing for keys in found])
 
     def publish_collection(self) -> None:
         """Bring the collection to what lies beside its items: the parts of their geoparquet mirror.

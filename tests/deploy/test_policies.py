@@ -155,7 +155,7 @@ def test_the_withdrawer_may_withdraw_and_needs_every_right(store: ObjectStore, r
         ("s3:PutObject", f"{COLLECTION_ID}/collection.json"),
         ("s3:PutObject", f"{COLLECTION_ID}/22K/22KFV/catalog.json"),
         ("s3:PutObject", CATALOG_KEY),
-        ("s3:PutObject", "_pending/x.json"),
+        ("s3:PutObject", "_failed/x.json"),
         ("s3:DeleteObject", f"{TILE_FOLDER}/{FIRST}/{FIRST}.json"),
         ("s3:DeleteObject", f"{TILE_FOLDER}/catalog.json"),
         ("s3:GetObject", "_failed/x.json"),

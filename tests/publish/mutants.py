@@ -71,8 +71,7 @@ ITEM_BEFORE_FILES = Mutant(
     for file in publication.files:
 """,
             """\
-    store.write_object(keys.item, publication.item, GEOJSON_MEDIA_TYPE)
-    yield Step(StepName.ITEM, keys.item)
+    yield from put_steps(store, context, publication)
     for file in publication.files:
 """,
         ),
@@ -107,8 +106,8 @@ def _linked(stored):
 def leaf_steps(store, context, leaf, ids):
 """,
         ),
-        Edit("catalogs", "list_leaf_surely(store, leaf, own | read_linked_items(current))", "None"),
-        Edit("catalogs", "folder.linked_ids", "ids"),
+        Edit("catalogs", "own | read_linked_items(current)", "read_linked_items(current)"),
+        Edit("catalogs", "folder.linked_ids))", "ids))"),
     ),
 )
 TRUST_ONE_LISTING = Mutant(
@@ -119,13 +118,40 @@ TRUST_ONE_LISTING = Mutant(
             "list_leaf_surely(store, leaf, own | read_linked_items(current))",
             "group_leaf(leaf, store.list_objects(leaf.prefix))",
         ),
-        Edit("catalogs", "import list_leaf_surely", "import group_leaf"),
+        Edit("catalogs", "import list_leaf, list_leaf_surely", "import group_leaf, list_leaf"),
     ),
 )
 TRUST_A_LISTING_OF_FOLDERS = Mutant(
     "trust_a_listing_of_folders",
     (Edit("branches", "for name in listed | linked | own", "for name in listed | own"),),
 )
+LINK_UNSETTLED = Mutant(
+    "link_unsettled",
+    (Edit("catalogs", "unsettled[:] = list_unsettled(store, folder)", "unsettled.clear()"),),
+)
+MARK_BEFORE_LINK = Mutant(
+    "mark_before_link",
+    (
+        Edit(
+            "generations",
+            """\
+        if not wrong:
+            yield from _mark_steps""",
+            """\
+        yield from _mark_steps(store, keys.leaf, folders, pairs)
+        if not wrong:
+            yield from _mark_steps""",
+        ),
+    ),
+)
+REPLAY_UNSETTLED = Mutant(
+    "replay_unsettled",
+    (
+        Edit("publisher", "self._run(settle_steps(self._store, self._context, keys))", "pass"),
+        *LINK_UNSETTLED.edits,
+    ),
+)
+WRITTEN_ONCE = Mutant("written_once", (Edit("catalogs", "confirm=True", "confirm=False"),))
 MUTANTS = (
     NO_COMPARE_AND_SWAP,
     ETAG_AFTER_LISTING,
@@ -134,6 +160,8 @@ MUTANTS = (
     TRUST_ONE_LISTING,
     TRUST_A_LISTING_OF_FOLDERS,
 )
+#: Mistakes with versions and withdrawals, which all orders of a few writers show.
+VERSION_MUTANTS = (LINK_UNSETTLED, MARK_BEFORE_LINK, REPLAY_UNSETTLED, WRITTEN_ONCE)
 
 
 @contextmanager

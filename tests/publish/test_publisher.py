@@ -195,6 +195,36 @@ class TestGenerations:
         assert set(walk_catalog(store).items) == {"sample"}
 
 
+class TestLinkingWhatIsMissing:
+    """What a writer put that was taken for dead, and then died: no marker tells of it."""
+
+    OLD, NEW = (product_id(0, made=f"20{year}0101T000000") for year in (19, 21))
+
+    def test_it_is_linked_by_the_next_run_over_it(self) -> None:
+        store = MemoryStore()
+        publish(store, self.OLD, product_id(3))
+        for _ in item_steps(store, CONTEXT, build_publication(self.NEW), NOW):
+            pass
+        for key in [key for key in store.objects if key.startswith("_pending/")]:
+            del store.objects[key]
+        Publisher(store, CONTEXT, NOW).recover()
+        assert self.NEW not in walk_catalog(store).items
+        Publisher(store, CONTEXT, NOW).link_missing(map(keys_of, (self.OLD, self.NEW, product_id(3))))
+        assert set(walk_catalog(store).items) == {self.OLD, self.NEW, product_id(3)}
+
+    def test_what_is_linked_costs_one_read_a_year_and_no_write(self) -> None:
+        store = RecordingStore()
+        publish(store, self.OLD, self.NEW, product_id(3), product_id(400))
+        store.writes.clear()
+        store.requests.clear()
+        Publisher(store, CONTEXT, NOW).link_missing(map(keys_of, (self.NEW, product_id(3), product_id(400))))
+        assert store.requests == {"read": 2}
+        # An older version is in no catalog, which one listing explains.
+        Publisher(store, CONTEXT, NOW).link_missing([keys_of(self.OLD)])
+        assert store.requests == {"read": 3, "list": 1}
+        assert store.writes == []
+
+
 class TestWithdrawing:
     ITEM = product_id(0)
 

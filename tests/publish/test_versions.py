@@ -126,7 +126,7 @@ def prove_every_order(objects: dict[str, bytes], writes: dict[str, Write], kept:
     return states
 
 
-#: By name: the versions that are published, those of them that are withdrawn, and what is written at once.
+#: By name: the versions that are published, those that are withdrawn, and what is written at one time.
 SCENES: dict[str, tuple[tuple[str, ...], tuple[str, ...], dict[str, Write]]] = {
     "two at once": ((), (), {OLD: publish(OLD), NEW: publish(NEW)}),
     "a newer one, and the older one again": ((OLD,), (), {OLD: publish(OLD, "2"), NEW: publish(NEW)}),

@@ -18,6 +18,7 @@ from flows.publish.publication import Publication
 from flows.publish.steps import Step, StepName
 from flows.stac.coverage import read_coverage
 from flows.stac.encoding import decode_document
+from flows.stac.layout import pending_key
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import (
     CONTEXT,
@@ -30,20 +31,31 @@ from tests.publish.publications import (
 )
 
 NUMBERS = st.integers(0, 3)
-ITEM_IDS = [product_id(number) for number in range(12)] + [product_id(400), product_id(0, "22KFU")]
+VERSIONS = [product_id(0, made=f"20{year}0101T000000") for year in (19, 21, 22)]
+ITEM_IDS = [
+    *(product_id(number) for number in range(10)),
+    product_id(400),
+    product_id(0, "22KFU"),
+    *VERSIONS,
+]
 STOPS = [StepName.FILE, StepName.ITEM, StepName.READ, StepName.RENDER, StepName.WRITE, None, None]
 """Where a writer pauses while others go on; None: nowhere, it goes on to its end."""
 
 
 class SimulatedWriter:
-    """Publishes a batch by the protocol's own steps, from the start again where an answer is lost."""
+    """Publishes or withdraws a batch by the protocol's own steps; begins again where an answer is lost."""
 
-    def __init__(self, store: MemoryStore, package: ModuleType, batch: list[Publication]) -> None:
+    def __init__(
+        self, store: MemoryStore, package: ModuleType, batch: list[Publication], *, withdraws: bool = False
+    ) -> None:
         self._store = store
         self._publisher = importlib.import_module(f"{package.__name__}.publisher")
         self._catalogs = importlib.import_module(f"{package.__name__}.catalogs")
+        self._withdrawal = importlib.import_module(f"{package.__name__}.withdrawal")
         self.batch = batch
-        self._steps = self._publish()
+        self.withdraws = withdraws
+        self._begin = self._withdraw if withdraws else self._publish
+        self._steps = self._begin()
 
     def advance(self) -> StepName | None:
         """Take one step; None where the batch is published and may be acknowledged."""
@@ -52,7 +64,7 @@ class SimulatedWriter:
         except StopIteration:
             return None
         except StoreUnavailable:
-            self._steps = self._publish()
+            self._steps = self._begin()
             return StepName.CONFLICT
 
     def _publish(self) -> Iterator[Step]:
@@ -62,9 +74,22 @@ class SimulatedWriter:
             publication.keys: read_coverage(decode_document(publication.item, publication.keys.item))
             for publication in self.batch
         }
-        for stage in self._catalogs.catalog_stages(self._store, CONTEXT, coverages):
+        markers = [
+            pending_key(keys.item_id, self._publisher.digest_item(publication.item, keys))
+            for publication in self.batch
+            for keys in [publication.keys]
+        ]
+        for stage in self._catalogs.catalog_stages(self._store, CONTEXT, coverages, markers):
             for steps in stage:
                 yield from steps
+
+    def _withdraw(self) -> Iterator[Step]:
+        for publication in self.batch:
+            keys = publication.keys
+            yield from self._withdrawal.withdraw_steps(self._store, CONTEXT, keys, "gone", NOW)
+            yield from self._catalogs.leaf_steps(self._store, CONTEXT, keys.leaf)
+            marker = self._withdrawal.mark_withdrawal(keys, "gone", NOW)
+            yield from self._catalogs.unmark_steps(self._store, marker.key)
 
 
 class Writers(RuleBasedStateMachine):
@@ -77,18 +102,21 @@ class Writers(RuleBasedStateMachine):
         self.store = MemoryStore()
         self.writers: dict[int, SimulatedWriter] = {}
         self.acknowledged: set[str] = set()
+        self.withdrawn: set[str] = set()
 
     @rule(
         number=NUMBERS,
         item_ids=st.lists(st.sampled_from(ITEM_IDS), min_size=1, max_size=2, unique=True),
-        version=st.sampled_from(["1", "2"]),
+        version=st.sampled_from(["1", "1", "2", "2", "withdraw"]),
         stop=st.sampled_from(STOPS),
     )
     def advance(self, number: int, item_ids: list[str], version: str, stop: StepName | None) -> None:
         """A writer, begun where there is none, goes on to the next step of a kind, or to its end."""
         if number not in self.writers:
             batch = [build_publication(item_id, version) for item_id in item_ids]
-            self.writers[number] = SimulatedWriter(self.store, self.package, batch)
+            withdraws = version == "withdraw"
+            self.writers[number] = SimulatedWriter(self.store, self.package, batch, withdraws=withdraws)
+            self.withdrawn.update(item_ids if withdraws else ())
         writer = self.writers[number]
         name: StepName | None = StepName.MARK
         while name is not None:
@@ -99,7 +127,8 @@ class Writers(RuleBasedStateMachine):
             if name == stop:  # equal as text: a mutant has steps of its own
                 return
         del self.writers[number]
-        self.acknowledged |= {publication.keys.item_id for publication in writer.batch}
+        if not writer.withdraws:
+            self.acknowledged |= {publication.keys.item_id for publication in writer.batch}
 
     @rule(what=st.sampled_from(["kill 0", "kill 1", "kill 2", "kill 3", "lose an answer", "recover"]))
     def disturb(self, what: str) -> None:
@@ -124,14 +153,18 @@ class Writers(RuleBasedStateMachine):
         walk = walk_catalog(self.store)
         assert walk.dangling == []
         assert walk.repeated == []
-        assert self.acknowledged <= set(walk.items)
+        assert self.acknowledged - self.withdrawn <= set(walk.items)
 
     def teardown(self) -> None:
         """All writers die; once their leases are over, everything that is there is linked."""
         self.writers.clear()
         self._recover(NOW + LEASE)
         self.nothing_is_lost()
-        items = {item_id for item_id in ITEM_IDS if keys_of(item_id).item in self.store.objects}
+        there = [keys_of(each) for each in ITEM_IDS if keys_of(each).item in self.store.objects]
+        withdrawn = [keys for keys in there if keys.tombstone in self.store.objects]
+        for keys in withdrawn:
+            assert b"cloudmask:fingerprint" not in self.store.objects[keys.item]
+        items = {keys.item_id for keys in there} - {keys.item_id for keys in withdrawn}
         assert set(walk_catalog(self.store).items) == items
         assert list_markers(self.store) == []
 
