@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it, with a limit on how long a request may take to come in."""
+"""HTTP/1.1 as uvicorn speaks it, with limits on what a reader may hold without asking for anything."""
 
 from __future__ import annotations
 
@@ -11,16 +11,25 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 #: limit for idle connections alone: one that sends a byte a second would hold its place for ever.
 REQUEST_S = 15.0
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class ImpatientProtocol(H11Protocol):
-    """Closes a connection whose request does not come in within ``REQUEST_S``, with 408 if it can be told."""
+    """Closes a connection whose request does not come in within ``REQUEST_S``, with 408 if it can be told.
+
+    From ``limit_concurrency`` connections on uvicorn answers requests with 503. One that sends none is closed
+    here from twice as many on, so that a process does not run out of files.
+    """
 
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._watch()
+        if self.limit_concurrency and len(self.connections) > 2 * self.limit_concurrency:
+            transport.write(_TOO_MANY)
+            transport.close()
+        else:
+            self._watch()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

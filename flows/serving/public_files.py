@@ -22,8 +22,8 @@ _PUBLIC_KEY = re.compile(
     rf"|sample-archive/(?:items\.json|{_ID}/{_ID}\.(?:json|tif))",
     re.ASCII,
 )
-#: What a build of STAC Browser 4 or 5 consists of: pages, scripts, styles, pictures, fonts. It may stand in the
-#: store's folder, whose state is JSON.
+#: What a build of STAC Browser 4 or 5 consists of: pages, scripts, styles, pictures, fonts. It may stand in
+#: the store's folder, whose state is JSON.
 _BROWSER_FILE = re.compile(
     r"(?:[^/._][^/]*/)*[^/.][^/]*\."
     r"(?:html|js|mjs|css|map|webmanifest|png|jpe?g|gif|svg|webp|ico|woff2?|ttf|wasm)"

@@ -1,4 +1,4 @@
-"""Prefect as ``deploy/compose.yaml`` starts it: server and worker, on loopback, each with a home of its own."""
+"""Prefect as ``deploy/compose.yaml`` starts it, on loopback, each service with a home of its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.prefect_server.compose import (
 )
 
 ROOT = Path(__file__).parents[2]
-STARTING_S = 400
+STARTING_S = 900
 T = TypeVar("T")
 QUIET = {
     "DO_NOT_TRACK": "1",

@@ -1,4 +1,4 @@
-"""Who may command the Prefect server of ``deploy/compose.yaml``: whoever has the password, and no web page."""
+"""Who may command the Prefect server of ``deploy/compose.yaml``: who has the password, and no web page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.prefect_server.compose import PASSWORD, SECRETS, build_replacements, read_service, write_secrets
+from tests.prefect_server.compose import SECRETS, build_replacements, read_service, write_secrets
 from tests.prefect_server.server import PrefectServer, run_prefect_server
 
 pytestmark = pytest.mark.slow

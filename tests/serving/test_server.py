@@ -111,6 +111,12 @@ def test_a_reader_beyond_the_most_is_told_so_and_served_once_there_is_room(
         assert answer.status_code == 503
         assert answer.headers["Connection"] == "close"
 
+        for _ in range(4):
+            held.enter_context(socket.create_connection((address.hostname or "", address.port or 0)))
+        closed = held.enter_context(socket.create_connection((address.hostname or "", address.port or 0)))
+        closed.settimeout(60)
+        assert read_all(closed).startswith(b"HTTP/1.1 503")
+
     def ask() -> bool:
         return requests.get(f"{url}/catalog.json", timeout=60).status_code == 200
 
