@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import tomllib
 from pathlib import Path
 
@@ -26,13 +27,16 @@ def prefect_wanted(choice: bool | None) -> bool:
 
 
 def quieten_prefect() -> None:
-    """Set what a flow run without a configured API needs to be quiet and offline.
+    """Set what a flow run without a configured API needs: quiet, offline, its server this process's alone.
 
     Must run before Prefect is imported: it reads the environment once.
     """
     if not _api_configured():
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
+        # The server listens for every web page that is open on this machine.
+        password = os.environ.setdefault("PREFECT_API_AUTH_STRING", secrets.token_hex())
+        os.environ.setdefault("PREFECT_SERVER_API_AUTH_STRING", password)
 
 
 def _api_configured() -> bool:

@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import cast
 
 import httpx
+from packaging.version import InvalidVersion
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
@@ -55,12 +56,14 @@ def run_flow(request: IngestRequest | WatchRequest) -> Report:
     """
     try:
         return watch_flow(request) if isinstance(request, WatchRequest) else ingest_flow(request)
-    except (httpx.HTTPError, RuntimeError) as error:
-        # Prefect makes a RuntimeError of its first request's failure; only it speaks through httpx.
-        if not any(isinstance(each, httpx.HTTPError) for each in (error, error.__cause__)):
+    except (httpx.HTTPError, InvalidVersion, RuntimeError) as error:
+        # Prefect first asks for the server's version. It makes a RuntimeError of what keeps it from reading
+        # the answer, be it a web page; only it speaks through httpx and reads versions.
+        if not any(isinstance(each, httpx.HTTPError | ValueError) for each in (error, error.__cause__)):
             raise
         raise PrefectUnavailable(
-            f"Prefect: {error}: start its server, look at PREFECT_API_URL, or give --no-prefect"
+            f"Prefect: {error}: start its server, look at PREFECT_API_URL and PREFECT_API_AUTH_STRING, "
+            "or give --no-prefect"
         ) from error
 
 

@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Self
 
 import uvicorn
+from starlette.applications import Starlette
 
 from flows.errors import SettingsError
 from flows.serving.app import build_app
+from flows.serving.patience import ImpatientProtocol
 from flows.serving.stac_browser import StacBrowser
 
 _BACKLOG = 128
+#: Connections from which on a request is answered with 503: a page of STAC Browser opens about ten.
+_MOST_CONNECTIONS = 256
+#: Seconds that answers under way are given once the server is told to end.
+_ENDING_S = 10
 
 
 class CatalogServer:
@@ -42,10 +48,22 @@ class CatalogServer:
 
     def run(self) -> None:
         """Serve until interrupted."""
-        # Logs go where the command line sends all others.
-        config = uvicorn.Config(self._app, lifespan="off", log_config=None, server_header=False)
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[self._socket])
+            uvicorn.Server(build_config(self._app)).run(sockets=[self._socket])
+
+
+def build_config(app: Starlette) -> uvicorn.Config:
+    """Return how ``app`` is served: with bounds on what a reader may hold, logs where all others go."""
+    return uvicorn.Config(
+        app,
+        http=ImpatientProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        server_header=False,
+        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_graceful_shutdown=_ENDING_S,
+    )
 
 
 def bind_port(host: str, port: int) -> socket.socket:

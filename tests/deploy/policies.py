@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -28,11 +28,12 @@ OBJECT_ACTIONS = {
 
 @dataclass(frozen=True, order=True)
 class Call:
-    """One request in IAM's terms; ``prefix`` is a listing's."""
+    """One request in IAM's terms; ``prefix`` is a listing's, which on Ceph always has ``max_keys``."""
 
     action: str
     resource: str
     prefix: str | None = None
+    max_keys: bool = True
 
     @property
     def questions(self) -> list[Call]:
@@ -45,6 +46,14 @@ class Call:
 
 def call_object(action: str, key: str) -> Call:
     return Call(action, f"arn:aws:s3:::{BUCKET}/{PREFIX}/{key}")
+
+
+def ask_of_ceph(call: Call) -> list[Call]:
+    """What Ceph's gateway asks the policies: of a missing key whether the bucket may be listed."""
+    return [
+        replace(question, prefix=None, max_keys=False) if question.action != call.action else question
+        for question in call.questions
+    ]
 
 
 def call_list(prefix: str) -> Call:
@@ -77,14 +86,21 @@ def read_policy(name: str) -> Policy:
     return Policy(tuple(document["Statement"]))
 
 
+def read_policy_for_ceph(name: str) -> Policy:
+    """The policy with the statement that Ceph's gateway needs besides."""
+    statement = json.loads((POLICIES / "ceph.json").read_text().replace("BUCKET", BUCKET))
+    return Policy((*read_policy(name).statements, statement))
+
+
 def _matches(statement: dict[str, Any], call: Call) -> bool:
     conditions = statement.get("Condition", {})
-    assert set(conditions) <= {"StringLike"}, "a condition that is not understood here"
-    prefixes = conditions.get("StringLike", {}).get("s3:prefix", "*")
+    assert set(conditions) <= {"StringLike", "Null"}, "a condition that is not understood here"
+    prefixes = conditions.get("StringLike", {}).get("s3:prefix")
     return (
         _like(statement["Action"], call.action)
         and _like(statement["Resource"], call.resource)
-        and (call.prefix is None or _like(prefixes, call.prefix))
+        and (prefixes is None or (call.prefix is not None and _like(prefixes, call.prefix)))
+        and not ("Null" in conditions and call.max_keys)
     )
 
 

@@ -107,6 +107,34 @@ def test_no_secret_stands_in_the_compose_file() -> None:
     )
 
 
+def test_only_the_bucket_itself_is_reached_and_only_by_those_who_need_it() -> None:
+    """SeaweedFS's master, filer and volumes, and the identities of its S3 server, ask for no password."""
+    services = read_compose()["services"]
+    command = services["store"]["entrypoint"][-1].split()
+    flags = dict(flag.removeprefix("-").partition("=")[::2] for flag in command if flag.startswith("-"))
+    assert flags["ip"] == flags["ip.bind"] == "127.0.0.1"
+    assert flags["s3.ip.bind"] == "0.0.0.0"
+    assert flags["s3.port.iceberg"] == flags["s3.port.lance"] == "0"
+    assert flags["s3.iam"] == "false"
+    assert "ports" not in services["store"]
+    members = {name for name, service in services.items() if "storage" in service.get("networks", ())}
+    assert members == {"store", "worker", "catalog"}
+    assert services["store"]["networks"] == ["storage"]
+    assert read_compose()["networks"]["storage"] == {"internal": True}
+    assert services["bucket"]["network_mode"] == "service:store"
+
+
+def test_prefect_asks_for_a_password_and_lets_no_other_page_in() -> None:
+    services = read_compose()["services"]
+    assert services["prefect"]["ports"] == ["127.0.0.1:4200:4200"]
+    origin = services["prefect"]["environment"]["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"]
+    assert services["prefect"]["environment"]["PREFECT_SERVER_UI_API_URL"] == f"{origin}/api"
+    assert origin == "http://127.0.0.1:4200"
+    for name, service in services.items():
+        if "PREFECT_API_URL" in service.get("environment", {}) or name == "prefect":
+            assert "prefect" in service["secrets"], name
+
+
 def test_what_the_compose_file_mounts_exists() -> None:
     for service in read_compose()["services"].values():
         for volume in service.get("volumes", ()):

@@ -19,6 +19,7 @@ import boto3
 import pytest
 import requests
 
+from flows.serving.public_files import is_public_key
 from flows.serving.stac_browser import StacBrowser
 from flows.stac.asset_fields import COG_MEDIA_TYPE
 from flows.stac.catalog import PARQUET_MEDIA_TYPE
@@ -30,6 +31,7 @@ NGINX = Path(__file__).parents[2] / "deploy" / "nginx"
 POLICY = NGINX.parent / "s3" / "bucket-policy.json"
 COLLECTION = "sentinel-2-l2a-cloudmask"
 PARQUET = f"{COLLECTION}/items/items-0123456789abcdef.parquet"
+MARK = f"{COLLECTION}/22K/22KFV/2018/S2X/withdrawn.json"
 PRIVATE = (
     "_pending/S2A.json",
     "_waiting/S2A.json",
@@ -39,6 +41,12 @@ PRIVATE = (
     f"{COLLECTION}/22K/_anything.json",
     f"{COLLECTION}/22K/.half-written.json",
     "sample-archive/items.json",
+    "secret.key",
+    f"{COLLECTION}/secret.json",
+    f"{COLLECTION}/22K/notes.json",
+    f"{COLLECTION}/22K/22KFV/2018/S2X/secret.key",
+    f"{COLLECTION}/22K/22KFV/2018/S2X/cloudmask-0123456789abcdef.tif.bak",
+    f"{COLLECTION}/items/secret.csv",
 )
 MEDIA_TYPES = {".tif": COG_MEDIA_TYPE, ".parquet": PARQUET_MEDIA_TYPE, ".png": "image/png"}
 
@@ -54,7 +62,7 @@ def media_type(path: Path) -> str:
 def root(published_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A catalog as a store holds it, with private state and half-written files."""
     root = copy_catalog(published_demo, tmp_path_factory.mktemp("nginx") / "store")
-    for key in (*PRIVATE, PARQUET):
+    for key in (*PRIVATE, PARQUET, MARK):
         (root / key).parent.mkdir(parents=True, exist_ok=True)
         (root / key).write_text('{"secret": true}')
     return root
@@ -198,6 +206,34 @@ def test_private_state_is_not_there(url: str, key: str) -> None:
         assert b"secret" not in answer.read()
     finally:
         connection.close()
+
+
+def test_it_serves_what_serve_does(url: str, root: Path) -> None:
+    """But for the archive of the demo, which is in no bucket."""
+    keys = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+    for key in keys:
+        is_served = is_public_key(key) and not key.startswith("sample-archive/")
+        assert get(url, key).status_code == (200 if is_served else 404), key
+
+
+def test_no_link_is_followed(folder_url: str, root: Path) -> None:
+    year = f"{COLLECTION}/22K/22KFV/2018"
+    (root.parent / "outside.json").write_text('{"secret": true}')
+    links = {
+        f"{year}/S2Y/S2Y.json": root.parent / "outside.json",
+        f"{year}/S2Z": root.parent,
+        f"{COLLECTION}/34U/catalog.json": "catalog.json",
+    }
+    keys = [*links, f"{year}/S2Z/outside.json"]
+    with contextlib.ExitStack() as made:
+        for key, target in links.items():
+            (root / key).parent.mkdir(parents=True, exist_ok=True)
+            (root / key).symlink_to(target)
+            made.callback((root / key).unlink)
+        for key in keys:
+            answer = get(folder_url, key)
+            assert answer.status_code == 404, key
+            assert "secret" not in answer.text
 
 
 @pytest.mark.parametrize("key", ["", COLLECTION, f"{COLLECTION}/", f"{COLLECTION}/22K/", "?list-type=2"])

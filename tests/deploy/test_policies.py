@@ -24,9 +24,11 @@ from tests.deploy.policies import (
     PREFIX,
     Call,
     Recorder,
+    ask_of_ceph,
     call_list,
     call_object,
     read_policy,
+    read_policy_for_ceph,
     recording_server,
 )
 from tests.publish.publications import CONTEXT, NOW, build_publication, keys_of, product_id
@@ -189,6 +191,31 @@ def test_readers_see_what_is_public_and_nothing_else(policy: str) -> None:
         assert not reader.allows(call_list(f"{PREFIX}/{prefix}"))
     for action in ("s3:PutObject", "s3:DeleteObject"):
         assert not reader.allows(call_object(action, CATALOG_KEY))
+
+
+@pytest.mark.parametrize("policy", ["reader", "writer", "bucket-policy"])
+def test_ceph_says_of_a_missing_key_that_it_is_missing(policy: str) -> None:
+    """Tried with a gateway of Ceph 16.2.15: without the statement it answers 403, which ends a run."""
+    missing = ask_of_ceph(call_object("s3:GetObject", f"{TILE_FOLDER}/catalog.json"))
+    assert len(missing) == 2
+    assert not all(read_policy(policy).allows(question) for question in missing)
+    assert all(read_policy_for_ceph(policy).allows(question) for question in missing)
+
+
+@pytest.mark.parametrize("policy", ["reader", "bucket-policy"])
+def test_the_statement_for_ceph_lists_and_reads_nothing(policy: str) -> None:
+    plain, with_statement = read_policy(policy), read_policy_for_ceph(policy)
+    for prefix in (
+        "",
+        "_failed/",
+        f"{PREFIX}/",
+        f"{PREFIX}/_failed/",
+        "other/",
+        f"{PREFIX}/{COLLECTION_ID}/",
+    ):
+        assert with_statement.allows(call_list(prefix)) == plain.allows(call_list(prefix))
+    for key in PRIVATE:
+        assert not with_statement.allows(call_object("s3:GetObject", key))
 
 
 def test_nobody_reads_the_bucket_over_plain_http() -> None:

@@ -1,4 +1,4 @@
-"""A Prefect server with a process worker, on loopback, each with a home of its own."""
+"""Prefect as ``deploy/compose.yaml`` starts it, on loopback, each service with a home of its own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,17 +16,25 @@ from typing import Any, TypeVar
 
 import httpx
 
+from tests.prefect_server.compose import (
+    PASSWORD,
+    assert_all_used,
+    build_replacements,
+    read_service,
+    write_secrets,
+)
+
 ROOT = Path(__file__).parents[2]
-STARTING_S = 120
+STARTING_S = 900
 T = TypeVar("T")
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_UI_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
     "PREFECT_WORKER_QUERY_SECONDS": "1",
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_CLI_COLORS": "false",
+    "PREFECT_WORKER_WEBSERVER_PORT": "0",
 }
 
 
@@ -45,20 +54,56 @@ class PrefectServer:
 
     def __init__(self, folder: Path, port: int, environment: Mapping[str, str]) -> None:
         self.folder = folder
-        self.url = f"http://127.0.0.1:{port}/api"
+        self.origin = f"http://127.0.0.1:{port}"
+        self.url = f"{self.origin}/api"
+        self._replacements = build_replacements(folder, port)
+        assert_all_used(self._replacements)
         inherited = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("PREFECT_", "CLOUDMASK_", "AWS_", "PYTEST_"))
         }
-        self.environment = {**inherited, **QUIET, **environment, "PREFECT_API_URL": self.url}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment = {**inherited, **QUIET, **environment, "PATH": path}
+        self.environment["PREFECT_SERVER_UI_STATIC_DIRECTORY"] = str(folder / "ui")
 
-    def command(self, *arguments: str) -> str:
+    @contextmanager
+    def start(self, name: str, folder: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """A service of the compose file that runs while inside."""
+        service = read_service(name, self._replacements)
+        home = {"PREFECT_HOME": str(self.folder / name)}
+        with log.open("ab") as file:
+            process = subprocess.Popen(
+                service.command,
+                cwd=folder,
+                env={**self.environment, **service.environment, **home},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+            try:
+                yield process
+            finally:
+                end(process)
+
+    def run_service(self, name: str) -> str:
+        """The output of a service that runs once, from the checkout."""
+        log = self.folder / f"{name}.log"
+        with self.start(name, ROOT, log) as process:
+            process.wait(STARTING_S)
+        assert process.returncode == 0, log.read_text()
+        return log.read_text()
+
+    def command(self, *arguments: str, password: str = PASSWORD) -> str:
         """The output of ``prefect`` with ``arguments``, run in the checkout."""
+        client = {
+            "PREFECT_HOME": str(self.folder / "client"),
+            "PREFECT_API_URL": self.url,
+            "PREFECT_API_AUTH_STRING": password,
+        }
         result = subprocess.run(
-            self.prefect(*arguments),
+            [str(Path(sys.executable).with_name("prefect")), *arguments],
             cwd=ROOT,
-            env={**self.environment, "PREFECT_HOME": str(self.folder / "client")},
+            env={**self.environment, **client},
             capture_output=True,
             text=True,
             timeout=STARTING_S,
@@ -66,9 +111,6 @@ class PrefectServer:
         )
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
-
-    def prefect(self, *arguments: str) -> list[str]:
-        return [str(Path(sys.executable).with_name("prefect")), *arguments]
 
     def post(self, path: str, **body: Any) -> Any:
         return self._ask("POST", path, body)
@@ -83,7 +125,8 @@ class PrefectServer:
         """The answer; asked again while the server's SQLite is locked, as Prefect's own client does."""
 
         def ask() -> httpx.Response | None:
-            answer = httpx.request(method, f"{self.url}{path}", json=body, timeout=30)
+            headers = {"Authorization": f"Basic {b64encode(PASSWORD.encode()).decode()}"}
+            answer = httpx.request(method, f"{self.url}{path}", json=body, headers=headers, timeout=30)
             return None if answer.status_code == 503 else answer
 
         answer = wait_for(ask, f"an answer to {method} {path}")
@@ -100,43 +143,29 @@ class PrefectServer:
         return wait_for(read, f"the end of flow run {run_id}", seconds)
 
     @contextmanager
-    def work(self, **environment: str) -> Iterator[Path]:
+    def work(self) -> Iterator[Path]:
         """A worker of the pool, while inside; the file that it logs to."""
         log = self.folder / "worker.log"
-        with log.open("ab") as file:
-            worker = subprocess.Popen(
-                self.prefect("worker", "start", "--pool", "cloudmask", "--type", "process", "--limit", "2"),
-                cwd=ROOT,
-                env={**self.environment, "PREFECT_HOME": str(self.folder / "worker"), **environment},
-                stdout=file,
-                stderr=subprocess.STDOUT,
-            )
-            try:
-                yield log
-            finally:
-                end(worker)
+        with self.start("worker", ROOT, log):
+            yield log
 
 
 @contextmanager
 def run_prefect_server(folder: Path, environment: Mapping[str, str]) -> Iterator[PrefectServer]:
-    """A running server with the deployments of ``deploy/prefect.yaml``."""
+    """A running server; ``environment`` is that of all services, as far as compose leaves it open."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    write_secrets(folder)
     server = PrefectServer(folder, port, environment)
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            server.prefect("server", "start", "--host", "127.0.0.1", "--port", str(port)),
-            cwd=folder,
-            env={**server.environment, "PREFECT_HOME": str(folder / "server")},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            wait_for(lambda: _is_healthy(server.url), "the server")
-            yield server
-        finally:
-            end(process)
+    with server.start("prefect", folder, folder / "server.log") as process:
+
+        def is_healthy() -> bool | None:
+            assert process.poll() is None, (folder / "server.log").read_text()
+            return _is_healthy(server.url)
+
+        wait_for(is_healthy, "the server")
+        yield server
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -16,6 +16,7 @@ import yaml
 from flows.adapters.stores import open_store
 from flows.prefect_runs.limits import EARTH_ENGINE_LIMIT, SOURCE_LIMIT
 from tests.adapters.range_server import RangeServer
+from tests.prefect_server.compose import SECRETS
 from tests.prefect_server.server import ROOT, PrefectServer, run_prefect_server, wait_for
 from tests.publish.publications import public_bytes, walk_catalog
 from tests.sample_archive import sample_items
@@ -68,10 +69,9 @@ def server(
         "PREFECT_LOGGING_SETTINGS_PATH": str(write_logging_settings(folder)),
     }
     with run_prefect_server(folder, environment) as server:
-        server.command("work-pool", "create", "cloudmask", "--type", "process")
+        server.run_service("deploy")
         server.command("gcl", "create", EARTH_ENGINE_LIMIT, "--limit", "2")
         server.command("gcl", "create", SOURCE_LIMIT, "--limit", "1")
-        server.command("deploy", "--all", "--prefect-file", "deploy/prefect.yaml")
         yield server
 
 
@@ -220,7 +220,7 @@ def test_no_secret_is_anywhere(server: PrefectServer, store: Path, source: StacA
     logs = [log for offset in range(0, 2000, 200) for log in server.post("/logs/filter", offset=offset)]
     # The library logs each URL, query included.
     assert any(log["name"].startswith("urllib3") and "/search" in log["message"] for log in logs)
-    secrets = [*PLANTED.values(), PLANTED_SIGNATURE, "planted/signature"]
+    secrets = [*PLANTED.values(), *SECRETS.values(), PLANTED_SIGNATURE, "planted/signature"]
     searched = 0
     for root in (server.folder, store):
         for path in root.rglob("*"):

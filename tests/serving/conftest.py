@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 
 from flows.serving.app import build_app
-from flows.serving.server import bind_port
+from flows.serving.server import bind_port, build_config
 from flows.serving.stac_browser import StacBrowser
 
 ITEM = "sentinel-2-l2a-cloudmask/22K/22KFV/2018/S2B_X/S2B_X.json"
@@ -29,7 +29,17 @@ def root(tmp_path: Path) -> Path:
         ITEM: b'{"type": "Feature"}',
         MASK: MASK_BYTES,
         "sentinel-2-l2a-cloudmask/items/part.parquet": b"PAR1",
-        "sample-archive/B04.tif": b"II*\0",
+        "sample-archive/S2B_X/B04.tif": b"II*\0",
+        "secret.key": b"secret",
+        "secret.json": b"secret",
+        "cloudmask.toml": b"secret",
+        "cloudmask-0123456789abcdef.tif": b"secret",
+        "sample-archive/notes.txt": b"secret",
+        "sentinel-2-l2a-cloudmask/secret.json": b"secret",
+        "sentinel-2-l2a-cloudmask/22K/notes.json": b"secret",
+        "sentinel-2-l2a-cloudmask/22K/22KFV/2018/S2B_X/secret.key": b"secret",
+        "sentinel-2-l2a-cloudmask/22K/22KFV/2018/S2B_X/cloudmask-0123456789abcdef.tif.bak": b"secret",
+        "sentinel-2-l2a-cloudmask/items/secret.csv": b"secret",
         "_pending/S2B_X.json": b"secret",
         "_waiting/S2B_X.json": b"secret",
         "_failed/S2B_X.json": b"secret",
@@ -56,7 +66,7 @@ def serve() -> Iterator[Serve]:
 
     def start(root: Path, browser: StacBrowser | None = None) -> str:
         listening = bind_port("127.0.0.1", 0)
-        server = uvicorn.Server(uvicorn.Config(build_app(root, browser), log_config=None))
+        server = uvicorn.Server(build_config(build_app(root, browser)))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         running.append((server, thread, listening))

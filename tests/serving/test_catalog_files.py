@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import os
 import threading
@@ -13,6 +14,7 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flows.stac.layout import COLLECTION_ID as COLLECTION
 from tests.serving.conftest import ITEM, MASK, MASK_BYTES, Serve
 
 
@@ -72,7 +74,7 @@ class TestRanges:
             assert answer.headers["Content-Length"] == str(size)
 
     def test_a_range_of_a_file_that_changed_is_not_mixed_with_the_old_one(self, url: str, root: Path) -> None:
-        key = "sample-archive/B04.tif"
+        key = "sample-archive/S2B_X/B04.tif"
         etag = get(url, key).headers["ETag"]
         assert get(url, key, Range="bytes=0-1", **{"If-Range": etag}).status_code == 206
         (root / key).write_bytes(b"II*\0longer")
@@ -83,7 +85,7 @@ class TestRanges:
 class TestCaching:
     def test_a_file_named_by_its_content_is_kept_and_a_document_asked_for_again(self, url: str) -> None:
         assert "immutable" in get(url, MASK).headers["Cache-Control"]
-        for key in (ITEM, "catalog.json", "sample-archive/B04.tif"):
+        for key in (ITEM, "catalog.json", "sample-archive/S2B_X/B04.tif"):
             assert get(url, key).headers["Cache-Control"] == "no-cache"
 
     @pytest.mark.parametrize("key", [ITEM, MASK])
@@ -184,6 +186,16 @@ class TestPrivacy:
             "/" + "x" * 4000,
             "/sample-archive",
             "/sample-archive/",
+            "/secret.key",
+            "/secret.json",
+            "/cloudmask.toml",
+            "/cloudmask-0123456789abcdef.tif",
+            "/sample-archive/notes.txt",
+            "/sentinel-2-l2a-cloudmask/secret.json",
+            "/sentinel-2-l2a-cloudmask/22K/notes.json",
+            "/sentinel-2-l2a-cloudmask/22K/22KFV/2018/S2B_X/secret.key",
+            "/sentinel-2-l2a-cloudmask/22K/22KFV/2018/S2B_X/cloudmask-0123456789abcdef.tif.bak",
+            "/sentinel-2-l2a-cloudmask/items/secret.csv",
         ],
     )
     def test_state_and_strangers_files_are_not_there(self, url: str, path: str) -> None:
@@ -191,18 +203,47 @@ class TestPrivacy:
         assert status == 404
         assert b"secret" not in body
 
-    def test_links_are_followed_inside_and_nowhere_else(self, url: str, root: Path) -> None:
-        (root / "inside.json").symlink_to(root / "catalog.json")
-        (root / "outside.json").symlink_to(root.parent / "outside.json")
-        (root / "state.json").symlink_to(root / "_pending" / "S2B_X.json")
-        (root / "folder").symlink_to(root.parent)
-        assert get(url, "inside.json").content == b'{"type": "Catalog"}'
-        for key in ("outside.json", "state.json", "folder/outside.json"):
+    def test_links_are_followed_to_what_is_public_and_nowhere_else(self, url: str, root: Path) -> None:
+        year = root / COLLECTION / "22K" / "22KFV" / "2018"
+        (root / COLLECTION / "collection.json").symlink_to(root / "catalog.json")
+        links = {
+            COLLECTION + "/22K/catalog.json": root.parent / "outside.json",
+            COLLECTION + "/22K/22KFV/catalog.json": root / "_pending" / "S2B_X.json",
+            COLLECTION + "/22K/22KFV/2018/catalog.json": root / "secret.json",
+            COLLECTION + "/22K/22KFV/2018/S2B_X/preview-0123456789abcdef.png": root / "secret.key",
+            COLLECTION + "/22K/22KFV/2018/S2B_Y": root / "_pending",
+            COLLECTION + "/22K/22KFV/2017": root.parent,
+        }
+        for key, target in links.items():
+            (root / key).symlink_to(target)
+        assert get(url, f"{COLLECTION}/collection.json").content == b'{"type": "Catalog"}'
+        for key in (*links, f"{COLLECTION}/22K/22KFV/2018/S2B_Y/S2B_X.json"):
             assert get(url, key).status_code == 404
+        assert year.is_dir()
+
+    def test_a_loop_of_links_is_not_there(self, url: str, root: Path) -> None:
+        (root / COLLECTION / "collection.json").symlink_to("collection.json")
+        (root / COLLECTION / "33U").symlink_to("33V")
+        (root / COLLECTION / "33V").symlink_to("33U")
+        for key in ("collection.json", "33U/catalog.json", "33V/33VUC/2018/S2B_X/S2B_X.json"):
+            assert get(url, f"{COLLECTION}/{key}").status_code == 404
 
     def test_what_is_no_file_is_not_there(self, url: str, root: Path) -> None:
-        os.mkfifo(root / "fifo.json")
-        assert get(url, "fifo.json").status_code == 404
+        os.mkfifo(root / COLLECTION / "collection.json")
+        (root / COLLECTION / "22K" / "catalog.json").mkdir()
+        for key in ("collection.json", "22K/catalog.json"):
+            assert get(url, f"{COLLECTION}/{key}").status_code == 404
+
+    def test_a_file_that_fails_is_not_said_to_be_absent(
+        self, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(_: Path) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(Path, "read_bytes", fail)
+        answer = get(url, "catalog.json", Origin="https://radiantearth.github.io")
+        assert answer.status_code == 503
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
     def test_the_root_leads_to_the_catalog(self, url: str) -> None:
         answer = get(url, "")

@@ -42,6 +42,10 @@ def build(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         "runtime-config.js": "window.STAC_BROWSER_CONFIG = {};",
         "assets/_plugin-vue_export-helper.js": "helper()",
         "catalog.json": "{}",
+        ".env": "secret",
+        "deploy.key": "secret",
+        "_pending/S2B_Z.json": "secret",
+        ".git/index.html": "secret",
     }.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,8 +95,28 @@ def test_catalog_and_browser_share_a_port_and_the_catalog_comes_first(
     }.items():
         answer = requests.get(f"{url}/{key}", timeout=10)
         assert (answer.status_code, answer.text) == (200, text)
-    for key in ("_pending/S2B_X.json", "favicon.ico"):
-        assert requests.get(f"{url}/{key}", timeout=10).text == ("" if "icon" in key else "Not Found")
+    assert requests.get(f"{url}/favicon.ico", timeout=10).text == ""
+    for key in (
+        "_pending/S2B_X.json",
+        "_pending/S2B_Z.json",
+        ".env",
+        "deploy.key",
+        ".git/index.html",
+        "secret.key",
+    ):
+        assert requests.get(f"{url}/{key}", timeout=10).text == "Not Found"
+
+
+def test_a_browser_in_the_folder_of_the_store_shows_nothing_else_of_it(
+    root: Path, build: Path, serve: Serve
+) -> None:
+    for path in build.iterdir():
+        if path.name in {"index.html", "runtime-config.js", "js", "assets"}:
+            path.rename(root / path.name)
+    url = serve(root, find(root))
+    assert requests.get(f"{url}/{FILES[find(root).index]}", timeout=10).text == "app()"
+    for key in ("_pending/S2B_X.json", ".env", "secret.key", "secret.json", "cloudmask.toml"):
+        assert requests.get(f"{url}/{key}", timeout=10).text == "Not Found"
 
 
 def test_a_folder_of_the_usual_name_is_found(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
