@@ -16,14 +16,13 @@ from rio_cogeo.profiles import cog_profiles
 
 from benchmarks.mask_core import PARAMETERS, SHAPE, SOLAR_AZIMUTH_DEG, draw_terrain
 from benchmarks.measure import Peer, Row, compare_costs, measure_cpu_ms
-from flows.adapters.asset_reader import AssetReader
-from flows.adapters.band import average_valid
-from flows.adapters.cog import BAND_NAME, BLOCK_PX, build_cog, build_legend
-from flows.adapters.preview import build_preview
-from flows.masking.classes import CLASS_STYLES
-from flows.masking.compose import compose_mask
-from flows.masking.inputs import PROBABILITY_NODATA, CloudInputs
-from flows.scene.grid import Grid, Shape
+from pc_cloudmask.masking.classes import CLASS_STYLES, PROBABILITY_NODATA, CloudInputs
+from pc_cloudmask.masking.morphology import compose_mask
+from pc_cloudmask.raster.cog import BAND_NAME, BLOCK_PX, build_cog, build_legend
+from pc_cloudmask.raster.picture import build_preview
+from pc_cloudmask.raster.read import average_valid
+from pc_cloudmask.scene.grid import Grid, Shape
+from pc_cloudmask.source.assets import AssetReader
 from tests.adapters.chip_item import write_cog
 
 EPSG = 32722

@@ -25,15 +25,22 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 
 from benchmarks.measure import Figure, Peer, Row, compare_costs, format_rows, read_peak_resident_mb, run_apart
-from flows.adapters import csmask
-from flows.adapters.asset_reader import AssetReader
-from flows.adapters.csmask_networks import ASSETS, find_model_file, load_network
-from flows.adapters.csmask_tiles import CLASS_COUNT, TILE_PX, Network, TiledNetwork
-from flows.masking.parameters import MaskParameters
-from flows.masking.reflectance import build_reflectance_table
-from flows.scene.granule import Granule
-from flows.scene.grid import Grid
-from flows.scene.scene import Scene
+from pc_cloudmask.masking import csmask
+from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.clouds_and_shadows import build_reflectance_table
+from pc_cloudmask.masking.csmask import (
+    ASSETS,
+    CLASS_COUNT,
+    TILE_PX,
+    Network,
+    TiledNetwork,
+    find_model_file,
+    load_network,
+)
+from pc_cloudmask.scene.grid import Grid
+from pc_cloudmask.scene.image import Granule
+from pc_cloudmask.scene.scene import Scene
+from pc_cloudmask.source.assets import AssetReader
 from tests.adapters.chip_item import read_chip, write_cog
 from tests.conftest import SHARED_DATA
 

@@ -16,8 +16,8 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
-from flows.adapters.local_scenes import build_sample_archive
-from flows.masking.inputs import PROBABILITY_NODATA
+from pc_cloudmask.demo.archive import build_sample_archive
+from pc_cloudmask.masking.classes import PROBABILITY_NODATA
 from tests.adapters.chip_item import write_cog
 
 REPEATS = 5

@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.measure import Peer, Row, compare_costs, measure_cpu_ms, measure_peak_mb
-from flows.masking.compose import compose_mask
-from flows.masking.inputs import CloudInputs
-from flows.masking.parameters import MaskParameters
-from flows.masking.shadow import find_shadow_candidates
+from pc_cloudmask.masking.classes import CloudInputs, MaskParameters
+from pc_cloudmask.masking.clouds_and_shadows import find_shadow_candidates
+from pc_cloudmask.masking.morphology import compose_mask
 from tests.masking import reference
 
 SHAPE = (5490, 5490)

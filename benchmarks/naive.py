@@ -18,9 +18,8 @@ from rasterio.transform import Affine
 from benchmarks.cog import translate_cog
 from benchmarks.full_scene import Item
 from benchmarks.mask_core import compose_with_scipy
-from flows.masking.classes import CLASS_STYLES
-from flows.masking.inputs import CloudInputs
-from flows.scene.grid import Grid
+from pc_cloudmask.masking.classes import CLASS_STYLES, CloudInputs
+from pc_cloudmask.scene.grid import Grid
 
 SHAPE, COARSE_SHAPE = (5490, 5490), (1098, 1098)
 PREVIEW_STEP = 11

@@ -30,11 +30,11 @@ from benchmarks.measure import (
     read_peak_resident_mb,
     run_apart,
 )
-from flows.adapters.local_store import LocalStore
-from flows.publish.check import check_catalog
-from flows.publish.publication import Publication
-from flows.publish.publisher import Publisher
-from flows.stac.encoding import encode_document
+from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.fields import encode_document
+from pc_cloudmask.catalog.publisher import Publisher
+from pc_cloudmask.catalog.steps import Publication
+from pc_cloudmask.storage.local import LocalStore
 from tests.publish.publications import CONTEXT, NOW, build_publication, product_id
 from tests.publish.seeding import CountingStore, seed_items
 

@@ -55,21 +55,21 @@ def measure() -> list[Row]:
 
 def do_nothing(candidate: Any) -> Any:
     """The outcome of a scene that is published without any work."""
-    from flows.report import SceneOutcome, SceneState  # noqa: PLC0415 - not before the environment is set
+    from pc_cloudmask.runs.report import SceneOutcome, SceneState  # noqa: PLC0415 - not before the environment is set
 
     return SceneOutcome(candidate.scene.id, SceneState.PUBLISHED)
 
 
 def time_runner(kind: str, count: int) -> Cost:
     """One of the direct runners."""
-    from flows.runners import ThreadRunner  # noqa: PLC0415
+    from pc_cloudmask.runs.runners import ThreadRunner  # noqa: PLC0415
 
     candidates = build_candidates(count)
 
     def open_runner() -> AbstractContextManager[Any]:
         if kind == "threads":
             return nullcontext(ThreadRunner(WORKERS))
-        from flows.dask_runner import open_dask_runner  # noqa: PLC0415
+        from pc_cloudmask.runs.dask import open_dask_runner  # noqa: PLC0415
 
         return open_dask_runner(WORKERS)
 
@@ -80,14 +80,16 @@ def time_runner(kind: str, count: int) -> Cost:
 def time_prefect(home: Path, count: int) -> Cost:
     """Prefect's tasks, within a flow run."""
     os.environ["PREFECT_HOME"] = str(home)
-    from flows.cli.prefect_environment import quieten_prefect  # noqa: PLC0415
+    from pc_cloudmask.cli.run import quieten_prefect  # noqa: PLC0415
 
     quieten_prefect()  # before Prefect is imported: it reads the environment once
     from prefect import flow  # noqa: PLC0415
 
-    from flows.prefect_runs.limits import Limits  # noqa: PLC0415
-    from flows.prefect_runs.runner import open_prefect_runner  # noqa: PLC0415
-    from flows.settings import Settings  # noqa: PLC0415
+    from flows.runner import (
+        Limits,  # noqa: PLC0415
+        open_prefect_runner,  # noqa: PLC0415
+    )
+    from pc_cloudmask.settings import Settings  # noqa: PLC0415
 
     candidates = build_candidates(count)
 
@@ -122,9 +124,9 @@ def take(outcomes: Iterator[Any], expected: int) -> None:
 
 def build_candidates(count: int) -> list[Any]:
     """Candidates on days of their own."""
-    from flows.adapters.local_scenes import build_sample_archive  # noqa: PLC0415
-    from flows.candidate import read_candidates  # noqa: PLC0415
-    from flows.masking.parameters import MaskParameters  # noqa: PLC0415
+    from pc_cloudmask.demo.archive import build_sample_archive  # noqa: PLC0415
+    from pc_cloudmask.masking.classes import MaskParameters  # noqa: PLC0415
+    from pc_cloudmask.runs.candidate import read_candidates  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as name:
         archive = build_sample_archive(Path(name))

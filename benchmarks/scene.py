@@ -28,7 +28,7 @@ from benchmarks.measure import (
     read_resident_mb,
     run_apart,
 )
-from flows.scene.query import SceneQuery
+from pc_cloudmask.scene.query import SceneQuery
 from tests.s3_server import S3Server, running_s3_server
 
 WARM_UP_RUNS, RUNS = 2, 9
@@ -71,10 +71,10 @@ def measure() -> list[Row]:
 
 def measure_ours(server: S3Server, items: Path, queries: list[SceneQuery]) -> Cost:
     """The job for what each query finds, in this process."""
-    from flows.ingest import ingest  # noqa: PLC0415 - not in the peer's process
-    from flows.runners import ThreadRunner  # noqa: PLC0415
-    from flows.settings import read_settings  # noqa: PLC0415
-    from flows.wiring import Wiring  # noqa: PLC0415
+    from pc_cloudmask.runs.context import Wiring  # noqa: PLC0415
+    from pc_cloudmask.runs.ingest import ingest  # noqa: PLC0415 - not in the peer's process
+    from pc_cloudmask.runs.runners import ThreadRunner  # noqa: PLC0415
+    from pc_cloudmask.settings import read_settings  # noqa: PLC0415
 
     os.environ.update(server.environment())
     wiring = Wiring(read_settings(store=f"s3://{server.create_bucket()}/masks"), str(items))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.measure import Figure, Peer, Row, compare_costs
-from flows.adapters.local_scenes import build_sample_archive
+from pc_cloudmask.demo.archive import build_sample_archive
 
 RUNS = 11
 HELP_BUDGET_S, DRY_RUN_BUDGET_S = 0.5, 1.5
@@ -49,7 +49,7 @@ def time_command(arguments: Sequence[str]) -> Figure:
     seconds = []
     for _ in range(RUNS + 1):
         start = time.perf_counter()
-        command = [sys.executable, "-m", "flows.cli", *arguments]
+        command = [sys.executable, "-m", "pc_cloudmask.cli", *arguments]
         subprocess.run(command, check=True, capture_output=True)
         seconds.append(time.perf_counter() - start)
     return Figure.of(seconds[1:])

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.full_scene import repeat_item, write_items
 from benchmarks.measure import Figure, Peer, Row, compare_costs, compare_rates, run_apart
-from flows.adapters.local_scenes import build_sample_archive
+from pc_cloudmask.demo.archive import build_sample_archive
 
 SCENES = 100
 RUNS = 3
@@ -118,10 +118,10 @@ def write_small_scenes(folder: Path) -> Path:
 
 def time_runs(items: Path, folder: Path, workers: int) -> Times:
     """Runs without Prefect, in this process, each into a new directory."""
-    from flows.ingest import ingest  # noqa: PLC0415 - not before the environment of the other process is set
-    from flows.request import IngestRequest  # noqa: PLC0415
-    from flows.runners import ThreadRunner  # noqa: PLC0415
-    from flows.wiring import Wiring  # noqa: PLC0415
+    from pc_cloudmask.runs.context import Wiring  # noqa: PLC0415
+    from pc_cloudmask.runs.ingest import ingest  # noqa: PLC0415 - not before the environment of the other process is set
+    from pc_cloudmask.runs.request import IngestRequest  # noqa: PLC0415
+    from pc_cloudmask.runs.runners import ThreadRunner  # noqa: PLC0415
 
     def run(store: Path, limit: int) -> None:
         request = IngestRequest(items=str(items), store=str(store), limit=limit)
@@ -138,11 +138,11 @@ def time_flow_runs(items: Path, folder: Path, workers: int) -> Times:
     home.mkdir(parents=True)
     os.environ["PREFECT_HOME"] = str(home)
     os.environ["CLOUDMASK_WORKERS"] = str(workers)
-    from flows.cli.prefect_environment import quieten_prefect  # noqa: PLC0415
+    from pc_cloudmask.cli.run import quieten_prefect  # noqa: PLC0415
 
     quieten_prefect()  # before Prefect is imported: it reads the environment once
-    from flows.prefect_runs import ingest_flow  # noqa: PLC0415
-    from flows.request import IngestRequest  # noqa: PLC0415
+    from flows.flows import ingest_flow  # noqa: PLC0415
+    from pc_cloudmask.runs.request import IngestRequest  # noqa: PLC0415
 
     def run(store: Path, limit: int) -> None:
         report = ingest_flow(IngestRequest(items=str(items), store=str(store), limit=limit))

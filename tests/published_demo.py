@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.demo import build_demo_request
-from flows.ingest import ingest
-from flows.runners import ThreadRunner
-from flows.wiring import Wiring
+from pc_cloudmask.demo.demo import build_demo_request
+from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.ingest import ingest
+from pc_cloudmask.runs.runners import ThreadRunner
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
-from flows.adapters.local_scenes import build_sample_archive
-from flows.scene.scene import Scene
-from flows.stac.source_item import read_scene
+from pc_cloudmask.demo.archive import build_sample_archive
+from pc_cloudmask.scene.scene import Scene
+from pc_cloudmask.source.item import read_scene
 
 
 @pytest.fixture(scope="session")

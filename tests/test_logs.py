@@ -10,9 +10,8 @@ from contextlib import redirect_stderr
 
 import pytest
 
-from flows.logs import configure_logs
-from flows.phases import Phase, PhaseClock, run_id
-from flows.settings import LogFormat
+from pc_cloudmask.runs.logs import Phase, PhaseClock, configure_logs, run_id
+from pc_cloudmask.settings import LogFormat
 
 SIGNED = "https://account.blob.core.windows.net/x.tif?sv=2024&se=2026-01-01&sig=abc%2Fdef"
 SECRETS = (

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from flows.errors import SettingsError
-from flows.metrics import write_metrics
-from flows.report import SceneOutcome, SceneState, build_report
+from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.runs.metrics import write_metrics
+from pc_cloudmask.runs.report import SceneOutcome, SceneState, build_report
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 REPORT = build_report(

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from flows.observations import MonthOfTile, count_observations
-from flows.search import PublishedItem
-from flows.stac.layout import item_keys
+from pc_cloudmask.catalog.layout import item_keys
+from pc_cloudmask.catalog.search import PublishedItem
+from pc_cloudmask.viewing.observations import MonthOfTile, count_observations
 
 
 def item(day: str, clear: float | None, nodata: float = 0.0, tile: str = "22KFV") -> PublishedItem:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.ingestion import Ingestion
-from flows.outcomes import find_remembered, remember_outcomes
-from flows.report import SceneOutcome, SceneState
-from flows.runners import ThreadRunner
-from flows.settings import Settings
-from flows.wiring import Wiring
+from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.ingest import Ingestion, find_remembered, remember_outcomes
+from pc_cloudmask.runs.report import SceneOutcome, SceneState
+from pc_cloudmask.runs.runners import ThreadRunner
+from pc_cloudmask.settings import Settings
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import NOW, product_id
 
@@ -59,7 +58,7 @@ def test_only_so_many_new_states_are_noted_and_known_ones_always() -> None:
 def test_a_run_says_once_that_it_notes_no_more(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("flows.ingestion.MAX_NEW_STATES", 5)
+    monkeypatch.setattr("pc_cloudmask.runs.ingest.MAX_NEW_STATES", 5)
     wiring = Wiring(Settings(store=str(tmp_path)))
     ingestion = Ingestion(wiring, ThreadRunner(1))
     for part in (failures(10)[:4], failures(10)[4:], [], failures(20)[10:]):

@@ -8,11 +8,11 @@ from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
-from flows.candidate import Candidate, read_candidate
-from flows.errors import AssetUnavailable
-from flows.masking.parameters import MaskParameters
-from flows.report import SceneOutcome, SceneState
-from flows.runners import ThreadRunner
+from pc_cloudmask.errors import AssetUnavailable
+from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.runs.candidate import Candidate, read_candidate
+from pc_cloudmask.runs.report import SceneOutcome, SceneState
+from pc_cloudmask.runs.runners import ThreadRunner
 
 ITEM = Path(__file__).parent / "data" / "source-item.json"
 LONG_S = 60.0

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from flows.adapters.local_store import LocalStore
-from flows.errors import SettingsError, SourceRefused
-from flows.ports import ObjectInfo, StoredObject
-from flows.scene.query import build_query
-from flows.search import find_published_items
-from flows.stac.layout import COLLECTION_ID
+from pc_cloudmask.catalog.layout import COLLECTION_ID
+from pc_cloudmask.catalog.search import find_published_items
+from pc_cloudmask.errors import SettingsError, SourceRefused
+from pc_cloudmask.scene.query import build_query
+from pc_cloudmask.storage.local import LocalStore
+from pc_cloudmask.storage.store import ObjectInfo, StoredObject
 
 BRAZIL = ["S2B_MSIL2A_20180617T133221_R081_T22KFV_20180617T235959"]
 BRAZIL += ["S2B_MSIL2A_20181214T133219_R081_T22KFV_20181214T235959"]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.errors import SettingsError
-from flows.settings import Method, Settings, read_clock, read_settings
+from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.settings import Method, Settings, read_clock, read_settings
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.transform import Affine
 
-from flows.scene.grid import Grid, Shape
+from pc_cloudmask.scene.grid import Grid, Shape
 
 CRS = "EPSG:32722"
 WEST, NORTH = 600000.0, 7500040.0

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
-from flows.adapters.asset_reader import AssetReader
-from flows.errors import AssetRefused
-from flows.scene.grid import Grid, Window
+from pc_cloudmask.errors import AssetRefused
+from pc_cloudmask.scene.grid import Grid, Window
+from pc_cloudmask.source.assets import AssetReader
 from tests.adapters.rasters import NORTH, WEST, grid_of, mean_of_valid, write_cog, write_tiff
 
 SHAPE = (360, 240)

@@ -14,11 +14,11 @@ import rasterio
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flows.adapters import tiff_directories
-from flows.adapters.asset_reader import AssetReader
-from flows.adapters.hosts import PLANETARY_COMPUTER_HOSTS, HrefRules
-from flows.adapters.tiff_directories import MAX_DIRECTORIES, TooManyDirectories, check_directories
-from flows.errors import AssetRefused
+from pc_cloudmask.errors import AssetRefused
+from pc_cloudmask.raster import read as tiff_directories
+from pc_cloudmask.raster.read import MAX_DIRECTORIES, TooManyDirectories, check_directories
+from pc_cloudmask.source.assets import AssetReader
+from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, HrefRules
 from tests.adapters.range_server import RangeServer
 from tests.adapters.rasters import CRS, NORTH, WEST, grid_of, write_tiff
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.adapters.asset_reader import AssetReader
-from flows.adapters.http_retry import RetryPolicy
-from flows.errors import AssetError, AssetRefused, AssetUnavailable
+from pc_cloudmask.errors import AssetError, AssetRefused, AssetUnavailable
+from pc_cloudmask.source.assets import AssetReader
+from pc_cloudmask.web import RetryPolicy
 from tests.adapters.range_server import RangeServer
 from tests.adapters.rasters import grid_of, write_cog
 

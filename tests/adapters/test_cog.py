@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 from rio_cogeo.cogeo import cog_validate
 
-from flows.adapters.cog import build_cog, build_probability_cog, overview_factors
-from flows.masking.classes import CLASS_STYLES, MaskClass
-from flows.scene.grid import Grid, Shape
+from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
+from pc_cloudmask.raster.cog import build_cog, build_probability_cog, overview_factors
+from pc_cloudmask.scene.grid import Grid, Shape
 
 Classes = NDArray[np.uint8]
 

@@ -11,18 +11,15 @@ import pytest
 from numpy.typing import NDArray
 from ukis_csmask.mask import CSmask
 
-from flows.adapters.asset_reader import AssetReader
-from flows.adapters.csmask import CsmaskEngine
-from flows.adapters.csmask_networks import find_model_file, load_network
-from flows.adapters.csmask_tiles import TiledNetwork
-from flows.errors import AssetRefused, MissingField, SettingsError
-from flows.masking.classes import MaskClass
-from flows.masking.compose import compose_classes
-from flows.masking.parameters import MaskParameters
-from flows.masking.reflectance import build_reflectance_table
-from flows.ports import DerivedMask
-from flows.scene.granule import Granule
-from flows.stac.source_item import read_scene
+from pc_cloudmask.errors import AssetRefused, MissingField, SettingsError
+from pc_cloudmask.masking.classes import MaskClass, MaskParameters
+from pc_cloudmask.masking.clouds_and_shadows import build_reflectance_table
+from pc_cloudmask.masking.csmask import CsmaskEngine, TiledNetwork, find_model_file, load_network
+from pc_cloudmask.masking.methods import DerivedMask
+from pc_cloudmask.masking.morphology import compose_classes
+from pc_cloudmask.scene.image import Granule
+from pc_cloudmask.source.assets import AssetReader
+from pc_cloudmask.source.item import read_scene
 from tests.adapters.chip_item import BANDS, Item, read_chip, write_chip_item
 
 PARAMETERS = MaskParameters()

@@ -9,10 +9,10 @@ import pytest
 import rasterio.env
 import rasterio.session
 
-from flows.adapters.asset_reader import AssetReader
-from flows.adapters.cog import build_cog
-from flows.adapters.gdal import gdal_environment
-from flows.scene.grid import Grid
+from pc_cloudmask.raster.cog import build_cog
+from pc_cloudmask.raster.gdal import gdal_environment
+from pc_cloudmask.scene.grid import Grid
+from pc_cloudmask.source.assets import AssetReader
 
 GRID = Grid("EPSG:32722", (20.0, 0.0, 600000.0, 0.0, -20.0, 7500040.0), (600, 700))
 

@@ -9,15 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from flows.adapters.earth_engine.transport import BoundedHttp
-from flows.adapters.http_retry import (
-    BodyTooLarge,
-    Deadline,
-    ForeignRedirect,
-    HttpClient,
-    NoAnswer,
-    RetryPolicy,
-)
+from pc_cloudmask.masking.earth_engine.transport import BoundedHttp
+from pc_cloudmask.web import BodyTooLarge, Deadline, ForeignRedirect, HttpClient, NoAnswer, RetryPolicy
 from tests.adapters.range_server import wait_until
 from tests.stac_api.loopback import LoopbackServer, QuietHandler
 
@@ -80,12 +73,12 @@ def test_a_redirect_to_no_url_is_named(server: RedirectServer, location: str) ->
 def test_a_long_wait_is_no_silence(backoff_s: float, level: int, caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    caplog.set_level(logging.INFO, logger="flows.adapters.http_retry")
+    caplog.set_level(logging.INFO, logger="pc_cloudmask.web")
     waits: list[float] = []
     client = HttpClient(RetryPolicy(attempts=2, backoff_s=backoff_s, sleep=waits.append))
     with pytest.raises(NoAnswer):
         client.get(f"http://127.0.0.1:{port}/?sig=hush", deadline=Deadline(100), max_body_bytes=1)
-    (record,) = (record for record in caplog.records if record.name == "flows.adapters.http_retry")
+    (record,) = (record for record in caplog.records if record.name == "pc_cloudmask.web")
     assert record.levelno == level
     assert f"attempt 2 follows in {waits[0]:.1f} s" in record.getMessage()
     assert "hush" not in record.getMessage()

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from flows.adapters.http_retry import RetryPolicy
-from flows.adapters.http_store import HttpStore
-from flows.adapters.local_store import LocalStore
-from flows.adapters.s3_store import S3Store
-from flows.adapters.stores import open_reader
-from flows.errors import SettingsError, StoreRefused, StoreUnavailable
+from pc_cloudmask.errors import SettingsError, StoreRefused, StoreUnavailable
+from pc_cloudmask.storage.local import LocalStore
+from pc_cloudmask.storage.s3 import S3Store
+from pc_cloudmask.storage.stores import open_reader
+from pc_cloudmask.storage.web import HttpStore
+from pc_cloudmask.web import RetryPolicy
 from tests.s3_server import S3Server
 
 ANSWERS = {"/base/here.json": (200, b"{}"), "/base/gone.json": (404, b""), "/base/mine.json": (403, b"")}

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.adapters.documents import FolderDocuments, ServerDocuments
-from flows.adapters.hosts import PLANETARY_COMPUTER_HOSTS
-from flows.adapters.http_retry import RetryPolicy
-from flows.adapters.item_files import ItemFilesSource
-from flows.adapters.item_filter import build_filter
-from flows.adapters.planetary_computer import PlanetaryComputerSource
-from flows.errors import SettingsError, SourceRefused, SourceUnavailable
-from flows.ports import Item
-from flows.scene.query import SceneQuery, build_query
+from pc_cloudmask.errors import SettingsError, SourceRefused, SourceUnavailable
+from pc_cloudmask.scene.query import SceneQuery, build_query
+from pc_cloudmask.source.documents import FolderDocuments, ServerDocuments
+from pc_cloudmask.source.fields import Item
+from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS
+from pc_cloudmask.source.item_files import ItemFilesSource
+from pc_cloudmask.source.selection import build_filter
+from pc_cloudmask.source.stac_api import PlanetaryComputerSource
+from pc_cloudmask.web import RetryPolicy
 from tests.adapters.range_server import RangeServer
 from tests.stac_api import StacApiServer, make_item
 

@@ -12,15 +12,15 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
-from flows.adapters.asset_reader import AssetReader
-from flows.adapters.cog import build_probability_cog
-from flows.adapters.item_inputs import ItemInputs
-from flows.errors import AssetRefused
-from flows.masking.parameters import MaskParameters
-from flows.masking.pyramid import build_coarse_probability
-from flows.scene.granule import Granule
-from flows.scene.grid import Grid
-from flows.scene.scene import Scene
+from pc_cloudmask.errors import AssetRefused
+from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.pyramid import build_coarse_probability
+from pc_cloudmask.masking.s2cloudless import ItemInputs
+from pc_cloudmask.raster.cog import build_probability_cog
+from pc_cloudmask.scene.grid import Grid
+from pc_cloudmask.scene.image import Granule
+from pc_cloudmask.scene.scene import Scene
+from pc_cloudmask.source.assets import AssetReader
 from tests.sample_archive import read_scenes
 
 GRID = Grid("EPSG:32722", (20.0, 0.0, 600000.0, 0.0, -20.0, 7500040.0), (3, 7))

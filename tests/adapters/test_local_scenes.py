@@ -19,11 +19,11 @@ from rasterio.warp import transform_geom
 from rio_cogeo.cogeo import cog_validate
 from scipy import ndimage
 
-from flows.adapters.local_scenes import build_sample_archive
-from flows.adapters.sample_scenes import SAMPLE_SCENES, SampleCloud, SampleScene
-from flows.errors import SettingsError
-from flows.masking.classes import MaskClass
-from flows.scene.radiometry import reflectance_offset_dn
+from pc_cloudmask.demo.archive import build_sample_archive
+from pc_cloudmask.demo.scenes import SAMPLE_SCENES, SampleCloud, SampleScene
+from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.masking.classes import MaskClass
+from pc_cloudmask.scene.scene import reflectance_offset_dn
 from tests.sample_archive import read_items, read_pixels, read_scenes
 
 WATER = 6

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.adapters import local_store
-from flows.adapters.local_store import STALE_AFTER_S, TEMPORARY_FOLDER, LocalStore
-from flows.adapters.stores import open_store
-from flows.errors import StoreRefused, StoreUnavailable, WriteConflict
+from pc_cloudmask.errors import StoreRefused, StoreUnavailable, WriteConflict
+from pc_cloudmask.storage import local as local_store
+from pc_cloudmask.storage.local import STALE_AFTER_S, TEMPORARY_FOLDER, LocalStore
+from pc_cloudmask.storage.stores import open_store
 
 SPAWN = multiprocessing.get_context("spawn")
 

@@ -14,16 +14,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.adapters import item_order
-from flows.adapters.hosts import PLANETARY_COMPUTER_HOSTS
-from flows.adapters.http_retry import RetryPolicy
-from flows.adapters.item_bound import MAX_ITEMS, find_most_items
-from flows.adapters.item_order import sort_stream
-from flows.adapters.planetary_computer import IDS_AT_ONCE, PAGE_ITEMS, PlanetaryComputerSource
-from flows.errors import InvalidField, SettingsError, SourceRefused, SourceUnavailable
-from flows.ports import Item
-from flows.scene.query import SceneQuery, build_query, parse_instant
-from flows.stac.source_item import read_scene
+from pc_cloudmask.errors import InvalidField, SettingsError, SourceRefused, SourceUnavailable
+from pc_cloudmask.scene.query import SceneQuery, build_query, parse_instant
+from pc_cloudmask.source import selection as item_order
+from pc_cloudmask.source.fields import Item
+from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS
+from pc_cloudmask.source.item import read_scene
+from pc_cloudmask.source.selection import sort_stream
+from pc_cloudmask.source.stac_api import (
+    IDS_AT_ONCE,
+    MAX_ITEMS,
+    PAGE_ITEMS,
+    PlanetaryComputerSource,
+    find_most_items,
+)
+from pc_cloudmask.web import RetryPolicy
 from tests.stac.items import make_source_item
 from tests.stac_api import Fault, StacApiServer, make_item
 

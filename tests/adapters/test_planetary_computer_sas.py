@@ -11,11 +11,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flows.adapters import sas as our_sas
-from flows.adapters.sas import renew_href, sas, sign_href
-from flows.adapters.signatures import keep_signatures_out_of_logs, unsigned_href
-from flows.errors import AssetRefused, AssetUnavailable
-from flows.printable import make_printable
+from pc_cloudmask.errors import AssetRefused, AssetUnavailable
+from pc_cloudmask.source import assets as our_sas
+from pc_cloudmask.source.assets import renew_href, sas, sign_href
+from pc_cloudmask.text import keep_signatures_out_of_logs, make_printable, unsigned_href
 from tests.stac_api.loopback import LoopbackServer, QuietHandler
 
 BLOB = "https://sentinel2l2a01.blob.core.windows.net/sentinel2-l2/22/K/FV/B08.tif"

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from flows.adapters.preview import build_preview, encode_png, reduce_classes
-from flows.masking.classes import CLASS_STYLES, MaskClass
+from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
+from pc_cloudmask.raster.picture import build_preview, encode_png, reduce_classes
 
 RGBA = NDArray[np.uint8]
 ROW, COL = np.mgrid[-5:6, -5:6]

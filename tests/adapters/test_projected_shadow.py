@@ -10,19 +10,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.adapters.asset_reader import AssetReader
-from flows.adapters.item_inputs import ItemInputs
-from flows.adapters.projected_shadow import FirstInputs, ProjectedShadowEngine
-from flows.adapters.sample_scenes import SAMPLE_SCENES
-from flows.errors import EngineRefused
-from flows.masking.classes import MaskClass
-from flows.masking.compose import compose_mask
-from flows.masking.inputs import CloudInputs
-from flows.masking.parameters import MaskParameters
-from flows.masking.scoring import TARGETS, score_mask
-from flows.ports import DerivedMask
-from flows.scene.granule import Granule, Pairing, Waiting
-from flows.scene.scene import Scene
+from pc_cloudmask.demo.demo import TARGETS, score_mask
+from pc_cloudmask.demo.scenes import SAMPLE_SCENES
+from pc_cloudmask.errors import EngineRefused
+from pc_cloudmask.masking.classes import CloudInputs, MaskClass, MaskParameters
+from pc_cloudmask.masking.methods import DerivedMask
+from pc_cloudmask.masking.morphology import compose_mask
+from pc_cloudmask.masking.s2cloudless import FirstInputs, ItemInputs, ProjectedShadowEngine
+from pc_cloudmask.scene.image import Granule, Pairing, Waiting
+from pc_cloudmask.scene.scene import Scene
+from pc_cloudmask.source.assets import AssetReader
 from tests.sample_archive import read_pixels, read_scenes
 
 PARAMETERS = MaskParameters()

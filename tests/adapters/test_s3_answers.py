@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from flows.adapters.stores import open_store
-from flows.errors import StoreError, StoreRefused, StoreUnavailable
-from flows.ports import ObjectStore, StoreCapabilities
+from pc_cloudmask.errors import StoreError, StoreRefused, StoreUnavailable
+from pc_cloudmask.storage.store import ObjectStore, StoreCapabilities
+from pc_cloudmask.storage.stores import open_store
 from tests.breaking_front import Script, running_breaking_front
 from tests.s3_server import S3Server
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.adapters.stores import open_store
-from flows.errors import KeyExists, StoreRefused, StoreUnavailable, WriteConflict
-from flows.ports import ObjectStore, StoreCapabilities
+from pc_cloudmask.errors import KeyExists, StoreRefused, StoreUnavailable, WriteConflict
+from pc_cloudmask.storage.store import ObjectStore, StoreCapabilities
+from pc_cloudmask.storage.stores import open_store
 from tests.s3_server import S3Server
 
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.adapters.s3_store import S3Store
-from flows.adapters.stores import open_store
-from flows.errors import KeyExists, StoreRefused, WriteConflict
-from flows.ports import ObjectStore, StoreCapabilities
+from pc_cloudmask.errors import KeyExists, StoreRefused, WriteConflict
+from pc_cloudmask.storage.s3 import S3Store
+from pc_cloudmask.storage.store import ObjectStore, StoreCapabilities
+from pc_cloudmask.storage.stores import open_store
 from tests.publish.memory_store import MemoryStore
 from tests.s3_server import S3Server
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.cli.arguments import GLOBAL_FLAGS, normalise_arguments
+from pc_cloudmask.cli.app import GLOBAL_FLAGS, normalise_arguments
 
 
 def test_global_options_may_stand_behind_the_command() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.demo import build_demo_request
+from pc_cloudmask.demo.demo import build_demo_request
 from tests.cli.test_commands import run
 from tests.flow_runs.conftest import run_directly
 from tests.stac_api.loopback import LoopbackServer, QuietHandler

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.output import print_table
-from flows.doctor import EXTRAS
+from pc_cloudmask.cli.output import print_table
+from pc_cloudmask.runs.doctor import EXTRAS
 from tests.cli.test_commands import ROOT, run
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from flows.adapters.stores import open_store
-from flows.ports import ObjectStore
-from flows.publish.publisher import Publisher
+from pc_cloudmask.catalog.publisher import Publisher
+from pc_cloudmask.storage.store import ObjectStore
+from pc_cloudmask.storage.stores import open_store
 from tests.breaking_front import running_breaking_front
 from tests.publish.publications import CONTEXT, NOW, build_publication, product_id
 from tests.s3_server import S3Server
@@ -30,8 +30,8 @@ PROGRAM = """
 import json, os, sys
 from typer.testing import CliRunner
 import flows
-from flows.cli import catalog_commands, ingest_commands
-from flows.cli.app import app
+from pc_cloudmask.cli import catalog_commands, ingest_commands
+from pc_cloudmask.cli.app import app
 
 def read(*arguments):
     result = CliRunner().invoke(app, ["--json", *arguments, "--store", store])

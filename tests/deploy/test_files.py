@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.request import BackfillRequest
-from flows.stac.layout import CATALOG_KEY, COLLECTION_ID
+from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID
+from pc_cloudmask.runs.request import BackfillRequest
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -19,11 +19,10 @@ import boto3
 import pytest
 import requests
 
-from flows.serving.public_files import is_public_key
-from flows.serving.stac_browser import StacBrowser
-from flows.stac.asset_fields import COG_MEDIA_TYPE
-from flows.stac.catalog import PARQUET_MEDIA_TYPE
-from flows.stac.links import GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE
+from pc_cloudmask.catalog.documents import PARQUET_MEDIA_TYPE
+from pc_cloudmask.catalog.fields import COG_MEDIA_TYPE, GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE
+from pc_cloudmask.viewing.server import is_public_key
+from pc_cloudmask.viewing.stac_browser import StacBrowser
 from tests.published_demo import copy_catalog
 from tests.s3_server import S3Server
 

@@ -9,15 +9,15 @@ from dataclasses import replace
 import boto3
 import pytest
 
-from flows.adapters.stores import open_store
-from flows.library import find_items, read_mask
-from flows.ports import ObjectStore
-from flows.publish.check import check_catalog
-from flows.publish.mirror import rebuild_mirror
-from flows.publish.publisher import Publisher
-from flows.publish.scene_states import Failure, clear_state, list_states, record_failed, record_waiting
-from flows.stac.encoding import encode_document
-from flows.stac.layout import CATALOG_KEY, COLLECTION_ID
+from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.fields import encode_document
+from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID
+from pc_cloudmask.catalog.mirror import rebuild_mirror
+from pc_cloudmask.catalog.publisher import Publisher
+from pc_cloudmask.catalog.states import Failure, clear_state, list_states, record_failed, record_waiting
+from pc_cloudmask.storage.store import ObjectStore
+from pc_cloudmask.storage.stores import open_store
+from pc_cloudmask.viewing.library import find_items, read_mask
 from tests.deploy.policies import (
     BUCKET,
     POLICIES,

@@ -7,11 +7,11 @@ from pathlib import Path
 import pystac
 import pytest
 
-from flows.adapters.stores import open_store
-from flows.publish.mirror import rebuild_mirror
-from flows.publish.publisher import Publisher
-from flows.settings import read_clock
-from flows.stac.links import CatalogContext
+from pc_cloudmask.catalog.fields import CatalogContext
+from pc_cloudmask.catalog.mirror import rebuild_mirror
+from pc_cloudmask.catalog.publisher import Publisher
+from pc_cloudmask.settings import read_clock
+from pc_cloudmask.storage.stores import open_store
 from tests.published_demo import copy_catalog
 
 

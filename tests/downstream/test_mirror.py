@@ -18,15 +18,15 @@ import pytest
 import rustac
 from stac_geoparquet.arrow import stac_table_to_items
 
-from flows.adapters.local_store import LocalStore
-from flows.errors import SettingsError, StoreRefused
-from flows.publish import mirror
-from flows.publish.check import check_catalog
-from flows.publish.mirror import append_mirror, rebuild_mirror
-from flows.publish.publisher import Publisher
-from flows.settings import read_clock
-from flows.stac.layout import ITEMS_PREFIX
-from flows.stac.links import CatalogContext
+from pc_cloudmask.catalog import mirror
+from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.fields import CatalogContext
+from pc_cloudmask.catalog.layout import ITEMS_PREFIX
+from pc_cloudmask.catalog.mirror import append_mirror, rebuild_mirror
+from pc_cloudmask.catalog.publisher import Publisher
+from pc_cloudmask.errors import SettingsError, StoreRefused
+from pc_cloudmask.settings import read_clock
+from pc_cloudmask.storage.local import LocalStore
 from tests.cli.test_commands import run
 from tests.offline_validator import OfflineValidator
 from tests.published_demo import copy_catalog

@@ -14,7 +14,7 @@ from rasterio.warp import transform_bounds
 from rio_tiler.io import Reader
 from titiler.core.factory import TilerFactory
 
-from flows.masking.classes import CLASS_STYLES
+from pc_cloudmask.masking.classes import CLASS_STYLES
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

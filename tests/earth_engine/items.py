@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flows.scene.scene import Scene
+from pc_cloudmask.scene.scene import Scene
 
 
 def build_item(scene: Scene) -> dict[str, Any]:

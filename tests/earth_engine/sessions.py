@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from flows.adapters.earth_engine.pacing import Limits
-from flows.adapters.earth_engine.session import EarthEngineSession, open_session
+from pc_cloudmask.masking.earth_engine.session import EarthEngineSession, Limits, open_session
 from tests.earth_engine.local.server import LocalEarthEngine
 
 QUICK: dict[str, Any] = {

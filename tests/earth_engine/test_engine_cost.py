@@ -11,21 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.adapters.earth_engine.cost import CostEstimate, estimate_cost, estimate_pairing
-from flows.adapters.earth_engine.download import ComputePixels
-from flows.adapters.earth_engine.engine import ServerMaskEngine
-from flows.adapters.earth_engine.inputs import EarthEngineInputs
-from flows.adapters.earth_engine.statistics import Transfer, TransferStatistics
-from flows.adapters.earth_engine.windows import (
+from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.earth_engine.download import ComputePixels
+from pc_cloudmask.masking.earth_engine.session import Transfer, TransferStatistics
+from pc_cloudmask.masking.earth_engine.windows import (
     BYTES_PER_PIXEL,
     LONGEST_SIDE,
     ROW_STEP,
     WINDOW_BYTES,
+    CostEstimate,
+    estimate_cost,
+    estimate_pairing,
     plan_windows,
     split_window,
 )
-from flows.masking.parameters import MaskParameters
-from flows.scene.grid import Grid, Window
+from pc_cloudmask.masking.s2cloudless import EarthEngineInputs, ServerMaskEngine
+from pc_cloudmask.scene.grid import Grid, Window
 from tests.earth_engine.local.scenes import SUNS, build_ragged_scene, build_scene
 from tests.earth_engine.local.server import LocalEarthEngine
 from tests.earth_engine.sessions import run_session
@@ -107,7 +108,7 @@ def test_costs_add_up_and_two_hundred_scenes_pair_in_two_requests() -> None:
 
 
 def test_a_cost_is_told_without_the_client() -> None:
-    code = "import sys, flows.adapters.earth_engine.cost; sys.exit('ee' in sys.modules)"
+    code = "import sys, pc_cloudmask.masking.earth_engine.windows; sys.exit('ee' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

@@ -11,11 +11,11 @@ import ee
 import numpy as np
 import pytest
 
-from flows.adapters.earth_engine.download import Bytes, ComputePixels
-from flows.adapters.earth_engine.raster import BAND, Raster
-from flows.adapters.earth_engine.session import EarthEngineSession
-from flows.errors import CloudmaskError, EngineRefused, EngineUnavailable
-from flows.scene.grid import Grid
+from pc_cloudmask.errors import CloudmaskError, EngineRefused, EngineUnavailable
+from pc_cloudmask.masking.earth_engine.download import Bytes, ComputePixels
+from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
+from pc_cloudmask.masking.earth_engine.windows import BAND, Raster
+from pc_cloudmask.scene.grid import Grid
 from tests.earth_engine.local import faults
 from tests.earth_engine.local.faults import Fault
 from tests.earth_engine.local.server import LocalEarthEngine

@@ -21,17 +21,17 @@ from hypothesis import strategies as st
 from rasterio.io import MemoryFile
 from rasterio.warp import transform_geom
 
-from flows.adapters.earth_engine.download import ComputePixels, open_downloader
-from flows.adapters.earth_engine.gees2downloader import MODULE, build_addresses, check_addresses
-from flows.adapters.earth_engine.inputs import EarthEngineInputs
-from flows.adapters.earth_engine.raster import PixelDownloader, Raster
-from flows.adapters.earth_engine.session import EarthEngineSession
-from flows.errors import EngineRefused, EngineUnavailable, SettingsError
-from flows.masking.inputs import CloudInputs
-from flows.masking.parameters import MaskParameters
-from flows.scene.granule import Granule
-from flows.scene.grid import Grid, Window
-from flows.scene.scene import Scene
+from pc_cloudmask.errors import EngineRefused, EngineUnavailable, SettingsError
+from pc_cloudmask.masking.classes import CloudInputs, MaskParameters
+from pc_cloudmask.masking.earth_engine.download import ComputePixels
+from pc_cloudmask.masking.earth_engine.gees2downloader import MODULE, build_addresses, check_addresses
+from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
+from pc_cloudmask.masking.earth_engine.windows import PixelDownloader, Raster
+from pc_cloudmask.masking.s2cloudless import EarthEngineInputs
+from pc_cloudmask.runs.context import open_downloader
+from pc_cloudmask.scene.grid import Grid, Window
+from pc_cloudmask.scene.image import Granule
+from pc_cloudmask.scene.scene import Scene
 from tests.earth_engine.local import faults
 from tests.earth_engine.local.scenes import SUNS, build_ragged_scene, build_scene
 from tests.earth_engine.local.server import LocalEarthEngine

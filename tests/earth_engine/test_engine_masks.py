@@ -13,19 +13,18 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from flows.adapters.earth_engine import graphs
-from flows.adapters.earth_engine.download import ComputePixels
-from flows.adapters.earth_engine.engine import CloudScorePlusEngine, ServerMaskEngine
-from flows.adapters.earth_engine.inputs import EarthEngineInputs
-from flows.adapters.earth_engine.raster import Raster
-from flows.adapters.earth_engine.session import EarthEngineSession
-from flows.errors import EngineRefused
-from flows.masking.classes import MaskClass
-from flows.masking.compose import compose_mask
-from flows.masking.parameters import MaskParameters
-from flows.scene.granule import Granule
-from flows.scene.grid import Window
-from flows.scene.scene import Scene
+from pc_cloudmask.errors import EngineRefused
+from pc_cloudmask.masking.classes import MaskClass, MaskParameters
+from pc_cloudmask.masking.cloud_score_plus import CloudScorePlusEngine
+from pc_cloudmask.masking.earth_engine import graphs
+from pc_cloudmask.masking.earth_engine.download import ComputePixels
+from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
+from pc_cloudmask.masking.earth_engine.windows import Raster
+from pc_cloudmask.masking.morphology import compose_mask
+from pc_cloudmask.masking.s2cloudless import EarthEngineInputs, ServerMaskEngine
+from pc_cloudmask.scene.grid import Window
+from pc_cloudmask.scene.image import Granule
+from pc_cloudmask.scene.scene import Scene
 from tests.earth_engine.local.scenes import SUNS, Sun, build_ragged_scene, build_scene, split_datatake
 from tests.earth_engine.local.sentinel2 import Sentinel2
 from tests.earth_engine.local.server import LocalEarthEngine

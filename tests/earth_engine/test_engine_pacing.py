@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.adapters.earth_engine.pacing import FairGate, Limits, TokenBucket
+from pc_cloudmask.masking.earth_engine.session import FairGate, Limits, TokenBucket
 
 
 class Clock:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import shapely
 
-from flows.adapters.earth_engine.granules import GranuleFinder
-from flows.adapters.earth_engine.graphs import CLOUD_PROBABILITY, CLOUD_SCORE_PLUS, L2A
-from flows.adapters.earth_engine.session import EarthEngineSession
-from flows.errors import EngineRefused, EngineUnavailable
-from flows.scene.granule import Granule, Waiting
-from flows.scene.scene import Scene
+from pc_cloudmask.errors import EngineRefused, EngineUnavailable
+from pc_cloudmask.masking.earth_engine.graphs import CLOUD_PROBABILITY, CLOUD_SCORE_PLUS, L2A
+from pc_cloudmask.masking.earth_engine.images import GranuleFinder
+from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
+from pc_cloudmask.scene.image import Granule, Waiting
+from pc_cloudmask.scene.scene import Scene
 from tests.earth_engine.local import faults
 from tests.earth_engine.local.scenes import NORTH, SOUTH, build_scene, split_datatake
 from tests.earth_engine.local.sentinel2 import Sentinel2

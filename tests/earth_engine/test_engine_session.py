@@ -16,10 +16,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from flows.adapters.earth_engine.pacing import Limits
-from flows.adapters.earth_engine.session import EarthEngineSession, open_session
-from flows.adapters.http_retry import Deadline
-from flows.errors import EngineRefused, EngineUnavailable, SettingsError
+from pc_cloudmask.errors import EngineRefused, EngineUnavailable, SettingsError
+from pc_cloudmask.masking.earth_engine.session import EarthEngineSession, Limits, open_session
+from pc_cloudmask.web import Deadline
 from tests.earth_engine.local import faults
 from tests.earth_engine.local.server import LocalEarthEngine
 from tests.earth_engine.sessions import QUICK, run_session
@@ -389,7 +388,7 @@ def test_sessions_may_follow_each_other(earth_engine: LocalEarthEngine) -> None:
 
 def test_only_this_package_imports_the_client() -> None:
     code = (
-        "import sys, flows.wiring, flows.ingest, flows.settings; "
+        "import sys, pc_cloudmask.runs.context, pc_cloudmask.runs.ingest, pc_cloudmask.settings; "
         "sys.exit(any(name in sys.modules for name in ('ee', 'googleapiclient')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

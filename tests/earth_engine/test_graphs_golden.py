@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from flows.adapters.earth_engine import graphs
-from flows.masking.parameters import MaskParameters
-from flows.scene.granule import Granule
-from flows.scene.grid import Grid
+from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.earth_engine import graphs
+from pc_cloudmask.scene.grid import Grid
+from pc_cloudmask.scene.image import Granule
 from tests.earth_engine.local.server import LocalEarthEngine
 from tests.earth_engine.sessions import run_session
 

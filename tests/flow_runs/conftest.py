@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 
 import pytest
 
-from flows.candidate import Candidate, read_candidates
-from flows.demo import build_demo_request
-from flows.ingest import ingest
-from flows.report import Report
-from flows.request import IngestRequest
-from flows.runners import ThreadRunner
-from flows.scene.query import SceneQuery
-from flows.wiring import Wiring
+from pc_cloudmask.demo.demo import build_demo_request
+from pc_cloudmask.runs.candidate import Candidate, read_candidates
+from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.ingest import ingest
+from pc_cloudmask.runs.report import Report
+from pc_cloudmask.runs.request import IngestRequest
+from pc_cloudmask.runs.runners import ThreadRunner
+from pc_cloudmask.scene.query import SceneQuery
 
 Test = TypeVar("Test", bound=Callable[..., Any])
 EPOCH = "1700000000"

@@ -14,13 +14,13 @@ from pathlib import Path
 import dask
 import pytest
 
-from flows.candidate import Candidate
-from flows.dask_runner import DaskRunner, open_dask_runner
-from flows.errors import AssetRefused, EngineUnavailable, SettingsError
-from flows.jobs import run_directly
-from flows.report import SceneOutcome, SceneState
-from flows.request import IngestRequest
-from flows.wiring import Wiring
+from pc_cloudmask.errors import AssetRefused, EngineUnavailable, SettingsError
+from pc_cloudmask.runs.candidate import Candidate
+from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.dask import DaskRunner, open_dask_runner
+from pc_cloudmask.runs.report import SceneOutcome, SceneState
+from pc_cloudmask.runs.request import IngestRequest
+from pc_cloudmask.runs.watch import run_directly
 from tests.flow_runs.conftest import read_tree
 
 

@@ -8,10 +8,9 @@ import pystac
 import pytest
 import rasterio
 
-from flows.demo import build_demo_request, score_demo
-from flows.masking.classes import MaskClass
-from flows.masking.scoring import TARGETS
-from flows.request import IngestRequest
+from pc_cloudmask.demo.demo import TARGETS, build_demo_request, score_demo
+from pc_cloudmask.masking.classes import MaskClass
+from pc_cloudmask.runs.request import IngestRequest
 from tests.flow_runs.conftest import read_tree, run_directly
 from tests.offline_validator import OfflineValidator
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import rasterio
 
-from flows.errors import EngineRefused
-from flows.ingest import ingest
-from flows.report import Report
-from flows.request import IngestRequest
-from flows.runners import ThreadRunner
-from flows.wiring import Wiring
+from pc_cloudmask.errors import EngineRefused
+from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.ingest import ingest
+from pc_cloudmask.runs.report import Report
+from pc_cloudmask.runs.request import IngestRequest
+from pc_cloudmask.runs.runners import ThreadRunner
 from tests.earth_engine.conftest import earth_engine
 from tests.earth_engine.items import build_item
 from tests.earth_engine.local import faults

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from flows.candidate import build_failure
-from flows.request import IngestRequest
+from pc_cloudmask.runs.candidate import build_failure
+from pc_cloudmask.runs.request import IngestRequest
 from tests.flow_runs.conftest import read_tree, run_directly
 
 Change = Callable[[dict[str, Any]], object]

@@ -14,12 +14,12 @@ import pytest
 import rasterio
 
 import flows
-from flows import ODC_STAC_CONFIG, find_item, find_items, read_mask
-from flows.adapters.stores import open_store
-from flows.errors import AssetRefused, SettingsError, StoreRefused
-from flows.masking.statistics import measure_mask
-from flows.request import IngestRequest
-from flows.view import draw_view
+from pc_cloudmask import ODC_STAC_CONFIG, find_item, find_items, read_mask
+from pc_cloudmask.errors import AssetRefused, SettingsError, StoreRefused
+from pc_cloudmask.masking.statistics import measure_mask
+from pc_cloudmask.runs.request import IngestRequest
+from pc_cloudmask.storage.stores import open_store
+from pc_cloudmask.viewing.view import draw_view
 from tests.flow_runs.conftest import ignore_warnings_of_odc, run_directly
 from tests.s3_server import S3Server
 from tests.serving.conftest import Serve, serve
@@ -146,7 +146,7 @@ def test_what_cannot_be_read_is_said_so(out: Path, tmp_path: Path) -> None:
 
 @ignore_warnings_of_odc
 def test_three_lines_mask_a_cube(out: Path) -> None:
-    """The recipe of ``flows.library``: odc-stac puts the mask on the grid of the bands."""
+    """The recipe of ``pc_cloudmask.viewing.library``: odc-stac puts the mask on the grid of the bands."""
     items = find_items("22KFV", store=str(out))
     cube = odc.stac.load(
         items, bands=["B04", "cloudmask"], stac_cfg=dict(ODC_STAC_CONFIG), resolution=20, groupby="id"
@@ -164,6 +164,6 @@ def test_three_lines_mask_a_cube(out: Path) -> None:
 def test_importing_the_package_imports_nothing_else() -> None:
     code = "import sys; import flows; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert not {"numpy", "pystac", "rasterio", "flows.library"} & set(loaded.split())
+    assert not {"numpy", "pystac", "rasterio", "pc_cloudmask.viewing.library"} & set(loaded.split())
     with pytest.raises(AttributeError, match="find_nothing"):
         flows.find_nothing  # noqa: B018 - the access is what is tried

@@ -8,14 +8,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from flows.demo import build_demo_request
-from flows.errors import SettingsError
-from flows.publish import mirror
-from flows.publish.check import check_catalog
-from flows.settings import read_clock
-from flows.stac.layout import COLLECTION_KEY, ITEMS_PREFIX
-from flows.stac.links import CatalogContext
-from flows.wiring import Wiring
+from pc_cloudmask.catalog import mirror
+from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.fields import CatalogContext
+from pc_cloudmask.catalog.layout import COLLECTION_KEY, ITEMS_PREFIX
+from pc_cloudmask.demo.demo import build_demo_request
+from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.settings import read_clock
 from tests.flow_runs.conftest import run_directly
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rasterio.io import MemoryFile
 
-from flows.masking.classes import CLASS_STYLES, MaskClass
+from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
 from tests.flow_runs.conftest import ignore_warnings_of_odc
 from tests.rendering.test_png import decode
 

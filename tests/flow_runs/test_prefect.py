@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.demo import build_demo_request
-from flows.request import IngestRequest
+from pc_cloudmask.demo.demo import build_demo_request
+from pc_cloudmask.runs.request import IngestRequest
 from tests.flow_runs.conftest import read_tree
 
 
@@ -29,7 +29,7 @@ def test_a_flow_run_publishes_the_same_bytes_and_shows_no_path_or_secret(
         "CLOUDMASK_WORKERS": "2",
         "PC_SDK_SUBSCRIPTION_KEY": "planted-secret",
     }
-    command = [sys.executable, "-m", "flows.cli", "--prefect", "--json", "demo", "--out", str(store)]
+    command = [sys.executable, "-m", "pc_cloudmask.cli", "--prefect", "--json", "demo", "--out", str(store)]
     result = subprocess.run(
         command, capture_output=True, text=True, env=environment, timeout=300, check=False
     )

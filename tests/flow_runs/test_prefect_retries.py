@@ -13,10 +13,9 @@ from prefect.futures import PrefectConcurrentFuture
 from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.candidate import Candidate
-from flows.errors import AssetRefused, EngineUnavailable
-from flows.prefect_runs.limits import Limits
-from flows.prefect_runs.runner import PrefectRunner, publish_scene
+from flows.runner import Limits, PrefectRunner, publish_scene
+from pc_cloudmask.errors import AssetRefused, EngineUnavailable
+from pc_cloudmask.runs.candidate import Candidate
 
 
 @pytest.mark.parametrize(

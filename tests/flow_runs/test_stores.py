@@ -8,8 +8,8 @@ import boto3
 import orjson
 import pytest
 
-from flows.errors import StoreRefused
-from flows.request import IngestRequest
+from pc_cloudmask.errors import StoreRefused
+from pc_cloudmask.runs.request import IngestRequest
 from tests.flow_runs.conftest import read_tree, run_directly
 from tests.s3_server import S3Server
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows import find_items, read_mask
-from flows.adapters.preview import reduce_classes
-from flows.errors import AssetRefused, MissingField
-from flows.masking.classes import CLASS_STYLES, MaskClass
-from flows.view import draw_view
+from pc_cloudmask import find_items, read_mask
+from pc_cloudmask.errors import AssetRefused, MissingField
+from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
+from pc_cloudmask.raster.picture import reduce_classes
+from pc_cloudmask.viewing.view import draw_view
 from tests.cli.test_commands import run
 from tests.rendering.test_png import decode
 from tests.sample_archive import read_pixels

@@ -13,19 +13,19 @@ from urllib.parse import unquote
 
 import atheris
 
-from flows.adapters.http_retry import RetryPolicy
-from flows.adapters.item_files import ItemFilesSource
-from flows.adapters.planetary_computer import PlanetaryComputerSource
-from flows.adapters.store_keys import check_key
-from flows.candidate import read_candidate
-from flows.errors import CloudmaskError
-from flows.masking.parameters import MaskParameters
-from flows.scene.geometry import build_box, geometries_meet, read_geometry
-from flows.scene.query import SceneQuery, build_query
-from flows.settings import Settings, read_settings
-from flows.stac.item_hrefs import strip_signatures
-from flows.stac.layout import is_state_key, item_keys, pending_key
-from flows.stac.source_item import hash_item, read_scene
+from pc_cloudmask.catalog.layout import is_state_key, item_keys, pending_key
+from pc_cloudmask.errors import CloudmaskError
+from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.runs.candidate import read_candidate
+from pc_cloudmask.scene.geometry import build_box, geometries_meet, read_geometry
+from pc_cloudmask.scene.query import SceneQuery, build_query
+from pc_cloudmask.settings import Settings, read_settings
+from pc_cloudmask.source.hrefs import strip_signatures
+from pc_cloudmask.source.item import hash_item, read_scene
+from pc_cloudmask.source.item_files import ItemFilesSource
+from pc_cloudmask.source.stac_api import PlanetaryComputerSource
+from pc_cloudmask.storage.store import check_key
+from pc_cloudmask.web import RetryPolicy
 from tests.fuzz.shapes import MOST_LENGTH, consume_changes, consume_value
 from tests.stac.items import make_source_item
 from tests.stac_api import Fault, StacApiServer, make_item

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.masking.inputs import CloudInputs
+from pc_cloudmask.masking.classes import CloudInputs
 
 COARSE = 5
 """Pixels of 20 m along a pixel of 100 m."""

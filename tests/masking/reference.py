@@ -1,7 +1,7 @@
 """The mask as its definitions say it, with scipy's filters and plain loops: slow, and easy to believe.
 
 Written from the tutorial "Sentinel-2 Cloud Masking with s2cloudless" (Earth Engine community), not
-from ``flows.masking``, of which it imports nothing.
+from ``pc_cloudmask.masking``, of which it imports nothing.
 """
 
 from __future__ import annotations

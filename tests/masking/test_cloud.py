@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.masking.cloud import find_cloud, find_dark
+from pc_cloudmask.masking.clouds_and_shadows import find_cloud, find_dark
 
 LAND, WATER = 4, 6
 

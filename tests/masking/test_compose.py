@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.masking.classes import MaskClass
-from flows.masking.compose import compose_classes, compose_mask
-from flows.masking.inputs import CloudInputs
-from flows.masking.parameters import MaskParameters
+from pc_cloudmask.masking.classes import CloudInputs, MaskClass, MaskParameters
+from pc_cloudmask.masking.morphology import compose_classes, compose_mask
 from tests.masking import reference
 from tests.masking.rasters import coarse_shape, draw_blobs, draw_inputs, draw_wedge
 

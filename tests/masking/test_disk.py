@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.masking.disk import dilate, disk_half_widths, disk_reach
-from flows.masking.packed import BandStack
+from pc_cloudmask.masking.morphology import BandStack, dilate, disk_half_widths, disk_reach
 from tests.masking import reference
 from tests.masking.rasters import draw_blobs
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from flows.masking.packed import BANDS, BandStack
+from pc_cloudmask.masking.morphology import BANDS, BandStack
 
 shapes = st.tuples(st.integers(1, 60), st.integers(1, 20))
 seeds = st.integers(0, 2**32 - 1)

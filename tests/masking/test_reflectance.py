@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.masking.reflectance import MAX_REFLECTANCE, build_reflectance_table
+from pc_cloudmask.masking.clouds_and_shadows import MAX_REFLECTANCE, build_reflectance_table
 
 BASELINES_WITHOUT_OFFSET = ("02.12", "03.00", "03.01")
 BASELINES_WITH_OFFSET = ("04.00", "05.09", "10.00")

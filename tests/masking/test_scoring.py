@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from flows.masking.parameters import MaskParameters
-from flows.masking.scoring import TARGETS, MaskScore, score_mask
+from pc_cloudmask.demo.demo import TARGETS, MaskScore, score_mask
+from pc_cloudmask.masking.classes import MaskParameters
 
 NO_BUFFER = MaskParameters(buffer_m=0)
 SHAPE = (9, 14)

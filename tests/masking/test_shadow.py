@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.masking.shadow import find_shadow_candidates, sun_steps
+from pc_cloudmask.masking.clouds_and_shadows import find_shadow_candidates, sun_steps
 from tests.masking import reference
 
 NORTH_NORTH_EAST = """

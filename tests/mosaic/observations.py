@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from flows.mosaic.observation import Observation
-from flows.scene.grid import Grid
-from flows.scene.scene import Scene
-from flows.stac.layout import ItemKeys, LeafKeys
+from pc_cloudmask.catalog.layout import ItemKeys, LeafKeys
+from pc_cloudmask.mosaic.observation import Observation
+from pc_cloudmask.scene.grid import Grid
+from pc_cloudmask.scene.scene import Scene
 
 GRID = Grid("EPSG:32722", (20.0, 0.0, 600_000.0, 0.0, -20.0, 7_500_040.0), (60, 90))
 

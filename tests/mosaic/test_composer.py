@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.mosaic.blocks import plan_blocks
-from flows.mosaic.composer import Composer, Composite
-from flows.mosaic.observation import Observation, sort_observations
-from flows.mosaic.reducers import Reducer
-from flows.scene.grid import Grid
+from pc_cloudmask.mosaic.compose import Composer, Composite
+from pc_cloudmask.mosaic.observation import Observation, sort_observations
+from pc_cloudmask.mosaic.plan import plan_blocks
+from pc_cloudmask.mosaic.reducers import Reducer
+from pc_cloudmask.scene.grid import Grid
 from tests.mosaic.observations import build_observation
 
 CLEAR, CLOUD, SHADOW = 1, 2, 3

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from flows.mosaic.document import MosaicParts, build_mosaic_item, name_files
-from flows.mosaic.reducers import Reducer
-from flows.scene.grid import Grid
+from pc_cloudmask.mosaic.output import MosaicParts, build_mosaic_item
+from pc_cloudmask.mosaic.plan import name_files
+from pc_cloudmask.mosaic.reducers import Reducer
+from pc_cloudmask.scene.grid import Grid
 from tests.mosaic.observations import build_observation
 
 

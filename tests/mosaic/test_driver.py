@@ -14,11 +14,11 @@ from odc.loader import RasterBandMetadata, RasterLoadParams, RasterSource
 from rasterio.enums import Resampling
 from rasterio.transform import Affine
 
-from flows.adapters.asset_reader import AssetReader
-from flows.adapters.gdal import Unreadable
-from flows.adapters.http_retry import RetryPolicy
-from flows.errors import AssetError, AssetRefused, AssetUnavailable
-from flows.mosaic.driver import CheckedDriver, read_raster
+from pc_cloudmask.errors import AssetError, AssetRefused, AssetUnavailable
+from pc_cloudmask.mosaic.read import CheckedDriver, read_raster
+from pc_cloudmask.raster.gdal import Unreadable
+from pc_cloudmask.source.assets import AssetReader
+from pc_cloudmask.web import RetryPolicy
 from tests.adapters.range_server import RangeServer
 
 CRS, NEXT_ZONE = "EPSG:32722", "EPSG:32723"

@@ -12,13 +12,13 @@ import pytest
 import rasterio
 from rio_cogeo import cog_validate
 
-from flows.adapters.stores import open_reader
-from flows.errors import AssetRefused, SettingsError
-from flows.mosaic.mosaic import MosaicReport, build_mosaic
-from flows.mosaic.plan import MosaicRequest, plan_mosaic
-from flows.mosaic.reducers import Reducer
-from flows.scene.query import build_query
-from flows.settings import read_settings
+from pc_cloudmask.errors import AssetRefused, SettingsError
+from pc_cloudmask.mosaic.mosaic import MosaicReport, build_mosaic
+from pc_cloudmask.mosaic.plan import MosaicRequest, plan_mosaic
+from pc_cloudmask.mosaic.reducers import Reducer
+from pc_cloudmask.scene.query import build_query
+from pc_cloudmask.settings import read_settings
+from pc_cloudmask.storage.stores import open_reader
 from tests.offline_validator import OfflineValidator
 from tests.published_demo import copy_catalog
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import rasterio
 
-from flows.adapters.stores import open_reader, open_store
-from flows.errors import AssetRefused, SettingsError, StoreRefused
-from flows.mosaic.mosaic import build_mosaic
-from flows.mosaic.plan import MosaicRequest, plan_mosaic
-from flows.scene.query import build_query
-from flows.settings import read_settings
+from pc_cloudmask.errors import AssetRefused, SettingsError, StoreRefused
+from pc_cloudmask.mosaic.mosaic import build_mosaic
+from pc_cloudmask.mosaic.plan import MosaicRequest, plan_mosaic
+from pc_cloudmask.scene.query import build_query
+from pc_cloudmask.settings import read_settings
+from pc_cloudmask.storage.stores import open_reader, open_store
 from tests.adapters.range_server import RangeServer
 from tests.s3_server import S3Server
 

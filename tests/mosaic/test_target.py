@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.errors import SettingsError
-from flows.mosaic.blocks import BYTES_PER_VALUE, SMALLEST_PX, plan_blocks
-from flows.mosaic.target import build_target_grid, find_bounds
-from flows.scene.grid import Grid
+from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.mosaic.plan import BYTES_PER_VALUE, SMALLEST_PX, build_target_grid, find_bounds, plan_blocks
+from pc_cloudmask.scene.grid import Grid
 from tests.mosaic.observations import build_observation
 
 EAST = Grid("EPSG:32722", (20.0, 0.0, 601_000.0, 0.0, -20.0, 7_499_440.0), (60, 90))

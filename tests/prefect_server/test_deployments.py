@@ -13,8 +13,8 @@ import prefect.logging
 import pytest
 import yaml
 
-from flows.adapters.stores import open_store
-from flows.prefect_runs.limits import EARTH_ENGINE_LIMIT, SOURCE_LIMIT
+from flows.runner import EARTH_ENGINE_LIMIT, SOURCE_LIMIT
+from pc_cloudmask.storage.stores import open_store
 from tests.adapters.range_server import RangeServer
 from tests.prefect_server.compose import SECRETS
 from tests.prefect_server.server import ROOT, PrefectServer, run_prefect_server, wait_for

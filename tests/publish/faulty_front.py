@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.config import Config
 
-from flows.adapters.s3_store import S3Store
+from pc_cloudmask.storage.s3 import S3Store
 from tests.s3_server import S3Server
 from tests.stac_api.loopback import LoopbackServer, QuietHandler
 

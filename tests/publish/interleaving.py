@@ -8,8 +8,8 @@ from hashlib import sha256
 from inspect import isgenerator
 from typing import Any
 
-from flows.publish.steps import Step, StepName, Steps
-from flows.stac.layout import LeafKeys
+from pc_cloudmask.catalog.layout import LeafKeys
+from pc_cloudmask.catalog.steps import Step, StepName, Steps
 from tests.publish.memory_store import MemoryStore
 
 #: Steps after which nothing is there that another writer looks at and that was not there before.

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 
-from flows.adapters.store_keys import check_key, check_prefix
-from flows.errors import KeyExists, StoreUnavailable, WriteConflict
-from flows.ports import ObjectInfo, StoreCapabilities, StoredObject
+from pc_cloudmask.errors import KeyExists, StoreUnavailable, WriteConflict
+from pc_cloudmask.storage.store import ObjectInfo, StoreCapabilities, StoredObject, check_key, check_prefix
 
 
 class MemoryStore:

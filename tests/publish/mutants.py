@@ -11,13 +11,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-import flows.publish
-
 SOURCE = Path(flows.publish.__file__).parent
 
 
 class Edit(NamedTuple):
-    """A text of one module of ``flows.publish``, which occurs there exactly once, and its replacement."""
+    """A text of one module of ``pc_cloudmask.catalog``, which occurs there exactly once, and its replacement."""
 
     module: str
     old: str
@@ -166,7 +164,7 @@ VERSION_MUTANTS = (LINK_UNSETTLED, MARK_BEFORE_LINK, REPLAY_UNSETTLED, WRITTEN_O
 
 @contextmanager
 def mutated(mutant: Mutant | None, folder: Path) -> Iterator[ModuleType]:
-    """A copy of ``flows.publish`` with the mutant's mistakes, imported under a name of its own."""
+    """A copy of ``pc_cloudmask.catalog`` with the mutant's mistakes, imported under a name of its own."""
     name = f"mutant_{mutant.name if mutant else 'none'}"
     package = folder / name
     package.mkdir()
@@ -176,7 +174,7 @@ def mutated(mutant: Mutant | None, folder: Path) -> Iterator[ModuleType]:
             if edit.module == path.stem:
                 assert text.count(edit.old) == 1, f"{path.name} no longer holds what {mutant} edits"
                 text = text.replace(edit.old, edit.new)
-        (package / path.name).write_text(text.replace("flows.publish", name))
+        (package / path.name).write_text(text.replace("pc_cloudmask.catalog", name))
     sys.path.insert(0, str(folder))
     try:
         yield importlib.import_module(name)

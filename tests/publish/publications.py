@@ -11,12 +11,11 @@ from functools import cache
 from hashlib import sha256
 from typing import Any
 
-from flows.ports import ObjectStore
-from flows.publish.publication import Publication, PublicationFile
-from flows.scene.tile_box import build_tile_box
-from flows.stac.encoding import encode_document
-from flows.stac.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, ItemKeys, item_keys
-from flows.stac.links import GEOJSON_MEDIA_TYPE, CatalogContext
+from pc_cloudmask.catalog.fields import GEOJSON_MEDIA_TYPE, CatalogContext, encode_document
+from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, ItemKeys, item_keys
+from pc_cloudmask.catalog.steps import Publication, PublicationFile
+from pc_cloudmask.scene.tile_box import build_tile_box
+from pc_cloudmask.storage.store import ObjectStore
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CONTEXT = CatalogContext()

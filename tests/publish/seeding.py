@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice, product
 from typing import TypeVar
 
-from flows.ports import ObjectInfo, ObjectStore, StoreCapabilities, StoredObject
-from flows.publish.publication import Publication
+from pc_cloudmask.catalog.steps import Publication
+from pc_cloudmask.storage.store import ObjectInfo, ObjectStore, StoreCapabilities, StoredObject
 from tests.publish.publications import build_publication, product_id
 
 T = TypeVar("T")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import date
 
-from flows.publish.census import read_census
-from flows.publish.publisher import Publisher, item_steps
-from flows.publish.scene_states import Failure, record_failed, record_waiting
+from pc_cloudmask.catalog.publisher import Publisher, item_steps
+from pc_cloudmask.catalog.search import read_census
+from pc_cloudmask.catalog.states import Failure, record_failed, record_waiting
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import CONTEXT, NOW, build_publication, keys_of, product_id
 

@@ -10,21 +10,19 @@ from itertools import islice
 
 import pytest
 
-from flows.errors import SettingsError
-from flows.ports import StoredObject
-from flows.publish.census import read_census
-from flows.publish.check import check_catalog
-from flows.publish.findings import CheckReport, Problem
-from flows.publish.leaf import list_leaf
-from flows.publish.leaf_check import GRACE, Checker, Scope, check_leaf
-from flows.publish.marker import LEASE, build_marker, write_marker
-from flows.publish.publisher import Publisher, item_steps
-from flows.publish.repair import Removals, repair_leaf
-from flows.publish.scene_states import list_states
-from flows.publish.steps import StepName
-from flows.stac.encoding import encode_document
-from flows.stac.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY
-from flows.stac.links import CatalogContext
+from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.check_year import GRACE, Checker, Scope, check_leaf
+from pc_cloudmask.catalog.fields import CatalogContext, encode_document
+from pc_cloudmask.catalog.findings import CheckReport, Problem
+from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY
+from pc_cloudmask.catalog.publisher import Publisher, item_steps
+from pc_cloudmask.catalog.repair import Removals, repair_leaf
+from pc_cloudmask.catalog.search import read_census
+from pc_cloudmask.catalog.states import list_states
+from pc_cloudmask.catalog.steps import LEASE, StepName, build_marker, write_marker
+from pc_cloudmask.catalog.year import list_leaf
+from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.storage.store import StoredObject
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import (
     CONTEXT,

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from flows.adapters.local_store import LocalStore
-from flows.errors import StoreRefused, StoreUnavailable
-from flows.ports import ObjectInfo, ObjectStore, StoredObject
-from flows.publish.check import check_catalog
-from flows.publish.findings import CheckReport, Problem
-from flows.publish.publisher import Publisher
-from flows.publish.scene_states import list_states
-from flows.stac.layout import COLLECTION_ID, COLLECTION_KEY
+from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.findings import CheckReport, Problem
+from pc_cloudmask.catalog.layout import COLLECTION_ID, COLLECTION_KEY
+from pc_cloudmask.catalog.publisher import Publisher
+from pc_cloudmask.catalog.states import list_states
+from pc_cloudmask.errors import StoreRefused, StoreUnavailable
+from pc_cloudmask.storage.local import LocalStore
+from pc_cloudmask.storage.store import ObjectInfo, ObjectStore, StoredObject
 from tests.publish.faulty_front import FAULTS, open_faulty_store
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import (

@@ -10,20 +10,19 @@ from typing import Any
 
 import pytest
 
-from flows.adapters.local_store import LocalStore
-from flows.publish.check import CheckOptions, check_catalog
-from flows.publish.findings import Problem
-from flows.publish.leaf import list_leaf, superseded_name
-from flows.publish.marker import CLOCK_TOLERANCE, LEASE
-from flows.publish.publisher import Publisher
-from flows.publish.repair import REMOVAL_LIMIT
-from flows.publish.scene_states import list_states
-from flows.publish.steps import run_steps
-from flows.publish.withdrawal import withdraw_steps
-from flows.published import decode_mask
-from flows.stac.catalog import build_year_catalog
-from flows.stac.encoding import encode_document
-from flows.stac.layout import COLLECTION_KEY
+from pc_cloudmask.catalog.check import CheckOptions, check_catalog
+from pc_cloudmask.catalog.documents import build_year_catalog
+from pc_cloudmask.catalog.fields import encode_document
+from pc_cloudmask.catalog.findings import Problem
+from pc_cloudmask.catalog.layout import COLLECTION_KEY
+from pc_cloudmask.catalog.publisher import Publisher
+from pc_cloudmask.catalog.repair import REMOVAL_LIMIT
+from pc_cloudmask.catalog.search import decode_mask
+from pc_cloudmask.catalog.states import list_states
+from pc_cloudmask.catalog.steps import CLOCK_TOLERANCE, LEASE, run_steps
+from pc_cloudmask.catalog.versions import withdraw_steps
+from pc_cloudmask.catalog.year import list_leaf, superseded_name
+from pc_cloudmask.storage.local import LocalStore
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import (
     CONTEXT,

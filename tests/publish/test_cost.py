@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
-from flows.publish.check import check_catalog
-from flows.publish.publisher import Publisher
-from flows.stac.layout import LeafKeys
+from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.layout import LeafKeys
+from pc_cloudmask.catalog.publisher import Publisher
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import CONTEXT, NOW, build_publication, product_id
 from tests.publish.seeding import LEAF_ITEMS, CountingStore, seed_items

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from flows.errors import StoreUnavailable
-from flows.publish.catalogs import catalog_stages
-from flows.publish.marker import LEASE
-from flows.publish.publisher import Publisher, item_steps
-from flows.publish.steps import StepName
-from flows.stac.coverage import read_coverage
+from pc_cloudmask.catalog.coverage import read_coverage
+from pc_cloudmask.catalog.parents import catalog_stages
+from pc_cloudmask.catalog.publisher import Publisher, item_steps
+from pc_cloudmask.catalog.steps import LEASE, StepName
+from pc_cloudmask.errors import StoreUnavailable
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import (
     CONTEXT,

@@ -26,13 +26,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.adapters.stores import open_store
-from flows.errors import StoreRefused, StoreUnavailable
-from flows.ports import ObjectStore
-from flows.publish.check import check_catalog
-from flows.publish.generations import is_current
-from flows.publish.marker import LEASE
-from flows.publish.publisher import Publisher
+from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.publisher import Publisher
+from pc_cloudmask.catalog.steps import LEASE
+from pc_cloudmask.catalog.versions import is_current
+from pc_cloudmask.errors import StoreRefused, StoreUnavailable
+from pc_cloudmask.storage.store import ObjectStore
+from pc_cloudmask.storage.stores import open_store
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import (
     CONTEXT,
@@ -59,7 +59,7 @@ STARTING_S = 60
 """A writer's time runs from its first word on: it is to be killed at its work, not at its start."""
 POOL = [product_id(number) for number in range(16)] + [product_id(number, "22KFU") for number in range(8)]
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["flows.adapters.s3_store", "boto3", "tests.publish.publications"])
+PROCESSES.set_forkserver_preload(["pc_cloudmask.storage.s3", "boto3", "tests.publish.publications"])
 
 
 def write_for_ever(environment: dict[str, str], url: str, seed: int, acknowledged: Connection) -> None:

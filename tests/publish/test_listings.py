@@ -7,15 +7,15 @@ from functools import cache
 
 import pytest
 
-from flows.errors import StoreUnavailable
-from flows.publish.catalogs import find_mirror_keys
-from flows.publish.census import read_census
-from flows.publish.check import check_catalog
-from flows.publish.leaf import list_leaf
-from flows.publish.mirror import rebuild_mirror
-from flows.publish.publisher import Publisher
-from flows.stac.encoding import decode_document
-from flows.stac.layout import COLLECTION_KEY
+from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.fields import decode_document
+from pc_cloudmask.catalog.layout import COLLECTION_KEY
+from pc_cloudmask.catalog.mirror import rebuild_mirror
+from pc_cloudmask.catalog.parents import find_mirror_keys
+from pc_cloudmask.catalog.publisher import Publisher
+from pc_cloudmask.catalog.search import read_census
+from pc_cloudmask.catalog.year import list_leaf
+from pc_cloudmask.errors import StoreUnavailable
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import (
     CONTEXT,

@@ -11,17 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.adapters.local_store import LocalStore
-from flows.adapters.stores import open_store
-from flows.errors import InvalidField, StoreRefused, StoreUnavailable
-from flows.publish.catalogs import catalog_stages, leaf_steps
-from flows.publish.publication import Publication
-from flows.publish.publisher import Publisher, find_published, item_steps
-from flows.publish.steps import Steps
-from flows.publish.withdrawal import withdraw_steps
-from flows.stac.coverage import read_coverage
-from flows.stac.encoding import decode_document
-from flows.stac.layout import CATALOG_KEY, COLLECTION_KEY
+from pc_cloudmask.catalog.coverage import read_coverage
+from pc_cloudmask.catalog.fields import decode_document
+from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY
+from pc_cloudmask.catalog.parents import catalog_stages, leaf_steps
+from pc_cloudmask.catalog.publisher import Publisher, find_published, item_steps
+from pc_cloudmask.catalog.steps import Publication, Steps
+from pc_cloudmask.catalog.versions import withdraw_steps
+from pc_cloudmask.errors import InvalidField, StoreRefused, StoreUnavailable
+from pc_cloudmask.storage.local import LocalStore
+from pc_cloudmask.storage.stores import open_store
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import (
     CONTEXT,

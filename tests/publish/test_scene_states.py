@@ -6,8 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from flows.errors import InvalidField
-from flows.publish.scene_states import (
+from pc_cloudmask.catalog.states import (
     FIRST_DELAY,
     LONGEST_DELAY,
     LONGEST_LATE_DELAY,
@@ -20,6 +19,7 @@ from flows.publish.scene_states import (
     record_failed,
     record_waiting,
 )
+from pc_cloudmask.errors import InvalidField
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import NOW, product_id
 

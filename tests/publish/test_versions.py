@@ -8,16 +8,14 @@ from functools import cache, partial
 
 import pytest
 
-from flows.publish.catalogs import catalog_stages, leaf_steps, unmark_steps
-from flows.publish.check import check_catalog
-from flows.publish.marker import LEASE
-from flows.publish.publication import Publication
-from flows.publish.publisher import Publisher, digest_item, item_steps
-from flows.publish.steps import Steps
-from flows.publish.withdrawal import mark_withdrawal, withdraw_steps
-from flows.stac.coverage import read_coverage
-from flows.stac.encoding import decode_document
-from flows.stac.layout import pending_key
+from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.coverage import read_coverage
+from pc_cloudmask.catalog.fields import decode_document
+from pc_cloudmask.catalog.layout import pending_key
+from pc_cloudmask.catalog.parents import catalog_stages, leaf_steps, unmark_steps
+from pc_cloudmask.catalog.publisher import Publisher, digest_item, item_steps
+from pc_cloudmask.catalog.steps import LEASE, Publication, Steps
+from pc_cloudmask.catalog.versions import mark_withdrawal, withdraw_steps
 from tests.publish.interleaving import Write, digest_objects, visit_states
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import (

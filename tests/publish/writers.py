@@ -11,14 +11,12 @@ from typing import ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-import flows.publish
-from flows.errors import StoreUnavailable
-from flows.publish.marker import LEASE
-from flows.publish.publication import Publication
-from flows.publish.steps import Step, StepName
-from flows.stac.coverage import read_coverage
-from flows.stac.encoding import decode_document
-from flows.stac.layout import pending_key
+import pc_cloudmask.catalog
+from pc_cloudmask.catalog.coverage import read_coverage
+from pc_cloudmask.catalog.fields import decode_document
+from pc_cloudmask.catalog.layout import pending_key
+from pc_cloudmask.catalog.steps import LEASE, Publication, Step, StepName
+from pc_cloudmask.errors import StoreUnavailable
 from tests.publish.memory_store import MemoryStore
 from tests.publish.publications import (
     CONTEXT,
@@ -95,7 +93,7 @@ class SimulatedWriter:
 class Writers(RuleBasedStateMachine):
     """At every moment: no link dangles, every item is met once, nothing acknowledged is missing."""
 
-    package: ClassVar[ModuleType] = flows.publish
+    package: ClassVar[ModuleType] = pc_cloudmask.catalog
 
     @initialize()
     def open(self) -> None:
@@ -175,5 +173,5 @@ class Writers(RuleBasedStateMachine):
 
 
 def writers_machine(package: ModuleType) -> type[Writers]:
-    """The machine over the protocol in ``package``, a mutant of ``flows.publish``."""
+    """The machine over the protocol in ``package``, a mutant of ``pc_cloudmask.catalog``."""
     return type("Writers", (Writers,), {"package": package})

@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flows.rendering.calendar import CalendarRow, blend_share, draw_calendar
-from flows.rendering.lettering import draw_text, measure_text
+from pc_cloudmask.viewing.observations import CalendarRow, blend_share, draw_calendar, draw_text, measure_text
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-/%.,"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from flows.rendering.png import encode_picture
+from pc_cloudmask.raster.picture import encode_picture
 
 pictures = st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([3, 4])).flatmap(
     lambda shape: arrays(np.uint8, shape)

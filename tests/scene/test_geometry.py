@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from shapely.geometry import mapping, shape
 
-from flows.scene.geometry import build_box, geometries_meet, read_geometry
+from pc_cloudmask.scene.geometry import build_box, geometries_meet, read_geometry
 
 # Whole numbers make shared corners, shared edges and touching lines common; no longitude is a latitude.
 position = st.tuples(st.integers(-12, 0), st.integers(20, 32))

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.errors import InvalidField
-from flows.scene.granule import (
+from pc_cloudmask.errors import InvalidField
+from pc_cloudmask.scene.grid import Grid
+from pc_cloudmask.scene.image import (
     Granule,
     ImageCandidate,
     ImageKey,
@@ -23,8 +24,7 @@ from flows.scene.granule import (
     parse_image_index,
     read_image_key,
 )
-from flows.scene.grid import Grid
-from flows.scene.scene import Scene
+from pc_cloudmask.scene.scene import Scene
 
 L2A, PROBABILITY = "COPERNICUS/S2_SR_HARMONIZED", "COPERNICUS/S2_CLOUD_PROBABILITY"
 

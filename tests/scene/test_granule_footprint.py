@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from shapely.geometry import mapping
 
-from flows.scene.footprint import find_covered, sample_footprint
+from pc_cloudmask.scene.image import find_covered, sample_footprint
 
 
 def ring(west: float, south: float, east: float, north: float) -> list[list[float]]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from flows.scene.grid import Affine, Grid, Window
+from pc_cloudmask.scene.grid import Affine, Grid, Window
 
 sizes = st.integers(1, 40)
 windows = st.builds(Window, st.integers(0, 30), st.integers(0, 30), sizes, sizes)

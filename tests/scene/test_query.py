@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.errors import SettingsError
-from flows.scene.query import (
+from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.scene.query import (
     SceneQuery,
     build_query,
     format_datetime_interval,

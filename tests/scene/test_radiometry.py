@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.scene.radiometry import reflectance_offset_dn
+from pc_cloudmask.scene.scene import reflectance_offset_dn
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.adapters.stores import open_store
-from flows.publish.check import check_catalog
-from flows.publish.findings import CheckReport
-from flows.stac.links import CatalogContext
+from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.fields import CatalogContext
+from pc_cloudmask.catalog.findings import CheckReport
+from pc_cloudmask.storage.stores import open_store
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = "from flows.cli.app import main; main()"
+PROGRAM = "from pc_cloudmask.cli.app import main; main()"
 SOURCE_DATE_EPOCH = "1700000000"
 """Every run happens at this instant, so that equal work leaves equal bytes."""
 

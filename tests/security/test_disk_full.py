@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.adapters.local_store import TEMPORARY_FOLDER
-from flows.stac.layout import CATALOG_KEY
+from pc_cloudmask.catalog.layout import CATALOG_KEY
+from pc_cloudmask.storage.local import TEMPORARY_FOLDER
 from tests.sample_archive import sample_items
 from tests.security.commands import check_store, run
 

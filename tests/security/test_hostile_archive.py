@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from flows.stac.layout import COLLECTION_ID
+from pc_cloudmask.catalog.layout import COLLECTION_ID
 from tests.adapters.range_server import RangeServer
 from tests.sample_archive import sample_items
 from tests.security.canaries import CatchAllProxy, watching

@@ -15,17 +15,24 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from flows.adapters.signatures import keep_signatures_out_of_logs, unsign_item
-from flows.candidate import build_failure, read_candidate
-from flows.cli import output
-from flows.errors import CloudmaskError, InvalidField, StoreRefused
-from flows.hrefs import unsigned_href
-from flows.logs import JsonFormatter, TextFormatter
-from flows.masking.parameters import MaskParameters
-from flows.prefect_runs.artifacts import _report_rows
-from flows.printable import LONGEST_MESSAGE, encode_for_terminal, escape_markdown, hide_values, make_printable
-from flows.report import Report, SceneOutcome, SceneState
-from flows.stac.encoding import encode_document
+from flows.progress import _report_rows
+from pc_cloudmask.catalog.fields import encode_document
+from pc_cloudmask.cli import output
+from pc_cloudmask.errors import CloudmaskError, InvalidField, StoreRefused
+from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.runs.candidate import build_failure, read_candidate
+from pc_cloudmask.runs.logs import JsonFormatter, TextFormatter
+from pc_cloudmask.runs.report import Report, SceneOutcome, SceneState
+from pc_cloudmask.source.hrefs import unsign_item
+from pc_cloudmask.text import (
+    LONGEST_MESSAGE,
+    encode_for_terminal,
+    escape_markdown,
+    hide_values,
+    keep_signatures_out_of_logs,
+    make_printable,
+    unsigned_href,
+)
 from tests.security.terminal import ESCAPES, find_unprintable
 from tests.stac.items import derive, make_source_item
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from flows.adapters.stores import open_store
-from flows.stac.layout import CATALOG_KEY
+from pc_cloudmask.catalog.layout import CATALOG_KEY
+from pc_cloudmask.storage.stores import open_store
 from tests.adapters.range_server import RangeServer, wait_until
 from tests.s3_server import S3Server
 from tests.sample_archive import sample_items

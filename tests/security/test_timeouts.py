@@ -13,17 +13,18 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from flows.adapters import gdal, http_retry, stores
-from flows.adapters import sas as our_sas
-from flows.adapters.asset_reader import AssetReader
-from flows.adapters.earth_engine.pacing import Limits
-from flows.adapters.earth_engine.session import open_session
-from flows.adapters.http_retry import RetryPolicy
-from flows.adapters.http_store import HttpStore
-from flows.adapters.item_files import ItemFilesSource
-from flows.adapters.planetary_computer import PlanetaryComputerSource
-from flows.errors import AssetUnavailable, EngineUnavailable, SourceUnavailable, StoreUnavailable
-from flows.scene.query import SceneQuery
+from pc_cloudmask import web as http_retry
+from pc_cloudmask.errors import AssetUnavailable, EngineUnavailable, SourceUnavailable, StoreUnavailable
+from pc_cloudmask.masking.earth_engine.session import Limits, open_session
+from pc_cloudmask.raster import gdal
+from pc_cloudmask.scene.query import SceneQuery
+from pc_cloudmask.source import assets as our_sas
+from pc_cloudmask.source.assets import AssetReader
+from pc_cloudmask.source.item_files import ItemFilesSource
+from pc_cloudmask.source.stac_api import PlanetaryComputerSource
+from pc_cloudmask.storage import stores
+from pc_cloudmask.storage.web import HttpStore
+from pc_cloudmask.web import RetryPolicy
 from tests.adapters.range_server import RangeServer
 from tests.adapters.rasters import grid_of, write_cog
 from tests.earth_engine.conftest import reset_client

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from flows.serving.app import build_app
-from flows.serving.server import bind_port, build_config
-from flows.serving.stac_browser import StacBrowser
+from pc_cloudmask.viewing.server import bind_port, build_app, build_config
+from pc_cloudmask.viewing.stac_browser import StacBrowser
 
 ITEM = "sentinel-2-l2a-cloudmask/22K/22KFV/2018/S2B_X/S2B_X.json"
 MASK = "sentinel-2-l2a-cloudmask/22K/22KFV/2018/S2B_X/cloudmask-0123456789abcdef.tif"

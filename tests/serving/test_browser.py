@@ -14,10 +14,10 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
-from flows.demo import build_demo_request
-from flows.masking.classes import CLASS_STYLES, MaskClass
-from flows.rendering.png import encode_picture
-from flows.serving.stac_browser import find_stac_browser
+from pc_cloudmask.demo.demo import build_demo_request
+from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
+from pc_cloudmask.raster.picture import encode_picture
+from pc_cloudmask.viewing.stac_browser import find_stac_browser
 from tests.flow_runs.conftest import run_directly
 from tests.serving.conftest import Serve
 

@@ -14,7 +14,7 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.stac.layout import COLLECTION_ID as COLLECTION
+from pc_cloudmask.catalog.layout import COLLECTION_ID as COLLECTION
 from tests.serving.conftest import ITEM, MASK, MASK_BYTES, Serve
 
 

@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from flows.errors import SettingsError
-from flows.serving import patience, server
-from flows.serving.server import CatalogServer, bind_port
+from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.viewing import server
+from pc_cloudmask.viewing import server as patience
+from pc_cloudmask.viewing.server import CatalogServer, bind_port
 from tests.serving.conftest import Serve
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from flows.errors import SettingsError
-from flows.serving.stac_browser import StacBrowser, find_stac_browser
+from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.viewing.stac_browser import StacBrowser, find_stac_browser
 from tests.serving.conftest import ITEM, Serve
 
 INDEX_OF_4 = (

@@ -10,15 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from flows.masking.parameters import MaskParameters
-from flows.masking.statistics import MaskStatistics
-from flows.scene.granule import Granule
-from flows.stac.asset_fields import AssetFile
-from flows.stac.derived_item import DerivedItemParts, build_derived_item, build_fingerprint
-from flows.stac.layout import item_keys
-from flows.stac.links import CatalogContext
-from flows.stac.source_item import Item, read_scene
-from flows.stac.valid_fields import keep_valid
+from pc_cloudmask.catalog.fields import AssetFile, CatalogContext
+from pc_cloudmask.catalog.item import DerivedItemParts, build_derived_item, build_fingerprint
+from pc_cloudmask.catalog.layout import item_keys
+from pc_cloudmask.catalog.valid_fields import keep_valid
+from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.statistics import MaskStatistics
+from pc_cloudmask.scene.image import Granule
+from pc_cloudmask.source.item import Item, read_scene
 
 DATA = Path(__file__).parents[1] / "data"
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.stac import catalog
-from flows.stac.coverage import read_coverage
-from flows.stac.encoding import encode_document
-from flows.stac.layout import CATALOG_KEY, COLLECTION_KEY, LeafKeys
-from flows.stac.links import CatalogContext
+from pc_cloudmask.catalog import documents as catalog
+from pc_cloudmask.catalog.coverage import read_coverage
+from pc_cloudmask.catalog.fields import CatalogContext, encode_document
+from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, LeafKeys
 from stac_ext import cloudmask
 from tests.offline_validator import OfflineValidator
 from tests.stac.items import derive

@@ -10,8 +10,8 @@ from typing import Any
 import pystac
 import pytest
 
-from flows.stac.item_hrefs import SCHEMES
-from flows.stac.layout import item_keys
+from pc_cloudmask.catalog.layout import item_keys
+from pc_cloudmask.source.hrefs import SCHEMES
 from tests.stac.items import DATA, derive
 
 TEXT = (Path(__file__).parents[2] / "docs" / "catalog.md").read_text("utf-8")

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.stac.catalog import build_collection
-from flows.stac.coverage import LISTED, MEASURED, Coverage, read_collection_coverage, read_coverage
-from flows.stac.encoding import decode_document, encode_document
-from flows.stac.links import CatalogContext
+from pc_cloudmask.catalog.coverage import LISTED, MEASURED, Coverage, read_collection_coverage, read_coverage
+from pc_cloudmask.catalog.documents import build_collection
+from pc_cloudmask.catalog.fields import CatalogContext, decode_document, encode_document
 from tests.stac.items import derive, make_source_item, set_at
 
 CONTEXT = CatalogContext()

@@ -14,14 +14,12 @@ from typing import Any
 import pystac
 import pytest
 
-from flows.masking.parameters import MaskParameters
-from flows.masking.statistics import MaskStatistics
-from flows.scene.granule import Granule
-from flows.stac.asset_fields import AssetFile
-from flows.stac.derived_item import METHOD_PARAMETERS, build_fingerprint, select_parameters
-from flows.stac.encoding import decode_document, encode_document
-from flows.stac.links import CatalogContext
-from flows.stac.source_item import Item
+from pc_cloudmask.catalog.fields import AssetFile, CatalogContext, decode_document, encode_document
+from pc_cloudmask.catalog.item import METHOD_PARAMETERS, build_fingerprint, select_parameters
+from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.statistics import MaskStatistics
+from pc_cloudmask.scene.image import Granule
+from pc_cloudmask.source.item import Item
 from stac_ext.cloudmask import CloudmaskExtension, Percentages
 from tests.offline_validator import OfflineValidator
 from tests.stac.items import (

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.errors import SourceRefused
-from flows.stac.encoding import MAX_DOCUMENT_BYTES, decode_document, encode_document
+from pc_cloudmask.catalog.fields import MAX_DOCUMENT_BYTES, decode_document, encode_document
+from pc_cloudmask.errors import SourceRefused
 
 json_values = st.recursive(
     st.none()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.stac.extensions import PUBLISHED_URIS, merge_extensions
+from pc_cloudmask.catalog.fields import PUBLISHED_URIS, merge_extensions
 from stac_ext.cloudmask import SCHEMA_URI
 
 BASE = "https://stac-extensions.github.io"

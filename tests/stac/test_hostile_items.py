@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.errors import ItemError
-from flows.stac.coverage import read_coverage
-from flows.stac.encoding import decode_document, encode_document
-from flows.stac.item_hrefs import strip_signatures
-from flows.stac.source_item import hash_item, read_scene
+from pc_cloudmask.catalog.coverage import read_coverage
+from pc_cloudmask.catalog.fields import decode_document, encode_document
+from pc_cloudmask.errors import ItemError
+from pc_cloudmask.source.hrefs import strip_signatures
+from pc_cloudmask.source.item import hash_item, read_scene
 from tests.stac.items import delete_at, derive, list_paths, make_source_item, set_at
 
 

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.errors import InvalidField
-from flows.stac.coverage import read_coverage
-from flows.stac.item_extent import MAX_POSITIONS, find_bbox
-from flows.stac.source_item import Item, read_scene
+from pc_cloudmask.catalog.coverage import read_coverage
+from pc_cloudmask.errors import InvalidField
+from pc_cloudmask.source.item import MAX_POSITIONS, Item, find_bbox, read_scene
 from tests.stac.items import derive, make_source_item
 
 longitudes = st.floats(-200, 200)

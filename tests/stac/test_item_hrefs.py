@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.adapters.signatures import _tell_of_signatures, unsign_item
-from flows.candidate import read_candidate
-from flows.errors import InvalidField
-from flows.hrefs import unsigned_href
-from flows.masking.parameters import MaskParameters
-from flows.stac.item_hrefs import MAX_ASSETS, strip_signatures
-from flows.stac.source_item import Item, hash_item, read_scene
+from pc_cloudmask.errors import InvalidField
+from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.runs.candidate import read_candidate
+from pc_cloudmask.source.hrefs import MAX_ASSETS, _tell_of_signatures, strip_signatures, unsign_item
+from pc_cloudmask.source.item import Item, hash_item, read_scene
+from pc_cloudmask.text import unsigned_href
 from tests.stac.items import delete_at, derive, list_paths, make_source_item, set_at, value_at
 
 BLOB = "https://sentinel2l2a01.blob.core.windows.net/sentinel2-l2/22/K/FV/B02_10m.tif"
@@ -185,7 +184,7 @@ def test_what_is_no_asset_or_link_stays_to_be_judged() -> None:
 
 
 def test_a_source_s_items_are_unsigned_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "flows.adapters.signatures")
+    caplog.set_level(logging.INFO, "pc_cloudmask.text")
     plain = read_candidate(make_source_item(), "csmask", MaskParameters())
     _tell_of_signatures.cache_clear()
     for _ in range(2):

@@ -8,17 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.errors import InvalidField
-from flows.stac.layout import (
-    LeafKeys,
-    check_item_id,
-    check_tile,
-    is_state_key,
-    item_keys,
-    pending_key,
-    pending_prefix,
-)
-from flows.stac.links import CatalogContext
+from pc_cloudmask.catalog.fields import CatalogContext
+from pc_cloudmask.catalog.layout import LeafKeys, is_state_key, item_keys, pending_key, pending_prefix
+from pc_cloudmask.errors import InvalidField
+from pc_cloudmask.scene.ids import check_item_id, check_tile
 
 ID = "S2B_MSIL2A_20181214T133219_R081_T22KFV_20201008T100849"
 FOLDER = f"sentinel-2-l2a-cloudmask/22K/22KFV/2018/{ID}"

@@ -10,10 +10,10 @@ import pystac
 import pytest
 from odc import stac
 
-from flows.scene.granule import Granule, read_image_key
-from flows.stac.encoding import encode_document
-from flows.stac.item_hrefs import strip_signatures
-from flows.stac.source_item import Item, read_scene
+from pc_cloudmask.catalog.fields import encode_document
+from pc_cloudmask.scene.image import Granule, read_image_key
+from pc_cloudmask.source.hrefs import strip_signatures
+from pc_cloudmask.source.item import Item, read_scene
 from tests.conftest import SHARED_DATA
 from tests.offline_validator import OfflineValidator
 from tests.stac.items import derive

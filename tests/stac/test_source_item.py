@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from flows.errors import InvalidField, ItemError, MissingField
-from flows.scene.grid import Grid
-from flows.stac.item_hrefs import strip_signatures
-from flows.stac.source_item import MAX_ITEM_BYTES, Item, read_scene
+from pc_cloudmask.errors import InvalidField, ItemError, MissingField
+from pc_cloudmask.scene.grid import Grid
+from pc_cloudmask.source.hrefs import strip_signatures
+from pc_cloudmask.source.item import MAX_ITEM_BYTES, Item, read_scene
 from tests.stac.items import delete_at, make_source_item, set_at
 
 ID = "S2B_MSIL2A_20181214T133219_R081_T22KFV_20201008T100849"

@@ -6,8 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.stac.layout import LeafKeys
-from flows.stac.titles import build_band_title, build_item_title, build_tile_title, build_year_title
+from pc_cloudmask.catalog.layout import (
+    LeafKeys,
+    build_band_title,
+    build_item_title,
+    build_tile_title,
+    build_year_title,
+)
 
 days = st.dates(date(1000, 1, 1), date(2999, 12, 31))
 

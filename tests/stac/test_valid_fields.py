@@ -15,12 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from flows.errors import ItemError
-from flows.stac.encoding import decode_document, encode_document
-from flows.stac.extensions import PUBLISHED_URIS
-from flows.stac.field_types import COMMON, EXTENSIONS
-from flows.stac.source_item import Item, read_scene, strip_signatures
-from flows.stac.valid_fields import keep_valid
+from pc_cloudmask.catalog.field_types import COMMON, EXTENSIONS
+from pc_cloudmask.catalog.fields import PUBLISHED_URIS, decode_document, encode_document
+from pc_cloudmask.catalog.valid_fields import keep_valid
+from pc_cloudmask.errors import ItemError
+from pc_cloudmask.source.item import Item, read_scene, strip_signatures
 from tests.conftest import SHARED_DATA
 from tests.offline_validator import OfflineValidator
 from tests.stac.items import derive, make_source_item, set_at

@@ -13,7 +13,7 @@ import pystac
 import pytest
 
 import stac_ext
-from flows.stac.derived_item import METHOD_PARAMETERS
+from pc_cloudmask.catalog.item import METHOD_PARAMETERS
 from stac_ext import cloudmask
 from tests.offline_validator import OfflineValidator
 

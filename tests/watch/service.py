@@ -10,14 +10,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flows.adapters.http_retry import RetryPolicy
-from flows.adapters.planetary_computer import PlanetaryComputerSource
-from flows.area import Area
-from flows.report import Report
-from flows.runners import ThreadRunner
-from flows.settings import Settings
-from flows.watch import WatchOptions, watch
-from flows.wiring import Wiring
+from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.report import Report
+from pc_cloudmask.runs.runners import ThreadRunner
+from pc_cloudmask.runs.watch import WatchOptions, watch
+from pc_cloudmask.settings import Area, Settings
+from pc_cloudmask.source.stac_api import PlanetaryComputerSource
+from pc_cloudmask.web import RetryPolicy
 from tests.earth_engine.local.server import LocalEarthEngine
 from tests.earth_engine.sessions import run_session
 from tests.stac_api.server import CONFORMANCE, StacApiServer

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.absences import AGREEING_SCANS, SCAN_SPACING, Absence, count_absences
+from pc_cloudmask.runs.area_state import AGREEING_SCANS, SCAN_SPACING, Absence, count_absences
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 MISSING = {"scene": ("22KFV", 2018)}

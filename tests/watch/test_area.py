@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.area import FIRST_IMAGE, Area
-from flows.errors import SettingsError
-from flows.request import WatchRequest
-from flows.settings import read_settings
+from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.runs.request import WatchRequest
+from pc_cloudmask.settings import FIRST_IMAGE, Area, read_settings
 
 BOX = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]}
 INTERVAL = (datetime(2018, 1, 1, tzinfo=UTC), None)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from flows.adapters.planetary_computer import PlanetaryComputerSource
-from flows.backfill import plan_shards
-from flows.errors import SettingsError
-from flows.request import BackfillRequest, IngestRequest
+from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.runs.backfill import plan_shards
+from pc_cloudmask.runs.request import BackfillRequest, IngestRequest
+from pc_cloudmask.source.stac_api import PlanetaryComputerSource
 from tests.stac_api import StacApiServer, make_item
 
 TILES = ("22KFU", "22KFV", "22KGU", "22KGV")
@@ -20,7 +20,7 @@ SHARD_SCENES = 20
 @pytest.fixture
 def source(monkeypatch: pytest.MonkeyPatch) -> Iterator[PlanetaryComputerSource]:
     """Four tiles: two scenes a month each in 2018, nine each in a crowded month, none in another."""
-    monkeypatch.setattr("flows.backfill.SHARD_SCENES", SHARD_SCENES)
+    monkeypatch.setattr("pc_cloudmask.runs.backfill.SHARD_SCENES", SHARD_SCENES)
     items = []
     for month in range(1, 13):
         for tile in TILES:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flows.adapters.stores import open_store
+from pc_cloudmask.storage.stores import open_store
 from tests.cli.test_commands import ROOT, run
 from tests.publish.publications import public_bytes, walk_catalog
 from tests.sample_archive import read_items, sample_items
@@ -111,7 +111,7 @@ def start(archive: Path, store: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [
         sys.executable,
         "-m",
-        "flows.cli",
+        "pc_cloudmask.cli",
         "--json",
         "watch",
         "--items",

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.rings import (
+from pc_cloudmask.runs.area_state import (
     Ring,
     RingProgress,
     find_hot_interval,

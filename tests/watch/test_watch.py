@@ -12,15 +12,14 @@ from typing import Any
 
 import pytest
 
-from flows.adapters.stores import open_store
-from flows.area import Area
-from flows.publish.area_states import read_area_state, write_area_state
-from flows.publish.scene_states import Failure, StateKind, find_state, record_failed
-from flows.publish.withdrawal import write_tombstone
-from flows.rings import Ring
-from flows.stac.layout import item_keys
-from flows.unlisted_scenes import FORGET_AFTER
-from flows.watch import WatchOptions
+from pc_cloudmask.catalog.layout import item_keys
+from pc_cloudmask.catalog.states import Failure, StateKind, find_state, record_failed
+from pc_cloudmask.catalog.versions import write_tombstone
+from pc_cloudmask.runs.area_state import Ring, read_area_state, write_area_state
+from pc_cloudmask.runs.ingest import FORGET_AFTER
+from pc_cloudmask.runs.watch import WatchOptions
+from pc_cloudmask.settings import Area
+from pc_cloudmask.storage.stores import open_store
 from tests.earth_engine.local.server import LocalEarthEngine
 from tests.publish.publications import Walk, walk_catalog
 from tests.stac_api.server import Fault
@@ -225,7 +224,7 @@ def test_one_run_withdraws_no_more_than_it_may(service: Service) -> None:
 def test_the_source_is_asked_for_a_few_suspects_at_a_time(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.withdrawals.IDS_AT_ONCE", 2)
+    monkeypatch.setattr("pc_cloudmask.runs.withdrawals.IDS_AT_ONCE", 2)
     service.run(NOW)
     gone = withdraw_all_but(service, 5)
     for day in (1, 2):

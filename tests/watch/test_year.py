@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from flows.adapters.stores import open_store
-from flows.publish.check import check_catalog
-from flows.publish.scene_states import StateKind, list_states
-from flows.stac.links import CatalogContext
+from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.fields import CatalogContext
+from pc_cloudmask.catalog.states import StateKind, list_states
+from pc_cloudmask.storage.stores import open_store
 from tests.earth_engine.local.server import LocalEarthEngine
 from tests.publish.publications import Walk, walk_catalog
 from tests.watch.archive import DAY, START, Product, build_archive

@@ -15,8 +15,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from flows.scene.grid import Grid
-from flows.scene.scene import Scene
+from pc_cloudmask.scene.grid import Grid
+from pc_cloudmask.scene.scene import Scene
 from tests.earth_engine.local.sentinel2 import Sentinel2
 
 Field = NDArray[np.float64]

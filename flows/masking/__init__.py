@@ -1,1 +1,0 @@
-"""The mask: thresholds, projected shadows, morphology, classes. Pure numpy in, numpy out."""

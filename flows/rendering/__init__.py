@@ -1,1 +1,0 @@
-"""Pictures from arrays: numpy in, PNG out, no I/O."""

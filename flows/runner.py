@@ -1,0 +1,182 @@
+"""Scenes as tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.concurrency.sync import concurrency
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.futures import PrefectFuture, as_completed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from pc_cloudmask.errors import CloudmaskError, SettingsError
+from pc_cloudmask.runs.candidate import Candidate, build_failure
+from pc_cloudmask.runs.report import SceneOutcome
+from pc_cloudmask.runs.runners import RETRIES, RETRY_DELAY_S, SceneWork
+from pc_cloudmask.scene.query import SceneQuery
+from pc_cloudmask.settings import Method, Runner, Settings
+from pc_cloudmask.source.fields import Item, SceneSource
+
+#: A slot is one scene that is worked on: about one request at a time, of the 40 that a project may have.
+EARTH_ENGINE_LIMIT = "cloudmask-earth-engine"
+#: A slot is one page of items being fetched.
+SOURCE_LIMIT = "cloudmask-source"
+PAGE_ITEMS = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits that were set up; one that was not holds nobody back."""
+
+    names: frozenset[str] = frozenset()
+
+    def hold(self, name: str) -> AbstractContextManager[None]:
+        """One slot of the limit, waited for, while inside."""
+        return concurrency(name, strict=True) if name in self.names else nullcontext()
+
+
+def find_limits() -> Limits:
+    """The limits that the server has; asked once a run, for a missing one is silently ignored later."""
+    found = set()
+    with get_client(sync_client=True) as client:
+        for name in (EARTH_ENGINE_LIMIT, SOURCE_LIMIT):
+            try:
+                client.read_global_concurrency_limit_by_name(name)
+            except ObjectNotFound:
+                continue
+            found.add(name)
+    return Limits(frozenset(found))
+
+
+class LimitedSource:
+    """Holds a slot while items are fetched, and none while they are worked on."""
+
+    def __init__(self, source: SceneSource, limits: Limits) -> None:
+        self._source = source
+        self._limits = limits
+
+    @property
+    def local_root(self) -> Path | None:
+        """The folder that local assets must lie in; None where no asset may be local."""
+        return self._source.local_root
+
+    @property
+    def asset_hosts(self) -> frozenset[str]:
+        """Hosts that assets may be read from."""
+        return self._source.asset_hosts
+
+    @property
+    def allow_loopback(self) -> bool:
+        """Whether assets may be read from loopback."""
+        return self._source.allow_loopback
+
+    def find_items(self, query: SceneQuery) -> Iterator[Item]:
+        """The matching items, as the source gives them."""
+        items = self._source.find_items(query)
+        while True:
+            with self._limits.hold(SOURCE_LIMIT):
+                page = list(islice(items, PAGE_ITEMS))
+            if not page:
+                return
+            yield from page
+
+
+_PREFECTS_OWN = (PrefectException, httpx.HTTPError)
+
+
+class SceneJob:
+    """What a task does.
+
+    A plain object: Prefect and Dask look into dataclasses for futures, in vain and at length.
+    """
+
+    def __init__(self, work: SceneWork, candidate: Candidate, limits: Limits) -> None:
+        self._work = work
+        self._candidate = candidate
+        self._limits = limits
+
+    def run(self) -> SceneOutcome:
+        """The outcome of the scene, within the limits of Earth Engine."""
+        with self._limits.hold(EARTH_ENGINE_LIMIT):
+            return self._work(self._candidate)
+
+
+def _is_retryable(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    """Whether the error of a failed state may pass; one that is none of ours is never tried again."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, CloudmaskError) and error.retryable
+
+
+@task(
+    name="publish-cloudmask",
+    task_run_name="{scene_id}",
+    retries=RETRIES,
+    retry_delay_seconds=[RETRY_DELAY_S * 2**attempt for attempt in range(RETRIES)],
+    retry_jitter_factor=0.3,
+    retry_condition_fn=_is_retryable,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def publish_scene(scene_id: str, job: SceneJob) -> SceneOutcome:  # noqa: ARG001 - names the task's run
+    """The outcome of one scene."""
+    return job.run()
+
+
+class PrefectRunner:
+    """Runs each scene as a task of the current flow run."""
+
+    def __init__(self, tasks: TaskRunner[Any], limits: Limits) -> None:
+        self._tasks = tasks
+        self._limits = limits
+
+    def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
+        """The outcomes in the order in which tasks end."""
+        futures: dict[PrefectFuture[SceneOutcome], Candidate] = {}
+        for candidate in candidates:
+            parameters = {
+                "scene_id": candidate.scene.id,
+                "job": SceneJob(work, candidate, self._limits),
+            }
+            futures[self._tasks.submit(publish_scene, parameters)] = candidate
+        for future in as_completed(list(futures)):
+            candidate = futures[future]
+            try:
+                yield future.result()
+            except Exception as error:
+                failure = build_failure(candidate.scene.id, error, candidate.fingerprint)
+                # A task that crashed, a server that is away: no fault of the scene's.
+                yield replace(failure, retryable=failure.retryable or isinstance(error, _PREFECTS_OWN))
+
+
+@contextmanager
+def open_prefect_runner(settings: Settings, limits: Limits) -> Iterator[PrefectRunner]:
+    """The runner that ``settings`` choose; limits of Earth Engine do not hold back the embedded method."""
+    if settings.method is Method.CSMASK:
+        limits = Limits(limits.names - {EARTH_ENGINE_LIMIT})
+    with _build_task_runner(settings) as tasks:
+        yield PrefectRunner(tasks, limits)
+
+
+def _build_task_runner(settings: Settings) -> TaskRunner[Any]:
+    if settings.runner is Runner.THREADS:
+        return ThreadPoolTaskRunner(max_workers=settings.workers)
+    try:
+        from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415 - an optional, heavy dependency
+    except ImportError as error:
+        raise SettingsError("CLOUDMASK_RUNNER=dask needs Dask: pip install 'pc-cloudmask[dask]'") from error
+    from pc_cloudmask.runs.dask import CLUSTER_OPTIONS, find_scheduler  # noqa: PLC0415 - as above
+
+    address = find_scheduler()
+    if address is not None:
+        return DaskTaskRunner(address=address)
+    return DaskTaskRunner(cluster_kwargs={"n_workers": settings.workers, **CLUSTER_OPTIONS})

@@ -1,1 +1,0 @@
-"""The catalog over HTTP: files with CORS and byte ranges, STAC Browser on the same port."""

@@ -1,0 +1,347 @@
+"""Checking one published item against its folder."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from math import cos, radians
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pc_cloudmask.catalog.coverage import Coverage, read_coverage
+from pc_cloudmask.catalog.fields import SHA256_MULTIHASH, decode_document, find_public_url
+from pc_cloudmask.catalog.findings import CouldNotRead, Finding, Problem, find_absence, looking_at, read
+from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, ItemKeys
+from pc_cloudmask.catalog.versions import read_predecessors, read_sensing_start
+from pc_cloudmask.catalog.year import LeafFolder
+from pc_cloudmask.errors import CloudmaskError
+from pc_cloudmask.masking.statistics import DECIMALS, MaskStatistics, measure_mask
+from pc_cloudmask.scene.ids import MASK_ASSET, PREVIEW_ASSET
+from pc_cloudmask.scene.query import parse_instant
+from pc_cloudmask.source.fields import ItemReader, is_number
+from pc_cloudmask.source.item import find_bbox, read_footprint
+from pc_cloudmask.storage.store import ObjectInfo, ObjectStore
+from stac_ext.cloudmask import (
+    CLEAR_PERCENTAGE_PROP,
+    CLOUD_PERCENTAGE_PROP,
+    FINGERPRINT_PROP,
+    NODATA_PERCENTAGE_PROP,
+    SHADOW_PERCENTAGE_PROP,
+)
+
+Item = dict[str, Any]
+#: A source may have an asset ``cloud-probability`` of its own; its like of ours is told by its folder.
+OWN_ASSETS = (MASK_ASSET, PREVIEW_ASSET)
+_SHARES = (CLOUD_PERCENTAGE_PROP, SHADOW_PERCENTAGE_PROP, CLEAR_PERCENTAGE_PROP)
+#: A path of plain segments, as every store of ours takes it.
+_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]*(/[A-Za-z0-9_][A-Za-z0-9_.=+-]*)*")
+_CHECKSUM = re.compile(SHA256_MULTIHASH + r"[0-9a-f]{64}")
+_SENSED = re.compile(r"S2[A-Z]_MSI[A-Z0-9]+_(\d{8}T\d{6})_")
+#: From a datatake's start, which the id tells, to its last item: a swath takes half an hour at the most.
+_LONGEST_DATATAKE = timedelta(hours=1)
+_CLOCK_TOLERANCE = timedelta(minutes=1)
+#: Degrees by which a source may have rounded a bbox.
+_ROUNDING_DEG = 0.01
+#: The edge of a tile, 109.8 km, in degrees of latitude.
+_TILE_DEG = 1.0
+#: Where footprints may cross the antimeridian or reach a pole; Sentinel-2 ends at 84 degrees north.
+_ANTIMERIDIAN_DEG, _POLE_DEG = -170.0, 85.0
+
+
+def find_faults(item: Item, keys: ItemKeys) -> Iterator[str]:
+    """Say what of the item is not as publishing writes it, whatever its source says.
+
+    Raises:
+        CloudmaskError, LookupError, TypeError, ValueError, AttributeError: a field is missing or of
+            another type.
+    """
+    if item["id"] != keys.item_id:
+        yield f"its id is {item['id']!r:.60}"
+        return
+    read_footprint(ItemReader(item))
+    properties = item["properties"]
+    if parse_instant(properties["datetime"]).year != keys.leaf.year:
+        yield f"its datetime {properties['datetime']!r:.40} is not of {keys.leaf.year:04d}"
+    tile = properties.get("s2:mgrs_tile", keys.leaf.tile)
+    if tile != keys.leaf.tile:
+        yield f"its s2:mgrs_tile is {tile!r:.40}, not {keys.leaf.tile}"
+    yield from _check_percentages(properties)
+    if MASK_ASSET not in item["assets"]:
+        yield f"has no asset {MASK_ASSET}"
+    public_url = find_public_url(item, keys.item)
+    for name, asset in item["assets"].items():
+        key = resolve_href(public_url, asset["href"], keys.item)
+        if key is not None and key.startswith(keys.prefix):
+            yield from _check_own_file(name, asset, key, keys)
+        elif name in OWN_ASSETS:
+            yield f"its asset {name} is not in its folder"
+
+
+def find_contradictions(item: Item, keys: ItemKeys) -> Iterator[str]:
+    """Say which fields, taken from the source as they are, contradict each other.
+
+    An item that passes ``find_faults`` is expected. Its source may be wrong, so this proves no harm.
+    """
+    sensed = _SENSED.match(keys.item_id)
+    moment = parse_instant(item["properties"]["datetime"])
+    if sensed is not None:
+        try:
+            start = datetime.strptime(sensed[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+        except ValueError:
+            start = moment
+        if not -_CLOCK_TOLERANCE <= moment - start <= _LONGEST_DATATAKE:
+            yield f"its datetime {item['properties']['datetime']:.40} is not of the datatake in its id"
+    yield from _check_extent(item)
+
+
+def find_mask_faults(item: Item, shape: tuple[int, ...], statistics: MaskStatistics) -> Iterator[str]:
+    """Say where the item does not tell what its mask, of ``(height, width)`` pixels, holds."""
+    stated = item["assets"][MASK_ASSET].get("proj:shape", list(shape))
+    if stated != list(shape):
+        yield f"its proj:shape is {stated!r:.40}, its mask's {list(shape)}"
+    measured: Mapping[str, float] = {
+        CLOUD_PERCENTAGE_PROP: statistics.cloud_percentage,
+        SHADOW_PERCENTAGE_PROP: statistics.shadow_percentage,
+        CLEAR_PERCENTAGE_PROP: statistics.clear_percentage,
+        NODATA_PERCENTAGE_PROP: statistics.nodata_percentage,
+    }
+    for name, value in measured.items():
+        said = item["properties"].get(name, 0.0)
+        if said != value:
+            yield f"its {name} is {said!r:.40}, its mask has {value}"
+
+
+def resolve_href(public_url: str | None, href: str, from_key: str) -> str | None:
+    """The key that ``href`` names in the document at ``from_key``; None outside the store."""
+    if public_url is not None and href.startswith(f"{public_url}/"):
+        return href.removeprefix(f"{public_url}/")
+    if "://" in href or href.startswith("/"):
+        return None
+    key = posixpath.normpath(posixpath.join(posixpath.dirname(from_key), href))
+    return key if _KEY.fullmatch(key) else None
+
+
+def _check_percentages(properties: Mapping[str, Any]) -> Iterator[str]:
+    nodata = properties.get(NODATA_PERCENTAGE_PROP)
+    shares = [properties[name] for name in _SHARES if name in properties]
+    if not all(is_number(value) and 0 <= value <= 100 for value in (nodata, *shares)):
+        yield "its cloudmask percentages are not all numbers from 0 to 100"
+    elif not shares and nodata != 100:
+        yield f"has no percentages of cloud, shadow and clear, and {nodata} % no data"
+    elif shares and (len(shares) < len(_SHARES) or round(sum(shares), DECIMALS) != 100):
+        yield f"its percentages of cloud, shadow and clear sum to {round(sum(shares), DECIMALS)}, not 100"
+
+
+def _check_own_file(name: str, asset: Mapping[str, Any], key: str, keys: ItemKeys) -> Iterator[str]:
+    """The name of a file of ours ends with the hash of its content."""
+    checksum = asset.get("file:checksum")
+    if not isinstance(checksum, str) or not _CHECKSUM.fullmatch(checksum):
+        yield f"its asset {name:.40} has no file:checksum of SHA-256"
+    elif type(asset.get("file:size")) is not int:
+        yield f"its asset {name:.40} has no file:size"
+    else:
+        stem, extension = posixpath.splitext(key.removeprefix(keys.prefix))
+        kind = stem.rpartition("-")[0]
+        if key != keys.asset(kind, checksum.removeprefix(SHA256_MULTIHASH), extension[1:]):
+            yield f"its asset {name:.40} has the file:checksum of another file"
+
+
+def _check_extent(item: Item) -> Iterator[str]:
+    """A bbox is that of the footprint or that of its tile, never more than a tile's edge apart."""
+    west, south, east, north = find_bbox(item["geometry"])
+    if west > east or min(west, -east) < _ANTIMERIDIAN_DEG or max(-south, north) > _POLE_DEG:
+        return  # there are several ways to write such a box
+    bbox = item["bbox"]
+    stated = (*bbox[:2], *bbox[len(bbox) // 2 :][:2])
+    edges = (_TILE_DEG / cos(radians(max(-south, north))), _TILE_DEG)
+    excess = (west - stated[0], south - stated[1], stated[2] - east, stated[3] - north)
+    if not all(-_ROUNDING_DEG <= each <= edge for each, edge in zip(excess, (*edges, *edges), strict=True)):
+        yield "its bbox is not that of its geometry"
+
+
+#: The pixels, uint8 (height, width), of a mask's file and its item's id.
+DecodeMask = Callable[[bytes, str], NDArray[np.uint8]]
+_UNREADABLE = (CloudmaskError, LookupError, TypeError, ValueError, AttributeError)
+_ABOUT_SOURCE = frozenset({Problem.DOUBTFUL_SOURCE})
+
+
+@dataclass(slots=True)
+class ItemCheck:
+    """What one item is: its findings, its files' keys, the older items it links, what it covers.
+
+    ``digest`` is the SHA-256 of its document as it was read, ``start`` the sensing start of its datastrip.
+    """
+
+    keys: ItemKeys
+    findings: list[Finding] = field(default_factory=list)
+    files: set[str] = field(default_factory=set)
+    predecessors: tuple[str, ...] = ()
+    coverage: Coverage | None = None
+    digest: str = ""
+    fingerprint: str | None = None
+    start: str | None = None
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether a part of it could not be looked at, so that nothing may be concluded of it."""
+        return any(finding.problem is Problem.COULD_NOT_READ for finding in self.findings)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether all of it was read, and only publishing the scene again can help."""
+        return not self.is_unread and any(each.problem not in _ABOUT_SOURCE for each in self.findings)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether all of it was read, and nothing of ours is wrong."""
+        return not self.is_unread and not self.is_broken
+
+    @property
+    def reason(self) -> str:
+        """Why it is broken."""
+        return next(str(each) for each in self.findings if each.problem not in _ABOUT_SOURCE)
+
+
+def check_item(
+    store: ObjectStore, leaf: LeafFolder, item_id: str, decode_mask: DecodeMask | None = None
+) -> ItemCheck:
+    """Check the item's document, its links inside the store and its files, byte by byte.
+
+    Its own ``self`` link says what is inside: an item that was published for another public URL is sound
+    too. With ``decode_mask`` the mask's pixels are counted as well.
+    """
+    check = ItemCheck(ItemKeys(leaf.leaf, item_id))
+    for finding in _find_all(store, leaf, check, decode_mask):
+        check.findings.append(finding)
+    return check
+
+
+def _find_all(
+    store: ObjectStore, leaf: LeafFolder, check: ItemCheck, decode_mask: DecodeMask | None
+) -> Iterator[Finding]:
+    key = check.keys.item
+    try:
+        body = _read_listed(store, key, leaf.folders[check.keys.item_id].item)
+    except CouldNotRead as error:
+        yield error.finding
+        return
+    check.digest = sha256(body).hexdigest()
+    try:
+        item = decode_document(body, key)
+        faults = list(find_faults(item, check.keys))
+        for fault in faults:
+            yield Finding(Problem.BROKEN_ITEM, key, fault)
+        check.coverage = read_coverage(item)
+        check.predecessors = tuple(read_predecessors(item))
+        check.start = read_sensing_start(item)
+        check.fingerprint = item["properties"].get(FINGERPRINT_PROP)
+        if not faults:
+            for text in find_contradictions(item, check.keys):
+                yield Finding(Problem.DOUBTFUL_SOURCE, key, text)
+        yield from _check_links(store, leaf, item, check.keys)
+        yield from _check_assets(store, leaf, item, check, None if faults else decode_mask)
+    except _UNREADABLE as error:
+        detail = " ".join(str(error).split())
+        yield Finding(Problem.BROKEN_ITEM, key, f"is not an item of this catalog: {detail:.200}")
+
+
+def _read_listed(store: ObjectStore, key: str, info: ObjectInfo | None) -> bytes:
+    """Read an object that a listing shows.
+
+    Raises:
+        CouldNotRead: the read failed, or it and the listing contradict each other.
+    """
+    stored = read(store, key)
+    if stored is None:
+        raise CouldNotRead(key, "is listed, and the store says that it is not there")
+    if info is not None and len(stored.body) != info.size:
+        raise CouldNotRead(key, f"{len(stored.body)} bytes came, its listing says {info.size}")
+    return stored.body
+
+
+def _check_links(
+    store: ObjectStore, leaf: LeafFolder, item: dict[str, Any], keys: ItemKeys
+) -> Iterator[Finding]:
+    public_url = find_public_url(item, keys.item)
+    known = {CATALOG_KEY, COLLECTION_KEY, leaf.leaf.catalog, keys.item}
+    for link in item["links"]:
+        key = resolve_href(public_url, link["href"], keys.item)
+        if key is None or key in known:
+            continue
+        if not key.startswith(leaf.leaf.prefix):
+            yield from _check_source_file(store, key)
+            continue
+        folder = leaf.folders.get(key.split("/")[-2])
+        if folder is None or folder.item is None or folder.item.key != key:
+            doubt = find_absence(store, key)
+            yield doubt or Finding(Problem.DANGLING_LINK, keys.item, f"links {key}, which is not there")
+
+
+def _check_assets(
+    store: ObjectStore,
+    leaf: LeafFolder,
+    item: dict[str, Any],
+    check: ItemCheck,
+    decode_mask: DecodeMask | None,
+) -> Iterator[Finding]:
+    public_url = find_public_url(item, check.keys.item)
+    for name, asset in item["assets"].items():
+        key = resolve_href(public_url, asset["href"], check.keys.item)
+        if key is None:
+            continue
+        if not key.startswith(check.keys.prefix):
+            if name not in OWN_ASSETS:
+                yield from _check_source_file(store, key)
+            continue
+        check.files.add(key)
+        info = leaf.folders[check.keys.item_id].objects.get(key.removeprefix(check.keys.prefix))
+        try:
+            yield from _check_file(store, key, info, asset)
+            if name == MASK_ASSET and decode_mask is not None and info is not None:
+                yield from _check_pixels(_read_listed(store, key, info), item, check.keys, decode_mask)
+        except CouldNotRead as error:
+            yield error.finding
+
+
+def _check_file(
+    store: ObjectStore, key: str, info: ObjectInfo | None, asset: dict[str, Any]
+) -> Iterator[Finding]:
+    if info is None:
+        doubt = find_absence(store, key)
+        yield doubt or Finding(Problem.MISSING_FILE, key, "its item links it and it is not there")
+        return
+    size, checksum = asset.get("file:size", info.size), asset.get("file:checksum", "")
+    if info.size != size:
+        yield Finding(Problem.WRONG_FILE, key, f"has {info.size} bytes, its item says {size}")
+    elif checksum.startswith(SHA256_MULTIHASH):
+        body = _read_listed(store, key, info)
+        if sha256(body).hexdigest() != checksum.removeprefix(SHA256_MULTIHASH):
+            yield Finding(Problem.WRONG_FILE, key, "has another checksum than its item says")
+
+
+def _check_pixels(
+    body: bytes, item: dict[str, Any], keys: ItemKeys, decode_mask: DecodeMask
+) -> Iterator[Finding]:
+    """A mask that is as its checksum says and cannot be decoded may be this machine's fault."""
+    with looking_at(keys.item):
+        pixels = decode_mask(body, keys.item_id)
+    for fault in find_mask_faults(item, pixels.shape, measure_mask(pixels)):
+        yield Finding(Problem.BROKEN_ITEM, keys.item, fault)
+
+
+def _check_source_file(store: ObjectStore, key: str) -> Iterator[Finding]:
+    """What the item has from its source may lie in the store too, and is not ours."""
+    try:
+        with looking_at(key):
+            is_there = store.find_object(key) is not None
+    except CouldNotRead as error:
+        yield error.finding
+        return
+    if not is_there:
+        yield Finding(Problem.DOUBTFUL_SOURCE, key, "an item links it as its source's, and it is not there")

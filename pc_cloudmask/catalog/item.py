@@ -1,0 +1,186 @@
+"""The published item, derived from its source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from hashlib import sha256
+from itertools import chain
+from typing import Any
+
+import orjson
+
+from pc_cloudmask.catalog.fields import (
+    GEOJSON_MEDIA_TYPE,
+    STAC_VERSION,
+    AssetFile,
+    CatalogContext,
+    Link,
+    build_mask_asset,
+    build_preview_asset,
+    build_probability_asset,
+    collection_title,
+    root_title,
+)
+from pc_cloudmask.catalog.layout import (
+    CATALOG_KEY,
+    COLLECTION_ID,
+    COLLECTION_KEY,
+    ItemKeys,
+    build_item_title,
+    build_year_title,
+)
+from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.statistics import MaskStatistics
+from pc_cloudmask.scene.ids import MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET
+from pc_cloudmask.scene.image import Granule
+from pc_cloudmask.scene.query import format_instant
+from pc_cloudmask.scene.scene import Scene
+from pc_cloudmask.source.item import Item, find_bbox, hash_item
+from stac_ext import cloudmask
+
+#: Raised with every change that gives other pixels for the same inputs, so that masks are made anew.
+ALGORITHM_VERSION = 1
+#: The thresholds that a method uses; no other changes its masks.
+METHOD_PARAMETERS: Mapping[str, tuple[str, ...]] = {
+    "s2cloudless": ("cloud_probability_pct", "dark_nir_reflectance", "shadow_distance_m", "buffer_m"),
+    "cloud-score-plus": ("clear_score", "dark_nir_reflectance", "shadow_distance_m", "buffer_m"),
+    "csmask": ("buffer_m",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedItemParts:
+    """What a published item is made of.
+
+    ``source_item`` is what ``keep_valid`` left of one that is free of signatures, and ``scene`` what
+    ``read_scene`` gave for it.
+    ``now`` is when the mask was made, ``created`` when the scene was first published, None for now.
+    """
+
+    source_item: Item
+    scene: Scene
+    keys: ItemKeys
+    method: str
+    parameters: MaskParameters
+    granule: Granule
+    statistics: MaskStatistics
+    software: Mapping[str, str]
+    mask: AssetFile
+    preview: AssetFile
+    probability: AssetFile | None
+    now: datetime
+    created: datetime | None
+    fingerprint: str
+    context: CatalogContext
+
+
+def build_fingerprint(source_item: Item, method: str, parameters: MaskParameters) -> str:
+    """SHA-256, in hex, of everything that the mask follows from: equal ones need not be made again."""
+    identity = {
+        "algorithm": ALGORITHM_VERSION,
+        "source": hash_item(source_item),
+        "method": method,
+        "parameters": select_parameters(method, parameters),
+    }
+    return sha256(orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def select_parameters(method: str, parameters: MaskParameters) -> dict[str, float]:
+    """The thresholds that ``method`` uses, by name."""
+    values = asdict(parameters)
+    return {name: values[name] for name in METHOD_PARAMETERS[method]}
+
+
+def build_derived_item(parts: DerivedItemParts) -> Item:
+    """The item as it is published: the source's properties and assets, the mask first."""
+    source = parts.source_item
+    return {
+        "type": "Feature",
+        "stac_version": STAC_VERSION,
+        "stac_extensions": source["stac_extensions"],
+        "id": parts.scene.id,
+        "geometry": source["geometry"],
+        "bbox": source.get("bbox") or find_bbox(source["geometry"]),
+        "properties": _build_properties(parts),
+        "collection": COLLECTION_ID,
+        "links": _build_links(parts),
+        "assets": _build_assets(parts),
+    }
+
+
+def _build_properties(parts: DerivedItemParts) -> dict[str, Any]:
+    """The source's properties but those that tell of a mask, then ours."""
+    source = parts.source_item["properties"]
+    properties = {name: value for name, value in source.items() if not name.startswith(cloudmask.PREFIX)}
+    properties.setdefault("title", build_item_title(parts.scene.id))
+    now = format_instant(parts.now)
+    return {
+        **properties,
+        "created": format_instant(parts.created or parts.now),
+        "updated": now,
+        "processing:software": {**properties.get("processing:software", {}), **parts.software},
+        "processing:datetime": now,
+        **_build_cloudmask_properties(parts),
+    }
+
+
+def _build_cloudmask_properties(parts: DerivedItemParts) -> dict[str, Any]:
+    """The fields of our extension; shares of valid pixels only where there is one."""
+    statistics, image_ids = parts.statistics, parts.granule.image_ids
+    fields: dict[str, Any] = {
+        cloudmask.METHOD_PROP: parts.method,
+        cloudmask.PARAMETERS_PROP: select_parameters(parts.method, parts.parameters),
+    }
+    if image_ids:
+        fields[cloudmask.GRANULE_PROP] = image_ids[0]
+    if len(image_ids) > 1:
+        fields[cloudmask.GRANULES_PROP] = list(image_ids)
+    if statistics.cloud_percentage or statistics.shadow_percentage or statistics.clear_percentage:
+        fields[cloudmask.CLOUD_PERCENTAGE_PROP] = statistics.cloud_percentage
+        fields[cloudmask.SHADOW_PERCENTAGE_PROP] = statistics.shadow_percentage
+        fields[cloudmask.CLEAR_PERCENTAGE_PROP] = statistics.clear_percentage
+    fields[cloudmask.NODATA_PERCENTAGE_PROP] = statistics.nodata_percentage
+    fields[cloudmask.FINGERPRINT_PROP] = parts.fingerprint
+    return fields
+
+
+def _build_links(parts: DerivedItemParts) -> list[Link]:
+    context, key, leaf = parts.context, parts.keys.item, parts.keys.leaf
+    title = build_item_title(parts.scene.id)
+    return [
+        context.link("root", CATALOG_KEY, key, root_title()),
+        context.link("parent", leaf.catalog, key, build_year_title(leaf)),
+        context.link("collection", COLLECTION_KEY, key, collection_title()),
+        *context.self_links(key, title, GEOJSON_MEDIA_TYPE),
+        *chain.from_iterable(
+            _build_source_links(link, parts.scene.id) for link in parts.source_item.get("links", ())
+        ),
+    ]
+
+
+def _build_source_links(link: Link, item_id: str) -> list[Link]:
+    """What is published of a link of the source item."""
+    if link["rel"] == "self":
+        title = f"Source item {item_id}"
+        return [{"rel": "derived_from", "href": link["href"], "type": GEOJSON_MEDIA_TYPE, "title": title}]
+    if link["rel"] == "license":
+        named = {name: link[name] for name in ("type", "title") if isinstance(link.get(name), str)}
+        return [{"rel": "license", "href": link["href"], "title": "Licence", **named}]
+    return []
+
+
+def _build_assets(parts: DerivedItemParts) -> dict[str, Any]:
+    """The mask first: STAC Browser draws the first asset that it can."""
+    key, grid = parts.keys.item, parts.scene.grid
+    href = parts.context.href
+    assets = {
+        MASK_ASSET: build_mask_asset(parts.mask, href(parts.mask.key, key), grid),
+        PREVIEW_ASSET: build_preview_asset(parts.preview, href(parts.preview.key, key)),
+    }
+    if parts.probability is not None:
+        probability = parts.probability
+        assets[PROBABILITY_ASSET] = build_probability_asset(probability, href(probability.key, key), grid)
+    source = parts.source_item["assets"]
+    return assets | {name: asset for name, asset in source.items() if name not in assets}

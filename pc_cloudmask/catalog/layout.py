@@ -1,0 +1,181 @@
+"""The published layout: which key holds what."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date
+
+from pc_cloudmask.scene.ids import MASK_ASSET, PROBABILITY_ASSET, check_item_id, check_tile, is_item_id
+
+COLLECTION_ID = "sentinel-2-l2a-cloudmask"
+CATALOG_KEY = "catalog.json"
+COLLECTION_KEY = f"{COLLECTION_ID}/collection.json"
+#: The geoparquet mirror.
+ITEMS_PREFIX = f"{COLLECTION_ID}/items/"
+PENDING_PREFIX, WAITING_PREFIX, FAILED_PREFIX = "_pending/", "_waiting/", "_failed/"
+#: Private state beside the published catalog.
+WATCH_PREFIX = "_watch/"
+#: Tombstone in an item's folder: the source took the scene back, so no catalog links it.
+WITHDRAWN_NAME = "withdrawn.json"
+#: Hex digits of SHA-256 in an asset's key: 64 bits tell apart all versions of one scene.
+_CONTENT_HASH_LENGTH = 16
+#: Of an id in a marker's name, which is to be an id's form itself.
+_LONGEST_MARKED_ID = 128 - 1 - _CONTENT_HASH_LENGTH
+#: What ``ItemKeys.asset`` makes: such a file never changes.
+ASSET_NAME_FORM = re.compile(r"[a-z-]+-[0-9a-f]{16}\.[a-z]+")
+
+
+def is_state_key(key: str) -> bool:
+    """Whether ``key`` is one that ``pending_key`` and its like make: another object there is none of ours."""
+    name = key.rpartition("/")[2]
+    return key.count("/") == 1 and name.endswith(".json") and is_item_id(name.removesuffix(".json"))
+
+
+def band_catalog_key(band: str) -> str:
+    """Key of the catalog of a zone and latitude band such as ``22K``."""
+    return f"{COLLECTION_ID}/{band}/{CATALOG_KEY}"
+
+
+def tile_catalog_key(tile: str) -> str:
+    """Key of the catalog of a tile."""
+    return f"{COLLECTION_ID}/{tile[:3]}/{tile}/{CATALOG_KEY}"
+
+
+@dataclass(frozen=True, slots=True)
+class LeafKeys:
+    """The chain of catalogs above one tile and year."""
+
+    tile: str
+    year: int
+
+    @property
+    def band(self) -> str:
+        """Grid zone and latitude band, ``22K``."""
+        return self.tile[:3]
+
+    @property
+    def band_catalog(self) -> str:
+        return band_catalog_key(self.band)
+
+    @property
+    def tile_catalog(self) -> str:
+        return tile_catalog_key(self.tile)
+
+    @property
+    def prefix(self) -> str:
+        """Folder of the year, with a trailing slash."""
+        return f"{COLLECTION_ID}/{self.band}/{self.tile}/{self.year:04d}/"
+
+    @property
+    def catalog(self) -> str:
+        return f"{self.prefix}{CATALOG_KEY}"
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """Keys of every catalog document from the leaf up to the root."""
+        return (self.catalog, self.tile_catalog, self.band_catalog, COLLECTION_KEY, CATALOG_KEY)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemKeys:
+    """Where one published item and its assets are; built by ``item_keys``."""
+
+    leaf: LeafKeys
+    item_id: str
+
+    @property
+    def prefix(self) -> str:
+        """Folder of the item, with a trailing slash."""
+        return f"{self.leaf.prefix}{self.item_id}/"
+
+    @property
+    def item(self) -> str:
+        return f"{self.prefix}{self.item_id}.json"
+
+    @property
+    def tombstone(self) -> str:
+        return f"{self.prefix}{WITHDRAWN_NAME}"
+
+    def asset(self, name: str, sha256_hex: str, extension: str) -> str:
+        """Key of an asset's file: its name carries the hash of its content, so it never changes."""
+        return f"{self.prefix}{name}-{sha256_hex[:_CONTENT_HASH_LENGTH]}.{extension}"
+
+    def mask(self, sha256_hex: str) -> str:
+        return self.asset(MASK_ASSET, sha256_hex, "tif")
+
+    def preview(self, sha256_hex: str) -> str:
+        return self.asset("preview", sha256_hex, "png")
+
+    def probability(self, sha256_hex: str) -> str:
+        return self.asset(PROBABILITY_ASSET, sha256_hex, "tif")
+
+
+def item_keys(item_id: str, tile: str, year: int) -> ItemKeys:
+    """Keys of an item of ``tile`` and ``year``.
+
+    Raises:
+        InvalidField: an id or tile that must not become part of a key.
+    """
+    return ItemKeys(LeafKeys(check_tile(tile, check_item_id(item_id)), year), item_id)
+
+
+def pending_key(item_id: str, digest: str) -> str:
+    """Return the key of the marker of a publication under way; ``digest``, in hex, tells it from others."""
+    return f"{pending_prefix(item_id)}{digest[:_CONTENT_HASH_LENGTH]}.json"
+
+
+def pending_prefix(item_id: str) -> str:
+    """Return what the keys of all markers of an item begin with; a very long id is cut, its digest tells."""
+    return f"{PENDING_PREFIX}{check_item_id(item_id)[:_LONGEST_MARKED_ID]}-"
+
+
+#: The Planetary Computer's ids, and ESA's, which name the baseline too.
+_PRODUCT_ID = re.compile(
+    r"(?P<platform>S2[A-Z])_MSIL[12][A-Z]_\d{8}T(?P<hour>\d\d)(?P<minute>\d\d)\d\d"
+    r"(?:_N\d{4})?_(?P<orbit>R\d{3})_T[0-9A-Z]{5}_\w+",
+    re.ASCII,
+)
+#: Of this millennium or the last: no neighbour of such a day is beyond the calendar.
+_DAY = re.compile(r"(?<![0-9])([12][0-9]{7})(?![0-9])")
+
+
+def build_item_title(item_id: str) -> str:
+    """``2018-12-14 13:32 Sentinel-2B R081`` from a product's id.
+
+    The ISO date comes first, so that a browser's list by title is a list by time. An id of another form
+    follows the first date in it, or stands alone.
+    """
+    day = find_day(item_id)
+    if day is None:
+        return item_id
+    product = _PRODUCT_ID.fullmatch(item_id)
+    if product is None:
+        return f"{day} {item_id}"
+    hour, minute, orbit = product["hour"], product["minute"], product["orbit"]
+    return f"{day} {hour}:{minute} Sentinel-2{product['platform'][-1]} {orbit}"
+
+
+def build_band_title(band: str) -> str:
+    """``Zone 22, band K``."""
+    return f"Zone {band[:2]}, band {band[2:]}"
+
+
+def build_tile_title(tile: str) -> str:
+    """``Tile 22KFV``."""
+    return f"Tile {tile}"
+
+
+def build_year_title(leaf: LeafKeys) -> str:
+    """``22KFV in 2018``."""
+    return f"{leaf.tile} in {leaf.year}"
+
+
+def find_day(item_id: str) -> date | None:
+    """The first eight digits that are a date: the day of the acquisition, UTC, in every product's id."""
+    for digits in _DAY.findall(item_id):
+        try:
+            return date.fromisoformat(digits)
+        except ValueError:
+            continue
+    return None

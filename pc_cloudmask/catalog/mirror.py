@@ -1,0 +1,273 @@
+"""The geoparquet mirror: every item as a row of a table.
+
+Each run appends a part of its own. ``rebuild_mirror`` makes one table anew of what the catalogs link
+and retires the parts: first it is there, then the collection lists it in their stead, then they go.
+In between an item may have several rows, as after it was published again: the one with the latest
+``updated`` holds.
+
+Hrefs in a row are relative to the mirror's folder where those of the item are relative to the item.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import posixpath
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.util import find_spec
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from pc_cloudmask.catalog.documents import PARQUET_MEDIA_TYPE
+from pc_cloudmask.catalog.fields import read_document
+from pc_cloudmask.catalog.layout import (
+    COLLECTION_ID,
+    COLLECTION_KEY,
+    ITEMS_PREFIX,
+    ItemKeys,
+    LeafKeys,
+    band_catalog_key,
+    item_keys,
+    tile_catalog_key,
+)
+from pc_cloudmask.catalog.parents import (
+    BAND_FORM,
+    MIRROR_SUFFIX,
+    RETIRED_SUFFIX,
+    YEAR_FORM,
+    find_mirror_keys,
+    find_names,
+    read_linked_items,
+    read_mirror_keys,
+)
+from pc_cloudmask.catalog.publisher import Publisher, find_published
+from pc_cloudmask.catalog.year import list_leaf_surely
+from pc_cloudmask.errors import SettingsError, SourceRefused, StoreRefused
+from pc_cloudmask.scene.ids import TILE_FORM
+from pc_cloudmask.source.fields import Item
+from pc_cloudmask.source.hrefs import map_hrefs
+from pc_cloudmask.storage.store import ObjectStore
+
+logger = logging.getLogger(__name__)
+#: Items in one file of a rebuilt mirror: about 14 MB.
+FILE_ROWS = 100_000
+#: Items that are held at once: about 150 MB as Python objects.
+_CHUNK_ROWS = 1_000
+#: Items read side by side: requests wait for the network, not for the processor.
+_READERS = 16
+_HASH_LENGTH = 16
+_RUN_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_NEEDED = ("stac_geoparquet", "pyarrow")
+_HOW_TO_INSTALL = "pip install 'pc-cloudmask[index]'"
+#: Of a few rows both take more bytes than the rows: 37 kB instead of 71 for one item.
+_PART_OPTIONS = {"use_dictionary": False, "write_statistics": False}
+_COVERING = {name: ["bbox", name] for name in ("xmin", "ymin", "xmax", "ymax")}
+_GEOMETRY = {"encoding": "WKB", "geometry_types": [], "covering": {"bbox": _COVERING}}
+#: GeoParquet's and stac-geoparquet's own; degrees of longitude and latitude are the former's default.
+_METADATA = {
+    "geo": json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": _GEOMETRY}}),
+    "stac-geoparquet": json.dumps({"version": "1.0.0"}),
+}
+#: What the library and pyarrow raise of items that make no table: an empty object is "not implemented", a
+#: number of more than 64 bits an overflow.
+_UNFIT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
+_RETIRED_MARK = b"{}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorReport:
+    """What a rebuilt mirror holds: rows, its files' keys, and how many others they took the place of."""
+
+    items: int
+    keys: tuple[str, ...]
+    retired: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"items": self.items, "files": list(self.keys), "retired": self.retired}
+
+
+def append_mirror(store: ObjectStore, items: Sequence[Item], run_id: str) -> str | None:
+    """Append what a run published to the mirror; the part's key.
+
+    ``items`` are as they were published, ``run_id`` is letters, digits and ``-`` and tells runs apart.
+    None, with a line in the log, where stac-geoparquet cannot hold the items, or they find no room: the
+    mirror is a convenience, and ``rebuild_mirror`` makes it whole. The collection lists the part when it
+    is next written.
+
+    Raises:
+        SettingsError: stac-geoparquet is not installed.
+        StoreUnavailable, StoreRefused: the part is not there.
+    """
+    if not items:
+        return None
+    check_available()
+    if not _RUN_ID.fullmatch(run_id):
+        raise ValueError(f"{run_id!r} is no run's id")
+    try:
+        body = _encode_table((_move_hrefs(item) for item in items), _PART_OPTIONS)
+    except (SourceRefused, StoreRefused) as error:
+        logger.warning("no geoparquet mirror of %d items: %s", len(items), error)
+        return None
+    key = f"{ITEMS_PREFIX}part-{run_id}-{_digest(body)}{MIRROR_SUFFIX}"
+    store.write_object(key, body, PARQUET_MEDIA_TYPE)
+    return key
+
+
+def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
+    """Make the mirror anew of every item that the catalogs link; the same items give the same bytes.
+
+    Parts that appear in the meantime stay, so other runs may go on.
+
+    Raises:
+        SettingsError: stac-geoparquet is not installed.
+        StoreUnavailable, StoreRefused: the mirror is as it was, or holds some items twice.
+    """
+    check_available()
+    _remove_retired(store, publisher)
+    replaced = set(find_mirror_keys(store, read_document(store.read_object(COLLECTION_KEY))))
+    rows = _Counted(_move_hrefs(item) for item in _read_items(store))
+    keys: list[str] = []
+    while (first := next(rows, None)) is not None:
+        body = _encode_table(chain([first], islice(rows, FILE_ROWS - 1)))
+        keys.append(f"{ITEMS_PREFIX}items-{_digest(body)}{MIRROR_SUFFIX}")
+        store.write_object(keys[-1], body, PARQUET_MEDIA_TYPE)
+    retired = replaced.difference(keys)
+    for key in retired:
+        store.write_object(f"{key}{RETIRED_SUFFIX}", _RETIRED_MARK, "application/json")
+    publisher.publish_collection()
+    _remove_retired(store, publisher)
+    return MirrorReport(rows.count, tuple(keys), len(retired))
+
+
+def check_available() -> None:
+    """See that what the mirror is written with is installed, without loading it.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    if any(find_spec(name) is None for name in _NEEDED):
+        raise SettingsError(f"the mirror needs stac-geoparquet and pyarrow: {_HOW_TO_INSTALL}")
+
+
+class _Counted(Iterator[Item]):
+    """An iterator that knows how far it went."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._items = iter(items)
+        self.count = 0
+
+    def __next__(self) -> Item:
+        item = next(self._items)
+        self.count += 1
+        return item
+
+
+def _remove_retired(store: ObjectStore, publisher: Publisher) -> None:
+    """Let the collection list retired parts no longer, which a run that died may have left to do; then
+    remove them, then their marks. One that it lists still, since a listing lacked the mark, stays.
+    """
+    marks = [info.key for info in store.list_objects(ITEMS_PREFIX) if info.key.endswith(RETIRED_SUFFIX)]
+    if marks:
+        publisher.publish_collection()
+        listed = read_mirror_keys(read_document(store.read_object(COLLECTION_KEY)))
+        marks = [mark for mark in marks if mark.removesuffix(RETIRED_SUFFIX) not in listed]
+    for mark in marks:
+        store.delete_object(mark.removesuffix(RETIRED_SUFFIX))
+        store.delete_object(mark)
+
+
+def _read_items(store: ObjectStore) -> Iterator[Item]:
+    """Every item that a catalog links, by zone, tile, year and id."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        for leaf in _find_leaves(store):
+            linked = read_linked_items(store.read_object(leaf.catalog))
+            ids = list_leaf_surely(store, leaf, linked).linked_ids
+            keys = [item_keys(item_id, leaf.tile, leaf.year) for item_id in ids]
+            for item in pool.map(lambda each: _read_item(store, each), keys):
+                if item is not None:
+                    yield item
+
+
+def _find_leaves(store: ObjectStore) -> Iterator[LeafKeys]:
+    for band in find_names(store, COLLECTION_KEY, BAND_FORM):
+        for tile in find_names(store, band_catalog_key(band), TILE_FORM):
+            for year in find_names(store, tile_catalog_key(tile), YEAR_FORM):
+                yield LeafKeys(tile, int(year))
+
+
+def _read_item(store: ObjectStore, keys: ItemKeys) -> Item | None:
+    """The item; None, with a line in the log, of one that is broken or was just withdrawn."""
+    item = find_published(store, keys)
+    if item is None:
+        logger.warning("%s is left out of the mirror: it cannot be read; run cloudmask check", keys.item)
+    return item
+
+
+def _move_hrefs(item: Item) -> Item:
+    """``item`` with its relative hrefs as they are from the mirror's folder."""
+    properties = item["properties"]
+    moment, tile = str(properties["datetime"]), str(properties["s2:mgrs_tile"])
+    keys = item_keys(str(item["id"]), tile, int(moment[:4]))
+    folder = posixpath.join("..", keys.prefix.removeprefix(f"{COLLECTION_ID}/"))
+
+    def move(href: str) -> str:
+        is_relative = "://" not in href and not href.startswith("/")
+        return posixpath.normpath(posixpath.join(folder, href)) if is_relative else href
+
+    return map_hrefs(item, move)
+
+
+def _encode_table(items: Iterable[Item], options: Mapping[str, Any] | None = None) -> bytes:
+    """The items as stac-geoparquet, a row group for each thousand; ``options`` are the Parquet writer's.
+
+    Raises:
+        SourceRefused: a property that is a text in one item and an object in another.
+        StoreRefused: no room for it among the temporary files.
+    """
+    # An optional extra that takes half a second to import: only runs that write a mirror pay for it.
+    from pyarrow.parquet import ParquetWriter  # noqa: PLC0415
+    from stac_geoparquet.arrow import parse_stac_items_to_arrow  # noqa: PLC0415
+
+    with _open_folder() as folder:
+        path, chunks = folder / "table.parquet", folder / "chunks"
+        chunks.mkdir()
+        try:
+            batches = parse_stac_items_to_arrow(
+                items, chunk_size=_CHUNK_ROWS, schema="ChunksToDisk", tmpdir=chunks
+            )
+            # Not by the library's own writer: Arrow's schema, which says of these types what Parquet's
+            # does, takes 26 kB, and without it pyarrow leaves out metadata that is not added like this.
+            with ParquetWriter(
+                path, batches.schema, compression="zstd", store_schema=False, **(options or {})
+            ) as writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+                writer.add_key_value_metadata(_METADATA)
+        except _UNFIT as error:
+            raise SourceRefused(f"the items cannot be written as one geoparquet table: {error}") from error
+        return path.read_bytes()
+
+
+@contextmanager
+def _open_folder() -> Iterator[Path]:
+    """A temporary folder."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="cloudmask-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise StoreRefused(
+            f"the mirror's table finds no room: {error.strerror or error} ({error.filename}): "
+            "free some space, or name another folder in TMPDIR"
+        ) from error
+
+
+def _digest(body: bytes) -> str:
+    return sha256(body).hexdigest()[:_HASH_LENGTH]

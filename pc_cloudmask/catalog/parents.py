@@ -1,0 +1,293 @@
+"""Writing the catalogs above the items."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from functools import partial
+
+from pc_cloudmask.catalog.coverage import Coverage, read_collection_coverage
+from pc_cloudmask.catalog.documents import (
+    build_band_catalog,
+    build_collection,
+    build_root_catalog,
+    build_tile_catalog,
+    build_year_catalog,
+)
+from pc_cloudmask.catalog.fields import CatalogContext, Document, encode_document, read_document
+from pc_cloudmask.catalog.layout import (
+    CATALOG_KEY,
+    COLLECTION_KEY,
+    ITEMS_PREFIX,
+    ItemKeys,
+    LeafKeys,
+    band_catalog_key,
+    tile_catalog_key,
+)
+from pc_cloudmask.catalog.steps import Step, StepName, Steps, swap_steps
+from pc_cloudmask.catalog.versions import list_unsettled, settle_steps
+from pc_cloudmask.catalog.year import list_leaf, list_leaf_surely
+from pc_cloudmask.errors import StoreUnavailable
+from pc_cloudmask.scene.ids import TILE_FORM, is_item_id
+from pc_cloudmask.storage.store import ObjectStore, StoredObject
+
+BAND_FORM = re.compile(r"\d\d[C-X]")
+YEAR_FORM = re.compile(r"\d{4}")
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """The catalog at ``key``; its children are folders beside it that hold a catalog.
+
+    ``form`` is what their names look like: another folder there is none of ours. ``build`` gives
+    the document that links the children of the given names.
+    """
+
+    key: str
+    form: re.Pattern[str]
+    build: Callable[[Sequence[str]], Document]
+
+    @property
+    def folder(self) -> str:
+        """With a trailing slash."""
+        return f"{self.key.rpartition('/')[0]}/"
+
+    def holds(self, store: ObjectStore, name: str) -> bool:
+        """Whether a child of that name has a catalog."""
+        return bool(self.form.fullmatch(name)) and (
+            store.find_object(f"{self.folder}{name}/catalog.json") is not None
+        )
+
+    def find_children(
+        self, store: ObjectStore, document: Document | None, own: set[str], *, rebuild: bool = False
+    ) -> list[str]:
+        """Return the names of the children, sorted.
+
+        A folder may be there before its catalog: another writer's first file. Such a one is not
+        linked. ``own`` are known to have theirs, and so are those that ``document`` links, unless it is to
+        be built again. A child that it links is dropped only where the listing lacks it and its catalog is
+        absent; without a document two listings stand in for it.
+        """
+        linked = read_children(document) if document else set()
+        proven = set() if rebuild else linked
+        listed = {name for _ in range(1 if document else 2) for name in store.list_folders(self.folder)}
+        return sorted(
+            name
+            for name in listed | linked | own
+            if name in own or name in listed & proven or self.holds(store, name)
+        )
+
+
+def tile_branch(context: CatalogContext, tile: str) -> Branch:
+    """The catalog of a tile, which links its years."""
+
+    def build(names: Sequence[str]) -> Document:
+        return build_tile_catalog(context, tile, [int(name) for name in names])
+
+    return Branch(tile_catalog_key(tile), YEAR_FORM, build)
+
+
+def band_branch(context: CatalogContext, band: str) -> Branch:
+    """The catalog of a zone and band, which links its tiles."""
+    return Branch(band_catalog_key(band), TILE_FORM, partial(build_band_catalog, context, band))
+
+
+def find_names(store: ObjectStore, catalog: str, form: re.Pattern[str]) -> list[str]:
+    """Return the names of ``form`` that the catalog at that key links, and of folders beside it; sorted."""
+    document = read_document(store.read_object(catalog))
+    linked = read_children(document) if document else set()
+    listed = store.list_folders(f"{catalog.rpartition('/')[0]}/")
+    return sorted(filter(form.fullmatch, linked.union(listed)))
+
+
+def read_children(document: Document, rel: str = "child") -> set[str]:
+    """Return the folder names of what ``document`` links as ``rel``; of a broken one, none."""
+    try:
+        return {link["href"].split("/")[-2] for link in document["links"] if link["rel"] == rel}
+    except (LookupError, TypeError, AttributeError):
+        return set()
+
+
+def read_linked_items(catalog: StoredObject | None) -> set[str]:
+    """Return the ids of the items that a year's catalog links; of none, and of a broken one, none."""
+    document = read_document(catalog)
+    return set(filter(is_item_id, read_children(document, "item"))) if document else set()
+
+
+#: More than writers that publish versions of one year's scenes at the same time could make it take.
+_SETTLE_ATTEMPTS = 100
+MIRROR_SUFFIX = ".parquet"
+_PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*\.parquet")
+#: Ends the key of a mark beside a part of the mirror that the collection no longer lists.
+RETIRED_SUFFIX = ".retired"
+
+
+def catalog_stages(
+    store: ObjectStore,
+    context: CatalogContext,
+    coverages: Mapping[ItemKeys, Coverage],
+    markers: Iterable[str] = (),
+) -> Iterator[Sequence[Steps]]:
+    """The steps that link published items, from the leaves up to the root, then drop ``markers`` of theirs.
+
+    A stage may begin once every step of the one before is done; within a stage the order is free.
+    ``coverages`` holds what each item adds to the collection.
+    """
+    leaves: dict[LeafKeys, set[str]] = {}
+    for keys in sorted(coverages, key=lambda keys: keys.item):
+        leaves.setdefault(keys.leaf, set()).add(keys.item_id)
+    yield [leaf_steps(store, context, leaf, own) for leaf, own in leaves.items()]
+    years, tiles = _group_names(leaves)
+    yield [branch_steps(store, tile_branch(context, tile), own) for tile, own in years.items()]
+    yield [branch_steps(store, band_branch(context, band), own) for band, own in tiles.items()]
+    yield [
+        collection_steps(store, context, {leaf.band for leaf in leaves}, merge_coverages(coverages.values()))
+    ]
+    yield [root_steps(store, context)]
+    yield [unmark_steps(store, key) for key in markers]
+
+
+def leaf_steps(
+    store: ObjectStore, context: CatalogContext, leaf: LeafKeys, own: AbstractSet[str] = frozenset()
+) -> Steps:
+    """Make the leaf's catalog link what a listing shows to be complete, of each scene the newest.
+
+    A listing that lacks items of ``own``, which were just published, or items that the catalog links is
+    not believed alone.
+
+    Raises:
+        StoreUnavailable: trying again is harmless.
+    """
+    unsettled: list[ItemKeys] = []
+
+    def render(current: StoredObject | None) -> bytes | None:
+        folder = list_leaf_surely(store, leaf, own | read_linked_items(current))
+        unsettled[:] = list_unsettled(store, folder)
+        return None if unsettled else encode_document(build_year_catalog(context, leaf, folder.linked_ids))
+
+    for _ in range(_SETTLE_ATTEMPTS):
+        yield from swap_steps(store, leaf.catalog, render, confirm=True)
+        if not unsettled:
+            return
+        for keys in unsettled:
+            yield from settle_steps(store, context, keys)
+    raise StoreUnavailable(f"{leaf.catalog}: its items changed {_SETTLE_ATTEMPTS} times: try again")
+
+
+def find_missing(store: ObjectStore, leaf: LeafKeys, ids: set[str]) -> list[ItemKeys]:
+    """Return those of the published ``ids`` that the leaf's catalog neither links nor has a newer version of.
+
+    One whose withdrawn marker is there still is missing too.
+    """
+    unlinked = ids - read_linked_items(store.read_object(leaf.catalog))
+    if not unlinked:
+        return []
+    folder = list_leaf(store, leaf)
+    withdrawn = {item_id for item_id, each in folder.folders.items() if each.is_withdrawn}
+    return [ItemKeys(leaf, item_id) for item_id in sorted(unlinked & withdrawn.union(folder.linked_ids))]
+
+
+def branch_steps(store: ObjectStore, branch: Branch, own: set[str], *, rebuild: bool = False) -> Steps:
+    """Make the branch's catalog link ``own``, whose catalogs exist; one that does already is left alone.
+
+    With ``rebuild`` nothing is taken from the present document, and it is written whatever it links.
+    """
+
+    def render(current: StoredObject | None) -> bytes:
+        document = read_document(current)
+        if not rebuild and current is not None and document is not None and own <= read_children(document):
+            return current.body
+        return encode_document(branch.build(branch.find_children(store, document, own, rebuild=rebuild)))
+
+    return swap_steps(store, branch.key, render)
+
+
+def collection_steps(
+    store: ObjectStore,
+    context: CatalogContext,
+    bands: set[str],
+    coverage: Coverage | None,
+    *,
+    rebuild: bool = False,
+) -> Steps:
+    """Make the collection link ``bands`` and cover ``coverage`` beside what it covers already."""
+
+    def render(current: StoredObject | None) -> bytes:
+        document = read_document(current)
+        merged = merge_coverages(filter(None, (find_coverage(document), coverage)))
+        branch = collection_branch(store, context, merged, document)
+        names = branch.find_children(store, document, bands, rebuild=rebuild)
+        return encode_document(branch.build(names))
+
+    return swap_steps(store, COLLECTION_KEY, render)
+
+
+def collection_branch(
+    store: ObjectStore, context: CatalogContext, coverage: Coverage | None, current: Document | None
+) -> Branch:
+    """Return the collection, which links its bands and the parts of the geoparquet mirror."""
+
+    def build(names: Sequence[str]) -> Document:
+        return build_collection(context, names, coverage, find_mirror_keys(store, current))
+
+    return Branch(COLLECTION_KEY, BAND_FORM, build)
+
+
+def root_steps(store: ObjectStore, context: CatalogContext) -> Steps:
+    """Put the root catalog, which links the collection alone."""
+    return swap_steps(store, CATALOG_KEY, lambda _: encode_document(build_root_catalog(context)))
+
+
+def unmark_steps(store: ObjectStore, key: str) -> Steps:
+    """Remove the marker of an item that every catalog above it links."""
+    store.delete_object(key)
+    yield Step(StepName.UNMARK, key)
+
+
+def find_mirror_keys(store: ObjectStore, current: Document | None) -> tuple[str, ...]:
+    """Return the keys of the geoparquet mirror's parts, in order, without those that others replace.
+
+    A part that ``current``, the collection, lists is left out only where it is absent or marked as retired.
+    """
+    keys = {info.key for info in store.list_objects(ITEMS_PREFIX)}
+    retired = {key.removesuffix(RETIRED_SUFFIX) for key in keys if key.endswith(RETIRED_SUFFIX)}
+    parts = {key for key in keys if key.endswith(MIRROR_SUFFIX)} - retired
+    for key in sorted(read_mirror_keys(current) - keys - retired):
+        if store.find_object(key) is not None and store.find_object(f"{key}{RETIRED_SUFFIX}") is None:
+            parts.add(key)
+    return tuple(sorted(parts))
+
+
+def read_mirror_keys(collection: Document | None) -> set[str]:
+    """Return the keys of the mirror's parts that a collection lists; of none, and of a broken one, none."""
+    try:
+        hrefs = [str(asset["href"]) for asset in (collection or {}).get("assets", {}).values()]
+    except (LookupError, TypeError, AttributeError):
+        return set()
+    names = (href.rpartition("/")[2] for href in hrefs)
+    return {f"{ITEMS_PREFIX}{name}" for name in names if _PART_NAME.fullmatch(name)}
+
+
+def find_coverage(collection: Document | None) -> Coverage | None:
+    """What a collection says it covers; None of none, of an empty and of a broken one."""
+    return None if collection is None else read_collection_coverage(collection)
+
+
+def merge_coverages(coverages: Iterable[Coverage]) -> Coverage | None:
+    """All of them in one; None of none."""
+    merged: Coverage | None = None
+    for coverage in coverages:
+        merged = coverage if merged is None else merged.merge(coverage)
+    return merged
+
+
+def _group_names(leaves: Iterable[LeafKeys]) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """Names of the years by tile, and of the tiles by band."""
+    years: dict[str, set[str]] = {}
+    tiles: dict[str, set[str]] = {}
+    for leaf in leaves:
+        years.setdefault(leaf.tile, set()).add(f"{leaf.year:04d}")
+        tiles.setdefault(leaf.band, set()).add(leaf.tile)
+    return years, tiles

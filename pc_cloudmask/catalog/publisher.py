@@ -1,0 +1,346 @@
+"""Publishing items so that nothing published is lost, or linked before it is complete.
+
+    marker                     _pending/{id}-{digest}.json: says what will be there
+    files                      under keys that carry the hash of their content
+    item                       once every file it links is there; compare-and-swap, rendered from a listing
+    settling                   links and marks of the scene's versions (see ``generations``)
+    year catalog               compare-and-swap, rendered from a listing; the item is published now
+    tile, zone, collection, root   bottom-up, where they do not link their child yet
+    marker removed
+
+A run may die between any two of these: its marker tells of what it left, and the next command that publishes
+ends what was begun. Invariants:
+
+1. Nothing is linked before what it links is there: files, item, year, tile, zone, collection, root.
+2. A document that several writers write is swapped in against its ETag, and rendered from what is listed
+   after it was read. So whatever is published before a listing is in it, and whatever is published after it
+   makes the swap fail or is followed by the other writer's own swap. A year catalog is rendered once more
+   after it was written: an item that was withdrawn and restored meanwhile may have found it right as it was.
+3. Everything after the item follows from what is in the store, by steps that change nothing that is right.
+   So a marker is replayed at once, by anybody, whether its writer lives.
+4. A marker goes only after its item, which is there as it says, was settled and linked by whoever removes it,
+   or once its lease is over. Its key carries its digest, so that no writer removes another one's. A writer
+   that was stopped for longer than its lease, or judged by a clock that runs ahead, looks for its marker once
+   its item is there, and puts it again.
+5. A withdrawal has a marker too; its withdrawn marker stands for the item's document in all this.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+
+from pc_cloudmask.catalog.coverage import Coverage, read_coverage
+from pc_cloudmask.catalog.fields import CatalogContext, decode_document, encode_document
+from pc_cloudmask.catalog.layout import ItemKeys, LeafKeys, pending_key
+from pc_cloudmask.catalog.parents import (
+    catalog_stages,
+    collection_steps,
+    find_missing,
+    leaf_steps,
+    unmark_steps,
+)
+from pc_cloudmask.catalog.steps import (
+    Marker,
+    Publication,
+    Step,
+    StepName,
+    Steps,
+    build_marker,
+    list_markers,
+    read_marker,
+    run_steps,
+    write_marker,
+)
+from pc_cloudmask.catalog.versions import (
+    drop_predecessor,
+    mark_withdrawal,
+    parse_item,
+    put_steps,
+    settle_steps,
+    withdraw_steps,
+)
+from pc_cloudmask.errors import CloudmaskError, InvalidField, StoreRefused, StoreUnavailable
+from pc_cloudmask.source.fields import Item
+from pc_cloudmask.storage.store import ObjectStore, StoredObject
+
+#: Runs of a sequence that an unavailable store ends; the store's client has retried each request.
+_CATALOG_ATTEMPTS = 4
+#: Catalogs written side by side: requests wait for the network, not for the processor.
+_CATALOG_WORKERS = 16
+_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 2.0
+logger = logging.getLogger(__name__)
+
+
+def find_published(store: ObjectStore, keys: ItemKeys) -> Item | None:
+    """The item as the store holds it, in one read; None where it holds none, or a broken one."""
+    stored = store.read_object(keys.item)
+    return None if stored is None else _decode(stored.body, keys)
+
+
+def item_steps(store: ObjectStore, context: CatalogContext, publication: Publication, now: datetime) -> Steps:
+    """Put the item and its files into the store; nothing links to it yet."""
+    keys = publication.keys
+    marker = build_marker(keys, digest_item(publication.item, keys), now)
+    write_marker(store, marker)
+    yield Step(StepName.MARK, marker.key)
+    for file in publication.files:
+        # The key says what the bytes are, so writing again what another writer wrote harms nobody.
+        store.write_object(file.key, file.body, file.media_type)
+        yield Step(StepName.FILE, file.key)
+    yield from put_steps(store, context, publication)
+    if store.find_object(marker.key) is None:
+        write_marker(store, marker)
+        yield Step(StepName.MARK, marker.key)
+    yield from settle_steps(store, context, keys)
+
+
+def digest_item(body: bytes, keys: ItemKeys) -> str:
+    """Return the SHA-256, in hex, of an item without its link to an older version: others change that."""
+    item = parse_item(StoredObject(keys.item, body, etag=""))
+    return sha256(body if item is None else encode_document(drop_predecessor(item))).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Replay:
+    """An item that is put and settled and is to be linked.
+
+    ``coverage`` is what it adds to the collection, ``marker`` the key of its marker if that may go then.
+    """
+
+    keys: ItemKeys
+    coverage: Coverage
+    marker: str | None
+
+
+class Publisher:
+    """Publishes into one store; safe to share between threads."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        context: CatalogContext,
+        now: datetime,
+        *,
+        single_writer: bool = False,
+        pause: Callable[[float], None] = time.sleep,
+        clock: Callable[[], datetime] | None = None,
+    ) -> None:
+        """``now`` is when the run began; ``clock`` tells the time, for leases: a run may take days."""
+        self._store = store
+        self._context = context
+        self._now = now
+        self._clock = clock or (lambda: now)
+        self._single_writer = single_writer
+        self._pause = pause
+        self._begun: dict[ItemKeys, _Replay] = {}
+        self._lock = threading.Lock()
+
+    def check_writers(self) -> None:
+        """Nothing where this publisher may write beside others, or is the only one by its settings.
+
+        The store is probed once; a run that computes much asks before it does.
+
+        Raises:
+            StoreRefused: the store cannot be written, or not by several writers.
+        """
+        if self._single_writer:
+            return
+        capabilities = self._store.probe_capabilities()
+        if not (capabilities.create_only and capabilities.compare_and_swap):
+            raise StoreRefused(
+                f"{self._store.url} ignores conditional writes, so several writers would lose each other's "
+                "items: choose another store, or set CLOUDMASK_SINGLE_WRITER=true where only one ever runs"
+            )
+
+    def find_published(self, keys: ItemKeys) -> Item | None:
+        """The item as the store holds it, in one read; None where it holds none, or a broken one."""
+        return find_published(self._store, keys)
+
+    def publish_item(self, publication: Publication) -> None:
+        """Put an item and its files into the store; ``publish_catalogs`` then links it.
+
+        Raises:
+            InvalidField: an item without a place or time; nothing was written.
+            StoreUnavailable: the outcome is unknown; doing it again is harmless.
+            StoreRefused: the store cannot be written, or not by several writers.
+        """
+        self.check_writers()
+        keys = publication.keys
+        coverage = _read_coverage(decode_document(publication.item, keys.item), keys)
+        run_steps(item_steps(self._store, self._context, publication, self._clock()))
+        digest = digest_item(publication.item, keys)
+        with self._lock:
+            self._begun[keys] = _Replay(keys, coverage, pending_key(keys.item_id, digest))
+
+    def publish_catalogs(self, published: Iterable[ItemKeys]) -> None:
+        """Link items that ``publish_item`` put, here or in another process; only now do they count.
+
+        Raises:
+            StoreUnavailable: some are not linked; the next run's ``recover`` links them.
+        """
+        with ThreadPoolExecutor(_CATALOG_WORKERS) as pool:
+            self._link(list(filter(None, pool.map(self._take_begun, published))))
+
+    def link_missing(self, items: Iterable[ItemKeys]) -> None:
+        """Link those of ``items``, which are put, that their year's catalog and newer versions do not link.
+
+        Their writer died, and others took it for dead before: its marker is gone. One read a year.
+
+        Raises:
+            StoreUnavailable: some are not linked; doing it again is harmless.
+        """
+        years: dict[LeafKeys, set[str]] = {}
+        for keys in items:
+            years.setdefault(keys.leaf, set()).add(keys.item_id)
+        with ThreadPoolExecutor(_CATALOG_WORKERS) as pool:
+            missing = pool.map(lambda year: find_missing(self._store, *year), years.items())
+            self.publish_catalogs([keys for found in missing for keys in found])
+
+    def publish_collection(self) -> None:
+        """Bring the collection to what lies beside its items: the parts of their geoparquet mirror.
+
+        Raises:
+            StoreUnavailable: the outcome is unknown; doing it again is harmless.
+            StoreRefused: the store cannot be written, or not by several writers.
+        """
+        self.check_writers()
+        self._run(collection_steps(self._store, self._context, set(), None))
+
+    def withdraw(self, items: Iterable[ItemKeys], reason: str) -> None:
+        """Take items out of the catalogs; they and their files stay where they are for a while.
+
+        Raises:
+            StoreUnavailable: some are linked still; doing it again is harmless.
+            StoreRefused: the store cannot be written, or not by several writers.
+        """
+        items = list(items)
+        self.check_writers()
+        store, context, now = self._store, self._context, self._clock()
+        self._run_stage([withdraw_steps(store, context, keys, reason, now) for keys in items])
+        leaves = sorted({keys.leaf for keys in items}, key=lambda leaf: leaf.prefix)
+        self._run_stage([leaf_steps(store, context, leaf) for leaf in leaves])
+        self._run_stage([unmark_steps(store, mark_withdrawal(keys, reason, now).key) for keys in items])
+
+    def recover(self) -> list[ItemKeys]:
+        """Settle and link what runs that died had put, and return it; drop markers whose writer left no item.
+
+        Any marker is replayed at once: a writer that is alive would do the very same. It goes then if its
+        item is there as it says; if not, it is left to its writer until its lease is over.
+        """
+        with ThreadPoolExecutor(_CATALOG_WORKERS) as pool:
+            replays = list(filter(None, pool.map(self._replay, list_markers(self._store))))
+        left = list(dict.fromkeys(replay.keys for replay in replays if replay.marker))
+        if left:
+            logger.info("linking %d items that an earlier run left unlinked", len(left))
+        self._link(replays)
+        return left
+
+    def _take_begun(self, keys: ItemKeys) -> _Replay | None:
+        with self._lock:
+            begun = self._begun.pop(keys, None)
+        if begun is not None:
+            return begun
+        stored = self._store.read_object(keys.item)
+        if stored is None or _find_coverage(stored.body, keys) is None:
+            return None
+        digest = digest_item(stored.body, keys)
+        return self._settle(stored.body, keys, pending_key(keys.item_id, digest))
+
+    def _replay(self, marker_key: str) -> _Replay | None:
+        marker = read_marker(self._store, marker_key)
+        if marker is None:
+            return None
+        stored = self._store.read_object(marker.keys.item)
+        is_over = marker.is_stale(self._clock()) or (
+            stored is not None and self._is_done(marker, stored.body)
+        )
+        replay = None
+        if stored is not None:
+            replay = self._settle(stored.body, marker.keys, marker.key if is_over else None)
+        if replay is None and is_over:
+            logger.info("%s: its writer died before the item was there", marker.key)
+            self._store.delete_object(marker.key)
+        return replay
+
+    def _is_done(self, marker: Marker, body: bytes) -> bool:
+        """Whether the marker's writer has put what ends its own part: the item, or the withdrawn marker."""
+        if digest_item(body, marker.keys) == marker.digest:
+            return True
+        tombstone = self._store.read_object(marker.keys.tombstone)
+        return tombstone is not None and sha256(tombstone.body).hexdigest() == marker.digest
+
+    def _settle(self, body: bytes, keys: ItemKeys, marker_key: str | None) -> _Replay | None:
+        """Settle the item and return what is to be linked; None if it cannot be read."""
+        coverage = _find_coverage(body, keys)
+        if coverage is None:
+            return None
+        self.check_writers()
+        self._run(settle_steps(self._store, self._context, keys))
+        return _Replay(keys, coverage, marker_key)
+
+    def _link(self, begun: Sequence[_Replay]) -> None:
+        if not begun:
+            return
+        self.check_writers()
+        coverages = {each.keys: each.coverage for each in begun}
+        markers = [each.marker for each in begun if each.marker]
+        for attempt in range(_CATALOG_ATTEMPTS):
+            try:
+                for stage in catalog_stages(self._store, self._context, coverages, markers):
+                    self._run_stage(stage)
+                return
+            except StoreUnavailable as error:
+                if attempt == _CATALOG_ATTEMPTS - 1:
+                    raise
+                logger.warning("writing the catalogs again: %s", error)
+                self._pause(_LONGEST_PAUSE_S * random.random())  # nosec B311 # spreads writers, hides nothing
+
+    def _run_stage(self, stage: Sequence[Steps]) -> None:
+        if len(stage) == 1:
+            self._run(stage[0])
+            return
+        with ThreadPoolExecutor(_CATALOG_WORKERS) as pool:
+            list(pool.map(self._run, stage))
+
+    def _run(self, steps: Steps) -> None:
+        pause_s = _PAUSE_S
+        for step in steps:
+            if step.name is StepName.CONFLICT:
+                self._pause(pause_s * random.random())  # nosec B311 # spreads writers, hides nothing
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _decode(body: bytes, keys: ItemKeys) -> Item | None:
+    try:
+        item = decode_document(body, keys.item)
+    except CloudmaskError as error:
+        logger.warning("%s is broken and will be published anew: %s", keys.item, error)
+        return None
+    if item.get("id") != keys.item_id or not isinstance(item.get("properties"), dict):
+        logger.warning("%s does not hold that item and will be published anew", keys.item)
+        return None
+    return item
+
+
+def _read_coverage(item: Item, keys: ItemKeys) -> Coverage:
+    try:
+        return read_coverage(item)
+    except (LookupError, TypeError, ValueError) as error:
+        raise InvalidField(keys.item_id, "bbox or datetime", f"cannot be read ({error})") from error
+
+
+def _find_coverage(body: bytes, keys: ItemKeys) -> Coverage | None:
+    item = _decode(body, keys)
+    try:
+        return None if item is None else _read_coverage(item, keys)
+    except InvalidField as error:
+        logger.warning("%s is not linked: %s", keys.item, error)
+        return None

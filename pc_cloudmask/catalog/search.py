@@ -1,0 +1,255 @@
+"""Published items that match a query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from functools import partial
+from itertools import chain, groupby
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
+
+from pc_cloudmask.catalog.fields import decode_document
+from pc_cloudmask.catalog.layout import (
+    COLLECTION_ID,
+    COLLECTION_KEY,
+    FAILED_PREFIX,
+    PENDING_PREFIX,
+    WAITING_PREFIX,
+    ItemKeys,
+    LeafKeys,
+    band_catalog_key,
+    find_day,
+    is_state_key,
+    item_keys,
+    tile_catalog_key,
+)
+from pc_cloudmask.catalog.parents import BAND_FORM, YEAR_FORM, read_children
+from pc_cloudmask.catalog.publisher import find_published
+from pc_cloudmask.catalog.year import LeafFolder, group_leaf, list_with_control
+from pc_cloudmask.errors import AssetRefused, CloudmaskError, SettingsError, SourceRefused, StoreRefused
+from pc_cloudmask.masking.statistics import DECIMALS
+from pc_cloudmask.raster.read import Unsuitable, check_raster
+from pc_cloudmask.scene.ids import MASK_ASSET, TILE_FORM
+from pc_cloudmask.scene.query import BBox, Interval, SceneQuery, may_hold_day, parse_datetime_interval
+from pc_cloudmask.scene.tile_box import boxes_meet, build_band_box, build_tile_box
+from pc_cloudmask.source.fields import Item
+from pc_cloudmask.source.selection import build_filter, find_datetime
+from pc_cloudmask.storage.store import ObjectInfo, ObjectReader, ObjectStore
+from stac_ext.cloudmask import CLEAR_PERCENTAGE_PROP
+
+#: Documents read side by side: requests wait for the network, not for the processor.
+_READERS = 16
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedItem:
+    """An item as the catalog links it, and where its files are."""
+
+    keys: ItemKeys
+    item: Item = field(hash=False)
+
+
+def find_published_items(
+    store: ObjectReader, query: SceneQuery, max_cloud_pct: float | None = None
+) -> list[PublishedItem]:
+    """What the catalog in ``store`` links and ``query`` matches, by datetime, then id.
+
+    Only catalogs and items that the query concerns are read: zones and bands, tiles and years are told
+    by their names, items by the dates in their links' titles. ``max_cloud_pct`` is the most that cloud
+    and shadow may cover of an item's valid pixels, in percent.
+
+    Raises:
+        SettingsError: the store holds no catalog.
+        SourceRefused: a linked document is missing or broken.
+        StoreUnavailable, StoreRefused: the store.
+    """
+    interval = parse_datetime_interval(query.datetime) if query.datetime else (None, None)
+    matches = build_filter(query)
+    with ThreadPoolExecutor(_READERS) as pool:
+        leaves = [
+            leaf for tile in _find_tiles(store, query, pool) for leaf in _find_years(store, tile, interval)
+        ]
+        linked = pool.map(partial(_find_linked, store, interval=interval), leaves)
+        wanted = [keys for keys in chain.from_iterable(linked) if not query.ids or keys.item_id in query.ids]
+        items = pool.map(lambda keys: PublishedItem(keys, _read(store, keys.item)), wanted)
+        found = [
+            published
+            for published in items
+            if matches(published.item) and _is_clear_enough(published.item, max_cloud_pct)
+        ]
+    return sorted(found, key=lambda published: (_instant(published.item), published.keys.item_id))
+
+
+def _find_tiles(store: ObjectReader, query: SceneQuery, pool: ThreadPoolExecutor) -> Sequence[str]:
+    """Published tiles that the query concerns."""
+    if query.tiles:
+        published = pool.map(lambda tile: store.find_object(tile_catalog_key(tile)), query.tiles)
+        tiles = [tile for tile, info in zip(query.tiles, published, strict=True) if info is not None]
+        if not tiles and store.find_object(COLLECTION_KEY) is None:
+            raise _no_catalog(store)
+        return tiles
+    if store.find_object(COLLECTION_KEY) is None:
+        raise _no_catalog(store)
+    bands = sorted(filter(BAND_FORM.fullmatch, read_children(_read(store, COLLECTION_KEY))))
+    if query.bbox is not None:
+        bands = [band for band in bands if boxes_meet(build_band_box(band), query.bbox)]
+    catalogs = pool.map(lambda band: _read(store, band_catalog_key(band)), bands)
+    names = sorted(filter(TILE_FORM.fullmatch, chain.from_iterable(map(read_children, catalogs))))
+    return [tile for tile in names if _concerns(tile, query.bbox)]
+
+
+def _concerns(tile: str, bbox: BBox | None) -> bool:
+    return bbox is None or boxes_meet(build_tile_box(tile), bbox)
+
+
+def _find_years(store: ObjectReader, tile: str, interval: Interval) -> Iterable[LeafKeys]:
+    """Leaves of ``tile`` within the interval."""
+    first, last = (end.year if end else None for end in interval)
+    names = filter(YEAR_FORM.fullmatch, read_children(_read(store, tile_catalog_key(tile))))
+    for year in sorted(map(int, names)):
+        if (first is None or first <= year) and (last is None or year <= last):
+            yield LeafKeys(tile, year)
+
+
+def _find_linked(store: ObjectReader, leaf: LeafKeys, *, interval: Interval) -> list[ItemKeys]:
+    """Items that the leaf links and whose titles' dates lie within the interval."""
+    found = []
+    for link in _read(store, leaf.catalog).get("links", ()):
+        if isinstance(link, dict) and link.get("rel") == "item" and may_hold_day(interval, _read_day(link)):
+            name = str(link.get("href")).rpartition("/")[2]
+            found.append(item_keys(name.removesuffix(".json"), leaf.tile, leaf.year))
+    return found
+
+
+def _read_day(link: Document) -> date | None:
+    """The day that begins a link's title; None of another title."""
+    try:
+        return date.fromisoformat(str(link.get("title"))[:10])
+    except ValueError:
+        return None
+
+
+def _is_clear_enough(item: Item, max_cloud_pct: float | None) -> bool:
+    if max_cloud_pct is None:
+        return True
+    clear = item.get("properties", {}).get(CLEAR_PERCENTAGE_PROP)
+    return isinstance(clear, int | float) and round(100 - clear, DECIMALS) <= max_cloud_pct
+
+
+def _instant(item: Item) -> datetime:
+    return find_datetime(item) or datetime.max.replace(tzinfo=UTC)
+
+
+def _read(store: ObjectReader, key: str) -> Document:
+    stored = store.read_object(key)
+    if stored is None:
+        raise SourceRefused(f"{store.url}: {key} is linked and missing; run cloudmask check --repair")
+    try:
+        return decode_document(stored.body, key)
+    except CloudmaskError as error:
+        raise SourceRefused(f"{store.url}: {error}; run cloudmask check --repair") from error
+
+
+def _no_catalog(store: ObjectReader) -> SettingsError:
+    return SettingsError(
+        f"store {store.url} holds no catalog of masks: run cloudmask ingest first, or name another --store"
+    )
+
+
+def read_published_mask(store: ObjectStore, keys: ItemKeys) -> NDArray[np.uint8]:
+    """The mask of a published item, uint8 ``(height, width)`` of ``MaskClass`` values.
+
+    Raises:
+        StoreRefused: the item or its mask is not in the store.
+    """
+    item = find_published(store, keys)
+    if item is None:
+        raise StoreRefused(f"{store.url}: {keys.item_id} is not published")
+    name = item["assets"][MASK_ASSET]["href"].rpartition("/")[2]
+    stored = store.read_object(f"{keys.prefix}{name}")
+    if stored is None:
+        raise StoreRefused(
+            f"{store.url}: the mask of {keys.item_id} is missing; run cloudmask check --repair"
+        )
+    return decode_mask(stored.body, keys.item_id)
+
+
+def decode_mask(cog: bytes, item_id: str) -> NDArray[np.uint8]:
+    """The pixels of a mask's COG, uint8 ``(height, width)`` of ``MaskClass`` values.
+
+    Raises:
+        AssetRefused: it is no such file.
+    """
+    try:
+        with MemoryFile(cog) as memory, memory.open(driver="GTiff") as dataset:
+            check_raster(dataset)
+            return cast(NDArray[np.uint8], dataset.read(1))
+    except (Unsuitable, RasterioError) as error:
+        raise AssetRefused(f"item {item_id}: its mask is no mask of ours: {error}") from error
+
+
+#: Segments of a leaf's prefix: collection, band, tile, year.
+_LEAF_DEPTH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """Scenes by state, and the days of each tile that have a published item, in order."""
+
+    published: int
+    pending: int
+    waiting: int
+    failed: int
+    days: dict[str, tuple[date, ...]]
+
+    def find_gaps(self, scenes: Iterable[tuple[str, date]]) -> dict[str, list[date]]:
+        """By tile, the days of ``scenes`` (tile and day, as the source has them) that are not published."""
+        gaps: dict[str, set[date]] = {}
+        for tile, day in scenes:
+            if day not in self.days.get(tile, ()):
+                gaps.setdefault(tile, set()).add(day)
+        return {tile: sorted(days) for tile, days in sorted(gaps.items())}
+
+
+def read_census(store: ObjectStore) -> Census:
+    """Return the census of the store; one leaf's listing is in memory at a time.
+
+    Raises:
+        StoreUnavailable: the listing is not complete, or none came.
+    """
+    published = 0
+    days: dict[str, set[date]] = {}
+    for leaf in _list_leaves(store):
+        ids = leaf.linked_ids
+        published += len(ids)
+        tile_days = days.setdefault(leaf.leaf.tile, set())
+        tile_days.update(day for day in map(find_day, ids) if day is not None)
+    return Census(
+        published,
+        _count(store, PENDING_PREFIX),
+        _count(store, WAITING_PREFIX),
+        _count(store, FAILED_PREFIX),
+        {tile: tuple(sorted(found)) for tile, found in days.items() if found},
+    )
+
+
+def _list_leaves(store: ObjectStore) -> Iterator[LeafFolder]:
+    def leaf_of(info: ObjectInfo) -> tuple[str, ...]:
+        return tuple(info.key.split("/")[:_LEAF_DEPTH])
+
+    listed = list_with_control(store, f"{COLLECTION_ID}/", COLLECTION_KEY)
+    for (_, *rest), objects in groupby(listed, leaf_of):
+        if len(rest) == _LEAF_DEPTH - 1 and YEAR_FORM.fullmatch(rest[2]):
+            yield group_leaf(LeafKeys(rest[1], int(rest[2])), objects)
+
+
+def _count(store: ObjectStore, prefix: str) -> int:
+    return sum(is_state_key(info.key) for info in store.list_objects(prefix))

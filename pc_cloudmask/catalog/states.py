@@ -1,0 +1,180 @@
+"""The private state of scenes that are not published: waiting or failed."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from pc_cloudmask.catalog.fields import JSON_MEDIA_TYPE
+from pc_cloudmask.catalog.layout import FAILED_PREFIX, WAITING_PREFIX, is_state_key
+from pc_cloudmask.errors import InvalidField
+from pc_cloudmask.scene.ids import check_item_id
+from pc_cloudmask.scene.query import parse_instant
+from pc_cloudmask.storage.store import ObjectStore
+
+FIRST_DELAY = timedelta(hours=1)
+USUAL_LATENESS = timedelta(days=30)
+#: The delay doubles with each attempt, up to a day while a scene may still be expected, and to a week after
+#: that: lateness is heavy-tailed, gaps were filled years later.
+LONGEST_DELAY, LONGEST_LATE_DELAY = timedelta(days=1), timedelta(days=7)
+_LONGEST_TEXT = 1000
+_READERS = 16
+logger = logging.getLogger(__name__)
+
+
+class StateKind(StrEnum):
+    """Why a scene is not published."""
+
+    WAITING = "waiting"
+    FAILED = "failed"
+
+    @property
+    def prefix(self) -> str:
+        return WAITING_PREFIX if self is StateKind.WAITING else FAILED_PREFIX
+
+    def key(self, item_id: str) -> str:
+        return f"{self.prefix}{check_item_id(item_id)}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a scene failed."""
+
+    error_class: str
+    message: str
+    retryable: bool
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NotedState:
+    """What is noted of a scene, tried ``attempts`` times; ``next_try`` is None where trying cannot help."""
+
+    item_id: str
+    kind: StateKind
+    reason: str
+    attempts: int
+    first_try: datetime
+    last_try: datetime
+    next_try: datetime | None
+    error_class: str = ""
+    #: What the mask would have followed from: a changed item is tried at once.
+    fingerprint: str = ""
+
+    @property
+    def is_quarantined(self) -> bool:
+        """Whether it is left alone until its item changes or someone asks for it."""
+        return self.next_try is None
+
+    @property
+    def key(self) -> str:
+        return self.kind.key(self.item_id)
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether it is time to try again; a clock that ran ahead at the last attempt delays nothing."""
+        return self.next_try is not None and not self.last_try <= now < self.next_try
+
+
+def record_waiting(
+    store: ObjectStore, item_id: str, reason: str, now: datetime, fingerprint: str = ""
+) -> NotedState:
+    """Note that the scene cannot be made yet."""
+    state = NotedState(item_id, StateKind.WAITING, reason, 1, now, now, now, fingerprint=fingerprint)
+    return _record(store, state)
+
+
+def record_failed(store: ObjectStore, item_id: str, failure: Failure, now: datetime) -> NotedState:
+    """Note that the scene failed, and whether trying again can help."""
+    next_try = now if failure.retryable else None
+    state = NotedState(item_id, StateKind.FAILED, failure.message, 1, now, now, next_try)
+    return _record(store, replace(state, error_class=failure.error_class, fingerprint=failure.fingerprint))
+
+
+def clear_state(store: ObjectStore, item_id: str) -> None:
+    """Forget that the scene waited or failed: it is published now."""
+    for kind in StateKind:
+        store.delete_object(kind.key(item_id))
+
+
+def list_states(store: ObjectStore) -> Iterator[NotedState]:
+    """All waiting scenes, then all failed ones, each in order of id."""
+    keys = [
+        (kind, info.key)
+        for kind in StateKind
+        for info in store.list_objects(kind.prefix)
+        if is_state_key(info.key)
+    ]
+    with ThreadPoolExecutor(_READERS) as pool:
+        yield from filter(None, pool.map(lambda entry: _read_state(store, *entry), keys))
+
+
+def find_state(store: ObjectStore, kind: StateKind, item_id: str) -> NotedState | None:
+    """The state of one scene; None where it has none."""
+    return _read_state(store, kind, kind.key(item_id))
+
+
+def _record(store: ObjectStore, state: NotedState) -> NotedState:
+    """Put ``state``, counted on from an earlier one of its kind; a scene is of one kind at a time."""
+    earlier = find_state(store, state.kind, state.item_id)
+    attempts = earlier.attempts + 1 if earlier else 1
+    first_try = earlier.first_try if earlier else state.first_try
+    state = replace(
+        state,
+        reason=state.reason[:_LONGEST_TEXT],
+        attempts=attempts,
+        first_try=first_try,
+        next_try=state.next_try and state.last_try + _find_delay(attempts, state.last_try - first_try),
+    )
+    store.write_object(state.key, json.dumps(_as_document(state)).encode(), JSON_MEDIA_TYPE)
+    for kind in StateKind:
+        if kind is not state.kind:
+            store.delete_object(kind.key(state.item_id))
+    return state
+
+
+def _find_delay(attempts: int, late: timedelta) -> timedelta:
+    """Time to the next attempt after so many, for a scene that has been late for so long."""
+    longest = LONGEST_DELAY if late < USUAL_LATENESS else LONGEST_LATE_DELAY
+    return min(FIRST_DELAY * 2.0 ** min(attempts - 1, 20), longest)
+
+
+def _as_document(state: NotedState) -> dict[str, Any]:
+    return {
+        "id": state.item_id,
+        "reason": state.reason,
+        "attempts": state.attempts,
+        "first_try": state.first_try.isoformat(),
+        "last_try": state.last_try.isoformat(),
+        "next_try": state.next_try.isoformat() if state.next_try else None,
+        "error_class": state.error_class,
+        "fingerprint": state.fingerprint,
+    }
+
+
+def _read_state(store: ObjectStore, kind: StateKind, key: str) -> NotedState | None:
+    stored = store.read_object(key)
+    if stored is None:
+        return None
+    try:
+        document = json.loads(stored.body)
+        next_try = document["next_try"]
+        return NotedState(
+            check_item_id(document["id"]),
+            kind,
+            str(document["reason"]),
+            int(document["attempts"]),
+            parse_instant(document["first_try"]),
+            parse_instant(document["last_try"]),
+            parse_instant(next_try) if next_try else None,
+            str(document["error_class"]),
+            str(document.get("fingerprint", "")),
+        )
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError, InvalidField):
+        logger.warning("%s is not a state of this program: remove it", key)
+        return None

@@ -1,0 +1,348 @@
+"""Versions of one scene: products that the source made of the same datatake and tile.
+
+The newest version is linked by its year catalog, and each version links the one before it as
+``predecessor-version``, so that all are reached and no one twice. Two documents cannot change in one
+write, so who is linked rests on three objects, written in this order:
+
+    item              links the version before it, as a listing showed it after the item was last read
+    superseded mark   in the older item's folder: a newer item, which links it, stands for it in the catalog
+    year catalog      rendered from a listing: what is published, and superseded by nothing that is published
+
+Invariants, whoever dies and wherever:
+
+1. A mark is put only once the newer item links the older one, over versions between them or not. So a
+   catalog that leaves the older one out links one that leads to it.
+2. A year catalog is never written while its listing shows two versions that no mark tells apart: whoever is
+   to write it settles them first. So no item is ever linked by its catalog and by a newer item, and none by
+   neither, not even while two writers that do not see each other publish two versions.
+3. Each writer settles once its own item is there: it lists the versions, lets each link the one before it,
+   oldest first, and puts the marks. Of any two writers the later one sees both items.
+4. A link is swapped in against the item's ETag and chosen from a listing that was made after it was read,
+   so what another writer adds meanwhile is either seen or makes the swap fail.
+5. Settling changes nothing that is right, so anybody may do it for a writer that died: a marker says for
+   which item (see ``publisher``). A withdrawn version counts as absent; whoever restores it first removes
+   the marks that name it, and then settles like any writer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from hashlib import sha256
+from itertools import groupby
+
+from pc_cloudmask.catalog.fields import (
+    GEOJSON_MEDIA_TYPE,
+    JSON_MEDIA_TYPE,
+    CatalogContext,
+    decode_document,
+    encode_document,
+    read_document,
+)
+from pc_cloudmask.catalog.layout import ItemKeys, LeafKeys, build_item_title
+from pc_cloudmask.catalog.steps import (
+    Marker,
+    Publication,
+    Step,
+    StepName,
+    Steps,
+    build_marker,
+    swap_steps,
+    write_marker,
+)
+from pc_cloudmask.catalog.year import ItemFolder, LeafFolder, group_leaf, superseded_name
+from pc_cloudmask.errors import StoreUnavailable
+from pc_cloudmask.source.fields import Item, find_property
+from pc_cloudmask.storage.store import ObjectStore, StoredObject
+from stac_ext.cloudmask import FINGERPRINT_PROP
+
+PREDECESSOR_REL = "predecessor-version"
+#: A product's id ends with when it was made; what stands before names platform, datatake and tile.
+_PRODUCT_ID = re.compile(r"(?P<scene>S2[A-Z]_MSIL2A_\d{8}T\d{6}_R\d{3}_T[0-9A-Z]{5}_)\d{8}T\d{6}")
+#: The S-part of a datastrip's id. A datatake split into two datastrips gives two scenes, not two versions.
+_SENSING_START = re.compile(r"_S(\d{8}T\d{6})_")
+#: Each ends in one link made right, so that only a storm of writers of one scene takes more.
+_SETTLE_ATTEMPTS = 100
+
+
+def put_steps(store: ObjectStore, context: CatalogContext, publication: Publication) -> Steps:
+    """Put the publication's item, linking the version before it; one that is there already is not written."""
+    keys = publication.keys
+    item = decode_document(publication.item, keys.item)
+
+    def render(current: StoredObject | None) -> bytes:
+        linked = read_predecessors(parse_item(current) or {})
+        return encode_document(set_predecessor(item, context, keys, _find_older(store, keys, item, linked)))
+
+    yield from swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
+    yield Step(StepName.ITEM, keys.item)
+
+
+def settle_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> Steps:
+    """Bring links and marks of all versions of the item's scene to what a listing shows.
+
+    The item itself is restored if it was published again after it was withdrawn.
+
+    Raises:
+        StoreUnavailable: trying again is harmless.
+    """
+    for _ in range(_SETTLE_ATTEMPTS):
+        folders = list_generations(store, keys)
+        yield Step(StepName.READ, keys.prefix)
+        if _is_restored(store, keys, folders):
+            yield from _restore_steps(store, keys, folders)
+            continue
+        if sum(folder.item is not None for folder in folders.values()) < 2:
+            return
+        published = [item_id for item_id, folder in folders.items() if folder.is_published]
+        items = _read_items(store, keys.leaf, published)
+        yield Step(StepName.READ, keys.item)
+        pairs = list(_pair_versions(read_starts(items)))
+        wrong = [newer for older, newer in pairs if list(read_predecessors(items[newer])) != list(older)]
+        if not wrong:
+            yield from _mark_steps(store, keys.leaf, folders, pairs)
+            return
+        # The oldest alone: whatever the next one is to link must link what is before that.
+        yield from _settle_predecessor(store, context, ItemKeys(keys.leaf, wrong[0]))
+    raise StoreUnavailable(f"{keys.prefix}: its versions changed {_SETTLE_ATTEMPTS} times: try again")
+
+
+def list_unsettled(store: ObjectStore, folder: LeafFolder) -> list[ItemKeys]:
+    """Return the items of a year for whose scenes ``settle_steps`` must run before its catalog is written."""
+    unsettled = []
+    for _, group in groupby(folder.linked_ids, read_scene_prefix):
+        ids = list(group)
+        items = _read_items(store, folder.leaf, ids) if len(ids) > 1 else {}
+        newer = [newer for _, newer in find_unsettled(read_starts(items), ids)]
+        unsettled += [ItemKeys(folder.leaf, item_id) for item_id in newer[:1]]
+    return unsettled
+
+
+def find_unsettled(starts: Mapping[str, str | None], linked_ids: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the pairs of an older and a newer version of one scene that ``linked_ids`` holds.
+
+    ``linked_ids`` are those that a listing gives, ``starts`` the sensing start of each item.
+    """
+    linked = {item_id: starts[item_id] for item_id in linked_ids if item_id in starts}
+    return [(each, newer) for older, newer in _pair_versions(linked) for each in older]
+
+
+def group_versions(starts: Mapping[str, str | None]) -> list[list[str]]:
+    """Return the ids of ``starts`` by scene, each scene's in order of making.
+
+    ``starts`` maps an id to when the item's datastrip begins; where that is unknown it is a scene of its own.
+    """
+    scenes: dict[tuple[str, str], list[str]] = {}
+    for item_id, start in sorted(starts.items()):
+        scenes.setdefault((read_scene_prefix(item_id), start or item_id), []).append(item_id)
+    return list(scenes.values())
+
+
+def read_starts(items: Mapping[str, Item]) -> dict[str, str | None]:
+    """Return when the datastrip of each item begins, by id."""
+    return {item_id: read_sensing_start(item) for item_id, item in items.items()}
+
+
+def read_scene_prefix(item_id: str) -> str:
+    """What the ids of all products made from one scene begin with; the id itself where it is no product's."""
+    match = _PRODUCT_ID.fullmatch(item_id)
+    return match["scene"] if match else item_id
+
+
+def list_generations(store: ObjectStore, keys: ItemKeys) -> dict[str, ItemFolder]:
+    """Folders of the items, by id, that share platform, datatake and tile with this one, itself included."""
+    match = _PRODUCT_ID.fullmatch(keys.item_id)
+    prefix = keys.leaf.prefix + match["scene"] if match else keys.prefix
+    return group_leaf(keys.leaf, store.list_objects(prefix)).folders
+
+
+def predecessor_steps(
+    store: ObjectStore, context: CatalogContext, keys: ItemKeys, choose: Callable[[Item], str | None]
+) -> Steps:
+    """Make the published item link as the version before it the one that ``choose`` gives for it, or none."""
+
+    def render(current: StoredObject | None) -> bytes:
+        if current is None:
+            raise StoreUnavailable(f"{keys.item} was removed while it was linked: try again")
+        item = decode_document(current.body, keys.item)
+        return encode_document(set_predecessor(item, context, keys, choose(item)))
+
+    return swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
+
+
+def set_predecessor(item: Item, context: CatalogContext, keys: ItemKeys, predecessor: str | None) -> Item:
+    """``item`` with that one link to a version before it, or with none."""
+    item = drop_predecessor(item)
+    links = item["links"]
+    if predecessor is not None:
+        target = ItemKeys(keys.leaf, predecessor).item
+        title = build_item_title(predecessor)
+        links.append(context.link(PREDECESSOR_REL, target, keys.item, title, GEOJSON_MEDIA_TYPE))
+    return {**item, "links": links}
+
+
+def drop_predecessor(item: Item) -> Item:
+    """Return the item without its link to a version before it, which every writer of the scene may change."""
+    return {
+        **item,
+        "links": [link for link in item.get("links", ()) if link.get("rel") != PREDECESSOR_REL],
+    }
+
+
+def read_predecessors(item: Item) -> Iterable[str]:
+    """Ids of the items that ``item`` links as versions before it."""
+    for link in item.get("links", ()):
+        if link.get("rel") == PREDECESSOR_REL:
+            yield str(link.get("href", "")).rpartition("/")[2].removesuffix(".json")
+
+
+def read_sensing_start(item: Item) -> str | None:
+    """Return when the item's datastrip begins; None if the item does not say so."""
+    datastrip = find_property(item, "s2:datastrip_id")
+    match = _SENSING_START.search(datastrip) if isinstance(datastrip, str) else None
+    return match[1] if match else None
+
+
+def parse_item(stored: StoredObject | None) -> Item | None:
+    """Return the item; None if it is not there or broken."""
+    item = read_document(stored)
+    links = None if item is None else item.get("links", [])
+    return item if isinstance(links, list) and all(isinstance(link, dict) for link in links) else None
+
+
+def is_current(item: Item | None) -> bool:
+    """Return whether the item was published and not withdrawn since: withdrawing takes its fingerprint."""
+    properties = None if item is None else item.get("properties")
+    return isinstance(properties, dict) and FINGERPRINT_PROP in properties
+
+
+def _pair_versions(starts: Mapping[str, str | None]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield each version, oldest first within its scene, behind the one before it, if there is one."""
+    for versions in group_versions(starts):
+        for place, newer in enumerate(versions):
+            yield tuple(versions[max(place - 1, 0) : place]), newer
+
+
+def _mark_steps(
+    store: ObjectStore,
+    leaf: LeafKeys,
+    folders: Mapping[str, ItemFolder],
+    pairs: Iterable[tuple[tuple[str, ...], str]],
+) -> Steps:
+    """Mark each older version that no published one supersedes yet; its newer one links it."""
+    for older, newer in pairs:
+        for item_id in older:
+            successors = [folders[each] for each in folders[item_id].successors if each in folders]
+            if not any(folder.is_published for folder in successors):
+                yield _mark_superseded(store, ItemKeys(leaf, item_id), newer)
+
+
+def _is_restored(store: ObjectStore, keys: ItemKeys, folders: Mapping[str, ItemFolder]) -> bool:
+    """Return whether the item was published again and its withdrawn marker is there still."""
+    own = folders.get(keys.item_id)
+    return own is not None and own.is_withdrawn and is_current(read_document(store.read_object(keys.item)))
+
+
+def _restore_steps(store: ObjectStore, keys: ItemKeys, folders: Mapping[str, ItemFolder]) -> Steps:
+    """Remove the withdrawn marker of an item that was published again, and first the marks that name it.
+
+    Older versions would step back at once for an item that may not link them any more. Publishing and
+    withdrawing both look once their own object is there, so one of them sees both.
+    """
+    for item_id, folder in folders.items():
+        if keys.item_id in folder.successors:
+            key = ItemKeys(keys.leaf, item_id).prefix + superseded_name(keys.item_id)
+            store.delete_object(key)
+            yield Step(StepName.REVIVE, key)
+    store.delete_object(keys.tombstone)
+    yield Step(StepName.REVIVE, keys.tombstone)
+
+
+def _settle_predecessor(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> Steps:
+    """Make the published item link the version before it, as a listing after its reading shows it."""
+
+    def find_older(item: Item) -> str | None:
+        return _find_older(store, keys, item, read_predecessors(item))
+
+    return predecessor_steps(store, context, keys, find_older)
+
+
+def _find_older(store: ObjectStore, keys: ItemKeys, item: Item, linked: Iterable[str]) -> str | None:
+    """Return the id of the version before ``item``, or None; it links ``linked`` now.
+
+    Raises:
+        StoreUnavailable: the listing lacks one of ``linked`` that is there: it is not to be trusted.
+    """
+    folders = list_generations(store, keys)
+    published = [each for each, folder in folders.items() if each != keys.item_id and folder.is_published]
+    for item_id in linked:
+        target = ItemKeys(keys.leaf, item_id)
+        if item_id not in published and _is_published(store, target):
+            raise StoreUnavailable(f"{store.url}: a listing lacks {target.item}, which is there: try again")
+    versions = group_versions(read_starts({**_read_items(store, keys.leaf, published), keys.item_id: item}))
+    older = next(each for each in versions if keys.item_id in each)
+    place = older.index(keys.item_id)
+    return older[place - 1] if place else None
+
+
+def _is_published(store: ObjectStore, keys: ItemKeys) -> bool:
+    return store.find_object(keys.item) is not None and store.find_object(keys.tombstone) is None
+
+
+def _read_items(store: ObjectStore, leaf: LeafKeys, ids: Iterable[str]) -> dict[str, Item]:
+    """Return the items that can be read, by id."""
+    items = {item_id: parse_item(store.read_object(ItemKeys(leaf, item_id).item)) for item_id in ids}
+    return {item_id: item for item_id, item in items.items() if item is not None}
+
+
+def _mark_superseded(store: ObjectStore, keys: ItemKeys, successor: str) -> Step:
+    key = keys.prefix + superseded_name(successor)
+    store.write_object(
+        key, json.dumps({"id": keys.item_id, "superseded_by": successor}).encode(), JSON_MEDIA_TYPE
+    )
+    return Step(StepName.SUPERSEDE, key)
+
+
+def withdraw_steps(
+    store: ObjectStore, context: CatalogContext, keys: ItemKeys, reason: str, now: datetime
+) -> Steps:
+    """Deprecate the item and put its withdrawn marker, after which no catalog that is written links it.
+
+    The fingerprint goes, so that the scene is published again should its source bring it back. Who does
+    that meanwhile and this both settle once their own object is there, so one of them sees both. The pending
+    marker of ``mark_withdrawal`` stays until the year's catalog is written.
+    """
+
+    def render(current: StoredObject | None) -> bytes:
+        if current is None:
+            raise StoreUnavailable(f"{keys.item} was removed while it was withdrawn: try again")
+        item = decode_document(current.body, keys.item)
+        item["properties"]["deprecated"] = True
+        item["properties"].pop(FINGERPRINT_PROP, None)
+        return encode_document(item)
+
+    if store.find_object(keys.item) is None:
+        return
+    marker = mark_withdrawal(keys, reason, now)
+    write_marker(store, marker)
+    yield Step(StepName.MARK, marker.key)
+    yield from swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
+    write_tombstone(store, keys, reason, now)
+    yield Step(StepName.BURY, keys.tombstone)
+    yield from settle_steps(store, context, keys)
+
+
+def mark_withdrawal(keys: ItemKeys, reason: str, now: datetime) -> Marker:
+    """Return the pending marker of a withdrawal that begins now."""
+    return build_marker(keys, sha256(_encode_tombstone(keys, reason, now)).hexdigest(), now)
+
+
+def write_tombstone(store: ObjectStore, keys: ItemKeys, reason: str, now: datetime) -> None:
+    """Say in the item's folder why no catalog links it any more."""
+    store.write_object(keys.tombstone, _encode_tombstone(keys, reason, now), JSON_MEDIA_TYPE)
+
+
+def _encode_tombstone(keys: ItemKeys, reason: str, now: datetime) -> bytes:
+    return json.dumps({"id": keys.item_id, "reason": reason, "withdrawn": now.isoformat()}).encode()

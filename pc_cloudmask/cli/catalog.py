@@ -1,0 +1,128 @@
+"""Commands on the published catalog: `status` and `check`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pc_cloudmask.cli.app import EXIT_FAILED, StoreOption, app, load_settings, options
+
+
+@app.command()
+def status(
+    tile: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TILE…", help="Ask the source which days of these tiles are missing."),
+    ] = None,
+    datetime: Annotated[str | None, typer.Option(metavar="INTERVAL", help="… within this interval.")] = None,
+    items: Annotated[
+        str | None, typer.Option(metavar="FILE|URL", help="… or compare with these items, no search.")
+    ] = None,
+    store: StoreOption = None,
+) -> None:
+    """Count scenes by state; name what waits or failed, and the days that are missing."""
+    from pc_cloudmask.cli.output import print_json, print_status
+    from pc_cloudmask.runs.plan import read_status
+    from pc_cloudmask.runs.request import IngestRequest
+
+    request = IngestRequest(
+        tiles=tuple(tile or ()), datetime=datetime, items=items, store=store, config=options.config
+    )
+    found = read_status(request)
+    print_json(found.as_json()) if options.json else print_status(found)
+
+
+@app.command()
+def check(
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what is wrong, then look again.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --repair: take out any number of broken items.")
+    ] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Count the pixels of every mask, too.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Find what is wrong in the published catalog, or mend it; exit status 1 if something is left."""
+    from pc_cloudmask.catalog.check import CheckOptions, check_catalog
+    from pc_cloudmask.catalog.fields import CatalogContext
+    from pc_cloudmask.catalog.repair import REMOVAL_LIMIT
+    from pc_cloudmask.cli.output import print_check, print_json
+    from pc_cloudmask.runs.context import Wiring
+
+    settings = load_settings(store=store)
+    wiring = Wiring(settings, read_only=not repair)
+    limit, decode = None if yes else REMOVAL_LIMIT, None
+    if deep:
+        from pc_cloudmask.catalog.search import decode_mask
+
+        decode = decode_mask
+    report = check_catalog(
+        wiring.store,
+        CatalogContext(settings.public_url),
+        repair=repair,
+        now=wiring.now,
+        single_writer=settings.single_writer,
+        options=CheckOptions(limit, decode),
+    )
+    if options.json:
+        from dataclasses import asdict
+
+        print_json({**asdict(report), "whole": report.is_whole})
+    else:
+        print_check(report)
+    if not report.is_whole:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def index(
+    store: StoreOption = None,
+) -> None:
+    """Build the geoparquet mirror anew, for searches by DuckDB, pyarrow or rustac."""
+    from pc_cloudmask.catalog.layout import CATALOG_KEY
+    from pc_cloudmask.catalog.mirror import rebuild_mirror
+    from pc_cloudmask.cli.output import print_json, say
+    from pc_cloudmask.errors import SettingsError
+    from pc_cloudmask.runs.context import Wiring
+
+    wiring = Wiring(load_settings(store=store))
+    if wiring.store.find_object(CATALOG_KEY) is None:
+        raise SettingsError(
+            f"store {wiring.store.url} holds no catalog of masks: "
+            "run cloudmask ingest first, or name another --store"
+        )
+    report = rebuild_mirror(wiring.store, wiring.publisher)
+    if options.json:
+        print_json(report.as_json())
+        return
+    say(
+        f"{report.items} items in {len(report.keys)} file{'s' * (len(report.keys) != 1)}; "
+        f"{report.retired} older parts removed"
+    )
+    for key in report.keys:
+        say(f"{wiring.store.url}/{key}")
+
+
+@app.command()
+def doctor(
+    store: StoreOption = None,
+    method: Annotated[str | None, typer.Option(help="s2cloudless, cloud-score-plus or csmask")] = None,
+) -> None:
+    """Say what works of settings, credentials, endpoints and store, and how to mend what does not."""
+    from pc_cloudmask.cli.output import print_json, print_table
+    from pc_cloudmask.runs.context import Wiring
+    from pc_cloudmask.runs.doctor import examine
+
+    findings = list(examine(Wiring(load_settings(store=store, method=method))))
+    healthy = all(finding.works for finding in findings if finding.needed)
+    if options.json:
+        rows = [
+            {"what": finding.what, "verdict": finding.verdict, "detail": finding.detail}
+            for finding in findings
+        ]
+        print_json({"healthy": healthy, "findings": rows})
+    else:
+        table = [(finding.what, finding.verdict, finding.detail) for finding in findings]
+        print_table("cloudmask doctor", ("what", "verdict", "detail"), table)
+    if not healthy:
+        raise typer.Exit(EXIT_FAILED)

@@ -1,0 +1,45 @@
+"""The `cloudmask` application: global options, errors, exit status."""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+
+from pc_cloudmask.cli.app import (
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    Terminated,
+    app,
+    interrupt,
+    normalise_arguments,
+    report_defect,
+    report_error,
+    report_stop,
+    terminate,
+)
+
+
+def main() -> None:
+    """Run the command line; the process ends with its exit status."""
+    from pc_cloudmask.errors import CloudmaskError
+
+    for stream in (sys.stdout, sys.stderr):  # a locale that lacks a character costs that character alone
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    sys.excepthook = report_defect
+    sys.argv[1:] = normalise_arguments(sys.argv[1:])
+    signal.signal(signal.SIGTERM, terminate)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background job ignores it
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        app()
+    except CloudmaskError as error:
+        sys.exit(report_error(error))
+    except Terminated:
+        report_stop("terminated")
+        sys.exit(EXIT_TERMINATED)
+    except SystemExit as end:
+        if end.code == EXIT_INTERRUPTED:  # what Typer makes of Ctrl-C, without a word
+            report_stop("interrupted")
+        raise

@@ -1,0 +1,275 @@
+"""Commands that look at published masks: `view` and `stats`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pc_cloudmask.cli.app import (
+    BboxOption,
+    CatalogOption,
+    DatetimeOption,
+    FilesOption,
+    TileOption,
+    app,
+    load_settings,
+    options,
+)
+
+if TYPE_CHECKING:
+    from pc_cloudmask.mosaic.mosaic import MosaicReport, Progress
+    from pc_cloudmask.mosaic.plan import MosaicPlan
+
+
+@app.command()
+def view(
+    item: Annotated[str, typer.Argument(metavar="ITEM", help="Id of a published item.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Default: the item's id, in this folder.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=16, max=10980, help="Longer edge in pixels, at most.")] = 1098,
+    files: FilesOption = None,
+    store: CatalogOption = None,
+) -> None:
+    """Draw a scene in true colour, its clouds and shadows outlined."""
+    from pc_cloudmask.cli.output import print_json, say
+    from pc_cloudmask.viewing.library import find_item
+    from pc_cloudmask.viewing.view import draw_view
+
+    target = _check_out(out or Path(f"{item}.png"))
+    found = find_item(item, store=store or load_settings().store)
+    drawn = draw_view(found, size, files)
+    _write_out(target, drawn.png)
+    names = ("cloud", "shadow", "clear")
+    shares = {f"{name}_percentage": found.properties.get(f"cloudmask:{name}_percentage") for name in names}
+    if options.json:
+        print_json({"id": found.id, "out": str(target), "shape": list(drawn.shape), **shares})
+    else:
+        told = ", ".join(
+            f"{share:.1f} % {name}"
+            for name, share in zip(names, shares.values(), strict=True)
+            if share is not None
+        )
+        height, width = drawn.shape
+        say(f"{target}: {width} x {height} pixels; {told}")
+
+
+@app.command()
+def stats(
+    tile: Annotated[list[str] | None, typer.Option(metavar="TILE…", help="Default: all tiles.")] = None,
+    datetime: Annotated[str | None, typer.Option(metavar="INTERVAL", help="2018, 2018-12, 2018/..")] = None,
+    max_cloud: Annotated[
+        float, typer.Option(min=0, max=100, metavar="PCT", help="Cloud and shadow of a cloud-free scene.")
+    ] = 20.0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the calendar as a picture too.")
+    ] = None,
+    store: CatalogOption = None,
+) -> None:
+    """Count cloud-free scenes by tile and month."""
+    from pc_cloudmask.catalog.search import find_published_items
+    from pc_cloudmask.cli.output import build_rows, print_calendar, print_json
+    from pc_cloudmask.raster.picture import encode_picture
+    from pc_cloudmask.scene.query import build_query
+    from pc_cloudmask.storage.stores import open_reader
+    from pc_cloudmask.viewing.observations import count_observations, draw_calendar
+
+    target = None if out is None else _check_out(out)
+    query = build_query(tiles=tile or (), datetime=datetime)
+    items = find_published_items(open_reader(store or load_settings().store), query)
+    months = count_observations(items, max_cloud)
+    title = f"Scenes with at most {max_cloud:g} % cloud and shadow, of all scenes"
+    if target is not None:
+        _write_out(target, encode_picture(draw_calendar(title, build_rows(months))))
+    if options.json:
+        print_json({"max_cloud_pct": max_cloud, "months": [month.as_json() for month in months]})
+    else:
+        print_calendar(title, months)
+
+
+def _check_out(out: Path) -> Path:
+    """``out``, where a PNG can be written to it."""
+    from pc_cloudmask.errors import SettingsError
+
+    if out.suffix.lower() != ".png":
+        raise SettingsError(f"--out {out}: name a file that ends in .png")
+    if not out.parent.is_dir():
+        raise SettingsError(f"--out {out}: {out.parent} is no folder: make it first")
+    return out
+
+
+def _write_out(out: Path, png: bytes) -> None:
+    from pc_cloudmask.errors import SettingsError
+
+    try:
+        out.write_bytes(png)
+    except OSError as error:
+        raise SettingsError(f"--out {out}: cannot be written: {error.strerror or error}") from error
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")
+    ] = "127.0.0.1",
+    store: Annotated[str | None, typer.Option(metavar="DIR", help="The catalog's directory.")] = None,
+    browser: Annotated[
+        str | None, typer.Option(metavar="DIR", help="A built STAC Browser; default: ./stac-browser.")
+    ] = None,
+) -> None:
+    """Serve the catalog over HTTP, with CORS and byte ranges, and STAC Browser on the same port."""
+    from pc_cloudmask.cli.output import print_json, say
+    from pc_cloudmask.errors import SettingsError
+    from pc_cloudmask.viewing.server import find_folder
+    from pc_cloudmask.viewing.stac_browser import HOSTED_URL, HOW_TO_GET_IT, find_stac_browser
+
+    try:
+        from pc_cloudmask.viewing.server import CatalogServer
+    except ImportError as error:
+        raise SettingsError("serve needs starlette and uvicorn: pip install 'pc-cloudmask[serve]'") from error
+
+    settings = load_settings(store=store, browser=browser)
+    built = find_stac_browser(settings.browser)
+    with CatalogServer(find_folder(settings), built, host, port) as server:
+        catalog = f"{server.url}/catalog.json"
+        if options.json:
+            print_json(
+                {"url": server.url, "catalog": catalog, "browser": f"{server.url}/" if built else None}
+            )
+            sys.stdout.flush()
+        else:
+            say(f"catalog       {catalog}")
+            say(f"STAC Browser  {server.url}/" if built else f"STAC Browser  {HOSTED_URL}{catalog}")
+            if not built:
+                say(f"              ({HOW_TO_GET_IT})")
+            say("Ctrl-C ends it")
+        server.run()
+
+
+REDUCERS = ("median", "least-cloudy", "most-recent-clear")
+TRUE_COLOUR = "B04,B03,B02"
+
+
+@app.command()
+def mosaic(
+    out: Annotated[Path, typer.Option(metavar="FILE.tif", help="The COG; picture and item go beside it.")],
+    bbox: BboxOption = None,
+    tile: TileOption = None,
+    datetime: DatetimeOption = None,
+    bands: Annotated[str, typer.Option(metavar="BAND,…", help="Reflectances, B01 to B12.")] = TRUE_COLOUR,
+    reducer: Annotated[str, typer.Option(help=" | ".join(REDUCERS))] = REDUCERS[0],
+    max_cloud: Annotated[
+        float | None,
+        typer.Option(min=0, max=100, metavar="PCT", help="Leave out scenes with more cloud and shadow."),
+    ] = None,
+    resolution: Annotated[
+        float | None, typer.Option(metavar="M", help="Pixel size in metres; default: of the finest band.")
+    ] = None,
+    crs: Annotated[
+        str | None, typer.Option(metavar="EPSG:n", help="In metres; default: the most frequent UTM zone.")
+    ] = None,
+    plain_median: Annotated[
+        bool, typer.Option("--plain-median", help="Make the median of all observations too, to compare.")
+    ] = False,
+    truth: Annotated[
+        str | None,
+        typer.Option(metavar="ASSET", help="Count what is left of this asset's clouds (the demo's: truth)."),
+    ] = None,
+    files: FilesOption = None,
+    store: CatalogOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be read and made; write nothing.")
+    ] = False,
+) -> None:
+    """Make a cloudless composite from published masks and the bands that they belong to."""
+    from pc_cloudmask.cli.output import print_json
+    from pc_cloudmask.errors import SettingsError
+    from pc_cloudmask.scene.query import build_query
+    from pc_cloudmask.storage.stores import open_reader
+
+    if reducer not in REDUCERS:
+        raise SettingsError(f"--reducer {reducer!r:.40}: choose one of {', '.join(REDUCERS)}")
+    query = build_query(bbox=bbox, tiles=tile or (), datetime=datetime)
+    if query.is_open:
+        raise SettingsError("name where: --bbox or --tile")
+    _check_extra()
+    from pc_cloudmask.mosaic.mosaic import build_mosaic
+    from pc_cloudmask.mosaic.plan import MosaicRequest, plan_mosaic
+    from pc_cloudmask.mosaic.reducers import Reducer
+
+    request = MosaicRequest(
+        out=out,
+        query=query,
+        bands=tuple(bands.split(",")),
+        reducer=Reducer(reducer),
+        crs=crs,
+        pixel_size_m=resolution,
+        max_cloud_pct=max_cloud,
+        plain_median=plain_median,
+        truth=truth,
+        files=files,
+    )
+    settings = load_settings()
+    catalog = open_reader(store or settings.store)
+    plan = plan_mosaic(catalog, request)
+    if dry_run:
+        print_json(plan.as_json()) if options.json else _print_plan(plan)
+        return
+    with _show_progress() as progress:
+        report = build_mosaic(catalog, settings, request, plan, progress)
+    print_json(report.as_json()) if options.json else _print_report(report)
+
+
+def _check_extra() -> None:
+    from importlib.util import find_spec
+
+    from pc_cloudmask.errors import SettingsError
+
+    if not all(find_spec(name) for name in ("odc", "dask", "xarray")):
+        raise SettingsError("mosaic needs odc-stac and dask: pip install 'pc-cloudmask[mosaic]'")
+
+
+@contextmanager
+def _show_progress() -> Iterator[Progress]:
+    """A bar on stderr, on a terminal only."""
+    from rich.progress import Progress as Bars
+
+    from pc_cloudmask.cli.output import stderr
+
+    with Bars(console=stderr, disable=not stderr.is_terminal, transient=True) as bars:
+        task = bars.add_task("blocks", total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def _describe_plan(plan: MosaicPlan) -> str:
+    """Scenes and grid in one line."""
+    (height, width), count = plan.grid.shape, len(plan.observations)
+    scenes = f"{count} scene{'s' * (count > 1)}"
+    return f"{scenes} on {width} x {height} pixels of {plan.grid.pixel_size_m:g} m, {plan.grid.crs}"
+
+
+def _print_plan(plan: MosaicPlan) -> None:
+    from pc_cloudmask.cli.output import say
+
+    for item_id in sorted(observation.id for observation in plan.observations):
+        say(item_id)
+    say(f"{_describe_plan(plan)}; nothing was written")
+
+
+def _print_report(report: MosaicReport) -> None:
+    from pc_cloudmask.cli.output import say
+
+    lines = [_describe_plan(report.plan), f"{report.filled_pct:.1f} % filled, in {report.seconds:.1f} s"]
+    if report.has_truth:
+        lines.append(f"cloud and shadow left: {report.mosaic.residual_pct:.2f} % of the filled pixels")
+        if report.plain:
+            lines[-1] += f"; in the plain median: {report.plain.residual_pct:.2f} %"
+    lines.append(f"mosaic: {report.files.raster}")
+    for line in lines:
+        say(line)

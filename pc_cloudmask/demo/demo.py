@@ -1,0 +1,157 @@
+"""The main job on the bundled sample archive."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pc_cloudmask.catalog.search import read_published_mask
+from pc_cloudmask.demo.archive import build_sample_archive
+from pc_cloudmask.masking.classes import MaskClass, MaskParameters
+from pc_cloudmask.runs.candidate import read_candidate
+from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.request import IngestRequest
+from pc_cloudmask.scene.query import SceneQuery
+from pc_cloudmask.settings import read_settings
+
+
+@dataclass(frozen=True, slots=True)
+class MaskScore:
+    """Shares between 0 and 1, all of pixels for which the truth is known.
+
+    ``cloud_recall``   of the true cloud, what the mask calls cloud.
+    ``shadow_recall``  of the true shadow, what the mask calls shadow, or calls cloud within the buffer
+                       of a true cloud: there, cloud has precedence over shadow.
+    ``cloud_iou``      intersection over union of the mask's cloud and the true cloud grown by the buffer.
+    ``shadow_iou``     the same of its shadow and the true shadow grown by the buffer, less grown cloud.
+
+    The recalls say what a user would miss, the IoUs also what is masked for nothing. The truth is grown
+    by the mask's whole buffer, but not eroded first as the mask is: the rim of two pixels that the
+    erosion costs counts against the mask. A share of nothing is 1.
+    """
+
+    cloud_recall: float
+    shadow_recall: float
+    cloud_iou: float
+    shadow_iou: float
+
+    def meets(self, targets: MaskScore) -> bool:
+        """Whether no share is below that of ``targets``."""
+        return (
+            self.cloud_recall >= targets.cloud_recall
+            and self.shadow_recall >= targets.shadow_recall
+            and self.cloud_iou >= targets.cloud_iou
+            and self.shadow_iou >= targets.shadow_iou
+        )
+
+
+#: What the mask of each sample scene must reach.
+TARGETS = MaskScore(cloud_recall=0.99, shadow_recall=0.95, cloud_iou=0.95, shadow_iou=0.80)
+
+
+def score_mask(
+    classes: NDArray[np.uint8],
+    truth: NDArray[np.uint8],
+    parameters: MaskParameters,
+    pixel_size_m: float = 20.0,
+) -> MaskScore:
+    """The score of ``classes`` against ``truth``.
+
+    Both are uint8 (h, w) of ``MaskClass`` values; ``truth`` is cloud and shadow as they are, without a
+    buffer, and 0 where it is not known. ``parameters`` are those that the mask was made with.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if classes.shape != truth.shape:
+        raise ValueError(f"a mask of {classes.shape} pixels has no truth of {truth.shape}")
+    known = truth != MaskClass.NO_DATA
+    radius_px = 2 * parameters.buffer_m / pixel_size_m
+    true_cloud, true_shadow = truth == MaskClass.CLOUD, truth == MaskClass.CLOUD_SHADOW
+    grown_cloud = _grow(true_cloud, radius_px) & known
+    grown_shadow = _grow(true_shadow, radius_px) & known & ~grown_cloud
+    cloud, shadow = (classes == MaskClass.CLOUD) & known, (classes == MaskClass.CLOUD_SHADOW) & known
+    return MaskScore(
+        cloud_recall=_share(cloud & true_cloud, true_cloud),
+        shadow_recall=_share((shadow | cloud & grown_cloud) & true_shadow, true_shadow),
+        cloud_iou=_share(cloud & grown_cloud, cloud | grown_cloud),
+        shadow_iou=_share(shadow & grown_shadow, shadow | grown_shadow),
+    )
+
+
+def _share(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> float:
+    total = int(np.count_nonzero(whole))
+    return int(np.count_nonzero(part)) / total if total else 1.0
+
+
+def _grow(pixels: NDArray[np.bool_], radius_px: float) -> NDArray[np.bool_]:
+    """Dilation by the disk dx² + dy² <= radius², written out, apart from the code that it judges."""
+    reach = math.floor(radius_px)
+    height, width = pixels.shape
+    padded = np.pad(pixels, reach)
+    grown = np.zeros_like(pixels)
+    for dy in range(-reach, reach + 1):
+        for dx in range(-reach, reach + 1):
+            if dx * dx + dy * dy <= radius_px * radius_px:
+                grown |= padded[reach + dy : reach + dy + height, reach + dx : reach + dx + width]
+    return grown
+
+
+ARCHIVE_FOLDER = "sample-archive"
+#: When the demo says that it ran, so that it writes the same bytes on every machine and every day.
+DEMO_INSTANT = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class SceneScore:
+    """How well the published mask of one sample scene meets its known truth."""
+
+    scene_id: str
+    tile: str
+    score: MaskScore
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values, shares rounded to four digits."""
+        shares = {name: round(share, 4) for name, share in asdict(self.score).items()}
+        return {"id": self.scene_id, **shares, "meets_targets": self.score.meets(TARGETS)}
+
+
+def build_demo_request(config: Path | None, out: Path | None) -> IngestRequest:
+    """The request that ``demo`` is, its archive made where it is missing.
+
+    The archive stands inside a local store, so that the catalog's relative links reach it wherever the
+    folder is moved or served from; beside a bucket it stands in ``./sample-archive``.
+    """
+    settings = read_settings(config, store=str(out) if out else None)
+    folder = Wiring(settings).local_folder(ARCHIVE_FOLDER) or ARCHIVE_FOLDER
+    items = build_sample_archive(Path(folder))
+    return IngestRequest(
+        items=str(items),
+        store=settings.store,
+        method="s2cloudless",
+        compute="local",
+        config=config,
+        now=DEMO_INSTANT,
+    )
+
+
+def score_demo(request: IngestRequest) -> list[SceneScore]:
+    """The scores of all sample scenes, read back from the published COGs, in order of their ids."""
+    wiring = Wiring.of(request)
+    settings = wiring.settings
+    scores = []
+    for item in wiring.source.find_items(SceneQuery()):
+        candidate = read_candidate(item, settings.method, settings.mask_parameters)
+        scene = candidate.scene
+        href = scene.asset_hrefs["truth"]
+        truth = wiring.reader.read_band(href, scene.grid, resampling="nearest", item_id=scene.id)
+        classes = read_published_mask(wiring.store, candidate.keys)
+        score = score_mask(classes, truth.astype(np.uint8), settings.mask_parameters, scene.grid.pixel_size_m)
+        scores.append(SceneScore(scene.id, scene.tile, score))
+    return sorted(scores, key=lambda score: score.scene_id)

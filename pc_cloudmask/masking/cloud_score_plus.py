@@ -1,0 +1,107 @@
+"""Engines whose masks, or whose clouds, come from Earth Engine.
+
+``ServerMaskEngine``: s2cloudless, the whole mask computed by Earth Engine.
+
+``CloudScorePlusEngine``: Cloud Score+ tells one class, "not clear", which holds clouds and shadows
+alike. It is split by the same rule that s2cloudless needs to find shadows: a pixel that is not clear is
+shadow where it is dark (near infrared below the threshold, not water) and stands, seen towards the sun,
+behind a pixel of 100 m of which at least half is not clear and not dark, within the shadow distance and
+to within one such pixel; else it is cloud. The result is eroded, grown and classed as every mask here,
+so its buffer means the same. Earth Engine computes flags alone; the rest is done here, whatever
+``compute`` says: a neighbourhood costs more there than a byte does on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import ee
+import numpy as np
+from numpy.typing import NDArray
+
+from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.clouds_and_shadows import find_shadow_candidates
+from pc_cloudmask.masking.earth_engine.graphs import (
+    CLOUD_SCORE_PLUS,
+    DARK,
+    NOT_CLEAR,
+    VALID,
+    build_score_flags,
+)
+from pc_cloudmask.masking.earth_engine.images import GranuleFinder
+from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
+from pc_cloudmask.masking.earth_engine.windows import COARSE_PIXEL_M, Bytes, PixelDownloader, Raster
+from pc_cloudmask.masking.methods import DerivedMask
+from pc_cloudmask.masking.morphology import compose_classes
+from pc_cloudmask.scene.image import Granule, Pairing
+from pc_cloudmask.scene.scene import Scene
+
+SOFTWARE: Mapping[str, str] = {"earthengine-api": ee.__version__}
+
+
+class CloudScorePlusEngine:
+    """A ``MaskEngine`` for Cloud Score+; ``band`` is ``cs_cdf``, which varies less over time, or ``cs``."""
+
+    method = "cloud-score-plus"
+
+    def __init__(
+        self,
+        session: EarthEngineSession,
+        parameters: MaskParameters,
+        downloader: PixelDownloader,
+        band: Literal["cs", "cs_cdf"] = "cs_cdf",
+    ) -> None:
+        self._session = session
+        self._parameters = parameters
+        self._downloader = downloader
+        self._band = band
+        self._finder = GranuleFinder(session, CLOUD_SCORE_PLUS)
+
+    def find_granules(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
+        """By scene id, the granule or why there is none yet."""
+        return self._finder.find_granules(scenes)
+
+    def derive_mask(self, scene: Scene, granule: Granule) -> DerivedMask:
+        """The mask of one scene; see ``MaskEngine``."""
+        self._session.start()
+        image = build_score_flags(granule, self._band, self._parameters)
+        (flags,) = self._downloader.read_rasters(scene.id, [Raster("cloud score flags", image, scene.grid)])
+        return DerivedMask(classify_flags(flags, scene, self._parameters), granule, SOFTWARE)
+
+
+def classify_flags(flags: Bytes, scene: Scene, parameters: MaskParameters) -> Bytes:
+    """Classes of ``MaskClass`` on the scene's grid, uint8, from the flags of ``build_score_flags``."""
+    not_clear, dark = (flags & NOT_CLEAR) > 0, (flags & DARK) > 0
+    factor = round(COARSE_PIXEL_M / scene.grid.pixel_size_m)
+    # What is dark where it is not clear may be shadow, so it casts none.
+    casting = _take_majority(not_clear & ~dark, factor)
+    reach_px = parameters.shadow_distance_m / COARSE_PIXEL_M
+    behind = _grow_by_one(find_shadow_candidates(casting, scene.solar_azimuth_deg, reach_px))
+    height, width = flags.shape
+    shadow = not_clear & dark & behind.repeat(factor, axis=0).repeat(factor, axis=1)[:height, :width]
+    valid = (flags & VALID) > 0
+    return compose_classes(not_clear & ~shadow, shadow, valid, parameters, scene.grid.pixel_size_m)
+
+
+def _take_majority(pixels: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
+    """Blocks of ``factor`` x ``factor`` pixels, from the upper-left corner, at least half of which is set."""
+    height, width = pixels.shape
+    padded = np.pad(pixels, ((0, -height % factor), (0, -width % factor)))
+    rows, cols = padded.shape[0] // factor, padded.shape[1] // factor
+    counts: NDArray[np.intp] = np.count_nonzero(padded.reshape(rows, factor, cols, factor), axis=(1, 3))
+    return 2 * counts >= factor * factor
+
+
+def _grow_by_one(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """``pixels`` and their eight neighbours.
+
+    A shadow's rim that the coarse projection misses would be called cloud, and its buffer with it.
+    """
+    tall = pixels.copy()
+    tall[1:] |= pixels[:-1]
+    tall[:-1] |= pixels[1:]
+    grown = tall.copy()
+    grown[:, 1:] |= tall[:, :-1]
+    grown[:, :-1] |= tall[:, 1:]
+    return grown

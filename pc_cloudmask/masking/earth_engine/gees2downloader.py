@@ -1,0 +1,132 @@
+"""Rasters through the package GEES2Downloader.
+
+https://github.com/cordmaur/GEES2Downloader: module ``geeS2downloader``, class ``GEES2Downloader``. It
+asks for tiles by their corners in degrees and fits whatever comes into its array, so a tile may be
+shifted or stretched without a word. Therefore each pixel carries its address, which is checked here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pc_cloudmask.errors import EngineRefused, SettingsError
+from pc_cloudmask.masking.earth_engine.graphs import ADDRESS_MODULUS, ADDRESS_ROW_FACTOR, stamp_address
+from pc_cloudmask.masking.earth_engine.session import EarthEngineSession, TooMuch
+from pc_cloudmask.masking.earth_engine.windows import BAND, Bytes, Raster
+from pc_cloudmask.scene.grid import Shape
+from pc_cloudmask.web import Deadline
+
+MODULE = "geeS2downloader"
+#: Without ``--no-deps`` it would replace earthengine-api by a version of 2021.
+HOW_TO_INSTALL = (
+    "pip install --no-deps git+https://github.com/cordmaur/GEES2Downloader "
+    "&& pip install geojson ipywidgets matplotlib tqdm"
+)
+
+
+class Gees2Downloader:
+    """A ``PixelDownloader``; one raster at a time, for the package has threads of its own."""
+
+    _turn = threading.Lock()
+
+    def __init__(self, session: EarthEngineSession) -> None:
+        """Find the package.
+
+        Raises:
+            SettingsError: it is not installed, or cannot be imported.
+        """
+        self._session = session
+        try:
+            self._module: Any = importlib.import_module(MODULE)
+        except ImportError as error:
+            raise SettingsError(
+                f"CLOUDMASK_DOWNLOADER: gees2downloader cannot be imported ({error}); install it with "
+                f"'{HOW_TO_INSTALL}', or use compute-pixels"
+            ) from error
+
+    def read_rasters(self, scene_id: str, rasters: Sequence[Raster]) -> list[Bytes]:
+        """See ``PixelDownloader``."""
+        self._session.start()
+        deadline = Deadline(self._session.limits.deadline_s)
+        with self._session.statistics.phase("download"):
+            return [self._read_raster(scene_id, raster, deadline) for raster in rasters]
+
+    def _read_raster(self, scene_id: str, raster: Raster, deadline: Deadline) -> Bytes:
+        what = f"{scene_id}: {raster.name} by gees2downloader"
+        request = partial(self._download, stamp_address(raster.image, raster.grid))
+        try:
+            stamped = self._session.call(what, request, deadline, key=scene_id)
+        except TooMuch as error:
+            raise EngineRefused(f"{what}: {error}; set CLOUDMASK_DOWNLOADER=compute-pixels") from error
+        pixels = check_addresses(stamped, raster.grid.shape, what)
+        self._session.statistics.count_bytes(pixels.size)
+        return pixels
+
+    def _download(self, image: Any) -> Any:
+        # It prints, and standard output is for the report; the redirection is the whole process's.
+        with self._turn, contextlib.redirect_stdout(sys.stderr):
+            with _keep_log_levels():
+                downloader = self._module.GEES2Downloader()
+            try:
+                downloader.download(image, BAND)
+            except zipfile.BadZipFile as error:
+                # It takes any body for a tile's ZIP, an error's too.
+                raise ConnectionError("a tile that is no ZIP file") from error
+            return downloader.array
+
+
+def check_addresses(stamped: Any, shape: Shape, what: str) -> Bytes:
+    """The bytes of ``graphs.stamp_address``, if each one lies where its address says.
+
+    Raises:
+        EngineRefused: another shape, or pixels of other places.
+    """
+    if not isinstance(stamped, np.ndarray) or stamped.shape != shape:
+        got = f"{stamped.shape} pixels" if isinstance(stamped, np.ndarray) else "nothing"
+        raise EngineRefused(f"{what}: {got} came, not {shape}; set CLOUDMASK_DOWNLOADER=compute-pixels")
+    values = stamped.astype(np.int32)
+    misplaced = int(np.count_nonzero(values >> 8 != build_addresses(shape)))
+    if misplaced:
+        raise EngineRefused(
+            f"{what}: {misplaced} of {values.size} pixels are not those of the item's grid: the result is "
+            "shifted; set CLOUDMASK_DOWNLOADER=compute-pixels"
+        )
+    return (values & 0xFF).astype(np.uint8)
+
+
+def build_addresses(shape: Shape) -> NDArray[np.int32]:
+    """The address of every pixel of a grid: int32 ``shape``, 0..126."""
+    rows = np.arange(shape[0], dtype=np.int32)[:, None]
+    cols = np.arange(shape[1], dtype=np.int32)[None, :]
+    return (cols + ADDRESS_ROW_FACTOR * rows) % ADDRESS_MODULUS
+
+
+@contextlib.contextmanager
+def _keep_log_levels() -> Iterator[None]:
+    """Undo what its constructor does to every logger of the process.
+
+    It asks for them by name, so a name that so far was only part of another's (``flows``) becomes a
+    logger too; left at that level it would silence all below it.
+    """
+    known = logging.root.manager.loggerDict
+    levels = {
+        name: logger.level if isinstance(logger, logging.Logger) else logging.NOTSET
+        for name, logger in dict(known).items()
+    }
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            if isinstance(logger := known[name], logging.Logger):
+                logger.setLevel(level)

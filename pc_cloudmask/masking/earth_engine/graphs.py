@@ -1,0 +1,138 @@
+"""The expressions that Earth Engine computes.
+
+Each answers one byte a pixel in which no data is told apart from every value, for Earth Engine
+downloads masked pixels as zeros.
+
+Source: Earth Engine community tutorial "Sentinel-2 Cloud Masking with s2cloudless", in the form for one
+image. As there, projections are the image's own *objects*: with a bare CRS string Earth Engine takes
+rows to grow northwards, and shadows come out mirrored. The sun's azimuth is the item's, a constant,
+where the tutorial reads the image's property: a mosaic of a split datatake has no properties.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import ee
+
+from pc_cloudmask.masking.classes import PROBABILITY_NODATA, MaskClass, MaskParameters
+from pc_cloudmask.masking.clouds_and_shadows import REFLECTANCE_SCALE, SCL_WATER
+from pc_cloudmask.masking.earth_engine.windows import BAND, COARSE_PIXEL_M
+from pc_cloudmask.masking.morphology import DILATION_BUFFERS, EROSION_M
+from pc_cloudmask.scene.grid import Grid
+from pc_cloudmask.scene.image import Granule
+
+#: Surface reflectance free of the offset that baselines from 04.00 on have.
+L2A = "COPERNICUS/S2_SR_HARMONIZED"
+CLOUD_PROBABILITY = "COPERNICUS/S2_CLOUD_PROBABILITY"
+CLOUD_SCORE_PLUS = "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"
+#: Pixel of the mask and of the tutorial's morphology.
+PIXEL_M = 20.0
+#: Set on a probability (0..100) whose pixel is dark.
+DARK_BIT = 128
+#: Bits of a pixel of Cloud Score+; 0 is no data.
+VALID, NOT_CLEAR, DARK = 1, 2, 4
+#: An address is ``(col + 11 * row) mod 127``: seven bits beside a byte in int16, which the package
+#: GEES2Downloader returns. Shifts of up to ten pixels along both axes change every address.
+ADDRESS_MODULUS, ADDRESS_ROW_FACTOR = 127, 11
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """Images of one granule and the projection that they are computed in."""
+
+    reflectance: ee.Image
+    scl: ee.Image
+    projection: ee.Projection
+
+
+def build_server_mask(granule: Granule, solar_azimuth_deg: float, parameters: MaskParameters) -> ee.Image:
+    """The classes of ``MaskClass``, computed by Earth Engine at 20 m."""
+    sources = _read_sources(granule)
+    clouds = _mosaic(CLOUD_PROBABILITY, granule, "probability").gt(parameters.cloud_probability_pct)
+    candidates = (
+        clouds.directionalDistanceTransform(
+            90.0 - solar_azimuth_deg, math.floor(parameters.shadow_distance_m / COARSE_PIXEL_M)
+        )
+        .reproject(crs=sources.projection, scale=COARSE_PIXEL_M)
+        .select("distance")
+        .mask()
+    )
+    shadows = candidates.multiply(_build_dark(sources, parameters))
+    # Masked where one of the inputs is: there is no data.
+    found = clouds.add(shadows).gt(0)
+    reach_px = DILATION_BUFFERS * parameters.buffer_m / PIXEL_M
+    masked = _grow(found.focalMin(EROSION_M / PIXEL_M), reach_px)
+    near_cloud = _grow(clouds.updateMask(found.mask()), reach_px)
+    # CLEAR 1; masked adds 1 near a cloud, 2 elsewhere: CLOUD 2, CLOUD_SHADOW 3.
+    classes = masked.multiply(ee.Image(MaskClass.CLOUD).subtract(near_cloud)).add(MaskClass.CLEAR)
+    return _as_byte(classes.updateMask(found.mask()), MaskClass.NO_DATA).reproject(
+        crs=sources.projection, scale=PIXEL_M
+    )
+
+
+def build_packed_inputs(granule: Granule, parameters: MaskParameters) -> ee.Image:
+    """The cloud probability in per cent, plus ``DARK_BIT`` where the ground is dark; 255 no data."""
+    dark = _build_dark(_read_sources(granule), parameters)
+    return _as_byte(_read_probability(granule).add(dark.multiply(DARK_BIT)), PROBABILITY_NODATA)
+
+
+def build_coarse_probability_image(granule: Granule) -> ee.Image:
+    """The cloud probability in per cent, to be read at 100 m; 255 no data."""
+    return _as_byte(_read_probability(granule), PROBABILITY_NODATA)
+
+
+def build_score_flags(granule: Granule, band: str, parameters: MaskParameters) -> ee.Image:
+    """``VALID``, with ``NOT_CLEAR`` and ``DARK`` where they hold, by Cloud Score+; 0 no data."""
+    not_clear = _mosaic(CLOUD_SCORE_PLUS, granule, band).lt(parameters.clear_score)
+    dark = _build_dark(_read_sources(granule), parameters)
+    return _as_byte(not_clear.multiply(NOT_CLEAR).add(dark.multiply(DARK)).add(VALID), 0)
+
+
+def stamp_address(image: ee.Image, grid: Grid) -> ee.Image:
+    """``image``, a byte, with each pixel's address on ``grid`` in the next seven bits: int16.
+
+    Its bounds are those of the grid, for a downloader that asks the image how large it is.
+    """
+    projection = ee.Projection(grid.crs, list(grid.transform))
+    place = ee.Image.pixelCoordinates(projection).floor()
+    address = place.select("x").add(place.select("y").multiply(ADDRESS_ROW_FACTOR)).mod(ADDRESS_MODULUS)
+    bounds = ee.Geometry.Rectangle(list(grid.bounds), proj=grid.crs, geodesic=False)
+    stamped = image.add(address.multiply(256)).toInt16().rename(BAND)
+    return stamped.reproject(crs=grid.crs, crsTransform=list(grid.transform)).clip(bounds)
+
+
+def _read_sources(granule: Granule) -> _Sources:
+    first = ee.Image(f"{L2A}/{granule.image_ids[0]}")
+    return _Sources(_mosaic(L2A, granule, "B8"), _mosaic(L2A, granule, "SCL"), first.select([0]).projection())
+
+
+def _read_probability(granule: Granule) -> ee.Image:
+    """Whole per cents: a mean above the threshold stays above it."""
+    return _mosaic(CLOUD_PROBABILITY, granule, "probability").ceil()
+
+
+def _mosaic(collection: str, granule: Granule, band: str) -> ee.Image:
+    """``band`` of the granule's image, or of its images laid over each other in order."""
+    images: Sequence[ee.Image] = [
+        ee.Image(f"{collection}/{index}").select(band) for index in granule.image_ids
+    ]
+    return images[0] if len(images) == 1 else ee.ImageCollection(list(images)).mosaic()
+
+
+def _build_dark(sources: _Sources, parameters: MaskParameters) -> ee.Image:
+    """1 where the near infrared is below the threshold and the ground is not water."""
+    limit = round(parameters.dark_nir_reflectance * REFLECTANCE_SCALE, 6)
+    return sources.reflectance.lt(limit).multiply(sources.scl.neq(SCL_WATER))
+
+
+def _grow(image: ee.Image, radius_px: float) -> ee.Image:
+    # A disk of less than a pixel is the pixel itself, which is no kernel.
+    return image.focalMax(radius_px) if radius_px >= 1 else image
+
+
+def _as_byte(image: ee.Image, nodata: int) -> ee.Image:
+    """One byte with ``nodata`` wherever the image is masked, beyond its footprint too."""
+    return image.unmask(nodata, sameFootprint=False).toByte().rename(BAND)

@@ -1,0 +1,111 @@
+"""Blocks of pixels that fit one request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import ee
+import numpy as np
+from numpy.typing import NDArray
+
+from pc_cloudmask.masking.clouds_and_shadows import SHADOW_SCALE_M
+from pc_cloudmask.scene.grid import Grid, Window
+from pc_cloudmask.scene.scene import Scene
+
+#: ``computePixels`` answers with at most 48 MB of uncompressed pixels.
+REQUEST_LIMIT_BYTES = 50_331_648
+#: A byte of data and the byte of mask that Earth Engine counts beside it.
+BYTES_PER_PIXEL = 2
+#: What a window is planned for: three for a tile, so that a scene's requests overlap in time.
+WINDOW_BYTES = REQUEST_LIMIT_BYTES // 2
+#: Pixels a side that ``computePixels`` allows.
+LONGEST_SIDE = 32_768
+#: Windows end on multiples of this, the block height of the mask's COG.
+ROW_STEP = 512
+#: Windows of this side or less are not split further: half of Earth Engine's own 256 pixel tiles.
+FLOOR_PIXELS = 128
+
+
+def plan_windows(grid: Grid, window_bytes: int = WINDOW_BYTES) -> list[Window]:
+    """Windows that cover ``grid`` exactly, each of at most ``window_bytes`` as Earth Engine counts them.
+
+    Full rows where they fit, in multiples of ``ROW_STEP``; narrower blocks on very wide grids.
+    """
+    width = min(grid.shape[1], LONGEST_SIDE, max(1, window_bytes // (BYTES_PER_PIXEL * ROW_STEP)))
+    rows = window_bytes // (BYTES_PER_PIXEL * width)
+    return list(grid.blocks(min(LONGEST_SIDE, max(1, rows // ROW_STEP) * ROW_STEP), width))
+
+
+def split_window(window: Window, floor_pixels: int = FLOOR_PIXELS) -> list[Window]:
+    """Up to four windows that cover ``window``, or none where it must not be made smaller."""
+    if max(window.shape) <= floor_pixels:
+        return []
+    return window.split()
+
+
+COARSE_PIXEL_M = SHADOW_SCALE_M
+#: Scenes that one listing request asks about.
+PAIRING_CHUNK = 100
+
+
+@dataclass(frozen=True, slots=True)
+class CostEstimate:
+    """Requests and bytes of pixels, uncompressed, if nothing is split or tried again."""
+
+    requests: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: CostEstimate) -> CostEstimate:
+        return CostEstimate(self.requests + other.requests, self.bytes + other.bytes)
+
+
+def estimate_cost(scene: Scene, method: str, compute: str) -> CostEstimate:
+    """What one scene's pixels cost by ``method`` with ``compute``; a method without Earth Engine, nothing.
+
+    Pairing comes on top: one request for up to ``PAIRING_CHUNK`` scenes, see ``estimate_pairing``.
+    """
+    if method not in {"s2cloudless", "cloud-score-plus"}:
+        return CostEstimate()
+    cost = _estimate_raster(scene.grid)
+    if method == "s2cloudless" and compute == "local":
+        return cost + _estimate_raster(scene.grid.at_pixel_size(COARSE_PIXEL_M))
+    return cost
+
+
+def estimate_pairing(scene_count: int) -> CostEstimate:
+    """What finding the images of so many scenes costs, where each has the very image of its item."""
+    return CostEstimate(requests=-(-scene_count // PAIRING_CHUNK))
+
+
+def _estimate_raster(grid: Grid) -> CostEstimate:
+    height, width = grid.shape
+    return CostEstimate(len(plan_windows(grid)), height * width)
+
+
+#: Name of the only band that every image of ours has.
+BAND = "value"
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Raster:
+    """What to download: an image of the one band ``BAND``, a byte a pixel, on ``grid``."""
+
+    name: str
+    image: ee.Image
+    grid: Grid
+
+
+class PixelDownloader(Protocol):
+    """Downloads rasters."""
+
+    def read_rasters(self, scene_id: str, rasters: Sequence[Raster]) -> list[Bytes]:
+        """The rasters whole, uint8 of the shape of each one's grid.
+
+        Raises:
+            EngineUnavailable: try again later.
+            EngineRefused: never.
+        """
+        ...

@@ -1,0 +1,310 @@
+"""What a mosaic is asked to be, and what that comes to."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+from rasterio.warp import transform_bounds
+
+from pc_cloudmask.catalog.search import find_published_items
+from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.mosaic.observation import (
+    BAND_PIXEL_SIZES_M,
+    Observation,
+    check_bands,
+    read_observation,
+    sort_observations,
+)
+from pc_cloudmask.mosaic.reducers import Reducer
+from pc_cloudmask.raster.gdal import gdal_environment
+from pc_cloudmask.scene.grid import Grid, Window
+from pc_cloudmask.scene.query import BBox, SceneQuery
+from pc_cloudmask.storage.store import ObjectReader
+
+#: ``(west, south, east, north)`` in the units of a CRS.
+Bounds = tuple[float, float, float, float]
+#: About 33 full tiles of 10 m.
+MAX_PIXELS = 4_000_000_000
+_LONGITUDES, _LATITUDES = "EPSG:4326", (-180.0, 180.0)
+_EDGE_POINTS = 21
+
+
+def build_target_grid(
+    observations: Sequence[Observation],
+    bands: Sequence[str],
+    *,
+    bbox: BBox | None = None,
+    crs: str | None = None,
+    pixel_size_m: float | None = None,
+) -> Grid:
+    """The grid that covers ``bbox``, without one all observations.
+
+    Its CRS is the most frequent one of the observations unless ``crs`` names another; its pixels are
+    those of the finest band, and lie on those of the observations in the same CRS.
+
+    Raises:
+        SettingsError: no projected CRS in metres, a pixel size that is none, a grid too large or empty.
+    """
+    crs = _check_crs(crs) if crs else _find_crs(observations)
+    size = float(min(BAND_PIXEL_SIZES_M[band] for band in bands)) if pixel_size_m is None else pixel_size_m
+    if not (math.isfinite(size) and 1 <= size <= 10_000):
+        raise SettingsError(f"--resolution {size:g}: give metres from 1 to 10000")
+    bounds = _project_bbox(bbox, crs) if bbox else _unite(_project(observations, crs))
+    return _snap(bounds, crs, size, _find_anchor(observations, crs))
+
+
+def find_bounds(grid: Grid, crs: str) -> Bounds:
+    """What ``grid`` covers in another CRS."""
+    if grid.crs == crs:
+        return grid.bounds
+    with gdal_environment():
+        west, south, east, north = transform_bounds(grid.crs, crs, *grid.bounds, densify_pts=_EDGE_POINTS)
+    return (west, south, east, north)
+
+
+def bounds_overlap(one: Bounds, other: Bounds) -> bool:
+    """Whether two bounds share more than an edge."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _check_crs(text: str) -> str:
+    try:
+        crs = CRS.from_user_input(text)
+    except CRSError as error:
+        raise SettingsError(f"--crs {text!r:.40}: not a CRS such as EPSG:32722") from error
+    code = crs.to_epsg()
+    if code is None or not crs.is_projected or crs.linear_units_factor[1] != 1.0:
+        raise SettingsError(f"--crs {text!r:.40}: not a projected CRS in metres of the EPSG registry")
+    return f"EPSG:{code}"
+
+
+def _find_crs(observations: Sequence[Observation]) -> str:
+    counts = Counter(observation.scene.grid.crs for observation in observations)
+    return min(counts, key=lambda crs: (-counts[crs], crs))
+
+
+def _project_bbox(bbox: BBox, crs: str) -> Bounds:
+    """``bbox`` in ``crs``; of one across the antimeridian, both halves."""
+    west, south, east, north = bbox
+    low, high = _LATITUDES
+    halves = [bbox] if west < east else [(west, south, high, north), (low, south, east, north)]
+    with gdal_environment():
+        projected = [transform_bounds(_LONGITUDES, crs, *half, densify_pts=_EDGE_POINTS) for half in halves]
+    if not all(map(math.isfinite, sum(projected, ()))):
+        raise SettingsError(f"--bbox: lies outside of where {crs} is defined; name another --crs")
+    return _unite(projected)
+
+
+def _project(observations: Iterable[Observation], crs: str) -> list[Bounds]:
+    grids = {observation.scene.grid: None for observation in observations}
+    return [find_bounds(grid, crs) for grid in grids]
+
+
+def _unite(bounds: Iterable[Bounds]) -> Bounds:
+    west, south, east, north = zip(*bounds, strict=True)
+    return (min(west), min(south), max(east), max(north))
+
+
+def _find_anchor(observations: Sequence[Observation], crs: str) -> tuple[float, float]:
+    """A corner of the observations' pixels: tiles of one zone share their grid of 20 m."""
+    for observation in observations:
+        if observation.scene.grid.crs == crs:
+            _, _, west, _, _, north = observation.scene.grid.transform
+            return (west, north)
+    return (0.0, 0.0)
+
+
+def _snap(bounds: Bounds, crs: str, size: float, anchor: tuple[float, float]) -> Grid:
+    """The smallest grid over ``bounds`` with ``anchor`` on a corner of its pixels."""
+    noise = 1e-6  # of a pixel: bounds that lie on the grid must not gain a row by a rounding error
+    first_col = math.floor((bounds[0] - anchor[0]) / size + noise)
+    last_col = math.ceil((bounds[2] - anchor[0]) / size - noise)
+    first_row = math.floor((anchor[1] - bounds[3]) / size + noise)
+    last_row = math.ceil((anchor[1] - bounds[1]) / size - noise)
+    height, width = last_row - first_row, last_col - first_col
+    if height * width > MAX_PIXELS:
+        raise SettingsError(
+            f"the mosaic would have {width} x {height} pixels of {size:g} m, more than {MAX_PIXELS:.0e}: "
+            "give a coarser --resolution or a smaller --bbox"
+        )
+    west, north = anchor[0] + first_col * size, anchor[1] - first_row * size
+    return Grid(crs, (size, 0.0, west, 0.0, -size, north), (max(height, 1), max(width, 1)))
+
+
+#: Edges of a block. Larger ones save nothing: assets are stored in blocks of 512.
+LARGEST_PX, SMALLEST_PX = 1024, 64
+#: What the observations of a block may take at once, however many there are.
+MEMORY_BYTES = 384 << 20
+#: Of one observation of one pixel: its value, 2, with three flags of 1 and one more while it is read.
+BYTES_PER_VALUE = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A window of the mosaic, and the observations whose grids reach into it."""
+
+    window: Window
+    observations: tuple[Observation, ...]
+
+
+def plan_blocks(
+    grid: Grid, observations: Sequence[Observation], memory_bytes: int = MEMORY_BYTES
+) -> list[Block]:
+    """Blocks that cover all of ``grid`` that any observation reaches; each observation in its order.
+
+    The more observations reach into a block, the smaller it is: memory does not grow with the time span.
+    """
+    grids = dict.fromkeys(observation.scene.grid for observation in observations)
+    bounds = {each: find_bounds(each, grid.crs) for each in grids}
+    return [
+        block
+        for window in grid.blocks(LARGEST_PX)
+        for block in _plan_window(grid, window, observations, bounds, memory_bytes)
+    ]
+
+
+def _plan_window(
+    grid: Grid,
+    window: Window,
+    observations: Sequence[Observation],
+    bounds: Mapping[Grid, Bounds],
+    memory_bytes: int,
+) -> Iterator[Block]:
+    extent = grid.window_grid(window).bounds
+    reaching = tuple(each for each in observations if bounds_overlap(bounds[each.scene.grid], extent))
+    size = len(reaching) * window.height * window.width * BYTES_PER_VALUE
+    if not reaching:
+        return
+    if size <= memory_bytes or max(window.shape) <= SMALLEST_PX:
+        yield Block(window, reaching)
+        return
+    for part in _halve(window):
+        yield from _plan_window(grid, part, reaching, bounds, memory_bytes)
+
+
+def _halve(window: Window) -> tuple[Window, Window]:
+    """Both halves across the longer edge: quarters would be twice too small as often as not."""
+    row, col, height, width = window.row, window.col, window.height, window.width
+    if height >= width:
+        half = height // 2
+        return Window(row, col, half, width), Window(row + half, col, height - half, width)
+    half = width // 2
+    return Window(row, col, height, half), Window(row, col + half, height, width - half)
+
+
+@dataclass(frozen=True, slots=True)
+class MosaicRequest:
+    """What a mosaic is asked to be.
+
+    ``files`` is a folder below which source assets may be read beside the store. ``truth`` names the
+    asset that knows where cloud and shadow are: what is left of them is then counted.
+    """
+
+    out: Path
+    query: SceneQuery
+    bands: tuple[str, ...] = ("B04", "B03", "B02")
+    reducer: Reducer = Reducer.MEDIAN
+    crs: str | None = None
+    pixel_size_m: float | None = None
+    max_cloud_pct: float | None = None
+    plain_median: bool = False
+    truth: str | None = None
+    files: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MosaicPlan:
+    """What a request comes to: the observations, best first, the grid, the blocks."""
+
+    observations: Sequence[Observation]
+    grid: Grid
+    blocks: Sequence[Block]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "items": sorted(observation.id for observation in self.observations),
+            "crs": self.grid.crs,
+            "pixel_size_m": self.grid.pixel_size_m,
+            "shape": list(self.grid.shape),
+            "blocks": len(self.blocks),
+        }
+
+
+def plan_mosaic(store: ObjectReader, request: MosaicRequest) -> MosaicPlan:
+    """What would be read and made; reads catalogs and items, writes nothing.
+
+    Raises:
+        SettingsError: nothing matches, an item lacks a band, a grid that cannot be.
+        SourceRefused, StoreUnavailable, StoreRefused: the catalog cannot be read.
+    """
+    check_out(request.out)
+    bands = check_bands(request.bands)
+    found = find_published_items(store, request.query, request.max_cloud_pct)
+    if not found:
+        raise SettingsError(
+            f"nothing that is published in {store.url} matches: widen --bbox, --tile, --datetime or "
+            "--max-cloud; cloudmask status shows what is there"
+        )
+    assets = (*bands, request.truth) if request.truth else bands
+    observations = sort_observations(
+        [read_observation(published, assets, store) for published in found], request.reducer
+    )
+    grid = build_target_grid(
+        observations, bands, bbox=request.query.bbox, crs=request.crs, pixel_size_m=request.pixel_size_m
+    )
+    return MosaicPlan(observations, grid, plan_blocks(grid, observations))
+
+
+def check_out(out: Path) -> None:
+    """See that a mosaic can be written to ``out``.
+
+    Raises:
+        SettingsError: it cannot.
+    """
+    if out.suffix.lower() not in {".tif", ".tiff"}:
+        raise SettingsError(f"--out {out}: name a file that ends in .tif")
+    if not out.absolute().parent.is_dir():
+        raise SettingsError(f"--out {out}: {out.parent} is no folder: make it first")
+    for path in astuple(name_files(out)):
+        if path.is_dir():
+            raise SettingsError(f"--out {out}: {path} is a folder, and would be a file: name another")
+    item = name_files(out).item
+    if item.is_file() and not is_mosaic_item(item.read_bytes()):
+        raise SettingsError(
+            f"--out {out}: {item} beside it is no mosaic's and would be lost: name another file"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MosaicFiles:
+    """Where the parts of a mosaic stand, side by side; ``plain`` where it was asked for."""
+
+    raster: Path
+    preview: Path
+    item: Path
+    plain: Path
+    plain_preview: Path
+
+
+def name_files(out: Path) -> MosaicFiles:
+    """The files of the mosaic whose raster is ``out``."""
+    plain = out.with_name(f"{out.stem}-plain.tif")
+    return MosaicFiles(
+        out, out.with_suffix(".png"), out.with_suffix(".json"), plain, plain.with_suffix(".png")
+    )
+
+
+def is_mosaic_item(body: bytes) -> bool:
+    """Whether ``body`` is what ``build_mosaic_item`` made, now or earlier."""
+    return b'"format":"' + _EXPRESSION_FORMAT.encode() + b'"' in body
+
+
+_EXPRESSION_FORMAT = "pc-cloudmask-reducer"

@@ -1,0 +1,64 @@
+"""GDAL's environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import rasterio
+from rasterio.errors import RasterioError
+from rasterio.session import DummySession
+
+from pc_cloudmask.text import make_printable
+
+T = TypeVar("T")
+#: How assets are read.
+GDAL_OPTIONS: Final[dict[str, str | int]] = {
+    # No side files: neither listed nor opened.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    # The headers of all overviews of a COG of a whole tile, in the request that opens it.
+    "GDAL_INGESTED_BYTES_AT_OPEN": 65_536,
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff",
+    "CPL_VSIL_CURL_USE_S3_REDIRECT": "NO",
+    "GDAL_HTTP_NETRC": "NO",
+    "GDAL_HTTP_CONNECTTIMEOUT": 10,
+    "GDAL_HTTP_TIMEOUT": 120,
+    "GDAL_HTTP_LOW_SPEED_TIME": 30,
+    "GDAL_HTTP_LOW_SPEED_LIMIT": 1000,
+    "GDAL_HTTP_MAX_RETRY": 3,
+    "GDAL_HTTP_RETRY_DELAY": 1,
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "PROJ_NETWORK": "OFF",
+    # Megabytes of decoded blocks: two rows of a band at 10 m. GDAL's default is a twentieth of the machine.
+    "GDAL_CACHEMAX": 32,
+}
+#: GDAL remembers a failure of a URL as long as the process lives, unless told otherwise.
+_ANEW: Final = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/"}
+
+
+class Unreadable(Exception):
+    """GDAL could not open or decode a raster; the text says why, without signatures."""
+
+
+def gdal_environment(**options: str | int) -> rasterio.Env:
+    """An environment with ``options`` and without credentials, to be entered.
+
+    Left to itself, rasterio makes a session of boto3 for every dataset that it opens wherever ``AWS_*``
+    variables are set: 14 ms each, and the secrets go to GDAL, which has no use for them here.
+    """
+    return rasterio.Env(session=DummySession(), **options)
+
+
+def read_asset(read: Callable[[], T], *, anew: bool = False) -> T:
+    """What ``read`` gives in the environment for assets; ``anew`` where a reading of the URL failed before.
+
+    Raises:
+        Unreadable: GDAL failed.
+    """
+    try:
+        with gdal_environment(**GDAL_OPTIONS, **(_ANEW if anew else {})):
+            return read()
+    except RasterioError as error:
+        problem = make_printable(error)
+    # Outside the handler: GDAL's own error carries the signature and must not be chained.
+    raise Unreadable(problem)

@@ -1,0 +1,220 @@
+"""A scene on its way to being published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from pc_cloudmask.catalog.item import build_fingerprint
+from pc_cloudmask.catalog.layout import ItemKeys, item_keys
+from pc_cloudmask.errors import CloudmaskError
+from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.earth_engine.windows import CostEstimate, estimate_cost, estimate_pairing
+from pc_cloudmask.masking.s2cloudless import ItemInputs
+from pc_cloudmask.runs.report import SceneOutcome, SceneState
+from pc_cloudmask.scene.image import Granule, Pairing, read_image_key
+from pc_cloudmask.scene.scene import Scene
+from pc_cloudmask.settings import Compute, Method, Settings
+from pc_cloudmask.source.fields import Item
+from pc_cloudmask.source.item import read_scene
+from pc_cloudmask.text import make_printable
+from stac_ext.cloudmask import FINGERPRINT_PROP
+
+MAX_ID_LENGTH = 128
+#: The one method that needs no Earth Engine image.
+EMBEDDED_METHOD = "csmask"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A source item, our view of it, where it will be published, and what makes its mask unique.
+
+    ``published`` is the item as the catalog holds it now, if it does.
+    """
+
+    item: Item = field(hash=False)
+    scene: Scene
+    keys: ItemKeys
+    fingerprint: str
+    granule: Granule = field(default_factory=Granule)
+    published: Item | None = field(default=None, hash=False)
+
+    @property
+    def created(self) -> datetime | None:
+        """When the scene was first published; None if it was not, or its item does not say."""
+        text = (self.published or {}).get("properties", {}).get("created")
+        return datetime.fromisoformat(text) if isinstance(text, str) else None
+
+
+def read_candidate(item: Item, method: str, parameters: MaskParameters) -> Candidate:
+    """The candidate that ``item`` makes, whose hrefs a source has taken the signatures off.
+
+    Raises:
+        MissingField, InvalidField: the item cannot become a scene.
+    """
+    scene = read_scene(item)
+    if method != EMBEDDED_METHOD:
+        read_image_key(scene)  # an id that no image can have is a failure, not something to wait for
+    keys = item_keys(scene.id, scene.tile, scene.year)
+    return Candidate(item, scene, keys, build_fingerprint(item, method, parameters))
+
+
+def read_candidates(
+    items: Iterable[Item], method: str, parameters: MaskParameters
+) -> tuple[list[Candidate], list[SceneOutcome]]:
+    """Candidates, and a failed outcome for each item that is none; a repeated id counts once."""
+    candidates: dict[str, Candidate] = {}
+    refused: list[SceneOutcome] = []
+    for item in items:
+        try:
+            candidate = read_candidate(item, method, parameters)
+            candidates.setdefault(candidate.scene.id, candidate)
+        except CloudmaskError as error:
+            fingerprint = _find_fingerprint(item, method, parameters)
+            refused.append(build_failure(_printable_id(item), error, fingerprint))
+    return list(candidates.values()), refused
+
+
+def select_unpublished(
+    candidates: list[Candidate],
+    find_published: Callable[[ItemKeys], Item | None],
+    *,
+    force: bool,
+    workers: int,
+) -> tuple[list[Candidate], list[SceneOutcome]]:
+    """Candidates whose mask is not in the catalog as it would be made now, and the others as skipped.
+
+    One read of the store for each candidate, ``workers`` at a time.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        published = list(pool.map(lambda candidate: find_published(candidate.keys), candidates))
+    wanted: list[Candidate] = []
+    skipped: list[SceneOutcome] = []
+    for candidate, item in zip(candidates, published, strict=True):
+        current = item is not None and item["properties"].get(FINGERPRINT_PROP) == candidate.fingerprint
+        if current and not force:
+            skipped.append(SceneOutcome(candidate.scene.id, SceneState.SKIPPED))
+        else:
+            wanted.append(replace(candidate, published=item))
+    return wanted, skipped
+
+
+def pair_candidates(
+    candidates: list[Candidate], pairings: Mapping[str, Pairing]
+) -> tuple[list[Candidate], list[SceneOutcome]]:
+    """Candidates with their granule, and those that have none yet as waiting."""
+    paired: list[Candidate] = []
+    waiting: list[SceneOutcome] = []
+    for candidate in candidates:
+        pairing = pairings[candidate.scene.id]
+        if isinstance(pairing, Granule):
+            paired.append(replace(candidate, granule=pairing))
+        else:
+            waiting.append(
+                SceneOutcome(
+                    candidate.scene.id,
+                    SceneState.WAITING,
+                    pairing.reason,
+                    retryable=True,
+                    fingerprint=candidate.fingerprint,
+                )
+            )
+    return paired, waiting
+
+
+def build_failure(scene_id: str, error: Exception, fingerprint: str = "") -> SceneOutcome:
+    """The outcome of a scene that ``error`` ended; an unexpected error is named by its class.
+
+    Want of memory, or of what else the system gives, tells nothing of the scene: it may pass.
+    """
+    error_class = type(error).__name__
+    if isinstance(error, CloudmaskError):
+        reason, retryable = str(error), error.retryable
+    else:
+        reason = make_printable(f"{error_class}: {error}")
+        retryable = isinstance(error, MemoryError | OSError)
+    return SceneOutcome(
+        scene_id,
+        SceneState.FAILED,
+        reason,
+        retryable,
+        error_class,
+        fingerprint=fingerprint,
+    )
+
+
+def _find_fingerprint(item: Item, method: str, parameters: MaskParameters) -> str:
+    """The fingerprint of an item that is no candidate; empty where not even that can be made of it."""
+    try:
+        return build_fingerprint(item, method, parameters)
+    except (CloudmaskError, TypeError, ValueError, AttributeError, RecursionError):
+        return ""
+
+
+def _printable_id(item: Any) -> str:
+    item_id = item.get("id") if isinstance(item, dict) else None
+    printable = isinstance(item_id, str) and len(item_id) <= MAX_ID_LENGTH and item_id.isprintable()
+    return str(item_id) if printable else "?"
+
+
+class Budget:
+    """Requests to Earth Engine, and scenes, that a run may still begin; None sets no limit.
+
+    Requests are estimated beforehand, see ``estimate_scene_cost``: what a split or a further attempt adds is
+    not counted. ``deferred`` counts the scenes that were left to a later run, each once.
+    """
+
+    def __init__(self, settings: Settings, requests: int | None = None, scenes: int | None = None) -> None:
+        self._settings = settings
+        self._requests = requests
+        self._scenes = scenes
+        self._deferred: set[str] = set()
+
+    @property
+    def deferred(self) -> int:
+        return len(self._deferred)
+
+    def select_affordable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The first of ``candidates`` that fit what is left, and use it up; none once one was deferred."""
+        selected: list[Candidate] = []
+        asking = 0
+        for candidate in [] if self._deferred else candidates:
+            cost = self._cost(candidate)
+            asking += bool(cost)
+            if not self._has(cost + estimate_pairing(asking).requests):
+                break
+            selected.append(candidate)
+            self._spend(cost, scenes=1)
+        self._spend(estimate_pairing(sum(bool(self._cost(each)) for each in selected)).requests)
+        return selected
+
+    def give_back(self, candidates: Sequence[Candidate]) -> None:
+        """What was set aside for ``candidates`` but their pairing, which told that they have to wait."""
+        for candidate in candidates:
+            self._spend(-self._cost(candidate), scenes=-1)
+
+    def defer(self, candidates: Sequence[Candidate]) -> None:
+        """Leave ``candidates``, and all that this run is yet to find, to a later one."""
+        self._deferred.update(candidate.scene.id for candidate in candidates)
+
+    def _cost(self, candidate: Candidate) -> int:
+        return estimate_scene_cost(self._settings, candidate.scene).requests
+
+    def _has(self, requests: int) -> bool:
+        enough = self._requests is None or self._requests >= requests
+        return enough and (self._scenes is None or self._scenes > 0)
+
+    def _spend(self, requests: int, scenes: int = 0) -> None:
+        self._requests = None if self._requests is None else self._requests - requests
+        self._scenes = None if self._scenes is None else self._scenes - scenes
+
+
+def estimate_scene_cost(settings: Settings, scene: Scene) -> CostEstimate:
+    """What the scene asks of Earth Engine: nothing where the item carries its own probability."""
+    may_use_own = settings.method is Method.S2CLOUDLESS and settings.compute is Compute.LOCAL
+    if may_use_own and ItemInputs.has_inputs(scene):
+        return CostEstimate()
+    return estimate_cost(scene, settings.method, settings.compute)

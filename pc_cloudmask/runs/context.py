@@ -1,0 +1,221 @@
+"""From settings to adapters: the only place that chooses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pc_cloudmask.masking.earth_engine.download import ComputePixels
+from pc_cloudmask.masking.earth_engine.gees2downloader import Gees2Downloader
+from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
+from pc_cloudmask.masking.earth_engine.windows import PixelDownloader
+from pc_cloudmask.masking.methods import MaskEngine
+from pc_cloudmask.runs.runners import Runner, ThreadRunner
+from pc_cloudmask.settings import Compute, Method, Settings, read_clock
+from pc_cloudmask.settings import Runner as RunnerKind
+from pc_cloudmask.source.fields import SceneSource
+from pc_cloudmask.storage.store import ObjectStore
+
+if TYPE_CHECKING:
+    from pc_cloudmask.catalog.publisher import Publisher
+    from pc_cloudmask.runs.request import RunRequest
+    from pc_cloudmask.source.assets import AssetReader
+
+
+class Wiring:
+    """The adapters of one run, each made when it is first needed: a dry run never opens Earth Engine.
+
+    ``items`` is what ``--items`` names: a file, folder, URL or static catalog in place of a search.
+    ``now`` is when the run began, ``begun`` the same by ``time.time``: a worker's wiring is made later.
+    With ``read_only`` the store need not be writable.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        items: str | None = None,
+        now: datetime | None = None,
+        begun: float | None = None,
+        *,
+        read_only: bool = False,
+    ) -> None:
+        self.settings = settings
+        self._read_only = read_only
+        self.items = items
+        self.now = now or read_clock()
+        self._begun = time.time() if begun is None else begun
+
+    @classmethod
+    def of(cls, request: RunRequest, *, read_only: bool = False) -> Wiring:
+        """The adapters of the run that ``request`` asks for.
+
+        Raises:
+            SettingsError: a value that cannot be used.
+        """
+        return cls(request.read_settings(), request.items, request.now, read_only=read_only)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process: adapters of its own, made once for all scenes that it is sent."""
+        return share_wiring, (self.settings, self.items, self.now, self._begun)
+
+    def read_time(self) -> datetime:
+        """``now``, which is when the run began, and what has passed since."""
+        return self.now + timedelta(seconds=max(0.0, time.time() - self._begun))
+
+    @cached_property
+    def source(self) -> SceneSource:
+        """Where items come from."""
+        if self.items is not None:
+            from pc_cloudmask.source.item_files import ItemFilesSource
+
+            return ItemFilesSource(self.items)
+        from pc_cloudmask.source.stac_api import PlanetaryComputerSource
+
+        return PlanetaryComputerSource(self.settings.stac_api_url, self.settings.collection)
+
+    @cached_property
+    def store(self) -> ObjectStore:
+        """Where objects go."""
+        from pc_cloudmask.storage.stores import open_store
+
+        return open_store(self.settings.store, read_only=self._read_only)
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        """Writes items and catalogs into the store."""
+        from pc_cloudmask.catalog.fields import CatalogContext
+        from pc_cloudmask.catalog.publisher import Publisher
+
+        context = CatalogContext(self.settings.public_url)
+        single_writer = self.settings.single_writer
+        return Publisher(self.store, context, self.now, single_writer=single_writer, clock=self.read_time)
+
+    @cached_property
+    def reader(self) -> AssetReader:
+        """Reads the pixels of source assets, from where the source may point to and nowhere else."""
+        from pc_cloudmask.source.assets import AssetReader, renew_href, sign_href
+
+        return AssetReader(
+            sign_href,
+            self.source.local_root,
+            renew=renew_href,
+            hosts=self.source.asset_hosts,
+            allow_loopback=self.source.allow_loopback,
+        )
+
+    @cached_property
+    def engine(self) -> MaskEngine:
+        """Derives masks by the method that the settings name."""
+        parameters = self.settings.mask_parameters
+        match self.settings.method, self.settings.compute:
+            case Method.CSMASK, _:
+                from pc_cloudmask.masking.csmask import CsmaskEngine
+
+                return CsmaskEngine(self.reader, parameters)
+            case Method.CLOUD_SCORE_PLUS, _:
+                from pc_cloudmask.masking.cloud_score_plus import CloudScorePlusEngine
+
+                downloader = open_downloader(self.session, self.settings.downloader)
+                return CloudScorePlusEngine(self.session, parameters, downloader)
+            case Method.S2CLOUDLESS, Compute.SERVER:
+                from pc_cloudmask.masking.s2cloudless import ServerMaskEngine
+
+                downloader = open_downloader(self.session, self.settings.downloader)
+                return ServerMaskEngine(self.session, parameters, downloader)
+        return self._projected_shadow_engine()
+
+    @cached_property
+    def session(self) -> EarthEngineSession:
+        """Earth Engine, spoken to at the first request."""
+        from pc_cloudmask.masking.earth_engine.session import open_session
+
+        settings = self.settings
+        return open_session(
+            settings.earthengine_project,
+            settings.earthengine_url,
+            settings.earthengine_credentials,
+            settings.workers,
+        )
+
+    def local_folder(self, prefix: str) -> str | None:
+        """Absolute path of a published folder, or None where the store is not a local directory."""
+        from pc_cloudmask.storage.local import LocalStore
+
+        return str(Path(self.store.url) / prefix) if isinstance(self.store, LocalStore) else None
+
+    def describe_store(self) -> str:
+        """Where the store is, and whether several writers may work on it; probes it."""
+        capabilities = self.store.probe_capabilities()
+        if capabilities.create_only and capabilities.compare_and_swap:
+            return f"{self.store.url}: conditional writes, so any number of writers"
+        return f"{self.store.url}: no conditional writes: one writer, with CLOUDMASK_SINGLE_WRITER=true"
+
+    def describe_earth_engine(self) -> str:
+        """Which project answers at which endpoint; asks it."""
+        self.session.start()
+        return f"project {self.session.project} at {self.session.url}"
+
+    def read_transfer(self) -> dict[str, Any]:
+        """What was exchanged with Earth Engine so far; empty where it was not needed."""
+        session = self.__dict__.get("session")
+        return session.statistics.snapshot().as_json() if session else {}
+
+    def _projected_shadow_engine(self) -> MaskEngine:
+        """Masks computed here: from the item's own probability where it has one, else Earth Engine's."""
+        from pc_cloudmask.masking.s2cloudless import FirstInputs, ItemInputs, ProjectedShadowEngine
+
+        parameters = self.settings.mask_parameters
+        earth_engine = None
+        # A service account's key file names its project itself.
+        if self.settings.earthengine_project or self.settings.earthengine_credentials != "default":
+            from pc_cloudmask.masking.s2cloudless import EarthEngineInputs
+
+            downloader = open_downloader(self.session, self.settings.downloader)
+            earth_engine = EarthEngineInputs(self.session, parameters, downloader)
+        return ProjectedShadowEngine(
+            FirstInputs(ItemInputs(self.reader, parameters), earth_engine), parameters
+        )
+
+
+_SHARED: dict[tuple[str, str | None, datetime, float], Wiring] = {}
+
+
+def share_wiring(settings: Settings, items: str | None, now: datetime, begun: float) -> Wiring:
+    """This process's wiring of that run; only the last run's is kept."""
+    key = (settings.model_dump_json(), items, now, begun)
+    if key not in _SHARED:
+        _SHARED.clear()
+        _SHARED[key] = Wiring(settings, items, now, begun)
+    return _SHARED[key]
+
+
+@contextmanager
+def open_runner(settings: Settings) -> Iterator[Runner]:
+    """The runner that ``settings`` choose.
+
+    Raises:
+        SettingsError: its packages are not installed, or its cluster cannot be reached.
+    """
+    if settings.runner is RunnerKind.THREADS:
+        yield ThreadRunner(settings.workers)
+        return
+    from pc_cloudmask.runs.dask import open_dask_runner  # noqa: PLC0415 - an optional, heavy dependency
+
+    with open_dask_runner(settings.workers) as runner:
+        yield runner
+
+
+def open_downloader(session: EarthEngineSession, name: str) -> PixelDownloader:
+    """The downloader of that name in the settings.
+
+    Raises:
+        SettingsError: ``gees2downloader`` and it is not installed.
+    """
+    if name == "gees2downloader":
+        return Gees2Downloader(session)
+    return ComputePixels(session)

@@ -1,0 +1,110 @@
+"""Scenes on a Dask cluster, for the method that computes most."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.runs.candidate import Candidate, build_failure
+from pc_cloudmask.runs.report import SceneOutcome
+from pc_cloudmask.runs.runners import RETRY_DELAY_S, SceneWork, attempt_scene
+
+try:
+    import dask
+    from dask.distributed import Client, LocalCluster, as_completed
+except ImportError as missing:
+    raise SettingsError("CLOUDMASK_RUNNER=dask needs Dask: pip install 'pc-cloudmask[dask]'") from missing
+#: Scenes sent for each worker thread: enough to keep it busy, few enough to keep the scheduler small.
+SCENES_AT_ONCE = 4
+#: Of a cluster on this machine, which other machines cannot reach.
+CLUSTER_OPTIONS: Mapping[str, Any] = {
+    "threads_per_worker": 1,
+    "host": "127.0.0.1",
+    "dashboard_address": "127.0.0.1:0",
+    "silence_logs": logging.ERROR,
+}
+logger = logging.getLogger(__name__)
+
+
+class DaskRunner:
+    """Runs scenes on the workers of ``client``'s cluster.
+
+    A worker makes adapters of its own, from the settings that travel with a scene and from its own
+    environment's credentials. One that dies has its scenes run again elsewhere: every effect is idempotent.
+    """
+
+    def __init__(self, client: Client, *, retry_delay_s: float) -> None:
+        self._client = client
+        self._retry_delay_s = retry_delay_s
+
+    def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
+        """The outcomes in the order in which scenes end."""
+        attempt = partial(attempt_scene, work, retry_delay_s=self._retry_delay_s)
+        waiting = list(reversed(candidates))
+        under_way: dict[Any, Candidate] = {}
+        ended = as_completed(loop=self._client.loop)
+
+        def send_next() -> None:
+            candidate = waiting.pop()
+            future = self._client.submit(attempt, candidate, pure=False)
+            under_way[future] = candidate
+            ended.add(future)
+
+        threads = sum(self._client.nthreads().values()) or 1
+        try:
+            for _ in range(min(len(waiting), threads * SCENES_AT_ONCE)):
+                send_next()
+            if not under_way:
+                return
+            for future in ended:
+                candidate = under_way.pop(future)
+                if waiting:
+                    send_next()
+                yield _read_outcome(future, candidate)
+                future.release()
+        finally:
+            self._client.cancel(list(under_way))
+
+
+def find_scheduler() -> str | None:
+    """What ``DASK_SCHEDULER_ADDRESS`` names; None where no cluster is there."""
+    address: str | None = dask.config.get("scheduler-address", None)
+    return address
+
+
+def _read_outcome(future: Any, candidate: Candidate) -> SceneOutcome:
+    """What a scene came to; a cluster that lost it is a failure that trying again may cure."""
+    try:
+        outcome: SceneOutcome = future.result()
+    except Exception as error:
+        logger.warning("%s: the cluster lost it: %s", candidate.scene.id, error)
+        return replace(build_failure(candidate.scene.id, error, candidate.fingerprint), retryable=True)
+    return outcome
+
+
+@contextmanager
+def open_dask_runner(workers: int, *, retry_delay_s: float = RETRY_DELAY_S) -> Iterator[DaskRunner]:
+    """A runner on the cluster that ``DASK_SCHEDULER_ADDRESS`` names, else on ``workers`` local processes.
+
+    Raises:
+        SettingsError: the scheduler cannot be reached.
+    """
+    address = find_scheduler()
+    if address is not None:
+        try:
+            client = Client(address, set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise SettingsError(f"DASK_SCHEDULER_ADDRESS {address}: no scheduler answers there") from error
+        with client:
+            yield DaskRunner(client, retry_delay_s=retry_delay_s)
+        return
+    with (
+        LocalCluster(n_workers=workers, **CLUSTER_OPTIONS) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield DaskRunner(client, retry_delay_s=retry_delay_s)

@@ -1,0 +1,79 @@
+"""What works of a set-up, and how to mend what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from pc_cloudmask.errors import CloudmaskError
+from pc_cloudmask.masking.earth_engine.gees2downloader import HOW_TO_INSTALL
+from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.scene.query import SceneQuery
+from pc_cloudmask.settings import Downloader, Method, Settings
+from pc_cloudmask.source.stac_api import PlanetaryComputerSource
+
+EXTRAS = {
+    "csmask": ("ukis_csmask", "masks without an account"),
+    "dask": ("prefect_dask", "scenes on a Dask cluster"),
+    "mosaic": ("odc.stac", "cloudless composites"),
+    "serve": ("uvicorn", "the catalog over HTTP"),
+    "index": ("stac_geoparquet", "the geoparquet mirror"),
+    "maps": ("folium", "the example notebook's map"),
+}
+#: Whoever asks what works sits and waits; a run has minutes.
+_PATIENCE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at; ``needed`` where the settings depend on it."""
+
+    what: str
+    works: bool
+    needed: bool
+    detail: str
+
+    @property
+    def verdict(self) -> str:
+        """``ok``, ``broken`` or ``absent``."""
+        return "ok" if self.works else "broken" if self.needed else "absent"
+
+
+def examine(wiring: Wiring) -> Iterator[Finding]:
+    """Findings, each as soon as it is known; nothing is written but the store's own probe."""
+    settings = wiring.settings
+    yield Finding("settings", True, True, f"method {settings.method}, {settings.workers} workers")
+    yield _try("store", True, wiring.describe_store)
+    yield _try("source", True, lambda: _ask_source(settings))
+    yield _try("earth engine", settings.method is not Method.CSMASK, wiring.describe_earth_engine)
+    yield _module(
+        "geeS2downloader",
+        "geeS2downloader",
+        settings.downloader is Downloader.GEES2DOWNLOADER,
+        HOW_TO_INSTALL,
+    )
+    for extra, (module, purpose) in EXTRAS.items():
+        needed = extra in {settings.method, settings.runner}
+        yield _module(f"extra {extra}", module, needed, f"{purpose}: pip install 'pc-cloudmask[{extra}]'")
+
+
+def _try(what: str, needed: bool, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, True, needed, look())
+    except CloudmaskError as error:
+        return Finding(what, False, needed, str(error))
+
+
+def _module(what: str, module: str, needed: bool, mend: str) -> Finding:
+    try:
+        present = find_spec(module) is not None
+    except ModuleNotFoundError:
+        present = False
+    return Finding(what, present, needed, "installed" if present else mend)
+
+
+def _ask_source(settings: Settings) -> str:
+    source = PlanetaryComputerSource(settings.stac_api_url, settings.collection, _PATIENCE_S)
+    items = list(source.find_items(SceneQuery(tiles=("22KFV",), datetime="2018-12", limit=1)))
+    return f"{settings.stac_api_url} answers" + ("" if items else ", with no item for 22KFV in 2018-12")

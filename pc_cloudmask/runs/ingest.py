@@ -1,0 +1,354 @@
+"""The publishing of items, batch by batch, that every run consists of."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
+from itertools import islice
+from typing import Protocol, TypeVar
+
+from pc_cloudmask.catalog.layout import FAILED_PREFIX, WAITING_PREFIX, ItemKeys
+from pc_cloudmask.catalog.mirror import append_mirror, check_available
+from pc_cloudmask.catalog.states import (
+    Failure,
+    NotedState,
+    StateKind,
+    clear_state,
+    find_state,
+    record_failed,
+    record_waiting,
+)
+from pc_cloudmask.runs.candidate import (
+    Budget,
+    Candidate,
+    pair_candidates,
+    read_candidates,
+    select_unpublished,
+)
+from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.report import Report, SceneOutcome, SceneState, build_report
+from pc_cloudmask.runs.runners import Runner
+from pc_cloudmask.runs.scene import publish_cloudmask
+from pc_cloudmask.scene.ids import is_item_id
+from pc_cloudmask.scene.query import SceneQuery
+from pc_cloudmask.source.fields import Item
+from pc_cloudmask.storage.store import ObjectStore
+
+#: Scenes that one run notes as waiting or failed for the first time. Each later run reads every state: these
+#: take ten seconds from a bucket. A page of junk wrote 55,763.
+MAX_NEW_STATES = 5_000
+#: States noted side by side: requests wait for the network, or for the disk to sync.
+_WRITERS = 16
+
+
+def find_remembered(store: ObjectStore) -> frozenset[str]:
+    """Ids of the scenes that an earlier run left waiting or failed; two listings."""
+    return frozenset(
+        info.key.removeprefix(prefix).removesuffix(".json")
+        for prefix in (WAITING_PREFIX, FAILED_PREFIX)
+        for info in store.list_objects(prefix)
+    )
+
+
+def remember_outcomes(
+    store: ObjectStore,
+    outcomes: Iterable[SceneOutcome],
+    remembered: frozenset[str],
+    now: datetime,
+    room: int = MAX_NEW_STATES,
+) -> int:
+    """Note each waiting or failed scene, and forget what is noted of one that is published by now.
+
+    An outcome whose id can be no key, of an item that was refused for it, is in the report alone, and so
+    are those beyond the first ``room`` of which nothing is noted yet. One that was held back is noted
+    already.
+
+    Returns:
+        What is left of ``room``; negative, of how many nothing could be noted.
+    """
+
+    def remember(outcome: SceneOutcome) -> None:
+        if outcome.state is SceneState.WAITING:
+            record_waiting(store, outcome.id, outcome.reason, now, outcome.fingerprint)
+        elif outcome.state is SceneState.FAILED:
+            failure = Failure(outcome.error_class, outcome.reason, outcome.retryable, outcome.fingerprint)
+            record_failed(store, outcome.id, failure, now)
+        elif outcome.id in remembered:
+            clear_state(store, outcome.id)
+
+    told = [outcome for outcome in outcomes if not outcome.held and is_item_id(outcome.id)]
+    new = [outcome for outcome in told if outcome.id not in remembered and _is_noted(outcome)]
+    beyond = {outcome.id for outcome in new[room:]}
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        list(pool.map(remember, (outcome for outcome in told if outcome.id not in beyond)))
+    return room - len(new)
+
+
+def _is_noted(outcome: SceneOutcome) -> bool:
+    return outcome.state in (SceneState.WAITING, SceneState.FAILED)
+
+
+def hold_back(
+    scene: Candidate | SceneOutcome, noted: Mapping[str, NotedState], now: datetime
+) -> SceneOutcome | None:
+    """The outcome of a scene that an earlier run left waiting or failed and that it is not yet time to try.
+
+    None for one that is to be tried: nothing is noted of it, it is due, or its item has changed since.
+    """
+    scene_id = scene.scene.id if isinstance(scene, Candidate) else scene.id
+    state = noted.get(scene_id)
+    if state is None or state.is_due(now) or state.fingerprint != scene.fingerprint:
+        return None
+    return SceneOutcome(
+        scene_id,
+        SceneState(state.kind),
+        state.reason,
+        retryable=not state.is_quarantined,
+        error_class=state.error_class,
+        held=True,
+        fingerprint=state.fingerprint,
+    )
+
+
+#: Scenes that are paired, published and linked together: one page of the Planetary Computer's API.
+#:
+#: A run that dies loses the links of one batch at the most, and the next run restores those.
+BATCH_SCENES = 250
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Is told how a run goes on."""
+
+    def scenes_found(self, count: int) -> None:
+        """``count`` further scenes were found."""
+        ...
+
+    def scene_ended(self, outcome: SceneOutcome) -> None:
+        """One scene ended."""
+        ...
+
+
+class SilentObserver:
+    """Tells nobody."""
+
+    def scenes_found(self, count: int) -> None:
+        """Nothing."""
+
+    def scene_ended(self, outcome: SceneOutcome) -> None:
+        """Nothing."""
+
+
+class Ingestion:
+    """One run's publishing; ``outcomes`` are those of all scenes so far, each scene's once.
+
+    ``noted`` are states that earlier runs left: a scene that it is not time to try again is held back.
+    """
+
+    def __init__(
+        self,
+        wiring: Wiring,
+        runner: Runner,
+        observer: Observer | None = None,
+        *,
+        budget: Budget | None = None,
+        force: bool = False,
+    ) -> None:
+        self._wiring = wiring
+        self._runner = runner
+        self._observer = observer or SilentObserver()
+        self._budget = budget or Budget(wiring.settings)
+        self._force = force
+        self._remembered: frozenset[str] = frozenset()
+        self.noted: dict[str, NotedState] = {}
+        self._ended: set[str] = set()
+        self._room = MAX_NEW_STATES
+        self.outcomes: list[SceneOutcome] = []
+
+    @property
+    def deferred(self) -> int:
+        """Scenes that the budget left to a later run."""
+        return self._budget.deferred
+
+    def begin(self, noted: Iterable[NotedState] = ()) -> None:
+        """End what a run that died had begun; hold back those of ``noted`` that are not due.
+
+        Raises:
+            CloudmaskError: the run cannot go on: settings or store.
+        """
+        if self._wiring.settings.mirror:
+            check_available()
+        self._wiring.publisher.recover()
+        # A run that died while a scene changed from waiting to failed, or back, left both: the later holds.
+        self.noted = {state.item_id: state for state in sorted(noted, key=lambda state: state.last_try)}
+        self._remembered = find_remembered(self._wiring.store)
+
+    def publish(self, items: Iterable[Item]) -> None:
+        """Publish what the catalog lacks of ``items``; one scene's failure stops no other.
+
+        Raises:
+            CloudmaskError: the run cannot go on: source, engine or store.
+        """
+        for batch in batches(items, BATCH_SCENES):
+            new = [item for item in batch if str(item.get("id")) not in self._ended]
+            self._observer.scenes_found(len(new))
+            self.note(self._publish_batch(new))
+
+    def read_unlisted(self, ids: Iterable[str]) -> list[NotedState]:
+        """The states that earlier runs left of ``ids``, of those scenes whose items this run did not meet."""
+        unlisted = sorted(self._remembered.intersection(ids) - self._ended)
+        states = [find_state(self._wiring.store, kind, each) for each in unlisted for kind in StateKind]
+        return [state for state in states if state is not None]
+
+    def note(self, outcomes: Iterable[SceneOutcome]) -> None:
+        """Tell of ``outcomes`` as they come; remember them beside the catalog once they are all there."""
+        ended = []
+        for outcome in outcomes:
+            self._observer.scene_ended(outcome)
+            ended.append(outcome)
+        self.outcomes += ended
+        self._ended.update(outcome.id for outcome in ended)
+        self._remember(ended)
+
+    def _remember(self, ended: list[SceneOutcome]) -> None:
+        """Note how scenes ended, as far as there is room; say once where there is none."""
+        had_room, room = self._room >= 0, max(0, self._room)
+        left = remember_outcomes(self._wiring.store, ended, self._remembered, self._wiring.now, room)
+        self._room = min(self._room, left)
+        if had_room and left < 0:
+            logger.warning(
+                "more than %d scenes wait or failed for the first time: the others are in the report alone, "
+                "and the next run tries them again",
+                MAX_NEW_STATES,
+            )
+
+    def _publish_batch(self, items: list[Item]) -> Iterator[SceneOutcome]:
+        """The outcomes of one batch: select, pair, publish, link."""
+        wiring, settings = self._wiring, self._wiring.settings
+        candidates, refused = read_candidates(items, settings.method, settings.mask_parameters)
+        yield from (hold_back(outcome, self.noted, wiring.now) or outcome for outcome in refused)
+        unpublished, skipped = select_unpublished(
+            candidates, wiring.publisher.find_published, force=self._force, workers=settings.workers
+        )
+        yield from skipped
+        current = {outcome.id for outcome in skipped}
+        wiring.publisher.link_missing(each.keys for each in candidates if each.scene.id in current)
+        held = {each.scene.id: hold_back(each, self.noted, wiring.now) for each in unpublished}
+        yield from filter(None, held.values())
+        wanted = [each for each in unpublished if not held[each.scene.id]]
+        if not wanted:
+            return
+        # Before Earth Engine is asked for anything: a store that refuses us is no fault of any scene.
+        wiring.publisher.check_writers()
+        paired, waiting = self._pair(wanted)
+        yield from waiting
+        keys = {candidate.scene.id: candidate.keys for candidate in paired}
+        published: list[ItemKeys] = []
+        for outcome in self._runner.run_scenes(partial(publish_cloudmask, wiring), paired):
+            if outcome.state is SceneState.PUBLISHED:
+                published.append(keys[outcome.id])
+            yield outcome
+        if settings.mirror:
+            # Before the catalogs: the collection lists the part in the same write that covers its items.
+            self._mirror_items(published)
+        wiring.publisher.publish_catalogs(published)
+        logger.info("%d items linked", len(published))
+
+    def _pair(self, wanted: list[Candidate]) -> tuple[list[Candidate], list[SceneOutcome]]:
+        """Those that the budget allows with their granules, and those that turn out to wait."""
+        paired: list[Candidate] = []
+        waiting: list[SceneOutcome] = []
+        while affordable := self._budget.select_affordable(wanted):
+            pairings = self._wiring.engine.find_granules([candidate.scene for candidate in affordable])
+            found, late = pair_candidates(affordable, pairings)
+            late_ids = {outcome.id for outcome in late}
+            self._budget.give_back([each for each in affordable if each.scene.id in late_ids])
+            paired += found
+            waiting += late
+            wanted = wanted[len(affordable) :]
+        self._budget.defer(wanted)
+        return paired, waiting
+
+    def _mirror_items(self, published: list[ItemKeys]) -> None:
+        """Append the items just published to the geoparquet mirror, as a part of their own."""
+        find = self._wiring.publisher.find_published
+        with ThreadPoolExecutor(self._wiring.settings.workers) as pool:
+            items = [item for item in pool.map(find, published) if item is not None]
+        append_mirror(self._wiring.store, items, f"{self._wiring.now:%Y%m%dT%H%M%SZ}")
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """``items`` in lists of ``size``, the last one shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+UNLISTED = "the source does not list it now"
+#: Attempts from which on a scene is forgotten that the source did not list twice running: one empty answer
+#: forgets nothing. Should the source list it again, the scan of everything finds it.
+FORGET_AFTER = 5
+
+
+def leave_unlisted(store: ObjectStore, unlisted: Iterable[NotedState]) -> Iterator[SceneOutcome]:
+    """Their outcomes: they wait, quarantined ones too, until they are listed again or forgotten."""
+    for state in unlisted:
+        if state.attempts >= FORGET_AFTER and state.reason == UNLISTED:
+            clear_state(store, state.item_id)
+        else:
+            yield SceneOutcome(
+                state.item_id, SceneState.WAITING, UNLISTED, retryable=True, fingerprint=state.fingerprint
+            )
+
+
+def ingest(
+    wiring: Wiring,
+    query: SceneQuery,
+    runner: Runner,
+    observer: Observer | None = None,
+    *,
+    force: bool = False,
+) -> Report:
+    """Publish the mask of every scene that ``query`` finds and the catalog lacks.
+
+    One scene's failure stops no other; it is in the report.
+
+    Raises:
+        CloudmaskError: the run as a whole cannot go on: settings, store or source.
+    """
+    started = time.monotonic()
+    ingestion = Ingestion(wiring, runner, observer, force=force)
+    ingestion.begin()
+    ingestion.publish(wiring.source.find_items(query))
+    if query.names_only_ids:
+        ingestion.note(leave_unlisted(wiring.store, ingestion.read_unlisted(query.ids)))
+    seconds = time.monotonic() - started
+    return build_report(ingestion.outcomes, seconds, transfer=wiring.read_transfer())
+
+
+IDS_AT_ONCE = 100
+
+
+def retry_due_scenes(wiring: Wiring, ingestion: Ingestion) -> None:
+    """Publish those scenes that are due, wherever they are.
+
+    Raises:
+        CloudmaskError: the source, the engine or the store ended it; what it did stays done.
+    """
+    due = {state.item_id: state for state in ingestion.noted.values() if state.is_due(wiring.now)}
+    listed: set[str] = set()
+    ingestion.publish(_find(wiring, sorted(due), listed))
+    unlisted = [state for item_id, state in sorted(due.items()) if item_id not in listed]
+    ingestion.note(leave_unlisted(wiring.store, unlisted))
+
+
+def _find(wiring: Wiring, ids: list[str], listed: set[str]) -> Iterator[Item]:
+    for asked in batches(ids, IDS_AT_ONCE):
+        for item in wiring.source.find_items(SceneQuery(ids=tuple(asked))):
+            listed.add(str(item.get("id")))
+            yield item

@@ -1,0 +1,72 @@
+"""What runs scenes side by side."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextvars import copy_context
+from threading import Event
+from typing import Protocol
+
+from pc_cloudmask.errors import CloudmaskError
+from pc_cloudmask.runs.candidate import Candidate, build_failure
+from pc_cloudmask.runs.report import SceneOutcome
+
+#: Further attempts at a scene whose error is retryable; the adapters retry single requests themselves.
+RETRIES = 2
+#: Pause before the first further attempt; each next one doubles it.
+RETRY_DELAY_S = 2.0
+logger = logging.getLogger(__name__)
+SceneWork = Callable[[Candidate], SceneOutcome]
+
+
+class Runner(Protocol):
+    """Runs one function over many candidates."""
+
+    def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
+        """The outcomes in the order in which scenes end; never raises for a scene."""
+        ...
+
+
+class ThreadRunner:
+    """Runs scenes in ``workers`` threads of this process: numpy, GDAL and the network release the GIL."""
+
+    def __init__(self, workers: int, *, retry_delay_s: float = RETRY_DELAY_S) -> None:
+        self._workers = workers
+        self._retry_delay_s = retry_delay_s
+
+    def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="scene")
+        stopping = Event()
+        try:
+            futures = [
+                # Each in a context of its own, so that the log tells runs and items apart.
+                pool.submit(copy_context().run, attempt_scene, work, candidate, self._retry_delay_s, stopping)
+                for candidate in candidates
+            ]
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            # An interrupted run starts no further scene or attempt and lets those under way end whole.
+            stopping.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def attempt_scene(
+    work: SceneWork, candidate: Candidate, retry_delay_s: float, stopping: Event | None = None
+) -> SceneOutcome:
+    """The outcome of ``work``, tried again where that can help, until ``stopping``; never raises."""
+    stopping = stopping or Event()
+    for attempt in range(RETRIES + 1):
+        try:
+            return work(candidate)
+        except CloudmaskError as error:
+            is_last = not error.retryable or attempt == RETRIES
+            if is_last or stopping.wait(retry_delay_s * 2**attempt):
+                logger.info("%s failed: %s", candidate.scene.id, error)
+                return build_failure(candidate.scene.id, error, candidate.fingerprint)
+        except Exception as error:
+            logger.exception("%s: unexpected error", candidate.scene.id)
+            return build_failure(candidate.scene.id, error, candidate.fingerprint)
+    raise AssertionError("the last attempt returns")

@@ -1,0 +1,157 @@
+"""Taking out of the catalog what the source took back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from pc_cloudmask.catalog.layout import ItemKeys, find_day
+from pc_cloudmask.catalog.versions import read_scene_prefix
+from pc_cloudmask.catalog.year import LeafListings
+from pc_cloudmask.runs.area_state import AGREEING_SCANS, AreaState, count_absences
+from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.scene.query import Interval, SceneQuery, may_hold_day, parse_instant
+from pc_cloudmask.source.fields import Item
+
+#: Scenes that the source is asked for in one request, beside the one that it must know.
+IDS_AT_ONCE = 99
+logger = logging.getLogger(__name__)
+
+
+class Withdrawals:
+    """One run's withdrawals: at most ``limit`` of them.
+
+    A scene is withdrawn once several complete scans agree that the source does not have it. An answer
+    counts only if it holds a scene that this run has seen in the source, asked for in the same request: an
+    empty or truncated answer says nothing.
+    """
+
+    def __init__(self, wiring: Wiring, limit: int) -> None:
+        self._wiring = wiring
+        self._left = limit
+        self._listings = LeafListings(wiring.store)
+        self._witness: str | None = None
+        self.withdrawn: list[str] = []
+
+    def reconcile(self, state: AreaState, interval: Interval, seen: frozenset[str]) -> AreaState:
+        """``state`` after the complete scan of ``interval`` that saw ``seen``; what is certain is withdrawn.
+
+        Raises:
+            SourceUnavailable: it could not be asked for what it did not list.
+            StoreUnavailable: trying again is harmless.
+        """
+        # Where the source has nothing left in the interval, a scene that another scan saw must do.
+        self._witness = min(seen, default=self._witness)
+        unfinished = self._find_unfinished(state, interval)
+        superseded = self._find_superseded(state, interval)
+        suspects = self._find_suspects(state, interval, seen)
+        missing, present = self._ask_source(suspects)
+        absences = count_absences(
+            state.absences,
+            {item_id: (keys.leaf.tile, keys.leaf.year) for item_id, keys in missing.items()},
+            seen | present | superseded,
+            self._wiring.now,
+        )
+        replaced = {read_scene_prefix(item_id) for item_id in seen}
+        certain = [
+            keys
+            for item_id, keys in sorted(missing.items())
+            # One that was made anew steps back once the new one is published.
+            if absences[item_id].is_certain and read_scene_prefix(item_id) not in replaced
+        ]
+        if len(certain) > self._left:
+            logger.warning(
+                "the source lacks %d published scenes; %d are withdrawn in this run, the others in the next "
+                "(CLOUDMASK_WITHDRAW_LIMIT)",
+                len(certain),
+                self._left,
+            )
+        chosen = certain[: self._left]
+        self._left -= len(chosen)
+        self._withdraw([*unfinished, *chosen])
+        self.withdrawn += [keys.item_id for keys in chosen]
+        done = {keys.item_id for keys in (*unfinished, *chosen)}
+        kept = {item_id: absence for item_id, absence in absences.items() if item_id not in done}
+        return replace(state, absences=kept)
+
+    def _withdraw(self, items: list[ItemKeys]) -> None:
+        if items:
+            reason = f"{AGREEING_SCANS} scans of the source did not find it"
+            self._wiring.publisher.withdraw(items, reason)
+            logger.info("withdrawn: %s", ", ".join(keys.item_id for keys in items))
+            self._listings.forget(keys.leaf for keys in items)
+
+    def _find_unfinished(self, state: AreaState, interval: Interval) -> list[ItemKeys]:
+        """Items with a tombstone that a run was still to take out of their catalog when it died."""
+        return [
+            ItemKeys(leaf, item_id)
+            for leaf, listing in self._listings.read(state.tiles, self._years(interval))
+            for item_id in sorted(listing.withdrawn & state.absences.keys())
+        ]
+
+    def _find_superseded(self, state: AreaState, interval: Interval) -> frozenset[str]:
+        """Scenes that were missing, and step back for newer products of theirs by now."""
+        return frozenset(
+            item_id
+            for leaf, listing in self._listings.read(state.tiles, self._years(interval))
+            for item_id, absence in state.absences.items()
+            if (absence.tile, absence.year) == (leaf.tile, leaf.year)
+            and item_id not in listing.linked | listing.withdrawn
+        )
+
+    def _find_suspects(
+        self, state: AreaState, interval: Interval, seen: frozenset[str]
+    ) -> dict[str, ItemKeys]:
+        """Published items of this source and interval that the scan did not see."""
+        unseen = (
+            ItemKeys(leaf, item_id)
+            for leaf, listing in self._listings.read(state.tiles, self._years(interval))
+            for item_id in sorted(listing.linked - seen)
+            if may_hold_day(interval, find_day(item_id))
+        )
+        return {keys.item_id: keys for keys in unseen if self._is_of_source(keys, interval)}
+
+    def _is_of_source(self, keys: ItemKeys, interval: Interval) -> bool:
+        """Whether the published item was made from one of the source's collection, within ``interval``."""
+        item = self._wiring.publisher.find_published(keys)
+        if item is None:
+            return False
+        collection = f"/collections/{self._wiring.settings.collection}/items/"
+        origins = [str(link.get("href")) for link in _derived_from(item)]
+        try:
+            taken = parse_instant(item["properties"]["datetime"])
+        except (LookupError, TypeError, ValueError):
+            return False
+        start, end = interval
+        inside = (start is None or start <= taken) and (end is None or taken <= end)
+        return inside and any(collection in origin for origin in origins)
+
+    def _ask_source(self, suspects: Mapping[str, ItemKeys]) -> tuple[dict[str, ItemKeys], frozenset[str]]:
+        """Which of ``suspects`` the source says it does not have, and which it has after all."""
+        missing: dict[str, ItemKeys] = {}
+        present: set[str] = set()
+        if self._witness is None:
+            return missing, frozenset()
+        ids = sorted(suspects)
+        for start in range(0, len(ids), IDS_AT_ONCE):
+            asked = ids[start : start + IDS_AT_ONCE]
+            query = SceneQuery(ids=(*asked, self._witness))
+            answer = {str(item.get("id")) for item in self._wiring.source.find_items(query)}
+            if self._witness not in answer:
+                logger.warning("the source does not answer for scenes it has: nothing is withdrawn")
+                continue
+            present |= answer
+            missing |= {item_id: suspects[item_id] for item_id in asked if item_id not in answer}
+        return missing, frozenset(present)
+
+    def _years(self, interval: Interval) -> range:
+        start, end = interval
+        first = (start or datetime.min.replace(tzinfo=UTC)).year
+        return range(first, max(first, (end or self._wiring.now + timedelta(days=1)).year) + 1)
+
+
+def _derived_from(item: Item) -> Iterator[Mapping[str, object]]:
+    links: Iterable[Mapping[str, object]] = item.get("links", ())
+    return (link for link in links if link.get("rel") == "derived_from")

@@ -1,0 +1,87 @@
+"""The pixel grid of a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+#: ``(height, width)`` in pixels, always in this order.
+Shape = tuple[int, int]
+#: ``(a, b, c, d, e, f)`` of STAC's ``proj:transform``: x = a*col + b*row + c, y = d*col + e*row + f.
+Affine = tuple[float, float, float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A block of pixels: upper-left corner ``(row, col)``, extent ``height`` x ``width``."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+    @property
+    def shape(self) -> Shape:
+        return (self.height, self.width)
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of this window in an array of the whole grid."""
+        return (slice(self.row, self.row + self.height), slice(self.col, self.col + self.width))
+
+    def split(self) -> list[Window]:
+        """Up to four windows that cover this one exactly; ``[self]`` when it is one pixel."""
+        top, left = (self.height + 1) // 2, (self.width + 1) // 2
+        parts = [
+            Window(self.row, self.col, top, left),
+            Window(self.row, self.col + left, top, self.width - left),
+            Window(self.row + top, self.col, self.height - top, left),
+            Window(self.row + top, self.col + left, self.height - top, self.width - left),
+        ]
+        return [part for part in parts if part.height and part.width]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A georeferenced raster grid: CRS (``EPSG:n``), affine transform, shape."""
+
+    crs: str
+    transform: Affine
+    shape: Shape
+
+    @property
+    def pixel_size_m(self) -> float:
+        """Edge of a (square) pixel in metres; the CRS is UTM."""
+        return abs(self.transform[0])
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """``(west, south, east, north)`` in the CRS's units, for a north-up grid."""
+        a, _, c, _, e, f = self.transform
+        height, width = self.shape
+        return (c, f + e * height, c + a * width, f)
+
+    def window_grid(self, window: Window) -> Grid:
+        """The grid of ``window`` alone."""
+        a, b, c, d, e, f = self.transform
+        origin_x = a * window.col + b * window.row + c
+        origin_y = d * window.col + e * window.row + f
+        return Grid(self.crs, (a, b, origin_x, d, e, origin_y), window.shape)
+
+    def at_pixel_size(self, pixel_size_m: float) -> Grid:
+        """The grid with the same upper-left corner and other pixels, covering at least this grid.
+
+        Earth Engine's ``reproject(scale=...)`` keeps that corner too.
+        """
+        factor = pixel_size_m / self.pixel_size_m
+        a, b, c, d, e, f = self.transform
+        height, width = (-int(-(size / factor) // 1) for size in self.shape)
+        return Grid(self.crs, (a * factor, b * factor, c, d * factor, e * factor, f), (height, width))
+
+    def blocks(self, height: int, width: int | None = None) -> Iterator[Window]:
+        """Windows of at most ``height`` x ``width`` that cover the grid exactly, row by row."""
+        width = height if width is None else width
+        rows, cols = self.shape
+        for row in range(0, rows, height):
+            for col in range(0, cols, width):
+                yield Window(row, col, min(height, rows - row), min(width, cols - col))

@@ -1,0 +1,236 @@
+"""The Earth Engine image that belongs to a scene.
+
+Earth Engine names an image of Sentinel-2 by its ``system:index``: the datatake's start, the sensing
+start of the datastrip and the tile, as in ``20190629T212529_20190629T212530_T06VVN``. A Planetary
+Computer item holds all three. The last part of an item's id is of no use: the Planetary Computer
+makes its own Level-2A products, so their discriminator differs from ESA's.
+
+A datatake may be split into two datastrips, and so a tile into two images and two items. An item
+whose own datastrip is there is paired with that image alone: the other half belongs to the other
+item. Only where none has the item's datastrip do footprints decide, see ``pair_by_footprint``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pc_cloudmask.errors import InvalidField
+from pc_cloudmask.scene.geometry import Points, find_inside
+from pc_cloudmask.scene.scene import Scene
+
+#: GeoJSON in longitude and latitude: Polygon, MultiPolygon, or Earth Engine's LinearRing.
+Geometry = Mapping[str, Any]
+#: Points along an edge of the bounding box: coverage is known to about one part in 500.
+SAMPLES = 64
+
+
+def sample_footprint(footprint: Geometry) -> Points:
+    """Evenly spread points inside ``footprint``, ``(n, 2)`` longitude and latitude in degrees.
+
+    Longitudes run on beyond 180 where the footprint crosses the antimeridian.
+    """
+    rings = _read_rings(footprint)
+    vertices = np.concatenate(rings) if rings else np.zeros((0, 2))
+    if not len(vertices):
+        return vertices
+    (west, south), (east, north) = vertices.min(axis=0), vertices.max(axis=0)
+    # Centres of cells, so that no point lies on the edge of the box.
+    steps = (np.arange(SAMPLES) + 0.5) / SAMPLES
+    lon, lat = np.meshgrid(west + steps * (east - west), south + steps * (north - south))
+    points = np.column_stack([lon.ravel(), lat.ravel()])
+    return points[find_inside(points, rings)]
+
+
+def find_covered(points: Points, footprint: Geometry) -> NDArray[np.bool_]:
+    """Which of ``points`` (longitude and latitude in degrees, one at least) lie in it, bool ``(n,)``."""
+    return find_inside(points, _read_rings(footprint, near_lon=float(points[0, 0])))
+
+
+def _read_rings(footprint: Geometry, near_lon: float | None = None) -> list[Points]:
+    """Every ring, its longitudes moved by whole turns to within 180 degrees of ``near_lon``."""
+    rings = [np.array([point[:2] for point in ring], np.float64) for ring in _list_rings(footprint)]
+    rings = [ring for ring in rings if len(ring) >= 3]
+    if not rings:
+        return []
+    middle = float(rings[0][0, 0]) if near_lon is None else near_lon
+    for ring in rings:
+        ring[:, 0] -= 360 * np.round((ring[:, 0] - middle) / 360)
+    return rings
+
+
+def _list_rings(footprint: Geometry) -> list[Any]:
+    coordinates = footprint.get("coordinates") or []
+    match footprint.get("type"):
+        case "LinearRing":
+            return [coordinates]
+        case "Polygon":
+            return list(coordinates)
+        case "MultiPolygon":
+            return [ring for polygon in coordinates for ring in polygon]
+        case _:
+            return []
+
+
+_TIME = r"20\d{6}T\d{6}"
+_TILE = r"\d{2}[A-Z]{3}"
+_DATATAKE_ID = re.compile(rf"GS2[A-Z]_({_TIME})_\d{{6}}_N\d\d\.\d\d", re.ASCII)
+_DATASTRIP_ID = re.compile(rf"S2[A-Z]_\w+?_DS_\w+?_{_TIME}_S({_TIME})(?:_N\d\d\.\d\d)?", re.ASCII)
+_IMAGE_INDEX = re.compile(rf"({_TIME})_({_TIME})_T({_TILE})", re.ASCII)
+#: Share of an item's footprint that images must cover to be paired by footprint.
+#:
+#: Below that, the image that holds the rest is still to come; a mask made now would be partly empty.
+NEEDED_COVER = 0.9
+#: Share of the footprint that a further image must add; neighbouring datastrips overlap by less.
+LEAST_GAIN = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Granule:
+    """The ``system:index`` of the image, or of both images of a split datatake, in mosaic order.
+
+    Empty for an engine that needs no Earth Engine image.
+    """
+
+    image_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """No image yet: the scene is tried again later, never given an empty mask."""
+
+    reason: str
+
+
+Pairing = Granule | Waiting
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ImageKey:
+    """The parts of a ``system:index``: times as ``20190629T212529``, the tile as ``06VVN``."""
+
+    datatake_start: str
+    sensing_start: str
+    tile: str
+
+    @property
+    def index(self) -> str:
+        """The ``system:index`` that these parts make."""
+        return f"{self.datatake_start}_{self.sensing_start}_T{self.tile}"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCandidate:
+    """An image of the right datatake and tile, with its footprint as GeoJSON."""
+
+    key: ImageKey
+    footprint: Mapping[str, Any] = field(hash=False)
+
+
+def parse_image_index(index: str) -> ImageKey | None:
+    """The parts of a ``system:index``, or None for one of another form."""
+    match = _IMAGE_INDEX.fullmatch(index)
+    return ImageKey(*match.groups()) if match else None
+
+
+def read_image_key(scene: Scene) -> ImageKey:
+    """The image that Earth Engine should have for ``scene``.
+
+    Raises:
+        InvalidField: a datatake or datastrip id of another form than ESA's.
+    """
+    datatake = _DATATAKE_ID.fullmatch(scene.datatake_id)
+    if datatake is None or not _is_instant(datatake.group(1)):
+        raise InvalidField(scene.id, "s2:datatake_id", f"{scene.datatake_id!r:.60} is not a datatake's id")
+    datastrip = _DATASTRIP_ID.fullmatch(scene.datastrip_id)
+    if datastrip is None or not _is_instant(datastrip.group(1)):
+        raise InvalidField(scene.id, "s2:datastrip_id", f"{scene.datastrip_id!r:.80} is not a datastrip's id")
+    return ImageKey(datatake.group(1), datastrip.group(1), scene.tile)
+
+
+def _is_instant(text: str) -> bool:
+    """Whether the digits are a day and a time of day."""
+    try:
+        datetime.strptime(text, "%Y%m%dT%H%M%S")
+    except ValueError:
+        return False
+    return True
+
+
+def pair_exactly(key: ImageKey, present: Mapping[str, Collection[str]]) -> Pairing | None:
+    """The image of exactly this key, by the indexes ``present`` in each collection.
+
+    None where no collection has it: then footprints decide. Where some have it, the others will.
+    """
+    lacking = [collection for collection, indexes in present.items() if key.index not in indexes]
+    if len(lacking) == len(present):
+        return None
+    if lacking:
+        return Waiting(f"{_have(lacking)} no image {key.index} yet")
+    return Granule((key.index,))
+
+
+def pair_by_footprint(
+    scene: Scene,
+    key: ImageKey,
+    candidates: Sequence[ImageCandidate],
+    present: Mapping[str, Collection[str]],
+) -> Pairing:
+    """The image of the same datatake and tile that covers most of the scene.
+
+    A second image, the other half of a split datatake, joins where it adds to the cover. The order
+    is that of the datastrips' sensing start, so the mosaic shows the later one where they overlap.
+    ``candidates`` come from one collection; ``present`` says which of them the others have.
+    """
+    same = [
+        candidate
+        for candidate in candidates
+        if (candidate.key.datatake_start, candidate.key.tile) == (key.datatake_start, key.tile)
+    ]
+    if not same:
+        return Waiting(f"{_have(present)} no image of datatake {key.datatake_start} for tile {key.tile} yet")
+    chosen, cover = _choose_covering(scene, same)
+    if cover < NEEDED_COVER:
+        return Waiting(
+            f"the images of datatake {key.datatake_start} for tile {key.tile} cover "
+            f"{cover:.0%} of the item; the one with the rest is not there yet"
+        )
+    indexes = tuple(candidate.key.index for candidate in sorted(chosen, key=lambda chosen: chosen.key))
+    for collection, known in present.items():
+        missing = [index for index in indexes if index not in known]
+        if missing:
+            return Waiting(f"{collection} has no image {' and '.join(missing)} yet")
+    return Granule(indexes)
+
+
+def _have(collections: Collection[str]) -> str:
+    return f"{' and '.join(collections)} {'has' if len(collections) == 1 else 'have'}"
+
+
+def _choose_covering(
+    scene: Scene, candidates: Sequence[ImageCandidate]
+) -> tuple[list[ImageCandidate], float]:
+    """The fewest candidates, largest cover first, and the share of the footprint that they cover."""
+    points = sample_footprint(scene.footprint)
+    covered = np.zeros(len(points), bool)
+    chosen: list[ImageCandidate] = []
+    rest = {candidate.key: candidate for candidate in candidates}
+    while rest and len(points):
+        gains = {
+            key: float(np.mean(find_covered(points, candidate.footprint) & ~covered))
+            for key, candidate in rest.items()
+        }
+        # The largest gain; the earliest datastrip among equals, so that runs agree.
+        best = min(rest, key=lambda key: (-gains[key], key))
+        if gains[best] < LEAST_GAIN:
+            break
+        candidate = rest.pop(best)
+        covered |= find_covered(points, candidate.footprint)
+        chosen.append(candidate)
+    return chosen, float(np.mean(covered)) if len(points) else 0.0

@@ -1,0 +1,213 @@
+"""What a user asks the source for."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.scene.geometry import read_geometry
+from pc_cloudmask.scene.ids import TILE_FORM
+
+#: ``(west, south, east, north)`` in degrees; west > east crosses the antimeridian.
+BBox = tuple[float, float, float, float]
+#: First and last instant, both included; None leaves an end open.
+Interval = tuple[datetime | None, datetime | None]
+_DATE = re.compile(r"(?P<year>\d{4})(?:-(?P<month>\d{2})(?:-(?P<day>\d{2}))?)?", re.ASCII)
+_INSTANT = re.compile(
+    r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})", re.ASCII
+)
+_OPEN_ENDS = frozenset({"", ".."})
+
+
+@dataclass(frozen=True, slots=True)
+class SceneQuery:
+    """Criteria that must all hold; an empty tuple or None leaves a criterion open."""
+
+    bbox: BBox | None = None
+    intersects: Mapping[str, Any] | None = field(default=None, hash=False)
+    tiles: tuple[str, ...] = ()
+    datetime: str | None = None
+    ids: tuple[str, ...] = ()
+    limit: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing says where: every place on Earth would match."""
+        return not (self.bbox or self.intersects or self.tiles or self.ids)
+
+    @property
+    def names_only_ids(self) -> bool:
+        """Whether ids are the only criterion, so that one for which nothing is found is not listed."""
+        others = (self.bbox, self.intersects, self.tiles, self.datetime, self.limit)
+        return bool(self.ids) and not any(others)
+
+
+def build_query(
+    *,
+    bbox: str | None = None,
+    intersects: str | bytes | None = None,
+    tiles: Sequence[str] = (),
+    datetime: str | None = None,
+    ids: Sequence[str] = (),
+    limit: int | None = None,
+) -> SceneQuery:
+    """The query that a user's texts ask for; ``intersects`` is GeoJSON.
+
+    Raises:
+        SettingsError: a text that says nothing, or contradicts itself.
+    """
+    if bbox is not None and intersects is not None:
+        raise SettingsError("--bbox and --intersects exclude each other: give one of them")
+    if datetime is not None:
+        parse_datetime_interval(datetime)
+    if limit is not None and limit < 1:
+        raise SettingsError(f"--limit {limit}: must be at least 1")
+    return SceneQuery(
+        bbox=None if bbox is None else parse_bbox(bbox),
+        intersects=None if intersects is None else _parse_intersects(intersects),
+        tiles=tuple(dict.fromkeys(parse_tile(tile) for tile in tiles)),
+        datetime=datetime,
+        ids=tuple(dict.fromkeys(ids)),
+        limit=limit,
+    )
+
+
+def parse_tile(text: str) -> str:
+    """``22KFV`` from ``22KFV``, ``T22KFV`` or ``22kfv``.
+
+    Raises:
+        SettingsError: no MGRS tile of Sentinel-2.
+    """
+    tile = text.strip().upper()
+    tile = tile[1:] if len(tile) == 6 and tile.startswith("T") else tile
+    if not TILE_FORM.fullmatch(tile):
+        raise SettingsError(f"--tile {text!r:.40}: not an MGRS tile such as 22KFV")
+    return tile
+
+
+def parse_bbox(text: str) -> BBox:
+    """``(west, south, east, north)`` from ``W,S,E,N`` in degrees.
+
+    Raises:
+        SettingsError: not four numbers, out of range, or south not below north.
+    """
+    parts = text.split(",")
+    try:
+        west, south, east, north = (float(part) for part in parts)
+    except ValueError as error:
+        raise SettingsError(f"--bbox {text!r:.60}: not four numbers W,S,E,N in degrees") from error
+    if not all(math.isfinite(value) for value in (west, south, east, north)):
+        raise SettingsError(f"--bbox {text!r:.60}: NaN and infinity are no degrees")
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= 90 and -90 <= north <= 90):
+        raise SettingsError(f"--bbox {text!r:.60}: longitudes run from -180 to 180, latitudes from -90 to 90")
+    if south >= north:
+        raise SettingsError(f"--bbox {text!r:.60}: south is not below north; the order is W,S,E,N")
+    if west == east:
+        raise SettingsError(f"--bbox {text!r:.60}: west and east are the same; the order is W,S,E,N")
+    return (west, south, east, north)
+
+
+def parse_datetime_interval(text: str) -> Interval:
+    """First and last instant of ``2018``, ``2018-12``, ``2018-12-14``, an RFC 3339 instant, or two by ``/``.
+
+    ``..`` or nothing on one side of the slash leaves that end open. Days are UTC; a last day is
+    included whole.
+
+    Raises:
+        SettingsError: anything else, or an end before its start.
+    """
+    first, slash, last = text.strip().partition("/")
+    if not slash:
+        return _parse_period(first, text)
+    start = None if first in _OPEN_ENDS else _parse_period(first, text)[0]
+    end = None if last in _OPEN_ENDS else _parse_period(last, text)[1]
+    if start is None and end is None:
+        raise SettingsError(f"--datetime {text!r:.60}: both ends are open: leave it out")
+    if start is not None and end is not None and start > end:
+        raise SettingsError(f"--datetime {text!r:.60}: ends before it starts")
+    return (start, end)
+
+
+def format_datetime_interval(interval: Interval) -> str:
+    """The interval in the form that every STAC API reads: RFC 3339 instants, ``..`` for an open end."""
+    return "/".join(".." if end is None else end.isoformat().replace("+00:00", "Z") for end in interval)
+
+
+def split_interval(interval: Interval, longest: timedelta) -> Iterator[Interval]:
+    """The parts of ``interval``, one after the other, none over ``longest``; itself where an end is open."""
+    first, last = interval
+    if first is None or last is None:
+        yield interval
+        return
+    while first <= last:
+        following = first + longest
+        yield (first, min(last, following - timedelta(microseconds=1)))
+        first = following
+
+
+def may_hold_day(interval: Interval, day: date | None) -> bool:
+    """Whether ``day`` lies in the interval, give or take one; True where it is not known.
+
+    The day that an item's id tells is the datatake's: between its start and the item's own instant there
+    may be a midnight.
+    """
+    start, end = interval
+    return day is None or (
+        (start is None or (day - start.date()).days >= -1) and (end is None or (end.date() - day).days >= -1)
+    )
+
+
+def format_instant(moment: datetime) -> str:
+    """``moment`` as STAC writes it, to the second: ``2018-12-14T13:32:19Z``."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_instant(text: str) -> datetime:
+    """The instant that an RFC 3339 text names, in UTC.
+
+    Raises:
+        ValueError: the text names none.
+    """
+    if not _INSTANT.fullmatch(text):
+        raise ValueError(f"{text!r:.60} is not an RFC 3339 instant")
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text!r:.60} is out of range") from error
+
+
+def _parse_period(text: str, whole: str) -> tuple[datetime, datetime]:
+    """First and last instant of a year, month, day or instant; ``whole`` is what the user wrote."""
+    try:
+        parts = _DATE.fullmatch(text)
+        if parts is None:
+            instant = parse_instant(text)
+            return (instant, instant)
+        year, month, day = (int(part) if part else None for part in parts.groups())
+        start = datetime(year or 0, month or 1, day or 1, tzinfo=UTC)
+        return (start, _find_next(start, month, day) - timedelta(microseconds=1))
+    except (ValueError, OverflowError) as error:
+        raise SettingsError(
+            f"--datetime {whole!r:.60}: write 2018-12, 2018-12-14 or 2018-12-14T13:22:19Z, or two with '/'"
+        ) from error
+
+
+def _find_next(start: datetime, month: int | None, day: int | None) -> datetime:
+    """Start of the year, month or day after the one that begins at ``start``."""
+    if day is not None:
+        return start + timedelta(days=1)
+    if month is None or month == 12:
+        return start.replace(year=start.year + 1, month=1)
+    return start.replace(month=month + 1)
+
+
+def _parse_intersects(text: str | bytes) -> Mapping[str, Any]:
+    try:
+        return read_geometry(text)
+    except ValueError as error:
+        raise SettingsError(f"--intersects: {error}") from error

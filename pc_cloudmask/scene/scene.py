@@ -1,0 +1,51 @@
+"""Our frozen view of one Sentinel-2 item."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pc_cloudmask.scene.grid import Grid
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What deriving a mask needs to know of an item; built by ``pc_cloudmask.source.item``.
+
+    Angles are in degrees, the azimuth clockwise from north. ``asset_hrefs`` maps asset keys to
+    unsigned hrefs.
+    """
+
+    id: str
+    datetime: datetime
+    tile: str
+    platform: str
+    grid: Grid
+    solar_azimuth_deg: float
+    solar_zenith_deg: float
+    datatake_id: str
+    datastrip_id: str
+    processing_baseline: str
+    footprint: Mapping[str, Any] = field(hash=False)
+    asset_hrefs: Mapping[str, str] = field(hash=False)
+
+    @property
+    def year(self) -> int:
+        """Year of the acquisition, UTC: the leaf of the catalog that holds the scene."""
+        return self.datetime.year
+
+
+_FIRST_BASELINE_WITH_OFFSET = 4
+_OFFSET_DN = -1000
+
+
+def reflectance_offset_dn(processing_baseline: str) -> int:
+    """What is added to a digital number before it is divided by 10000: -1000 or 0.
+
+    From processing baseline 04.00 on, L2A products carry ``BOA_ADD_OFFSET`` so that dark noise does not
+    become negative; Earth Engine's harmonised collection takes it out, the Planetary Computer does not.
+    """
+    major = processing_baseline.partition(".")[0]
+    return _OFFSET_DN if major.isdecimal() and int(major) >= _FIRST_BASELINE_WITH_OFFSET else 0

@@ -1,0 +1,352 @@
+"""Settings: the only place where the environment is read."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, cast
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableSetting
+
+from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.scene.query import (
+    Interval,
+    SceneQuery,
+    build_query,
+    format_datetime_interval,
+    parse_bbox,
+    parse_datetime_interval,
+    parse_tile,
+)
+from pc_cloudmask.web import is_loopback
+
+#: When Sentinel-2A took its first image.
+FIRST_IMAGE = date(2015, 6, 27)
+T = TypeVar("T")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+
+
+class Area(BaseModel):
+    """Where to look, by tiles, a box or a geometry's file, and since when; all of them must hold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tiles: tuple[str, ...] = ()
+    bbox: str | None = None
+    intersects: Path | None = None
+    since: str | None = None
+
+    @field_validator("tiles")
+    @classmethod
+    def _tiles_are_mgrs(cls, tiles: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(_value_error(parse_tile, tile) for tile in tiles))
+
+    @field_validator("bbox")
+    @classmethod
+    def _bbox_is_one(cls, bbox: str | None) -> str | None:
+        if bbox is not None:
+            _value_error(parse_bbox, bbox)
+        return bbox
+
+    @field_validator("since", mode="before")
+    @classmethod
+    def _since_is_a_day(cls, since: Any) -> Any:
+        if since is None:
+            return None
+        text = since.isoformat() if isinstance(since, date) else str(since)  # TOML has dates of its own
+        if "/" in text or _value_error(parse_datetime_interval, text)[0] is None:
+            raise ValueError(f"{text!r:.40}: write 2018, 2018-12 or 2018-12-14")
+        return text
+
+    @model_validator(mode="after")
+    def _says_where(self) -> Area:
+        if not (self.tiles or self.bbox or self.intersects):
+            raise ValueError("name where to look: tiles, bbox or intersects")
+        if self.bbox and self.intersects:
+            raise ValueError("bbox and intersects exclude each other: give one of them")
+        return self
+
+    @property
+    def start(self) -> datetime:
+        """The first instant that is watched."""
+        if self.since is None:
+            return datetime(FIRST_IMAGE.year, FIRST_IMAGE.month, FIRST_IMAGE.day, tzinfo=UTC)
+        return cast(datetime, parse_datetime_interval(self.since)[0])  # the validator saw to it
+
+    @property
+    def digest(self) -> str:
+        """Tells this area from one of the same name with another extent or start."""
+        geometry = self._read_geometry() or b""
+        return sha256(self.model_dump_json().encode() + geometry).hexdigest()[:16]
+
+    def read_query(self, interval: Interval) -> SceneQuery:
+        """The query for what the area has within ``interval``.
+
+        Raises:
+            SettingsError: the geometry's file cannot be read, or holds none.
+        """
+        query = build_query(bbox=self.bbox, intersects=self._read_geometry(), tiles=self.tiles)
+        return replace(query, datetime=format_datetime_interval(interval))
+
+    def _read_geometry(self) -> bytes | None:
+        if self.intersects is None:
+            return None
+        try:
+            return self.intersects.read_bytes()
+        except OSError as error:
+            raise SettingsError(
+                f"{self.intersects}: the area's geometry cannot be read: {error.strerror}"
+            ) from error
+
+
+def check_area_name(name: str) -> str:
+    """``name`` if it may name an area; it becomes part of a key.
+
+    Raises:
+        ValueError: it may not.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"area {name!r:.60}: a name is 1 to 40 of a-z, 0-9 and '-'")
+    return name
+
+
+def _value_error(parse: Callable[[str], T], text: str) -> T:
+    """What ``parse`` makes of ``text``; pydantic gathers findings as ``ValueError`` only."""
+    try:
+        return parse(text)
+    except SettingsError as error:
+        raise ValueError(str(error)) from error
+
+
+PLANETARY_COMPUTER_URL = "https://planetarycomputer.microsoft.com/api/stac/v1"
+EARTH_ENGINE_URL = "https://earthengine-highvolume.googleapis.com"
+DEFAULT_CONFIG = Path("cloudmask.toml")
+_DEFAULTS = MaskParameters()
+_SECRET_VARIABLES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "PC_SDK_SUBSCRIPTION_KEY",
+    "PREFECT_API_KEY",
+    "PREFECT_API_AUTH_STRING",
+)
+
+
+class Method(StrEnum):
+    """How a mask is derived."""
+
+    S2CLOUDLESS = "s2cloudless"
+    CLOUD_SCORE_PLUS = "cloud-score-plus"
+    CSMASK = "csmask"
+
+
+class Compute(StrEnum):
+    """Where Earth Engine's inputs become a mask."""
+
+    LOCAL = "local"
+    SERVER = "server"
+
+
+class Downloader(StrEnum):
+    """How pixels come from Earth Engine."""
+
+    COMPUTE_PIXELS = "compute-pixels"
+    GEES2DOWNLOADER = "gees2downloader"
+
+
+class Runner(StrEnum):
+    """What scenes run on."""
+
+    THREADS = "threads"
+    DASK = "dask"
+
+
+class LogFormat(StrEnum):
+    """What a line of the log looks like."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Settings(BaseSettings):
+    """Every setting, frozen. Variables are ``CLOUDMASK_`` plus the name in upper case."""
+
+    model_config = SettingsConfigDict(env_prefix="CLOUDMASK_", frozen=True, extra="forbid")
+
+    stac_api_url: str = PLANETARY_COMPUTER_URL
+    collection: str = "sentinel-2-l2a"
+    store: str = "./out"
+    public_url: str | None = None
+    method: Method = Method.S2CLOUDLESS
+    compute: Compute = Compute.LOCAL
+    earthengine_project: str | None = None
+    earthengine_url: str = EARTH_ENGINE_URL
+    earthengine_credentials: str = "default"
+    downloader: Downloader = Downloader.COMPUTE_PIXELS
+    runner: Runner = Runner.THREADS
+    workers: Annotated[int, Field(ge=1, le=64)] = 4
+    keep_inputs: bool = False
+    single_writer: bool = False
+    mirror: bool = False
+    areas: dict[str, Area] = Field(default_factory=dict)
+    look_back_days: Annotated[int, Field(ge=1, le=60)] = 10
+    request_budget: Annotated[int | None, Field(ge=1)] = None
+    withdraw_limit: Annotated[int, Field(ge=0, le=10_000)] = 20
+    log_format: LogFormat = LogFormat.TEXT
+    metrics: Path | None = None
+    browser: Path | None = None
+    cloud_probability_pct: Annotated[float, Field(ge=0, le=100)] = _DEFAULTS.cloud_probability_pct
+    dark_nir_reflectance: Annotated[float, Field(ge=0, le=1)] = _DEFAULTS.dark_nir_reflectance
+    shadow_distance_m: Annotated[float, Field(ge=0, le=20_000)] = _DEFAULTS.shadow_distance_m
+    buffer_m: Annotated[float, Field(ge=0, le=1_000)] = _DEFAULTS.buffer_m
+    clear_score: Annotated[float, Field(ge=0, le=1)] = _DEFAULTS.clear_score
+
+    @field_validator("stac_api_url", "earthengine_url", "public_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not value.startswith(("https://", "http://")) or not _is_plain_url(value):
+            raise ValueError(
+                "must begin with https:// (or http:// on loopback), name a host, and have no user, password, "
+                "query or fragment: it is shown, and paths are appended to it"
+            )
+        return value.rstrip("/")
+
+    @field_validator("store")
+    @classmethod
+    def _store_url(cls, value: str) -> str:
+        scheme, separator, rest = value.partition("://")
+        mistyped = value.startswith("s3:") and not separator  # it would become a folder of that name
+        if mistyped or (separator and (scheme not in {"s3", "file"} or not rest)):
+            raise ValueError("must be a directory, file:PATH or s3://bucket/prefix")
+        if not value:
+            raise ValueError("must not be empty")
+        if scheme == "s3" and (set("@?#:") & set(rest)):
+            raise ValueError(
+                "must be s3://bucket/prefix without user, password or query: set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            )
+        if value.startswith("file:") and not value.removeprefix("file:").strip("/"):
+            raise ValueError("must name a directory")
+        return value.rstrip("/") or "/"
+
+    @field_validator("earthengine_credentials")
+    @classmethod
+    def _name_of_a_key(cls, value: str) -> str:
+        if "{" in value or not value.isprintable():  # an error that names the file would show the key
+            raise ValueError("must be 'default', 'anonymous' or the path of a key file, not the key itself")
+        return value
+
+    @field_validator("areas")
+    @classmethod
+    def _areas_are_named(cls, areas: dict[str, Area]) -> dict[str, Area]:
+        return {check_area_name(name): area for name, area in areas.items()}
+
+    @model_validator(mode="after")
+    def _anonymous_only_on_loopback(self) -> Settings:
+        if self.earthengine_credentials == "anonymous" and not is_loopback(self.earthengine_url):
+            raise ValueError("earthengine_credentials 'anonymous' is for loopback endpoints only")
+        return self
+
+    @property
+    def mask_parameters(self) -> MaskParameters:
+        """The thresholds alone."""
+        return MaskParameters(
+            cloud_probability_pct=self.cloud_probability_pct,
+            dark_nir_reflectance=self.dark_nir_reflectance,
+            shadow_distance_m=self.shadow_distance_m,
+            buffer_m=self.buffer_m,
+            clear_score=self.clear_score,
+        )
+
+
+def read_settings(config: Path | None = None, **overrides: Any) -> Settings:
+    """Settings from ``overrides`` (None means: not given), environment, file, defaults, in that order.
+
+    Raises:
+        SettingsError: a file that cannot be read, a name that is no setting, a value out of range.
+    """
+    path = config or DEFAULT_CONFIG
+    values = _read_config(path, needed=config is not None)
+    unknown = sorted(set(values) - set(Settings.model_fields))
+    if unknown:
+        shown = ", ".join(name if name.isprintable() else ascii(name) for name in unknown)
+        raise SettingsError(f"{path}: {shown}: no such setting; docs/settings.md lists them")
+    for name in Settings.model_fields:
+        if f"CLOUDMASK_{name.upper()}" in os.environ:
+            values.pop(name, None)
+    values.update({name: value for name, value in overrides.items() if value is not None})
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingsError(_one_line(error)) from error
+    except UnreadableSetting as error:
+        raise SettingsError('CLOUDMASK_AREAS: not JSON such as \'{"home": {"tiles": ["22KFV"]}}\'') from error
+
+
+def read_clock() -> datetime:
+    """Now, or the instant that ``SOURCE_DATE_EPOCH`` sets to make a run reproducible.
+
+    Raises:
+        SettingsError: ``SOURCE_DATE_EPOCH`` is no number of seconds.
+    """
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch is None:
+        return datetime.now(UTC).replace(microsecond=0)
+    try:
+        return datetime.fromtimestamp(int(epoch), UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise SettingsError(f"SOURCE_DATE_EPOCH: {epoch!r} is not a number of seconds") from error
+
+
+def read_secrets() -> list[str]:
+    """Values of the ecosystem's variables that must never be shown."""
+    return [value for name in _SECRET_VARIABLES if (value := os.environ.get(name))]
+
+
+def _is_plain_url(url: str) -> bool:
+    """Whether ``url`` names a host and, but for a port and a path, nothing else."""
+    try:
+        parts = urlsplit(url)
+        port_is_one = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    return bool(parts.hostname) and port_is_one and not ("@" in parts.netloc or "?" in url or "#" in url)
+
+
+def _read_config(path: Path, *, needed: bool) -> dict[str, Any]:
+    """What the file says; nothing where there is none and none was named."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        if needed:
+            raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+        return {}
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise SettingsError(f"{path}: nested too deeply; settings are plain values") from error
+
+
+def _one_line(error: ValidationError) -> str:
+    """Pydantic's findings as one line that names the variables; values stay out: they may be secret."""
+    findings = []
+    for finding in error.errors(include_input=False, include_url=False):
+        first, *rest = (str(part) for part in finding["loc"] or ("settings",))
+        name = ".".join([f"CLOUDMASK_{first.upper()}" if finding["loc"] else first, *rest])
+        findings.append(f"{name}: {finding['msg'].removeprefix('Value error, ')}")
+    return "; ".join(findings)

@@ -1,0 +1,360 @@
+"""The pixels behind an asset's href."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from typing import Final
+from urllib.parse import urlsplit
+
+import numpy as np
+import orjson
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.transform import Affine
+from rasterio.vrt import WarpedVRT
+
+from pc_cloudmask.errors import AssetError, AssetRefused, AssetUnavailable
+from pc_cloudmask.raster.gdal import Unreadable, read_asset
+from pc_cloudmask.raster.read import (
+    CHUNK_BYTES,
+    MAGIC,
+    MAX_BLOCK_PIXELS,
+    MAX_PIXELS,
+    ResamplingName,
+    TooManyDirectories,
+    Unsuitable,
+    check_directories,
+    read_band,
+)
+from pc_cloudmask.scene.grid import Grid
+from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, HrefRules
+from pc_cloudmask.text import keep_signatures_out_of_logs, unsigned_href
+from pc_cloudmask.web import (
+    Answer,
+    BodyTooLarge,
+    Deadline,
+    ForeignRedirect,
+    HttpClient,
+    NoAnswer,
+    RefusedAnswer,
+    RetryPolicy,
+)
+
+logger = logging.getLogger(__name__)
+Sign = Callable[[str], str]
+_PROBE_DEADLINE_S = 60.0
+_REMEMBERED_PROBES = 1024
+
+
+class AssetReader:
+    """Reads single-band COGs onto grids; safe to share between threads.
+
+    ``sign`` turns an unsigned href into one that can be read now; ``renew`` does so with a token
+    fetched anew and is tried once after a 403. Signed hrefs are neither kept beyond this object nor
+    logged. What may be read at all: ``pc_cloudmask.source.hrefs.HrefRules``.
+    """
+
+    def __init__(
+        self,
+        sign: Sign | None = None,
+        local_root: Path | None = None,
+        *,
+        renew: Sign | None = None,
+        hosts: frozenset[str] = PLANETARY_COMPUTER_HOSTS,
+        allow_loopback: bool = False,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        self._sign = sign or _unchanged
+        self._renew = renew
+        self._rules = HrefRules(hosts, allow_loopback, local_root)
+        self._http = HttpClient(retry or RetryPolicy(attempts=4))
+        self._probed: OrderedDict[str, str] = OrderedDict()
+        self._failed: set[str] = set()
+        self._lock = Lock()
+        keep_signatures_out_of_logs()
+
+    def read_band(
+        self, href: str, grid: Grid, *, resampling: ResamplingName, item_id: str
+    ) -> NDArray[np.generic]:
+        """The asset's pixels on ``grid``, which may be a window of the item's grid.
+
+        Returns:
+            ``(height, width)`` of the asset's own dtype (uint8, uint16 or int16). Pixels outside it
+            hold its no-data value, 0 where it declares none. Finer pixels are brought to the grid's by
+            ``nearest`` or by the ``average`` of the valid ones, through overviews where they fit.
+
+        Raises:
+            AssetUnavailable: no answer, 429, 5xx, or a transfer that broke off.
+            AssetRefused: not allowed, not there, or not a raster that fits the grid.
+        """
+        try:
+            location = self._rules.find_tiff(href)
+            if isinstance(location, Path):
+                return _read_file(location, grid, resampling)
+            return self._read_url(location, grid, resampling)
+        except AssetError as error:
+            raise type(error)(f"item {item_id}: {error}") from error
+
+    def find_readable(self, href: str, *, item_id: str) -> str:
+        """The name by which GDAL may open the asset now: a path, or a signed URL behind ``/vsicurl/``.
+
+        For readers that bring pixels onto a grid by other means than ``read_band``. They open it with
+        ``driver="GTiff"``, and neither keep nor show the name: it may carry a signature.
+
+        Raises:
+            AssetUnavailable: no answer, 429, 5xx.
+            AssetRefused: not allowed, not there, or not a TIFF.
+        """
+        try:
+            location = self._rules.find_tiff(href)
+            if isinstance(location, Path):
+                _check_file(location)
+                return str(location)
+            return f"/vsicurl/{self._find_readable(location)}"
+        except AssetError as error:
+            raise type(error)(f"item {item_id}: {error}") from error
+
+    def _read_url(self, url: str, grid: Grid, resampling: ResamplingName) -> NDArray[np.generic]:
+        name = f"/vsicurl/{self._find_readable(url)}"
+        try:
+            return read_asset(lambda: read_band(name, grid, resampling), anew=self._has_failed(url))
+        except Unsuitable as error:
+            raise AssetRefused(f"{unsigned_href(url)}: {error}") from error
+        except Unreadable as error:
+            self._note_failure(url)
+            raise AssetUnavailable(
+                f"{unsigned_href(url)}: the transfer or the decoding failed: {error}"
+            ) from error
+
+    def _find_readable(self, url: str) -> str:
+        """The signed URL, once the server has shown that it holds a TIFF and sends ranges of it.
+
+        GDAL follows redirects and reports statuses as texts only, so this is asked of the server first.
+        """
+        signed = self._sign(url)
+        if self._remembers(url, signed):
+            return signed
+        answer = self._probe(signed)
+        if answer.status in {401, 403} and self._renew is not None:
+            logger.info("%s: HTTP %d, trying once more with a new token", unsigned_href(url), answer.status)
+            signed = self._renew(url)
+            answer = self._probe(signed)
+        _check_probe(url, answer)
+        try:
+            check_directories(lambda offset: self._probe(signed, offset).body if offset else answer.body)
+        except TooManyDirectories as error:
+            raise AssetRefused(f"{unsigned_href(url)}: {error}") from None
+        self._remember(url, signed)
+        return signed
+
+    def _probe(self, signed: str, offset: int = 0) -> Answer:
+        """What the server answers to a request for a part of the asset from ``offset``."""
+        headers = {"Range": f"bytes={offset}-{offset + CHUNK_BYTES - 1}", "Accept-Encoding": "identity"}
+        try:
+            return self._http.get(
+                signed, deadline=Deadline(_PROBE_DEADLINE_S), max_body_bytes=CHUNK_BYTES, headers=headers
+            )
+        except NoAnswer as error:
+            raise AssetUnavailable(str(error)) from None
+        except ForeignRedirect as error:
+            raise AssetRefused(str(error)) from None
+        except BodyTooLarge:
+            raise AssetRefused(f"{unsigned_href(signed)}: the server sends no byte ranges") from None
+
+    def _remembers(self, url: str, signed: str) -> bool:
+        with self._lock:
+            return self._probed.get(url) == signed
+
+    def _remember(self, url: str, signed: str) -> None:
+        with self._lock:
+            self._probed[url] = signed
+            while len(self._probed) > _REMEMBERED_PROBES:
+                self._probed.popitem(last=False)
+
+    def _has_failed(self, url: str) -> bool:
+        with self._lock:
+            return url in self._failed
+
+    def _note_failure(self, url: str) -> None:
+        with self._lock:
+            self._probed.pop(url, None)
+            self._failed.add(url)
+
+
+def _unchanged(href: str) -> str:
+    return href
+
+
+def _read_file(path: Path, grid: Grid, resampling: ResamplingName) -> NDArray[np.generic]:
+    _check_file(path)
+    try:
+        return read_asset(lambda: read_band(str(path), grid, resampling))
+    except Unsuitable as error:
+        raise AssetRefused(f"{path}: {error}") from error
+    except Unreadable as error:
+        raise AssetRefused(f"{path}: not a GeoTIFF that can be read: {error}") from error
+
+
+def _check_file(path: Path) -> None:
+    """See that GDAL will be done with the file's directories soon.
+
+    Raises:
+        AssetRefused: it will not, or the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+
+            def read(offset: int) -> bytes:
+                file.seek(offset)
+                return file.read(CHUNK_BYTES)
+
+            check_directories(read)
+    except (OSError, OverflowError, TooManyDirectories) as error:
+        raise AssetRefused(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _check_probe(url: str, answer: Answer) -> None:
+    shown, status = unsigned_href(url), answer.status
+    if status == 206 and answer.body[:4] in MAGIC:
+        return
+    if status == 206:
+        raise AssetRefused(f"{shown}: not a TIFF")
+    if status == 200:
+        raise AssetRefused(f"{shown}: the server sends no byte ranges")
+    if status in {401, 403}:
+        raise AssetRefused(f"{shown}: access denied (HTTP {status}); a token of that container is needed")
+    if status == 409:
+        raise AssetRefused(
+            f"{shown}: not public (HTTP 409); it is read with a token of the Planetary Computer"
+        )
+    if status in {404, 410}:
+        raise AssetRefused(f"{shown}: not there (HTTP {status}); the product may have been issued anew")
+    raise AssetRefused(f"{shown}: HTTP {status}")
+
+
+with warnings.catch_warnings():
+    # The SDK configures pydantic in the way of its first version.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from planetary_computer import sas
+    from planetary_computer.settings import Settings
+    from planetary_computer.utils import parse_blob_url
+#: The SDK's own request has no time-out, and retries for minutes.
+TOKEN_DEADLINE_S = 60.0
+#: More than the minute below which the SDK asks for a token itself, without a time-out.
+_MIN_VALIDITY_S = 120.0
+#: A refusal of a younger token is not the token's age: threads that fail together renew it once.
+_RENEWAL_INTERVAL_S = 30.0
+_MAX_TOKEN_BYTES = 1 << 16
+_lock: Final = Lock()
+_fetched_at: Final[dict[str, float]] = {}
+
+
+def sign_href(href: str) -> str:
+    """``href`` with a token, if it is a private blob of the Planetary Computer's; others as they are.
+
+    Tokens are kept in the SDK's own cache. ``PC_SDK_SAS_URL`` and ``PC_SDK_SUBSCRIPTION_KEY`` keep
+    their meaning.
+
+    Raises:
+        AssetUnavailable: no token within a minute.
+        AssetRefused: the service does not know the container, or refuses us.
+    """
+    return _sign(href, renew=False)
+
+
+def renew_href(href: str) -> str:
+    """Like ``sign_href``, with a token fetched anew unless the present one is seconds old."""
+    return _sign(href, renew=True)
+
+
+def _sign(href: str, *, renew: bool) -> str:
+    parts = urlsplit(href)
+    if not parts.netloc.endswith(sas.BLOB_STORAGE_DOMAIN) or parts.query:
+        return href
+    container, _, blob = parts.path.lstrip("/").partition("/")
+    if not container or not blob:
+        raise AssetRefused(f"{unsigned_href(href)}: names no blob in a container")
+    account, container = parse_blob_url(parts)
+    with _lock:
+        url = f"{Settings.get().sas_url}/{account}/{container}"
+        token = sas.TOKEN_CACHE.get(url)
+        age_s = time.monotonic() - _fetched_at.get(url, float("-inf"))
+        if token is None or token.ttl() < _MIN_VALIDITY_S or (renew and age_s > _RENEWAL_INTERVAL_S):
+            sas.TOKEN_CACHE[url] = _fetch_token(url, href)
+            _fetched_at[url] = time.monotonic()
+    return str(sas.sign_url(href))
+
+
+def _fetch_token(url: str, href: str) -> sas.SASToken:
+    """A token from the service; texts name the blob, not the token."""
+    blob = unsigned_href(href)
+    key = Settings.get().subscription_key
+    http = HttpClient(RetryPolicy(attempts=4), {"Ocp-Apim-Subscription-Key": key} if key else None)
+    try:
+        answer = http.get(url, deadline=Deadline(TOKEN_DEADLINE_S), max_body_bytes=_MAX_TOKEN_BYTES)
+    except NoAnswer as error:
+        raise AssetUnavailable(f"{blob}: no token: {error}") from error
+    except RefusedAnswer as error:
+        raise AssetRefused(f"{blob}: no token: {error}; check PC_SDK_SAS_URL") from error
+    if answer.status in {401, 403}:
+        raise AssetRefused(f"{blob}: no token: HTTP {answer.status}; check PC_SDK_SUBSCRIPTION_KEY")
+    if answer.status != 200:
+        raise AssetRefused(
+            f"{blob}: no token: HTTP {answer.status}; not a container of the Planetary Computer"
+        )
+    try:
+        return sas.SASToken(**orjson.loads(answer.body))
+    except (orjson.JSONDecodeError, TypeError, ValueError):
+        # Not chained: the text of a validation error shows the body, which may hold a token.
+        problem = f"{blob}: no token: {unsigned_href(url)} answered something else; check PC_SDK_SAS_URL"
+    raise AssetUnavailable(problem)
+
+
+_RGB = (1, 2, 3)
+
+
+def read_picture(reader: AssetReader, href: str, grid: Grid, *, item_id: str) -> NDArray[np.uint8]:
+    """The picture behind ``href``, an asset of three bands such as ``visual``, on ``grid``.
+
+    Returns:
+        uint8 ``(height, width, 3)``, averaged through the file's overviews, black outside it.
+
+    Raises:
+        AssetUnavailable: no answer, or a transfer that broke off.
+        AssetRefused: not allowed, not there, or no such picture.
+    """
+    name = reader.find_readable(href, item_id=item_id)
+    shown = f"item {item_id}: {unsigned_href(href)}"
+    try:
+        return read_asset(lambda: _read_onto(name, grid))
+    except Unsuitable as error:
+        raise AssetRefused(f"{shown}: {error}") from error
+    except Unreadable as error:
+        raise AssetUnavailable(f"{shown}: the transfer or the decoding failed: {error}") from error
+
+
+def _read_onto(name: str, grid: Grid) -> NDArray[np.uint8]:
+    height, width = grid.shape
+    with rasterio.open(name, driver="GTiff") as dataset:
+        block_height, block_width = dataset.block_shapes[0]
+        if dataset.count < len(_RGB) or dataset.dtypes[0] != "uint8":
+            raise Unsuitable(f"has {dataset.count} bands of {dataset.dtypes[0]}, not three of uint8")
+        if dataset.width * dataset.height > MAX_PIXELS or block_height * block_width > MAX_BLOCK_PIXELS:
+            raise Unsuitable(f"claims {dataset.width} x {dataset.height} pixels, or is not in blocks")
+        with WarpedVRT(
+            dataset,
+            crs=grid.crs,
+            transform=Affine(*grid.transform),
+            height=height,
+            width=width,
+            resampling=Resampling.average,
+        ) as warped:
+            bands: NDArray[np.uint8] = warped.read(_RGB)
+    return np.ascontiguousarray(bands.transpose(1, 2, 0))

@@ -1,0 +1,234 @@
+"""The hrefs of a source item."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pc_cloudmask.errors import AssetRefused, InvalidField
+from pc_cloudmask.source.fields import UNKNOWN_ID, Item, ItemReader, is_printable
+from pc_cloudmask.text import logger, unsign_urls, unsigned_href
+from pc_cloudmask.web import LOOPBACK_HOSTS
+
+MAX_HREF_LENGTH = 4096
+#: A Sentinel-2 item has 23.
+MAX_ASSETS = 1000
+#: What a published href may begin with; one without a scheme is a path. A browser runs none of these.
+SCHEMES = frozenset({"http", "https", "s3", "gs", "abfs"})
+#: Links of a source item that the published item keeps: the first as ``derived_from``.
+REPUBLISHED_RELS = frozenset({"self", "license"})
+#: No more levels can be written as JSON, so what lies deeper is never published.
+_DEPTH = 254
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
+#: But for the container that stands there in Azure's scheme.
+_USER_INFORMATION = re.compile(r"(?!abfs://[^/:]*@)[a-z][a-z0-9+.-]*://[^/?#]*@", re.IGNORECASE)
+#: A text without any of these is no URL with something to lose.
+_SUSPICIOUS = re.compile(r"[?#@;&%]|://[^/]*:")
+
+
+def strip_signatures(item: Item) -> Item:
+    """Return ``item`` with its hrefs, and all URLs in its other texts, as ``unsigned_href`` has them.
+
+    It is a copy, so that a caller may change it. What has not the usual form stays
+    as it is: ``read_scene`` judges it.
+
+    Raises:
+        InvalidField: ``item`` is no JSON object.
+    """
+    if not isinstance(item, dict):
+        raise InvalidField(UNKNOWN_ID, "item", "is no JSON object")
+    return {name: value if name == "id" else _strip(value, name) for name, value in item.items()}
+
+
+def map_hrefs(item: Item, change: Callable[[str], str]) -> Item:
+    """A sound ``item`` with the hrefs of its assets and links as ``change`` makes them."""
+
+    def move(holder: dict[str, Any]) -> dict[str, Any]:
+        return {**holder, "href": change(holder["href"])}
+
+    assets = {name: move(asset) for name, asset in item["assets"].items()}
+    return {**item, "assets": assets, "links": [move(link) for link in item.get("links", ())]}
+
+
+def read_hrefs(reader: ItemReader) -> Mapping[str, str]:
+    """Hrefs by asset key; every href that would be published has been checked.
+
+    One bad href refuses the item: to leave the asset out would hide that the source sends such.
+
+    Raises:
+        MissingField, InvalidField: no assets, or an href that must not be published.
+    """
+    assets = reader.mapping("assets")
+    if len(assets) > MAX_ASSETS:
+        raise reader.invalid("assets", f"are more than {MAX_ASSETS}")
+    hrefs = {}
+    for name, asset in assets.items():
+        if not is_printable(name, 100):
+            raise reader.invalid("assets", "have a key that is no printable text of 1 to 100 characters")
+        path = f"assets.{name}"
+        hrefs[name] = _check_holder(reader, path, asset)
+        for alternate in _find_alternates(asset):
+            _check_holder(reader, f"{path}.alternate", alternate)
+    for number, link in enumerate(reader.sequence("links")):
+        _check_link(reader, f"links.{number}", link)
+    return hrefs
+
+
+def _check_link(reader: ItemReader, path: str, link: Any) -> None:
+    if not isinstance(link, dict) or not all(isinstance(link.get(name), str) for name in ("rel", "href")):
+        raise reader.invalid(path, "is no link: it needs a rel and an href")
+    if link["rel"] in REPUBLISHED_RELS:
+        _check_holder(reader, path, link)
+
+
+def _check_holder(reader: ItemReader, path: str, holder: Any) -> str:
+    """The href of an asset or link, which may be published."""
+    href = holder.get("href") if isinstance(holder, dict) else None
+    if href is None:
+        raise reader.invalid(path, "has no href")
+    problem = _find_problem(href)
+    if problem:
+        raise reader.invalid(f"{path}.href", problem)
+    return str(href)
+
+
+def _find_problem(href: Any) -> str | None:
+    """Why ``href`` must not be published; None where it may."""
+    if not is_printable(href, MAX_HREF_LENGTH) or href != href.strip():
+        return f"is no printable text of 1 to {MAX_HREF_LENGTH} characters without blanks at its ends"
+    scheme = _SCHEME.match(href)
+    if scheme and scheme[1].lower() not in SCHEMES:
+        return f"begins with {scheme[0]:.20} and not with a path or one of {', '.join(sorted(SCHEMES))}"
+    if href.startswith(("//", "\\")):
+        return "begins with // or a backslash: write the scheme, or a path"
+    if _USER_INFORMATION.match(href):
+        return "holds a user name or password"
+    return None
+
+
+def _strip(value: Any, name: str = "", depth: int = 0) -> Any:
+    """Return ``value``, which stands under ``name``, without what opens a URL."""
+    if isinstance(value, str):
+        if not _SUSPICIOUS.search(value):
+            return value
+        return unsigned_href(value) if name == "href" or _SCHEME.match(value) else unsign_urls(value)
+    if depth == _DEPTH:
+        return value
+    if isinstance(value, dict):
+        return {inner: _strip(below, inner, depth + 1) for inner, below in value.items()}
+    if isinstance(value, list):
+        return [_strip(below, name, depth + 1) for below in value]
+    return value
+
+
+def _find_alternates(asset: Any) -> list[Any]:
+    """Other places of an asset, by the alternate-assets extension."""
+    alternates = asset.get("alternate") if isinstance(asset, dict) else None
+    return list(alternates.values()) if isinstance(alternates, dict) else []
+
+
+#: The Planetary Computer's API and its storage account of Sentinel-2 (``msft:storage_account`` of the
+#: collection). No wildcard: anyone may open an account below ``blob.core.windows.net``.
+PLANETARY_COMPUTER_HOSTS = frozenset(
+    {"planetarycomputer.microsoft.com", "sentinel2l2a01.blob.core.windows.net"}
+)
+TIFF_SUFFIXES = (".tif", ".tiff")
+#: A URL that every parser reads alike: no user information, blank, backslash, control or other character.
+_URL = re.compile(
+    r"https?://[A-Za-z0-9.\-:\[\]]+/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*(\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?"
+)
+MAX_ASSET_HREF_LENGTH = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class HrefRules:
+    """The boundary that asset hrefs must pass.
+
+    ``hosts``           names that https may reach, on its own port.
+    ``allow_loopback``  whether this machine's own servers may be read: only where the source is one.
+    ``local_root``      the folder local files may be read below; None: no local file at all.
+    """
+
+    hosts: frozenset[str] = PLANETARY_COMPUTER_HOSTS
+    allow_loopback: bool = False
+    local_root: Path | None = None
+
+    def find_tiff(self, href: str) -> str | Path:
+        """Where the GeoTIFF behind ``href`` is: a URL, or the path of a file.
+
+        Raises:
+            AssetRefused: it is none of: https to an allowed host, a server on loopback where that is
+                allowed, a regular file below the local root. Texts name the rule, not the item.
+        """
+        if len(href) > MAX_ASSET_HREF_LENGTH or not href.isprintable():
+            raise AssetRefused(f"an href of {len(href)} characters, or with unprintable ones, is not read")
+        location = self._check_url(href) if "://" in href else self._find_file(href)
+        name = location.name if isinstance(location, Path) else urlsplit(location).path
+        if not name.lower().endswith(TIFF_SUFFIXES):
+            raise AssetRefused(f"{unsigned_href(href)}: only {' and '.join(TIFF_SUFFIXES)} files are read")
+        return location
+
+    def _check_url(self, href: str) -> str:
+        shown = unsigned_href(href)
+        if not _URL.fullmatch(href):
+            raise AssetRefused(f"{shown}: not a plain http(s) URL")
+        try:
+            parts = urlsplit(href)
+            host, port = parts.hostname or "", parts.port
+        except ValueError as error:
+            raise AssetRefused(f"{shown}: not a plain http(s) URL") from error
+        if host in LOOPBACK_HOSTS:
+            if not self.allow_loopback:
+                raise AssetRefused(f"{shown}: servers on loopback are read only for a source on loopback")
+            return href
+        if host not in self.hosts:
+            raise AssetRefused(f"{shown}: host {host} is not one that assets are read from")
+        if parts.scheme != "https" or port not in {None, 443}:
+            raise AssetRefused(f"{shown}: assets of {host} are read through https on its own port only")
+        return href
+
+    def _find_file(self, href: str) -> Path:
+        if self.local_root is None:
+            raise AssetRefused(f"{href}: local files are read only for items that come from local files")
+        path = Path(href)
+        if not path.is_absolute() or href.startswith("/vsi"):
+            raise AssetRefused(f"{href}: not an absolute path of a file")
+        try:
+            resolved = path.resolve(strict=True)
+            inside = resolved.is_relative_to(self.local_root.resolve(strict=True))
+        except (OSError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or "a loop of links"
+            raise AssetRefused(f"{href}: cannot be read: {reason}") from error
+        if not inside:
+            raise AssetRefused(
+                f"{href}: leads out of {self.local_root}, below which the items' files are read"
+            )
+        if not resolved.is_file():
+            raise AssetRefused(f"{href}: not a regular file")
+        return resolved
+
+
+def unsign_item(item: Item) -> Item:
+    """Return a copy of ``item`` without what opens its hrefs: each source does so once, and nobody after it.
+
+    Raises:
+        InvalidField: ``item`` is no JSON object.
+    """
+    unsigned = strip_signatures(item)
+    if unsigned != item:
+        _tell_of_signatures()
+    return unsigned
+
+
+@cache
+def _tell_of_signatures() -> None:
+    """Say it once: a source that signs hrefs signs all of them."""
+    logger.info(
+        "hrefs of this source lose users, fragments and query parameters that may be secret; who reads "
+        "those assets brings the right to do so"
+    )

@@ -1,0 +1,126 @@
+"""The order of items: by datetime, then id."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pc_cloudmask.errors import SourceRefused
+from pc_cloudmask.scene.geometry import build_box, geometries_meet
+from pc_cloudmask.scene.query import Interval, SceneQuery, parse_datetime_interval, parse_instant
+from pc_cloudmask.source.fields import Item, find_property
+
+#: Items that are held at once to be sorted: about half a gigabyte.
+MAX_COLLECTED_ITEMS = 10_000
+_UNDATED = datetime.min.replace(tzinfo=UTC)
+
+
+def find_datetime(item: Item) -> datetime | None:
+    """An item's datetime, else the start of its time span; None where it has neither."""
+    for name in ("datetime", "start_datetime"):
+        text = find_property(item, name)
+        if isinstance(text, str):
+            try:
+                return parse_instant(text)
+            except ValueError:
+                return None
+    return None
+
+
+def sort_items(items: Iterable[Item]) -> list[Item]:
+    """All items, sorted; undated ones first.
+
+    Raises:
+        SourceRefused: more than can be held.
+    """
+    held = []
+    for item in items:
+        held.append(item)
+        if len(held) > MAX_COLLECTED_ITEMS:
+            raise SourceRefused(
+                f"more than {MAX_COLLECTED_ITEMS} items match, too many to be sorted here: narrow the search"
+            )
+    return sorted(held, key=_key)
+
+
+def sort_stream(items: Iterable[Item], held: int) -> Iterator[Item]:
+    """Items that arrive by datetime, in order, of which only ``held`` and those of one instant are kept.
+
+    Those of one instant are sorted by id here, because databases disagree on how ids sort ("_" before
+    or after "0"). Items that arrive late by less than ``held`` are put in their place: the Planetary
+    Computer's pages were not always in order (microsoft/PlanetaryComputer#164). Undated items keep theirs.
+
+    Raises:
+        SourceRefused: one arrives later than that, or more of one instant than can be held.
+    """
+    waiting: list[tuple[tuple[datetime, str], int, Item]] = []
+    newest = _UNDATED
+    passed = (_UNDATED, "")
+    for number, item in enumerate(items):
+        key = (find_datetime(item) or newest, _id(item))
+        if key < passed:
+            raise SourceRefused(
+                f"the STAC API does not sort by datetime as asked: {key[0]} after {passed[0]}"
+            )
+        newest = max(newest, key[0])
+        heapq.heappush(waiting, (key, number, item))
+        while len(waiting) > held and waiting[0][0][0] < newest:
+            passed, _, first = heapq.heappop(waiting)
+            yield first
+        if len(waiting) > held + MAX_COLLECTED_ITEMS:
+            raise SourceRefused(f"the STAC API gives more than {MAX_COLLECTED_ITEMS} items of one instant")
+    while waiting:
+        yield heapq.heappop(waiting)[-1]
+
+
+def _id(item: Item) -> str:
+    return str(item.get("id"))
+
+
+def _key(item: Item) -> tuple[datetime, str]:
+    return (find_datetime(item) or _UNDATED, _id(item))
+
+
+def build_filter(query: SceneQuery) -> Callable[[Item], bool]:
+    """Whether an item matches ``query``, its limit aside.
+
+    An item that lacks what a criterion asks about matches: it is broken, and is named as such further on.
+
+    Raises:
+        SettingsError: the query's interval says nothing.
+    """
+    interval = parse_datetime_interval(query.datetime) if query.datetime else None
+    areas = [area for area in (build_box(*query.bbox) if query.bbox else None, query.intersects) if area]
+
+    def matches(item: Item) -> bool:
+        return (
+            (not query.ids or item.get("id") in query.ids)
+            and _matches_tiles(item, query.tiles)
+            and _matches_interval(item, interval)
+            and all(_matches_area(item, area) for area in areas)
+        )
+
+    return matches
+
+
+def _matches_tiles(item: Item, tiles: tuple[str, ...]) -> bool:
+    tile = find_property(item, "s2:mgrs_tile")
+    return not tiles or tile is None or tile in tiles
+
+
+def _matches_interval(item: Item, interval: Interval | None) -> bool:
+    moment = find_datetime(item)
+    if interval is None or moment is None:
+        return True
+    start, end = interval
+    return (start is None or start <= moment) and (end is None or moment <= end)
+
+
+def _matches_area(item: Item, area: Mapping[str, Any]) -> bool:
+    geometry = item.get("geometry")
+    try:
+        return geometry is None or geometries_meet(geometry, area)
+    except ValueError:
+        return True

@@ -1,0 +1,382 @@
+"""Items from a STAC API such as the Planetary Computer's."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from itertools import islice
+from math import ceil, cos, radians
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urljoin, urlsplit
+
+from pystac.errors import STACError
+from pystac_client import Client, ConformanceClasses
+from pystac_client.errors import ClientTypeError
+from pystac_client.exceptions import APIError
+from pystac_client.stac_api_io import StacApiIO
+from requests import Request
+
+from pc_cloudmask.errors import SettingsError, SourceRefused, SourceUnavailable
+from pc_cloudmask.scene.geometry import build_box
+from pc_cloudmask.scene.query import (
+    BBox,
+    Interval,
+    SceneQuery,
+    format_datetime_interval,
+    parse_datetime_interval,
+    split_interval,
+)
+from pc_cloudmask.source.documents import parse_json
+from pc_cloudmask.source.fields import Item, find_property
+from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, unsign_item
+from pc_cloudmask.source.item import bound_assets, find_bbox
+from pc_cloudmask.source.selection import sort_items, sort_stream
+from pc_cloudmask.text import make_printable, unsigned_href
+from pc_cloudmask.web import LOOPBACK_HOSTS, Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy
+
+logger = logging.getLogger(__name__)
+#: A page of 250 Sentinel-2 items has about 5 MB.
+MAX_PAGE_BYTES = 64 << 20
+
+
+class BoundedStacApiIO(StacApiIO):
+    """Requests of one origin, each with a deadline, retries and a limit to its body.
+
+    An API names its own next pages; they are followed only on the API's own scheme, host and port.
+    """
+
+    def __init__(self, url: str, deadline_s: float, retry: RetryPolicy | None = None) -> None:
+        super().__init__()
+        self._origin = urlsplit(url)[:2]
+        self._deadline_s = deadline_s
+        self._http = HttpClient(retry or RetryPolicy(attempts=20))
+
+    def request(
+        self,
+        href: str,
+        method: str | None = None,
+        headers: dict[str, str] | None = None,
+        parameters: dict[str, Any] | None = None,
+    ) -> str:
+        """The text of a JSON answer.
+
+        Raises:
+            SourceUnavailable: none within the deadline.
+            SourceRefused: another origin, too large, not JSON, or not UTF-8.
+            APIError: any other status than success, for pystac-client to make sense of.
+        """
+        method = (method or "GET").upper()
+        shown = unsigned_href(href)
+        if urlsplit(href)[:2] != self._origin:
+            raise SourceRefused(f"the STAC API leads to {shown}, which is another server: not followed")
+        body, query = (parameters, None) if method == "POST" else (None, parameters)
+        request = Request(method, href, headers={"Accept": "application/json", **(headers or {})}, json=body)
+        request.params = query or {}
+        try:
+            answer = self._http.request(request, Deadline(self._deadline_s), MAX_PAGE_BYTES)
+        except NoAnswer as error:
+            # The Planetary Computer's own time-out of 30 s, when it is busy or a search is large.
+            hint = "; ask for a shorter time or a smaller area" if "HTTP 504" in str(error) else ""
+            raise SourceUnavailable(f"STAC API {error}{hint}") from error
+        except RefusedAnswer as error:
+            raise SourceRefused(f"STAC API {error}") from error
+        if answer.status != 200:
+            failure = APIError(answer.body[:200].decode("utf-8", "replace"))
+            failure.status_code = answer.status
+            raise failure
+        try:
+            return answer.body.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise SourceRefused(f"STAC API {shown}: the answer is not UTF-8") from error
+
+    def json_loads(self, txt: str, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
+        """The object that a JSON text holds; nesting beyond 1024 levels is no JSON to orjson.
+
+        Raises:
+            SourceRefused: no JSON object of a STAC API.
+        """
+        try:
+            document = parse_json(txt)
+        except ValueError as error:
+            looks = "a web page" if txt.lstrip()[:1] == "<" else f"not JSON ({error})"
+            raise SourceRefused(f"STAC API: the answer is {looks}: check CLOUDMASK_STAC_API_URL") from error
+        if isinstance(document, dict) and document.get("type") == "Catalog":
+            _check_landing_page(document)
+        elif not isinstance(document, dict) or not (
+            "features" in document or document.get("type") == "Collection"
+        ):
+            # An error with status 200 would pass for an empty page.
+            raise SourceRefused("STAC API: the answer is JSON but not STAC: check CLOUDMASK_STAC_API_URL")
+        if not isinstance(document.get("features", []), list):
+            raise SourceRefused("STAC API: a page holds no list of items")
+        return document
+
+
+def _check_landing_page(document: dict[str, Any]) -> None:
+    """That a catalog is what an API with item search presents itself by."""
+    conforms_to = document.get("conformsTo")
+    if not isinstance(conforms_to, list) or not any("/item-search" in str(uri) for uri in conforms_to):
+        raise SourceRefused(
+            "STAC API: a catalog, but not of an API that searches items: check CLOUDMASK_STAC_API_URL; "
+            "a static catalog is read with --items"
+        )
+
+
+#: Of any search: a year of 5,000 tiles, 4,000 pages; their ids take a tenth of a gigabyte.
+MAX_ITEMS = 1_000_000
+#: Three satellites pass a tile near a pole some six times a day; some products are issued twice.
+ITEMS_OF_A_TILE_AND_DAY = 10
+ITEMS_OF_AN_ID = 10
+#: Four pages: an API that gives a little more than was asked is no enemy.
+SLACK = 1000
+_TILES_ON_EARTH = 60_000
+#: Days of an interval with an open end: forty years of Sentinel-2.
+_OPEN_DAYS = 15_000
+_KM_OF_A_DEGREE, _KM_OF_A_TILE = 111.0, 100.0
+
+
+def find_most_items(query: SceneQuery, ids: tuple[str, ...] | None, interval: Interval | None) -> int:
+    """The most items that a search for what ``query`` has of ``ids`` in ``interval`` can rightly find."""
+    if ids:
+        return SLACK + ITEMS_OF_AN_ID * len(ids)
+    tiles = _TILES_ON_EARTH
+    if query.tiles:
+        tiles = len(query.tiles)
+    elif query.bbox or query.intersects:
+        tiles = min(tiles, _count_tiles(query.bbox or _find_box(query)))
+    return min(MAX_ITEMS, SLACK + ITEMS_OF_A_TILE_AND_DAY * tiles * _count_days(interval))
+
+
+def _find_box(query: SceneQuery) -> BBox:
+    west, south, east, north = find_bbox(query.intersects or {})
+    return (west, south, east, north)
+
+
+def _count_days(interval: Interval | None) -> int:
+    start, end = interval or (None, None)
+    return _OPEN_DAYS if start is None or end is None else (end - start).days + 2
+
+
+def _count_tiles(box: BBox) -> int:
+    """At most so many tiles touch ``box``: twice the squares, for zones overlap."""
+    west, south, east, north = box
+    widest = cos(radians(0 if south <= 0 <= north else min(abs(south), abs(north))))
+    width = 360.0 if east - west >= 360 else (east - west) % 360
+    columns = ceil(width * widest * _KM_OF_A_DEGREE / _KM_OF_A_TILE) + 2
+    rows = ceil((north - south) * _KM_OF_A_DEGREE / _KM_OF_A_TILE) + 2
+    return 2 * columns * rows
+
+
+#: The Planetary Computer's default, of at most 1000: pages of 5 MB.
+PAGE_ITEMS = 250
+#: How late an item may arrive and still be put in order.
+HELD_ITEMS = 4 * PAGE_ITEMS
+IDS_AT_ONCE = 100
+#: Without a place, the Planetary Computer's database looks at every item on Earth of the interval, and gives
+#: up after thirty seconds.
+DAYS_AT_ONCE = timedelta(days=31)
+_TILE_PROPERTY = "s2:mgrs_tile"
+_SORT = [{"field": "properties.datetime", "direction": "asc"}, {"field": "id", "direction": "asc"}]
+#: Characters of what an API or a library says that are repeated.
+_SHOWN = 200
+#: What pystac and pystac-client raise on an answer of another form: they trust what an API sends.
+_TRIPPED = (STACError, ClientTypeError, NotImplementedError, KeyError, TypeError, ValueError, AttributeError)
+
+
+class PlanetaryComputerSource:
+    """Searches one collection of a STAC API.
+
+    ``deadline_s`` is how long a search may go without receiving a page, waiting and retries included.
+    It does not run while the caller works on what was found.
+    """
+
+    #: Nothing local may be read for an item that came from a server.
+    local_root: Path | None = None
+
+    def __init__(
+        self, url: str, collection: str, deadline_s: float = 300, *, retry: RetryPolicy | None = None
+    ) -> None:
+        parts = urlsplit(url)
+        self._url = url.rstrip("/")
+        self._host = parts.hostname or ""
+        self._collection = collection
+        self._deadline_s = deadline_s
+        self._retry = retry
+        self._collection_seen = False
+        if parts.scheme != "https" and not self.allow_loopback:
+            raise SettingsError(f"CLOUDMASK_STAC_API_URL {self._url}: plain http is for loopback only")
+
+    @property
+    def allow_loopback(self) -> bool:
+        """Whether assets may be read from loopback: the API is there itself."""
+        return self._host in LOOPBACK_HOSTS
+
+    @property
+    def asset_hosts(self) -> frozenset[str]:
+        """Hosts that assets may be read from: the Planetary Computer's and the API's own."""
+        return PLANETARY_COMPUTER_HOSTS | {self._host}
+
+    def find_items(self, query: SceneQuery) -> Iterator[Item]:
+        """The matching items, by datetime, then id; each id once; hrefs unsigned.
+
+        Raises:
+            SourceUnavailable: no page within the deadline.
+            SourceRefused: not a STAC API, an unknown collection, another server's page, pages that
+                repeat, do not end or are too large, a refused request.
+            SettingsError: a query that contradicts itself.
+        """
+        api_io = BoundedStacApiIO(self._url, self._deadline_s, self._retry)
+        with self._named_errors():
+            client = Client.open(self._url, stac_io=api_io)
+            self._check_collection(api_io)
+            id_groups = _ids_at_once(query.ids)
+            asked = query if client.conforms_to(ConformanceClasses.QUERY) else replace(query, tiles=())
+            searches = [
+                (self._search_parameters(client, query, ids, interval), find_most_items(asked, ids, interval))
+                for ids in id_groups
+                for interval in _intervals_at_once(query)
+            ]
+        pages = (page for parameters, most in searches for page in self._read_pages(client, parameters, most))
+        items: Iterator[Item] = _keep_tiles(_keep_new(pages), query.tiles)
+        items = (self._resolve_hrefs(item) for item in items)
+        if len(id_groups) == 1 and client.conforms_to(ConformanceClasses.SORT):
+            # A limit is kept without asking for more pages than it needs.
+            ordered: Iterable[Item] = sort_stream(items, held=0 if query.limit else HELD_ITEMS)
+        else:
+            ordered = sort_items(items)
+        yield from islice(ordered, query.limit)
+
+    def _read_pages(self, client: Client, parameters: dict[str, Any], most: int) -> Iterator[list[Item]]:
+        """The pages of one search, of together no more than ``most`` items."""
+        count = 0
+        with self._named_errors():
+            for page in client.search(**parameters).pages_as_dicts():
+                features = page["features"]
+                count += len(features)
+                if count > most:
+                    raise SourceRefused(
+                        f"{self._url}: gives more than {most} items, more than Sentinel-2 can have taken "
+                        "of what was asked: the API does not end its pages; narrow the search, or try again"
+                    )
+                # What is no item fails as one without an id, and stops no other.
+                yield [item if isinstance(item, dict) else {} for item in features]
+
+    def _resolve_hrefs(self, item: Item) -> Item:
+        """``item`` with hrefs that begin with a dot as they are meant: relative to the item's own URL."""
+        base = f"{self._url}/collections/{quote(self._collection, safe='')}/items/"
+        assets = item.get("assets")
+        holders = [*(assets.values() if isinstance(assets, dict) else ()), *_list_links(item)]
+        for holder in holders:
+            href = holder.get("href") if isinstance(holder, dict) else None
+            if isinstance(href, str) and href.startswith(("./", "../")):
+                holder["href"] = urljoin(base, href)
+        return item
+
+    def _check_collection(self, api_io: BoundedStacApiIO) -> None:
+        """That the API has the collection: a search in an unknown one finds nothing and says nothing."""
+        if self._collection_seen:
+            return
+        try:
+            api_io.read_json(f"{self._url}/collections/{quote(self._collection, safe='')}")
+        except APIError as error:
+            if error.status_code != 404:
+                raise
+            raise SourceRefused(
+                f"{self._url} has no collection {self._collection!r}; check CLOUDMASK_COLLECTION"
+            ) from error
+        self._collection_seen = True
+
+    def _search_parameters(
+        self, client: Client, query: SceneQuery, ids: tuple[str, ...] | None, interval: Interval | None
+    ) -> dict[str, Any]:
+        """Keywords of ``Client.search`` for what ``query`` has of ``ids`` in ``interval``."""
+        if query.bbox and query.intersects:
+            raise SettingsError("a query has a bbox or a geometry that it intersects, not both")
+        parameters: dict[str, Any] = {
+            "method": _choose_method(client),
+            "collections": [self._collection],
+            # One more than wanted tells whether the last one shares its instant with a next one.
+            "limit": min(PAGE_ITEMS, (query.limit or PAGE_ITEMS) + 1),
+            "ids": ids,
+            "bbox": query.bbox,
+            "intersects": query.intersects,
+        }
+        if query.bbox and query.bbox[0] > query.bbox[2]:
+            # The Planetary Computer's database takes such a box for its complement (stac-utils/pgstac#428).
+            parameters |= {"bbox": None, "intersects": build_box(*query.bbox)}
+        if interval:
+            parameters["datetime"] = format_datetime_interval(interval)
+        if query.tiles and client.conforms_to(ConformanceClasses.QUERY):
+            parameters["query"] = {_TILE_PROPERTY: {"in": list(query.tiles)}}
+        if client.conforms_to(ConformanceClasses.SORT):
+            parameters["sortby"] = _SORT
+        return parameters
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """What pystac and pystac-client raise, as our own errors."""
+        try:
+            yield
+        except APIError as error:
+            status = getattr(error, "status_code", None)
+            text = f"{self._url}: HTTP {status}: {make_printable(error, _SHOWN)}"
+            if status in {401, 403}:
+                text += "; the API wants credentials"
+            raise (SourceUnavailable if status == 408 else SourceRefused)(text) from error
+        except _TRIPPED as error:
+            problem = make_printable(f"{type(error).__name__}: {error}", _SHOWN)
+            raise SourceRefused(f"{self._url}: the answer is not a STAC API's: {problem}") from error
+
+
+def _list_links(item: Item) -> list[Any]:
+    links = item.get("links")
+    return links if isinstance(links, list) else []
+
+
+def _ids_at_once(ids: tuple[str, ...]) -> list[tuple[str, ...] | None]:
+    """``ids`` in groups that one request can carry; one open search without ids."""
+    return [ids[start : start + IDS_AT_ONCE] for start in range(0, len(ids), IDS_AT_ONCE)] or [None]
+
+
+def _intervals_at_once(query: SceneQuery) -> list[Interval | None]:
+    """The query's interval, in parts that can be searched for a tile in time; None where it has none."""
+    if query.datetime is None:
+        return [None]
+    interval = parse_datetime_interval(query.datetime)
+    if query.bbox or query.intersects or query.ids:
+        return [interval]
+    return list(split_interval(interval, DAYS_AT_ONCE))
+
+
+def _choose_method(client: Client) -> str:
+    """POST, unless the API says that it searches through GET alone."""
+    methods = {link.extra_fields.get("method") or "GET" for link in client.get_links("search")}
+    return "GET" if methods == {"GET"} else "POST"
+
+
+def _keep_new(pages: Iterable[list[Item]]) -> Iterator[Item]:
+    """Items of ``pages`` without signatures, each id once.
+
+    Raises:
+        SourceRefused: a page without any new item, which a broken paging link repeats for ever.
+    """
+    seen: set[str] = set()
+    for page in pages:
+        new = [item for item in page if str(item.get("id")) not in seen]
+        if not new:
+            raise SourceRefused("the STAC API repeats its pages; try again, or narrow the search")
+        for item in new:
+            if str(item.get("id")) not in seen:
+                seen.add(str(item.get("id")))
+                yield unsign_item(bound_assets(item))
+
+
+def _keep_tiles(items: Iterable[Item], tiles: tuple[str, ...]) -> Iterator[Item]:
+    """Items of ``tiles``: the query extension may be missing, or be ignored."""
+    for item in items:
+        if not tiles or find_property(item, _TILE_PROPERTY) in (*tiles, None):
+            yield item

@@ -1,0 +1,344 @@
+"""An object store in a local directory."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pc_cloudmask.errors import KeyExists, StoreRefused, StoreUnavailable, WriteConflict
+from pc_cloudmask.storage.store import (
+    PROBE_PREFIX,
+    ObjectInfo,
+    StoreCapabilities,
+    StoredObject,
+    check_key,
+    check_prefix,
+)
+
+TEMPORARY_FOLDER = ".tmp"
+_LOCK_ATTEMPTS = 1000
+#: Device and inode of a folder.
+_Identity = tuple[int, int]
+#: A temporary file this old belongs to a writer that died: writing one takes far less.
+STALE_AFTER_S = 3600
+
+
+class LocalStore:
+    """Keys are paths below ``root``, which is made at the first write.
+
+    Every write goes to a temporary file that is synced and then renamed or linked into place, so
+    a reader sees whole objects only. Writers of one folder take turns by a ``flock`` on the folder
+    itself: no lock files are left over, and a killed writer's lock dies with it. The ETag is the
+    SHA-256 of the content. Symbolic links below the root are refused: they could leave it.
+
+    A root that was there and is gone, or another and empty one, is a disk that was unmounted: nothing is
+    taken to be absent from it, and nothing is written in its place.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self._swept = False
+        self._sweep_lock = threading.Lock()
+        self._probed = False
+        self._probe_lock = threading.Lock()
+        self._seen: _Identity | None = None
+
+    @property
+    def url(self) -> str:
+        return str(self.root)
+
+    def probe_capabilities(self) -> StoreCapabilities:
+        """Both, once a file system has shown that it links and renames."""
+        with self._probe_lock:
+            if not self._probed:
+                self._probe(f"{PROBE_PREFIX}{uuid.uuid4().hex}")
+                self._probed = True
+        return StoreCapabilities(create_only=True, compare_and_swap=True)
+
+    def read_object(self, key: str) -> StoredObject | None:
+        path = self._path(key)
+        with _translated(key):
+            try:
+                body = path.read_bytes()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                self._check_root()
+                return None
+        return StoredObject(key, body, _etag(body))
+
+    def find_object(self, key: str) -> ObjectInfo | None:
+        path = self._path(key)
+        with _translated(key):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                status = path.stat()
+                if stat.S_ISREG(status.st_mode):
+                    return _info(key, status)
+            self._check_root()
+            return None
+
+    def create_object(self, key: str, body: bytes, media_type: str) -> None:  # noqa: ARG002 - files have none
+        def link(temporary: Path, path: Path) -> None:
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                if path.read_bytes() != body:
+                    raise KeyExists(f"{key} exists in {self.url} with other content") from None
+
+        self._place(key, body, link)
+
+    def write_object(self, key: str, body: bytes, media_type: str) -> None:  # noqa: ARG002 - files have none
+        self._place(key, body, os.replace)
+
+    def replace_object(self, key: str, body: bytes, media_type: str, etag: str) -> None:  # noqa: ARG002 - files have none
+        def swap(temporary: Path, path: Path) -> None:
+            current = path.read_bytes() if path.is_file() else None
+            if current == body:
+                return
+            if current is None or _etag(current) != etag:
+                raise WriteConflict(f"{key} in {self.url} was changed by another writer: read it again")
+            temporary.replace(path)
+
+        self._place(key, body, swap)
+
+    def delete_object(self, key: str) -> None:
+        path = self._path(key)
+        with _translated(key), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with _locked(path.parent):
+                path.unlink()
+            self._prune(path.parent)
+
+    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        folder, slash, _ = check_prefix(prefix).rpartition("/")
+        with _translated(prefix), self._steady_root():
+            yield from _walk(self._folder(folder), folder + slash, prefix)
+
+    def list_folders(self, prefix: str) -> Iterator[str]:
+        folder = self._folder(check_prefix(prefix).rstrip("/"))
+        with _translated(prefix), self._steady_root():
+            for name, path in _list_entries(folder):
+                if name.endswith("/") and any(True for _ in _walk(path, "", "")):
+                    yield name[:-1]
+
+    def _probe(self, key: str) -> None:
+        self.create_object(key, b"probe", "text/plain")
+        try:
+            self.replace_object(key, b"proved", "text/plain", _etag(b"probe"))
+        finally:
+            self.delete_object(key)
+
+    @contextlib.contextmanager
+    def _steady_root(self) -> Iterator[None]:
+        """Check that the root is there before and after a listing, and is the same: folders of a disk that
+        is unmounted meanwhile look empty.
+        """
+        before = self._check_root()
+        yield
+        if self._check_root() != before and before is not None:
+            raise self._explain_root()
+
+    def _check_root(self) -> _Identity | None:
+        """Return which folder the root is; None where it was never there.
+
+        Raises:
+            StoreUnavailable: it was there, and is gone or empty and another one.
+        """
+        try:
+            status = self.root.stat()
+        except FileNotFoundError:
+            if self._seen is not None:
+                raise self._explain_root() from None
+            return None
+        found = (status.st_dev, status.st_ino)
+        if self._seen not in {None, found} and not _list_entries(str(self.root)):
+            raise self._explain_root()
+        self._seen = found
+        return found
+
+    def _explain_root(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{self.root} is not the folder that it was a moment ago: mount it again, and try again"
+        )
+
+    def _folder(self, key: str) -> str:
+        return str(self._path(key) if key else self.root)
+
+    def _path(self, key: str) -> Path:
+        path = self.root / check_key(key)
+        with contextlib.suppress(RuntimeError):  # of links that lead in a circle
+            if path.resolve() == path:
+                return path
+        raise StoreRefused(f"{key} in {self.url} leads over a symbolic link: put the file itself there")
+
+    def _place(self, key: str, body: bytes, put: Callable[[Path, Path], None]) -> None:
+        """Write ``body`` to a temporary file, then let ``put`` bring it to its place under the lock."""
+        path = self._path(key)
+        with _translated(key):
+            self._check_root()
+        with (
+            _translated(key),
+            self._temporary(body) as temporary,
+            _locked(path.parent, create=True) as folder,
+        ):
+            put(temporary, path)
+            os.fsync(folder)
+
+    @contextlib.contextmanager
+    def _temporary(self, body: bytes) -> Iterator[Path]:
+        """A synced file of ``body``, gone in the end where nothing took it away."""
+        folder = self.root / TEMPORARY_FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        self._sweep_once(folder)
+        temporary = folder / uuid.uuid4().hex
+        try:
+            with temporary.open("xb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _sweep_once(self, folder: Path) -> None:
+        """Remove what writers that died left behind; once for each store object."""
+        with self._sweep_lock:
+            if self._swept:
+                return
+            self._swept = True
+        oldest = time.time() - STALE_AFTER_S
+        for path in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+
+    def _prune(self, folder: Path) -> None:
+        """Remove folders that became empty, so that a listing of folders tells what a bucket's would."""
+        while folder != self.root:
+            try:
+                with _locked(folder):
+                    folder.rmdir()
+            except OSError:
+                return
+            folder = folder.parent
+
+
+def _walk(folder: str, key: str, prefix: str) -> Iterator[ObjectInfo]:
+    """Objects in ``folder``, whose key is ``key``, in order; at each level one folder's names are in memory.
+
+    A catalog's leaf is listed for every item published there, so paths are text: ``Path`` costs
+    more than the listing.
+    """
+    for name, path in _list_entries(folder):
+        if not f"{key}{name}".startswith(prefix):
+            continue
+        if name.endswith("/"):
+            yield from _walk(path, f"{key}{name}", prefix)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                yield _info(f"{key}{name}", os.stat(path))  # noqa: PTH116 - see above
+
+
+def _list_entries(folder: str) -> list[tuple[str, str]]:
+    """Names and paths in ``folder``; folders with a slash, so that they sort as whole keys do."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                (f"{entry.name}/" if entry.is_dir() else entry.name, entry.path)
+                for entry in entries
+                if entry.name[0] != "." and not entry.is_symlink()
+            )
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, create: bool = False) -> Iterator[int]:
+    """The folder's descriptor, locked; taken anew where another writer pruned the folder meanwhile."""
+    for _ in range(_LOCK_ATTEMPTS):
+        try:
+            if create:
+                folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            if create:
+                continue
+            raise
+        except FileExistsError:
+            # mkdir says so too where the folder was there at first and is pruned by now.
+            if _is_no_folder(folder):
+                raise
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _still_at(folder, descriptor):
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
+    raise StoreUnavailable(
+        f"{folder} vanishes as fast as it is made: try again where no other program cleans up"
+    )
+
+
+def _still_at(folder: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(folder.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _is_no_folder(path: Path) -> bool:
+    """Whether something else than a folder is there."""
+    try:
+        return not stat.S_ISDIR(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _etag(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def _info(key: str, status: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+
+@contextlib.contextmanager
+def _translated(key: str) -> Iterator[None]:
+    """Errors of the file system as ours."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{key}: {error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+        remedy = _REMEDIES.get(error.errno or 0)
+        if remedy is None:
+            raise StoreUnavailable(f"{where}; the store was not changed, try again") from error
+        raise StoreRefused(f"{where}; {remedy}") from error
+
+
+_NO_RIGHT = "give this user the right to it, or choose another CLOUDMASK_STORE"
+_NO_FOLDER = "a file stands where a folder must be, or the other way round: move it away"
+_NO_SPACE = "free some space, or choose another CLOUDMASK_STORE"
+_TOO_LARGE = "raise this user's limit on file sizes (ulimit -f), or choose another CLOUDMASK_STORE"
+_NO_LINKS = "this file system cannot create exclusively: choose a CLOUDMASK_STORE on one with hard links"
+_REMEDIES = {
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+    errno.EROFS: _NO_RIGHT,
+    errno.EEXIST: _NO_FOLDER,
+    errno.ENOTDIR: _NO_FOLDER,
+    errno.EISDIR: _NO_FOLDER,
+    errno.ENOSPC: _NO_SPACE,
+    errno.EDQUOT: _NO_SPACE,
+    errno.EFBIG: _TOO_LARGE,
+    errno.ENOTSUP: _NO_LINKS,
+    errno.EXDEV: _NO_LINKS,
+}

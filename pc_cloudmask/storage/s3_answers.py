@@ -1,0 +1,193 @@
+"""What a bucket's answers prove, and its client's errors as ours."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPException
+from typing import Any, TypeVar
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
+)
+from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
+
+from pc_cloudmask.errors import StoreRefused, StoreUnavailable
+
+T = TypeVar("T")
+Answer = Mapping[str, Any]
+#: Errors of a request that found no credentials, or none that are still good.
+CREDENTIAL_ERRORS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
+SIGN_IN_ERRORS = (SSOError, TokenRetrievalError)
+_PASSING = frozenset({"408", "429", "RequestTimeout", "SlowDown", "Throttling", "TooManyRequests"})
+_PASSING_STATUSES = frozenset({408, 409, 429})
+_SIGN_IN_AGAIN = "the sign-in has expired: sign in again ('aws sso login'), or set other credentials"
+_IN_ANOTHER_REGION = "the bucket is in another region: set AWS_DEFAULT_REGION to its own"
+#: How to mend answers that say it themselves: codes of 400s and 301s. boto3 follows a region on AWS alone.
+_MENDED_BY = {
+    "ExpiredToken": _SIGN_IN_AGAIN,
+    "InvalidToken": _SIGN_IN_AGAIN,
+    "AuthorizationHeaderMalformed": _IN_ANOTHER_REGION,
+    "PermanentRedirect": _IN_ANOTHER_REGION,
+    "IllegalLocationConstraintException": _IN_ANOTHER_REGION,
+    "RequestTimeTooSkewed": "this machine's clock is wrong: set it",
+}
+#: Codes of a 404 that speaks of the object; empty is that of a page which is not the store's.
+_ABSENT = frozenset({"404", "NoSuchKey", "NotFound", ""})
+#: What a body that breaks off raises: botocore retries requests, never the reading of a body.
+_BROKEN_BODY = (BotoCoreError, HTTPError, HTTPException, OSError)
+#: What botocore raises of an answer that it cannot parse: a document cut short, a length that is no number.
+_UNREADABLE = (ResponseParserError, ValueError)
+#: Any of these proves that the root element of a listing was read to its end. Ceph, MinIO, moto and SeaweedFS
+#: give all of them; gofakes3 leaves out a KeyCount of 0.
+_PAGE_PROOFS = frozenset({"IsTruncated", "KeyCount", "Name"})
+#: Answers without proof that are asked for again, and the seconds before the second: it doubles each time.
+_ATTEMPTS, _BACKOFF_S = 5, 0.2
+
+
+class DoubtfulAnswer(Exception):
+    """An answer that proves nothing; the text says what came instead."""
+
+
+def ask_until_proven(url: str, key: str, ask: Callable[[], T]) -> T:
+    """Return what ``ask`` returns, asking again where it raises ``DoubtfulAnswer``.
+
+    Raises:
+        StoreUnavailable: no answer, or none that proves anything in several attempts.
+        StoreRefused: an answer that asking again cannot change.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            with translated_errors(url, key):
+                return ask()
+        except DoubtfulAnswer as error:
+            problem = error
+        if attempt < _ATTEMPTS - 1:
+            time.sleep(_BACKOFF_S * 2**attempt * random.uniform(0.5, 1.0))  # nosec B311 # spreads clients
+    raise StoreUnavailable(
+        f"{key or 'the bucket'}: {url} answered with {problem}: try again later"
+    ) from problem
+
+
+def read_body(answer: Answer) -> bytes:
+    """Return the whole body of a GET.
+
+    An answer that breaks off after its status line comes as an empty body without headers.
+
+    Raises:
+        DoubtfulAnswer: a body that breaks off, or one that no header proves complete.
+    """
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    body = answer["Body"]
+    if not answer.get("ETag"):
+        body.close()
+        raise DoubtfulAnswer("an object without an ETag")
+    if "ContentLength" not in answer and "chunked" not in headers.get("transfer-encoding", ""):
+        body.close()
+        raise DoubtfulAnswer("an object of unknown length")
+    try:
+        content: bytes = body.read()
+    except _BROKEN_BODY as error:
+        raise DoubtfulAnswer(f"a body that broke off ({type(error).__name__})") from error
+    if len(content) != answer.get("ContentLength", len(content)):
+        raise DoubtfulAnswer(f"{len(content)} of {answer['ContentLength']} bytes")
+    return content
+
+
+def check_found(answer: Answer) -> None:
+    """Check that a HEAD tells what it must of an object that is there.
+
+    Raises:
+        DoubtfulAnswer: it does not.
+    """
+    if not answer.get("ETag") or "ContentLength" not in answer:
+        raise DoubtfulAnswer("an object without a length or an ETag")
+
+
+def check_page(page: Answer, name: str, token: str | None) -> None:
+    """Check that a page of a listing of the keys that begin with ``name`` is one, and says how to go on.
+
+    ``token`` is what the page was asked for with.
+
+    Raises:
+        DoubtfulAnswer: an answer that breaks off after its status line, which botocore takes for an
+            empty listing; a page that ends the listing though more is to come; keys of another listing.
+    """
+    if _PAGE_PROOFS.isdisjoint(page):
+        raise DoubtfulAnswer("a listing that says nothing, not even that it is complete")
+    if page.get("IsTruncated") and page.get("NextContinuationToken") in {None, "", token}:
+        raise DoubtfulAnswer("a cut listing that does not say how it goes on")
+    for entry in page.get("Contents", ()):
+        if not str(entry.get("Key", "")).startswith(name) or "Size" not in entry:
+            raise DoubtfulAnswer("a listing of other keys")
+
+
+def is_absent(error: ClientError) -> bool:
+    """Whether the answer says that the object is not there."""
+    return error_code(error) in _ABSENT and _status(error) == 404
+
+
+def proves_absence(error: ClientError) -> bool:
+    """Whether a 404 is the store's own: a proxy in front of one that is down has a page of its own."""
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return error_code(error) == "NoSuchKey" or any(name.startswith("x-amz") for name in headers)
+
+
+def error_code(error: ClientError) -> str:
+    """The code of the answer; its status where it has none."""
+    return str(error.response.get("Error", {}).get("Code", "an error without a code"))
+
+
+@contextlib.contextmanager
+def translated_errors(url: str, key: str) -> Iterator[None]:
+    """Raise the client's errors as ours, and answers that it cannot read as ``DoubtfulAnswer``."""
+    where = key or "the bucket"
+    try:
+        yield
+    except ClientError as error:
+        raise _explain(url, where, error) from error
+    except CREDENTIAL_ERRORS as error:
+        raise StoreRefused(
+            f"{where}: no credentials for {url}: set AWS_PROFILE or AWS_ACCESS_KEY_ID"
+        ) from error
+    except SIGN_IN_ERRORS as error:
+        raise StoreRefused(f"{where}: {url}: {_SIGN_IN_AGAIN}") from error
+    except ParamValidationError as error:
+        raise StoreRefused(f"{where}: {url} is no bucket: look at CLOUDMASK_STORE") from error
+    except (BotoCoreError, HTTPError, HTTPException) as error:
+        raise StoreUnavailable(
+            f"{where}: {url} does not answer ({type(error).__name__}): try again, or look at AWS_ENDPOINT_URL"
+        ) from error
+    except _UNREADABLE as error:
+        raise DoubtfulAnswer(f"what cannot be read ({type(error).__name__})") from error
+
+
+def _explain(url: str, where: str, error: ClientError) -> StoreUnavailable | StoreRefused:
+    code, status = error_code(error), _status(error)
+    if not code:
+        return StoreUnavailable(f"{where}: {url} answered HTTP {status} without a code: try again later")
+    if status >= 500 or status in _PASSING_STATUSES or code in _PASSING:
+        return StoreUnavailable(f"{where}: {url} answered {code}: try again later")
+    if code in _MENDED_BY:
+        return StoreRefused(f"{where}: {url} answered {code}: {_MENDED_BY[code]}")
+    if code == "NoSuchBucket":
+        return StoreRefused(f"{where}: {url}: the bucket does not exist: create it, or mend CLOUDMASK_STORE")
+    if status in {401, 403}:
+        return StoreRefused(
+            f"{where}: {url} answered {code}: look at the credentials and the bucket's policy"
+        )
+    return StoreRefused(f"{where}: {url} answered {code}: it does not support what this store needs")
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -1,0 +1,135 @@
+"""The three ports: where scenes come from, what derives a mask, where objects go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from pc_cloudmask.errors import StoreRefused
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as it was read: ``etag`` is the store's own token for compare-and-swap."""
+
+    key: str
+    body: bytes
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """An object as a listing tells it; ``modified`` is by the store's clock and tells no objects apart."""
+
+    key: str
+    size: int
+    modified: datetime | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCapabilities:
+    """What a store was seen to honour: without both, only one writer at a time may work on it."""
+
+    create_only: bool
+    compare_and_swap: bool
+
+
+class ObjectReader(Protocol):
+    """The part of a store that readers need."""
+
+    @property
+    def url(self) -> str:
+        """Where it is: a URL, or an absolute path. With a slash and a key it makes an object's href."""
+        ...
+
+    def read_object(self, key: str) -> StoredObject | None:
+        """The object, or None."""
+        ...
+
+    def find_object(self, key: str) -> ObjectInfo | None:
+        """Size of the object without its body, or None."""
+        ...
+
+
+class ObjectStore(ObjectReader, Protocol):
+    """A flat space of keys; every write is whole or not there.
+
+    Keys are relative, ``/``-separated and never begin with a slash. All methods raise
+    ``StoreUnavailable`` where trying again can help and ``StoreRefused`` where it cannot.
+    """
+
+    def probe_capabilities(self) -> StoreCapabilities:
+        """What the store honours, tried once on objects below ``_probe/`` that are removed again."""
+        ...
+
+    def create_object(self, key: str, body: bytes, media_type: str) -> None:
+        """Write a key that must not exist.
+
+        Raises:
+            KeyExists: it does, with other bytes than these.
+        """
+        ...
+
+    def write_object(self, key: str, body: bytes, media_type: str) -> None:
+        """Write a key whatever it held."""
+        ...
+
+    def replace_object(self, key: str, body: bytes, media_type: str, etag: str) -> None:
+        """Write a key that must still hold what ``etag`` was read with, or hold these bytes already.
+
+        Raises:
+            WriteConflict: another writer was faster, or the object is gone.
+        """
+        ...
+
+    def delete_object(self, key: str) -> None:
+        """Remove a key; a missing one is no error."""
+        ...
+
+    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Every object whose key begins with ``prefix``, in key order."""
+        ...
+
+    def list_folders(self, prefix: str) -> Iterator[str]:
+        """The distinct next path segments below ``prefix`` (which ends in ``/`` or is empty)."""
+        ...
+
+
+#: A segment never begins with a dot: neither ``..`` nor hidden names can be spelled.
+_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]{0,199}")
+
+
+def check_key(key: str) -> str:
+    """``key`` if it is a relative path of plain segments.
+
+    Raises:
+        StoreRefused: it is absolute, holds an empty or hidden segment, ``..`` or a strange character.
+    """
+    if all(_SEGMENT.fullmatch(segment) for segment in key.split("/")):
+        return key
+    raise StoreRefused(
+        f"key {key[:120]!r} is refused: segments are letters, digits and _.=+-, and begin with no dot"
+    )
+
+
+def check_prefix(prefix: str) -> str:
+    """``prefix`` if keys can begin with it; the empty one means the whole store.
+
+    Raises:
+        StoreRefused: no key could begin with it.
+    """
+    head, _, tail = prefix.rpartition("/")
+    if head:
+        check_key(head)
+    if tail:
+        check_key(tail)
+    if prefix.startswith("/"):
+        raise StoreRefused(f"prefix {prefix[:120]!r} is refused: keys never begin with a slash")
+    return prefix
+
+
+#: Objects that a store's capabilities are tried on; a killed probe leaves one behind.
+PROBE_PREFIX = "_probe/"

@@ -1,0 +1,144 @@
+"""The store that a URL names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit
+
+from pc_cloudmask.catalog.layout import CATALOG_KEY
+from pc_cloudmask.errors import SettingsError, StoreRefused
+from pc_cloudmask.storage.local import LocalStore
+from pc_cloudmask.storage.store import ObjectReader, ObjectStore
+from pc_cloudmask.storage.web import HttpStore
+from pc_cloudmask.text import unsigned_href
+from pc_cloudmask.web import LOOPBACK_HOSTS
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+    from pc_cloudmask.storage.s3 import S3Store
+
+
+_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 10, 60
+_ATTEMPTS = 5
+#: As many as ``CLOUDMASK_WORKERS`` may be.
+_CONNECTIONS = 64
+
+
+def open_store(url: str, *, read_only: bool = False) -> ObjectStore:
+    """Return the store at ``url``: ``s3://bucket/prefix``, ``file:PATH`` or a directory. Nothing is written.
+
+    With ``read_only`` a directory need not be writable.
+
+    Raises:
+        SettingsError: no such kind of URL.
+        StoreRefused: a directory that may not be read or written, a bucket or credentials that are missing.
+        StoreUnavailable: the endpoint does not answer.
+    """
+    if url.startswith("s3://"):
+        store = _build_bucket(url)
+        store.check_bucket()
+        return store
+    root = _read_path(url)
+    _check_directory(root, read_only=read_only)
+    return LocalStore(root)
+
+
+def open_reader(url: str) -> ObjectReader:
+    """The store at ``url`` to be read only: what ``open_store`` opens, or an http(s) URL.
+
+    The name of the catalog's root document may end it. A directory need not be writable.
+
+    Raises:
+        SettingsError: no such kind of URL; http to another machine.
+        StoreRefused: a bucket or credentials that are missing.
+        StoreUnavailable: the endpoint does not answer.
+    """
+    url = url.removesuffix(f"/{CATALOG_KEY}").rstrip("/") or "/"
+    parts = _split_url(url)
+    if "://" in url and unsigned_href(url) != url:
+        raise SettingsError(f"store {unsigned_href(url)}: name it without user, password, query or fragment")
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS):
+        return HttpStore(url)
+    if parts.scheme == "s3":
+        return _build_bucket(url)
+    if "://" in url and parts.scheme != "file":
+        raise SettingsError(
+            f"store {unsigned_href(url)}: name a directory, s3://bucket/prefix or an https URL"
+        )
+    return LocalStore(_read_path(url))
+
+
+def _split_url(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise SettingsError(f"store {unsigned_href(url)}: not a URL") from error
+
+
+def _read_path(url: str) -> Path:
+    """The directory, absolute."""
+    path = url.removeprefix("file://").removeprefix("file:")
+    try:
+        return Path(path).expanduser().absolute()
+    except (RuntimeError, OSError) as error:  # no such user's home; a current directory that is gone
+        raise SettingsError(f"store {path}: not a directory that can be found: {error}") from error
+
+
+def _check_directory(root: Path, *, read_only: bool) -> None:
+    folder = root.resolve()
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise StoreRefused(f"store {root}: {folder} is a file: name a directory in CLOUDMASK_STORE")
+    needed, what = (os.R_OK, "read") if read_only else (os.W_OK, "written")
+    if not os.access(folder, needed | os.X_OK):
+        raise StoreRefused(
+            f"store {root}: {folder} cannot be {what}: give this user the right, "
+            "or choose another CLOUDMASK_STORE"
+        )
+
+
+def _build_bucket(url: str) -> S3Store:
+    """The bucket, not asked yet: who may only read what is public may not list the rest."""
+    # boto3 takes a third of a second to import: only who publishes into a bucket pays for it.
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+
+    from pc_cloudmask.storage.s3 import S3Store  # noqa: PLC0415
+
+    parts = _split_url(url)
+    if not parts.netloc or unsigned_href(url) != url or set("@:?#") & set(parts.netloc):
+        raise StoreRefused(f"store {unsigned_href(url)}: write it as s3://bucket/prefix in CLOUDMASK_STORE")
+    try:
+        client = _build_client()
+    except (ValueError, BotoCoreError) as error:
+        raise StoreRefused(
+            f"store {url}: no client ({type(error).__name__}): "
+            "look at AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and AWS_PROFILE"
+        ) from error
+    return S3Store(parts.netloc, parts.path, client)
+
+
+def _build_client() -> S3Client:
+    """A client as the ``AWS_*`` variables say; time-outs set, retries bounded."""
+    import boto3  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415
+
+    config = Config(
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=_READ_TIMEOUT_S,
+        retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
+        max_pool_connections=_CONNECTIONS,
+        # Stores other than AWS need not know its newer checksums.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    session = boto3.session.Session()
+    client = session.client("s3", config=config)
+    host = urlsplit(client.meta.endpoint_url).hostname or ""
+    if host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+        return client
+    # Elsewhere no DNS name need exist for each bucket.
+    return session.client("s3", config=config.merge(Config(s3={"addressing_style": "path"})))

@@ -1,0 +1,68 @@
+"""A store that a web server shows."""
+
+from __future__ import annotations
+
+from pc_cloudmask.errors import StoreRefused, StoreUnavailable
+from pc_cloudmask.storage.store import ObjectInfo, StoredObject, check_key
+from pc_cloudmask.text import unsigned_href
+from pc_cloudmask.web import Answer, Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy
+
+#: As for a document; the mask of a full tile has less than a megabyte.
+MAX_OBJECT_BYTES = 64 << 20
+_DEADLINE_S = 120.0
+_ATTEMPTS = 3
+#: Headers of which a complete answer has one.
+_LENGTHS = frozenset({"content-length", "transfer-encoding"})
+
+
+class HttpStore:
+    """Objects below ``url``, to be read only: a public bucket, or ``cloudmask serve``."""
+
+    def __init__(self, url: str, retry: RetryPolicy | None = None) -> None:
+        self._url = url.rstrip("/")
+        self._http = HttpClient(retry or RetryPolicy(attempts=_ATTEMPTS))
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    def read_object(self, key: str) -> StoredObject | None:
+        """The object, or None.
+
+        Raises:
+            StoreUnavailable: no answer.
+            StoreRefused: an answer that is no object, or too large.
+        """
+        answer = self._get(key)
+        return None if answer is None else StoredObject(key, answer.body, answer.headers.get("ETag", ""))
+
+    def find_object(self, key: str) -> ObjectInfo | None:
+        """Size of the object, or None; the object is read for it, since few servers tell sizes alone."""
+        answer = self._get(key)
+        return None if answer is None else ObjectInfo(key, len(answer.body))
+
+    def _get(self, key: str) -> Answer | None:
+        url = f"{self._url}/{check_key(key)}"
+        try:
+            answer = self._ask(url)
+        except NoAnswer as error:
+            raise StoreUnavailable(str(error)) from error
+        except RefusedAnswer as error:
+            raise StoreRefused(str(error)) from error
+        if answer.status in {404, 410}:
+            return None
+        if answer.status == 403:
+            # A bucket that may not be listed says so of a missing object, too.
+            raise StoreRefused(f"{unsigned_href(url)}: HTTP 403: not public, or not there at all")
+        if answer.status != 200:
+            raise StoreRefused(f"{unsigned_href(url)}: HTTP {answer.status}: the catalog is not public there")
+        return answer
+
+    def _ask(self, url: str) -> Answer:
+        """Return the answer; one that breaks off after its status line has no body and no headers."""
+        deadline = Deadline(_DEADLINE_S)
+        for _ in range(_ATTEMPTS):
+            answer = self._http.get(url, deadline=deadline, max_body_bytes=MAX_OBJECT_BYTES)
+            if answer.status != 200 or not _LENGTHS.isdisjoint(map(str.lower, answer.headers)):
+                return answer
+        raise NoAnswer(f"{unsigned_href(url)}: an answer of unknown length: try again later")

@@ -1,0 +1,292 @@
+"""Text from outside, made fit to be shown: in one line, bounded, without escapes and secrets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import quote, unquote
+
+
+def _spelled(characters: str) -> str:
+    """A pattern of one of ``characters``, as it is or percent-encoded, however many times over."""
+    codes = "|".join(f"{ord(character):02x}" for character in characters)
+    return rf"(?:[{re.escape(characters)}]|%(?:25)*(?:{codes}))"
+
+
+_COLON, _SLASH, _AT, _EQUALS = (_spelled(characters) for characters in (":", "/\\", "@", "="))
+_SCHEME = r"(?<![a-z0-9+.-])(?P<scheme>[a-z][a-z0-9+.-]*)"
+#: A URL's beginning, wherever it stands, with the user that follows it: as it is, for which browsers take
+#: `https:host` too; percent-encoded, where a slash that is encoded once more is part of a password; mixed.
+_USERS = tuple(
+    re.compile(rf"(?P<start>{start})(?P<user>(?:(?!{end}).)*){at}", re.IGNORECASE | re.DOTALL)
+    for start, end, at in (
+        (rf"(?:{_SCHEME}:[/\\]{{2}}|https?:[/\\]?|^[/\\]{{2}})[/\\]*", r"[/\\]", "@"),
+        (rf"{_SCHEME}(?P<code>%(?:25)*)3a(?P=code)2f(?P=code)2f", r"(?P=code)2f|[/\\]", "(?P=code)40"),
+        (rf"{_SCHEME}{_COLON}{_SLASH}{{2}}", _SLASH, _AT),
+    )
+)
+#: What a password with a slash in it leaves where a port is expected.
+_NO_PORT = re.compile(r"(?<=://)(?P<host>[^/:@\[]*):(?!\d*(?:/|$))", re.DOTALL)
+#: Schemes of Azure that name the container where others have the user.
+_CONTAINER_SCHEMES = frozenset({"abfs", "abfss", "wasb", "wasbs"})
+_LIKE_URL = re.compile(rf"{_COLON}{_SLASH}{{2}}|^/vsi|^//", re.IGNORECASE)
+#: The end of a file's name: what is no URL may have `#` in its path.
+_FILE_NAME = re.compile(r"#[^=?#]*\.[a-z0-9]{1,5}", re.IGNORECASE)
+_ENCODED_QUERY = re.compile(r"%(?:25)*3f", re.IGNORECASE)
+#: What begins parameters where a name and an equals sign follow; nothing but a part of a path else.
+_PARAMETERS = re.compile(r"&|%(?:25)*(?:23|26)", re.IGNORECASE)
+_MATRIX = re.compile(_spelled(";"), re.IGNORECASE)
+_EQUALS_SIGN = re.compile(_EQUALS, re.IGNORECASE)
+#: Query parameters that stay, in lower case; all others go. They are what public STAC items ask of tilers
+#: such as the Planetary Computer's (`tilejson`, `rendered_preview`), which object or version is meant (S3,
+#: Google, Azure), what is searched for, and the project of Google's console that our own messages name.
+ALLOWED_PARAMETERS = frozenset(
+    {"collection", "collections", "item", "items", "ids", "assets", "asset", "bidx", "asset_bidx", "nodata"}
+    | {"format", "f", "rescale", "expression", "colormap_name", "color_formula", "resampling", "unscale"}
+    | {"resampling_method", "reproject", "return_mask", "asset_as_band", "tile_format", "tile_scale", "scale"}
+    | {"tilematrixsetid", "minzoom", "maxzoom", "buffer", "max_size", "width", "height", "algorithm", "crs"}
+    | {"dst_crs", "coord_crs", "bbox", "datetime", "limit", "versionid", "generation", "snapshot", "project"}
+)
+#: What stands in their values, fully decoded: a plain URL at most, nothing that could be a query or a user.
+_PLAIN = re.compile(r"[\w .,:/|()*+<>!^\[\]{}\"'~-]{0,500}")
+#: The place within a page that is an application, such as STAC Browser's `#/external/...`.
+_PLACE = re.compile(r"/[\w.,:/~-]{0,500}")
+_MOST_ENCODINGS = 5
+_END = r"\s'\"<>"
+#: A URL in a text, without the punctuation that may follow it.
+_URL = re.compile(
+    rf"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*{_COLON}{_SLASH}{{2}}[^{_END}]*[^{_END}:;,.)\]]", re.IGNORECASE
+)
+#: The query of a path without a scheme.
+_QUERY = re.compile(
+    rf"(?<=[^{_END}?])\?[^{_END}?]*?{_EQUALS}[^{_END}]*|(?<=/vsicurl)\?[^{_END}]*", re.IGNORECASE
+)
+
+
+def unsigned_href(href: str) -> str:
+    """Return ``href`` without anything that may open it: what may be published, logged and shown.
+
+    A query keeps ``ALLOWED_PARAMETERS`` with plain values, spelled as they were. Users go, and so do
+    fragments and parameters within the path, also of a URL that stands in the path, percent-encoded or
+    not. What has no scheme keeps a ``#`` that is part of a file's name.
+    """
+    path, hash_sign, fragment = href.partition("#")
+    if hash_sign and not _LIKE_URL.search(href) and _FILE_NAME.fullmatch(hash_sign + fragment):
+        path = href
+    path, _, query = path.partition("?")
+    path = _ENCODED_QUERY.split(path, maxsplit=1)[0]
+    path = _cut_at(_PARAMETERS, path)
+    path = "/".join(_cut_at(_MATRIX, segment) for segment in path.split("/"))
+    for user in _USERS:
+        path = user.sub(_drop_user, path)
+    path = _drop_passwords_rest(path)
+    kept = "&".join(filter(_may_stay, query.split("&")))
+    place = f"#{fragment}" if _PLACE.fullmatch(fragment) else ""
+    return path + (f"?{kept}" if kept else "") + place
+
+
+def unsign_urls(text: str) -> str:
+    """Return ``text``, in which URLs may stand, with each as ``unsigned_href`` makes it."""
+    for pattern in (_URL, _QUERY):
+        text = pattern.sub(lambda match: unsigned_href(match[0]), text)
+    return text
+
+
+def _may_stay(parameter: str) -> bool:
+    name, _, value = parameter.partition("=")
+    return unquote(name).lower() in ALLOWED_PARAMETERS and bool(_PLAIN.fullmatch(_decode(value)))
+
+
+def _decode(value: str) -> str:
+    """Return ``value`` with nothing percent-encoded any more, unless it is so more often than anyone does."""
+    for _ in range(_MOST_ENCODINGS):
+        value = unquote(value)
+    return value
+
+
+def _cut_at(start: re.Pattern[str], text: str) -> str:
+    """Return ``text`` up to ``start`` if an equals sign follows it somewhere."""
+    found = start.search(text)
+    return text[: found.start()] if found and _EQUALS_SIGN.search(text, found.end()) else text
+
+
+def _drop_user(match: re.Match[str]) -> str:
+    container = match["user"].partition(":")[0]
+    if (match["scheme"] or "").lower() in _CONTAINER_SCHEMES and "%" not in container:
+        return f"{match['start']}{container}@"
+    return match["start"]
+
+
+def _drop_passwords_rest(path: str) -> str:
+    """Drop a user whose password holds a slash, as secret keys of AWS do: ``s3://id:a/b@bucket``."""
+    found = _NO_PORT.search(path)
+    if found is None:
+        return path
+    before, rest = path[: found.start()], path[found.end() :]
+    _, at, bucket = rest.rpartition("@")
+    return before + (bucket if at else found["host"] + rest[rest.find("/") :] * ("/" in rest))
+
+
+#: Characters of a message. The longest of ours names a path of 4096 bytes at worst, most take one line.
+LONGEST_MESSAGE = 2000
+#: Characters that are looked at: an answer's body may have megabytes.
+_LONGEST_READ = 1 << 14
+_SHORTEST_SECRET = 8  # a shorter value would be cut out of innocent words
+_MASK = "***"
+_EQUALS_SIGNS = r"(?:=|%(?:25)*3d)"
+#: The target of a request, as urllib3 logs it.
+_REQUEST_LINE = re.compile(rf"(\b(?:GET|HEAD|PUT|POST|DELETE|OPTIONS)[\s'\",]+/[^{_END}?]*)\?[^{_END}]*")
+_NAMES = (
+    r"(?:sig|signature|credential|se|st|skoid|sktid|ske|[\w.-]*(?:token|secret|password|passwd|passphrase"
+    r"|api[_-]?key|subscription[_-]?key|access[_-]?key(?:[_-]?id)?|private[_-]?key|accountkey))"
+)
+#: A parameter that stands alone, its equals sign encoded or not.
+_PARAMETER = re.compile(rf"(?<![\w.-])({_NAMES}{_EQUALS})[^&{_END}]+", re.IGNORECASE)
+#: A field of a JSON or Python text, such as the headers that botocore logs.
+_FIELD = re.compile(rf"(['\"]{_NAMES}['\"]\s*:\s*b?['\"])[^'\"]+", re.IGNORECASE)
+#: A header as text, in a dictionary or in a tuple; and what follows it in the lines that botocore signs.
+_HEADER = re.compile(
+    r"(\b(?:(?:Proxy-)?Authorization|Ocp-Apim-Subscription-Key|X-Amz-Security-Token|X-Api-Key|(?:Set-)?Cookie)"
+    r"(?:['\"]?\s*[:=]|['\"],)\s*(?:b?['\"])?)[^'\",}\r\n]+"
+    r"|(\bBearer\s+)[^\s'\",}]+|(\bSignature:\s+)[0-9a-f]{16,}",
+    re.IGNORECASE,
+)
+#: Ids of AWS keys by their documented prefixes, and Google's access tokens.
+_KEY_ID = re.compile(
+    r"\b(?:A3T[A-Z0-9]|AKIA|ASIA|AROA|AIDA|AGPA|AIPA|ANPA|ANVA)[A-Z0-9]{8,}\b|\bya29\.[\w.-]+"
+)
+_LINE_BREAKS = re.compile(r"[\t\r\n][ \t\r\n]*")
+#: What isprintable() takes, and terminals show as nothing: Unicode's Default_Ignorable_Code_Point.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+
+
+class _Secrets:
+    """Values that are never shown, read with the first text: who asks for help pays for no settings."""
+
+    def __init__(self) -> None:
+        self.read: Callable[[], Iterable[str]] = tuple
+        self._values: list[str] | None = None
+
+    def values(self) -> list[str]:
+        if self._values is None:
+            known = [value for value in self.read() if len(value) >= _SHORTEST_SECRET]
+            self._values = sorted(
+                {*known, *(quote(value, safe="") for value in known)}, key=len, reverse=True
+            )
+        return self._values
+
+
+_secrets = _Secrets()
+
+
+def hide_values(read: Callable[[], Iterable[str]]) -> None:
+    """Keep the values that ``read`` gives out of every text from now on, in place of those before."""
+    global _secrets  # noqa: PLW0603 - one process, one set of secrets
+    _secrets = _Secrets()
+    _secrets.read = read
+
+
+def make_printable(text: object, longest: int = LONGEST_MESSAGE) -> str:
+    r"""Return ``text`` as a terminal, a log and a page may show it.
+
+    It is one line of at most ``longest`` characters, cut in its middle where it is longer: what helps
+    stands at the end. URLs lose what may open them, and known forms of credentials become ``***``.
+    Whatever is no visible character is spelled out, as ``\x1b``: escapes, controls, marks that turn
+    the direction of writing, characters without width.
+    """
+    shown = str(text)
+    if len(shown) > _LONGEST_READ:
+        # The last word goes: half of a secret is none that would be recognised.
+        shown = f"{shown[:_LONGEST_READ].rpartition(' ')[0]} …"
+    shown = _redact(shown)
+    shown = _escape(_LINE_BREAKS.sub(" ", shown.strip("\t\r\n")))
+    if len(shown) <= longest:
+        return shown
+    end = longest // 3
+    return f"{shown[: longest - end - 3]} … {shown[-end:]}"
+
+
+def make_lines_printable(text: str, longest: int = LONGEST_MESSAGE) -> str:
+    """Return the lines of ``text``, each as ``make_printable`` makes it."""
+    return "\n".join(make_printable(line, longest) for line in text.split("\n"))
+
+
+def encode_for_terminal(document: Any, indent: int | None = None) -> str:
+    """Return ``document`` as JSON of visible ASCII characters alone, which no terminal obeys."""
+    return json.dumps(document, indent=indent).replace("\x7f", "\\u007f")
+
+
+def escape_markdown(text: object) -> str:
+    """Return ``text`` printable, and so that Markdown shows it as it is: no HTML, link, image or table."""
+    shown = re.sub(r"([\\`*\[\]<>|~!#&$@{}])", r"\\\1", make_printable(text))
+    return re.sub(r":(?=//)|(?<=\bwww)(?=\.)", lambda match: f"{match[0]}\\", shown, flags=re.IGNORECASE)
+
+
+def _redact(text: str) -> str:
+    """Return ``text`` without what opens a URL or authorises a request."""
+    for value in _secrets.values():
+        text = text.replace(value, _MASK)
+    text = _REQUEST_LINE.sub(lambda match: unsigned_href(match[0]), unsign_urls(text))
+    text = _FIELD.sub(rf"\1{_MASK}", _PARAMETER.sub(rf"\1{_MASK}", text))
+    return _KEY_ID.sub(_MASK, _HEADER.sub(lambda match: f"{match[1] or match[2] or match[3]}{_MASK}", text))
+
+
+def _escape(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable() and not _INVISIBLE.match(character)
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+logger = logging.getLogger(__name__)
+#: Characters of a line in the log.
+LONGEST_LINE = 8000
+#: Loggers, with all below them, whose records hold URLs, headers or texts from outside.
+_LOGGERS = frozenset(
+    {"flows", "prefect", "distributed", "urllib3", "requests", "httpx", "httpcore", "botocore", "boto3"}
+    | {"google", "google_auth_httplib2", "googleapiclient", "ee", "rasterio", "pystac", "pystac_client"}
+    | {"planetary_computer", "asyncio", "py"}
+)
+
+
+def keep_signatures_out_of_logs() -> None:
+    """Make every record of ``_LOGGERS`` printable as it is made, whichever handler will write it.
+
+    Prefect's handlers, which send records to its server, have formats of their own. Doing so twice
+    changes nothing.
+    """
+    build = logging.getLogRecordFactory()
+    if getattr(build, "is_printable", False):
+        return
+
+    def build_printable(*args: Any, **named: Any) -> logging.LogRecord:
+        record = build(*args, **named)
+        if record.name.partition(".")[0] in _LOGGERS:
+            _make_printable(record)
+        return record
+
+    build_printable.is_printable = True  # type: ignore[attr-defined]
+    logging.setLogRecordFactory(build_printable)
+
+
+def _make_printable(record: logging.LogRecord) -> None:
+    """Rewrite message and traceback of ``record``; logging itself reports one that has no message."""
+    try:
+        message = record.getMessage()
+    except (TypeError, ValueError, KeyError):
+        return
+    record.msg, record.args = make_lines_printable(message, LONGEST_LINE), None
+    if record.exc_info and record.exc_info[0] is not None:
+        # Formatters take this text where it is there.
+        record.exc_text = make_lines_printable(
+            logging.Formatter().formatException(record.exc_info), LONGEST_LINE
+        )
