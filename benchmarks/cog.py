@@ -23,7 +23,7 @@ from pc_cloudmask.raster.picture import build_preview
 from pc_cloudmask.raster.read import average_valid
 from pc_cloudmask.scene.grid import Grid, Shape
 from pc_cloudmask.source.assets import AssetReader
-from tests.adapters.chip_item import write_cog
+from tests.masking.chip_item import write_cog
 
 EPSG = 32722
 SPEED_TARGET = 2.5

@@ -18,7 +18,7 @@ from rasterio.transform import Affine
 
 from pc_cloudmask.demo.archive import build_sample_archive
 from pc_cloudmask.masking.classes import PROBABILITY_NODATA
-from tests.adapters.chip_item import write_cog
+from tests.masking.chip_item import write_cog
 
 REPEATS = 5
 """Samples along the edge of a tile."""

@@ -35,8 +35,8 @@ from pc_cloudmask.catalog.fields import encode_document
 from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.steps import Publication
 from pc_cloudmask.storage.local import LocalStore
-from tests.publish.publications import CONTEXT, NOW, build_publication, product_id
-from tests.publish.seeding import CountingStore, seed_items
+from tests.catalog.publications import CONTEXT, NOW, build_publication, product_id
+from tests.catalog.seeding import CountingStore, seed_items
 
 SIZES = (100, 10_000, 100_000)
 REPEATS = 30

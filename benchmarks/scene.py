@@ -29,7 +29,7 @@ from benchmarks.measure import (
     run_apart,
 )
 from pc_cloudmask.scene.query import SceneQuery
-from tests.s3_server import S3Server, running_s3_server
+from tests.doubles.s3_server import S3Server, running_s3_server
 
 WARM_UP_RUNS, RUNS = 2, 9
 SPEED_TARGET = 10.0

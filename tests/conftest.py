@@ -9,9 +9,9 @@ from typing import Any
 import hypothesis
 import pytest
 
+from tests.doubles.s3_server import s3_server
 from tests.offline_validator import OfflineValidator
 from tests.published_demo import published_demo
-from tests.s3_server import s3_server
 
 __all__ = ["published_demo", "s3_server"]
 

@@ -13,7 +13,7 @@ import pytest
 
 from pc_cloudmask.catalog.states import record_waiting
 from pc_cloudmask.storage.local import LocalStore
-from tests.stac.items import NOW, make_source_item
+from tests.catalog.items import NOW, make_source_item
 
 ROOT = Path(__file__).parents[2]
 

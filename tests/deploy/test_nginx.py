@@ -23,8 +23,8 @@ from pc_cloudmask.catalog.documents import PARQUET_MEDIA_TYPE
 from pc_cloudmask.catalog.fields import COG_MEDIA_TYPE, GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE
 from pc_cloudmask.viewing.server import is_public_key
 from pc_cloudmask.viewing.stac_browser import StacBrowser
+from tests.doubles.s3_server import S3Server
 from tests.published_demo import copy_catalog
-from tests.s3_server import S3Server
 
 NGINX = Path(__file__).parents[2] / "deploy" / "nginx"
 POLICY = NGINX.parent / "s3" / "bucket-policy.json"

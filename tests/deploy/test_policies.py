@@ -18,6 +18,7 @@ from pc_cloudmask.catalog.states import Failure, clear_state, list_states, recor
 from pc_cloudmask.storage.store import ObjectStore
 from pc_cloudmask.storage.stores import open_store
 from pc_cloudmask.viewing.library import find_items, read_mask
+from tests.catalog.publications import CONTEXT, NOW, build_publication, keys_of, product_id
 from tests.deploy.policies import (
     BUCKET,
     POLICIES,
@@ -31,8 +32,7 @@ from tests.deploy.policies import (
     read_policy_for_ceph,
     recording_server,
 )
-from tests.publish.publications import CONTEXT, NOW, build_publication, keys_of, product_id
-from tests.s3_server import S3Server
+from tests.doubles.s3_server import S3Server
 
 FIRST, SECOND = product_id(0), product_id(5)
 REISSUED = product_id(0, made="20210101T000000")

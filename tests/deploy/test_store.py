@@ -20,7 +20,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.prefect_server.compose import SECRETS, read_service, write_secrets
+from tests.flows.compose import SECRETS, read_service, write_secrets
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 #: Stands for the address that a container has on its network; SeaweedFS's other ports are on 127.0.0.1.

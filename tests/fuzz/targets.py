@@ -26,9 +26,9 @@ from pc_cloudmask.source.item_files import ItemFilesSource
 from pc_cloudmask.source.stac_api import PlanetaryComputerSource
 from pc_cloudmask.storage.store import check_key
 from pc_cloudmask.web import RetryPolicy
+from tests.catalog.items import make_source_item
+from tests.doubles.stac_api import Fault, StacApiServer, make_item
 from tests.fuzz.shapes import MOST_LENGTH, consume_changes, consume_value
-from tests.stac.items import make_source_item
-from tests.stac_api import Fault, StacApiServer, make_item
 
 Data = Any
 """An ``atheris.FuzzedDataProvider``."""

@@ -19,7 +19,7 @@ from pc_cloudmask.mosaic.read import CheckedDriver, read_raster
 from pc_cloudmask.raster.gdal import Unreadable
 from pc_cloudmask.source.assets import AssetReader
 from pc_cloudmask.web import RetryPolicy
-from tests.adapters.range_server import RangeServer
+from tests.doubles.range_server import RangeServer
 
 CRS, NEXT_ZONE = "EPSG:32722", "EPSG:32723"
 WEST, NORTH = 600_000.0, 7_500_040.0

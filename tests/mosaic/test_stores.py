@@ -14,8 +14,8 @@ from pc_cloudmask.mosaic.plan import MosaicRequest, plan_mosaic
 from pc_cloudmask.scene.query import build_query
 from pc_cloudmask.settings import read_settings
 from pc_cloudmask.storage.stores import open_reader, open_store
-from tests.adapters.range_server import RangeServer
-from tests.s3_server import S3Server
+from tests.doubles.range_server import RangeServer
+from tests.doubles.s3_server import S3Server
 
 CORNER = "-49.99,-22.66,-49.96,-22.635"
 

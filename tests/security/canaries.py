@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.adapters.range_server import RangeServer
+from tests.doubles.range_server import RangeServer
 
 _IN_ACCESS, _IN_OPEN = 0x1, 0x20
 _EVENT = struct.Struct("iIII")

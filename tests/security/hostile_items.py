@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from tests.stac.items import delete_at, set_at
+from tests.catalog.items import delete_at, set_at
 
 Item = dict[str, Any]
 Path_ = tuple[str | int, ...]

@@ -33,8 +33,8 @@ from pc_cloudmask.text import (
     make_printable,
     unsigned_href,
 )
+from tests.catalog.items import derive, make_source_item
 from tests.security.terminal import ESCAPES, find_unprintable
-from tests.stac.items import derive, make_source_item
 
 SECRET = "s3cr3tV4lue"
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.range_server import RangeServer
+from tests.doubles.range_server import RangeServer
+from tests.doubles.stac_api import Fault, StacApiServer, make_item
 from tests.sample_archive import sample_items
 from tests.security.commands import read_report, run
 from tests.security.terminal import ESCAPES, HEADER_ESCAPES, find_unprintable
-from tests.stac_api import Fault, StacApiServer, make_item
 
 __all__ = ["sample_items"]
 

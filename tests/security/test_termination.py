@@ -12,11 +12,11 @@ import requests
 
 from pc_cloudmask.catalog.layout import CATALOG_KEY
 from pc_cloudmask.storage.stores import open_store
-from tests.adapters.range_server import RangeServer, wait_until
-from tests.s3_server import S3Server
+from tests.doubles.range_server import RangeServer, wait_until
+from tests.doubles.s3_server import S3Server
+from tests.doubles.stac_api.loopback import LoopbackServer, QuietHandler
 from tests.sample_archive import sample_items
 from tests.security.commands import check_store, run, running
-from tests.stac_api.loopback import LoopbackServer, QuietHandler
 
 __all__ = ["sample_items"]
 

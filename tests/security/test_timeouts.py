@@ -25,9 +25,9 @@ from pc_cloudmask.source.stac_api import PlanetaryComputerSource
 from pc_cloudmask.storage import stores
 from pc_cloudmask.storage.web import HttpStore
 from pc_cloudmask.web import RetryPolicy
-from tests.adapters.range_server import RangeServer
-from tests.adapters.rasters import grid_of, write_cog
-from tests.earth_engine.conftest import reset_client
+from tests.doubles.earth_engine.fixtures import reset_client
+from tests.doubles.range_server import RangeServer
+from tests.raster.rasters import grid_of, write_cog
 
 SHORT_S = 0.3
 HANGS_S = 30

@@ -1,5 +1,5 @@
 """Fixtures of the tests of ``watch``."""
 
-from tests.earth_engine.conftest import earth_engine
+from tests.doubles.earth_engine.fixtures import earth_engine
 
 __all__ = ["earth_engine"]

@@ -1,0 +1,177 @@
+"""Several simulated writers of one store, interleaved step by step, killed, and deaf to answers."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from datetime import datetime
+from types import ModuleType
+from typing import ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+import pc_cloudmask.catalog
+from pc_cloudmask.catalog.coverage import read_coverage
+from pc_cloudmask.catalog.fields import decode_document
+from pc_cloudmask.catalog.layout import pending_key
+from pc_cloudmask.catalog.steps import LEASE, Publication, Step, StepName
+from pc_cloudmask.errors import StoreUnavailable
+from tests.catalog.publications import (
+    CONTEXT,
+    NOW,
+    build_publication,
+    keys_of,
+    list_markers,
+    product_id,
+    walk_catalog,
+)
+from tests.doubles.memory_store import MemoryStore
+
+NUMBERS = st.integers(0, 3)
+VERSIONS = [product_id(0, made=f"20{year}0101T000000") for year in (19, 21, 22)]
+ITEM_IDS = [
+    *(product_id(number) for number in range(10)),
+    product_id(400),
+    product_id(0, "22KFU"),
+    *VERSIONS,
+]
+STOPS = [StepName.FILE, StepName.ITEM, StepName.READ, StepName.RENDER, StepName.WRITE, None, None]
+"""Where a writer pauses while others go on; None: nowhere, it goes on to its end."""
+
+
+class SimulatedWriter:
+    """Publishes or withdraws a batch by the protocol's own steps; begins again where an answer is lost."""
+
+    def __init__(
+        self, store: MemoryStore, package: ModuleType, batch: list[Publication], *, withdraws: bool = False
+    ) -> None:
+        self._store = store
+        self._publisher = importlib.import_module(f"{package.__name__}.publisher")
+        self._catalogs = importlib.import_module(f"{package.__name__}.catalogs")
+        self._withdrawal = importlib.import_module(f"{package.__name__}.withdrawal")
+        self.batch = batch
+        self.withdraws = withdraws
+        self._begin = self._withdraw if withdraws else self._publish
+        self._steps = self._begin()
+
+    def advance(self) -> StepName | None:
+        """Take one step; None where the batch is published and may be acknowledged."""
+        try:
+            return next(self._steps).name
+        except StopIteration:
+            return None
+        except StoreUnavailable:
+            self._steps = self._begin()
+            return StepName.CONFLICT
+
+    def _publish(self) -> Iterator[Step]:
+        for publication in self.batch:
+            yield from self._publisher.item_steps(self._store, CONTEXT, publication, NOW)
+        coverages = {
+            publication.keys: read_coverage(decode_document(publication.item, publication.keys.item))
+            for publication in self.batch
+        }
+        markers = [
+            pending_key(keys.item_id, self._publisher.digest_item(publication.item, keys))
+            for publication in self.batch
+            for keys in [publication.keys]
+        ]
+        for stage in self._catalogs.catalog_stages(self._store, CONTEXT, coverages, markers):
+            for steps in stage:
+                yield from steps
+
+    def _withdraw(self) -> Iterator[Step]:
+        for publication in self.batch:
+            keys = publication.keys
+            yield from self._withdrawal.withdraw_steps(self._store, CONTEXT, keys, "gone", NOW)
+            yield from self._catalogs.leaf_steps(self._store, CONTEXT, keys.leaf)
+            marker = self._withdrawal.mark_withdrawal(keys, "gone", NOW)
+            yield from self._catalogs.unmark_steps(self._store, marker.key)
+
+
+class Writers(RuleBasedStateMachine):
+    """At every moment: no link dangles, every item is met once, nothing acknowledged is missing."""
+
+    package: ClassVar[ModuleType] = pc_cloudmask.catalog
+
+    @initialize()
+    def open(self) -> None:
+        self.store = MemoryStore()
+        self.writers: dict[int, SimulatedWriter] = {}
+        self.acknowledged: set[str] = set()
+        self.withdrawn: set[str] = set()
+
+    @rule(
+        number=NUMBERS,
+        item_ids=st.lists(st.sampled_from(ITEM_IDS), min_size=1, max_size=2, unique=True),
+        version=st.sampled_from(["1", "1", "2", "2", "withdraw"]),
+        stop=st.sampled_from(STOPS),
+    )
+    def advance(self, number: int, item_ids: list[str], version: str, stop: StepName | None) -> None:
+        """A writer, begun where there is none, goes on to the next step of a kind, or to its end."""
+        if number not in self.writers:
+            batch = [build_publication(item_id, version) for item_id in item_ids]
+            withdraws = version == "withdraw"
+            self.writers[number] = SimulatedWriter(self.store, self.package, batch, withdraws=withdraws)
+            self.withdrawn.update(item_ids if withdraws else ())
+        writer = self.writers[number]
+        name: StepName | None = StepName.MARK
+        while name is not None:
+            written = self.store.requests.get("write", 0)
+            name = writer.advance()
+            if self.store.requests.get("write", 0) != written:
+                self.nothing_is_lost()
+            if name == stop:  # equal as text: a mutant has steps of its own
+                return
+        del self.writers[number]
+        if not writer.withdraws:
+            self.acknowledged |= {publication.keys.item_id for publication in writer.batch}
+
+    @rule(what=st.sampled_from(["kill 0", "kill 1", "kill 2", "kill 3", "lose an answer", "recover"]))
+    def disturb(self, what: str) -> None:
+        if what == "recover":
+            self._recover(NOW)
+        elif what == "lose an answer":
+            self.store.lose_next_answer = True
+        else:
+            self.writers.pop(int(what.removeprefix("kill ")), None)
+
+    @rule(
+        kind=st.sampled_from(["list", "folders"]),
+        listings=st.sampled_from([1, 2, 9]),
+        share=st.sampled_from([0.0, 0.5, 0.9]),
+    )
+    def spoil(self, kind: str, listings: int, share: float) -> None:
+        """The next listings are empty, or break off, and look complete."""
+        self.store.spoiled[kind], self.store.kept_share = listings, share
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        walk = walk_catalog(self.store)
+        assert walk.dangling == []
+        assert walk.repeated == []
+        assert self.acknowledged - self.withdrawn <= set(walk.items)
+
+    def teardown(self) -> None:
+        """All writers die; once their leases are over, everything that is there is linked."""
+        self.writers.clear()
+        self._recover(NOW + LEASE)
+        self.nothing_is_lost()
+        there = [keys_of(each) for each in ITEM_IDS if keys_of(each).item in self.store.objects]
+        withdrawn = [keys for keys in there if keys.tombstone in self.store.objects]
+        for keys in withdrawn:
+            assert b"cloudmask:fingerprint" not in self.store.objects[keys.item]
+        items = {keys.item_id for keys in there} - {keys.item_id for keys in withdrawn}
+        assert set(walk_catalog(self.store).items) == items
+        assert list_markers(self.store) == []
+
+    def _recover(self, now: datetime) -> None:
+        self.store.lose_next_answer, self.store.spoiled = False, {"list": 0, "folders": 0}
+        publisher = importlib.import_module(f"{self.package.__name__}.publisher")
+        publisher.Publisher(self.store, CONTEXT, now, pause=lambda _: None).recover()
+
+
+def writers_machine(package: ModuleType) -> type[Writers]:
+    """The machine over the protocol in ``package``, a mutant of ``pc_cloudmask.catalog``."""
+    return type("Writers", (Writers,), {"package": package})

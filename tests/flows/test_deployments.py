@@ -1,0 +1,235 @@
+"""The deployments of ``deploy/prefect.yaml``, on a real server, by a real worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import prefect.logging
+import pytest
+import yaml
+
+from flows.runner import EARTH_ENGINE_LIMIT, SOURCE_LIMIT
+from pc_cloudmask.storage.stores import open_store
+from tests.catalog.publications import public_bytes, walk_catalog
+from tests.doubles.prefect_server import ROOT, PrefectServer, run_prefect_server, wait_for
+from tests.doubles.range_server import RangeServer
+from tests.doubles.stac_api.server import StacApiServer
+from tests.flows.compose import SECRETS
+from tests.sample_archive import sample_items
+
+__all__ = ["sample_items"]
+
+pytestmark = pytest.mark.slow
+PLANTED = {
+    "PC_SDK_SUBSCRIPTION_KEY": "planted-subscription-key",
+    "AWS_SECRET_ACCESS_KEY": "planted-aws-secret",  # pragma: allowlist secret
+    "AWS_SESSION_TOKEN": "planted-session-token",
+}
+LOUD = ("flows", "urllib3", "rasterio", "botocore")
+PLANTED_SIGNATURE = "planted%2Fsignature"
+EPOCH = "1700000000"
+
+
+@pytest.fixture(scope="module")
+def source(sample_items: Path) -> Iterator[StacApiServer]:
+    """The sample scenes as an API gives them, every href signed."""
+    with RangeServer(sample_items.parent) as files, StacApiServer() as api:
+        collection = json.loads(sample_items.read_text())
+        for item in collection["features"]:
+            item["collection"] = api.collection
+            for asset in item["assets"].values():
+                path = asset["href"].removeprefix("./")
+                asset["href"] = f"{files.url}/{path}?sv=2024-01-01&se=2099-01-01&sig={PLANTED_SIGNATURE}"
+        api.items = collection["features"]
+        yield api
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store") / "out"
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, source: StacApiServer, store: Path
+) -> Iterator[PrefectServer]:
+    """The server with its pool, its limits and our deployments."""
+    folder = tmp_path_factory.mktemp("prefect")
+    environment = {
+        **PLANTED,
+        "CLOUDMASK_STAC_API_URL": source.url,
+        "CLOUDMASK_STORE": str(store),
+        "CLOUDMASK_AREAS": json.dumps({"samples": {"tiles": ["22KFV", "33UUP"], "since": "2018"}}),
+        "SOURCE_DATE_EPOCH": EPOCH,
+        "PREFECT_LOGGING_SETTINGS_PATH": str(write_logging_settings(folder)),
+    }
+    with run_prefect_server(folder, environment) as server:
+        server.run_service("deploy")
+        server.command("gcl", "create", EARTH_ENGINE_LIMIT, "--limit", "2")
+        server.command("gcl", "create", SOURCE_LIMIT, "--limit", "1")
+        yield server
+
+
+def write_logging_settings(folder: Path) -> Path:
+    """Prefect's own, with everything that we and the HTTP and raster libraries say in its database."""
+    settings = yaml.safe_load((Path(prefect.logging.__file__).parent / "logging.yml").read_text())
+    for name in LOUD:
+        settings["loggers"][name] = {"level": "DEBUG", "handlers": ["api", "console"]}
+    path = folder / "logging.yml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def read_deployments(server: PrefectServer) -> dict[str, dict[str, Any]]:
+    """By ``flow/deployment``."""
+    flows = {flow["id"]: flow["name"] for flow in server.post("/flows/filter")}
+    found = server.post("/deployments/filter")
+    return {f"{flows[each['flow_id']]}/{each['name']}": each for each in found}
+
+
+def read_artifacts(server: PrefectServer, run_id: str) -> dict[str, dict[str, Any]]:
+    """The run's artifacts by key."""
+    found = server.post("/artifacts/filter", artifacts={"flow_run_id": {"any_": [run_id]}})
+    return {artifact["key"]: artifact for artifact in found}
+
+
+def read_events(server: PrefectServer, prefix: str) -> list[dict[str, Any]]:
+    answer = server.post("/events/filter", filter={"event": {"prefix": [prefix]}}, limit=50)
+    return list(answer["events"])
+
+
+def read_acquired_limits(server: PrefectServer) -> set[str]:
+    """Names of the global limits that were held."""
+    slots = read_events(server, "prefect.concurrency-limit.acquired")
+    return {slot["resource"]["prefect.resource.name"] for slot in slots}
+
+
+def start_run(server: PrefectServer, deployment: str, **request: Any) -> str:
+    """The id of a run that the worker will find."""
+    deployment_id = read_deployments(server)[deployment]["id"]
+    body: dict[str, Any] = {"parameters": {"request": request}} if request else {}
+    body["idempotency_key"] = uuid4().hex  # asked again, the server begins no second run
+    run = server.post(f"/deployments/{deployment_id}/create_flow_run", **body)
+    return str(run["id"])
+
+
+@pytest.fixture(scope="module")
+def scheduled_run(server: PrefectServer) -> dict[str, Any]:
+    """The first run, made by a schedule and done by a worker."""
+    monthly = read_deployments(server)["watch/monthly"]
+    soon = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
+    schedule = {"interval": 86400, "anchor_date": soon, "timezone": "UTC"}
+    server.post_list(f"/deployments/{monthly['id']}/schedules", [{"active": True, "schedule": schedule}])
+
+    def find_run() -> str | None:
+        runs = server.post(
+            "/flow_runs/filter",
+            flow_runs={
+                "deployment_id": {"any_": [monthly["id"]]},
+                "expected_start_time": {"before_": (datetime.now(UTC) + timedelta(minutes=2)).isoformat()},
+            },
+        )
+        return str(runs[0]["id"]) if runs else None
+
+    with server.work():
+        return server.await_run(wait_for(find_run, "the scheduled run"))
+
+
+def test_every_deployment_registers_with_its_schedule(server: PrefectServer) -> None:
+    registered = read_deployments(server)
+    written = yaml.safe_load((ROOT / "deploy" / "prefect.yaml").read_text())["deployments"]
+    assert len(registered) == len(written) == 5
+    schedules = {
+        name: [
+            schedule["schedule"]["cron"] for schedule in each["schedules"] if "cron" in schedule["schedule"]
+        ]
+        for name, each in registered.items()
+        if each["schedules"]
+    }
+    assert schedules.keys() == {"watch/hourly", "watch/daily", "watch/monthly"}
+    assert {each["work_pool_name"] for each in registered.values()} == {"cloudmask"}
+
+
+def test_a_scheduled_run_is_made_by_a_worker(
+    server: PrefectServer, store: Path, scheduled_run: dict[str, Any]
+) -> None:
+    run, run_id = scheduled_run, scheduled_run["id"]
+    assert run["state_type"] == "COMPLETED", (server.folder / "worker.log").read_text()
+    assert run["auto_scheduled"]
+    published = set(walk_catalog(open_store(str(store))).items)
+    assert len(published) == 4
+
+    tasks = server.post("/task_runs/filter", task_runs={"flow_run_id": {"any_": [run_id]}})
+    assert {task["name"] for task in tasks if task["state_type"] == "COMPLETED"} == published
+    artifacts = read_artifacts(server, run_id)
+    rows = json.loads(artifacts["cloudmask-run"]["data"])
+    assert {row["scene"] for row in rows if row["state"] == "published"} == published
+    assert artifacts["cloudmask-progress"]["data"] == 100.0
+    assert artifacts["cloudmask-preview"]["data"].startswith("data:image/png;base64,")
+    assert "2022-06-17" not in artifacts["cloudmask-preview"]["data"]
+    assert artifacts["cloudmask-preview"]["description"] == max(published, key=lambda each: each[11:26])
+    events = wait_for(
+        lambda: found if len(found := read_events(server, "cloudmask.scene.published")) >= 4 else None,
+        "the events",
+    )
+    assert {event["resource"]["prefect.resource.name"] for event in events} == published
+    limits = {EARTH_ENGINE_LIMIT, SOURCE_LIMIT}
+    assert limits == wait_for(
+        lambda: found if (found := read_acquired_limits(server)) >= limits else None, "the limits' events"
+    )
+    related = {each["prefect.resource.id"] for event in events for each in event["related"]}
+    assert f"prefect.flow-run.{run_id}" in related
+
+
+@pytest.mark.usefixtures("scheduled_run")
+def test_a_backfill_is_cut_into_runs_and_begun_again_begins_none_twice(
+    server: PrefectServer, store: Path
+) -> None:
+    before = public_bytes(open_store(str(store)))
+    with server.work():
+        first = server.await_run(
+            start_run(server, "backfill/cloudmask", years=[2018, 2019, 2020, 2021, 2022])
+        )
+        assert first["state_type"] == "COMPLETED", (server.folder / "worker.log").read_text()
+        shards = find_shards(server)
+        for shard in shards:
+            assert server.await_run(shard["id"])["state_type"] == "COMPLETED"
+        again = server.await_run(
+            start_run(server, "backfill/cloudmask", years=[2018, 2019, 2020, 2021, 2022])
+        )
+    assert again["state_type"] == "COMPLETED"
+    assert len(shards) == 1  # four scenes
+    assert {shard["id"] for shard in find_shards(server)} == {shard["id"] for shard in shards}
+    assert shards[0]["parameters"]["request"]["tiles"] == ["22KFV", "33UUP"]
+    assert public_bytes(open_store(str(store))) == before
+
+
+def find_shards(server: PrefectServer) -> list[dict[str, Any]]:
+    deployment = read_deployments(server)["ingest/cloudmask"]
+    return list(server.post("/flow_runs/filter", flow_runs={"deployment_id": {"any_": [deployment["id"]]}}))
+
+
+@pytest.mark.usefixtures("scheduled_run")
+def test_no_secret_is_anywhere(server: PrefectServer, store: Path, source: StacApiServer) -> None:
+    """In the server's database, homes and logs of server, worker and client, the store and its state."""
+    logs = [log for offset in range(0, 2000, 200) for log in server.post("/logs/filter", offset=offset)]
+    # The library logs each URL, query included.
+    assert any(log["name"].startswith("urllib3") and "/search" in log["message"] for log in logs)
+    secrets = [*PLANTED.values(), *SECRETS.values(), PLANTED_SIGNATURE, "planted/signature"]
+    searched = 0
+    for root in (server.folder, store):
+        for path in root.rglob("*"):
+            if path.is_file():
+                searched += 1
+                body = path.read_bytes()
+                for secret in secrets:
+                    assert secret.encode() not in body, f"{secret} in {path}"
+    assert searched > 20
+    assert any(path.name == "prefect.db" for path in server.folder.rglob("*"))
+    assert list(store.glob("_watch/*.json"))
+    assert PLANTED_SIGNATURE in json.dumps(source.items)

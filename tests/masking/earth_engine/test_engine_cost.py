@@ -1,0 +1,125 @@
+"""Windows, and what a scene costs, without Earth Engine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.earth_engine.download import ComputePixels
+from pc_cloudmask.masking.earth_engine.session import Transfer, TransferStatistics
+from pc_cloudmask.masking.earth_engine.windows import (
+    BYTES_PER_PIXEL,
+    LONGEST_SIDE,
+    ROW_STEP,
+    WINDOW_BYTES,
+    CostEstimate,
+    estimate_cost,
+    estimate_pairing,
+    plan_windows,
+    split_window,
+)
+from pc_cloudmask.masking.s2cloudless import EarthEngineInputs, ServerMaskEngine
+from pc_cloudmask.scene.grid import Grid, Window
+from tests.doubles.earth_engine.scenes import SUNS, build_ragged_scene, build_scene
+from tests.doubles.earth_engine.server import LocalEarthEngine
+from tests.masking.earth_engine.sessions import run_session
+
+TILE = Grid("EPSG:32722", (20.0, 0.0, 600_000.0, 0.0, -20.0, 7_500_040.0), (5490, 5490))
+
+
+@given(st.integers(1, 6000), st.integers(1, 40_000), st.sampled_from([2_000_000, WINDOW_BYTES]))
+def test_windows_cover_a_grid_exactly_and_fit_a_request(height: int, width: int, window_bytes: int) -> None:
+    windows = plan_windows(replace(TILE, shape=(height, width)), window_bytes)
+    assert sum(window.height * window.width for window in windows) == height * width
+    corners = {(window.row, window.col) for window in windows}
+    assert len(corners) == len(windows)
+    for window in windows:
+        assert window.height * window.width * BYTES_PER_PIXEL <= window_bytes
+        assert max(window.shape) <= LONGEST_SIDE
+        assert window.row % ROW_STEP == 0
+        assert window.row + window.height <= height
+        assert window.col + window.width <= width
+
+
+def test_a_tile_goes_in_full_rows() -> None:
+    assert [window.shape for window in plan_windows(TILE)] == [(2048, 5490), (2048, 5490), (1394, 5490)]
+
+
+@given(st.integers(1, 700), st.integers(1, 700))
+def test_splitting_to_the_floor_covers_every_pixel_once(height: int, width: int) -> None:
+    seen = np.zeros((height, width), int)
+
+    def fill(window: Window) -> None:
+        parts = split_window(window, 128)
+        for part in parts:
+            fill(part)
+        if not parts:
+            assert max(window.shape) <= 128
+            seen[window.slices] += 1
+
+    fill(Window(0, 0, height, width))
+    assert (seen == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("method", "compute", "expected"),
+    [
+        ("s2cloudless", "local", CostEstimate(4, 5490**2 + 1098**2)),
+        ("s2cloudless", "server", CostEstimate(3, 5490**2)),
+        ("cloud-score-plus", "local", CostEstimate(3, 5490**2)),
+        ("cloud-score-plus", "server", CostEstimate(3, 5490**2)),
+        ("csmask", "local", CostEstimate(0, 0)),
+    ],
+)
+def test_the_cost_of_a_full_tile(method: str, compute: str, expected: CostEstimate) -> None:
+    scene = replace(build_scene(build_ragged_scene(SUNS[0], shape_20m=(50, 60))), grid=TILE)
+    assert estimate_cost(scene, method, compute) == expected
+
+
+@pytest.mark.parametrize("compute", ["local", "server"])
+def test_a_run_costs_what_was_estimated(compute: str, earth_engine: LocalEarthEngine) -> None:
+    product = build_ragged_scene(SUNS[0], shape_20m=(150, 170))
+    scene = build_scene(product)
+    earth_engine.world.add_sentinel2(product)
+    with run_session(earth_engine) as session:
+        downloader = ComputePixels(session)
+        if compute == "local":
+            inputs = EarthEngineInputs(session, MaskParameters(), downloader)
+            inputs.read_inputs(scene, inputs.find_granules([scene])[scene.id])
+        else:
+            engine = ServerMaskEngine(session, MaskParameters(), downloader)
+            engine.derive_mask(scene, engine.find_granules([scene])[scene.id])
+        spent = session.statistics.snapshot()
+    expected = estimate_cost(scene, "s2cloudless", compute) + estimate_pairing(1)
+    assert CostEstimate(spent.requests, spent.bytes) == expected
+    assert spent.seconds.keys() == {"start", "pairing", "download"}
+
+
+def test_costs_add_up_and_two_hundred_scenes_pair_in_two_requests() -> None:
+    assert estimate_pairing(200) + CostEstimate(3, 10) == CostEstimate(5, 10)
+    assert estimate_pairing(0) == CostEstimate()
+
+
+def test_a_cost_is_told_without_the_client() -> None:
+    code = "import sys, pc_cloudmask.masking.earth_engine.windows; sys.exit('ee' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_statistics_count_from_many_threads_and_read_as_json() -> None:
+    statistics = TransferStatistics()
+    with statistics.phase("download"):
+        statistics.count_request()
+        statistics.count_retry()
+        statistics.count_split()
+        statistics.count_bytes(7)
+    counted = statistics.snapshot()
+    assert counted == Transfer(1, 1, 1, 7, counted.seconds)
+    assert counted.as_json().keys() == {"requests", "retries", "splits", "bytes", "seconds"}
+    assert counted.seconds.keys() == {"download"}

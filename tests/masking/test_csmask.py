@@ -1,0 +1,152 @@
+"""ukis-csmask's network on an item's own bands."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from ukis_csmask.mask import CSmask
+
+from pc_cloudmask.errors import AssetRefused, MissingField, SettingsError
+from pc_cloudmask.masking.classes import MaskClass, MaskParameters
+from pc_cloudmask.masking.clouds_and_shadows import build_reflectance_table
+from pc_cloudmask.masking.csmask import CsmaskEngine, TiledNetwork, find_model_file, load_network
+from pc_cloudmask.masking.methods import DerivedMask
+from pc_cloudmask.masking.morphology import compose_classes
+from pc_cloudmask.scene.image import Granule
+from pc_cloudmask.source.assets import AssetReader
+from pc_cloudmask.source.item import read_scene
+from tests.masking.chip_item import BANDS, Item, read_chip, write_chip_item
+
+PARAMETERS = MaskParameters()
+UKIS_BANDS = ["blue", "green", "red", "nir", "swir16", "swir22"]
+
+pytestmark = pytest.mark.shared
+
+
+@pytest.fixture(scope="module")
+def chip(shared_data: Path) -> dict[str, NDArray[np.uint16]]:
+    return read_chip(shared_data)
+
+
+@pytest.fixture(scope="module")
+def ukis_label(chip: dict[str, NDArray[np.uint16]]) -> NDArray[np.uint8]:
+    """What ukis-csmask itself says of the whole chip: 1 cloud, 2 cloud shadow."""
+    image = (np.stack([chip[band] for band in BANDS], axis=-1) / 10_000).astype(np.float32)
+    return CSmask(image, UKIS_BANDS, product_level="l2a", nodata_value=0, intra_op_num_threads=1).csm[..., 0]
+
+
+def derive(item: Item, folder: Path, threads: int = 1) -> DerivedMask:
+    engine = CsmaskEngine(AssetReader(local_root=folder), PARAMETERS, threads)
+    scene = read_scene(item)
+    return engine.derive_mask(scene, engine.find_granules([scene])[scene.id])
+
+
+def test_the_mask_of_the_chip_is_ukis_csmask_own(
+    shared_data: Path, chip: dict, ukis_label: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    item = write_chip_item(shared_data, tmp_path, chip)
+
+    mask = derive(item, tmp_path, threads=2)
+
+    everywhere = np.ones(ukis_label.shape, np.bool_)
+    expected = compose_classes(ukis_label == 1, ukis_label == 2, everywhere, PARAMETERS)
+    np.testing.assert_array_equal(mask.classes, expected)
+    assert mask.granule == Granule()
+    assert mask.software == {"ukis-csmask": version("ukis-csmask"), "onnxruntime": version("onnxruntime")}
+
+
+def test_the_labels_of_the_chip_are_ukis_csmask_own_before_any_buffer(
+    chip: dict, ukis_label: NDArray[np.uint8]
+) -> None:
+    pixels = np.stack([chip[band] for band in BANDS])
+    model = find_model_file()
+    tables = model.build_tables(build_reflectance_table("02.12"))
+    network = TiledNetwork(load_network(model), tables)
+
+    found = network.label_scene(lambda top, bottom: pixels[:, top:bottom], ukis_label.shape)
+
+    assert model.bands == BANDS
+    np.testing.assert_array_equal(found.label, ukis_label)
+
+
+def test_the_same_ground_gives_the_same_mask_in_every_baseline(
+    shared_data: Path, chip: dict, tmp_path: Path
+) -> None:
+    ground = {band: pixels[60:290, 120:500] for band, pixels in chip.items()}
+    masks = []
+    for baseline, offset_dn in (("03.00", 0), ("04.00", 1000)):
+        folder = tmp_path / baseline
+        folder.mkdir()
+        pixels = {band: values + np.uint16(offset_dn) for band, values in ground.items()}
+        for values in pixels.values():
+            values[:, :30] = 0  # no data is 0 whatever the offset
+        masks.append(derive(write_chip_item(shared_data, folder, pixels, baseline), folder).classes)
+
+    np.testing.assert_array_equal(*masks)
+    assert set(np.unique(masks[0])) == set(MaskClass)
+
+
+def test_no_data_stays_no_data_to_the_pixel(shared_data: Path, chip: dict, tmp_path: Path) -> None:
+    rows, cols = np.indices((200, 310))
+    no_data = cols < rows  # the edge of a swath
+    pixels = {band: np.where(no_data, 0, values[100:300, 150:460]) for band, values in chip.items()}
+
+    mask = derive(write_chip_item(shared_data, tmp_path, pixels), tmp_path)
+
+    np.testing.assert_array_equal(mask.classes == MaskClass.NO_DATA, no_data)
+    assert {MaskClass.CLOUD, MaskClass.CLOUD_SHADOW} <= set(np.unique(mask.classes))
+
+
+def test_a_scene_without_data_is_all_no_data(shared_data: Path, tmp_path: Path) -> None:
+    nothing = {band: np.zeros((70, 30), np.uint16) for band in BANDS}
+
+    mask = derive(write_chip_item(shared_data, tmp_path, nothing), tmp_path)
+
+    assert mask.classes.shape == (70, 30)
+    assert not mask.classes.any()
+
+
+def test_a_tall_scene_is_read_in_strips_that_fit_together(
+    shared_data: Path, chip: dict, tmp_path: Path
+) -> None:
+    """One band declares data in a pattern that only the right rows reproduce."""
+    shape = (1300, 24)
+    pattern = np.random.default_rng(1).random(shape) < 0.5
+    pixels = {band: np.zeros(shape, np.uint16) for band in BANDS}
+    pixels["B12"] = np.where(pattern, np.uint16(800), np.uint16(0))
+
+    mask = derive(write_chip_item(shared_data, tmp_path, pixels), tmp_path)
+
+    np.testing.assert_array_equal(mask.classes != MaskClass.NO_DATA, pattern)
+
+
+@pytest.mark.parametrize("band", BANDS)
+def test_a_missing_band_is_named(shared_data: Path, tmp_path: Path, band: str) -> None:
+    item = write_chip_item(shared_data, tmp_path, {each: np.ones((8, 8), np.uint16) for each in BANDS})
+    del item["assets"][band]
+
+    with pytest.raises(MissingField, match=rf"item {item['id']}: assets\.{band} is missing"):
+        derive(item, tmp_path)
+
+
+def test_a_band_of_another_type_is_refused(shared_data: Path, tmp_path: Path) -> None:
+    pixels = {each: np.ones((8, 8), np.uint16) for each in BANDS}
+    item = write_chip_item(shared_data, tmp_path, pixels | {"B11": np.ones((8, 8), np.uint8)})
+
+    with pytest.raises(AssetRefused, match=rf"item {item['id']}: asset B11 holds uint8, not uint16"):
+        derive(item, tmp_path)
+
+
+@pytest.mark.parametrize("module", ["ukis_csmask", "onnxruntime"])
+def test_without_the_extra_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+
+    with pytest.raises(SettingsError, match=r"pip install 'pc-cloudmask\[csmask\]'"):
+        CsmaskEngine(AssetReader(), PARAMETERS)

@@ -1,0 +1,84 @@
+"""The service on its loopback: a source, an Earth Engine, and runs of ``watch`` at any time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.report import Report
+from pc_cloudmask.runs.runners import ThreadRunner
+from pc_cloudmask.runs.watch import WatchOptions, watch
+from pc_cloudmask.settings import Area, Settings
+from pc_cloudmask.source.stac_api import PlanetaryComputerSource
+from pc_cloudmask.web import RetryPolicy
+from tests.doubles.earth_engine.server import LocalEarthEngine
+from tests.doubles.stac_api.server import CONFORMANCE, StacApiServer
+from tests.masking.earth_engine.sessions import run_session
+from tests.runs.archive import Archive
+from tests.runs.weather import calm
+
+HOME = {"home": Area(tiles=("22KFV", "32TNS"), since="2024-01-01")}
+
+
+@dataclass
+class Service:
+    """An archive that is watched."""
+
+    archive: Archive
+    server: StacApiServer
+    engine: LocalEarthEngine
+    session: Any
+    store: Path
+    areas: Mapping[str, Area] = field(default_factory=lambda: HOME)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def run(
+        self,
+        now: datetime,
+        weather: Any = calm,
+        *,
+        clock: datetime | None = None,
+        options: WatchOptions | None = None,
+        seed: int = 0,
+    ) -> Report:
+        """One run at ``now`` by a clock that may be wrong."""
+        items = self.archive.list_items(now)
+        self.server.items = list(items)
+        self.server.conforms_to = list(CONFORMANCE.values())
+        self.server.faults.clear()
+        vars(self.server).pop("search", None)  # what a weather put in its place
+        weather(self.server, items, random.Random(seed))
+        for image in self.archive.list_images(now):
+            self.engine.world.add_sentinel2(image)
+        settings = Settings(
+            stac_api_url=self.server.url,
+            store=str(self.store),
+            earthengine_url=self.engine.url,
+            earthengine_project="p",
+            earthengine_credentials="anonymous",
+            workers=2,
+            **self.settings,
+        )
+        wiring = Wiring(settings, now=clock or now)
+        wiring.session = self.session
+        quick = RetryPolicy(attempts=20, backoff_s=0.001)
+        wiring.source = PlanetaryComputerSource(settings.stac_api_url, settings.collection, retry=quick)
+        try:
+            return watch(wiring, self.areas, ThreadRunner(2, retry_delay_s=0), options=options)
+        finally:
+            self.server.faults.clear()
+
+
+@contextmanager
+def run_service(
+    archive: Archive, engine: LocalEarthEngine, store: Path, **settings: Any
+) -> Iterator[Service]:
+    """A service whose source and engine are up; nothing was published yet."""
+    with StacApiServer() as server, run_session(engine) as session:
+        yield Service(archive, server, engine, session, store, settings=settings)

@@ -1,0 +1,180 @@
+"""The command `watch`, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pc_cloudmask.storage.stores import open_store
+from tests.catalog.publications import public_bytes, walk_catalog
+from tests.cli.test_commands import ROOT, run
+from tests.sample_archive import read_items, sample_items
+
+__all__ = ["sample_items"]
+
+EPOCH = "1700000000"
+COPIES = 4
+
+
+@pytest.fixture(scope="module")
+def archive(sample_items: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four sample scenes, each taken again on the days that follow: sixteen."""
+    features = [shift(item, days) for item in read_items(sample_items) for days in range(COPIES)]
+    path = sample_items.parent / "days.json"
+    for item in features:
+        for asset in item["assets"].values():
+            asset["href"] = os.path.relpath(asset["href"], sample_items.parent)
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return path
+
+
+def shift(item: dict[str, Any], days: int) -> dict[str, Any]:
+    """``item`` as if it had been taken so many days later, within its month."""
+    day = item["properties"]["datetime"][:10]
+    later = f"{day[:8]}{int(day[8:]) % 20 + days:02d}"
+    text = json.dumps(item).replace(day, later).replace(day.replace("-", ""), later.replace("-", ""))
+    shifted: dict[str, Any] = json.loads(text)
+    for name, asset in item["assets"].items():
+        shifted["assets"][name]["href"] = asset["href"]
+    return shifted
+
+
+def watch(
+    archive: Path, store: Path, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return run(
+        "--json", "watch", "--items", archive, "--tile", "22KFV", "33UUP", "--store", store, *arguments,
+        cwd=store.parent,
+        **{"SOURCE_DATE_EPOCH": EPOCH, **environment},
+    )  # fmt: skip
+
+
+def test_one_run_prints_one_report(archive: Path, tmp_path: Path) -> None:
+    result = watch(archive, tmp_path / "out", "--once", "--since", "2015")
+    assert result.returncode == 0, result.stderr
+    assert len(json.loads(result.stdout)["published"]) == 16
+    result = watch(archive, tmp_path / "out", "--once", "--since", "2015", "--ring", "full")
+    report = json.loads(result.stdout)
+    assert len(report["skipped"]) == 16
+    assert set(report) == {"published", "skipped", "waiting", "failed", "withdrawn", "seconds"}
+
+
+def test_its_log_and_its_figures_tell_run_item_and_phase(archive: Path, tmp_path: Path) -> None:
+    figures = tmp_path / "cloudmask.prom"
+    environment = {"CLOUDMASK_LOG_FORMAT": "json", "CLOUDMASK_METRICS": str(figures)}
+    result = watch(archive, tmp_path / "out", "--once", "--since", "2022", "-v", **environment)
+    records = [json.loads(line) for line in result.stderr.splitlines()]
+    assert len({record["run"] for record in records}) == 1
+    put = {record["item"] for record in records if record.get("phase") == "publish"}
+    assert put == set(json.loads(result.stdout)["published"])
+    assert f'cloudmask_run_scenes{{command="watch",state="published"}} {len(put)}.0' in figures.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--once", "--every", "1h"], "exclude each other"),
+        (["--every", "soon"], "--every"),
+        (["--every", "0.1s"], "--every"),
+        (["--ring", "outer"], "--ring"),
+        (["--since", "soon"], "soon"),
+        (["--area", "home"], "--area"),
+    ],
+)
+def test_wrong_usage_ends_with_one_line_and_nothing_written(
+    archive: Path, tmp_path: Path, arguments: list[str], hint: str
+) -> None:
+    result = watch(archive, tmp_path / "out", *arguments)
+    assert result.returncode == 2
+    assert hint in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_an_area_it_says_how_to_name_one(tmp_path: Path) -> None:
+    result = run("watch", "--once", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "docs/watching.md" in result.stderr
+    assert (ROOT / "docs" / "watching.md").is_file()
+
+
+def start(archive: Path, store: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "pc_cloudmask.cli",
+        "--json",
+        "watch",
+        "--items",
+        archive,
+        "--tile",
+        "22KFV",
+        "33UUP",
+    ]
+    return subprocess.Popen(
+        [*map(str, command), "--store", str(store), *arguments],
+        env={**os.environ, "SOURCE_DATE_EPOCH": EPOCH, "PYTHONPATH": str(ROOT), "CLOUDMASK_WORKERS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_it_goes_on_until_it_is_told_to_end(archive: Path, tmp_path: Path) -> None:
+    process = start(archive, tmp_path / "out", "--every", "1s")
+    assert process.stdout is not None
+    published: list[str] = []
+    runs = 0
+    # A scan of everything that takes longer than the period is left to the next run, which goes on with it.
+    while len(published) < 16:
+        published += json.loads(process.stdout.readline())["published"]
+        runs += 1
+        assert runs < 100
+    assert not json.loads(process.stdout.readline())["published"]
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert len(set(published)) == 16
+    assert "Traceback" not in errors
+
+
+def count_files(store: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(store))
+
+
+@pytest.mark.slow
+def test_killed_in_mid_run_nothing_is_lost_and_nothing_twice(
+    archive: Path, tmp_path: Path, figures: list[str]
+) -> None:
+    """SIGKILL at any moment, again and again, until a run comes to its end."""
+    watch(archive, tmp_path / "whole", "--once", CLOUDMASK_WORKERS="1")
+    dice = random.Random(5)
+    kills = 0
+    store = tmp_path / "killed"
+    while kills < 40:
+        process = start(archive, store, "--once")
+        # Sixteen scenes make some eighty files: each process is killed after a few more of them.
+        enough = count_files(store) + dice.randint(1, 12)
+        while process.poll() is None and count_files(store) < enough:
+            time.sleep(0.002)
+        ended = process.poll() is not None
+        process.kill()
+        process.communicate()
+        assert not walk_catalog(open_store(str(store))).dangling
+        if ended:
+            break
+        kills += 1
+    result = watch(archive, store, "--once", CLOUDMASK_WORKERS="1")
+    assert result.returncode == 0, result.stderr
+    assert kills
+    assert public_bytes(open_store(str(store))) == public_bytes(open_store(str(tmp_path / "whole")))
+    assert len(walk_catalog(open_store(str(store))).items) == 16
+    figures.append(f"watch, killed {kills} times in mid-run: the catalog is the same, byte by byte")

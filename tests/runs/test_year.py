@@ -1,0 +1,87 @@
+"""A year of a watched archive, with all that happens to one."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections import Counter
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.fields import CatalogContext
+from pc_cloudmask.catalog.states import StateKind, list_states
+from pc_cloudmask.storage.stores import open_store
+from tests.catalog.publications import Walk, walk_catalog
+from tests.doubles.earth_engine.server import LocalEarthEngine
+from tests.runs.archive import DAY, START, Product, build_archive
+from tests.runs.service import run_service
+from tests.runs.weather import WEATHERS
+
+DAYS = 366
+SETTLING_DAYS = range(DAYS, DAYS + 130, 3)
+"""Calm days after the year: a scan of everything comes once a month, and three must agree."""
+
+
+@pytest.mark.slow
+def test_the_catalog_converges_to_the_truth(
+    earth_engine: LocalEarthEngine, tmp_path: Path, figures: list[str]
+) -> None:
+    archive = build_archive(seed=7, days=DAYS)
+    dice = random.Random(8)
+    counts: Counter[str] = Counter()
+    store = tmp_path / "out"
+    started = time.monotonic()
+    with run_service(archive, earth_engine, store) as service:
+        for day in [*range(DAYS), *SETTLING_DAYS]:
+            now = START + day * DAY + timedelta(hours=dice.uniform(0, 3))
+            weather = dice.choices(*zip(*WEATHERS, strict=True))[0] if day < DAYS else WEATHERS[0][0]
+            skew = dice.choice([-1, 1]) * DAY if day < DAYS and dice.random() < 0.05 else timedelta()
+            report = service.run(now, weather, clock=now + skew, seed=day)
+            counts.update(report.counts)
+            counts["runs"] += 1
+            counts["runs with a problem"] += bool(report.problems)
+            assert not report.failed
+            assert all(archive.is_gone(item_id, now) for item_id in report.withdrawn)
+    walk = walk_catalog(open_store(str(store)))
+    truth = archive.find_truth(now)
+    assert not walk.dangling
+    assert not walk.repeated
+    assert read_linked(walk) == set(truth)
+    # What was made anew stays reachable from what took its place.
+    assert set(walk.items) - set(truth) == archive.find_superseded(now)
+    for item_id, product in truth.items():
+        check_published(find_item(store, item_id), product, now)
+    states = list(list_states(open_store(str(store))))
+    assert {state.item_id for state in states if state.kind is StateKind.WAITING} == archive.find_waiting(now)
+    verdict = check_catalog(open_store(str(store)), CatalogContext(None), repair=False, now=now)
+    assert verdict.is_whole, verdict.findings
+    gone = [product for product in archive.products if not product.is_listed(now)]
+    figures.append(
+        f"a simulated year: {len(archive.products)} products of which {len(gone)} were taken back, "
+        f"{counts['runs']} runs, {counts['runs with a problem']} of them with a source out of order; "
+        f"{counts['published']} publications, {counts['withdrawn']} withdrawals, {len(truth)} scenes linked, "
+        f"all as the truth has it; {time.monotonic() - started:.0f} s"
+    )
+
+
+def read_linked(walk: Walk) -> set[str]:
+    """Ids of the items that the leaves link."""
+    links = (link for document in walk.documents.values() for link in document["links"])
+    return {link["href"].rpartition("/")[2].removesuffix(".json") for link in links if link["rel"] == "item"}
+
+
+def check_published(item: dict[str, Any], product: Product, now: datetime) -> None:
+    """That the item is of the product as its source has it at last."""
+    source = product.read_item(now)["properties"]
+    assert item["properties"]["s2:mean_solar_zenith"] == source["s2:mean_solar_zenith"]
+
+
+def find_item(store: Path, item_id: str) -> dict[str, Any]:
+    (path,) = store.rglob(f"{item_id}.json")
+    item: dict[str, Any] = json.loads(path.read_text())
+    return item
