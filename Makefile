@@ -21,7 +21,7 @@ test: audit $(VENV)/.installed-dev
 
 ## What must not get in: code that bandit refuses, secrets, licences that Apache-2.0 cannot live with.
 audit: $(VENV)/.installed-dev
-	$(BIN)/bandit --quiet --recursive flows stac_ext catalog_templates
+	$(BIN)/bandit --quiet --recursive pc_cloudmask flows stac_ext catalog_templates
 	$(BIN)/python .ci/scan_secrets.py
 	$(BIN)/python .ci/check_licences.py
 

@@ -17,9 +17,9 @@ from rio_cogeo.profiles import cog_profiles
 from benchmarks.mask_core import PARAMETERS, SHAPE, SOLAR_AZIMUTH_DEG, draw_terrain
 from benchmarks.measure import Peer, Row, compare_costs, measure_cpu_ms
 from pc_cloudmask.masking.classes import CLASS_STYLES, PROBABILITY_NODATA, CloudInputs
+from pc_cloudmask.masking.files import LEGEND, MASK_STYLE, build_mask_cog, build_preview
 from pc_cloudmask.masking.morphology import compose_mask
-from pc_cloudmask.raster.cog import BAND_NAME, BLOCK_PX, build_cog, build_legend
-from pc_cloudmask.raster.picture import build_preview
+from pc_cloudmask.raster.cog import BLOCK_PX
 from pc_cloudmask.raster.read import average_valid
 from pc_cloudmask.scene.grid import Grid, Shape
 from pc_cloudmask.source.assets import AssetReader
@@ -40,10 +40,10 @@ def measure() -> list[Row]:
     """
     classes = build_mask()
     grid = _grid_of(SHAPE)
-    ours, theirs = build_cog(classes, grid), translate_cog(classes, grid)
+    ours, theirs = build_mask_cog(classes, grid), translate_cog(classes, grid)
     if not np.array_equal(_read_pixels(ours), _read_pixels(theirs)):
         raise RuntimeError("rio-cogeo's COG holds other pixels than ours")
-    cog_ms = measure_cpu_ms(lambda: build_cog(classes, grid))
+    cog_ms = measure_cpu_ms(lambda: build_mask_cog(classes, grid))
     peer_ms = measure_cpu_ms(lambda: translate_cog(classes, grid), repeats=5)
     preview_ms = measure_cpu_ms(lambda: build_preview(classes))
     name = f"COG of a mask of {SHAPE[0]} x {SHAPE[1]} px, equal pixels"
@@ -106,8 +106,8 @@ def translate_cog(classes: NDArray[np.uint8], grid: Grid) -> bytes:
         ) as dataset:
             dataset.write(classes, 1)
             dataset.write_colormap(1, {int(value): style.color for value, style in CLASS_STYLES.items()})
-            dataset.update_tags(1, legend=build_legend())
-            dataset.set_band_description(1, BAND_NAME)
+            dataset.update_tags(1, legend=LEGEND)
+            dataset.set_band_description(1, MASK_STYLE.name)
         with source.open() as dataset:
             cog_translate(
                 dataset,

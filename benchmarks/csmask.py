@@ -41,8 +41,8 @@ from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.image import Granule
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.assets import AssetReader
-from tests.masking.chip_item import read_chip, write_cog
 from tests.conftest import SHARED_DATA
+from tests.masking.chip_item import read_chip, write_cog
 
 GRID = Grid("EPSG:32658", (20.0, 0.0, 600000.0, 0.0, -20.0, 6000000.0), (5490, 5490))
 SAMPLED_TILES = 24

@@ -85,10 +85,7 @@ def time_prefect(home: Path, count: int) -> Cost:
     quieten_prefect()  # before Prefect is imported: it reads the environment once
     from prefect import flow  # noqa: PLC0415
 
-    from flows.runner import (
-        Limits,  # noqa: PLC0415
-        open_prefect_runner,  # noqa: PLC0415
-    )
+    from pc_cloudmask.flows.tasks import Limits, open_prefect_runner  # noqa: PLC0415
     from pc_cloudmask.settings import Settings  # noqa: PLC0415
 
     candidates = build_candidates(count)

@@ -49,7 +49,7 @@ def time_command(arguments: Sequence[str]) -> Figure:
     seconds = []
     for _ in range(RUNS + 1):
         start = time.perf_counter()
-        command = [sys.executable, "-m", "pc_cloudmask.cli", *arguments]
+        command = [sys.executable, "-m", "pc_cloudmask", *arguments]
         subprocess.run(command, check=True, capture_output=True)
         seconds.append(time.perf_counter() - start)
     return Figure.of(seconds[1:])

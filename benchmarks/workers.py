@@ -141,7 +141,7 @@ def time_flow_runs(items: Path, folder: Path, workers: int) -> Times:
     from pc_cloudmask.cli.run import quieten_prefect  # noqa: PLC0415
 
     quieten_prefect()  # before Prefect is imported: it reads the environment once
-    from flows.flows import ingest_flow  # noqa: PLC0415
+    from pc_cloudmask.flows.ingest import ingest_flow  # noqa: PLC0415
     from pc_cloudmask.runs.request import IngestRequest  # noqa: PLC0415
 
     def run(store: Path, limit: int) -> None:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from math import ceil, cos, radians
 from pathlib import Path
 
-from pc_cloudmask.masking.earth_engine.windows import COARSE_PIXEL_M, PAIRING_CHUNK
-from pc_cloudmask.masking.earth_engine.windows import plan_windows
+from pc_cloudmask.masking.earth_engine.windows import COARSE_PIXEL_M, PAIRING_CHUNK, plan_windows
 from pc_cloudmask.scene.grid import Grid
 
 BENCHMARKS = Path(__file__).parents[1] / "docs" / "benchmarks.md"

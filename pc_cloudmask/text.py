@@ -252,7 +252,18 @@ logger = logging.getLogger(__name__)
 LONGEST_LINE = 8000
 #: Loggers, with all below them, whose records hold URLs, headers or texts from outside.
 _LOGGERS = frozenset(
-    {"flows", "prefect", "distributed", "urllib3", "requests", "httpx", "httpcore", "botocore", "boto3"}
+    {
+        "pc_cloudmask",
+        "flows",
+        "prefect",
+        "distributed",
+        "urllib3",
+        "requests",
+        "httpx",
+        "httpcore",
+        "botocore",
+        "boto3",
+    }
     | {"google", "google_auth_httplib2", "googleapiclient", "ee", "rasterio", "pystac", "pystac_client"}
     | {"planetary_computer", "asyncio", "py"}
 )

@@ -1,19 +1,24 @@
-"""Fixtures that every folder of tests may use."""
+"""Fixtures that every folder of tests may use.
+
+What a fixture needs is imported when a test first asks for it, so that a focused run starts at once.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 
-from tests.doubles.s3_server import s3_server
-from tests.offline_validator import OfflineValidator
-from tests.published_demo import published_demo
-
-__all__ = ["published_demo", "s3_server"]
+if TYPE_CHECKING:
+    from pc_cloudmask.runs.candidate import Candidate
+    from pc_cloudmask.runs.request import IngestRequest
+    from tests.doubles.earth_engine.server import LocalEarthEngine
+    from tests.doubles.s3_server import S3Server
+    from tests.offline_validator import OfflineValidator
 
 # A slow machine is no failure, and CI tries the same examples every time.
 hypothesis.settings.register_profile(
@@ -35,8 +40,80 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def stac_validator() -> OfflineValidator:
-    """Validates any STAC document without a network."""
+    """Validate any STAC document without a network."""
+    from tests.offline_validator import OfflineValidator
+
     return OfflineValidator(SHARED_DATA / "stac-schemas")
+
+
+@pytest.fixture(scope="session")
+def sample_items(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Path of the sample archive's ItemCollection."""
+    from pc_cloudmask.demo.archive import build_sample_archive
+
+    return build_sample_archive(tmp_path_factory.mktemp("sample-archive"))
+
+
+@pytest.fixture(scope="session")
+def published_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's store, four scenes and their sources; tests leave it as it is."""
+    from tests.published_demo import publish_demo
+
+    return publish_demo(tmp_path_factory.mktemp("published-demo") / "out")
+
+
+@pytest.fixture
+def fixed_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process's runs, and the commands that it starts, read the same time."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+
+
+@pytest.fixture(scope="session")
+def demo(published_demo: Path) -> IngestRequest:
+    """The demo's request after it ran once; tests leave its store as it is."""
+    from pc_cloudmask.demo.demo import build_demo_request
+
+    return build_demo_request(None, published_demo)
+
+
+@pytest.fixture
+def out(published_demo: Path) -> Path:
+    """The demo's store."""
+    return published_demo
+
+
+@pytest.fixture
+def candidates(demo: IngestRequest) -> list[Candidate]:
+    """The sample scenes."""
+    from tests.direct_runs import read_sample_candidates
+
+    return read_sample_candidates(demo)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """One S3 server for the session; every test makes a bucket of its own."""
+    from tests.doubles.s3_server import running_s3_server
+
+    with running_s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def earth_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalEarthEngine]:
+    """A running Earth Engine with empty collections; the client's state is cleared after the test."""
+    from tests.doubles.earth_engine.fixtures import running_earth_engine
+
+    with running_earth_engine(monkeypatch) as engine:
+        yield engine
+
+
+@pytest.fixture
+def client(earth_engine: LocalEarthEngine) -> Any:
+    """The ``ee`` module, initialised on the server."""
+    from tests.doubles.earth_engine.fixtures import initialise_client
+
+    return initialise_client(earth_engine)
 
 
 FIGURES: list[str] = []

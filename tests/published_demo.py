@@ -12,12 +12,11 @@ from pc_cloudmask.runs.ingest import ingest
 from pc_cloudmask.runs.runners import ThreadRunner
 
 
-@pytest.fixture(scope="session")
-def published_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store's folder, four scenes with their sources in it; tests leave it as it is."""
+def publish_demo(store: Path) -> Path:
+    """Publish the demo into ``store``, four scenes and their sources; return its folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOURCE_DATE_EPOCH", "1700000000")
-        request = build_demo_request(None, tmp_path_factory.mktemp("published-demo") / "out")
+        request = build_demo_request(None, store)
         wiring = Wiring.of(request)
         report = ingest(wiring, request.read_query(), ThreadRunner(2, retry_delay_s=0))
     assert len(report.published) == 4

@@ -7,19 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import rasterio
 from numpy.typing import NDArray
 
-from pc_cloudmask.demo.archive import build_sample_archive
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.item import read_scene
-
-
-@pytest.fixture(scope="session")
-def sample_items(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Path of the archive's ItemCollection."""
-    return build_sample_archive(tmp_path_factory.mktemp("sample-archive"))
 
 
 def read_items(items: Path) -> list[dict[str, Any]]:

@@ -37,7 +37,8 @@ from pc_cloudmask.scene.ids import MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET
 from pc_cloudmask.scene.image import Granule
 from pc_cloudmask.scene.query import format_instant
 from pc_cloudmask.scene.scene import Scene
-from pc_cloudmask.source.item import Item, find_bbox, hash_item
+from pc_cloudmask.source.fields import Item
+from pc_cloudmask.source.item import find_bbox, hash_item
 from stac_ext import cloudmask
 
 #: Raised with every change that gives other pixels for the same inputs, so that masks are made anew.

@@ -1,4 +1,4 @@
-"""The `cloudmask` application: global options, errors, exit status."""
+"""The entry point: every command, signals, and the exit status of what goes wrong."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import signal
 import sys
 
+from pc_cloudmask.cli import catalog, ingest, read  # noqa: F401 - they add their commands
 from pc_cloudmask.cli.app import (
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,

@@ -98,11 +98,9 @@ def _run(command: str, request: IngestRequest | WatchRequest) -> Report:
 
     with show_progress() as observer:
         if _prepare(request):
-            from flows.flows import run_flow
-            from flows.progress import observer_of_run
+            from pc_cloudmask.flows import run_flow
 
-            observer_of_run.set(observer)
-            report = run_flow(request)
+            report = run_flow(request, observer)
         else:
             from pc_cloudmask.runs.watch import run_directly
 

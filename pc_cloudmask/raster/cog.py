@@ -1,4 +1,4 @@
-"""Cloud-optimised GeoTIFFs of masks.
+"""Cloud-optimised GeoTIFFs of one band.
 
 GDAL's COG driver does the work. The source that it copies is a raster of the MEM driver that brings
 its own overviews: the driver would write its own to a compressed temporary file first, only to
@@ -6,15 +6,12 @@ decompress them again, and a GeoTIFF in memory takes a fifth more time. What is 
 
 DEFLATE, because every reader of TIFFs has it (browsers, ArcGIS and old GDALs included); ZSTD would
 save a twentieth of the bytes and no time. No predictor: it makes classes larger.
-
-Overviews of the mask are nearest neighbours. They keep every class's share of the area within
-0.2 % at 16 x, where mode loses 5 % of the cloud and more than a third of the (narrow) shadow, at
-twice the CPU time. The mask was dilated by a disk, so there are no single pixels to alias.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import rasterio
@@ -24,11 +21,9 @@ from rasterio.enums import Resampling
 from rasterio.io import DatasetWriter, MemoryFile
 from rasterio.transform import Affine
 
-from pc_cloudmask.masking.classes import CLASS_STYLES, PROBABILITY_NODATA
 from pc_cloudmask.raster.gdal import gdal_environment
 from pc_cloudmask.scene.grid import Grid, Shape
 
-BAND_NAME = "cloudmask"
 #: Edge of a block. Smaller ones cost requests, larger ones bytes that a reader did not ask for.
 BLOCK_PX = 512
 COG_OPTIONS: Mapping[str, str] = {
@@ -42,40 +37,36 @@ COG_OPTIONS: Mapping[str, str] = {
 }
 
 
-def build_cog(classes: NDArray[np.uint8], grid: Grid) -> bytes:
-    """The COG of a mask: uint8 classes, no data 0, colours, legend; the same bytes every time.
+@dataclass(frozen=True, slots=True)
+class BandStyle:
+    """How the one band of a COG is described.
 
-    ``classes`` is uint8 ``(height, width)`` of ``MaskClass`` values on ``grid``.
+    ``colors`` is its colour table, which in a TIFF has no opacity; ``tags`` are the band's own.
+    """
+
+    name: str
+    nodata: int
+    overviews: Resampling
+    colors: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)
+    unit: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def build_cog(pixels: NDArray[np.uint8], grid: Grid, style: BandStyle) -> bytes:
+    """Return the COG of ``pixels``, uint8 ``(height, width)`` on ``grid``; the same bytes every time.
 
     Raises:
-        ValueError: ``classes`` is not a uint8 array of the grid's shape.
+        ValueError: ``pixels`` is not a uint8 array of the grid's shape.
     """
-    with gdal_environment(), _open_source(classes, grid, nodata=0) as source:
-        # A TIFF's colour table has no alpha: "clear" gets a colour, STAC says that it is transparent.
-        source.write_colormap(1, {int(value): style.color for value, style in CLASS_STYLES.items()})
-        # GDAL keeps category names in a side file, which a COG must not need: a tag holds them.
-        source.update_tags(1, legend=build_legend())
-        source.set_band_description(1, BAND_NAME)
-        _write_pixels(source, classes, Resampling.nearest)
+    with gdal_environment(), _open_source(pixels, grid, style.nodata) as source:
+        if style.colors:
+            source.write_colormap(1, style.colors)
+        source.update_tags(1, **style.tags)
+        source.set_band_description(1, style.name)
+        if style.unit:
+            source.set_band_unit(1, style.unit)
+        _write_pixels(source, pixels, style.overviews)
         return _copy_as_cog(source)
-
-
-def build_probability_cog(probability_pct: NDArray[np.uint8], grid: Grid) -> bytes:
-    """The COG of a cloud probability: uint8 percent, no data 255, averaged overviews.
-
-    Raises:
-        ValueError: ``probability_pct`` is not a uint8 array of the grid's shape.
-    """
-    with gdal_environment(), _open_source(probability_pct, grid, nodata=PROBABILITY_NODATA) as source:
-        source.set_band_description(1, "cloud probability")
-        source.set_band_unit(1, "%")
-        _write_pixels(source, probability_pct, Resampling.average)
-        return _copy_as_cog(source)
-
-
-def build_legend() -> str:
-    """Each value with its name: ``0 No data, 1 Clear, …``."""
-    return ", ".join(f"{int(value)} {style.title}" for value, style in CLASS_STYLES.items())
 
 
 def overview_factors(shape: Shape) -> list[int]:

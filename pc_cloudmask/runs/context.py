@@ -204,7 +204,7 @@ def open_runner(settings: Settings) -> Iterator[Runner]:
     if settings.runner is RunnerKind.THREADS:
         yield ThreadRunner(settings.workers)
         return
-    from pc_cloudmask.runs.dask import open_dask_runner  # noqa: PLC0415 - an optional, heavy dependency
+    from pc_cloudmask.runs.dask import open_dask_runner
 
     with open_dask_runner(settings.workers) as runner:
         yield runner

@@ -19,10 +19,9 @@ from pc_cloudmask.catalog.item import DerivedItemParts, build_derived_item
 from pc_cloudmask.catalog.steps import Publication, PublicationFile
 from pc_cloudmask.catalog.valid_fields import keep_valid
 from pc_cloudmask.errors import EngineRefused
+from pc_cloudmask.masking.files import build_mask_cog, build_preview, build_probability_cog
 from pc_cloudmask.masking.methods import DerivedMask
 from pc_cloudmask.masking.statistics import measure_mask
-from pc_cloudmask.raster.cog import build_cog, build_probability_cog
-from pc_cloudmask.raster.picture import build_preview
 from pc_cloudmask.runs.candidate import Candidate
 from pc_cloudmask.runs.context import Wiring
 from pc_cloudmask.runs.logs import Phase, PhaseClock
@@ -64,7 +63,7 @@ def build_publication(wiring: Wiring, candidate: Candidate, derived: DerivedMask
         raise EngineRefused(
             f"{scene.id}: the mask is {derived.classes.shape}, the item's grid {scene.grid.shape} pixels"
         )
-    mask_file = _build_file(keys.mask, build_cog(derived.classes, scene.grid), COG_MEDIA_TYPE)
+    mask_file = _build_file(keys.mask, build_mask_cog(derived.classes, scene.grid), COG_MEDIA_TYPE)
     preview, _ = build_preview(derived.classes)
     preview_file = _build_file(keys.preview, preview, PNG_MEDIA_TYPE)
     probability_file = None

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-from pc_cloudmask.catalog.layout import CATALOG_KEY
 from pc_cloudmask.errors import SettingsError, StoreRefused
 from pc_cloudmask.storage.local import LocalStore
 from pc_cloudmask.storage.store import ObjectReader, ObjectStore
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from pc_cloudmask.storage.s3 import S3Store
 
 
+#: What may end the URL of a catalog: the name of its root document.
+ROOT_DOCUMENT = "catalog.json"
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 10, 60
 _ATTEMPTS = 5
 #: As many as ``CLOUDMASK_WORKERS`` may be.
@@ -56,7 +57,7 @@ def open_reader(url: str) -> ObjectReader:
         StoreRefused: a bucket or credentials that are missing.
         StoreUnavailable: the endpoint does not answer.
     """
-    url = url.removesuffix(f"/{CATALOG_KEY}").rstrip("/") or "/"
+    url = url.removesuffix(f"/{ROOT_DOCUMENT}").rstrip("/") or "/"
     parts = _split_url(url)
     if "://" in url and unsigned_href(url) != url:
         raise SettingsError(f"store {unsigned_href(url)}: name it without user, password, query or fragment")

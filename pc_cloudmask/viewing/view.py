@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import pystac
 
 from pc_cloudmask.errors import MissingField
-from pc_cloudmask.raster.picture import draw_outlines, encode_picture, reduce_classes
+from pc_cloudmask.masking.files import draw_outlines, reduce_classes
+from pc_cloudmask.raster.picture import encode_picture
 from pc_cloudmask.scene.grid import Grid, Shape
 from pc_cloudmask.scene.ids import MASK_ASSET
 from pc_cloudmask.source.assets import AssetReader, read_picture, renew_href, sign_href

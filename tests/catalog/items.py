@@ -17,7 +17,8 @@ from pc_cloudmask.catalog.valid_fields import keep_valid
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.statistics import MaskStatistics
 from pc_cloudmask.scene.image import Granule
-from pc_cloudmask.source.item import Item, read_scene
+from pc_cloudmask.source.fields import Item
+from pc_cloudmask.source.item import read_scene
 
 DATA = Path(__file__).parents[1] / "data"
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

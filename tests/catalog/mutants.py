@@ -11,7 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-SOURCE = Path(flows.publish.__file__).parent
+import pc_cloudmask.catalog
+
+SOURCE = Path(pc_cloudmask.catalog.__file__).parent
 
 
 class Edit(NamedTuple):
@@ -79,7 +81,7 @@ APPEND = Mutant(
     "append",
     (
         Edit(
-            "catalogs",
+            "parents",
             """\
     yield [leaf_steps(store, context, leaf, own) for leaf, own in leaves.items()]""",
             """\
@@ -89,7 +91,7 @@ APPEND = Mutant(
     yield [leaf_steps(store, context, leaf, linked[leaf]) for leaf in leaves]""",
         ),
         Edit(
-            "catalogs",
+            "parents",
             """\
 def leaf_steps(
     store: ObjectStore, context: CatalogContext, leaf: LeafKeys, own: AbstractSet[str] = frozenset()
@@ -104,34 +106,34 @@ def _linked(stored):
 def leaf_steps(store, context, leaf, ids):
 """,
         ),
-        Edit("catalogs", "own | read_linked_items(current)", "read_linked_items(current)"),
-        Edit("catalogs", "folder.linked_ids))", "ids))"),
+        Edit("parents", "own | read_linked_items(current)", "read_linked_items(current)"),
+        Edit("parents", "folder.linked_ids))", "ids))"),
     ),
 )
 TRUST_ONE_LISTING = Mutant(
     "trust_one_listing",
     (
         Edit(
-            "catalogs",
+            "parents",
             "list_leaf_surely(store, leaf, own | read_linked_items(current))",
             "group_leaf(leaf, store.list_objects(leaf.prefix))",
         ),
-        Edit("catalogs", "import list_leaf, list_leaf_surely", "import group_leaf, list_leaf"),
+        Edit("parents", "import list_leaf, list_leaf_surely", "import group_leaf, list_leaf"),
     ),
 )
 TRUST_A_LISTING_OF_FOLDERS = Mutant(
     "trust_a_listing_of_folders",
-    (Edit("branches", "for name in listed | linked | own", "for name in listed | own"),),
+    (Edit("parents", "for name in listed | linked | own", "for name in listed | own"),),
 )
 LINK_UNSETTLED = Mutant(
     "link_unsettled",
-    (Edit("catalogs", "unsettled[:] = list_unsettled(store, folder)", "unsettled.clear()"),),
+    (Edit("parents", "unsettled[:] = list_unsettled(store, folder)", "unsettled.clear()"),),
 )
 MARK_BEFORE_LINK = Mutant(
     "mark_before_link",
     (
         Edit(
-            "generations",
+            "versions",
             """\
         if not wrong:
             yield from _mark_steps""",
@@ -149,7 +151,7 @@ REPLAY_UNSETTLED = Mutant(
         *LINK_UNSETTLED.edits,
     ),
 )
-WRITTEN_ONCE = Mutant("written_once", (Edit("catalogs", "confirm=True", "confirm=False"),))
+WRITTEN_ONCE = Mutant("written_once", (Edit("parents", "confirm=True", "confirm=False"),))
 MUTANTS = (
     NO_COMPARE_AND_SWAP,
     ETAG_AFTER_LISTING,

@@ -19,7 +19,7 @@ from pc_cloudmask.catalog.item import METHOD_PARAMETERS, build_fingerprint, sele
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.statistics import MaskStatistics
 from pc_cloudmask.scene.image import Granule
-from pc_cloudmask.source.item import Item
+from pc_cloudmask.source.fields import Item
 from stac_ext.cloudmask import CloudmaskExtension, Percentages
 from tests.catalog.items import (
     DATA,

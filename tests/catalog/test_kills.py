@@ -6,7 +6,7 @@ The chaos: six processes publish versions, withdraw, repair and replay in one st
 apart; each is stopped until others, some of which take it for dead, have published, and is killed later. A
 bucket stands behind a front that fails a fifth of the requests. ``CLOUDMASK_TEST_CHAOS`` sets the number of
 stops and kills for each store, ``CLOUDMASK_TEST_CHAOS_FAULTS`` what the front does, of
-``tests.faulty_front``; with ``repair`` among them, repairs too go through the front.
+``tests.doubles.faulty_front``; with ``repair`` among them, repairs too go through the front.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from pc_cloudmask.catalog.field_types import COMMON, EXTENSIONS
 from pc_cloudmask.catalog.fields import PUBLISHED_URIS, decode_document, encode_document
 from pc_cloudmask.catalog.valid_fields import keep_valid
 from pc_cloudmask.errors import ItemError
-from pc_cloudmask.source.item import Item, read_scene, strip_signatures
+from pc_cloudmask.source.fields import Item
+from pc_cloudmask.source.item import read_scene, strip_signatures
 from tests.catalog.items import derive, make_source_item, set_at
 from tests.conftest import SHARED_DATA
 from tests.offline_validator import OfflineValidator

@@ -10,8 +10,8 @@ import pytest
 
 from pc_cloudmask.demo.demo import build_demo_request
 from tests.cli.test_commands import run
+from tests.direct_runs import run_directly
 from tests.doubles.stac_api.loopback import LoopbackServer, QuietHandler
-from tests.flow_runs.conftest import run_directly
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ def run(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.Com
         if not name.startswith(("CLOUDMASK_", "PREFECT_", "AWS_", "PYTEST_"))
     }
     return subprocess.run(
-        [sys.executable, "-m", "pc_cloudmask.cli", *map(str, arguments)],
+        [sys.executable, "-m", "pc_cloudmask", *map(str, arguments)],
         cwd=cwd,
         env={**inherited, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(cwd / "prefect"), **environment},
         capture_output=True,
@@ -146,7 +146,7 @@ def test_help_names_every_command_and_loads_nothing_heavy(tmp_path: Path) -> Non
     for command in ("demo", "ingest", "doctor"):
         assert command in result.stdout
     loaded = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "pc_cloudmask.cli", "--help"],
+        [sys.executable, "-X", "importtime", "-m", "pc_cloudmask", "--help"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stderr  # fmt: skip
     heavy = {"numpy", "rasterio", "boto3", "prefect", "ee", "pystac", "pydantic"}

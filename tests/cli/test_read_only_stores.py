@@ -17,8 +17,8 @@ import pytest
 from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.storage.store import ObjectStore
 from pc_cloudmask.storage.stores import open_store
-from tests.breaking_front import running_breaking_front
 from tests.catalog.publications import CONTEXT, NOW, build_publication, product_id
+from tests.doubles.breaking_front import running_breaking_front
 from tests.doubles.s3_server import S3Server
 
 ROOT = Path(__file__).parents[2]

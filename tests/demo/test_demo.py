@@ -11,8 +11,10 @@ import rasterio
 from pc_cloudmask.demo.demo import TARGETS, build_demo_request, score_demo
 from pc_cloudmask.masking.classes import MaskClass
 from pc_cloudmask.runs.request import IngestRequest
-from tests.flow_runs.conftest import read_tree, run_directly
+from tests.direct_runs import read_tree, run_directly
 from tests.offline_validator import OfflineValidator
+
+pytestmark = pytest.mark.usefixtures("fixed_clock")
 
 
 def test_every_mask_meets_its_known_truth(demo: IngestRequest) -> None:

@@ -66,7 +66,7 @@ def running_s3_server() -> Iterator[S3Server]:
 @contextlib.contextmanager
 def running_front(url: str, share: float, seed: int, faults: list[str]) -> Iterator[str]:
     """The URL of a front before the server at ``url`` that fails a share of the requests."""
-    with _running("tests.faulty_front", url, str(share), str(seed), *faults) as front:
+    with _running("tests.doubles.faulty_front", url, str(share), str(seed), *faults) as front:
         yield front
 
 
@@ -74,7 +74,7 @@ def running_front(url: str, share: float, seed: int, faults: list[str]) -> Itera
 def _running(module: str, *arguments: str) -> Iterator[str]:
     """The URL that a process of ours says it serves at."""
     command = [sys.executable, "-m", module, *arguments]
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         try:
             assert process.stdout is not None
@@ -83,10 +83,3 @@ def _running(module: str, *arguments: str) -> Iterator[str]:
             yield url
         finally:
             process.terminate()
-
-
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[S3Server]:
-    """One server for the whole session; every test makes a bucket of its own."""
-    with running_s3_server() as server:
-        yield server

@@ -13,16 +13,13 @@ import prefect.logging
 import pytest
 import yaml
 
-from flows.runner import EARTH_ENGINE_LIMIT, SOURCE_LIMIT
+from pc_cloudmask.flows.tasks import EARTH_ENGINE_LIMIT, SOURCE_LIMIT
 from pc_cloudmask.storage.stores import open_store
 from tests.catalog.publications import public_bytes, walk_catalog
 from tests.doubles.prefect_server import ROOT, PrefectServer, run_prefect_server, wait_for
 from tests.doubles.range_server import RangeServer
 from tests.doubles.stac_api.server import StacApiServer
 from tests.flows.compose import SECRETS
-from tests.sample_archive import sample_items
-
-__all__ = ["sample_items"]
 
 pytestmark = pytest.mark.slow
 PLANTED = {
@@ -30,7 +27,7 @@ PLANTED = {
     "AWS_SECRET_ACCESS_KEY": "planted-aws-secret",  # pragma: allowlist secret
     "AWS_SESSION_TOKEN": "planted-session-token",
 }
-LOUD = ("flows", "urllib3", "rasterio", "botocore")
+LOUD = ("pc_cloudmask", "flows", "urllib3", "rasterio", "botocore")
 PLANTED_SIGNATURE = "planted%2Fsignature"
 EPOCH = "1700000000"
 

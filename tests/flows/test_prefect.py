@@ -13,7 +13,9 @@ import pytest
 
 from pc_cloudmask.demo.demo import build_demo_request
 from pc_cloudmask.runs.request import IngestRequest
-from tests.flow_runs.conftest import read_tree
+from tests.direct_runs import read_tree
+
+pytestmark = pytest.mark.usefixtures("fixed_clock")
 
 
 @pytest.mark.slow
@@ -29,7 +31,7 @@ def test_a_flow_run_publishes_the_same_bytes_and_shows_no_path_or_secret(
         "CLOUDMASK_WORKERS": "2",
         "PC_SDK_SUBSCRIPTION_KEY": "planted-secret",
     }
-    command = [sys.executable, "-m", "pc_cloudmask.cli", "--prefect", "--json", "demo", "--out", str(store)]
+    command = [sys.executable, "-m", "pc_cloudmask", "--prefect", "--json", "demo", "--out", str(store)]
     result = subprocess.run(
         command, capture_output=True, text=True, env=environment, timeout=300, check=False
     )

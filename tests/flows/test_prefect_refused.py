@@ -16,6 +16,8 @@ import pytest
 
 from tests.cli.test_commands import ROOT, run
 
+pytestmark = pytest.mark.usefixtures("fixed_clock")
+
 NOBODY = {"PREFECT_API_URL": "http://127.0.0.1:9/api", "PREFECT_CLIENT_MAX_RETRIES": "0"}
 
 
@@ -90,7 +92,7 @@ def test_a_signed_location_becomes_no_parameter(url: str, tmp_path: Path) -> Non
 def test_an_api_that_is_down_does_not_end_the_watch(tmp_path: Path) -> None:
     command = ["--json", "watch", "--every", "1s", "--tile", "22KFV", "--items", str(write_items(tmp_path))]
     with subprocess.Popen(
-        [sys.executable, "-m", "pc_cloudmask.cli", *command],
+        [sys.executable, "-m", "pc_cloudmask", *command],
         cwd=tmp_path,
         env={**os.environ, **NOBODY, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path)},
         stdout=subprocess.PIPE,

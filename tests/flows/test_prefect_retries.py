@@ -13,9 +13,11 @@ from prefect.futures import PrefectConcurrentFuture
 from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.runner import Limits, PrefectRunner, publish_scene
 from pc_cloudmask.errors import AssetRefused, EngineUnavailable
+from pc_cloudmask.flows.tasks import Limits, PrefectRunner, publish_scene
 from pc_cloudmask.runs.candidate import Candidate
+
+pytestmark = pytest.mark.usefixtures("fixed_clock")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["flows", "pystac_client"]):
+with atheris.instrument_imports(include=["pc_cloudmask", "pystac_client"]):
     from tests.fuzz.targets import run_target
 
 

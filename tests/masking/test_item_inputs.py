@@ -14,9 +14,9 @@ from rasterio.transform import Affine
 
 from pc_cloudmask.errors import AssetRefused
 from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.files import build_probability_cog
 from pc_cloudmask.masking.pyramid import build_coarse_probability
 from pc_cloudmask.masking.s2cloudless import ItemInputs
-from pc_cloudmask.raster.cog import build_probability_cog
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.image import Granule
 from pc_cloudmask.scene.scene import Scene

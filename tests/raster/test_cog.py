@@ -11,7 +11,8 @@ from rasterio.io import MemoryFile
 from rio_cogeo.cogeo import cog_validate
 
 from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
-from pc_cloudmask.raster.cog import build_cog, build_probability_cog, overview_factors
+from pc_cloudmask.masking.files import build_mask_cog, build_probability_cog
+from pc_cloudmask.raster.cog import overview_factors
 from pc_cloudmask.scene.grid import Grid, Shape
 
 Classes = NDArray[np.uint8]
@@ -28,7 +29,7 @@ def make_mask(shape: Shape, seed: int = 0) -> Classes:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (300, 200), (512, 512), (513, 40), (700, 1100), (3, 2100)])
-@pytest.mark.parametrize("build", [build_cog, build_probability_cog])
+@pytest.mark.parametrize("build", [build_mask_cog, build_probability_cog])
 def test_every_shape_is_a_valid_cog(tmp_path: Path, build, shape: Shape) -> None:
     path = tmp_path / "mask.tif"
     path.write_bytes(build(make_mask(shape), grid_of(shape)))
@@ -38,7 +39,7 @@ def test_every_shape_is_a_valid_cog(tmp_path: Path, build, shape: Shape) -> None
 
 def test_a_mask_keeps_its_pixels_grid_colours_names() -> None:
     classes = make_mask((700, 1100))
-    with MemoryFile(build_cog(classes, grid_of(classes.shape))) as file, file.open() as dataset:
+    with MemoryFile(build_mask_cog(classes, grid_of(classes.shape))) as file, file.open() as dataset:
         np.testing.assert_array_equal(dataset.read(1), classes)
         assert dataset.crs.to_epsg() == 32722
         assert tuple(dataset.transform)[:6] == grid_of(classes.shape).transform
@@ -54,7 +55,7 @@ def test_a_mask_keeps_its_pixels_grid_colours_names() -> None:
 
 def test_overviews_of_a_mask_hold_its_classes_in_their_shares() -> None:
     classes = make_mask((1400, 2100))
-    body = build_cog(classes, grid_of(classes.shape))
+    body = build_mask_cog(classes, grid_of(classes.shape))
     for level in range(3):
         with MemoryFile(body) as file, rasterio.open(file.name, overview_level=level) as overview:
             pixels = overview.read(1)
@@ -80,14 +81,14 @@ def test_overviews_of_a_probability_are_means_of_what_is_valid() -> None:
 def test_the_same_mask_gives_the_same_bytes_in_any_thread() -> None:
     classes = make_mask((600, 800))
     with ThreadPoolExecutor(4) as pool:
-        bodies = list(pool.map(lambda _: build_cog(classes, grid_of(classes.shape)), range(8)))
+        bodies = list(pool.map(lambda _: build_mask_cog(classes, grid_of(classes.shape)), range(8)))
     assert len(set(bodies)) == 1
 
 
 @pytest.mark.parametrize("array", [np.zeros((10, 20), np.int16), np.zeros((20, 10), np.uint8)])
 def test_an_array_that_is_not_the_grids_is_refused(array: NDArray[np.generic]) -> None:
     with pytest.raises(ValueError, match=r"not a uint8 raster on a grid of \(10, 20\)"):
-        build_cog(array, grid_of((10, 20)))
+        build_mask_cog(array, grid_of((10, 20)))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import rasterio.env
 import rasterio.session
 
-from pc_cloudmask.raster.cog import build_cog
+from pc_cloudmask.masking.files import build_mask_cog
 from pc_cloudmask.raster.gdal import gdal_environment
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.source.assets import AssetReader
@@ -38,7 +38,7 @@ def test_no_session_is_made_to_write_and_read_a_raster(
 
     monkeypatch.setattr(rasterio.session.AWSSession, "__init__", refuse)
     classes = np.ones(GRID.shape, np.uint8)
-    (tmp_path / "mask.tif").write_bytes(build_cog(classes, GRID))
+    (tmp_path / "mask.tif").write_bytes(build_mask_cog(classes, GRID))
     read = AssetReader(local_root=tmp_path).read_band(
         str(tmp_path / "mask.tif"), GRID, resampling="nearest", item_id="item"
     )

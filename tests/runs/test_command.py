@@ -17,9 +17,7 @@ import pytest
 from pc_cloudmask.storage.stores import open_store
 from tests.catalog.publications import public_bytes, walk_catalog
 from tests.cli.test_commands import ROOT, run
-from tests.sample_archive import read_items, sample_items
-
-__all__ = ["sample_items"]
+from tests.sample_archive import read_items
 
 EPOCH = "1700000000"
 COPIES = 4
@@ -111,7 +109,7 @@ def start(archive: Path, store: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [
         sys.executable,
         "-m",
-        "pc_cloudmask.cli",
+        "pc_cloudmask",
         "--json",
         "watch",
         "--items",

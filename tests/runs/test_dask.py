@@ -21,7 +21,9 @@ from pc_cloudmask.runs.dask import DaskRunner, open_dask_runner
 from pc_cloudmask.runs.report import SceneOutcome, SceneState
 from pc_cloudmask.runs.request import IngestRequest
 from pc_cloudmask.runs.watch import run_directly
-from tests.flow_runs.conftest import read_tree
+from tests.direct_runs import read_tree
+
+pytestmark = pytest.mark.usefixtures("fixed_clock")
 
 
 @pytest.fixture(scope="module")

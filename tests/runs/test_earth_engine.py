@@ -18,13 +18,12 @@ from pc_cloudmask.runs.report import Report
 from pc_cloudmask.runs.request import IngestRequest
 from pc_cloudmask.runs.runners import ThreadRunner
 from tests.doubles.earth_engine import faults
-from tests.doubles.earth_engine.fixtures import earth_engine
 from tests.doubles.earth_engine.scenes import SUNS, build_ragged_scene, build_scene
 from tests.doubles.earth_engine.sentinel2 import Sentinel2
 from tests.doubles.earth_engine.server import LocalEarthEngine
 from tests.masking.earth_engine.items import build_item
 
-__all__ = ["earth_engine"]
+pytestmark = pytest.mark.usefixtures("fixed_clock")
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ import pytest
 
 from pc_cloudmask.runs.candidate import build_failure
 from pc_cloudmask.runs.request import IngestRequest
-from tests.flow_runs.conftest import read_tree, run_directly
+from tests.direct_runs import read_tree, run_directly
+
+pytestmark = pytest.mark.usefixtures("fixed_clock")
 
 Change = Callable[[dict[str, Any]], object]
 

@@ -16,7 +16,9 @@ from pc_cloudmask.demo.demo import build_demo_request
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.runs.context import Wiring
 from pc_cloudmask.settings import read_clock
-from tests.flow_runs.conftest import run_directly
+from tests.direct_runs import run_directly
+
+pytestmark = pytest.mark.usefixtures("fixed_clock")
 
 
 def test_each_run_that_publishes_appends_a_part_that_the_collection_carries(

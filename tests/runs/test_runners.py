@@ -14,7 +14,7 @@ from pc_cloudmask.runs.candidate import Candidate, read_candidate
 from pc_cloudmask.runs.report import SceneOutcome, SceneState
 from pc_cloudmask.runs.runners import ThreadRunner
 
-ITEM = Path(__file__).parent / "data" / "source-item.json"
+ITEM = Path(__file__).parents[1] / "data" / "source-item.json"
 LONG_S = 60.0
 
 

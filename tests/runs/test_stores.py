@@ -10,8 +10,10 @@ import pytest
 
 from pc_cloudmask.errors import StoreRefused
 from pc_cloudmask.runs.request import IngestRequest
+from tests.direct_runs import read_tree, run_directly
 from tests.doubles.s3_server import S3Server
-from tests.flow_runs.conftest import read_tree, run_directly
+
+pytestmark = pytest.mark.usefixtures("fixed_clock")
 
 
 def test_a_bucket_holds_the_same_keys_and_bytes_as_a_directory_save_for_hrefs(

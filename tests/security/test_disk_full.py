@@ -10,10 +10,7 @@ import pytest
 
 from pc_cloudmask.catalog.layout import CATALOG_KEY
 from pc_cloudmask.storage.local import TEMPORARY_FOLDER
-from tests.sample_archive import sample_items
 from tests.security.commands import check_store, run
-
-__all__ = ["sample_items"]
 
 WHOLE = "4 items, 9 catalogs, 8 files; 0 problems; 0 being published; the catalog is whole"
 WHOLE_KB = 4096

@@ -18,13 +18,10 @@ import pytest
 from pc_cloudmask.catalog.layout import COLLECTION_ID
 from tests.doubles.range_server import RangeServer
 from tests.doubles.stac_api import Fault, StacApiServer, make_item
-from tests.sample_archive import sample_items
 from tests.security.canaries import CatchAllProxy, watching
 from tests.security.commands import check_store, read_report
 from tests.security.hostile_archive import Archive, Outcome
 from tests.security.hostile_items import CASES, Item
-
-__all__ = ["sample_items"]
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="inotify and /proc tell what was read")
 

@@ -15,10 +15,7 @@ from pc_cloudmask.storage.stores import open_store
 from tests.doubles.range_server import RangeServer, wait_until
 from tests.doubles.s3_server import S3Server
 from tests.doubles.stac_api.loopback import LoopbackServer, QuietHandler
-from tests.sample_archive import sample_items
 from tests.security.commands import check_store, run, running
-
-__all__ = ["sample_items"]
 
 STARTING_S = 60
 WHOLE = "4 items, 9 catalogs, 8 files; 0 problems; 0 being published; the catalog is whole"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from pc_cloudmask.catalog.coverage import read_coverage
 from pc_cloudmask.errors import InvalidField
-from pc_cloudmask.source.item import MAX_POSITIONS, Item, find_bbox, read_scene
+from pc_cloudmask.source.fields import Item
+from pc_cloudmask.source.item import MAX_POSITIONS, find_bbox, read_scene
 from tests.catalog.items import derive, make_source_item
 
 longitudes = st.floats(-200, 200)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pc_cloudmask.errors import InvalidField
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.runs.candidate import read_candidate
+from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import MAX_ASSETS, _tell_of_signatures, strip_signatures, unsign_item
-from pc_cloudmask.source.item import Item, hash_item, read_scene
+from pc_cloudmask.source.item import hash_item, read_scene
 from pc_cloudmask.text import unsigned_href
 from tests.catalog.items import delete_at, derive, list_paths, make_source_item, set_at, value_at
 

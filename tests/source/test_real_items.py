@@ -12,8 +12,9 @@ from odc import stac
 
 from pc_cloudmask.catalog.fields import encode_document
 from pc_cloudmask.scene.image import Granule, read_image_key
+from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import strip_signatures
-from pc_cloudmask.source.item import Item, read_scene
+from pc_cloudmask.source.item import read_scene
 from tests.catalog.items import derive
 from tests.conftest import SHARED_DATA
 from tests.offline_validator import OfflineValidator

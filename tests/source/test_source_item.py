@@ -11,8 +11,9 @@ import pytest
 
 from pc_cloudmask.errors import InvalidField, ItemError, MissingField
 from pc_cloudmask.scene.grid import Grid
+from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import strip_signatures
-from pc_cloudmask.source.item import MAX_ITEM_BYTES, Item, read_scene
+from pc_cloudmask.source.item import MAX_ITEM_BYTES, read_scene
 from tests.catalog.items import delete_at, make_source_item, set_at
 
 ID = "S2B_MSIL2A_20181214T133219_R081_T22KFV_20201008T100849"

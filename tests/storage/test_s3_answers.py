@@ -12,7 +12,7 @@ import pytest
 from pc_cloudmask.errors import StoreError, StoreRefused, StoreUnavailable
 from pc_cloudmask.storage.store import ObjectStore, StoreCapabilities
 from pc_cloudmask.storage.stores import open_store
-from tests.breaking_front import Script, running_breaking_front
+from tests.doubles.breaking_front import Script, running_breaking_front
 from tests.doubles.s3_server import S3Server
 
 KEYS = ["a/b/c", "a/d", "e/f"]

@@ -18,7 +18,7 @@ from pc_cloudmask.demo.demo import build_demo_request
 from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
 from pc_cloudmask.raster.picture import encode_picture
 from pc_cloudmask.viewing.stac_browser import find_stac_browser
-from tests.flow_runs.conftest import run_directly
+from tests.direct_runs import run_directly
 from tests.viewing.conftest import Serve
 
 pytestmark = pytest.mark.browser

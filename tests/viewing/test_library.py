@@ -13,16 +13,18 @@ import pystac
 import pytest
 import rasterio
 
-import flows
+import pc_cloudmask
 from pc_cloudmask import ODC_STAC_CONFIG, find_item, find_items, read_mask
 from pc_cloudmask.errors import AssetRefused, SettingsError, StoreRefused
 from pc_cloudmask.masking.statistics import measure_mask
 from pc_cloudmask.runs.request import IngestRequest
 from pc_cloudmask.storage.stores import open_store
 from pc_cloudmask.viewing.view import draw_view
+from tests.direct_runs import ignore_warnings_of_odc, run_directly
 from tests.doubles.s3_server import S3Server
-from tests.flow_runs.conftest import ignore_warnings_of_odc, run_directly
 from tests.viewing.conftest import Serve, serve
+
+pytestmark = pytest.mark.usefixtures("fixed_clock")
 
 __all__ = ["serve"]
 
@@ -162,8 +164,8 @@ def test_three_lines_mask_a_cube(out: Path) -> None:
 
 
 def test_importing_the_package_imports_nothing_else() -> None:
-    code = "import sys; import flows; print(*sys.modules)"
+    code = "import sys; import pc_cloudmask; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"numpy", "pystac", "rasterio", "pc_cloudmask.viewing.library"} & set(loaded.split())
     with pytest.raises(AttributeError, match="find_nothing"):
-        flows.find_nothing  # noqa: B018 - the access is what is tried
+        pc_cloudmask.find_nothing  # noqa: B018 - the access is what is tried

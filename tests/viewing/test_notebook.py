@@ -13,8 +13,10 @@ import pytest
 from rasterio.io import MemoryFile
 
 from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
-from tests.flow_runs.conftest import ignore_warnings_of_odc
+from tests.direct_runs import ignore_warnings_of_odc
 from tests.raster.test_png import decode
+
+pytestmark = pytest.mark.usefixtures("fixed_clock")
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "cloudmask.ipynb"
 

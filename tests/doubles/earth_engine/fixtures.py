@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ee
@@ -12,9 +13,9 @@ from google.auth.credentials import AnonymousCredentials
 from tests.doubles.earth_engine.server import LocalEarthEngine
 
 
-@pytest.fixture
-def earth_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalEarthEngine]:
-    """A running server with empty collections; the client's state is cleared after the test."""
+@contextmanager
+def running_earth_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalEarthEngine]:
+    """Run a server with empty collections; clear the client's state afterwards."""
     with LocalEarthEngine() as engine:
         # The client's only other host: it looks up deprecated assets there whenever it is initialised.
         monkeypatch.setattr(
@@ -24,9 +25,8 @@ def earth_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalEarthEngine]:
         reset_client()
 
 
-@pytest.fixture
-def client(earth_engine: LocalEarthEngine) -> Any:
-    """The ``ee`` module, initialised on the server."""
+def initialise_client(earth_engine: LocalEarthEngine) -> Any:
+    """Return the ``ee`` module, initialised on the server."""
     ee.Initialize(credentials=AnonymousCredentials(), project="p", url=earth_engine.url)
     earth_engine.requests.clear()
     return ee

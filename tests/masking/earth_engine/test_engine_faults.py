@@ -321,7 +321,7 @@ def test_restricted_mode_is_said_once(
     earth_engine: LocalEarthEngine, session: EarthEngineSession, caplog: pytest.LogCaptureFixture
 ) -> None:
     earth_engine.faults.add(faults.Restricted(), path=PIXELS)
-    with caplog.at_level(logging.WARNING, "flows"):
+    with caplog.at_level(logging.WARNING, "pc_cloudmask"):
         np.testing.assert_array_equal(read(session), EXPECTED)
     assert session.restricted
     assert [record.message for record in caplog.records if "restricted mode" in record.message] != []

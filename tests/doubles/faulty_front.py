@@ -1,6 +1,6 @@
 """A process that stands before an S3 server and fails a share of the requests.
 
-Run as ``python -m tests.faulty_front UPSTREAM SHARE SEED FAULT...``; the first line of the output is the URL.
+Run as ``python -m tests.doubles.faulty_front UPSTREAM SHARE SEED FAULT...``; the first line of the output is the URL.
 The faults are:
 
     error     answered 503; the server behind is not asked

@@ -1,4 +1,4 @@
-"""Scenes as tasks."""
+"""Scenes as tasks, within the global concurrency limits of Earth Engine and the source."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.futures import PrefectFuture, as_completed
+from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from pc_cloudmask.errors import CloudmaskError, SettingsError
+from pc_cloudmask.flows.progress import RunObserver, observe_run
 from pc_cloudmask.runs.candidate import Candidate, build_failure
+from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.logs import run_id
 from pc_cloudmask.runs.report import SceneOutcome
+from pc_cloudmask.runs.request import RunRequest
 from pc_cloudmask.runs.runners import RETRIES, RETRY_DELAY_S, SceneWork
 from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.settings import Method, Runner, Settings
@@ -180,3 +185,14 @@ def _build_task_runner(settings: Settings) -> TaskRunner[Any]:
     if address is not None:
         return DaskTaskRunner(address=address)
     return DaskTaskRunner(cluster_kwargs={"n_workers": settings.workers, **CLUSTER_OPTIONS})
+
+
+@contextmanager
+def open_run(request: RunRequest) -> Iterator[tuple[Wiring, PrefectRunner, RunObserver]]:
+    """Open what a flow run needs; its limits and its log are told which flow run this is."""
+    run_id.set(str(flow_run.id or ""))
+    wiring = Wiring.of(request)
+    limits = find_limits()
+    wiring.source = LimitedSource(wiring.source, limits)
+    with observe_run() as observer, open_prefect_runner(wiring.settings, limits) as runner:
+        yield wiring, runner, observer

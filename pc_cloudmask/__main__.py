@@ -1,4 +1,4 @@
-"""`python -m pc_cloudmask.cli`."""
+"""``python -m pc_cloudmask``."""
 
 from __future__ import annotations
 

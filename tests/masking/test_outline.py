@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
-from pc_cloudmask.raster.picture import draw_outlines
+from pc_cloudmask.masking.files import draw_outlines
 
 CLOUD, SHADOW = (CLASS_STYLES[mask_class].color for mask_class in (MaskClass.CLOUD, MaskClass.CLOUD_SHADOW))
 GROUND = 90

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
-from pc_cloudmask.raster.picture import build_preview, encode_png, reduce_classes
+from pc_cloudmask.masking.files import build_preview, encode_classes, reduce_classes
 
 RGBA = NDArray[np.uint8]
 ROW, COL = np.mgrid[-5:6, -5:6]
@@ -26,7 +26,7 @@ def decode_png(png: bytes) -> RGBA:
     hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40), elements=st.integers(0, 3))
 )
 def test_a_png_shows_each_class_in_its_colour(classes: NDArray[np.uint8]) -> None:
-    picture = decode_png(encode_png(classes))
+    picture = decode_png(encode_classes(classes))
     assert picture.shape == (*classes.shape, 4)
     for value, style in CLASS_STYLES.items():
         shown = picture[classes == value]

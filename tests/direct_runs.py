@@ -1,4 +1,4 @@
-"""One published demo for all tests of the flow."""
+"""Jobs run in this process, and what they leave."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import pytest
 
-from pc_cloudmask.demo.demo import build_demo_request
 from pc_cloudmask.runs.candidate import Candidate, read_candidates
 from pc_cloudmask.runs.context import Wiring
 from pc_cloudmask.runs.ingest import ingest
@@ -18,7 +17,6 @@ from pc_cloudmask.runs.runners import ThreadRunner
 from pc_cloudmask.scene.query import SceneQuery
 
 Test = TypeVar("Test", bound=Callable[..., Any])
-EPOCH = "1700000000"
 
 
 def ignore_warnings_of_odc(test: Test) -> Test:
@@ -47,26 +45,8 @@ def read_tree(root: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.fixture(autouse=True)
-def _fixed_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
-
-
-@pytest.fixture(scope="session")
-def demo(published_demo: Path) -> IngestRequest:
-    """The demo's request after it ran once; tests must leave its store as it is."""
-    return build_demo_request(None, published_demo)
-
-
-@pytest.fixture
-def out(published_demo: Path) -> Path:
-    """The demo's store."""
-    return published_demo
-
-
-@pytest.fixture
-def candidates(demo: IngestRequest) -> list[Candidate]:
-    """The sample scenes."""
+def read_sample_candidates(demo: IngestRequest) -> list[Candidate]:
+    """The candidates that the demo's request finds."""
     wiring = Wiring.of(demo)
     items = wiring.source.find_items(SceneQuery())
     return read_candidates(items, wiring.settings.method, wiring.settings.mask_parameters)[0]

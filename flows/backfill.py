@@ -1,0 +1,51 @@
+"""Publish years of an area as many flow runs, each of a few hundred scenes."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import cast
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+
+from pc_cloudmask.flows.ingest import ingest_flow
+from pc_cloudmask.flows.progress import leave_shards
+from pc_cloudmask.flows.tasks import LimitedSource, find_limits
+from pc_cloudmask.runs.backfill import plan_shards
+from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.request import BackfillRequest, IngestRequest
+
+
+@flow(name="backfill", persist_result=False, log_prints=False)
+def backfill_flow(request: BackfillRequest) -> list[str]:
+    """Begin a flow run for each shard of the request; return their ids.
+
+    Each shard is a run of ``request.deployment``, or of this process where that is None. When the same
+    request is begun again after a kill, only the runs that are missing begin.
+    """
+    wiring = Wiring.of(request)
+    wiring.source = LimitedSource(wiring.source, find_limits())
+    begun: list[tuple[IngestRequest, str]] = []
+    for shard in plan_shards(wiring.source, request):
+        begun.append((shard, _begin_shard(shard, request)))
+        get_run_logger().info("%d shards begun, the last: %s", len(begun), shard.title)
+    leave_shards(begun)
+    return [run for _, run in begun]
+
+
+def _begin_shard(shard: IngestRequest, request: BackfillRequest) -> str:
+    """Begin the shard's flow run and return its id, which is empty for a run of this process."""
+    if request.deployment is None:
+        ingest_flow.with_options(flow_run_name=shard.title)(shard)
+        return ""
+    parameters = {"request": shard.model_dump(mode="json", exclude_defaults=True)}
+    digest = sha256(f"{shard.model_dump_json()}{request.deployment}{request.attempt}".encode()).hexdigest()
+    run = run_deployment(
+        request.deployment,
+        parameters=parameters,
+        flow_run_name=shard.title,
+        idempotency_key=f"backfill-{digest}",
+        timeout=0,
+    )
+    return str(cast(FlowRun, run).id)  # called from a synchronous flow, it gives no coroutine

@@ -1,0 +1,20 @@
+"""Publish the masks that a request asks for, as a Prefect flow run."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from pc_cloudmask.flows.progress import leave_report
+from pc_cloudmask.flows.tasks import open_run
+from pc_cloudmask.runs.ingest import ingest
+from pc_cloudmask.runs.report import Report
+from pc_cloudmask.runs.request import IngestRequest
+
+
+@flow(name="ingest", persist_result=False, log_prints=False)
+def ingest_flow(request: IngestRequest) -> Report:
+    """Publish the masks that ``request`` asks for; what went wrong with a scene is in the report."""
+    with open_run(request) as (wiring, runner, observer):
+        report = ingest(wiring, request.read_query(), runner, observer, force=request.force)
+        leave_report(wiring, report, observer.newest)
+    return report

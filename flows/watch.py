@@ -1,0 +1,22 @@
+"""Reconcile watched areas with what is published, as a Prefect flow run."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from pc_cloudmask.flows.progress import emit_withdrawn, leave_report
+from pc_cloudmask.flows.tasks import open_run
+from pc_cloudmask.runs.report import Report
+from pc_cloudmask.runs.request import WatchRequest
+from pc_cloudmask.runs.watch import WatchOptions, watch
+
+
+@flow(name="watch", persist_result=False, log_prints=False)
+def watch_flow(request: WatchRequest = WatchRequest()) -> Report:  # noqa: B008 - frozen
+    """Reconcile the watched areas with what is published, once."""
+    options = WatchOptions(request.rings, request.limit, request.seconds)
+    with open_run(request) as (wiring, runner, observer):
+        report = watch(wiring, request.read_areas(), runner, observer, options)
+        emit_withdrawn(report.withdrawn)
+        leave_report(wiring, report, observer.newest)
+    return report

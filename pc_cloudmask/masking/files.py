@@ -1,0 +1,133 @@
+"""A mask as people and tools open it: its COG, the COG of its probability, its preview, its outline.
+
+Overviews of the mask are nearest neighbours. They keep every class's share of the area within
+0.2 % at 16 x, where mode loses 5 % of the cloud and more than a third of the (narrow) shadow, at
+twice the CPU time. The mask was dilated by a disk, so there are no single pixels to alias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+
+from pc_cloudmask.masking.classes import CLASS_STYLES, PROBABILITY_NODATA, MaskClass
+from pc_cloudmask.raster.cog import BandStyle, build_cog
+from pc_cloudmask.raster.picture import encode_palette
+from pc_cloudmask.scene.grid import Grid, Shape
+
+#: Each value of the mask with its name: ``0 No data, 1 Clear, …``.
+LEGEND = ", ".join(f"{int(value)} {style.title}" for value, style in CLASS_STYLES.items())
+MASK_STYLE = BandStyle(
+    "cloudmask",
+    nodata=MaskClass.NO_DATA,
+    overviews=Resampling.nearest,
+    # A TIFF's colour table has no alpha: "clear" gets a colour, STAC says that it is transparent.
+    colors={int(value): style.color for value, style in CLASS_STYLES.items()},
+    # GDAL keeps category names in a side file, which a COG must not need: a tag holds them.
+    tags={"legend": LEGEND},
+)
+PROBABILITY_STYLE = BandStyle(
+    "cloud probability", nodata=PROBABILITY_NODATA, overviews=Resampling.average, unit="%"
+)
+#: Width of an outline, in pixels of the picture.
+WIDTH_PX = 2
+#: A cell is drawn masked where an eighth of it is: at the usual reduction of 11 x 11 pixels even the smallest
+#: cloud there can be, one disk of five pixels' radius cut by four cells, keeps a cell.
+_SHOWN_SHARE = 8
+_ONE = np.uint8(1)
+
+
+def build_mask_cog(classes: NDArray[np.uint8], grid: Grid) -> bytes:
+    """Return the COG of a mask: uint8 classes, no data 0, colours, legend; the same bytes every time.
+
+    ``classes`` is uint8 ``(height, width)`` of ``MaskClass`` values on ``grid``.
+
+    Raises:
+        ValueError: ``classes`` is not a uint8 array of the grid's shape.
+    """
+    return build_cog(classes, grid, MASK_STYLE)
+
+
+def build_probability_cog(probability_pct: NDArray[np.uint8], grid: Grid) -> bytes:
+    """Return the COG of a cloud probability: uint8 per cent, no data 255, averaged overviews.
+
+    Raises:
+        ValueError: ``probability_pct`` is not a uint8 array of the grid's shape.
+    """
+    return build_cog(probability_pct, grid, PROBABILITY_STYLE)
+
+
+def build_preview(classes: NDArray[np.uint8], size_px: int = 512) -> tuple[bytes, Shape]:
+    """A PNG of a mask in its classes' colours, at most ``size_px`` on its longer edge.
+
+    Clear and no-data pixels are transparent, so that it lies over a map or a picture of the scene.
+    ``classes`` is uint8 ``(height, width)`` of ``MaskClass``.
+
+    Returns:
+        The PNG, the same bytes every time, with its shape.
+    """
+    reduced = reduce_classes(classes, -(-max(classes.shape) // size_px))
+    return encode_classes(reduced), reduced.shape
+
+
+def encode_classes(classes: NDArray[np.uint8]) -> bytes:
+    """Return ``classes`` as a PNG in their colours and opacities."""
+    styles = (CLASS_STYLES[value] for value in sorted(CLASS_STYLES))
+    return encode_palette(classes, [(*style.color, 255 * style.opaque) for style in styles])
+
+
+def draw_outlines(
+    picture: NDArray[np.uint8], classes: NDArray[np.uint8], width_px: int = WIDTH_PX
+) -> NDArray[np.uint8]:
+    """``picture`` with a line inside the edge of each cloud and shadow, in the class's colour.
+
+    Where a cloud or shadow is cut by the picture's own edge there is no line.
+
+    ``picture`` is uint8 ``(height, width, 3)``, ``classes`` uint8 ``(height, width)`` of ``MaskClass``.
+    """
+    drawn = picture.copy()
+    for mask_class in (MaskClass.CLOUD_SHADOW, MaskClass.CLOUD):
+        inside = classes == mask_class
+        drawn[inside & ~_shrink(inside, width_px)] = CLASS_STYLES[mask_class].color
+    return drawn
+
+
+def _shrink(region: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
+    """Pixels of ``region`` that are more than ``steps`` pixels, by rows and columns, from any outside it."""
+    for _ in range(steps):
+        padded = np.pad(region, 1, mode="edge")
+        region = region & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return region
+
+
+def reduce_classes(classes: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """The classes of cells of ``factor`` x ``factor`` pixels (fewer at the lower and right edge).
+
+    Cloud or shadow, whichever has more of the cell, where they have at least an eighth of it; else
+    what the cell's first pixel says of data.
+    """
+    if factor == 1:
+        return classes
+    # Cloud and shadow are the classes with the higher bit; shadow alone has both. Bits are three times
+    # as fast as comparisons.
+    masked = _count_cells(classes, factor, lambda rows: rows >> _ONE)
+    shadow = _count_cells(classes, factor, lambda rows: rows & (rows >> _ONE))
+    size = np.outer(*(np.diff(np.append(np.arange(0, n, factor), n)) for n in classes.shape))
+    cloudy = np.where(2 * shadow > masked, MaskClass.CLOUD_SHADOW, MaskClass.CLOUD)
+    bare = np.where(classes[::factor, ::factor] == MaskClass.NO_DATA, MaskClass.NO_DATA, MaskClass.CLEAR)
+    return np.where(masked * _SHOWN_SHARE >= size, cloudy, bare).astype(np.uint8)
+
+
+def _count_cells(
+    classes: NDArray[np.uint8], factor: int, mark: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+) -> NDArray[np.uint32]:
+    """How many pixels of each cell ``mark`` gives a 1."""
+    height, width = classes.shape
+    by_row = np.zeros((-(-height // factor), width), np.min_scalar_type(factor))
+    for row in range(min(factor, height)):
+        rows = mark(classes[row::factor])
+        by_row[: rows.shape[0]] += rows
+    return np.add.reduceat(by_row, np.arange(0, width, factor), axis=1, dtype=np.uint32)
