@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from starlette.datastructures import Headers
@@ -34,7 +35,7 @@ class CatalogFiles(StaticFiles):
 
     def __init__(self, root: Path, browser: Path | None = None) -> None:
         super().__init__(directory=root)
-        self._folders = [(root.resolve(), is_public_key)]
+        self._folders: list[tuple[Path, Callable[[str], bool]]] = [(root.resolve(), is_public_key)]
         if browser is not None:
             self._folders.append((browser.resolve(), is_browser_file))
 
