@@ -20,7 +20,8 @@ from pc_cloudmask.catalog.fields import PUBLISHED_URIS, decode_document, encode_
 from pc_cloudmask.catalog.valid_fields import keep_valid
 from pc_cloudmask.errors import ItemError
 from pc_cloudmask.source.fields import Item
-from pc_cloudmask.source.item import read_scene, strip_signatures
+from pc_cloudmask.source.hrefs import strip_signatures
+from pc_cloudmask.source.item import read_scene
 from tests.catalog.items import derive, make_source_item, set_at
 from tests.conftest import SHARED_DATA
 from tests.offline_validator import OfflineValidator

@@ -11,11 +11,8 @@ import pytest
 
 from tests.doubles.range_server import RangeServer
 from tests.doubles.stac_api import Fault, StacApiServer, make_item
-from tests.sample_archive import sample_items
 from tests.security.commands import read_report, run
 from tests.security.terminal import ESCAPES, HEADER_ESCAPES, find_unprintable
-
-__all__ = ["sample_items"]
 
 SECRET = "s3cr3tV4lue"
 KEY_ID, SECRET_KEY = (
