@@ -38,7 +38,7 @@ from pc_cloudmask.masking.csmask import (
     load_network,
 )
 from pc_cloudmask.scene.grid import Grid
-from pc_cloudmask.scene.image import Granule
+from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.assets import AssetReader
 from tests.conftest import SHARED_DATA
@@ -134,7 +134,7 @@ def measure_ours(folder: Path, sampled_tiles: int) -> Cost:
     )
     engine = csmask.CsmaskEngine(AssetReader(local_root=folder), MaskParameters())
     with patch.object(csmask, "load_network", lambda *_: network):
-        return measure_cost(lambda: engine.derive_mask(scene, Granule()), [network])
+        return measure_cost(lambda: engine.derive_mask(scene, EarthEngineImage()), [network])
 
 
 def measure_ukis_csmask(folder: Path, sampled_tiles: int) -> Cost:

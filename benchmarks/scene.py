@@ -71,17 +71,17 @@ def measure() -> list[Row]:
 
 def measure_ours(server: S3Server, items: Path, queries: list[SceneQuery]) -> Cost:
     """The job for what each query finds, in this process."""
-    from pc_cloudmask.runs.context import Wiring  # noqa: PLC0415
+    from pc_cloudmask.runs.context import RunContext  # noqa: PLC0415
     from pc_cloudmask.runs.ingest import ingest  # noqa: PLC0415 - not in the peer's process
     from pc_cloudmask.runs.runners import ThreadRunner  # noqa: PLC0415
     from pc_cloudmask.settings import read_settings  # noqa: PLC0415
 
     os.environ.update(server.environment())
-    wiring = Wiring(read_settings(store=f"s3://{server.create_bucket()}/masks"), str(items))
-    _ = wiring.engine, wiring.publisher  # every adapter with its libraries
+    context = RunContext(read_settings(store=f"s3://{server.create_bucket()}/masks"), str(items))
+    _ = context.engine, context.publisher  # every adapter with its libraries
 
     def publish(query: SceneQuery) -> None:
-        report = ingest(wiring, query, ThreadRunner(1))
+        report = ingest(context, query, ThreadRunner(1))
         if not report.published or report.failed:
             raise RuntimeError(f"not published: {report.as_json()}")
 

@@ -118,15 +118,15 @@ def write_small_scenes(folder: Path) -> Path:
 
 def time_runs(items: Path, folder: Path, workers: int) -> Times:
     """Runs without Prefect, in this process, each into a new directory."""
-    from pc_cloudmask.runs.context import Wiring  # noqa: PLC0415
+    from pc_cloudmask.runs.context import RunContext  # noqa: PLC0415
     from pc_cloudmask.runs.ingest import ingest  # noqa: PLC0415 - not before the environment of the other process is set
     from pc_cloudmask.runs.request import IngestRequest  # noqa: PLC0415
     from pc_cloudmask.runs.runners import ThreadRunner  # noqa: PLC0415
 
     def run(store: Path, limit: int) -> None:
         request = IngestRequest(items=str(items), store=str(store), limit=limit)
-        wiring = Wiring(request.read_settings(), request.items)
-        report = ingest(wiring, request.read_query(), ThreadRunner(workers))
+        context = RunContext(request.read_settings(), request.items)
+        report = ingest(context, request.read_query(), ThreadRunner(workers))
         _check(len(report.published), limit)
 
     return _time(run, folder)

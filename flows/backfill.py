@@ -13,7 +13,7 @@ from pc_cloudmask.flows.ingest import ingest_flow
 from pc_cloudmask.flows.progress import leave_shards
 from pc_cloudmask.flows.tasks import LimitedSource, find_limits
 from pc_cloudmask.runs.backfill import plan_shards
-from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.request import BackfillRequest, IngestRequest
 
 
@@ -24,10 +24,10 @@ def backfill_flow(request: BackfillRequest) -> list[str]:
     Each shard is a run of ``request.deployment``, or of this process where that is None. When the same
     request is begun again after a kill, only the runs that are missing begin.
     """
-    wiring = Wiring.of(request)
-    wiring.source = LimitedSource(wiring.source, find_limits())
+    context = RunContext.of(request)
+    context.source = LimitedSource(context.source, find_limits())
     begun: list[tuple[IngestRequest, str]] = []
-    for shard in plan_shards(wiring.source, request):
+    for shard in plan_shards(context.source, request):
         begun.append((shard, _begin_shard(shard, request)))
         get_run_logger().info("%d shards begun, the last: %s", len(begun), shard.title)
     leave_shards(begun)

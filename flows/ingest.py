@@ -14,7 +14,7 @@ from pc_cloudmask.runs.request import IngestRequest
 @flow(name="ingest", persist_result=False, log_prints=False)
 def ingest_flow(request: IngestRequest) -> Report:
     """Publish the masks that ``request`` asks for; what went wrong with a scene is in the report."""
-    with open_run(request) as (wiring, runner, observer):
-        report = ingest(wiring, request.read_query(), runner, observer, force=request.force)
-        leave_report(wiring, report, observer.newest)
+    with open_run(request) as (context, runner, observer):
+        report = ingest(context, request.read_query(), runner, observer, force=request.force)
+        leave_report(context, report, observer.newest)
     return report

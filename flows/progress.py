@@ -22,7 +22,7 @@ from prefect.events import emit_event
 
 from pc_cloudmask.catalog.layout import build_item_title
 from pc_cloudmask.errors import StoreError
-from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.ingest import Observer, SilentObserver
 from pc_cloudmask.runs.report import Report, SceneOutcome, SceneState
 from pc_cloudmask.runs.request import IngestRequest
@@ -106,10 +106,10 @@ LARGEST_PREVIEW = 256 << 10
 logger = logging.getLogger(__name__)
 
 
-def leave_report(wiring: Wiring, report: Report, newest: SceneOutcome | None) -> None:
+def leave_report(context: RunContext, report: Report, newest: SceneOutcome | None) -> None:
     """The table of the run's scenes, and the preview of the newest mask."""
     create_table_artifact(key="cloudmask-run", table=_report_rows(report), description=report.summary)
-    url = _find_preview(wiring, newest.item_key) if newest else None
+    url = _find_preview(context, newest.item_key) if newest else None
     if newest and url:
         create_image_artifact(url, key="cloudmask-preview", description=escape_markdown(newest.id))
 
@@ -136,16 +136,16 @@ def _report_rows(report: Report) -> list[dict[str, Any]]:
     return [dict(zip(columns, map(escape_markdown, row), strict=True)) for row in done]
 
 
-def _find_preview(wiring: Wiring, item_key: str) -> str | None:
+def _find_preview(context: RunContext, item_key: str) -> str | None:
     """A URL that shows the preview of a published item: its public one, else one that holds its bytes."""
     try:
-        stored = wiring.store.read_object(item_key)
+        stored = context.store.read_object(item_key)
         if stored is None:
             return None
         href = str(json.loads(stored.body)["assets"][PREVIEW_ASSET]["href"])
         if href.startswith("https://"):
             return href
-        picture = wiring.store.read_object(f"{item_key.rpartition('/')[0]}/{href.rpartition('/')[2]}")
+        picture = context.store.read_object(f"{item_key.rpartition('/')[0]}/{href.rpartition('/')[2]}")
     except (StoreError, ValueError, LookupError, TypeError) as error:
         logger.info("%s: no preview to show: %s", item_key, error)
         return None

@@ -23,7 +23,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pc_cloudmask.errors import CloudmaskError, SettingsError
 from pc_cloudmask.flows.progress import RunObserver, observe_run
 from pc_cloudmask.runs.candidate import Candidate, build_failure
-from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.logs import run_id
 from pc_cloudmask.runs.report import SceneOutcome
 from pc_cloudmask.runs.request import RunRequest
@@ -188,11 +188,11 @@ def _build_task_runner(settings: Settings) -> TaskRunner[Any]:
 
 
 @contextmanager
-def open_run(request: RunRequest) -> Iterator[tuple[Wiring, PrefectRunner, RunObserver]]:
+def open_run(request: RunRequest) -> Iterator[tuple[RunContext, PrefectRunner, RunObserver]]:
     """Open what a flow run needs; its limits and its log are told which flow run this is."""
     run_id.set(str(flow_run.id or ""))
-    wiring = Wiring.of(request)
+    context = RunContext.of(request)
     limits = find_limits()
-    wiring.source = LimitedSource(wiring.source, limits)
-    with observe_run() as observer, open_prefect_runner(wiring.settings, limits) as runner:
-        yield wiring, runner, observer
+    context.source = LimitedSource(context.source, limits)
+    with observe_run() as observer, open_prefect_runner(context.settings, limits) as runner:
+        yield context, runner, observer

@@ -14,9 +14,9 @@ from pc_cloudmask.runs.watch import WatchOptions, watch
 @flow(name="watch", persist_result=False, log_prints=False)
 def watch_flow(request: WatchRequest = WatchRequest()) -> Report:  # noqa: B008 - frozen
     """Reconcile the watched areas with what is published, once."""
-    options = WatchOptions(request.rings, request.limit, request.seconds)
-    with open_run(request) as (wiring, runner, observer):
-        report = watch(wiring, request.read_areas(), runner, observer, options)
+    options = WatchOptions(request.look_back, request.limit, request.seconds)
+    with open_run(request) as (context, runner, observer):
+        report = watch(context, request.read_areas(), runner, observer, options)
         emit_withdrawn(report.withdrawn)
-        leave_report(wiring, report, observer.newest)
+        leave_report(context, report, observer.newest)
     return report

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pytest
 
 from pc_cloudmask.runs.candidate import Candidate, read_candidates
-from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.ingest import ingest
 from pc_cloudmask.runs.report import Report
 from pc_cloudmask.runs.request import IngestRequest
@@ -31,8 +31,8 @@ def ignore_warnings_of_odc(test: Test) -> Test:
 
 def run_directly(request: IngestRequest) -> Report:
     """``request`` as the command line runs it without Prefect."""
-    wiring = Wiring.of(request)
-    return ingest(wiring, request.read_query(), ThreadRunner(2, retry_delay_s=0), force=request.force)
+    context = RunContext.of(request)
+    return ingest(context, request.read_query(), ThreadRunner(2, retry_delay_s=0), force=request.force)
 
 
 def read_tree(root: Path) -> dict[str, bytes]:
@@ -47,6 +47,6 @@ def read_tree(root: Path) -> dict[str, bytes]:
 
 def read_sample_candidates(demo: IngestRequest) -> list[Candidate]:
     """The candidates that the demo's request finds."""
-    wiring = Wiring.of(demo)
-    items = wiring.source.find_items(SceneQuery())
-    return read_candidates(items, wiring.settings.method, wiring.settings.mask_parameters)[0]
+    context = RunContext.of(demo)
+    items = context.source.find_items(SceneQuery())
+    return read_candidates(items, context.settings.method, context.settings.mask_parameters)[0]

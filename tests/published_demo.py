@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pc_cloudmask.demo.demo import build_demo_request
-from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.ingest import ingest
 from pc_cloudmask.runs.runners import ThreadRunner
 
@@ -17,8 +17,8 @@ def publish_demo(store: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOURCE_DATE_EPOCH", "1700000000")
         request = build_demo_request(None, store)
-        wiring = Wiring.of(request)
-        report = ingest(wiring, request.read_query(), ThreadRunner(2, retry_delay_s=0))
+        context = RunContext.of(request)
+        report = ingest(context, request.read_query(), ThreadRunner(2, retry_delay_s=0))
     assert len(report.published) == 4
     assert request.store is not None
     return Path(request.store)

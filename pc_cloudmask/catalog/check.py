@@ -14,13 +14,13 @@ from typing import TypeVar
 from pc_cloudmask.catalog.check_item import DecodeMask
 from pc_cloudmask.catalog.check_parents import (
     Markers,
-    check_branch,
     check_collection,
     check_extent,
+    check_parent,
     find_linked,
     read_markers,
 )
-from pc_cloudmask.catalog.check_year import Checker, LeafCheck, Scope, check_leaf
+from pc_cloudmask.catalog.check_year import Checker, Scope, YearCheck, check_year
 from pc_cloudmask.catalog.coverage import Coverage
 from pc_cloudmask.catalog.documents import build_root_catalog
 from pc_cloudmask.catalog.fields import CatalogContext, decode_document, encode_document, find_public_url
@@ -36,27 +36,27 @@ from pc_cloudmask.catalog.findings import (
     looking_at,
     read,
 )
-from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, PENDING_PREFIX, LeafKeys
+from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, PENDING_PREFIX, YearKeys
 from pc_cloudmask.catalog.parents import (
-    BAND_FORM,
     YEAR_FORM,
-    Branch,
-    band_branch,
-    branch_steps,
-    collection_branch,
+    ZONE_FORM,
+    ParentCatalog,
+    collection_parent,
     merge_coverages,
+    parent_steps,
     root_steps,
-    tile_branch,
+    tile_parent,
+    zone_parent,
 )
 from pc_cloudmask.catalog.publisher import Publisher
-from pc_cloudmask.catalog.repair import REMOVAL_LIMIT, Removals, collection_repair_steps, repair_leaf
+from pc_cloudmask.catalog.repair import REMOVAL_LIMIT, Removals, collection_repair_steps, repair_year
 from pc_cloudmask.catalog.steps import LEASE, Steps, run_steps
-from pc_cloudmask.catalog.year import LeafFolder, group_leaf
+from pc_cloudmask.catalog.year import YearFolder, group_year
 from pc_cloudmask.errors import CloudmaskError, InvalidField, SettingsError
 from pc_cloudmask.scene.ids import check_tile
 from pc_cloudmask.storage.store import PROBE_PREFIX, ObjectInfo, ObjectStore, StoredObject
 
-#: Times a leaf with findings is looked at again: a writer may have been at it between two readings.
+#: Times a year with findings is looked at again: a writer may have been at it between two readings.
 _CONFIRMATIONS = 3
 A = TypeVar("A")
 R = TypeVar("R")
@@ -64,15 +64,15 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class SubtreeCheck:
-    """What a leaf, tile or zone came to: its name, and whether it has a catalog; None where nobody knows."""
+    """What a year, tile or zone came to: its name, and whether it has a catalog; None where nobody knows."""
 
     name: str
     has_catalog: bool | None
 
 
 @dataclass(frozen=True, slots=True)
-class LeafResult:
-    """What one leaf came to; ``listing`` tells whether a later look may take it for the same."""
+class YearResult:
+    """What one year came to; ``listing`` tells whether a later look may take it for the same."""
 
     listing: int
     has_catalog: bool
@@ -87,7 +87,7 @@ class LeafResult:
 class Look:
     """One look at everything; without a ``publisher`` nothing is mended.
 
-    Leaves in which an earlier look found nothing, ``clean``, are not read again while their listing is
+    Years in which an earlier look found nothing, ``clean``, are not read again while their listing is
     the same.
     """
 
@@ -98,7 +98,7 @@ class Look:
         publisher: Publisher | None,
         tiles: Executor,
         removals: Removals,
-        clean: Mapping[LeafKeys, LeafResult],
+        clean: Mapping[YearKeys, YearResult],
     ) -> None:
         self._checker = checker
         self._store = checker.store
@@ -109,8 +109,8 @@ class Look:
         self._removals = removals
         self._known = clean
         self._markers = Markers()
-        self._results: dict[LeafKeys, LeafResult] = {}
-        self.clean: dict[LeafKeys, LeafResult] = {}
+        self._results: dict[YearKeys, YearResult] = {}
+        self.clean: dict[YearKeys, YearResult] = {}
         self.tally = Tally()
         self.has_mended = False
         self._is_listed = True
@@ -123,13 +123,13 @@ class Look:
     def run(self) -> None:
         self._check_markers()
         before = _collect_read(self._store, COLLECTION_KEY)
-        zones = [self._check_band(name) for name in self._list_bands()]
+        zones = [self._check_zone(name) for name in self._list_zones()]
         if self._is_listed:
             self._check_collection(zones, before)
         self._check_root(zones)
 
     def _check_collection(self, zones: list[SubtreeCheck], before: StoredObject | None) -> None:
-        linked, unsure = self._sort_children(zones, lambda leaf: leaf.band)
+        linked, unsure = self._sort_children(zones, lambda year_keys: year_keys.zone)
         coverage = _merge(each.coverage for each in self._results.values())
         allowed = _merge(each.allowed for each in self._results.values())
         results = self._results.values()
@@ -141,15 +141,15 @@ class Look:
                 yield from check_extent(before, allowed)
 
         def mend() -> Steps:
-            branch = collection_branch(self._store, self._context, None, None)
-            names = linked | (find_linked(self._store, branch) & unsure)
+            parent = collection_parent(self._store, self._context, None, None)
+            names = linked | (find_linked(self._store, parent) & unsure)
             wanted, known = (allowed, before) if is_known else (coverage, None)
             return collection_repair_steps(self._store, self._context, set(names), wanted, known)
 
         self._settle(COLLECTION_KEY, find(), mend)
 
     def _check_root(self, zones: list[SubtreeCheck]) -> None:
-        linked, unsure = self._sort_children(zones, lambda leaf: leaf.band)
+        linked, unsure = self._sort_children(zones, lambda year_keys: year_keys.zone)
 
         def find() -> Iterator[Finding]:
             stored = read(self._store, CATALOG_KEY)
@@ -183,100 +183,100 @@ class Look:
             if info.modified is not None and info.modified + LEASE <= self._now
         ]
 
-    def _list_bands(self) -> Iterator[str]:
-        branch = collection_branch(self._store, self._context, None, None)
-        names, self._is_listed = self._list_children(branch)
+    def _list_zones(self) -> Iterator[str]:
+        parent = collection_parent(self._store, self._context, None, None)
+        names, self._is_listed = self._list_children(parent)
         for name in sorted(names):
-            if BAND_FORM.fullmatch(name):
+            if ZONE_FORM.fullmatch(name):
                 yield name
             elif name != "items":
-                self._report_stray(f"{COLLECTION_ID}/{name}/")
+                self._report_unknown_object(f"{COLLECTION_ID}/{name}/")
 
-    def _list_children(self, branch: Branch) -> tuple[list[str], bool]:
+    def _list_children(self, parent: ParentCatalog) -> tuple[list[str], bool]:
         """Names of the folders beside the catalog, and whether it could be found out.
 
         Where they cannot be listed, those that it links are looked at one by one.
         """
         try:
-            with looking_at(branch.folder):
-                return list(self._store.list_folders(branch.folder)), True
+            with looking_at(parent.folder):
+                return list(self._store.list_folders(parent.folder)), True
         except CouldNotRead as error:
             self.tally.report([error.finding])
         try:
-            with looking_at(branch.key):
-                return sorted(find_linked(self._store, branch)), False
+            with looking_at(parent.key):
+                return sorted(find_linked(self._store, parent)), False
         except CouldNotRead as error:
             self.tally.report([error.finding])
         return [], False
 
-    def _check_band(self, band: str) -> SubtreeCheck:
-        branch = band_branch(self._context, band)
-        names, is_listed = self._list_children(branch)
-        tiles = list(_map_bounded(self._tiles, partial(self._check_tile, band), names))
+    def _check_zone(self, zone: str) -> SubtreeCheck:
+        parent = zone_parent(self._context, zone)
+        names, is_listed = self._list_children(parent)
+        tiles = list(_map_bounded(self._tiles, partial(self._check_tile, zone), names))
         if not is_listed:
-            return SubtreeCheck(band, None)
-        linked, unsure = self._sort_children(tiles, lambda leaf: leaf.tile)
-        return self._settle_branch(band, branch, linked, unsure)
+            return SubtreeCheck(zone, None)
+        linked, unsure = self._sort_children(tiles, lambda year_keys: year_keys.tile)
+        return self._settle_parent(zone, parent, linked, unsure)
 
-    def _check_tile(self, band: str, tile: str) -> SubtreeCheck:
-        prefix = f"{COLLECTION_ID}/{band}/{tile}/"
-        if not _is_tile(tile, band):
-            self._report_stray(prefix)
+    def _check_tile(self, zone: str, tile: str) -> SubtreeCheck:
+        prefix = f"{COLLECTION_ID}/{zone}/{tile}/"
+        if not _is_tile(tile, zone):
+            self._report_unknown_object(prefix)
             return SubtreeCheck(tile, False)
-        branch = tile_branch(self._context, tile)
+        parent = tile_parent(self._context, tile)
         try:
-            leaves = [self._check_leaf(folder) for folder in self._list_leaves(tile, prefix)]
+            checked = [self._check_year(folder) for folder in self._list_years(tile, prefix)]
         except CouldNotRead:
-            return self._check_years(branch, tile)
+            return self._check_years(parent, tile)
         years, unsure = self._sort_children(
-            leaves, lambda leaf: f"{leaf.year:04d}" if leaf.tile == tile else ""
+            checked, lambda year_keys: f"{year_keys.year:04d}" if year_keys.tile == tile else ""
         )
-        return self._settle_branch(tile, branch, years, unsure)
+        return self._settle_parent(tile, parent, years, unsure)
 
-    def _check_years(self, branch: Branch, tile: str) -> SubtreeCheck:
+    def _check_years(self, parent: ParentCatalog, tile: str) -> SubtreeCheck:
         """Look at the years of a tile that cannot be listed, one by one; some may have been looked at."""
-        names, _ = self._list_children(branch)
-        for leaf in (LeafKeys(tile, int(name)) for name in names if YEAR_FORM.fullmatch(name)):
+        names, _ = self._list_children(parent)
+        for year_keys in (YearKeys(tile, int(name)) for name in names if YEAR_FORM.fullmatch(name)):
             try:
-                if leaf not in self._results:
-                    self._check_leaf(group_leaf(leaf, list_objects(self._store, leaf.prefix)))
+                if year_keys not in self._results:
+                    self._check_year(group_year(year_keys, list_objects(self._store, year_keys.prefix)))
             except CouldNotRead as error:
                 self.tally.report([error.finding])
         return SubtreeCheck(tile, None)
 
     def _sort_children(
-        self, children: Iterable[SubtreeCheck], name_of: Callable[[LeafKeys], str]
+        self, children: Iterable[SubtreeCheck], name_of: Callable[[YearKeys], str]
     ) -> tuple[frozenset[str], frozenset[str]]:
         """Names of those with a catalog, and of those that may be linked or not."""
         children = list(children)
-        busy = {name_of(keys.leaf) for keys in self._markers.live}
+        busy = {name_of(keys.year_keys) for keys in self._markers.live}
         unknown = {child.name for child in children if child.has_catalog is None}
         return frozenset(child.name for child in children if child.has_catalog), frozenset(busy | unknown)
 
-    def _list_leaves(self, tile: str, prefix: str) -> Iterator[LeafFolder]:
-        """The tile's leaves from one listing, one at a time."""
+    def _list_years(self, tile: str, prefix: str) -> Iterator[YearFolder]:
+        """The tile's years from one listing, one at a time."""
 
         def year_of(info: ObjectInfo) -> str:
             return info.key.removeprefix(prefix).split("/")[0]
 
         for year, objects in groupby(list_objects(self._store, prefix), year_of):
             if YEAR_FORM.fullmatch(year):
-                yield group_leaf(LeafKeys(tile, int(year)), objects)
+                yield group_year(YearKeys(tile, int(year)), objects)
             elif year != "catalog.json":
-                self._report_stray(f"{prefix}{year}")
+                self._report_unknown_object(f"{prefix}{year}")
 
-    def _check_leaf(self, folder: LeafFolder) -> SubtreeCheck:
-        leaf = folder.leaf
-        name = f"{leaf.year:04d}"
-        known = self._known.get(leaf)
+    def _check_year(self, folder: YearFolder) -> SubtreeCheck:
+        year_keys = folder.year_keys
+        name = f"{year_keys.year:04d}"
+        known = self._known.get(year_keys)
         if known is not None and known.listing == _hash_listing(folder):
-            self._keep(leaf, known)
-            self.clean[leaf] = known
+            self._keep(year_keys, known)
+            self.clean[year_keys] = known
             return SubtreeCheck(name, known.has_catalog)
         scope = Scope(self._now, self._markers.pending)
-        check = self._confirm(check_leaf(self._checker, folder, scope))
+        check = self._confirm(check_year(self._checker, folder, scope))
         self.tally.report(check.findings)
-        result = LeafResult(
+        result = YearResult(
             _hash_listing(check.folder),
             check.has_catalog,
             check.items,
@@ -286,32 +286,34 @@ class Look:
             check.allowed,
             check.is_coverage_known,
         )
-        self._keep(leaf, result)
+        self._keep(year_keys, result)
         if not check.findings and not check.withdrawn:
-            self.clean[leaf] = result
+            self.clean[year_keys] = result
         has_catalog: bool | None = None if check.is_in_doubt else check.has_catalog
         if check.needs_repair and not check.is_in_doubt:
 
             def mend() -> None:
                 nonlocal has_catalog
-                has_catalog = repair_leaf(self._store, self._context, check, self._now, self._removals)
+                has_catalog = repair_year(self._store, self._context, check, self._now, self._removals)
 
-            if self._publisher is not None and not self._mend(leaf.catalog, mend):
+            if self._publisher is not None and not self._mend(year_keys.catalog, mend):
                 has_catalog = None
         return SubtreeCheck(name, has_catalog)
 
-    def _confirm(self, check: LeafCheck) -> LeafCheck:
+    def _confirm(self, check: YearCheck) -> YearCheck:
         """Look again where something is wrong: a writer may have been at it between two readings."""
         for _ in range(_CONFIRMATIONS):
             if all(finding.problem is Problem.COULD_NOT_READ for finding in check.findings):
                 break
             scope = Scope(self._now, read_markers(self._store, self._now).pending)
-            folder = group_leaf(check.folder.leaf, list_objects(self._store, check.folder.leaf.prefix))
-            check = check_leaf(self._checker, folder, scope)
+            folder = group_year(
+                check.folder.year_keys, list_objects(self._store, check.folder.year_keys.prefix)
+            )
+            check = check_year(self._checker, folder, scope)
         return check
 
-    def _keep(self, leaf: LeafKeys, result: LeafResult) -> None:
-        self._results[leaf] = result
+    def _keep(self, year_keys: YearKeys, result: YearResult) -> None:
+        self._results[year_keys] = result
         self.tally.add(items=result.items, files=result.files, catalogs=int(result.has_catalog))
         self.tally.add(awaiting_removal=result.awaiting_removal)
 
@@ -339,15 +341,15 @@ class Look:
         self.has_mended |= has_to or bool(mended)
         return True
 
-    def _settle_branch(
-        self, name: str, branch: Branch, children: frozenset[str], unsure: frozenset[str]
+    def _settle_parent(
+        self, name: str, parent: ParentCatalog, children: frozenset[str], unsure: frozenset[str]
     ) -> SubtreeCheck:
         def mend() -> Steps:
-            own = children | (find_linked(self._store, branch) & unsure)
-            return branch_steps(self._store, branch, set(own), rebuild=True)
+            own = children | (find_linked(self._store, parent) & unsure)
+            return parent_steps(self._store, parent, set(own), rebuild=True)
 
-        is_read = self._settle(branch.key, check_branch(self._store, branch, children, unsure), mend)
-        return SubtreeCheck(name, self._find_catalog(branch.key) if is_read else None)
+        is_read = self._settle(parent.key, check_parent(self._store, parent, children, unsure), mend)
+        return SubtreeCheck(name, self._find_catalog(parent.key) if is_read else None)
 
     def _find_catalog(self, key: str) -> bool | None:
         """Count the catalog if it is there; whether it is, None where nobody knows."""
@@ -360,8 +362,8 @@ class Look:
         self.tally.add(catalogs=is_there)
         return is_there
 
-    def _report_stray(self, key: str) -> None:
-        self.tally.report([Finding(Problem.STRAY, key, "is no part of this catalog: look at it")])
+    def _report_unknown_object(self, key: str) -> None:
+        self.tally.report([Finding(Problem.UNKNOWN_OBJECT, key, "is no part of this catalog: look at it")])
 
 
 def _collect_read(store: ObjectStore, key: str) -> StoredObject | None:
@@ -376,15 +378,15 @@ def _merge(coverages: Iterable[Coverage | None]) -> Coverage | None:
     return merge_coverages(coverage for coverage in coverages if coverage is not None)
 
 
-def _hash_listing(folder: LeafFolder) -> int:
-    """Tell whether two listings of a leaf, in one process, show the same objects."""
+def _hash_listing(folder: YearFolder) -> int:
+    """Tell whether two listings of a year, in one process, show the same objects."""
     objects = (info for each in folder.folders.values() for info in each.objects.values())
-    return hash(tuple((info.key, info.size, info.modified) for info in (*objects, *folder.strays)))
+    return hash(tuple((info.key, info.size, info.modified) for info in (*objects, *folder.unknown_objects)))
 
 
-def _is_tile(tile: str, band: str) -> bool:
+def _is_tile(tile: str, zone: str) -> bool:
     try:
-        return check_tile(tile)[:3] == band
+        return check_tile(tile)[:3] == zone
     except InvalidField:
         return False
 
@@ -428,7 +430,7 @@ def check_catalog(
 ) -> CheckReport:
     """Look at every published object once; with ``repair``, mend what is wrong and look again.
 
-    One leaf a worker is in memory at a time. Writers may publish meanwhile: what their markers
+    One year a worker is in memory at a time. Writers may publish meanwhile: what their markers
     announce is no problem, and what looks like one is looked at again. What could not be read is a
     finding of its own, and nothing that it concerns is touched.
 

@@ -19,7 +19,7 @@ from pc_cloudmask.catalog.fields import SHA256_MULTIHASH, decode_document, find_
 from pc_cloudmask.catalog.findings import CouldNotRead, Finding, Problem, find_absence, looking_at, read
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, ItemKeys
 from pc_cloudmask.catalog.versions import read_predecessors, read_sensing_start
-from pc_cloudmask.catalog.year import LeafFolder
+from pc_cloudmask.catalog.year import YearFolder
 from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.masking.statistics import DECIMALS, MaskStatistics, measure_mask
 from pc_cloudmask.scene.ids import MASK_ASSET, PREVIEW_ASSET
@@ -66,11 +66,11 @@ def find_faults(item: Item, keys: ItemKeys) -> Iterator[str]:
         return
     read_footprint(ItemReader(item))
     properties = item["properties"]
-    if parse_instant(properties["datetime"]).year != keys.leaf.year:
-        yield f"its datetime {properties['datetime']!r:.40} is not of {keys.leaf.year:04d}"
-    tile = properties.get("s2:mgrs_tile", keys.leaf.tile)
-    if tile != keys.leaf.tile:
-        yield f"its s2:mgrs_tile is {tile!r:.40}, not {keys.leaf.tile}"
+    if parse_instant(properties["datetime"]).year != keys.year_keys.year:
+        yield f"its datetime {properties['datetime']!r:.40} is not of {keys.year_keys.year:04d}"
+    tile = properties.get("s2:mgrs_tile", keys.year_keys.tile)
+    if tile != keys.year_keys.tile:
+        yield f"its s2:mgrs_tile is {tile!r:.40}, not {keys.year_keys.tile}"
     yield from _check_percentages(properties)
     if MASK_ASSET not in item["assets"]:
         yield f"has no asset {MASK_ASSET}"
@@ -209,25 +209,25 @@ class ItemCheck:
 
 
 def check_item(
-    store: ObjectStore, leaf: LeafFolder, item_id: str, decode_mask: DecodeMask | None = None
+    store: ObjectStore, year_keys: YearFolder, item_id: str, decode_mask: DecodeMask | None = None
 ) -> ItemCheck:
     """Check the item's document, its links inside the store and its files, byte by byte.
 
     Its own ``self`` link says what is inside: an item that was published for another public URL is sound
     too. With ``decode_mask`` the mask's pixels are counted as well.
     """
-    check = ItemCheck(ItemKeys(leaf.leaf, item_id))
-    for finding in _find_all(store, leaf, check, decode_mask):
+    check = ItemCheck(ItemKeys(year_keys.year_keys, item_id))
+    for finding in _find_all(store, year_keys, check, decode_mask):
         check.findings.append(finding)
     return check
 
 
 def _find_all(
-    store: ObjectStore, leaf: LeafFolder, check: ItemCheck, decode_mask: DecodeMask | None
+    store: ObjectStore, year_keys: YearFolder, check: ItemCheck, decode_mask: DecodeMask | None
 ) -> Iterator[Finding]:
     key = check.keys.item
     try:
-        body = _read_listed(store, key, leaf.folders[check.keys.item_id].item)
+        body = _read_listed(store, key, year_keys.folders[check.keys.item_id].item)
     except CouldNotRead as error:
         yield error.finding
         return
@@ -244,8 +244,8 @@ def _find_all(
         if not faults:
             for text in find_contradictions(item, check.keys):
                 yield Finding(Problem.DOUBTFUL_SOURCE, key, text)
-        yield from _check_links(store, leaf, item, check.keys)
-        yield from _check_assets(store, leaf, item, check, None if faults else decode_mask)
+        yield from _check_links(store, year_keys, item, check.keys)
+        yield from _check_assets(store, year_keys, item, check, None if faults else decode_mask)
     except _UNREADABLE as error:
         detail = " ".join(str(error).split())
         yield Finding(Problem.BROKEN_ITEM, key, f"is not an item of this catalog: {detail:.200}")
@@ -266,18 +266,18 @@ def _read_listed(store: ObjectStore, key: str, info: ObjectInfo | None) -> bytes
 
 
 def _check_links(
-    store: ObjectStore, leaf: LeafFolder, item: dict[str, Any], keys: ItemKeys
+    store: ObjectStore, year_keys: YearFolder, item: dict[str, Any], keys: ItemKeys
 ) -> Iterator[Finding]:
     public_url = find_public_url(item, keys.item)
-    known = {CATALOG_KEY, COLLECTION_KEY, leaf.leaf.catalog, keys.item}
+    known = {CATALOG_KEY, COLLECTION_KEY, year_keys.year_keys.catalog, keys.item}
     for link in item["links"]:
         key = resolve_href(public_url, link["href"], keys.item)
         if key is None or key in known:
             continue
-        if not key.startswith(leaf.leaf.prefix):
+        if not key.startswith(year_keys.year_keys.prefix):
             yield from _check_source_file(store, key)
             continue
-        folder = leaf.folders.get(key.split("/")[-2])
+        folder = year_keys.folders.get(key.split("/")[-2])
         if folder is None or folder.item is None or folder.item.key != key:
             doubt = find_absence(store, key)
             yield doubt or Finding(Problem.DANGLING_LINK, keys.item, f"links {key}, which is not there")
@@ -285,7 +285,7 @@ def _check_links(
 
 def _check_assets(
     store: ObjectStore,
-    leaf: LeafFolder,
+    year_keys: YearFolder,
     item: dict[str, Any],
     check: ItemCheck,
     decode_mask: DecodeMask | None,
@@ -300,7 +300,7 @@ def _check_assets(
                 yield from _check_source_file(store, key)
             continue
         check.files.add(key)
-        info = leaf.folders[check.keys.item_id].objects.get(key.removeprefix(check.keys.prefix))
+        info = year_keys.folders[check.keys.item_id].objects.get(key.removeprefix(check.keys.prefix))
         try:
             yield from _check_file(store, key, info, asset)
             if name == MASK_ASSET and decode_mask is not None and info is not None:

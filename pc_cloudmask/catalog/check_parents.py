@@ -10,13 +10,13 @@ from pc_cloudmask.catalog.coverage import Coverage
 from pc_cloudmask.catalog.fields import CatalogContext, Document, encode_document, read_document
 from pc_cloudmask.catalog.findings import CouldNotRead, Finding, Problem, looking_at, read
 from pc_cloudmask.catalog.layout import COLLECTION_KEY, PENDING_PREFIX, ItemKeys
-from pc_cloudmask.catalog.parents import Branch, collection_branch, find_coverage, read_children
+from pc_cloudmask.catalog.parents import ParentCatalog, collection_parent, find_coverage, read_children
 from pc_cloudmask.catalog.steps import list_markers, read_marker
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 
 
-def check_branch(
-    store: ObjectStore, branch: Branch, children: frozenset[str], unsure: frozenset[str]
+def check_parent(
+    store: ObjectStore, parent: ParentCatalog, children: frozenset[str], unsure: frozenset[str]
 ) -> Iterator[Finding]:
     """Find what is wrong with the catalog, if anything.
 
@@ -26,33 +26,33 @@ def check_branch(
     Raises:
         CouldNotRead: the catalog, or what lies beside it.
     """
-    stored = read(store, branch.key)
+    stored = read(store, parent.key)
     if stored is None:
         if children - unsure:
             yield Finding(
-                Problem.MISSING_CATALOG, branch.key, f"catalogs that it should link: {len(children)}"
+                Problem.MISSING_CATALOG, parent.key, f"catalogs that it should link: {len(children)}"
             )
         return
     document = read_document(stored)
     if document is None:
-        yield Finding(Problem.UNREADABLE, branch.key, "is not a catalog")
+        yield Finding(Problem.UNREADABLE, parent.key, "is not a catalog")
         return
     linked = read_children(document)
-    dangling = set(_find_dangling(store, branch, linked - children - unsure))
+    dangling = set(_find_dangling(store, parent, linked - children - unsure))
     for name in sorted(dangling):
-        yield Finding(Problem.DANGLING_LINK, branch.key, f"links {name:.40}, whose catalog is not there")
+        yield Finding(Problem.DANGLING_LINK, parent.key, f"links {name:.40}, whose catalog is not there")
     for name in sorted(children - linked - unsure):
-        yield Finding(Problem.STALE_CATALOG, branch.key, f"does not link {name}")
-    with looking_at(branch.folder):
-        expected = encode_document(branch.build(sorted(linked - dangling)))
+        yield Finding(Problem.STALE_CATALOG, parent.key, f"does not link {name}")
+    with looking_at(parent.folder):
+        expected = encode_document(parent.build(sorted(linked - dangling)))
     if stored.body != expected:
-        yield Finding(Problem.STALE_CATALOG, branch.key, "is not what its children give")
+        yield Finding(Problem.STALE_CATALOG, parent.key, "is not what its children give")
 
 
 def check_collection(
     store: ObjectStore,
     context: CatalogContext,
-    bands: frozenset[str],
+    zones: frozenset[str],
     unsure: frozenset[str],
     needed: Coverage | None,
 ) -> Iterator[Finding]:
@@ -63,7 +63,7 @@ def check_collection(
     """
     document = read_document(read(store, COLLECTION_KEY))
     covered = find_coverage(document)
-    yield from check_branch(store, collection_branch(store, context, covered, document), bands, unsure)
+    yield from check_parent(store, collection_parent(store, context, covered, document), zones, unsure)
     if document is not None and needed is not None and (covered is None or covered.merge(needed) != covered):
         yield Finding(Problem.STALE_CATALOG, COLLECTION_KEY, "its extent or summaries lack some item")
 
@@ -77,20 +77,20 @@ def check_extent(before: StoredObject | None, allowed: Coverage | None) -> Itera
         )
 
 
-def find_linked(store: ObjectStore, branch: Branch) -> frozenset[str]:
+def find_linked(store: ObjectStore, parent: ParentCatalog) -> frozenset[str]:
     """Names of the children that the catalog links now; none where it is broken."""
-    document: Document | None = read_document(store.read_object(branch.key))
+    document: Document | None = read_document(store.read_object(parent.key))
     return frozenset(read_children(document) if document else ())
 
 
-def _find_dangling(store: ObjectStore, branch: Branch, names: set[str]) -> Iterator[str]:
+def _find_dangling(store: ObjectStore, parent: ParentCatalog, names: set[str]) -> Iterator[str]:
     """Names of those whose catalog is not there; listings that do not show one that is there are in doubt."""
     for name in sorted(names):
-        with looking_at(f"{branch.folder}{name:.40}/catalog.json"):
-            if not branch.holds(store, name):
+        with looking_at(f"{parent.folder}{name:.40}/catalog.json"):
+            if not parent.holds(store, name):
                 yield name
-            elif name not in set(store.list_folders(branch.folder)):
-                raise CouldNotRead(f"{branch.folder}{name}/", "is there, and listings do not show it")
+            elif name not in set(store.list_folders(parent.folder)):
+                raise CouldNotRead(f"{parent.folder}{name}/", "is there, and listings do not show it")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Checking one leaf: its catalog, its items and what lies in their folders."""
+"""Checking one year: its catalog, its items and what lies in their folders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pc_cloudmask.catalog.findings import CouldNotRead, Finding, Problem, find_a
 from pc_cloudmask.catalog.layout import WITHDRAWN_NAME, ItemKeys
 from pc_cloudmask.catalog.parents import merge_coverages
 from pc_cloudmask.catalog.versions import find_unsettled, read_scene_prefix
-from pc_cloudmask.catalog.year import ItemFolder, LeafFolder, superseded_name
+from pc_cloudmask.catalog.year import ItemFolder, YearFolder, superseded_name
 from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.scene.ids import is_item_id
 from pc_cloudmask.storage.store import ObjectInfo, ObjectStore, StoredObject
@@ -49,15 +49,15 @@ class BrokenItem:
 
 
 @dataclass(slots=True)
-class LeafCheck:
-    """What one leaf is, and what a repair has to do about it.
+class YearCheck:
+    """What one year is, and what a repair has to do about it.
 
     ``broken`` are items to be taken out and published again; ``restored`` those whose withdrawn marker
     was a mistake, with the fingerprint that it kept; ``withdrawn`` those whose grace period is over;
     ``orphans`` and ``wrong_marks`` keys of no use; ``unlinked`` items whose versions are to settle.
     """
 
-    folder: LeafFolder
+    folder: YearFolder
     findings: list[Finding] = field(default_factory=list)
     broken: dict[str, BrokenItem] = field(default_factory=dict)
     restored: dict[str, str | None] = field(default_factory=dict)
@@ -88,9 +88,9 @@ class LeafCheck:
 
 @dataclass(frozen=True, slots=True)
 class Checker:
-    """What every leaf is checked with.
+    """What every year is checked with.
 
-    ``map_items`` may check the items of a leaf side by side; ``decode_mask`` makes their masks' pixels
+    ``map_items`` may check the items of a year side by side; ``decode_mask`` makes their masks' pixels
     part of it.
     """
 
@@ -100,9 +100,9 @@ class Checker:
     decode_mask: DecodeMask | None = None
 
 
-def check_leaf(checker: Checker, folder: LeafFolder, scope: Scope) -> LeafCheck:
-    """Check the leaf as ``folder`` lists it."""
-    check = LeafCheck(folder)
+def check_year(checker: Checker, folder: YearFolder, scope: Scope) -> YearCheck:
+    """Check the year as ``folder`` lists it."""
+    check = YearCheck(folder)
     present = [item_id for item_id, each in sorted(folder.folders.items()) if each.item is not None]
     work = partial(check_item, checker.store, folder, decode_mask=checker.decode_mask)
     items = {item.keys.item_id: item for item in checker.map_items(work, present)}
@@ -114,12 +114,14 @@ def check_leaf(checker: Checker, folder: LeafFolder, scope: Scope) -> LeafCheck:
     check.findings.extend(_check_catalog(checker, check, items, scope))
     for item_folder in folder.folders.values():
         _check_leftovers(checker.store, check, item_folder, items.get(item_folder.item_id), scope)
-    for stray in folder.strays:
-        check.findings.append(Finding(Problem.STRAY, stray.key, "is no object of this catalog: look at it"))
+    for unknown_object in folder.unknown_objects:
+        check.findings.append(
+            Finding(Problem.UNKNOWN_OBJECT, unknown_object.key, "is no object of this catalog: look at it")
+        )
     return check
 
 
-def _judge_item(store: ObjectStore, check: LeafCheck, item: ItemCheck, *, is_pending: bool) -> None:
+def _judge_item(store: ObjectStore, check: YearCheck, item: ItemCheck, *, is_pending: bool) -> None:
     """Decide what becomes of an item; one with a withdrawn marker is linked by nothing."""
     item_id = item.keys.item_id
     if item.is_unread or not check.folder.folders[item_id].is_withdrawn:
@@ -128,7 +130,7 @@ def _judge_item(store: ObjectStore, check: LeafCheck, item: ItemCheck, *, is_pen
             check.broken[item_id] = BrokenItem(item.reason, item.digest)
         return
     try:
-        kept = _read_kept_fingerprint(read(store, item.keys.tombstone))
+        kept = _read_kept_fingerprint(read(store, item.keys.withdrawn_marker))
     except CouldNotRead as error:
         check.findings.append(error.finding)
         return
@@ -153,7 +155,7 @@ def _read_kept_fingerprint(stored: StoredObject | None) -> str | None:
     return kept if isinstance(kept, str) else None
 
 
-def _merge_coverages(check: LeafCheck, items: Mapping[str, ItemCheck], scope: Scope) -> None:
+def _merge_coverages(check: YearCheck, items: Mapping[str, ItemCheck], scope: Scope) -> None:
     sound = {item_id: item for item_id, item in items.items() if not item.is_broken}
     # Those of living writers are not in the collection's summaries yet.
     counted = [
@@ -168,7 +170,7 @@ def _merge_coverages(check: LeafCheck, items: Mapping[str, ItemCheck], scope: Sc
     check.allowed = merge_coverages(item.coverage for item in sound.values() if item.coverage is not None)
 
 
-def _check_versions(check: LeafCheck, items: Mapping[str, ItemCheck], scope: Scope) -> None:
+def _check_versions(check: YearCheck, items: Mapping[str, ItemCheck], scope: Scope) -> None:
     """Find marks of newer versions that are none, and older versions without the mark of a newer one.
 
     A mark that names itself, an older version or another scene would hide its item for ever.
@@ -188,7 +190,7 @@ def _check_versions(check: LeafCheck, items: Mapping[str, ItemCheck], scope: Sco
             starts[item_id] = item.start
     for older, newer in find_unsettled(starts, check.folder.linked_ids):
         check.unlinked.append(newer)
-        key = ItemKeys(check.folder.leaf, newer).item
+        key = ItemKeys(check.folder.year_keys, newer).item
         text = f"is a newer version of {older}, which no mark says"
         check.findings.append(Finding(Problem.UNSETTLED_VERSION, key, text))
 
@@ -204,9 +206,9 @@ def _is_newer_version(other: ItemCheck, item: ItemCheck) -> bool:
 
 
 def _check_catalog(
-    checker: Checker, check: LeafCheck, items: Mapping[str, ItemCheck], scope: Scope
+    checker: Checker, check: YearCheck, items: Mapping[str, ItemCheck], scope: Scope
 ) -> Iterator[Finding]:
-    key, folder = check.folder.leaf.catalog, check.folder
+    key, folder = check.folder.year_keys.catalog, check.folder
     expected = set(folder.linked_ids)
     try:
         catalog = read(checker.store, key)
@@ -228,27 +230,29 @@ def _check_catalog(
     if len(ids) != len(linked):
         yield Finding(Problem.REPEATED_LINK, key, "links an item twice")
     yield from _check_reached(check, items, linked, scope)
-    same = catalog.body == encode_document(build_year_catalog(checker.context, folder.leaf, sorted(linked)))
+    same = catalog.body == encode_document(
+        build_year_catalog(checker.context, folder.year_keys, sorted(linked))
+    )
     if not same or linked - expected - check.doubtful:
         yield Finding(Problem.STALE_CATALOG, key, "is not what its items give")
 
 
-def _check_linked(store: ObjectStore, check: LeafCheck, linked: set[str]) -> Iterator[Finding]:
+def _check_linked(store: ObjectStore, check: YearCheck, linked: set[str]) -> Iterator[Finding]:
     """A link leads nowhere only if a listing and a read agree that its item is not there."""
     for item_id in sorted(linked):
         if check.folder.folders.get(item_id, ItemFolder(item_id)).item is not None:
             continue
-        keys = ItemKeys(check.folder.leaf, item_id)
+        keys = ItemKeys(check.folder.year_keys, item_id)
         doubt = find_absence(store, keys.item) if is_item_id(item_id) else None
         if doubt is not None:
             check.is_in_doubt = True
             check.doubtful.add(item_id)
         text = f"links {item_id:.128}, which is not there"
-        yield doubt or Finding(Problem.DANGLING_LINK, check.folder.leaf.catalog, text)
+        yield doubt or Finding(Problem.DANGLING_LINK, check.folder.year_keys.catalog, text)
 
 
 def _check_reached(
-    check: LeafCheck, items: Mapping[str, ItemCheck], linked: set[str], scope: Scope
+    check: YearCheck, items: Mapping[str, ItemCheck], linked: set[str], scope: Scope
 ) -> Iterator[Finding]:
     """Find published items that neither the catalog links nor a newer version."""
     reached = linked | scope.pending
@@ -257,8 +261,8 @@ def _check_reached(
     for item_id, item in sorted(check.folder.folders.items()):
         if item.is_published and item_id not in reached and not unread.intersection(item.successors):
             check.unlinked.append(item_id)
-            key = ItemKeys(check.folder.leaf, item_id).item
-            yield Finding(Problem.UNLINKED_ITEM, key, f"{check.folder.leaf.catalog} lacks it")
+            key = ItemKeys(check.folder.year_keys, item_id).item
+            yield Finding(Problem.UNLINKED_ITEM, key, f"{check.folder.year_keys.catalog} lacks it")
 
 
 def _read_item_ids(catalog: StoredObject) -> list[str] | None:
@@ -271,7 +275,7 @@ def _read_item_ids(catalog: StoredObject) -> list[str] | None:
 
 
 def _check_leftovers(
-    store: ObjectStore, check: LeafCheck, folder: ItemFolder, item: ItemCheck | None, scope: Scope
+    store: ObjectStore, check: YearCheck, folder: ItemFolder, item: ItemCheck | None, scope: Scope
 ) -> None:
     """Sort the objects that no item links into those that may go and those that may be wanted yet."""
     item_id = folder.item_id
@@ -295,13 +299,13 @@ def _check_leftovers(
         check.awaiting_removal += len(unused)
     elif folder.item is None:
         if unused:
-            _judge_remains(store, check, ItemKeys(check.folder.leaf, item_id))
+            _judge_remains(store, check, ItemKeys(check.folder.year_keys, item_id))
     else:
         check.orphans += [info.key for info in unused]
         check.findings += [Finding(Problem.ORPHAN, info.key, "no item links it") for info in unused]
 
 
-def _judge_remains(store: ObjectStore, check: LeafCheck, keys: ItemKeys) -> None:
+def _judge_remains(store: ObjectStore, check: YearCheck, keys: ItemKeys) -> None:
     """Files without their item's document: they are given the grace period of a broken item."""
     doubt = find_absence(store, keys.item)
     if doubt is not None:

@@ -63,8 +63,8 @@ class Coverage:
                 for name in self.ranges.keys() | other.ranges.keys()
             },
             {
-                band: _merge_boxes(self.boxes.get(band), other.boxes.get(band))
-                for band in self.boxes.keys() | other.boxes.keys()
+                zone: _merge_boxes(self.boxes.get(zone), other.boxes.get(zone))
+                for zone in self.boxes.keys() | other.boxes.keys()
             },
         )
 

@@ -21,13 +21,13 @@ from pc_cloudmask.catalog.layout import (
     CATALOG_KEY,
     COLLECTION_ID,
     COLLECTION_KEY,
-    LeafKeys,
-    band_catalog_key,
-    build_band_title,
+    YearKeys,
     build_item_title,
     build_tile_title,
     build_year_title,
+    build_zone_title,
     tile_catalog_key,
+    zone_catalog_key,
 )
 from pc_cloudmask.masking.classes import CLASS_STYLES
 
@@ -47,7 +47,7 @@ def build_root_catalog(context: CatalogContext) -> Document:
 
 
 def build_collection(
-    context: CatalogContext, bands: Iterable[str], coverage: Coverage | None, mirror_keys: Sequence[str] = ()
+    context: CatalogContext, zones: Iterable[str], coverage: Coverage | None, mirror_keys: Sequence[str] = ()
 ) -> Document:
     """The collection of all masks: a catalog for each zone and band below it.
 
@@ -67,44 +67,46 @@ def build_collection(
         collection["assets"] = _build_mirror(context, mirror_keys)
     links = _links_up(context, COLLECTION_KEY, collection_title(), CATALOG_KEY, root_title())
     boxes = coverage.boxes if coverage is not None else {}
-    for band in sorted(set(bands)):
-        key = band_catalog_key(band)
-        link = context.link("child", key, COLLECTION_KEY, build_band_title(band))
-        links.append(link | {"bbox": list(boxes[band])} if band in boxes else link)
+    for zone in sorted(set(zones)):
+        key = zone_catalog_key(zone)
+        link = context.link("child", key, COLLECTION_KEY, build_zone_title(zone))
+        links.append(link | {"bbox": list(boxes[zone])} if zone in boxes else link)
     collection["links"] = links + collection["links"]
     return collection
 
 
-def build_band_catalog(context: CatalogContext, band: str, tiles: Iterable[str]) -> Document:
+def build_zone_catalog(context: CatalogContext, zone: str, tiles: Iterable[str]) -> Document:
     """The catalog of one grid zone and latitude band: its tiles."""
-    key = band_catalog_key(band)
-    title = build_band_title(band)
+    key = zone_catalog_key(zone)
+    title = build_zone_title(zone)
     links = _links_up(context, key, title, COLLECTION_KEY, collection_title())
     for tile in sorted(set(tiles)):
         links.append(context.link("child", tile_catalog_key(tile), key, build_tile_title(tile)))
-    return _build_catalog(f"{COLLECTION_ID}-{band}", title, f"Cloud masks of the tiles in {title}", links)
+    return _build_catalog(f"{COLLECTION_ID}-{zone}", title, f"Cloud masks of the tiles in {title}", links)
 
 
 def build_tile_catalog(context: CatalogContext, tile: str, years: Iterable[int]) -> Document:
     """The catalog of one tile: its years."""
-    key, band = tile_catalog_key(tile), tile[:3]
+    key, zone = tile_catalog_key(tile), tile[:3]
     title = build_tile_title(tile)
-    links = _links_up(context, key, title, band_catalog_key(band), build_band_title(band))
+    links = _links_up(context, key, title, zone_catalog_key(zone), build_zone_title(zone))
     for year in sorted(set(years)):
-        leaf = LeafKeys(tile, year)
-        links.append(context.link("child", leaf.catalog, key, build_year_title(leaf)))
+        year_keys = YearKeys(tile, year)
+        links.append(context.link("child", year_keys.catalog, key, build_year_title(year_keys)))
     return _build_catalog(f"{COLLECTION_ID}-{tile}", title, f"Cloud masks of tile {tile} by year", links)
 
 
-def build_year_catalog(context: CatalogContext, leaf: LeafKeys, item_ids: Iterable[str]) -> Document:
-    """The leaf: the items of one tile and year, by time."""
-    title = build_year_title(leaf)
-    links = _links_up(context, leaf.catalog, title, leaf.tile_catalog, build_tile_title(leaf.tile))
+def build_year_catalog(context: CatalogContext, year_keys: YearKeys, item_ids: Iterable[str]) -> Document:
+    """The year: the items of one tile and year, by time."""
+    title = build_year_title(year_keys)
+    links = _links_up(
+        context, year_keys.catalog, title, year_keys.tile_catalog, build_tile_title(year_keys.tile)
+    )
     for item_title, item_id in sorted((build_item_title(item_id), item_id) for item_id in set(item_ids)):
-        key = f"{leaf.prefix}{item_id}/{item_id}.json"
-        links.append(context.link("item", key, leaf.catalog, item_title, GEOJSON_MEDIA_TYPE))
-    description = f"Cloud masks of tile {leaf.tile}, acquired in {leaf.year}"
-    return _build_catalog(f"{COLLECTION_ID}-{leaf.tile}-{leaf.year:04d}", title, description, links)
+        key = f"{year_keys.prefix}{item_id}/{item_id}.json"
+        links.append(context.link("item", key, year_keys.catalog, item_title, GEOJSON_MEDIA_TYPE))
+    description = f"Cloud masks of tile {year_keys.tile}, acquired in {year_keys.year}"
+    return _build_catalog(f"{COLLECTION_ID}-{year_keys.tile}-{year_keys.year:04d}", title, description, links)
 
 
 def _build_catalog(catalog_id: str, title: str, description: str, links: list[Link]) -> Document:

@@ -202,7 +202,7 @@ _SHOWN = 200
 def encode_document(document: dict[str, Any]) -> bytes:
     """``document`` as UTF-8 JSON in its own key order, without blanks: equal documents give equal bytes.
 
-    Publishing an item writes its leaf anew, and indentation would make that a fifth larger.
+    Publishing an item writes its year again, and indentation would make that a fifth larger.
     """
     return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -258,7 +258,7 @@ def merge_extensions(source_uris: Iterable[str], published_uris: Iterable[str]) 
     for uri in (*source_uris, *published_uris):
         extension, version = _split(uri)
         if extension not in newest or _split(newest[extension])[1] < version:
-            # Put anew, not in place, so that ours come last.
+            # Put again, not in place, so that ours come last.
             newest.pop(extension, None)
             newest[extension] = uri
     return list(newest.values())
@@ -279,7 +279,7 @@ def find_unlisted(source_uris: Iterable[str], uris: Iterable[str]) -> list[str]:
 
 
 def read_document(stored: StoredObject | None) -> Document | None:
-    """The document; None where there is none or it cannot be read, so it is made anew."""
+    """The document; None where there is none or it cannot be read, so it is made again."""
     if stored is None:
         return None
     try:

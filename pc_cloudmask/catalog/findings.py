@@ -31,7 +31,7 @@ class Problem(StrEnum):
     WRONG_MARK = "wrong-mark"
     ORPHAN = "orphan"
     STALE_MARKER = "stale-marker"
-    STRAY = "stray"
+    UNKNOWN_OBJECT = "unknown-object"
     DOUBTFUL_SOURCE = "doubtful-source"
     COULD_NOT_READ = "could-not-read"
     COULD_NOT_REPAIR = "could-not-repair"
@@ -43,7 +43,7 @@ class Problem(StrEnum):
 
 
 _LEFT_ALONE = frozenset(
-    {Problem.STRAY, Problem.DOUBTFUL_SOURCE, Problem.COULD_NOT_READ, Problem.COULD_NOT_REPAIR}
+    {Problem.UNKNOWN_OBJECT, Problem.DOUBTFUL_SOURCE, Problem.COULD_NOT_READ, Problem.COULD_NOT_REPAIR}
 )
 
 
@@ -77,7 +77,7 @@ class CheckReport:
     pending: int
     awaiting_removal: int
     problems: int
-    strays: int
+    unknown_objects: int
     unread: int
     mendable: int
     findings: tuple[Finding, ...]
@@ -103,7 +103,7 @@ class Tally:
     files: int = 0
     awaiting_removal: int = 0
     problems: int = 0
-    strays: int = 0
+    unknown_objects: int = 0
     unread: int = 0
     mendable: int = 0
     findings: list[Finding] = field(default_factory=list)
@@ -120,7 +120,7 @@ class Tally:
         with self._lock:
             for finding in findings:
                 self.problems += 1
-                self.strays += finding.problem is Problem.STRAY
+                self.unknown_objects += finding.problem is Problem.UNKNOWN_OBJECT
                 self.unread += finding.problem is Problem.COULD_NOT_READ
                 self.mendable += finding.problem.is_mendable
                 if len(self.findings) < MOST_FINDINGS:
@@ -142,7 +142,7 @@ def build_report(
         pending=pending,
         awaiting_removal=last.awaiting_removal,
         problems=first.problems,
-        strays=first.strays,
+        unknown_objects=first.unknown_objects,
         unread=last.unread,
         mendable=first.mendable,
         findings=first.sort_findings(),

@@ -34,14 +34,14 @@ from pc_cloudmask.catalog.layout import (
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.statistics import MaskStatistics
 from pc_cloudmask.scene.ids import MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET
-from pc_cloudmask.scene.image import Granule
+from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.query import format_instant
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.item import find_bbox, hash_item
 from stac_ext import cloudmask
 
-#: Raised with every change that gives other pixels for the same inputs, so that masks are made anew.
+#: Raised with every change that gives other pixels for the same inputs, so that masks are made again.
 ALGORITHM_VERSION = 1
 #: The thresholds that a method uses; no other changes its masks.
 METHOD_PARAMETERS: Mapping[str, tuple[str, ...]] = {
@@ -65,7 +65,7 @@ class DerivedItemParts:
     keys: ItemKeys
     method: str
     parameters: MaskParameters
-    granule: Granule
+    ee_image: EarthEngineImage
     statistics: MaskStatistics
     software: Mapping[str, str]
     mask: AssetFile
@@ -129,7 +129,7 @@ def _build_properties(parts: DerivedItemParts) -> dict[str, Any]:
 
 def _build_cloudmask_properties(parts: DerivedItemParts) -> dict[str, Any]:
     """The fields of our extension; shares of valid pixels only where there is one."""
-    statistics, image_ids = parts.statistics, parts.granule.image_ids
+    statistics, image_ids = parts.statistics, parts.ee_image.image_ids
     fields: dict[str, Any] = {
         cloudmask.METHOD_PROP: parts.method,
         cloudmask.PARAMETERS_PROP: select_parameters(parts.method, parts.parameters),
@@ -148,11 +148,11 @@ def _build_cloudmask_properties(parts: DerivedItemParts) -> dict[str, Any]:
 
 
 def _build_links(parts: DerivedItemParts) -> list[Link]:
-    context, key, leaf = parts.context, parts.keys.item, parts.keys.leaf
+    context, key, year_keys = parts.context, parts.keys.item, parts.keys.year_keys
     title = build_item_title(parts.scene.id)
     return [
         context.link("root", CATALOG_KEY, key, root_title()),
-        context.link("parent", leaf.catalog, key, build_year_title(leaf)),
+        context.link("parent", year_keys.catalog, key, build_year_title(year_keys)),
         context.link("collection", COLLECTION_KEY, key, collection_title()),
         *context.self_links(key, title, GEOJSON_MEDIA_TYPE),
         *chain.from_iterable(

@@ -32,9 +32,9 @@ def is_state_key(key: str) -> bool:
     return key.count("/") == 1 and name.endswith(".json") and is_item_id(name.removesuffix(".json"))
 
 
-def band_catalog_key(band: str) -> str:
+def zone_catalog_key(zone: str) -> str:
     """Key of the catalog of a zone and latitude band such as ``22K``."""
-    return f"{COLLECTION_ID}/{band}/{CATALOG_KEY}"
+    return f"{COLLECTION_ID}/{zone}/{CATALOG_KEY}"
 
 
 def tile_catalog_key(tile: str) -> str:
@@ -43,20 +43,20 @@ def tile_catalog_key(tile: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class LeafKeys:
+class YearKeys:
     """The chain of catalogs above one tile and year."""
 
     tile: str
     year: int
 
     @property
-    def band(self) -> str:
+    def zone(self) -> str:
         """Grid zone and latitude band, ``22K``."""
         return self.tile[:3]
 
     @property
-    def band_catalog(self) -> str:
-        return band_catalog_key(self.band)
+    def zone_catalog(self) -> str:
+        return zone_catalog_key(self.zone)
 
     @property
     def tile_catalog(self) -> str:
@@ -65,7 +65,7 @@ class LeafKeys:
     @property
     def prefix(self) -> str:
         """Folder of the year, with a trailing slash."""
-        return f"{COLLECTION_ID}/{self.band}/{self.tile}/{self.year:04d}/"
+        return f"{COLLECTION_ID}/{self.zone}/{self.tile}/{self.year:04d}/"
 
     @property
     def catalog(self) -> str:
@@ -73,28 +73,28 @@ class LeafKeys:
 
     @property
     def chain(self) -> tuple[str, ...]:
-        """Keys of every catalog document from the leaf up to the root."""
-        return (self.catalog, self.tile_catalog, self.band_catalog, COLLECTION_KEY, CATALOG_KEY)
+        """Keys of every catalog document from the year up to the root."""
+        return (self.catalog, self.tile_catalog, self.zone_catalog, COLLECTION_KEY, CATALOG_KEY)
 
 
 @dataclass(frozen=True, slots=True)
 class ItemKeys:
     """Where one published item and its assets are; built by ``item_keys``."""
 
-    leaf: LeafKeys
+    year_keys: YearKeys
     item_id: str
 
     @property
     def prefix(self) -> str:
         """Folder of the item, with a trailing slash."""
-        return f"{self.leaf.prefix}{self.item_id}/"
+        return f"{self.year_keys.prefix}{self.item_id}/"
 
     @property
     def item(self) -> str:
         return f"{self.prefix}{self.item_id}.json"
 
     @property
-    def tombstone(self) -> str:
+    def withdrawn_marker(self) -> str:
         return f"{self.prefix}{WITHDRAWN_NAME}"
 
     def asset(self, name: str, sha256_hex: str, extension: str) -> str:
@@ -117,7 +117,7 @@ def item_keys(item_id: str, tile: str, year: int) -> ItemKeys:
     Raises:
         InvalidField: an id or tile that must not become part of a key.
     """
-    return ItemKeys(LeafKeys(check_tile(tile, check_item_id(item_id)), year), item_id)
+    return ItemKeys(YearKeys(check_tile(tile, check_item_id(item_id)), year), item_id)
 
 
 def pending_key(item_id: str, digest: str) -> str:
@@ -156,9 +156,9 @@ def build_item_title(item_id: str) -> str:
     return f"{day} {hour}:{minute} Sentinel-2{product['platform'][-1]} {orbit}"
 
 
-def build_band_title(band: str) -> str:
-    """``Zone 22, band K``."""
-    return f"Zone {band[:2]}, band {band[2:]}"
+def build_zone_title(zone: str) -> str:
+    """``Zone 22, zone K``."""
+    return f"Zone {zone[:2]}, band {zone[2:]}"
 
 
 def build_tile_title(tile: str) -> str:
@@ -166,9 +166,9 @@ def build_tile_title(tile: str) -> str:
     return f"Tile {tile}"
 
 
-def build_year_title(leaf: LeafKeys) -> str:
+def build_year_title(year_keys: YearKeys) -> str:
     """``22KFV in 2018``."""
-    return f"{leaf.tile} in {leaf.year}"
+    return f"{year_keys.tile} in {year_keys.year}"
 
 
 def find_day(item_id: str) -> date | None:

@@ -1,6 +1,6 @@
 """The geoparquet mirror: every item as a row of a table.
 
-Each run appends a part of its own. ``rebuild_mirror`` makes one table anew of what the catalogs link
+Each run appends a part of its own. ``rebuild_mirror`` makes one table again of what the catalogs link
 and retires the parts: first it is there, then the collection lists it in their stead, then they go.
 In between an item may have several rows, as after it was published again: the one with the latest
 ``updated`` holds.
@@ -32,23 +32,23 @@ from pc_cloudmask.catalog.layout import (
     COLLECTION_KEY,
     ITEMS_PREFIX,
     ItemKeys,
-    LeafKeys,
-    band_catalog_key,
+    YearKeys,
     item_keys,
     tile_catalog_key,
+    zone_catalog_key,
 )
 from pc_cloudmask.catalog.parents import (
-    BAND_FORM,
     MIRROR_SUFFIX,
     RETIRED_SUFFIX,
     YEAR_FORM,
+    ZONE_FORM,
     find_mirror_keys,
     find_names,
     read_linked_items,
     read_mirror_keys,
 )
 from pc_cloudmask.catalog.publisher import Publisher, find_published
-from pc_cloudmask.catalog.year import list_leaf_surely
+from pc_cloudmask.catalog.year import list_year_surely
 from pc_cloudmask.errors import SettingsError, SourceRefused, StoreRefused
 from pc_cloudmask.scene.ids import TILE_FORM
 from pc_cloudmask.source.fields import Item
@@ -122,7 +122,7 @@ def append_mirror(store: ObjectStore, items: Sequence[Item], run_id: str) -> str
 
 
 def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
-    """Make the mirror anew of every item that the catalogs link; the same items give the same bytes.
+    """Make the mirror again of every item that the catalogs link; the same items give the same bytes.
 
     Parts that appear in the meantime stay, so other runs may go on.
 
@@ -187,20 +187,20 @@ def _remove_retired(store: ObjectStore, publisher: Publisher) -> None:
 def _read_items(store: ObjectStore) -> Iterator[Item]:
     """Every item that a catalog links, by zone, tile, year and id."""
     with ThreadPoolExecutor(_READERS) as pool:
-        for leaf in _find_leaves(store):
-            linked = read_linked_items(store.read_object(leaf.catalog))
-            ids = list_leaf_surely(store, leaf, linked).linked_ids
-            keys = [item_keys(item_id, leaf.tile, leaf.year) for item_id in ids]
+        for year_keys in _find_years(store):
+            linked = read_linked_items(store.read_object(year_keys.catalog))
+            ids = list_year_surely(store, year_keys, linked).linked_ids
+            keys = [item_keys(item_id, year_keys.tile, year_keys.year) for item_id in ids]
             for item in pool.map(lambda each: _read_item(store, each), keys):
                 if item is not None:
                     yield item
 
 
-def _find_leaves(store: ObjectStore) -> Iterator[LeafKeys]:
-    for band in find_names(store, COLLECTION_KEY, BAND_FORM):
-        for tile in find_names(store, band_catalog_key(band), TILE_FORM):
+def _find_years(store: ObjectStore) -> Iterator[YearKeys]:
+    for zone in find_names(store, COLLECTION_KEY, ZONE_FORM):
+        for tile in find_names(store, zone_catalog_key(zone), TILE_FORM):
             for year in find_names(store, tile_catalog_key(tile), YEAR_FORM):
-                yield LeafKeys(tile, int(year))
+                yield YearKeys(tile, int(year))
 
 
 def _read_item(store: ObjectStore, keys: ItemKeys) -> Item | None:

@@ -10,11 +10,11 @@ from functools import partial
 
 from pc_cloudmask.catalog.coverage import Coverage, read_collection_coverage
 from pc_cloudmask.catalog.documents import (
-    build_band_catalog,
     build_collection,
     build_root_catalog,
     build_tile_catalog,
     build_year_catalog,
+    build_zone_catalog,
 )
 from pc_cloudmask.catalog.fields import CatalogContext, Document, encode_document, read_document
 from pc_cloudmask.catalog.layout import (
@@ -22,23 +22,23 @@ from pc_cloudmask.catalog.layout import (
     COLLECTION_KEY,
     ITEMS_PREFIX,
     ItemKeys,
-    LeafKeys,
-    band_catalog_key,
+    YearKeys,
     tile_catalog_key,
+    zone_catalog_key,
 )
 from pc_cloudmask.catalog.steps import Step, StepName, Steps, swap_steps
 from pc_cloudmask.catalog.versions import list_unsettled, settle_steps
-from pc_cloudmask.catalog.year import list_leaf, list_leaf_surely
+from pc_cloudmask.catalog.year import list_year, list_year_surely
 from pc_cloudmask.errors import StoreUnavailable
 from pc_cloudmask.scene.ids import TILE_FORM, is_item_id
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 
-BAND_FORM = re.compile(r"\d\d[C-X]")
+ZONE_FORM = re.compile(r"\d\d[C-X]")
 YEAR_FORM = re.compile(r"\d{4}")
 
 
 @dataclass(frozen=True, slots=True)
-class Branch:
+class ParentCatalog:
     """The catalog at ``key``; its children are folders beside it that hold a catalog.
 
     ``form`` is what their names look like: another folder there is none of ours. ``build`` gives
@@ -80,18 +80,18 @@ class Branch:
         )
 
 
-def tile_branch(context: CatalogContext, tile: str) -> Branch:
+def tile_parent(context: CatalogContext, tile: str) -> ParentCatalog:
     """The catalog of a tile, which links its years."""
 
     def build(names: Sequence[str]) -> Document:
         return build_tile_catalog(context, tile, [int(name) for name in names])
 
-    return Branch(tile_catalog_key(tile), YEAR_FORM, build)
+    return ParentCatalog(tile_catalog_key(tile), YEAR_FORM, build)
 
 
-def band_branch(context: CatalogContext, band: str) -> Branch:
+def zone_parent(context: CatalogContext, zone: str) -> ParentCatalog:
     """The catalog of a zone and band, which links its tiles."""
-    return Branch(band_catalog_key(band), TILE_FORM, partial(build_band_catalog, context, band))
+    return ParentCatalog(zone_catalog_key(zone), TILE_FORM, partial(build_zone_catalog, context, zone))
 
 
 def find_names(store: ObjectStore, catalog: str, form: re.Pattern[str]) -> list[str]:
@@ -130,29 +130,31 @@ def catalog_stages(
     coverages: Mapping[ItemKeys, Coverage],
     markers: Iterable[str] = (),
 ) -> Iterator[Sequence[Steps]]:
-    """The steps that link published items, from the leaves up to the root, then drop ``markers`` of theirs.
+    """The steps that link published items, from the years up to the root, then drop ``markers`` of theirs.
 
     A stage may begin once every step of the one before is done; within a stage the order is free.
     ``coverages`` holds what each item adds to the collection.
     """
-    leaves: dict[LeafKeys, set[str]] = {}
+    ids_by_year: dict[YearKeys, set[str]] = {}
     for keys in sorted(coverages, key=lambda keys: keys.item):
-        leaves.setdefault(keys.leaf, set()).add(keys.item_id)
-    yield [leaf_steps(store, context, leaf, own) for leaf, own in leaves.items()]
-    years, tiles = _group_names(leaves)
-    yield [branch_steps(store, tile_branch(context, tile), own) for tile, own in years.items()]
-    yield [branch_steps(store, band_branch(context, band), own) for band, own in tiles.items()]
+        ids_by_year.setdefault(keys.year_keys, set()).add(keys.item_id)
+    yield [year_steps(store, context, year_keys, own) for year_keys, own in ids_by_year.items()]
+    years, tiles = _group_names(ids_by_year)
+    yield [parent_steps(store, tile_parent(context, tile), own) for tile, own in years.items()]
+    yield [parent_steps(store, zone_parent(context, zone), own) for zone, own in tiles.items()]
     yield [
-        collection_steps(store, context, {leaf.band for leaf in leaves}, merge_coverages(coverages.values()))
+        collection_steps(
+            store, context, {year_keys.zone for year_keys in ids_by_year}, merge_coverages(coverages.values())
+        )
     ]
     yield [root_steps(store, context)]
     yield [unmark_steps(store, key) for key in markers]
 
 
-def leaf_steps(
-    store: ObjectStore, context: CatalogContext, leaf: LeafKeys, own: AbstractSet[str] = frozenset()
+def year_steps(
+    store: ObjectStore, context: CatalogContext, year_keys: YearKeys, own: AbstractSet[str] = frozenset()
 ) -> Steps:
-    """Make the leaf's catalog link what a listing shows to be complete, of each scene the newest.
+    """Make the year's catalog link what a listing shows to be complete, of each scene the newest.
 
     A listing that lacks items of ``own``, which were just published, or items that the catalog links is
     not believed alone.
@@ -163,34 +165,36 @@ def leaf_steps(
     unsettled: list[ItemKeys] = []
 
     def render(current: StoredObject | None) -> bytes | None:
-        folder = list_leaf_surely(store, leaf, own | read_linked_items(current))
+        folder = list_year_surely(store, year_keys, own | read_linked_items(current))
         unsettled[:] = list_unsettled(store, folder)
-        return None if unsettled else encode_document(build_year_catalog(context, leaf, folder.linked_ids))
+        if unsettled:
+            return None
+        return encode_document(build_year_catalog(context, year_keys, folder.linked_ids))
 
     for _ in range(_SETTLE_ATTEMPTS):
-        yield from swap_steps(store, leaf.catalog, render, confirm=True)
+        yield from swap_steps(store, year_keys.catalog, render, confirm=True)
         if not unsettled:
             return
         for keys in unsettled:
             yield from settle_steps(store, context, keys)
-    raise StoreUnavailable(f"{leaf.catalog}: its items changed {_SETTLE_ATTEMPTS} times: try again")
+    raise StoreUnavailable(f"{year_keys.catalog}: its items changed {_SETTLE_ATTEMPTS} times: try again")
 
 
-def find_missing(store: ObjectStore, leaf: LeafKeys, ids: set[str]) -> list[ItemKeys]:
-    """Return those of the published ``ids`` that the leaf's catalog neither links nor has a newer version of.
+def find_missing(store: ObjectStore, year_keys: YearKeys, ids: set[str]) -> list[ItemKeys]:
+    """Return those of the published ``ids`` that the year's catalog neither links nor has a newer version of.
 
     One whose withdrawn marker is there still is missing too.
     """
-    unlinked = ids - read_linked_items(store.read_object(leaf.catalog))
+    unlinked = ids - read_linked_items(store.read_object(year_keys.catalog))
     if not unlinked:
         return []
-    folder = list_leaf(store, leaf)
+    folder = list_year(store, year_keys)
     withdrawn = {item_id for item_id, each in folder.folders.items() if each.is_withdrawn}
-    return [ItemKeys(leaf, item_id) for item_id in sorted(unlinked & withdrawn.union(folder.linked_ids))]
+    return [ItemKeys(year_keys, item_id) for item_id in sorted(unlinked & withdrawn.union(folder.linked_ids))]
 
 
-def branch_steps(store: ObjectStore, branch: Branch, own: set[str], *, rebuild: bool = False) -> Steps:
-    """Make the branch's catalog link ``own``, whose catalogs exist; one that does already is left alone.
+def parent_steps(store: ObjectStore, parent: ParentCatalog, own: set[str], *, rebuild: bool = False) -> Steps:
+    """Make the parent catalog link ``own``, whose catalogs exist; one that does already is left alone.
 
     With ``rebuild`` nothing is taken from the present document, and it is written whatever it links.
     """
@@ -199,40 +203,40 @@ def branch_steps(store: ObjectStore, branch: Branch, own: set[str], *, rebuild: 
         document = read_document(current)
         if not rebuild and current is not None and document is not None and own <= read_children(document):
             return current.body
-        return encode_document(branch.build(branch.find_children(store, document, own, rebuild=rebuild)))
+        return encode_document(parent.build(parent.find_children(store, document, own, rebuild=rebuild)))
 
-    return swap_steps(store, branch.key, render)
+    return swap_steps(store, parent.key, render)
 
 
 def collection_steps(
     store: ObjectStore,
     context: CatalogContext,
-    bands: set[str],
+    zones: set[str],
     coverage: Coverage | None,
     *,
     rebuild: bool = False,
 ) -> Steps:
-    """Make the collection link ``bands`` and cover ``coverage`` beside what it covers already."""
+    """Make the collection link ``zones`` and cover ``coverage`` beside what it covers already."""
 
     def render(current: StoredObject | None) -> bytes:
         document = read_document(current)
         merged = merge_coverages(filter(None, (find_coverage(document), coverage)))
-        branch = collection_branch(store, context, merged, document)
-        names = branch.find_children(store, document, bands, rebuild=rebuild)
-        return encode_document(branch.build(names))
+        parent = collection_parent(store, context, merged, document)
+        names = parent.find_children(store, document, zones, rebuild=rebuild)
+        return encode_document(parent.build(names))
 
     return swap_steps(store, COLLECTION_KEY, render)
 
 
-def collection_branch(
+def collection_parent(
     store: ObjectStore, context: CatalogContext, coverage: Coverage | None, current: Document | None
-) -> Branch:
+) -> ParentCatalog:
     """Return the collection, which links its bands and the parts of the geoparquet mirror."""
 
     def build(names: Sequence[str]) -> Document:
         return build_collection(context, names, coverage, find_mirror_keys(store, current))
 
-    return Branch(COLLECTION_KEY, BAND_FORM, build)
+    return ParentCatalog(COLLECTION_KEY, ZONE_FORM, build)
 
 
 def root_steps(store: ObjectStore, context: CatalogContext) -> Steps:
@@ -283,11 +287,11 @@ def merge_coverages(coverages: Iterable[Coverage]) -> Coverage | None:
     return merged
 
 
-def _group_names(leaves: Iterable[LeafKeys]) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
-    """Names of the years by tile, and of the tiles by band."""
+def _group_names(all_keys: Iterable[YearKeys]) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """Names of the years by tile, and of the tiles by zone."""
     years: dict[str, set[str]] = {}
     tiles: dict[str, set[str]] = {}
-    for leaf in leaves:
-        years.setdefault(leaf.tile, set()).add(f"{leaf.year:04d}")
-        tiles.setdefault(leaf.band, set()).add(leaf.tile)
+    for year_keys in all_keys:
+        years.setdefault(year_keys.tile, set()).add(f"{year_keys.year:04d}")
+        tiles.setdefault(year_keys.zone, set()).add(year_keys.tile)
     return years, tiles

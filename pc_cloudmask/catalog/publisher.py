@@ -3,7 +3,7 @@
     marker                     _pending/{id}-{digest}.json: says what will be there
     files                      under keys that carry the hash of their content
     item                       once every file it links is there; compare-and-swap, rendered from a listing
-    settling                   links and marks of the scene's versions (see ``generations``)
+    settling                   links and marks of the scene's versions (see ``versions``)
     year catalog               compare-and-swap, rendered from a listing; the item is published now
     tile, zone, collection, root   bottom-up, where they do not link their child yet
     marker removed
@@ -39,13 +39,13 @@ from hashlib import sha256
 
 from pc_cloudmask.catalog.coverage import Coverage, read_coverage
 from pc_cloudmask.catalog.fields import CatalogContext, decode_document, encode_document
-from pc_cloudmask.catalog.layout import ItemKeys, LeafKeys, pending_key
+from pc_cloudmask.catalog.layout import ItemKeys, YearKeys, pending_key
 from pc_cloudmask.catalog.parents import (
     catalog_stages,
     collection_steps,
     find_missing,
-    leaf_steps,
     unmark_steps,
+    year_steps,
 )
 from pc_cloudmask.catalog.steps import (
     Marker,
@@ -197,9 +197,9 @@ class Publisher:
         Raises:
             StoreUnavailable: some are not linked; doing it again is harmless.
         """
-        years: dict[LeafKeys, set[str]] = {}
+        years: dict[YearKeys, set[str]] = {}
         for keys in items:
-            years.setdefault(keys.leaf, set()).add(keys.item_id)
+            years.setdefault(keys.year_keys, set()).add(keys.item_id)
         with ThreadPoolExecutor(_CATALOG_WORKERS) as pool:
             missing = pool.map(lambda year: find_missing(self._store, *year), years.items())
             self.publish_catalogs([keys for found in missing for keys in found])
@@ -225,8 +225,8 @@ class Publisher:
         self.check_writers()
         store, context, now = self._store, self._context, self._clock()
         self._run_stage([withdraw_steps(store, context, keys, reason, now) for keys in items])
-        leaves = sorted({keys.leaf for keys in items}, key=lambda leaf: leaf.prefix)
-        self._run_stage([leaf_steps(store, context, leaf) for leaf in leaves])
+        years = sorted({keys.year_keys for keys in items}, key=lambda year_keys: year_keys.prefix)
+        self._run_stage([year_steps(store, context, year_keys) for year_keys in years])
         self._run_stage([unmark_steps(store, mark_withdrawal(keys, reason, now).key) for keys in items])
 
     def recover(self) -> list[ItemKeys]:
@@ -274,8 +274,8 @@ class Publisher:
         """Whether the marker's writer has put what ends its own part: the item, or the withdrawn marker."""
         if digest_item(body, marker.keys) == marker.digest:
             return True
-        tombstone = self._store.read_object(marker.keys.tombstone)
-        return tombstone is not None and sha256(tombstone.body).hexdigest() == marker.digest
+        withdrawn_marker = self._store.read_object(marker.keys.withdrawn_marker)
+        return withdrawn_marker is not None and sha256(withdrawn_marker.body).hexdigest() == marker.digest
 
     def _settle(self, body: bytes, keys: ItemKeys, marker_key: str | None) -> _Replay | None:
         """Settle the item and return what is to be linked; None if it cannot be read."""
@@ -322,10 +322,10 @@ def _decode(body: bytes, keys: ItemKeys) -> Item | None:
     try:
         item = decode_document(body, keys.item)
     except CloudmaskError as error:
-        logger.warning("%s is broken and will be published anew: %s", keys.item, error)
+        logger.warning("%s is broken and will be published again: %s", keys.item, error)
         return None
     if item.get("id") != keys.item_id or not isinstance(item.get("properties"), dict):
-        logger.warning("%s does not hold that item and will be published anew", keys.item)
+        logger.warning("%s does not hold that item and will be published again", keys.item)
         return None
     return item
 

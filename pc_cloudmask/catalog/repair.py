@@ -16,7 +16,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from pc_cloudmask.catalog.check_year import BrokenItem, LeafCheck
+from pc_cloudmask.catalog.check_year import BrokenItem, YearCheck
 from pc_cloudmask.catalog.coverage import Coverage
 from pc_cloudmask.catalog.fields import (
     GEOJSON_MEDIA_TYPE,
@@ -26,12 +26,12 @@ from pc_cloudmask.catalog.fields import (
     encode_document,
     read_document,
 )
-from pc_cloudmask.catalog.layout import COLLECTION_KEY, ItemKeys, LeafKeys, pending_prefix
-from pc_cloudmask.catalog.parents import collection_branch, find_coverage, leaf_steps, merge_coverages
+from pc_cloudmask.catalog.layout import COLLECTION_KEY, ItemKeys, YearKeys, pending_prefix
+from pc_cloudmask.catalog.parents import collection_parent, find_coverage, merge_coverages, year_steps
 from pc_cloudmask.catalog.states import Failure, StateKind, find_state, record_failed
 from pc_cloudmask.catalog.steps import Steps, run_steps, swap_steps
-from pc_cloudmask.catalog.versions import list_generations, predecessor_steps, read_predecessors, settle_steps
-from pc_cloudmask.catalog.year import group_leaf
+from pc_cloudmask.catalog.versions import list_versions, predecessor_steps, read_predecessors, settle_steps
+from pc_cloudmask.catalog.year import group_year
 from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 from stac_ext.cloudmask import FINGERPRINT_PROP
@@ -67,25 +67,25 @@ class Removals:
             return True
 
 
-def repair_leaf(
-    store: ObjectStore, context: CatalogContext, check: LeafCheck, now: datetime, removals: Removals
+def repair_year(
+    store: ObjectStore, context: CatalogContext, check: YearCheck, now: datetime, removals: Removals
 ) -> bool:
     """Take out what is broken, restore and link what is sound, remove what is over or of no use.
 
-    Returns whether the leaf has a catalog then: one without items never gets its first. A broken item is
+    Returns whether the year has a catalog then: one without items never gets its first. A broken item is
     noted as failed, so that ``retry`` or the next run publishes it again. What could not be looked at is
-    left alone, and so is a leaf whose catalog or links are in doubt.
+    left alone, and so is a year whose catalog or links are in doubt.
 
     Raises:
         StoreUnavailable, StoreRefused: doing it again is harmless.
     """
-    leaf = check.folder.leaf
+    year_keys = check.folder.year_keys
     if check.is_in_doubt:
         return check.has_catalog
     taken = [
-        (ItemKeys(leaf, item_id), item)
+        (ItemKeys(year_keys, item_id), item)
         for item_id, item in check.broken.items()
-        if removals.take(ItemKeys(leaf, item_id))
+        if removals.take(ItemKeys(year_keys, item_id))
     ]
     for keys, item in taken:
         # First of all: a withdrawn item that newer versions still link is no finding of the next check.
@@ -95,7 +95,7 @@ def repair_leaf(
     _mend_marks(store, context, check)
     has_catalog = check.has_catalog or bool(check.folder.linked_ids)
     if has_catalog:
-        run_steps(leaf_steps(store, context, leaf))
+        run_steps(year_steps(store, context, year_keys))
     _remove_leftovers(store, context, check)
     return has_catalog
 
@@ -103,11 +103,11 @@ def repair_leaf(
 def collection_repair_steps(
     store: ObjectStore,
     context: CatalogContext,
-    bands: set[str],
+    zones: set[str],
     coverage: Coverage | None,
     before: StoredObject | None,
 ) -> Steps:
-    """Make the collection link ``bands`` and cover ``coverage``, whatever it covers now.
+    """Make the collection link ``zones`` and cover ``coverage``, whatever it covers now.
 
     Only a collection that is still as it was ``before`` the items were looked at may lose some of what
     it covers: another may tell of items that were published since.
@@ -117,30 +117,30 @@ def collection_repair_steps(
         document = read_document(current)
         covered = None if current is None or current == before else find_coverage(document)
         merged = merge_coverages(filter(None, (covered, coverage)))
-        branch = collection_branch(store, context, merged, document)
-        return encode_document(branch.build(branch.find_children(store, None, bands)))
+        parent = collection_parent(store, context, merged, document)
+        return encode_document(parent.build(parent.find_children(store, None, zones)))
 
     return swap_steps(store, COLLECTION_KEY, render)
 
 
-def _mend_marks(store: ObjectStore, context: CatalogContext, check: LeafCheck) -> None:
+def _mend_marks(store: ObjectStore, context: CatalogContext, check: YearCheck) -> None:
     """Restore what is sound, and bring the marks of newer versions to what is there."""
-    leaf = check.folder.leaf
+    year_keys = check.folder.year_keys
     for item_id, fingerprint in check.restored.items():
-        _restore(store, ItemKeys(leaf, item_id), fingerprint)
+        _restore(store, ItemKeys(year_keys, item_id), fingerprint)
     for key in check.wrong_marks:
         store.delete_object(key)
     for item_id in (*check.unlinked, *check.restored):
-        run_steps(settle_steps(store, context, ItemKeys(leaf, item_id)))
+        run_steps(settle_steps(store, context, ItemKeys(year_keys, item_id)))
 
 
-def _remove_leftovers(store: ObjectStore, context: CatalogContext, check: LeafCheck) -> None:
+def _remove_leftovers(store: ObjectStore, context: CatalogContext, check: YearCheck) -> None:
     """Remove what is over and what is of no use."""
-    leaf = check.folder.leaf
+    year_keys = check.folder.year_keys
     for item_id in check.withdrawn:
-        _remove(store, context, ItemKeys(leaf, item_id))
+        _remove(store, context, ItemKeys(year_keys, item_id))
     for key in check.orphans:
-        if not _is_wanted_again(store, leaf, key):
+        if not _is_wanted_again(store, year_keys, key):
             logger.info("removing %s: no item links it", key)
             store.delete_object(key)
 
@@ -156,7 +156,7 @@ def _take_out(store: ObjectStore, keys: ItemKeys, item: BrokenItem, now: datetim
     marker: dict[str, Any] = {"id": keys.item_id, "reason": item.reason, "withdrawn": now.isoformat()}
     if fingerprint is not None:
         marker[FINGERPRINT_PROP] = fingerprint
-    store.write_object(keys.tombstone, json.dumps(marker).encode(), JSON_MEDIA_TYPE)
+    store.write_object(keys.withdrawn_marker, json.dumps(marker).encode(), JSON_MEDIA_TYPE)
     if fingerprint is None:
         return
 
@@ -191,12 +191,12 @@ def _restore(store: ObjectStore, keys: ItemKeys, fingerprint: str | None) -> Non
         store.delete_object(state.key)
 
 
-def _is_wanted_again(store: ObjectStore, leaf: LeafKeys, key: str) -> bool:
-    """Whether a writer puts that file again, or did while the listed leaf was read."""
-    item_id, _, name = key.removeprefix(leaf.prefix).partition("/")
+def _is_wanted_again(store: ObjectStore, year_keys: YearKeys, key: str) -> bool:
+    """Whether a writer puts that file again, or did while the listed year was read."""
+    item_id, _, name = key.removeprefix(year_keys.prefix).partition("/")
     if _is_pending(store, item_id):
         return True
-    item = store.read_object(ItemKeys(leaf, item_id).item)
+    item = store.read_object(ItemKeys(year_keys, item_id).item)
     return item is not None and name.encode() in item.body
 
 
@@ -208,22 +208,22 @@ def _is_pending(store: ObjectStore, item_id: str) -> bool:
 def _unlink_version(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> None:
     """Let newer versions link the version before this one in its place."""
     older = next(iter(_find_predecessors(store, keys)), None)
-    for sibling in list_generations(store, keys):
-        other = ItemKeys(keys.leaf, sibling)
+    for sibling in list_versions(store, keys):
+        other = ItemKeys(keys.year_keys, sibling)
         if sibling != keys.item_id and keys.item_id in _find_predecessors(store, other):
             run_steps(predecessor_steps(store, context, other, lambda _: older))
 
 
 def _remove(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> None:
     """Remove an item that no catalog links: first newer versions' links to it, then it, then its files."""
-    if store.find_object(keys.tombstone) is None or _is_pending(store, keys.item_id):
+    if store.find_object(keys.withdrawn_marker) is None or _is_pending(store, keys.item_id):
         return  # published again meanwhile
     logger.info("removing %s", keys.item)
     _unlink_version(store, context, keys)
     store.delete_object(keys.item)
-    folder = group_leaf(keys.leaf, list(store.list_objects(keys.prefix))).folders.get(keys.item_id)
+    folder = group_year(keys.year_keys, list(store.list_objects(keys.prefix))).folders.get(keys.item_id)
     for info in folder.objects.values() if folder else ():
-        if info.key != keys.tombstone:
+        if info.key != keys.withdrawn_marker:
             store.delete_object(info.key)
 
 

@@ -23,22 +23,22 @@ from pc_cloudmask.catalog.layout import (
     PENDING_PREFIX,
     WAITING_PREFIX,
     ItemKeys,
-    LeafKeys,
-    band_catalog_key,
+    YearKeys,
     find_day,
     is_state_key,
     item_keys,
     tile_catalog_key,
+    zone_catalog_key,
 )
-from pc_cloudmask.catalog.parents import BAND_FORM, YEAR_FORM, read_children
+from pc_cloudmask.catalog.parents import YEAR_FORM, ZONE_FORM, read_children
 from pc_cloudmask.catalog.publisher import find_published
-from pc_cloudmask.catalog.year import LeafFolder, group_leaf, list_with_control
+from pc_cloudmask.catalog.year import YearFolder, group_year, list_with_control
 from pc_cloudmask.errors import AssetRefused, CloudmaskError, SettingsError, SourceRefused, StoreRefused
 from pc_cloudmask.masking.statistics import DECIMALS
 from pc_cloudmask.raster.read import Unsuitable, check_raster
 from pc_cloudmask.scene.ids import MASK_ASSET, TILE_FORM
 from pc_cloudmask.scene.query import BBox, Interval, SceneQuery, may_hold_day, parse_datetime_interval
-from pc_cloudmask.scene.tile_box import boxes_meet, build_band_box, build_tile_box
+from pc_cloudmask.scene.tile_box import boxes_meet, build_tile_box, build_zone_box
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.selection import build_filter, find_datetime
 from pc_cloudmask.storage.store import ObjectInfo, ObjectReader, ObjectStore
@@ -74,10 +74,12 @@ def find_published_items(
     interval = parse_datetime_interval(query.datetime) if query.datetime else (None, None)
     matches = build_filter(query)
     with ThreadPoolExecutor(_READERS) as pool:
-        leaves = [
-            leaf for tile in _find_tiles(store, query, pool) for leaf in _find_years(store, tile, interval)
+        years = [
+            year_keys
+            for tile in _find_tiles(store, query, pool)
+            for year_keys in _find_years(store, tile, interval)
         ]
-        linked = pool.map(partial(_find_linked, store, interval=interval), leaves)
+        linked = pool.map(partial(_find_linked, store, interval=interval), years)
         wanted = [keys for keys in chain.from_iterable(linked) if not query.ids or keys.item_id in query.ids]
         items = pool.map(lambda keys: PublishedItem(keys, _read(store, keys.item)), wanted)
         found = [
@@ -98,10 +100,10 @@ def _find_tiles(store: ObjectReader, query: SceneQuery, pool: ThreadPoolExecutor
         return tiles
     if store.find_object(COLLECTION_KEY) is None:
         raise _no_catalog(store)
-    bands = sorted(filter(BAND_FORM.fullmatch, read_children(_read(store, COLLECTION_KEY))))
+    zones = sorted(filter(ZONE_FORM.fullmatch, read_children(_read(store, COLLECTION_KEY))))
     if query.bbox is not None:
-        bands = [band for band in bands if boxes_meet(build_band_box(band), query.bbox)]
-    catalogs = pool.map(lambda band: _read(store, band_catalog_key(band)), bands)
+        zones = [zone for zone in zones if boxes_meet(build_zone_box(zone), query.bbox)]
+    catalogs = pool.map(lambda zone: _read(store, zone_catalog_key(zone)), zones)
     names = sorted(filter(TILE_FORM.fullmatch, chain.from_iterable(map(read_children, catalogs))))
     return [tile for tile in names if _concerns(tile, query.bbox)]
 
@@ -110,22 +112,22 @@ def _concerns(tile: str, bbox: BBox | None) -> bool:
     return bbox is None or boxes_meet(build_tile_box(tile), bbox)
 
 
-def _find_years(store: ObjectReader, tile: str, interval: Interval) -> Iterable[LeafKeys]:
-    """Leaves of ``tile`` within the interval."""
+def _find_years(store: ObjectReader, tile: str, interval: Interval) -> Iterable[YearKeys]:
+    """Years of ``tile`` within the interval."""
     first, last = (end.year if end else None for end in interval)
     names = filter(YEAR_FORM.fullmatch, read_children(_read(store, tile_catalog_key(tile))))
     for year in sorted(map(int, names)):
         if (first is None or first <= year) and (last is None or year <= last):
-            yield LeafKeys(tile, year)
+            yield YearKeys(tile, year)
 
 
-def _find_linked(store: ObjectReader, leaf: LeafKeys, *, interval: Interval) -> list[ItemKeys]:
-    """Items that the leaf links and whose titles' dates lie within the interval."""
+def _find_linked(store: ObjectReader, year_keys: YearKeys, *, interval: Interval) -> list[ItemKeys]:
+    """Items that the year links and whose titles' dates lie within the interval."""
     found = []
-    for link in _read(store, leaf.catalog).get("links", ()):
+    for link in _read(store, year_keys.catalog).get("links", ()):
         if isinstance(link, dict) and link.get("rel") == "item" and may_hold_day(interval, _read_day(link)):
             name = str(link.get("href")).rpartition("/")[2]
-            found.append(item_keys(name.removesuffix(".json"), leaf.tile, leaf.year))
+            found.append(item_keys(name.removesuffix(".json"), year_keys.tile, year_keys.year))
     return found
 
 
@@ -196,7 +198,7 @@ def decode_mask(cog: bytes, item_id: str) -> NDArray[np.uint8]:
         raise AssetRefused(f"item {item_id}: its mask is no mask of ours: {error}") from error
 
 
-#: Segments of a leaf's prefix: collection, band, tile, year.
+#: Segments of a year's prefix: collection, zone, tile, year.
 _LEAF_DEPTH = 4
 
 
@@ -220,17 +222,17 @@ class Census:
 
 
 def read_census(store: ObjectStore) -> Census:
-    """Return the census of the store; one leaf's listing is in memory at a time.
+    """Return the census of the store; one year's listing is in memory at a time.
 
     Raises:
         StoreUnavailable: the listing is not complete, or none came.
     """
     published = 0
     days: dict[str, set[date]] = {}
-    for leaf in _list_leaves(store):
-        ids = leaf.linked_ids
+    for year_keys in _list_years(store):
+        ids = year_keys.linked_ids
         published += len(ids)
-        tile_days = days.setdefault(leaf.leaf.tile, set())
+        tile_days = days.setdefault(year_keys.year_keys.tile, set())
         tile_days.update(day for day in map(find_day, ids) if day is not None)
     return Census(
         published,
@@ -241,14 +243,14 @@ def read_census(store: ObjectStore) -> Census:
     )
 
 
-def _list_leaves(store: ObjectStore) -> Iterator[LeafFolder]:
-    def leaf_of(info: ObjectInfo) -> tuple[str, ...]:
+def _list_years(store: ObjectStore) -> Iterator[YearFolder]:
+    def year_of(info: ObjectInfo) -> tuple[str, ...]:
         return tuple(info.key.split("/")[:_LEAF_DEPTH])
 
     listed = list_with_control(store, f"{COLLECTION_ID}/", COLLECTION_KEY)
-    for (_, *rest), objects in groupby(listed, leaf_of):
+    for (_, *rest), objects in groupby(listed, year_of):
         if len(rest) == _LEAF_DEPTH - 1 and YEAR_FORM.fullmatch(rest[2]):
-            yield group_leaf(LeafKeys(rest[1], int(rest[2])), objects)
+            yield group_year(YearKeys(rest[1], int(rest[2])), objects)
 
 
 def _count(store: ObjectStore, prefix: str) -> int:

@@ -31,7 +31,7 @@ class StepName(StrEnum):
     FILE = "file"
     ITEM = "item"
     SUPERSEDE = "supersede"
-    REVIVE = "revive"
+    RESTORE = "revive"
     READ = "read"
     RENDER = "render"
     WRITE = "write"
@@ -136,8 +136,8 @@ def write_marker(store: ObjectStore, marker: Marker) -> None:
     """Put the marker, whatever an earlier attempt left there."""
     document = {
         "id": marker.keys.item_id,
-        "tile": marker.keys.leaf.tile,
-        "year": marker.keys.leaf.year,
+        "tile": marker.keys.year_keys.tile,
+        "year": marker.keys.year_keys.year,
         "sha256": marker.digest,
         "expires": marker.expires.isoformat(),
     }
@@ -159,8 +159,8 @@ def read_marker(store: ObjectStore, key: str) -> Marker | None:
     try:
         document = json.loads(stored.body)
         keys = item_keys(document["id"], document["tile"], int(document["year"]))
-        if not 0 <= keys.leaf.year <= 9999:
-            raise ValueError(f"{keys.leaf.year} is no year of four digits")
+        if not 0 <= keys.year_keys.year <= 9999:
+            raise ValueError(f"{keys.year_keys.year} is no year of four digits")
         marker = Marker(keys, str(document["sha256"]), parse_instant(document["expires"]))
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError, CloudmaskError):
         logger.warning("%s is not a marker of this program: check --repair removes it", key)

@@ -41,7 +41,7 @@ from pc_cloudmask.catalog.fields import (
     encode_document,
     read_document,
 )
-from pc_cloudmask.catalog.layout import ItemKeys, LeafKeys, build_item_title
+from pc_cloudmask.catalog.layout import ItemKeys, YearKeys, build_item_title
 from pc_cloudmask.catalog.steps import (
     Marker,
     Publication,
@@ -52,7 +52,7 @@ from pc_cloudmask.catalog.steps import (
     swap_steps,
     write_marker,
 )
-from pc_cloudmask.catalog.year import ItemFolder, LeafFolder, group_leaf, superseded_name
+from pc_cloudmask.catalog.year import ItemFolder, YearFolder, group_year, superseded_name
 from pc_cloudmask.errors import StoreUnavailable
 from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
@@ -89,7 +89,7 @@ def settle_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys) ->
         StoreUnavailable: trying again is harmless.
     """
     for _ in range(_SETTLE_ATTEMPTS):
-        folders = list_generations(store, keys)
+        folders = list_versions(store, keys)
         yield Step(StepName.READ, keys.prefix)
         if _is_restored(store, keys, folders):
             yield from _restore_steps(store, keys, folders)
@@ -97,26 +97,26 @@ def settle_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys) ->
         if sum(folder.item is not None for folder in folders.values()) < 2:
             return
         published = [item_id for item_id, folder in folders.items() if folder.is_published]
-        items = _read_items(store, keys.leaf, published)
+        items = _read_items(store, keys.year_keys, published)
         yield Step(StepName.READ, keys.item)
         pairs = list(_pair_versions(read_starts(items)))
         wrong = [newer for older, newer in pairs if list(read_predecessors(items[newer])) != list(older)]
         if not wrong:
-            yield from _mark_steps(store, keys.leaf, folders, pairs)
+            yield from _mark_steps(store, keys.year_keys, folders, pairs)
             return
         # The oldest alone: whatever the next one is to link must link what is before that.
-        yield from _settle_predecessor(store, context, ItemKeys(keys.leaf, wrong[0]))
+        yield from _settle_predecessor(store, context, ItemKeys(keys.year_keys, wrong[0]))
     raise StoreUnavailable(f"{keys.prefix}: its versions changed {_SETTLE_ATTEMPTS} times: try again")
 
 
-def list_unsettled(store: ObjectStore, folder: LeafFolder) -> list[ItemKeys]:
+def list_unsettled(store: ObjectStore, folder: YearFolder) -> list[ItemKeys]:
     """Return the items of a year for whose scenes ``settle_steps`` must run before its catalog is written."""
     unsettled = []
     for _, group in groupby(folder.linked_ids, read_scene_prefix):
         ids = list(group)
-        items = _read_items(store, folder.leaf, ids) if len(ids) > 1 else {}
+        items = _read_items(store, folder.year_keys, ids) if len(ids) > 1 else {}
         newer = [newer for _, newer in find_unsettled(read_starts(items), ids)]
-        unsettled += [ItemKeys(folder.leaf, item_id) for item_id in newer[:1]]
+        unsettled += [ItemKeys(folder.year_keys, item_id) for item_id in newer[:1]]
     return unsettled
 
 
@@ -151,11 +151,11 @@ def read_scene_prefix(item_id: str) -> str:
     return match["scene"] if match else item_id
 
 
-def list_generations(store: ObjectStore, keys: ItemKeys) -> dict[str, ItemFolder]:
+def list_versions(store: ObjectStore, keys: ItemKeys) -> dict[str, ItemFolder]:
     """Folders of the items, by id, that share platform, datatake and tile with this one, itself included."""
     match = _PRODUCT_ID.fullmatch(keys.item_id)
-    prefix = keys.leaf.prefix + match["scene"] if match else keys.prefix
-    return group_leaf(keys.leaf, store.list_objects(prefix)).folders
+    prefix = keys.year_keys.prefix + match["scene"] if match else keys.prefix
+    return group_year(keys.year_keys, store.list_objects(prefix)).folders
 
 
 def predecessor_steps(
@@ -177,7 +177,7 @@ def set_predecessor(item: Item, context: CatalogContext, keys: ItemKeys, predece
     item = drop_predecessor(item)
     links = item["links"]
     if predecessor is not None:
-        target = ItemKeys(keys.leaf, predecessor).item
+        target = ItemKeys(keys.year_keys, predecessor).item
         title = build_item_title(predecessor)
         links.append(context.link(PREDECESSOR_REL, target, keys.item, title, GEOJSON_MEDIA_TYPE))
     return {**item, "links": links}
@@ -227,7 +227,7 @@ def _pair_versions(starts: Mapping[str, str | None]) -> Iterator[tuple[tuple[str
 
 def _mark_steps(
     store: ObjectStore,
-    leaf: LeafKeys,
+    year_keys: YearKeys,
     folders: Mapping[str, ItemFolder],
     pairs: Iterable[tuple[tuple[str, ...], str]],
 ) -> Steps:
@@ -236,7 +236,7 @@ def _mark_steps(
         for item_id in older:
             successors = [folders[each] for each in folders[item_id].successors if each in folders]
             if not any(folder.is_published for folder in successors):
-                yield _mark_superseded(store, ItemKeys(leaf, item_id), newer)
+                yield _mark_superseded(store, ItemKeys(year_keys, item_id), newer)
 
 
 def _is_restored(store: ObjectStore, keys: ItemKeys, folders: Mapping[str, ItemFolder]) -> bool:
@@ -253,11 +253,11 @@ def _restore_steps(store: ObjectStore, keys: ItemKeys, folders: Mapping[str, Ite
     """
     for item_id, folder in folders.items():
         if keys.item_id in folder.successors:
-            key = ItemKeys(keys.leaf, item_id).prefix + superseded_name(keys.item_id)
+            key = ItemKeys(keys.year_keys, item_id).prefix + superseded_name(keys.item_id)
             store.delete_object(key)
-            yield Step(StepName.REVIVE, key)
-    store.delete_object(keys.tombstone)
-    yield Step(StepName.REVIVE, keys.tombstone)
+            yield Step(StepName.RESTORE, key)
+    store.delete_object(keys.withdrawn_marker)
+    yield Step(StepName.RESTORE, keys.withdrawn_marker)
 
 
 def _settle_predecessor(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> Steps:
@@ -275,25 +275,27 @@ def _find_older(store: ObjectStore, keys: ItemKeys, item: Item, linked: Iterable
     Raises:
         StoreUnavailable: the listing lacks one of ``linked`` that is there: it is not to be trusted.
     """
-    folders = list_generations(store, keys)
+    folders = list_versions(store, keys)
     published = [each for each, folder in folders.items() if each != keys.item_id and folder.is_published]
     for item_id in linked:
-        target = ItemKeys(keys.leaf, item_id)
+        target = ItemKeys(keys.year_keys, item_id)
         if item_id not in published and _is_published(store, target):
             raise StoreUnavailable(f"{store.url}: a listing lacks {target.item}, which is there: try again")
-    versions = group_versions(read_starts({**_read_items(store, keys.leaf, published), keys.item_id: item}))
+    versions = group_versions(
+        read_starts({**_read_items(store, keys.year_keys, published), keys.item_id: item})
+    )
     older = next(each for each in versions if keys.item_id in each)
     place = older.index(keys.item_id)
     return older[place - 1] if place else None
 
 
 def _is_published(store: ObjectStore, keys: ItemKeys) -> bool:
-    return store.find_object(keys.item) is not None and store.find_object(keys.tombstone) is None
+    return store.find_object(keys.item) is not None and store.find_object(keys.withdrawn_marker) is None
 
 
-def _read_items(store: ObjectStore, leaf: LeafKeys, ids: Iterable[str]) -> dict[str, Item]:
+def _read_items(store: ObjectStore, year_keys: YearKeys, ids: Iterable[str]) -> dict[str, Item]:
     """Return the items that can be read, by id."""
-    items = {item_id: parse_item(store.read_object(ItemKeys(leaf, item_id).item)) for item_id in ids}
+    items = {item_id: parse_item(store.read_object(ItemKeys(year_keys, item_id).item)) for item_id in ids}
     return {item_id: item for item_id, item in items.items() if item is not None}
 
 
@@ -329,20 +331,20 @@ def withdraw_steps(
     write_marker(store, marker)
     yield Step(StepName.MARK, marker.key)
     yield from swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
-    write_tombstone(store, keys, reason, now)
-    yield Step(StepName.BURY, keys.tombstone)
+    write_withdrawn_marker(store, keys, reason, now)
+    yield Step(StepName.BURY, keys.withdrawn_marker)
     yield from settle_steps(store, context, keys)
 
 
 def mark_withdrawal(keys: ItemKeys, reason: str, now: datetime) -> Marker:
     """Return the pending marker of a withdrawal that begins now."""
-    return build_marker(keys, sha256(_encode_tombstone(keys, reason, now)).hexdigest(), now)
+    return build_marker(keys, sha256(_encode_withdrawn_marker(keys, reason, now)).hexdigest(), now)
 
 
-def write_tombstone(store: ObjectStore, keys: ItemKeys, reason: str, now: datetime) -> None:
+def write_withdrawn_marker(store: ObjectStore, keys: ItemKeys, reason: str, now: datetime) -> None:
     """Say in the item's folder why no catalog links it any more."""
-    store.write_object(keys.tombstone, _encode_tombstone(keys, reason, now), JSON_MEDIA_TYPE)
+    store.write_object(keys.withdrawn_marker, _encode_withdrawn_marker(keys, reason, now), JSON_MEDIA_TYPE)
 
 
-def _encode_tombstone(keys: ItemKeys, reason: str, now: datetime) -> bytes:
+def _encode_withdrawn_marker(keys: ItemKeys, reason: str, now: datetime) -> bytes:
     return json.dumps({"id": keys.item_id, "reason": reason, "withdrawn": now.isoformat()}).encode()

@@ -1,4 +1,4 @@
-"""What a listing tells of one leaf: the items of one tile and year."""
+"""What a listing tells of one year: the items of one tile and year."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from pc_cloudmask.catalog.layout import ASSET_NAME_FORM, WITHDRAWN_NAME, ItemKeys, LeafKeys
+from pc_cloudmask.catalog.layout import ASSET_NAME_FORM, WITHDRAWN_NAME, ItemKeys, YearKeys
 from pc_cloudmask.errors import StoreUnavailable
 from pc_cloudmask.scene.ids import is_item_id
 from pc_cloudmask.storage.store import ObjectInfo, ObjectStore
 
 _SUPERSEDED_PREFIX, _JSON = "superseded-by-", ".json"
-#: Listings of a leaf that are asked for until one is complete, or two agree.
+#: Listings of a year that are asked for until one is complete, or two agree.
 _LISTINGS = 4
 logger = logging.getLogger(__name__)
 
@@ -54,16 +54,16 @@ class ItemFolder:
 
 
 @dataclass(slots=True)
-class LeafFolder:
-    """The item folders of one leaf by item id; ``strays`` belong to no item."""
+class YearFolder:
+    """The item folders of one year by item id; ``unknown_objects`` belong to no item."""
 
-    leaf: LeafKeys
+    year_keys: YearKeys
     folders: dict[str, ItemFolder] = field(default_factory=dict)
-    strays: list[ObjectInfo] = field(default_factory=list)
+    unknown_objects: list[ObjectInfo] = field(default_factory=list)
 
     @property
     def linked_ids(self) -> list[str]:
-        """Ids of the items that the leaf's catalog links, sorted.
+        """Ids of the items that the year's catalog links, sorted.
 
         An item steps back only for a successor that this very listing shows to be there.
         """
@@ -74,12 +74,12 @@ class LeafFolder:
         )
 
     def holds(self, item_id: str) -> bool:
-        """Whether the leaf has the item, published and not withdrawn."""
+        """Whether the year has the item, published and not withdrawn."""
         folder = self.folders.get(item_id)
         return folder is not None and folder.is_published
 
     def find_missing(self, expected: Iterable[str]) -> set[str]:
-        """Return which of the ``expected`` items the listing neither shows nor explains by a tombstone."""
+        """Return which of the ``expected`` items the listing neither shows nor explains by a withdrawn marker."""
         empty = ItemFolder("")
         folders = {item_id: self.folders.get(item_id, empty) for item_id in expected}
         return {
@@ -101,8 +101,8 @@ def list_with_control(store: ObjectStore, prefix: str, control: str) -> Iterator
         raise StoreUnavailable(f"{control}: the listing of {store.url} lacks it: try again later")
 
 
-def list_leaf(store: ObjectStore, leaf: LeafKeys) -> LeafFolder:
-    """Return the leaf as a listing shows it that shows the leaf's catalog, too, where there is one.
+def list_year(store: ObjectStore, year_keys: YearKeys) -> YearFolder:
+    """Return the year as a listing shows it that shows the year's catalog, too, where there is one.
 
     The key of the catalog comes after those of Sentinel-2's items: a listing that is empty or cut lacks it.
 
@@ -111,14 +111,14 @@ def list_leaf(store: ObjectStore, leaf: LeafKeys) -> LeafFolder:
     """
     for _ in range(_LISTINGS - 1):
         try:
-            return group_leaf(leaf, list_with_control(store, leaf.prefix, leaf.catalog))
+            return group_year(year_keys, list_with_control(store, year_keys.prefix, year_keys.catalog))
         except StoreUnavailable as error:
             logger.info("listing again: %s", error)
-    return group_leaf(leaf, list_with_control(store, leaf.prefix, leaf.catalog))
+    return group_year(year_keys, list_with_control(store, year_keys.prefix, year_keys.catalog))
 
 
-def list_leaf_surely(store: ObjectStore, leaf: LeafKeys, expected: Iterable[str]) -> LeafFolder:
-    """Return the leaf as a listing shows it that shows every ``expected`` item, or its tombstone.
+def list_year_surely(store: ObjectStore, year_keys: YearKeys, expected: Iterable[str]) -> YearFolder:
+    """Return the year as a listing shows it that shows every ``expected`` item, or its withdrawn marker.
 
     An item is taken to be gone only where two listings lack it, and the store itself says that it is absent.
 
@@ -128,30 +128,30 @@ def list_leaf_surely(store: ObjectStore, leaf: LeafKeys, expected: Iterable[str]
     expected = set(expected)
     missing_before: set[str] | None = None
     for _ in range(_LISTINGS):
-        folder = list_leaf(store, leaf)
+        folder = list_year(store, year_keys)
         missing = folder.find_missing(expected)
-        if not missing or (missing == missing_before and _are_absent(store, leaf, missing)):
+        if not missing or (missing == missing_before and _are_absent(store, year_keys, missing)):
             return folder
         missing_before = missing
     raise StoreUnavailable(
-        f"{leaf.catalog}: the listing of {store.url} lacks items that are there, {min(missing)} among them: "
+        f"{year_keys.catalog}: the listing of {store.url} lacks items that are there, {min(missing)} among them: "
         "try again later"
     )
 
 
-def _are_absent(store: ObjectStore, leaf: LeafKeys, item_ids: Iterable[str]) -> bool:
-    return all(store.find_object(ItemKeys(leaf, item_id).item) is None for item_id in sorted(item_ids))
+def _are_absent(store: ObjectStore, year_keys: YearKeys, item_ids: Iterable[str]) -> bool:
+    return all(store.find_object(ItemKeys(year_keys, item_id).item) is None for item_id in sorted(item_ids))
 
 
-def group_leaf(leaf: LeafKeys, objects: Iterable[ObjectInfo]) -> LeafFolder:
-    """``objects`` below the leaf's prefix, by item; what publishing never writes is a stray."""
-    found, prefix = LeafFolder(leaf), leaf.prefix
+def group_year(year_keys: YearKeys, objects: Iterable[ObjectInfo]) -> YearFolder:
+    """``objects`` below the year's prefix, by item; what publishing never writes is an unknown object."""
+    found, prefix = YearFolder(year_keys), year_keys.prefix
     for info in objects:
         item_id, slash, name = info.key.removeprefix(prefix).partition("/")
         if slash and is_item_id(item_id) and _is_ours(item_id, name):
             found.folders.setdefault(item_id, ItemFolder(item_id)).objects[name] = info
-        elif info.key != leaf.catalog:
-            found.strays.append(info)
+        elif info.key != year_keys.catalog:
+            found.unknown_objects.append(info)
     return found
 
 
@@ -161,36 +161,38 @@ def _is_ours(item_id: str, name: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class LeafListing:
-    """Ids of the items that a leaf links, and of those that were withdrawn from it."""
+class YearListing:
+    """Ids of the items that a year links, and of those that were withdrawn from it."""
 
     linked: frozenset[str]
     withdrawn: frozenset[str]
 
 
-class LeafListings:
-    """The listings of leaves, kept while runs of months of the same years ask for them."""
+class YearListings:
+    """The listings of years, kept while runs of months of the same years ask for them."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._listings: dict[LeafKeys, LeafListing] = {}
+        self._listings: dict[YearKeys, YearListing] = {}
 
-    def read(self, tiles: Iterable[str], years: range) -> Iterator[tuple[LeafKeys, LeafListing]]:
-        """The leaf of each tile and year; those of other years are forgotten."""
-        self._listings = {leaf: listing for leaf, listing in self._listings.items() if leaf.year in years}
+    def read(self, tiles: Iterable[str], years: range) -> Iterator[tuple[YearKeys, YearListing]]:
+        """The year of each tile and year; those of other years are forgotten."""
+        self._listings = {
+            year_keys: listing for year_keys, listing in self._listings.items() if year_keys.year in years
+        }
         for tile in sorted(tiles):
             for year in years:
-                leaf = LeafKeys(tile, year)
-                if leaf not in self._listings:
-                    self._listings[leaf] = self._list(leaf)
-                yield leaf, self._listings[leaf]
+                year_keys = YearKeys(tile, year)
+                if year_keys not in self._listings:
+                    self._listings[year_keys] = self._list(year_keys)
+                yield year_keys, self._listings[year_keys]
 
-    def forget(self, leaves: Iterable[LeafKeys]) -> None:
-        """List these anew when they are next asked for."""
-        for leaf in leaves:
-            self._listings.pop(leaf, None)
+    def forget(self, years: Iterable[YearKeys]) -> None:
+        """List these again when they are next asked for."""
+        for year_keys in years:
+            self._listings.pop(year_keys, None)
 
-    def _list(self, leaf: LeafKeys) -> LeafListing:
-        folder = list_leaf(self._store, leaf)
+    def _list(self, year_keys: YearKeys) -> YearListing:
+        folder = list_year(self._store, year_keys)
         withdrawn = (item_id for item_id, each in folder.folders.items() if each.is_withdrawn)
-        return LeafListing(frozenset(folder.linked_ids), frozenset(withdrawn))
+        return YearListing(frozenset(folder.linked_ids), frozenset(withdrawn))

@@ -47,20 +47,20 @@ def check(
     from pc_cloudmask.catalog.fields import CatalogContext
     from pc_cloudmask.catalog.repair import REMOVAL_LIMIT
     from pc_cloudmask.cli.output import print_check, print_json
-    from pc_cloudmask.runs.context import Wiring
+    from pc_cloudmask.runs.context import RunContext
 
     settings = load_settings(store=store)
-    wiring = Wiring(settings, read_only=not repair)
+    context = RunContext(settings, read_only=not repair)
     limit, decode = None if yes else REMOVAL_LIMIT, None
     if deep:
         from pc_cloudmask.catalog.search import decode_mask
 
         decode = decode_mask
     report = check_catalog(
-        wiring.store,
+        context.store,
         CatalogContext(settings.public_url),
         repair=repair,
-        now=wiring.now,
+        now=context.now,
         single_writer=settings.single_writer,
         options=CheckOptions(limit, decode),
     )
@@ -78,20 +78,20 @@ def check(
 def index(
     store: StoreOption = None,
 ) -> None:
-    """Build the geoparquet mirror anew, for searches by DuckDB, pyarrow or rustac."""
+    """Build the geoparquet mirror again, for searches by DuckDB, pyarrow or rustac."""
     from pc_cloudmask.catalog.layout import CATALOG_KEY
     from pc_cloudmask.catalog.mirror import rebuild_mirror
     from pc_cloudmask.cli.output import print_json, say
     from pc_cloudmask.errors import SettingsError
-    from pc_cloudmask.runs.context import Wiring
+    from pc_cloudmask.runs.context import RunContext
 
-    wiring = Wiring(load_settings(store=store))
-    if wiring.store.find_object(CATALOG_KEY) is None:
+    context = RunContext(load_settings(store=store))
+    if context.store.find_object(CATALOG_KEY) is None:
         raise SettingsError(
-            f"store {wiring.store.url} holds no catalog of masks: "
+            f"store {context.store.url} holds no catalog of masks: "
             "run cloudmask ingest first, or name another --store"
         )
-    report = rebuild_mirror(wiring.store, wiring.publisher)
+    report = rebuild_mirror(context.store, context.publisher)
     if options.json:
         print_json(report.as_json())
         return
@@ -100,7 +100,7 @@ def index(
         f"{report.retired} older parts removed"
     )
     for key in report.keys:
-        say(f"{wiring.store.url}/{key}")
+        say(f"{context.store.url}/{key}")
 
 
 @app.command()
@@ -110,10 +110,10 @@ def doctor(
 ) -> None:
     """Say what works of settings, credentials, endpoints and store, and how to mend what does not."""
     from pc_cloudmask.cli.output import print_json, print_table
-    from pc_cloudmask.runs.context import Wiring
+    from pc_cloudmask.runs.context import RunContext
     from pc_cloudmask.runs.doctor import examine
 
-    findings = list(examine(Wiring(load_settings(store=store, method=method))))
+    findings = list(examine(RunContext(load_settings(store=store, method=method))))
     healthy = all(finding.works for finding in findings if finding.needed)
     if options.json:
         rows = [

@@ -21,7 +21,7 @@ from pc_cloudmask.cli.app import (
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from pc_cloudmask.runs.area_state import Ring
+    from pc_cloudmask.runs.area_state import LookBack
     from pc_cloudmask.runs.request import WatchRequest
 
 
@@ -120,13 +120,13 @@ def retry(
 ) -> None:
     """Try scenes again that failed or wait, whether it is time or not."""
     from pc_cloudmask.cli.run import finish, name_missing, run_ingest
-    from pc_cloudmask.runs.context import Wiring
+    from pc_cloudmask.runs.context import RunContext
     from pc_cloudmask.runs.ingest import find_remembered
     from pc_cloudmask.runs.report import Report
     from pc_cloudmask.runs.request import IngestRequest
 
     request = IngestRequest(items=items, store=store, config=options.config)
-    remembered = find_remembered(Wiring(request.read_settings()).store)
+    remembered = find_remembered(RunContext(request.read_settings()).store)
     wanted = tuple(sorted(remembered.intersection(ids) if ids else remembered))
     if unknown := sorted(set(ids or ()) - remembered):
         complain(f"neither waiting nor failed: {', '.join(unknown)}")
@@ -159,7 +159,7 @@ def watch(
     since: Annotated[
         str | None, typer.Option(metavar="DAY", help="Watch what was taken since 2018, 2018-12, 2018-12-14.")
     ] = None,
-    ring: Annotated[
+    look_back_of: Annotated[
         list[str] | None,
         typer.Option(metavar="RING…", help="hot, recent, full: how far back; default: what is due."),
     ] = None,
@@ -186,7 +186,7 @@ def watch(
         bbox=bbox,
         intersects=intersects,
         since=since,
-        rings=_read_rings(ring),
+        look_back=_read_rings(look_back_of),
         items=items,
         limit=limit,
         store=store,
@@ -220,11 +220,11 @@ def _watch_for_ever(request: WatchRequest, period: timedelta) -> None:
         time.sleep(max(0.0, period.total_seconds() - (time.monotonic() - started)))
 
 
-def _read_rings(names: list[str] | None) -> tuple[Ring, ...] | None:
+def _read_rings(names: list[str] | None) -> tuple[LookBack, ...] | None:
     from pc_cloudmask.errors import SettingsError
-    from pc_cloudmask.runs.area_state import Ring
+    from pc_cloudmask.runs.area_state import LookBack
 
     try:
-        return tuple(Ring(name) for name in names) if names else None
+        return tuple(LookBack(name) for name in names) if names else None
     except ValueError as error:
         raise SettingsError(f"--ring {' '.join(names or ())!r:.40}: hot, recent or full") from error

@@ -48,15 +48,15 @@ def check_reachable(request: RunRequest, query: SceneQuery) -> None:
             one with a public URL; files within the store itself are published with it.
     """
     from pc_cloudmask.errors import SettingsError
-    from pc_cloudmask.runs.context import Wiring
+    from pc_cloudmask.runs.context import RunContext
 
-    wiring = Wiring.of(request)
-    store, public_url = wiring.settings.store, wiring.settings.public_url
+    context = RunContext.of(request)
+    store, public_url = context.settings.store, context.settings.public_url
     in_bucket = store.startswith("s3:")
-    if request.items is None or not (in_bucket or public_url) or wiring.source.local_root is None:
+    if request.items is None or not (in_bucket or public_url) or context.source.local_root is None:
         return
     root = None if in_bucket else Path(store.removeprefix("file://").removeprefix("file:")).resolve()
-    for item in wiring.source.find_items(query):
+    for item in context.source.find_items(query):
         for name, path in _list_local_assets(item):
             if root is None or not path.is_relative_to(root):
                 raise SettingsError(

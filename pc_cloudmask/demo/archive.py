@@ -288,7 +288,7 @@ logger = logging.getLogger(__name__)
 ITEMS_NAME = "items.json"
 _MARKER_NAME = "SYNTHETIC.txt"
 _MARKER = "Synthetic Sentinel-2 scenes made by pc-cloudmask. This folder may be deleted at any time.\n"
-#: Raised with every change of a pixel or an item, so that archives on disk are made anew.
+#: Raised with every change of a pixel or an item, so that archives on disk are made again.
 _VERSION_KEY, _VERSION = "sample_archive_version", 2
 
 

@@ -15,7 +15,7 @@ from pc_cloudmask.catalog.search import read_published_mask
 from pc_cloudmask.demo.archive import build_sample_archive
 from pc_cloudmask.masking.classes import MaskClass, MaskParameters
 from pc_cloudmask.runs.candidate import read_candidate
-from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.request import IngestRequest
 from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.settings import read_settings
@@ -129,7 +129,7 @@ def build_demo_request(config: Path | None, out: Path | None) -> IngestRequest:
     folder is moved or served from; beside a bucket it stands in ``./sample-archive``.
     """
     settings = read_settings(config, store=str(out) if out else None)
-    folder = Wiring(settings).local_folder(ARCHIVE_FOLDER) or ARCHIVE_FOLDER
+    folder = RunContext(settings).local_folder(ARCHIVE_FOLDER) or ARCHIVE_FOLDER
     items = build_sample_archive(Path(folder))
     return IngestRequest(
         items=str(items),
@@ -143,15 +143,15 @@ def build_demo_request(config: Path | None, out: Path | None) -> IngestRequest:
 
 def score_demo(request: IngestRequest) -> list[SceneScore]:
     """The scores of all sample scenes, read back from the published COGs, in order of their ids."""
-    wiring = Wiring.of(request)
-    settings = wiring.settings
+    context = RunContext.of(request)
+    settings = context.settings
     scores = []
-    for item in wiring.source.find_items(SceneQuery()):
+    for item in context.source.find_items(SceneQuery()):
         candidate = read_candidate(item, settings.method, settings.mask_parameters)
         scene = candidate.scene
         href = scene.asset_hrefs["truth"]
-        truth = wiring.reader.read_band(href, scene.grid, resampling="nearest", item_id=scene.id)
-        classes = read_published_mask(wiring.store, candidate.keys)
+        truth = context.reader.read_band(href, scene.grid, resampling="nearest", item_id=scene.id)
+        classes = read_published_mask(context.store, candidate.keys)
         score = score_mask(classes, truth.astype(np.uint8), settings.mask_parameters, scene.grid.pixel_size_m)
         scores.append(SceneScore(scene.id, scene.tile, score))
     return sorted(scores, key=lambda score: score.scene_id)

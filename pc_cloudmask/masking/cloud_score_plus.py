@@ -29,12 +29,12 @@ from pc_cloudmask.masking.earth_engine.graphs import (
     VALID,
     build_score_flags,
 )
-from pc_cloudmask.masking.earth_engine.images import GranuleFinder
+from pc_cloudmask.masking.earth_engine.images import ImageFinder
 from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
 from pc_cloudmask.masking.earth_engine.windows import COARSE_PIXEL_M, Bytes, PixelDownloader, Raster
 from pc_cloudmask.masking.methods import DerivedMask
 from pc_cloudmask.masking.morphology import compose_classes
-from pc_cloudmask.scene.image import Granule, Pairing
+from pc_cloudmask.scene.image import EarthEngineImage, Pairing
 from pc_cloudmask.scene.scene import Scene
 
 SOFTWARE: Mapping[str, str] = {"earthengine-api": ee.__version__}
@@ -56,18 +56,18 @@ class CloudScorePlusEngine:
         self._parameters = parameters
         self._downloader = downloader
         self._band = band
-        self._finder = GranuleFinder(session, CLOUD_SCORE_PLUS)
+        self._finder = ImageFinder(session, CLOUD_SCORE_PLUS)
 
-    def find_granules(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
-        """By scene id, the granule or why there is none yet."""
-        return self._finder.find_granules(scenes)
+    def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
+        """By scene id, the Earth Engine image or why there is none yet."""
+        return self._finder.find_images(scenes)
 
-    def derive_mask(self, scene: Scene, granule: Granule) -> DerivedMask:
+    def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
         """The mask of one scene; see ``MaskEngine``."""
         self._session.start()
-        image = build_score_flags(granule, self._band, self._parameters)
+        image = build_score_flags(ee_image, self._band, self._parameters)
         (flags,) = self._downloader.read_rasters(scene.id, [Raster("cloud score flags", image, scene.grid)])
-        return DerivedMask(classify_flags(flags, scene, self._parameters), granule, SOFTWARE)
+        return DerivedMask(classify_flags(flags, scene, self._parameters), ee_image, SOFTWARE)
 
 
 def classify_flags(flags: Bytes, scene: Scene, parameters: MaskParameters) -> Bytes:

@@ -22,7 +22,7 @@ from pc_cloudmask.masking.clouds_and_shadows import build_reflectance_table
 from pc_cloudmask.masking.methods import DerivedMask
 from pc_cloudmask.masking.morphology import compose_classes
 from pc_cloudmask.scene.grid import Window
-from pc_cloudmask.scene.image import Granule, Pairing
+from pc_cloudmask.scene.image import EarthEngineImage, Pairing
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.assets import AssetReader
 
@@ -309,11 +309,11 @@ class CsmaskEngine:
         self._model = find_model_file()
         self._lock = Lock()
 
-    def find_granules(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
-        """An empty granule for each scene: no image of Earth Engine is needed."""
-        return {scene.id: Granule() for scene in scenes}
+    def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
+        """An empty identity for each scene: no image of Earth Engine is needed."""
+        return {scene.id: EarthEngineImage() for scene in scenes}
 
-    def derive_mask(self, scene: Scene, granule: Granule) -> DerivedMask:
+    def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
         """The mask of one scene.
 
         Raises:
@@ -334,7 +334,7 @@ class CsmaskEngine:
             self._parameters,
             scene.grid.pixel_size_m,
         )
-        return DerivedMask(classes, granule, read_software())
+        return DerivedMask(classes, ee_image, read_software())
 
     def _load_network(self) -> Network:
         with self._lock:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc_cloudmask.masking.classes import CloudInputs
-from pc_cloudmask.scene.image import Granule, Pairing
+from pc_cloudmask.scene.image import EarthEngineImage, Pairing
 from pc_cloudmask.scene.scene import Scene
 
 
@@ -24,7 +24,7 @@ class DerivedMask:
     """
 
     classes: NDArray[np.uint8]
-    granule: Granule = field(default_factory=Granule)
+    ee_image: EarthEngineImage = field(default_factory=EarthEngineImage)
     software: Mapping[str, str] = field(default_factory=dict)
     inputs: CloudInputs | None = None
 
@@ -32,11 +32,11 @@ class DerivedMask:
 class CloudInputsSource(Protocol):
     """Gives the inputs of a mask with projected shadows: Earth Engine, or rasters beside the item."""
 
-    def find_granules(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
-        """By scene id, the granule or why there is none yet; one round trip for many scenes."""
+    def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
+        """By scene id, the Earth Engine image or why there is none yet; one round trip for many scenes."""
         ...
 
-    def read_inputs(self, scene: Scene, granule: Granule) -> CloudInputs:
+    def read_inputs(self, scene: Scene, ee_image: EarthEngineImage) -> CloudInputs:
         """The inputs on the scene's grid.
 
         Raises:
@@ -54,11 +54,11 @@ class MaskEngine(Protocol):
         """``s2cloudless``, ``cloud-score-plus`` or ``csmask``."""
         ...
 
-    def find_granules(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
-        """By scene id, the granule or why there is none yet."""
+    def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
+        """By scene id, the Earth Engine image or why there is none yet."""
         ...
 
-    def derive_mask(self, scene: Scene, granule: Granule) -> DerivedMask:
+    def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
         """The mask of one scene.
 
         Raises:

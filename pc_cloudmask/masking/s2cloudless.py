@@ -18,7 +18,7 @@ from pc_cloudmask.masking.earth_engine.graphs import (
     build_packed_inputs,
     build_server_mask,
 )
-from pc_cloudmask.masking.earth_engine.images import GranuleFinder
+from pc_cloudmask.masking.earth_engine.images import ImageFinder
 from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
 from pc_cloudmask.masking.earth_engine.windows import COARSE_PIXEL_M, Bytes, PixelDownloader, Raster
 from pc_cloudmask.masking.methods import CloudInputsSource, DerivedMask
@@ -26,7 +26,7 @@ from pc_cloudmask.masking.morphology import compose_mask
 from pc_cloudmask.masking.pyramid import build_coarse_probability
 from pc_cloudmask.raster.read import ResamplingName
 from pc_cloudmask.scene.ids import PROBABILITY_ASSET
-from pc_cloudmask.scene.image import Granule, Pairing
+from pc_cloudmask.scene.image import EarthEngineImage, Pairing
 from pc_cloudmask.scene.scene import Scene, reflectance_offset_dn
 from pc_cloudmask.source.assets import AssetReader
 
@@ -52,11 +52,11 @@ class ItemInputs:
         """Whether ``scene`` needs nothing but its own assets."""
         return {PROBABILITY_ASSET, NIR_ASSET, CLASSES_ASSET} <= scene.asset_hrefs.keys()
 
-    def find_granules(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
-        """An empty granule for each scene: no image of Earth Engine is needed."""
-        return {scene.id: Granule() for scene in scenes}
+    def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
+        """An empty identity for each scene: no image of Earth Engine is needed."""
+        return {scene.id: EarthEngineImage() for scene in scenes}
 
-    def read_inputs(self, scene: Scene, granule: Granule) -> CloudInputs:  # noqa: ARG002 - the port's
+    def read_inputs(self, scene: Scene, ee_image: EarthEngineImage) -> CloudInputs:  # noqa: ARG002 - the port's
         """The inputs on the scene's grid.
 
         Means of the valid 10 m pixels, rounded half up, are what Earth Engine's pyramid holds at 20 m;
@@ -111,20 +111,20 @@ class ProjectedShadowEngine:
         self._inputs = inputs
         self._parameters = parameters
 
-    def find_granules(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
-        """By scene id, the granule or why there is none yet: what the inputs' source says."""
-        return self._inputs.find_granules(scenes)
+    def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
+        """By scene id, the Earth Engine image or why there is none yet: what the inputs' source says."""
+        return self._inputs.find_images(scenes)
 
-    def derive_mask(self, scene: Scene, granule: Granule) -> DerivedMask:
+    def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
         """The mask of one scene, with the inputs that it was made from.
 
         Raises:
             EngineUnavailable, AssetUnavailable: try again later.
             EngineRefused, AssetRefused: never.
         """
-        inputs = self._inputs.read_inputs(scene, granule)
+        inputs = self._inputs.read_inputs(scene, ee_image)
         classes = compose_mask(inputs, scene.solar_azimuth_deg, self._parameters, scene.grid.pixel_size_m)
-        return DerivedMask(classes, granule, inputs=inputs)
+        return DerivedMask(classes, ee_image, inputs=inputs)
 
 
 class FirstInputs:
@@ -134,8 +134,8 @@ class FirstInputs:
         self._item_inputs = item_inputs
         self._earth_engine_inputs = earth_engine_inputs
 
-    def find_granules(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
-        """By scene id, the granule or why there is none yet; Earth Engine is asked once at the most.
+    def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
+        """By scene id, the Earth Engine image or why there is none yet; Earth Engine is asked once at the most.
 
         Raises:
             EngineRefused: every scene needs Earth Engine, which is not configured. Where only some do,
@@ -143,16 +143,16 @@ class FirstInputs:
         """
         own = [scene for scene in scenes if self._item_inputs.has_inputs(scene)]
         others = [scene for scene in scenes if not self._item_inputs.has_inputs(scene)]
-        granules = dict(self._item_inputs.find_granules(own))
+        ee_images = dict(self._item_inputs.find_images(own))
         if others and self._earth_engine_inputs is not None:
-            granules.update(self._earth_engine_inputs.find_granules(others))
+            ee_images.update(self._earth_engine_inputs.find_images(others))
         elif others and own:
-            granules.update({scene.id: Granule() for scene in others})
+            ee_images.update({scene.id: EarthEngineImage() for scene in others})
         elif others:
             raise _not_configured(others[0])
-        return granules
+        return ee_images
 
-    def read_inputs(self, scene: Scene, granule: Granule) -> CloudInputs:
+    def read_inputs(self, scene: Scene, ee_image: EarthEngineImage) -> CloudInputs:
         """The inputs on the scene's grid.
 
         Raises:
@@ -160,10 +160,10 @@ class FirstInputs:
             EngineRefused, AssetRefused: never.
         """
         if self._item_inputs.has_inputs(scene):
-            return self._item_inputs.read_inputs(scene, granule)
+            return self._item_inputs.read_inputs(scene, ee_image)
         if self._earth_engine_inputs is None:
             raise _not_configured(scene)
-        return self._earth_engine_inputs.read_inputs(scene, granule)
+        return self._earth_engine_inputs.read_inputs(scene, ee_image)
 
 
 def _not_configured(scene: Scene) -> EngineRefused:
@@ -185,22 +185,22 @@ class EarthEngineInputs:
         self._session = session
         self._parameters = parameters
         self._downloader = downloader
-        self._finder = GranuleFinder(session, CLOUD_PROBABILITY)
+        self._finder = ImageFinder(session, CLOUD_PROBABILITY)
 
-    def find_granules(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
-        """By scene id, the granule or why there is none yet."""
-        return self._finder.find_granules(scenes)
+    def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
+        """By scene id, the Earth Engine image or why there is none yet."""
+        return self._finder.find_images(scenes)
 
-    def read_inputs(self, scene: Scene, granule: Granule) -> CloudInputs:
+    def read_inputs(self, scene: Scene, ee_image: EarthEngineImage) -> CloudInputs:
         """The inputs on the scene's grid; see ``CloudInputsSource``."""
         self._session.start()
         packed, coarse = self._downloader.read_rasters(
             scene.id,
             [
-                Raster("cloud inputs", build_packed_inputs(granule, self._parameters), scene.grid),
+                Raster("cloud inputs", build_packed_inputs(ee_image, self._parameters), scene.grid),
                 Raster(
                     "cloud probability at 100 m",
-                    build_coarse_probability_image(granule),
+                    build_coarse_probability_image(ee_image),
                     scene.grid.at_pixel_size(COARSE_PIXEL_M),
                 ),
             ],
@@ -237,17 +237,17 @@ class ServerMaskEngine:
         self._session = session
         self._parameters = parameters
         self._downloader = downloader
-        self._finder = GranuleFinder(session, CLOUD_PROBABILITY)
+        self._finder = ImageFinder(session, CLOUD_PROBABILITY)
 
-    def find_granules(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
-        """By scene id, the granule or why there is none yet."""
-        return self._finder.find_granules(scenes)
+    def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
+        """By scene id, the Earth Engine image or why there is none yet."""
+        return self._finder.find_images(scenes)
 
-    def derive_mask(self, scene: Scene, granule: Granule) -> DerivedMask:
+    def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
         """The mask of one scene; see ``MaskEngine``."""
         self._session.start()
-        image = build_server_mask(granule, scene.solar_azimuth_deg, self._parameters)
+        image = build_server_mask(ee_image, scene.solar_azimuth_deg, self._parameters)
         (classes,) = self._downloader.read_rasters(scene.id, [Raster("cloud mask", image, scene.grid)])
         if classes.max(initial=0) > max(MaskClass):
             raise EngineRefused(f"{scene.id}: Earth Engine gave a mask with a class {classes.max()}")
-        return DerivedMask(classes, granule, SOFTWARE)
+        return DerivedMask(classes, ee_image, SOFTWARE)

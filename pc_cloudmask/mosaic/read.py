@@ -129,7 +129,7 @@ class _Reader:
             name = self.assets.find_readable(self.href, item_id=self.item_id)
             read = partial(read_raster, name, dst_geobox, SHRINK[cfg.resampling])
             try:
-                return read_asset(read, anew=attempt > 0)
+                return read_asset(read, again=attempt > 0)
             except Unsuitable as error:
                 raise AssetRefused(f"item {self.item_id}: {unsigned_href(self.href)}: {error}") from error
             except Unreadable as error:

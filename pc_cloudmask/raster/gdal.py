@@ -49,14 +49,14 @@ def gdal_environment(**options: str | int) -> rasterio.Env:
     return rasterio.Env(session=DummySession(), **options)
 
 
-def read_asset(read: Callable[[], T], *, anew: bool = False) -> T:
-    """What ``read`` gives in the environment for assets; ``anew`` where a reading of the URL failed before.
+def read_asset(read: Callable[[], T], *, again: bool = False) -> T:
+    """What ``read`` gives in the environment for assets; ``again`` where a reading of the URL failed before.
 
     Raises:
         Unreadable: GDAL failed.
     """
     try:
-        with gdal_environment(**GDAL_OPTIONS, **(_ANEW if anew else {})):
+        with gdal_environment(**GDAL_OPTIONS, **(_ANEW if again else {})):
             return read()
     except RasterioError as error:
         problem = make_printable(error)

@@ -30,7 +30,7 @@ RECENT_LOOK_BACK = timedelta(days=60)
 CLOCK_SKEW = timedelta(days=1)
 
 
-class Ring(StrEnum):
+class LookBack(StrEnum):
     """How far back."""
 
     HOT = "hot"
@@ -39,7 +39,7 @@ class Ring(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class RingProgress:
+class LookBackProgress:
     """Which scans of one area are complete.
 
     ``recent_day`` is the day of the last complete scan of 60 days; ``full_month`` the month in which
@@ -51,15 +51,15 @@ class RingProgress:
     full_month: str | None = None
     full_next: str | None = None
 
-    def find_due(self, now: datetime) -> tuple[Ring, ...]:
+    def find_due(self, now: datetime) -> tuple[LookBack, ...]:
         """The rings that a run at ``now`` scans, in order; a wider one that is due covers the hot one.
 
         A day or month other than the noted one makes a ring due, be it an earlier one: a clock that
         was wrong once delays nothing.
         """
-        first = Ring.HOT if self.recent_day == f"{now:%Y-%m-%d}" else Ring.RECENT
+        first = LookBack.HOT if self.recent_day == f"{now:%Y-%m-%d}" else LookBack.RECENT
         full = self.full_month != f"{now:%Y-%m}" or self.full_next is not None
-        return (first, Ring.FULL) if full else (first,)
+        return (first, LookBack.FULL) if full else (first,)
 
     def find_full_start(self, now: datetime) -> str:
         """The month that a full scan goes on with, or begins at."""
@@ -69,12 +69,12 @@ class RingProgress:
 
 
 def find_hot_interval(now: datetime, start: datetime, days: int) -> Interval:
-    """The last ``days`` of what is watched since ``start``; its end is open, lest our clock be slow."""
+    """The last ``days`` of what is watched since ``start``; its end is open, in case our clock is slow."""
     return (max(start, now - timedelta(days=days) - CLOCK_SKEW), None)
 
 
 def find_recent_interval(now: datetime, start: datetime) -> Interval:
-    """The last 60 days of what is watched since ``start``; its end is open, lest our clock be slow."""
+    """The last 60 days of what is watched since ``start``; its end is open, in case our clock is slow."""
     return (max(start, now - RECENT_LOOK_BACK - CLOCK_SKEW), None)
 
 
@@ -97,7 +97,7 @@ SCAN_SPACING = timedelta(hours=12)
 
 
 @dataclass(frozen=True, slots=True)
-class Absence:
+class MissingScan:
     """One published scene that ``scans`` complete scans in a row did not find."""
 
     tile: str
@@ -111,10 +111,10 @@ class Absence:
         """Whether enough scans agree."""
         return self.scans >= AGREEING_SCANS
 
-    def count_scan(self, now: datetime) -> Absence:
-        """This absence after another scan at ``now`` without the scene; too soon after the last, unchanged.
+    def count_scan(self, now: datetime) -> MissingScan:
+        """This missing scan after another scan at ``now`` without the scene; too soon after the last, unchanged.
 
-        A clock that ran ahead once must not stop the count: an earlier ``now`` begins its spacing anew.
+        A clock that ran ahead once must not stop the count: an earlier ``now`` begins its spacing again.
         """
         if now < self.last:
             return replace(self, last=now)
@@ -124,23 +124,23 @@ class Absence:
 
 
 #: By the item's id.
-Absences = Mapping[str, Absence]
+MissingScans = Mapping[str, MissingScan]
 
 
-def count_absences(
-    absences: Absences, missing: Mapping[str, tuple[str, int]], present: Iterable[str], now: datetime
-) -> dict[str, Absence]:
-    """``absences`` after one complete scan.
+def count_missing_scans(
+    missing_scans: MissingScans, missing: Mapping[str, tuple[str, int]], present: Iterable[str], now: datetime
+) -> dict[str, MissingScan]:
+    """``missing_scans`` after one complete scan.
 
     ``missing`` are the published scenes, with tile and year, that the source was asked for and does not
     have; ``present`` are the ids that it has. What this scan did not look at stays as it is.
     """
-    kept = dict(absences)
+    kept = dict(missing_scans)
     for item_id in present:
         kept.pop(item_id, None)
     for item_id, (tile, year) in missing.items():
         known = kept.get(item_id)
-        kept[item_id] = known.count_scan(now) if known else Absence(tile, year, 1, now, now)
+        kept[item_id] = known.count_scan(now) if known else MissingScan(tile, year, 1, now, now)
     return kept
 
 
@@ -157,9 +157,9 @@ class AreaState:
 
     name: str
     digest: str
-    progress: RingProgress = field(default_factory=RingProgress)
+    progress: LookBackProgress = field(default_factory=LookBackProgress)
     tiles: frozenset[str] = frozenset()
-    absences: Mapping[str, Absence] = field(default_factory=dict)
+    missing_scans: Mapping[str, MissingScan] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -175,9 +175,9 @@ def read_area_state(store: ObjectStore, name: str, digest: str) -> AreaState:
     try:
         state = _read_document(name, json.loads(stored.body))
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, InvalidField):
-        logger.warning("%s is not a state of this program: it is made anew", fresh.key)
+        logger.warning("%s is not a state of this program: it is made again", fresh.key)
         return fresh
-    return state if state.digest == digest else replace(fresh, absences=state.absences)
+    return state if state.digest == digest else replace(fresh, missing_scans=state.missing_scans)
 
 
 def write_area_state(store: ObjectStore, state: AreaState) -> None:
@@ -190,20 +190,20 @@ def write_area_state(store: ObjectStore, state: AreaState) -> None:
         "tiles": sorted(state.tiles),
         "absences": {
             item_id: {
-                "tile": absence.tile,
-                "year": absence.year,
-                "scans": absence.scans,
-                "first": absence.first.isoformat(),
-                "last": absence.last.isoformat(),
+                "tile": missing_scan.tile,
+                "year": missing_scan.year,
+                "scans": missing_scan.scans,
+                "first": missing_scan.first.isoformat(),
+                "last": missing_scan.last.isoformat(),
             }
-            for item_id, absence in sorted(state.absences.items())
+            for item_id, missing_scan in sorted(state.missing_scans.items())
         },
     }
     store.write_object(state.key, json.dumps(document).encode(), JSON_MEDIA_TYPE)
 
 
 def _read_document(name: str, document: dict[str, Any]) -> AreaState:
-    progress = RingProgress(
+    progress = LookBackProgress(
         *(
             None if document[key] is None else str(document[key])
             for key in ("recent_day", "full_month", "full_next")
@@ -211,8 +211,8 @@ def _read_document(name: str, document: dict[str, Any]) -> AreaState:
     )
     if progress.full_next is not None:
         datetime.strptime(progress.full_next, "%Y-%m")
-    absences = {
-        check_item_id(item_id): Absence(
+    missing_scans = {
+        check_item_id(item_id): MissingScan(
             check_tile(entry["tile"]),
             int(entry["year"]),
             int(entry["scans"]),
@@ -222,4 +222,4 @@ def _read_document(name: str, document: dict[str, Any]) -> AreaState:
         for item_id, entry in document["absences"].items()
     }
     tiles = frozenset(check_tile(tile) for tile in document["tiles"])
-    return AreaState(name, str(document["digest"]), progress, tiles, absences)
+    return AreaState(name, str(document["digest"]), progress, tiles, missing_scans)

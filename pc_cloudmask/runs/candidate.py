@@ -15,7 +15,7 @@ from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.earth_engine.windows import CostEstimate, estimate_cost, estimate_pairing
 from pc_cloudmask.masking.s2cloudless import ItemInputs
 from pc_cloudmask.runs.report import SceneOutcome, SceneState
-from pc_cloudmask.scene.image import Granule, Pairing, read_image_key
+from pc_cloudmask.scene.image import EarthEngineImage, Pairing, read_image_key
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.settings import Compute, Method, Settings
 from pc_cloudmask.source.fields import Item
@@ -39,7 +39,7 @@ class Candidate:
     scene: Scene
     keys: ItemKeys
     fingerprint: str
-    granule: Granule = field(default_factory=Granule)
+    ee_image: EarthEngineImage = field(default_factory=EarthEngineImage)
     published: Item | None = field(default=None, hash=False)
 
     @property
@@ -105,13 +105,13 @@ def select_unpublished(
 def pair_candidates(
     candidates: list[Candidate], pairings: Mapping[str, Pairing]
 ) -> tuple[list[Candidate], list[SceneOutcome]]:
-    """Candidates with their granule, and those that have none yet as waiting."""
+    """Candidates with their Earth Engine image, and those that have none yet as waiting."""
     paired: list[Candidate] = []
     waiting: list[SceneOutcome] = []
     for candidate in candidates:
         pairing = pairings[candidate.scene.id]
-        if isinstance(pairing, Granule):
-            paired.append(replace(candidate, granule=pairing))
+        if isinstance(pairing, EarthEngineImage):
+            paired.append(replace(candidate, ee_image=pairing))
         else:
             waiting.append(
                 SceneOutcome(

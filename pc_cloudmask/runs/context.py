@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from pc_cloudmask.source.assets import AssetReader
 
 
-class Wiring:
+class RunContext:
     """The adapters of one run, each made when it is first needed: a dry run never opens Earth Engine.
 
     ``items`` is what ``--items`` names: a file, folder, URL or static catalog in place of a search.
-    ``now`` is when the run began, ``begun`` the same by ``time.time``: a worker's wiring is made later.
+    ``now`` is when the run began, ``begun`` the same by ``time.time``: a worker's context is made later.
     With ``read_only`` the store need not be writable.
     """
 
@@ -51,7 +51,7 @@ class Wiring:
         self._begun = time.time() if begun is None else begun
 
     @classmethod
-    def of(cls, request: RunRequest, *, read_only: bool = False) -> Wiring:
+    def of(cls, request: RunRequest, *, read_only: bool = False) -> RunContext:
         """The adapters of the run that ``request`` asks for.
 
         Raises:
@@ -61,7 +61,7 @@ class Wiring:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """In another process: adapters of its own, made once for all scenes that it is sent."""
-        return share_wiring, (self.settings, self.items, self.now, self._begun)
+        return share_context, (self.settings, self.items, self.now, self._begun)
 
     def read_time(self) -> datetime:
         """``now``, which is when the run began, and what has passed since."""
@@ -182,15 +182,15 @@ class Wiring:
         )
 
 
-_SHARED: dict[tuple[str, str | None, datetime, float], Wiring] = {}
+_SHARED: dict[tuple[str, str | None, datetime, float], RunContext] = {}
 
 
-def share_wiring(settings: Settings, items: str | None, now: datetime, begun: float) -> Wiring:
-    """This process's wiring of that run; only the last run's is kept."""
+def share_context(settings: Settings, items: str | None, now: datetime, begun: float) -> RunContext:
+    """This process's context of that run; only the last run's is kept."""
     key = (settings.model_dump_json(), items, now, begun)
     if key not in _SHARED:
         _SHARED.clear()
-        _SHARED[key] = Wiring(settings, items, now, begun)
+        _SHARED[key] = RunContext(settings, items, now, begun)
     return _SHARED[key]
 
 

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.masking.earth_engine.gees2downloader import HOW_TO_INSTALL
-from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.settings import Downloader, Method, Settings
 from pc_cloudmask.source.stac_api import PlanetaryComputerSource
@@ -40,13 +40,13 @@ class Finding:
         return "ok" if self.works else "broken" if self.needed else "absent"
 
 
-def examine(wiring: Wiring) -> Iterator[Finding]:
+def examine(context: RunContext) -> Iterator[Finding]:
     """Findings, each as soon as it is known; nothing is written but the store's own probe."""
-    settings = wiring.settings
+    settings = context.settings
     yield Finding("settings", True, True, f"method {settings.method}, {settings.workers} workers")
-    yield _try("store", True, wiring.describe_store)
+    yield _try("store", True, context.describe_store)
     yield _try("source", True, lambda: _ask_source(settings))
-    yield _try("earth engine", settings.method is not Method.CSMASK, wiring.describe_earth_engine)
+    yield _try("earth engine", settings.method is not Method.CSMASK, context.describe_earth_engine)
     yield _module(
         "geeS2downloader",
         "geeS2downloader",

@@ -29,7 +29,7 @@ from pc_cloudmask.runs.candidate import (
     read_candidates,
     select_unpublished,
 )
-from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.report import Report, SceneOutcome, SceneState, build_report
 from pc_cloudmask.runs.runners import Runner
 from pc_cloudmask.runs.scene import publish_cloudmask
@@ -152,17 +152,17 @@ class Ingestion:
 
     def __init__(
         self,
-        wiring: Wiring,
+        context: RunContext,
         runner: Runner,
         observer: Observer | None = None,
         *,
         budget: Budget | None = None,
         force: bool = False,
     ) -> None:
-        self._wiring = wiring
+        self._context = context
         self._runner = runner
         self._observer = observer or SilentObserver()
-        self._budget = budget or Budget(wiring.settings)
+        self._budget = budget or Budget(context.settings)
         self._force = force
         self._remembered: frozenset[str] = frozenset()
         self.noted: dict[str, NotedState] = {}
@@ -181,12 +181,12 @@ class Ingestion:
         Raises:
             CloudmaskError: the run cannot go on: settings or store.
         """
-        if self._wiring.settings.mirror:
+        if self._context.settings.mirror:
             check_available()
-        self._wiring.publisher.recover()
+        self._context.publisher.recover()
         # A run that died while a scene changed from waiting to failed, or back, left both: the later holds.
         self.noted = {state.item_id: state for state in sorted(noted, key=lambda state: state.last_try)}
-        self._remembered = find_remembered(self._wiring.store)
+        self._remembered = find_remembered(self._context.store)
 
     def publish(self, items: Iterable[Item]) -> None:
         """Publish what the catalog lacks of ``items``; one scene's failure stops no other.
@@ -202,7 +202,7 @@ class Ingestion:
     def read_unlisted(self, ids: Iterable[str]) -> list[NotedState]:
         """The states that earlier runs left of ``ids``, of those scenes whose items this run did not meet."""
         unlisted = sorted(self._remembered.intersection(ids) - self._ended)
-        states = [find_state(self._wiring.store, kind, each) for each in unlisted for kind in StateKind]
+        states = [find_state(self._context.store, kind, each) for each in unlisted for kind in StateKind]
         return [state for state in states if state is not None]
 
     def note(self, outcomes: Iterable[SceneOutcome]) -> None:
@@ -218,7 +218,7 @@ class Ingestion:
     def _remember(self, ended: list[SceneOutcome]) -> None:
         """Note how scenes ended, as far as there is room; say once where there is none."""
         had_room, room = self._room >= 0, max(0, self._room)
-        left = remember_outcomes(self._wiring.store, ended, self._remembered, self._wiring.now, room)
+        left = remember_outcomes(self._context.store, ended, self._remembered, self._context.now, room)
         self._room = min(self._room, left)
         if had_room and left < 0:
             logger.warning(
@@ -229,42 +229,42 @@ class Ingestion:
 
     def _publish_batch(self, items: list[Item]) -> Iterator[SceneOutcome]:
         """The outcomes of one batch: select, pair, publish, link."""
-        wiring, settings = self._wiring, self._wiring.settings
+        context, settings = self._context, self._context.settings
         candidates, refused = read_candidates(items, settings.method, settings.mask_parameters)
-        yield from (hold_back(outcome, self.noted, wiring.now) or outcome for outcome in refused)
+        yield from (hold_back(outcome, self.noted, context.now) or outcome for outcome in refused)
         unpublished, skipped = select_unpublished(
-            candidates, wiring.publisher.find_published, force=self._force, workers=settings.workers
+            candidates, context.publisher.find_published, force=self._force, workers=settings.workers
         )
         yield from skipped
         current = {outcome.id for outcome in skipped}
-        wiring.publisher.link_missing(each.keys for each in candidates if each.scene.id in current)
-        held = {each.scene.id: hold_back(each, self.noted, wiring.now) for each in unpublished}
+        context.publisher.link_missing(each.keys for each in candidates if each.scene.id in current)
+        held = {each.scene.id: hold_back(each, self.noted, context.now) for each in unpublished}
         yield from filter(None, held.values())
         wanted = [each for each in unpublished if not held[each.scene.id]]
         if not wanted:
             return
         # Before Earth Engine is asked for anything: a store that refuses us is no fault of any scene.
-        wiring.publisher.check_writers()
+        context.publisher.check_writers()
         paired, waiting = self._pair(wanted)
         yield from waiting
         keys = {candidate.scene.id: candidate.keys for candidate in paired}
         published: list[ItemKeys] = []
-        for outcome in self._runner.run_scenes(partial(publish_cloudmask, wiring), paired):
+        for outcome in self._runner.run_scenes(partial(publish_cloudmask, context), paired):
             if outcome.state is SceneState.PUBLISHED:
                 published.append(keys[outcome.id])
             yield outcome
         if settings.mirror:
             # Before the catalogs: the collection lists the part in the same write that covers its items.
             self._mirror_items(published)
-        wiring.publisher.publish_catalogs(published)
+        context.publisher.publish_catalogs(published)
         logger.info("%d items linked", len(published))
 
     def _pair(self, wanted: list[Candidate]) -> tuple[list[Candidate], list[SceneOutcome]]:
-        """Those that the budget allows with their granules, and those that turn out to wait."""
+        """Those that the budget allows with their images, and those that turn out to wait."""
         paired: list[Candidate] = []
         waiting: list[SceneOutcome] = []
         while affordable := self._budget.select_affordable(wanted):
-            pairings = self._wiring.engine.find_granules([candidate.scene for candidate in affordable])
+            pairings = self._context.engine.find_images([candidate.scene for candidate in affordable])
             found, late = pair_candidates(affordable, pairings)
             late_ids = {outcome.id for outcome in late}
             self._budget.give_back([each for each in affordable if each.scene.id in late_ids])
@@ -276,10 +276,10 @@ class Ingestion:
 
     def _mirror_items(self, published: list[ItemKeys]) -> None:
         """Append the items just published to the geoparquet mirror, as a part of their own."""
-        find = self._wiring.publisher.find_published
-        with ThreadPoolExecutor(self._wiring.settings.workers) as pool:
+        find = self._context.publisher.find_published
+        with ThreadPoolExecutor(self._context.settings.workers) as pool:
             items = [item for item in pool.map(find, published) if item is not None]
-        append_mirror(self._wiring.store, items, f"{self._wiring.now:%Y%m%dT%H%M%SZ}")
+        append_mirror(self._context.store, items, f"{self._context.now:%Y%m%dT%H%M%SZ}")
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -307,7 +307,7 @@ def leave_unlisted(store: ObjectStore, unlisted: Iterable[NotedState]) -> Iterat
 
 
 def ingest(
-    wiring: Wiring,
+    context: RunContext,
     query: SceneQuery,
     runner: Runner,
     observer: Observer | None = None,
@@ -322,33 +322,33 @@ def ingest(
         CloudmaskError: the run as a whole cannot go on: settings, store or source.
     """
     started = time.monotonic()
-    ingestion = Ingestion(wiring, runner, observer, force=force)
+    ingestion = Ingestion(context, runner, observer, force=force)
     ingestion.begin()
-    ingestion.publish(wiring.source.find_items(query))
+    ingestion.publish(context.source.find_items(query))
     if query.names_only_ids:
-        ingestion.note(leave_unlisted(wiring.store, ingestion.read_unlisted(query.ids)))
+        ingestion.note(leave_unlisted(context.store, ingestion.read_unlisted(query.ids)))
     seconds = time.monotonic() - started
-    return build_report(ingestion.outcomes, seconds, transfer=wiring.read_transfer())
+    return build_report(ingestion.outcomes, seconds, transfer=context.read_transfer())
 
 
 IDS_AT_ONCE = 100
 
 
-def retry_due_scenes(wiring: Wiring, ingestion: Ingestion) -> None:
+def retry_due_scenes(context: RunContext, ingestion: Ingestion) -> None:
     """Publish those scenes that are due, wherever they are.
 
     Raises:
         CloudmaskError: the source, the engine or the store ended it; what it did stays done.
     """
-    due = {state.item_id: state for state in ingestion.noted.values() if state.is_due(wiring.now)}
+    due = {state.item_id: state for state in ingestion.noted.values() if state.is_due(context.now)}
     listed: set[str] = set()
-    ingestion.publish(_find(wiring, sorted(due), listed))
+    ingestion.publish(_find(context, sorted(due), listed))
     unlisted = [state for item_id, state in sorted(due.items()) if item_id not in listed]
-    ingestion.note(leave_unlisted(wiring.store, unlisted))
+    ingestion.note(leave_unlisted(context.store, unlisted))
 
 
-def _find(wiring: Wiring, ids: list[str], listed: set[str]) -> Iterator[Item]:
+def _find(context: RunContext, ids: list[str], listed: set[str]) -> Iterator[Item]:
     for asked in batches(ids, IDS_AT_ONCE):
-        for item in wiring.source.find_items(SceneQuery(ids=tuple(asked))):
+        for item in context.source.find_items(SceneQuery(ids=tuple(asked))):
             listed.add(str(item.get("id")))
             yield item

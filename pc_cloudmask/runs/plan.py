@@ -11,7 +11,7 @@ from pc_cloudmask.catalog.search import Census, read_census
 from pc_cloudmask.catalog.states import NotedState, list_states
 from pc_cloudmask.masking.earth_engine.windows import estimate_pairing
 from pc_cloudmask.runs.candidate import Candidate, estimate_scene_cost, read_candidates, select_unpublished
-from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.report import SceneOutcome
 from pc_cloudmask.runs.request import IngestRequest
 
@@ -79,25 +79,25 @@ class Plan:
 
 def plan_ingest(request: IngestRequest) -> Plan:
     """What ``ingest`` would do for ``request``."""
-    wiring = Wiring.of(request, read_only=True)
-    settings = wiring.settings
-    items = wiring.source.find_items(request.read_query())
+    context = RunContext.of(request, read_only=True)
+    settings = context.settings
+    items = context.source.find_items(request.read_query())
     candidates, refused = read_candidates(items, settings.method, settings.mask_parameters)
     wanted, skipped = select_unpublished(
         candidates,
-        lambda keys: find_published(wiring.store, keys),
+        lambda keys: find_published(context.store, keys),
         force=request.force,
         workers=settings.workers,
     )
     return Plan(
-        would_publish=tuple(_plan_scene(wiring, candidate) for candidate in wanted),
+        would_publish=tuple(_plan_scene(context, candidate) for candidate in wanted),
         skipped=tuple(outcome.id for outcome in skipped),
         failed=tuple(refused),
     )
 
 
-def _plan_scene(wiring: Wiring, candidate: Candidate) -> PlannedScene:
-    settings = wiring.settings
+def _plan_scene(context: RunContext, candidate: Candidate) -> PlannedScene:
+    settings = context.settings
     cost = estimate_scene_cost(settings, candidate.scene)
     assets = [candidate.keys.mask("*"), candidate.keys.preview("*")]
     if settings.keep_inputs:
@@ -149,14 +149,14 @@ class Status:
 
 def read_status(request: IngestRequest) -> Status:
     """The status of the request's store; the source is asked for what the request's query names."""
-    wiring = Wiring.of(request, read_only=True)
-    census = read_census(wiring.store)
+    context = RunContext.of(request, read_only=True)
+    census = read_census(context.store)
     gaps = None
     if request.tiles or request.items:
-        settings = wiring.settings
-        items = wiring.source.find_items(request.read_query())
+        settings = context.settings
+        items = context.source.find_items(request.read_query())
         candidates, _ = read_candidates(items, settings.method, settings.mask_parameters)
         gaps = census.find_gaps(
             (candidate.scene.tile, candidate.scene.datetime.date()) for candidate in candidates
         )
-    return Status(census, tuple(list_states(wiring.store)), gaps)
+    return Status(census, tuple(list_states(context.store)), gaps)

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.runs.area_state import Ring
+from pc_cloudmask.runs.area_state import LookBack
 from pc_cloudmask.scene.query import SceneQuery, build_query, parse_datetime_interval
 from pc_cloudmask.settings import FIRST_IMAGE, Area, Settings, read_settings
 
@@ -129,7 +129,7 @@ class WatchRequest(AreaRequest):
     ``seconds`` is how long a scan of everything may go on before it is left to the next run.
     """
 
-    rings: tuple[Ring, ...] | None = None
+    look_back: tuple[LookBack, ...] | None = None
     seconds: float | None = None
 
 

@@ -23,7 +23,7 @@ from pc_cloudmask.masking.files import build_mask_cog, build_preview, build_prob
 from pc_cloudmask.masking.methods import DerivedMask
 from pc_cloudmask.masking.statistics import measure_mask
 from pc_cloudmask.runs.candidate import Candidate
-from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.logs import Phase, PhaseClock
 from pc_cloudmask.runs.report import SceneOutcome, SceneState
 from pc_cloudmask.source.fields import Item
@@ -33,30 +33,30 @@ from pc_cloudmask.version import __version__
 logger = logging.getLogger(__name__)
 
 
-def publish_cloudmask(wiring: Wiring, candidate: Candidate) -> SceneOutcome:
+def publish_cloudmask(context: RunContext, candidate: Candidate) -> SceneOutcome:
     """Derive the mask of ``candidate`` and put it, its preview and its item into the store.
 
-    The catalogs link the item once ``wiring.publisher.publish_catalogs`` has run.
+    The catalogs link the item once ``context.publisher.publish_catalogs`` has run.
 
     Raises:
         CloudmaskError: the scene is not published, and nothing links to what was written of it.
     """
     clock = PhaseClock(candidate.scene.id)
     with clock.measure(Phase.DERIVE):
-        derived = wiring.engine.derive_mask(candidate.scene, candidate.granule)
-        if not wiring.settings.keep_inputs:
+        derived = context.engine.derive_mask(candidate.scene, candidate.ee_image)
+        if not context.settings.keep_inputs:
             derived = replace(derived, inputs=None)  # 60 MB of a full tile that nothing needs any more
     with clock.measure(Phase.ENCODE):
-        publication = build_publication(wiring, candidate, derived)
+        publication = build_publication(context, candidate, derived)
     with clock.measure(Phase.PUBLISH):
-        wiring.publisher.publish_item(publication)
+        context.publisher.publish_item(publication)
         logger.info("put as %s", candidate.keys.item)
     return SceneOutcome(
         candidate.scene.id, SceneState.PUBLISHED, item_key=candidate.keys.item, phases=clock.seconds
     )
 
 
-def build_publication(wiring: Wiring, candidate: Candidate, derived: DerivedMask) -> Publication:
+def build_publication(context: RunContext, candidate: Candidate, derived: DerivedMask) -> Publication:
     """Everything that is written for one scene, as bytes under their keys."""
     scene, keys = candidate.scene, candidate.keys
     if derived.classes.shape != scene.grid.shape:
@@ -67,7 +67,7 @@ def build_publication(wiring: Wiring, candidate: Candidate, derived: DerivedMask
     preview, _ = build_preview(derived.classes)
     preview_file = _build_file(keys.preview, preview, PNG_MEDIA_TYPE)
     probability_file = None
-    if wiring.settings.keep_inputs and derived.inputs is not None:
+    if context.settings.keep_inputs and derived.inputs is not None:
         probability = build_probability_cog(derived.inputs.probability_pct, scene.grid)
         probability_file = _build_file(keys.probability, probability, COG_MEDIA_TYPE)
     source = keep_valid(candidate.item)
@@ -75,21 +75,21 @@ def build_publication(wiring: Wiring, candidate: Candidate, derived: DerivedMask
         logger.warning("not as STAC or its extensions have it, left out of the item: %s", source.summary)
     item = build_derived_item(
         DerivedItemParts(
-            source_item=_publishable_hrefs(source.item, wiring.local_folder(keys.prefix)),
+            source_item=_publishable_hrefs(source.item, context.local_folder(keys.prefix)),
             scene=scene,
             keys=keys,
-            method=wiring.engine.method,
-            parameters=wiring.settings.mask_parameters,
-            granule=derived.granule,
+            method=context.engine.method,
+            parameters=context.settings.mask_parameters,
+            ee_image=derived.ee_image,
             statistics=measure_mask(derived.classes),
             software={"pc-cloudmask": __version__, **derived.software},
             mask=_asset_file(mask_file),
             preview=_asset_file(preview_file),
             probability=_asset_file(probability_file) if probability_file else None,
-            now=wiring.now,
+            now=context.now,
             created=candidate.created,
             fingerprint=candidate.fingerprint,
-            context=CatalogContext(wiring.settings.public_url),
+            context=CatalogContext(context.settings.public_url),
         )
     )
     files = tuple(file for file in (mask_file, probability_file, preview_file) if file)

@@ -11,8 +11,8 @@ from itertools import product
 from pc_cloudmask.catalog.states import list_states
 from pc_cloudmask.errors import CloudmaskError, SourceError
 from pc_cloudmask.runs.area_state import (
-    Ring,
-    RingProgress,
+    LookBack,
+    LookBackProgress,
     find_hot_interval,
     find_recent_interval,
     list_months,
@@ -20,7 +20,7 @@ from pc_cloudmask.runs.area_state import (
     write_area_state,
 )
 from pc_cloudmask.runs.candidate import Budget
-from pc_cloudmask.runs.context import Wiring, open_runner
+from pc_cloudmask.runs.context import RunContext, open_runner
 from pc_cloudmask.runs.ingest import Ingestion, Observer, ingest, retry_due_scenes
 from pc_cloudmask.runs.report import Report, build_report
 from pc_cloudmask.runs.request import IngestRequest, WatchRequest
@@ -43,47 +43,47 @@ class AreaWatch:
 
     def __init__(
         self,
-        wiring: Wiring,
+        context: RunContext,
         ingestion: Ingestion,
         withdrawals: Withdrawals,
         area: tuple[str, Area],
         is_late: Callable[[], bool],
     ) -> None:
         name, self._area = area
-        self._wiring = wiring
+        self._context = context
         self._ingestion = ingestion
         self._withdrawals = withdrawals
         self._is_late = is_late
-        self._state = read_area_state(wiring.store, name, self._area.digest)
+        self._state = read_area_state(context.store, name, self._area.digest)
 
-    def scan(self, rings: Sequence[Ring] | None = None, *, whole: bool) -> None:
-        """Scan ``rings``, by default those that are due: with ``whole`` the full one alone, else the others.
+    def scan(self, look_back: Sequence[LookBack] | None = None, *, whole: bool) -> None:
+        """Scan ``look_back``, by default those that are due: with ``whole`` the full one alone, else the others.
 
         Raises:
             CloudmaskError: the source, the engine or the store ended the scan; what it did stays done.
         """
-        for ring in rings or self._state.progress.find_due(self._wiring.now):
-            if (ring is Ring.FULL) is not whole:
+        for look_back_of in look_back or self._state.progress.find_due(self._context.now):
+            if (look_back_of is LookBack.FULL) is not whole:
                 continue
-            match ring:
-                case Ring.HOT:
-                    days = self._wiring.settings.look_back_days
-                    self._publish(find_hot_interval(self._wiring.now, self._area.start, days))
-                case Ring.RECENT:
+            match look_back_of:
+                case LookBack.HOT:
+                    days = self._context.settings.look_back_days
+                    self._publish(find_hot_interval(self._context.now, self._area.start, days))
+                case LookBack.RECENT:
                     self._scan_recent()
-                case Ring.FULL:
+                case LookBack.FULL:
                     self._scan_everything()
 
     def _scan_recent(self) -> None:
-        now = self._wiring.now
+        now = self._context.now
         if self._reconcile(find_recent_interval(now, self._area.start)):
             self._note(replace(self._state.progress, recent_day=f"{now:%Y-%m-%d}"))
 
     def _scan_everything(self) -> None:
         """Month by month, the newest first; the next run goes on where this one stops."""
         progress = self._state.progress
-        months = list(list_months(self._area.start, progress.find_full_start(self._wiring.now)))
-        this_month = f"{self._wiring.now:%Y-%m}"
+        months = list(list_months(self._area.start, progress.find_full_start(self._context.now)))
+        this_month = f"{self._context.now:%Y-%m}"
         following: list[str | None] = [month for month, _ in months[1:]]
         for (month, interval), next_month in zip(months, [*following, None], strict=True):
             if self._is_late():
@@ -108,13 +108,13 @@ class AreaWatch:
         tiles: set[str] = set()
         query = self._area.read_query(interval)
         logger.info("area %s: looking at %s", self._state.name, query.datetime)
-        self._ingestion.publish(_record(self._wiring.source.find_items(query), seen, tiles))
+        self._ingestion.publish(_record(self._context.source.find_items(query), seen, tiles))
         self._state = replace(self._state, tiles=self._state.tiles | tiles | set(self._area.tiles))
         return frozenset(seen)
 
-    def _note(self, progress: RingProgress) -> None:
+    def _note(self, progress: LookBackProgress) -> None:
         self._state = replace(self._state, progress=progress)
-        write_area_state(self._wiring.store, self._state)
+        write_area_state(self._context.store, self._state)
 
 
 def _record(items: Iterable[Item], seen: set[str], tiles: set[str]) -> Iterator[Item]:
@@ -134,13 +134,13 @@ class WatchOptions:
     which a scan of everything is left to the next run.
     """
 
-    rings: tuple[Ring, ...] | None = None
+    look_back: tuple[LookBack, ...] | None = None
     limit: int | None = None
     seconds: float | None = None
 
 
 def watch(
-    wiring: Wiring,
+    context: RunContext,
     areas: Mapping[str, Area],
     runner: Runner,
     observer: Observer | None = None,
@@ -155,10 +155,10 @@ def watch(
     """
     options = options or WatchOptions()
     started = time.monotonic()
-    settings = wiring.settings
+    settings = context.settings
     budget = Budget(settings, settings.request_budget, options.limit)
-    ingestion = Ingestion(wiring, runner, observer, budget=budget)
-    withdrawals = Withdrawals(wiring, settings.withdraw_limit)
+    ingestion = Ingestion(context, runner, observer, budget=budget)
+    withdrawals = Withdrawals(context, settings.withdraw_limit)
     problems = _Problems()
 
     def is_late() -> bool:
@@ -166,9 +166,9 @@ def watch(
 
     def scan(name: str, *, whole: bool) -> None:
         area = (name, areas[name])
-        AreaWatch(wiring, ingestion, withdrawals, area, is_late).scan(options.rings, whole=whole)
+        AreaWatch(context, ingestion, withdrawals, area, is_late).scan(options.look_back, whole=whole)
 
-    if _begin(wiring, ingestion, problems):
+    if _begin(context, ingestion, problems):
         _scan_areas(areas, scan, problems)
     return build_report(
         ingestion.outcomes,
@@ -176,7 +176,7 @@ def watch(
         withdrawn=tuple(sorted(withdrawals.withdrawn)),
         deferred=ingestion.deferred,
         problems=tuple(problems.texts),
-        transfer=wiring.read_transfer(),
+        transfer=context.read_transfer(),
     )
 
 
@@ -194,11 +194,11 @@ class _Problems:
         self.texts.append(f"{name}: {error}")
 
 
-def _begin(wiring: Wiring, ingestion: Ingestion, problems: _Problems) -> bool:
+def _begin(context: RunContext, ingestion: Ingestion, problems: _Problems) -> bool:
     """Try again what is due; whether what every area needs is in reach."""
     try:
-        ingestion.begin(noted=list_states(wiring.store))
-        retry_due_scenes(wiring, ingestion)
+        ingestion.begin(noted=list_states(context.store))
+        retry_due_scenes(context, ingestion)
     except SourceError as error:
         problems.note("scenes to try again", error)
     except CloudmaskError as error:
@@ -225,9 +225,9 @@ def _scan_areas(areas: Iterable[str], scan: Callable[..., None], problems: _Prob
 
 def run_directly(request: IngestRequest | WatchRequest, observer: Observer | None = None) -> Report:
     """The report of the job that ``request`` is."""
-    wiring = Wiring.of(request)
-    with open_runner(wiring.settings) as runner:
+    context = RunContext.of(request)
+    with open_runner(context.settings) as runner:
         if isinstance(request, WatchRequest):
-            options = WatchOptions(request.rings, request.limit, request.seconds)
-            return watch(wiring, request.read_areas(), runner, observer, options)
-        return ingest(wiring, request.read_query(), runner, observer, force=request.force)
+            options = WatchOptions(request.look_back, request.limit, request.seconds)
+            return watch(context, request.read_areas(), runner, observer, options)
+        return ingest(context, request.read_query(), runner, observer, force=request.force)

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 from pc_cloudmask.catalog.layout import ItemKeys, find_day
 from pc_cloudmask.catalog.versions import read_scene_prefix
-from pc_cloudmask.catalog.year import LeafListings
-from pc_cloudmask.runs.area_state import AGREEING_SCANS, AreaState, count_absences
-from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.catalog.year import YearListings
+from pc_cloudmask.runs.area_state import AGREEING_SCANS, AreaState, count_missing_scans
+from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.scene.query import Interval, SceneQuery, may_hold_day, parse_instant
 from pc_cloudmask.source.fields import Item
 
@@ -28,10 +28,10 @@ class Withdrawals:
     empty or truncated answer says nothing.
     """
 
-    def __init__(self, wiring: Wiring, limit: int) -> None:
-        self._wiring = wiring
+    def __init__(self, context: RunContext, limit: int) -> None:
+        self._context = context
         self._left = limit
-        self._listings = LeafListings(wiring.store)
+        self._listings = YearListings(context.store)
         self._witness: str | None = None
         self.withdrawn: list[str] = []
 
@@ -48,18 +48,18 @@ class Withdrawals:
         superseded = self._find_superseded(state, interval)
         suspects = self._find_suspects(state, interval, seen)
         missing, present = self._ask_source(suspects)
-        absences = count_absences(
-            state.absences,
-            {item_id: (keys.leaf.tile, keys.leaf.year) for item_id, keys in missing.items()},
+        missing_scans = count_missing_scans(
+            state.missing_scans,
+            {item_id: (keys.year_keys.tile, keys.year_keys.year) for item_id, keys in missing.items()},
             seen | present | superseded,
-            self._wiring.now,
+            self._context.now,
         )
         replaced = {read_scene_prefix(item_id) for item_id in seen}
         certain = [
             keys
             for item_id, keys in sorted(missing.items())
-            # One that was made anew steps back once the new one is published.
-            if absences[item_id].is_certain and read_scene_prefix(item_id) not in replaced
+            # One that was made again steps back once the new one is published.
+            if missing_scans[item_id].is_certain and read_scene_prefix(item_id) not in replaced
         ]
         if len(certain) > self._left:
             logger.warning(
@@ -73,31 +73,33 @@ class Withdrawals:
         self._withdraw([*unfinished, *chosen])
         self.withdrawn += [keys.item_id for keys in chosen]
         done = {keys.item_id for keys in (*unfinished, *chosen)}
-        kept = {item_id: absence for item_id, absence in absences.items() if item_id not in done}
-        return replace(state, absences=kept)
+        kept = {
+            item_id: missing_scan for item_id, missing_scan in missing_scans.items() if item_id not in done
+        }
+        return replace(state, missing_scans=kept)
 
     def _withdraw(self, items: list[ItemKeys]) -> None:
         if items:
             reason = f"{AGREEING_SCANS} scans of the source did not find it"
-            self._wiring.publisher.withdraw(items, reason)
+            self._context.publisher.withdraw(items, reason)
             logger.info("withdrawn: %s", ", ".join(keys.item_id for keys in items))
-            self._listings.forget(keys.leaf for keys in items)
+            self._listings.forget(keys.year_keys for keys in items)
 
     def _find_unfinished(self, state: AreaState, interval: Interval) -> list[ItemKeys]:
-        """Items with a tombstone that a run was still to take out of their catalog when it died."""
+        """Items with a withdrawn marker that a run was still to take out of their catalog when it died."""
         return [
-            ItemKeys(leaf, item_id)
-            for leaf, listing in self._listings.read(state.tiles, self._years(interval))
-            for item_id in sorted(listing.withdrawn & state.absences.keys())
+            ItemKeys(year_keys, item_id)
+            for year_keys, listing in self._listings.read(state.tiles, self._years(interval))
+            for item_id in sorted(listing.withdrawn & state.missing_scans.keys())
         ]
 
     def _find_superseded(self, state: AreaState, interval: Interval) -> frozenset[str]:
         """Scenes that were missing, and step back for newer products of theirs by now."""
         return frozenset(
             item_id
-            for leaf, listing in self._listings.read(state.tiles, self._years(interval))
-            for item_id, absence in state.absences.items()
-            if (absence.tile, absence.year) == (leaf.tile, leaf.year)
+            for year_keys, listing in self._listings.read(state.tiles, self._years(interval))
+            for item_id, missing_scan in state.missing_scans.items()
+            if (missing_scan.tile, missing_scan.year) == (year_keys.tile, year_keys.year)
             and item_id not in listing.linked | listing.withdrawn
         )
 
@@ -106,8 +108,8 @@ class Withdrawals:
     ) -> dict[str, ItemKeys]:
         """Published items of this source and interval that the scan did not see."""
         unseen = (
-            ItemKeys(leaf, item_id)
-            for leaf, listing in self._listings.read(state.tiles, self._years(interval))
+            ItemKeys(year_keys, item_id)
+            for year_keys, listing in self._listings.read(state.tiles, self._years(interval))
             for item_id in sorted(listing.linked - seen)
             if may_hold_day(interval, find_day(item_id))
         )
@@ -115,10 +117,10 @@ class Withdrawals:
 
     def _is_of_source(self, keys: ItemKeys, interval: Interval) -> bool:
         """Whether the published item was made from one of the source's collection, within ``interval``."""
-        item = self._wiring.publisher.find_published(keys)
+        item = self._context.publisher.find_published(keys)
         if item is None:
             return False
-        collection = f"/collections/{self._wiring.settings.collection}/items/"
+        collection = f"/collections/{self._context.settings.collection}/items/"
         origins = [str(link.get("href")) for link in _derived_from(item)]
         try:
             taken = parse_instant(item["properties"]["datetime"])
@@ -138,7 +140,7 @@ class Withdrawals:
         for start in range(0, len(ids), IDS_AT_ONCE):
             asked = ids[start : start + IDS_AT_ONCE]
             query = SceneQuery(ids=(*asked, self._witness))
-            answer = {str(item.get("id")) for item in self._wiring.source.find_items(query)}
+            answer = {str(item.get("id")) for item in self._context.source.find_items(query)}
             if self._witness not in answer:
                 logger.warning("the source does not answer for scenes it has: nothing is withdrawn")
                 continue
@@ -149,7 +151,7 @@ class Withdrawals:
     def _years(self, interval: Interval) -> range:
         start, end = interval
         first = (start or datetime.min.replace(tzinfo=UTC)).year
-        return range(first, max(first, (end or self._wiring.now + timedelta(days=1)).year) + 1)
+        return range(first, max(first, (end or self._context.now + timedelta(days=1)).year) + 1)
 
 
 def _derived_from(item: Item) -> Iterator[Mapping[str, object]]:

@@ -92,7 +92,7 @@ LEAST_GAIN = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Granule:
+class EarthEngineImage:
     """The ``system:index`` of the image, or of both images of a split datatake, in mosaic order.
 
     Empty for an engine that needs no Earth Engine image.
@@ -108,7 +108,7 @@ class Waiting:
     reason: str
 
 
-Pairing = Granule | Waiting
+Pairing = EarthEngineImage | Waiting
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -173,7 +173,7 @@ def pair_exactly(key: ImageKey, present: Mapping[str, Collection[str]]) -> Pairi
         return None
     if lacking:
         return Waiting(f"{_have(lacking)} no image {key.index} yet")
-    return Granule((key.index,))
+    return EarthEngineImage((key.index,))
 
 
 def pair_by_footprint(
@@ -206,7 +206,7 @@ def pair_by_footprint(
         missing = [index for index in indexes if index not in known]
         if missing:
             return Waiting(f"{collection} has no image {' and '.join(missing)} yet")
-    return Granule(indexes)
+    return EarthEngineImage(indexes)
 
 
 def _have(collections: Collection[str]) -> str:

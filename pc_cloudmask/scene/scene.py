@@ -33,7 +33,7 @@ class Scene:
 
     @property
     def year(self) -> int:
-        """Year of the acquisition, UTC: the leaf of the catalog that holds the scene."""
+        """Year of the acquisition, UTC: the year of the catalog that holds the scene."""
         return self.datetime.year
 
 

@@ -20,7 +20,7 @@ _DEGREE_M = 111_000
 _EDGE_POINTS = 12
 
 
-def build_band_box(band: str) -> BBox:
+def build_zone_box(band: str) -> BBox:
     """A box that holds every tile of a zone and band such as ``22K``, in degrees.
 
     West and east run on beyond 180. Tiles reach over their band's edges by one of their own; between

@@ -57,7 +57,7 @@ class AssetReader:
     """Reads single-band COGs onto grids; safe to share between threads.
 
     ``sign`` turns an unsigned href into one that can be read now; ``renew`` does so with a token
-    fetched anew and is tried once after a 403. Signed hrefs are neither kept beyond this object nor
+    fetched again and is tried once after a 403. Signed hrefs are neither kept beyond this object nor
     logged. What may be read at all: ``pc_cloudmask.source.hrefs.HrefRules``.
     """
 
@@ -124,7 +124,7 @@ class AssetReader:
     def _read_url(self, url: str, grid: Grid, resampling: ResamplingName) -> NDArray[np.generic]:
         name = f"/vsicurl/{self._find_readable(url)}"
         try:
-            return read_asset(lambda: read_band(name, grid, resampling), anew=self._has_failed(url))
+            return read_asset(lambda: read_band(name, grid, resampling), again=self._has_failed(url))
         except Unsuitable as error:
             raise AssetRefused(f"{unsigned_href(url)}: {error}") from error
         except Unreadable as error:
@@ -235,7 +235,7 @@ def _check_probe(url: str, answer: Answer) -> None:
             f"{shown}: not public (HTTP 409); it is read with a token of the Planetary Computer"
         )
     if status in {404, 410}:
-        raise AssetRefused(f"{shown}: not there (HTTP {status}); the product may have been issued anew")
+        raise AssetRefused(f"{shown}: not there (HTTP {status}); the product may have been issued again")
     raise AssetRefused(f"{shown}: HTTP {status}")
 
 
@@ -270,7 +270,7 @@ def sign_href(href: str) -> str:
 
 
 def renew_href(href: str) -> str:
-    """Like ``sign_href``, with a token fetched anew unless the present one is seconds old."""
+    """Like ``sign_href``, with a token fetched again unless the present one is seconds old."""
     return _sign(href, renew=True)
 
 

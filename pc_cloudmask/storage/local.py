@@ -233,7 +233,7 @@ class LocalStore:
 def _walk(folder: str, key: str, prefix: str) -> Iterator[ObjectInfo]:
     """Objects in ``folder``, whose key is ``key``, in order; at each level one folder's names are in memory.
 
-    A catalog's leaf is listed for every item published there, so paths are text: ``Path`` costs
+    A catalog's year is listed for every item published there, so paths are text: ``Path`` costs
     more than the listing.
     """
     for name, path in _list_entries(folder):
@@ -261,7 +261,7 @@ def _list_entries(folder: str) -> list[tuple[str, str]]:
 
 @contextlib.contextmanager
 def _locked(folder: Path, create: bool = False) -> Iterator[int]:
-    """The folder's descriptor, locked; taken anew where another writer pruned the folder meanwhile."""
+    """The folder's descriptor, locked; taken again where another writer pruned the folder meanwhile."""
     for _ in range(_LOCK_ATTEMPTS):
         try:
             if create:

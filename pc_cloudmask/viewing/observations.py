@@ -52,7 +52,7 @@ def count_observations(
 
     def month_of(item: PublishedItem) -> tuple[str, int, int]:
         year, month = map(int, item.item["properties"]["datetime"].split("-")[:2])
-        return (item.keys.leaf.tile, year, month)
+        return (item.keys.year_keys.tile, year, month)
 
     months = []
     for (tile, year, month), group in groupby(sorted(items, key=month_of), month_of):

@@ -8,13 +8,13 @@ from hashlib import sha256
 from inspect import isgenerator
 from typing import Any
 
-from pc_cloudmask.catalog.layout import LeafKeys
+from pc_cloudmask.catalog.layout import YearKeys
 from pc_cloudmask.catalog.steps import Step, StepName, Steps
 from tests.doubles.memory_store import MemoryStore
 
 #: Steps after which nothing is there that another writer looks at and that was not there before.
 _LONELY = {StepName.FILE, StepName.ITEM}
-_ABOVE = LeafKeys("22KFV", 2018).chain[1:]
+_ABOVE = YearKeys("22KFV", 2018).chain[1:]
 Write = Callable[[MemoryStore], Steps]
 
 

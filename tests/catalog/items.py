@@ -16,7 +16,7 @@ from pc_cloudmask.catalog.layout import item_keys
 from pc_cloudmask.catalog.valid_fields import keep_valid
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.statistics import MaskStatistics
-from pc_cloudmask.scene.image import Granule
+from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.item import read_scene
 
@@ -50,7 +50,7 @@ def make_parts(source: Item | None = None, **changes: Any) -> DerivedItemParts:
         "keys": keys,
         "method": method,
         "parameters": parameters,
-        "granule": Granule((GRANULE,)),
+        "ee_image": EarthEngineImage((GRANULE,)),
         "statistics": STATISTICS,
         "software": {"pc-cloudmask": "0.1.0", "earthengine-api": "1.6.0"},
         "mask": AssetFile(keys.mask("1a" * 32), 270_123, "1a" * 32),

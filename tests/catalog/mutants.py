@@ -83,18 +83,18 @@ APPEND = Mutant(
         Edit(
             "parents",
             """\
-    yield [leaf_steps(store, context, leaf, own) for leaf, own in leaves.items()]""",
+    yield [year_steps(store, context, year_keys, own) for year_keys, own in ids_by_year.items()]""",
             """\
-    linked = {leaf: _linked(store.read_object(leaf.catalog)) for leaf in leaves}
+    linked = {year_keys: _linked(store.read_object(year_keys.catalog)) for year_keys in ids_by_year}
     for keys in coverages:
-        linked[keys.leaf].append(keys.item_id)
-    yield [leaf_steps(store, context, leaf, linked[leaf]) for leaf in leaves]""",
+        linked[keys.year_keys].append(keys.item_id)
+    yield [year_steps(store, context, year_keys, linked[year_keys]) for year_keys in ids_by_year]""",
         ),
         Edit(
             "parents",
             """\
-def leaf_steps(
-    store: ObjectStore, context: CatalogContext, leaf: LeafKeys, own: AbstractSet[str] = frozenset()
+def year_steps(
+    store: ObjectStore, context: CatalogContext, year_keys: YearKeys, own: AbstractSet[str] = frozenset()
 ) -> Steps:
 """,
             """\
@@ -103,11 +103,11 @@ def _linked(stored):
     return [link["href"].split("/")[-2] for link in links if link["rel"] == "item"]
 
 
-def leaf_steps(store, context, leaf, ids):
+def year_steps(store, context, year_keys, ids):
 """,
         ),
         Edit("parents", "own | read_linked_items(current)", "read_linked_items(current)"),
-        Edit("parents", "folder.linked_ids))", "ids))"),
+        Edit("parents", "year_keys, folder.linked_ids))", "year_keys, ids))"),
     ),
 )
 TRUST_ONE_LISTING = Mutant(
@@ -115,10 +115,10 @@ TRUST_ONE_LISTING = Mutant(
     (
         Edit(
             "parents",
-            "list_leaf_surely(store, leaf, own | read_linked_items(current))",
-            "group_leaf(leaf, store.list_objects(leaf.prefix))",
+            "list_year_surely(store, year_keys, own | read_linked_items(current))",
+            "group_year(year_keys, store.list_objects(year_keys.prefix))",
         ),
-        Edit("parents", "import list_leaf, list_leaf_surely", "import group_leaf, list_leaf"),
+        Edit("parents", "import list_year, list_year_surely", "import group_year, list_year"),
     ),
 )
 TRUST_A_LISTING_OF_FOLDERS = Mutant(
@@ -138,7 +138,7 @@ MARK_BEFORE_LINK = Mutant(
         if not wrong:
             yield from _mark_steps""",
             """\
-        yield from _mark_steps(store, keys.leaf, folders, pairs)
+        yield from _mark_steps(store, keys.year, folders, pairs)
         if not wrong:
             yield from _mark_steps""",
         ),

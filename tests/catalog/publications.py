@@ -56,7 +56,7 @@ def build_publication(
     )
     sensed = datetime.strptime(item_id.split("_")[2], "%Y%m%dT%H%M%S")
     cloud = len(item_id) % 7 + sensed.day
-    w, s, e, n = find_box(keys.leaf.tile)
+    w, s, e, n = find_box(keys.year_keys.tile)
     item = {
         "type": "Feature",
         "stac_version": "1.1.0",
@@ -78,7 +78,7 @@ def build_publication(
         "links": [
             *context.self_links(keys.item, "Item", GEOJSON_MEDIA_TYPE),
             context.link("root", CATALOG_KEY, keys.item, "Catalog"),
-            context.link("parent", keys.leaf.catalog, keys.item, "Year"),
+            context.link("parent", keys.year_keys.catalog, keys.item, "Year"),
             context.link("collection", COLLECTION_KEY, keys.item, "Cloud masks"),
             {"rel": "derived_from", "href": f"https://example.com/{item_id}", "type": GEOJSON_MEDIA_TYPE},
         ],

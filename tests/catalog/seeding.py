@@ -21,11 +21,11 @@ PAGE_OBJECTS = 1000
 
 
 def seed_publications(count: int) -> Iterator[Publication]:
-    """So many publications, 73 to a leaf, eight years to a tile, tiles of two bands in turn."""
+    """So many publications, 73 to a year, eight years to a tile, tiles of two bands in turn."""
     days = range(0, LEAF_ITEMS * 5, 5)
     slots = (
-        product_id(365 * year + day, f"{band}{column}{row}")
-        for column, row, band, year, day in product(COLUMNS, ROWS, ("22K", "33U"), range(8), days)
+        product_id(365 * year + day, f"{zone}{column}{row}")
+        for column, row, zone, year, day in product(COLUMNS, ROWS, ("22K", "33U"), range(8), days)
     )
     return map(build_publication, islice(slots, count))
 

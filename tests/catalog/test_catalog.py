@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from pc_cloudmask.catalog import documents as catalog
 from pc_cloudmask.catalog.coverage import read_coverage
 from pc_cloudmask.catalog.fields import CatalogContext, encode_document
-from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, LeafKeys
+from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, YearKeys
 from stac_ext import cloudmask
 from tests.catalog.items import derive
 from tests.offline_validator import OfflineValidator
 
 Document = dict[str, Any]
 
-LEAF = LeafKeys("22KFV", 2018)
+LEAF = YearKeys("22KFV", 2018)
 PUBLIC_URL = "https://masks.example.com/s2"
 CONTEXTS = [CatalogContext(), CatalogContext(PUBLIC_URL)]
 MIRROR = ("sentinel-2-l2a-cloudmask/items/b.parquet", "sentinel-2-l2a-cloudmask/items/a.parquet")
@@ -40,7 +40,7 @@ def build_all(context: CatalogContext) -> dict[str, Document]:
     return {
         CATALOG_KEY: catalog.build_root_catalog(context),
         COLLECTION_KEY: catalog.build_collection(context, ["22K", "01C"], coverage, MIRROR),
-        LEAF.band_catalog: catalog.build_band_catalog(context, "22K", ["22KGV", "22KFV"]),
+        LEAF.zone_catalog: catalog.build_zone_catalog(context, "22K", ["22KGV", "22KFV"]),
         LEAF.tile_catalog: catalog.build_tile_catalog(context, "22KFV", [2019, 2018]),
         LEAF.catalog: catalog.build_year_catalog(context, LEAF, [item_id(3), item_id(1)]),
     }
@@ -138,7 +138,7 @@ def test_order_changes_no_byte_of_the_catalogs_above() -> None:
             context, sorted(names), coverage, sorted(MIRROR)
         )
     for tiles in permutations(["22KFV", "22KGV", "22KAB"]):
-        assert catalog.build_band_catalog(context, "22K", tiles) == catalog.build_band_catalog(
+        assert catalog.build_zone_catalog(context, "22K", tiles) == catalog.build_zone_catalog(
             context, "22K", sorted(tiles)
         )
     assert catalog.build_tile_catalog(context, "22KFV", {2019, 2018}) == catalog.build_tile_catalog(
@@ -157,11 +157,11 @@ def test_building_leaves_no_trace_in_the_next(context: CatalogContext) -> None:
 
 def test_what_a_publication_writes_beside_the_cog_stays_small() -> None:
     """At most 60 kB with 146 scenes a year: those of two satellites where two orbits see the tile."""
-    bands = [f"{zone:02d}K" for zone in range(1, 11)]
-    collection = catalog.build_collection(CatalogContext(), bands, read_coverage(derive()))
+    zones = [f"{zone:02d}K" for zone in range(1, 11)]
+    collection = catalog.build_collection(CatalogContext(), zones, read_coverage(derive()))
     rest = len(encode_document(collection)) + 20_000 + 300  # the item (see test_real_items), the marker
-    leaf = catalog.build_year_catalog(CatalogContext(), LEAF, [item_id(day) for day in range(146)])
-    assert len(encode_document(leaf)) + rest < 60_000
+    year_keys = catalog.build_year_catalog(CatalogContext(), LEAF, [item_id(day) for day in range(146)])
+    assert len(encode_document(year_keys)) + rest < 60_000
     fullest = [item_id(day % 150, f"20201008T{day:06d}") for day in range(299)]
     assert len(encode_document(catalog.build_year_catalog(CatalogContext(), LEAF, fullest))) < 66_000
 

@@ -42,7 +42,12 @@ def test_the_layout_is_that_of_the_keys() -> None:
     item_id = derive()["id"]
     keys = item_keys(item_id, "22KFV", 2018)
     listed = [line.split("  ")[0].replace("{id}", item_id) for line in find_blocks("")[0].splitlines()]
-    assert listed == [*reversed(keys.leaf.chain), keys.item, keys.mask("1a" * 32), keys.preview("2b" * 32)]
+    assert listed == [
+        *reversed(keys.year_keys.chain),
+        keys.item,
+        keys.mask("1a" * 32),
+        keys.preview("2b" * 32),
+    ]
 
 
 def test_the_schemes_are_those_that_are_let_through() -> None:

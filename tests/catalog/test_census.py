@@ -43,8 +43,8 @@ def test_states_days_and_gaps() -> None:
 
 def test_an_id_that_tells_no_date_is_counted() -> None:
     store = MemoryStore()
-    leaf = keys_of(product_id(0)).leaf
-    store.objects[f"{leaf.prefix}sample/sample.json"] = b"{}"
+    year_keys = keys_of(product_id(0)).year_keys
+    store.objects[f"{year_keys.prefix}sample/sample.json"] = b"{}"
     census = read_census(store)
     assert census.published == 1
     assert census.days == {}

@@ -11,16 +11,16 @@ from itertools import islice
 import pytest
 
 from pc_cloudmask.catalog.check import check_catalog
-from pc_cloudmask.catalog.check_year import GRACE, Checker, Scope, check_leaf
+from pc_cloudmask.catalog.check_year import GRACE, Checker, Scope, check_year
 from pc_cloudmask.catalog.fields import CatalogContext, encode_document
 from pc_cloudmask.catalog.findings import CheckReport, Problem
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY
 from pc_cloudmask.catalog.publisher import Publisher, item_steps
-from pc_cloudmask.catalog.repair import Removals, repair_leaf
+from pc_cloudmask.catalog.repair import Removals, repair_year
 from pc_cloudmask.catalog.search import read_census
 from pc_cloudmask.catalog.states import list_states
 from pc_cloudmask.catalog.steps import LEASE, StepName, build_marker, write_marker
-from pc_cloudmask.catalog.year import list_leaf
+from pc_cloudmask.catalog.year import list_year
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.storage.store import StoredObject
 from tests.catalog.publications import (
@@ -117,8 +117,8 @@ def test_deleted_catalogs_come_back_with_the_same_bytes(store: MemoryStore, name
     assert public_bytes(store) == before
 
 
-LEAF = keys_of(FIRST).leaf
-BRANCHES = [LEAF.catalog, LEAF.tile_catalog, LEAF.band_catalog, COLLECTION_KEY, CATALOG_KEY]
+LEAF = keys_of(FIRST).year_keys
+BRANCHES = [LEAF.catalog, LEAF.tile_catalog, LEAF.zone_catalog, COLLECTION_KEY, CATALOG_KEY]
 
 
 @pytest.mark.parametrize("key", BRANCHES)
@@ -332,8 +332,8 @@ class TestWithdrawing:
         assert keys.item in store.objects
 
         repair(store, NOW + GRACE)
-        assert [key for key in store.objects if key.startswith(keys.prefix)] == [keys.tombstone]
-        assert json.loads(store.objects[keys.tombstone])["reason"] == "gone from its source"
+        assert [key for key in store.objects if key.startswith(keys.prefix)] == [keys.withdrawn_marker]
+        assert json.loads(store.objects[keys.withdrawn_marker])["reason"] == "gone from its source"
 
     def test_it_comes_back_when_it_is_published_again(self, store: MemoryStore) -> None:
         before = public_bytes(store)
@@ -447,8 +447,8 @@ def test_strange_objects_are_named_and_left_alone(store: MemoryStore) -> None:
     publish(store, product_id(7))
     break_missing(store)
     report = check_catalog(store, CONTEXT, repair=True, now=NOW)
-    assert {finding.problem for finding in report.findings} == {Problem.STRAY, Problem.MISSING_FILE}
-    assert report.strays == len(STRANGE)
+    assert {finding.problem for finding in report.findings} == {Problem.UNKNOWN_OBJECT, Problem.MISSING_FILE}
+    assert report.unknown_objects == len(STRANGE)
     assert not report.is_whole
     assert strange <= set(store.objects)
     census = read_census(store)
@@ -496,16 +496,16 @@ def test_a_repair_keeps_an_older_file_that_a_writer_puts_again_meanwhile(
 ) -> None:
     """Parameters that were changed and changed back: the listing shows files that no item links, yet."""
     publish(store, FIRST, version="2")
-    leaf = keys_of(FIRST).leaf
+    year_keys = keys_of(FIRST).year_keys
     scope = Scope(NOW, frozenset())
-    found = check_leaf(Checker(store, CONTEXT), list_leaf(store, leaf), scope)
+    found = check_year(Checker(store, CONTEXT), list_year(store, year_keys), scope)
     assert len(found.orphans) == 2
     writer = item_steps(store, CONTEXT, build_publication(FIRST), NOW)
     for _ in islice(writer, steps):
         pass
     if steps == 99:
         Publisher(store, CONTEXT, NOW).publish_catalogs([keys_of(FIRST)])
-    repair_leaf(store, CONTEXT, found, NOW, Removals())
+    repair_year(store, CONTEXT, found, NOW, Removals())
     for _ in writer:
         pass
     Publisher(store, CONTEXT, NOW).publish_catalogs([keys_of(FIRST)])

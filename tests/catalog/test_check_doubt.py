@@ -35,7 +35,7 @@ from tests.doubles.s3_server import S3Server
 ITEMS = [product_id(0), product_id(1), product_id(0, "33UUP")]
 OLDER, NEWER = product_id(2), product_id(2, made="20210101T000000")
 VICTIM = ITEMS[0]
-LEAF = keys_of(VICTIM).leaf
+LEAF = keys_of(VICTIM).year_keys
 UNREADABLE = {
     "mask": build_publication(VICTIM).files[0].key,
     "preview": build_publication(VICTIM).files[1].key,
@@ -43,7 +43,7 @@ UNREADABLE = {
     "newer-item": keys_of(NEWER).item,
     "year": LEAF.catalog,
     "tile": LEAF.tile_catalog,
-    "zone": LEAF.band_catalog,
+    "zone": LEAF.zone_catalog,
     "collection": COLLECTION_KEY,
     "root": "catalog.json",
 }
@@ -258,13 +258,13 @@ def test_the_rest_is_checked_and_mended() -> None:
     before = fill(store)
     store.ends = (UNREADABLE["mask"],)
     other = keys_of(ITEMS[2])
-    del store.objects[other.leaf.catalog]
+    del store.objects[other.year_keys.catalog]
     store.objects[build_publication(ITEMS[1]).files[0].key] = b"junk"
     report = check_catalog(store, CONTEXT, repair=True, now=NOW)
     assert [(each.problem, each.key) for each in report.left_findings] == [
         (Problem.COULD_NOT_READ, UNREADABLE["mask"])
     ]
-    assert store.objects[other.leaf.catalog] == before[other.leaf.catalog]
+    assert store.objects[other.year_keys.catalog] == before[other.year_keys.catalog]
     store.ends = ()
     assert set(walk_catalog(store).items) == {*ITEMS, OLDER, NEWER} - {ITEMS[1]}
 

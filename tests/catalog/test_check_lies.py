@@ -21,7 +21,7 @@ from pc_cloudmask.catalog.search import decode_mask
 from pc_cloudmask.catalog.states import list_states
 from pc_cloudmask.catalog.steps import CLOCK_TOLERANCE, LEASE, run_steps
 from pc_cloudmask.catalog.versions import withdraw_steps
-from pc_cloudmask.catalog.year import list_leaf, superseded_name
+from pc_cloudmask.catalog.year import list_year, superseded_name
 from pc_cloudmask.storage.local import LocalStore
 from tests.catalog.publications import (
     CONTEXT,
@@ -162,7 +162,7 @@ class TestMarks:
     )
     def test_a_withdrawn_marker_that_someone_wrote_is_removed(self, store: MemoryStore, body: bytes) -> None:
         before = dict(store.objects)
-        store.objects[keys_of(FIRST).tombstone] = body
+        store.objects[keys_of(FIRST).withdrawn_marker] = body
         assert (Problem.UNLINKED_ITEM, keys_of(FIRST).item) in problems(check(store))
         repair(store)
         assert store.objects == before
@@ -194,9 +194,9 @@ class TestMarks:
         before = dict(store.objects)
         del store.objects[keys_of(OLDER).prefix + superseded_name(NEWER)]
         change_item(store, lambda item: item["links"].pop(), NEWER)
-        leaf = keys_of(OLDER).leaf
-        linked = list_leaf(store, leaf).linked_ids
-        store.objects[leaf.catalog] = encode_document(build_year_catalog(CONTEXT, leaf, linked))
+        year_keys = keys_of(OLDER).year_keys
+        linked = list_year(store, year_keys).linked_ids
+        store.objects[year_keys.catalog] = encode_document(build_year_catalog(CONTEXT, year_keys, linked))
         assert {OLDER, NEWER} <= set(walk_catalog(store).items)
         assert (Problem.UNSETTLED_VERSION, keys_of(NEWER).item) in problems(check(store))
         repair(store)

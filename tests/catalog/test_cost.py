@@ -8,14 +8,14 @@ from collections import Counter
 import pytest
 
 from pc_cloudmask.catalog.check import check_catalog
-from pc_cloudmask.catalog.layout import LeafKeys
+from pc_cloudmask.catalog.layout import YearKeys
 from pc_cloudmask.catalog.publisher import Publisher
 from tests.catalog.publications import CONTEXT, NOW, build_publication, product_id
 from tests.catalog.seeding import LEAF_ITEMS, CountingStore, seed_items
 from tests.doubles.memory_store import MemoryStore
 
 NEW = product_id(1, "22KAA")
-"""Into a leaf that holds a satellite's whole year, at every size."""
+"""Into a year that holds a satellite's whole year, at every size."""
 
 
 def seeded(count: int) -> MemoryStore:
@@ -48,7 +48,7 @@ def test_requests_and_bytes_are_equal_in_a_catalog_a_hundred_times_as_large(smal
 
 
 def test_one_item_takes_few_requests(small: CountingStore) -> None:
-    """Five writes: marker, two files, item, leaf. What is above links and covers it already."""
+    """Five writes: marker, two files, item, year. What is above links and covers it already."""
     assert small.requests == Counter(GET=7, LIST=6, PUT=5, HEAD=1, DELETE=1)
 
 
@@ -83,6 +83,6 @@ def test_a_full_year_of_three_satellites_is_a_small_document() -> None:
     for publication in publications:
         publisher.publish_item(publication)
     publisher.publish_catalogs(publication.keys for publication in publications)
-    body = store.objects[LeafKeys("22KFV", 2018).catalog]
+    body = store.objects[YearKeys("22KFV", 2018).catalog]
     assert sum(link["rel"] == "item" for link in json.loads(body)["links"]) == 3 * LEAF_ITEMS
     assert len(body) < 50_000

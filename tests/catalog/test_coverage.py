@@ -90,8 +90,8 @@ def test_a_merged_coverage_is_the_least_that_holds_all(items: list[dict[str, Any
             *(each.values.get(name, frozenset()) for each in coverages)
         )
     for box, parts in [(merged.bbox, [each.bbox for each in coverages])] + [
-        (merged.boxes[band], [each.boxes[band] for each in coverages if band in each.boxes])
-        for band in merged.boxes
+        (merged.boxes[zone], [each.boxes[zone] for each in coverages if zone in each.boxes])
+        for zone in merged.boxes
     ]:
         west, south, east, north = zip(*parts, strict=True)
         assert box == (min(west), min(south), max(east), max(north))

@@ -1,6 +1,6 @@
 """What is published of a scene, beside the golden item that ``tests/data`` holds.
 
-To change that one on purpose, run with ``CLOUDMASK_UPDATE_GOLDEN=1``: it is written anew, the run fails,
+To change that one on purpose, run with ``CLOUDMASK_UPDATE_GOLDEN=1``: it is written again, the run fails,
 and the difference is there to be read before the next one.
 """
 
@@ -18,7 +18,7 @@ from pc_cloudmask.catalog.fields import AssetFile, CatalogContext, decode_docume
 from pc_cloudmask.catalog.item import METHOD_PARAMETERS, build_fingerprint, select_parameters
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.statistics import MaskStatistics
-from pc_cloudmask.scene.image import Granule
+from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.source.fields import Item
 from stac_ext.cloudmask import CloudmaskExtension, Percentages
 from tests.catalog.items import (
@@ -124,7 +124,7 @@ def test_few_valid_pixels_have_their_shares_though_no_data_rounds_to_all() -> No
 
 
 @pytest.mark.parametrize(
-    ("image_ids", "granule", "granules"),
+    ("image_ids", "ee_image", "ee_images"),
     [
         ((), None, None),
         ((GRANULE,), GRANULE, None),
@@ -133,11 +133,11 @@ def test_few_valid_pixels_have_their_shares_though_no_data_rounds_to_all() -> No
     ids=["none", "one", "two of a split datatake"],
 )
 def test_the_images_of_earth_engine_are_named_where_there_are_any(
-    image_ids: tuple[str, ...], granule: Any, granules: Any, stac_validator: OfflineValidator
+    image_ids: tuple[str, ...], ee_image: Any, ee_images: Any, stac_validator: OfflineValidator
 ) -> None:
-    item = derive(granule=Granule(image_ids))
-    assert item["properties"].get("cloudmask:granule") == granule
-    assert item["properties"].get("cloudmask:granules") == granules
+    item = derive(ee_image=EarthEngineImage(image_ids))
+    assert item["properties"].get("cloudmask:granule") == ee_image
+    assert item["properties"].get("cloudmask:granules") == ee_images
     validate(item, stac_validator)
 
 
@@ -241,8 +241,8 @@ def test_the_projection_of_assets_is_brought_up_to_date_too(
 
 def test_a_published_item_may_be_the_source_of_another(stac_validator: OfflineValidator) -> None:
     """Of the first mask nothing is left: neither its images nor its file."""
-    first = derive(granule=Granule((GRANULE, SECOND_GRANULE)), context=CatalogContext(PUBLIC_URL))
-    second = derive(first, method="csmask", granule=Granule())
+    first = derive(ee_image=EarthEngineImage((GRANULE, SECOND_GRANULE)), context=CatalogContext(PUBLIC_URL))
+    second = derive(first, method="csmask", ee_image=EarthEngineImage())
     assert "cloudmask:granules" not in second["properties"]
     assert second["assets"]["cloudmask"]["href"].startswith("./")
     assert (

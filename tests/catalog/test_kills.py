@@ -358,7 +358,7 @@ def test_chaos_loses_nothing_and_a_reader_never_sees_it(
     assert acknowledged - FICKLE <= published
     assert set(walk.items) == published
     for scene in VERSIONS:
-        catalog = walk.documents.get(keys_of(scene[0]).leaf.catalog, {"links": []})
+        catalog = walk.documents.get(keys_of(scene[0]).year_keys.catalog, {"links": []})
         links = {link["href"].split("/")[-2] for link in catalog["links"] if link["rel"] == "item"}
         assert links.intersection(scene) == set(sorted(published.intersection(scene))[-1:])
     latest = NOW + 2 * (LEASE + max(SKEWS))
@@ -379,4 +379,4 @@ def run_over_everything(store: ObjectStore, now: datetime) -> None:
 
 def is_published(store: ObjectStore, item_id: str) -> bool:
     keys = keys_of(item_id)
-    return store.find_object(keys.item) is not None and store.find_object(keys.tombstone) is None
+    return store.find_object(keys.item) is not None and store.find_object(keys.withdrawn_marker) is None

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pc_cloudmask.catalog.fields import CatalogContext
-from pc_cloudmask.catalog.layout import LeafKeys, is_state_key, item_keys, pending_key, pending_prefix
+from pc_cloudmask.catalog.layout import YearKeys, is_state_key, item_keys, pending_key, pending_prefix
 from pc_cloudmask.errors import InvalidField
 from pc_cloudmask.scene.ids import check_item_id, check_tile
 
@@ -22,8 +22,8 @@ def test_the_layout_is_the_contract_s() -> None:
     assert keys.item == f"{FOLDER}/{ID}.json"
     assert keys.mask("0123456789abcdef" * 4) == f"{FOLDER}/cloudmask-0123456789abcdef.tif"
     assert keys.preview("0123456789abcdef" * 4) == f"{FOLDER}/preview-0123456789abcdef.png"
-    assert keys.tombstone == f"{FOLDER}/withdrawn.json"
-    assert keys.leaf.chain == (
+    assert keys.withdrawn_marker == f"{FOLDER}/withdrawn.json"
+    assert keys.year_keys.chain == (
         "sentinel-2-l2a-cloudmask/22K/22KFV/2018/catalog.json",
         "sentinel-2-l2a-cloudmask/22K/22KFV/catalog.json",
         "sentinel-2-l2a-cloudmask/22K/catalog.json",
@@ -85,4 +85,4 @@ def test_an_absolute_href_is_the_public_url_and_the_key(key: str, from_key: str)
 
 
 def test_years_have_four_digits() -> None:
-    assert LeafKeys("22KFV", 18).prefix == "sentinel-2-l2a-cloudmask/22K/22KFV/0018/"
+    assert YearKeys("22KFV", 18).prefix == "sentinel-2-l2a-cloudmask/22K/22KFV/0018/"

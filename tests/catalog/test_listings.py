@@ -14,7 +14,7 @@ from pc_cloudmask.catalog.mirror import rebuild_mirror
 from pc_cloudmask.catalog.parents import find_mirror_keys
 from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.search import read_census
-from pc_cloudmask.catalog.year import list_leaf
+from pc_cloudmask.catalog.year import list_year
 from pc_cloudmask.errors import StoreUnavailable
 from tests.catalog.publications import (
     CONTEXT,
@@ -105,7 +105,7 @@ def test_no_link_is_lost_whichever_listing_of_a_run_is_cut(share: float, count: 
 def test_what_only_reads_never_tells_less_than_is_there(share: float) -> None:
     readers: dict[str, Callable[[MemoryStore], object]] = {
         "census": lambda store: read_census(store).published,
-        "leaf": lambda store: list_leaf(store, keys_of(PRESENT[0]).leaf).linked_ids,
+        "year": lambda store: list_year(store, keys_of(PRESENT[0]).year_keys).linked_ids,
     }
     for read in readers.values():
         expected = read(SpoilingStore(catalog(), 0, 0, share))

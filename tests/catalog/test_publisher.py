@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pc_cloudmask.catalog.coverage import read_coverage
 from pc_cloudmask.catalog.fields import decode_document
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY
-from pc_cloudmask.catalog.parents import catalog_stages, leaf_steps
+from pc_cloudmask.catalog.parents import catalog_stages, year_steps
 from pc_cloudmask.catalog.publisher import Publisher, find_published, item_steps
 from pc_cloudmask.catalog.steps import Publication, Steps
 from pc_cloudmask.catalog.versions import withdraw_steps
@@ -71,18 +71,25 @@ def test_catalogs_of_one_run_are_written_once_each() -> None:
     store.writes.clear()
     publish(store, product_id(30), product_id(31))
     written = Counter(key for key in store.writes if key.endswith(("catalog.json", "collection.json")))
-    assert written == {keys_of(product_id(0)).leaf.catalog: 1, COLLECTION_KEY: 1}
+    assert written == {keys_of(product_id(0)).year_keys.catalog: 1, COLLECTION_KEY: 1}
 
 
 def test_nothing_is_linked_before_it_is_whole() -> None:
     store = RecordingStore()
     publish(store, product_id(0))
-    leaf, item = keys_of(product_id(0)).leaf, keys_of(product_id(0)).item
+    year_keys, item = keys_of(product_id(0)).year_keys, keys_of(product_id(0)).item
     order = {key: number for number, key in enumerate(store.writes)}
     files = [order[file.key] for file in build_publication(product_id(0)).files]
     assert store.writes[0].startswith(f"_pending/{product_id(0)}-")
     assert max(files) < order[item]
-    chain = [item, leaf.catalog, leaf.tile_catalog, leaf.band_catalog, COLLECTION_KEY, CATALOG_KEY]
+    chain = [
+        item,
+        year_keys.catalog,
+        year_keys.tile_catalog,
+        year_keys.zone_catalog,
+        COLLECTION_KEY,
+        CATALOG_KEY,
+    ]
     assert [order[key] for key in chain] == sorted(order[key] for key in chain)
 
 
@@ -108,8 +115,8 @@ def test_a_ruined_catalog_is_made_anew_with_all_its_children() -> None:
     store = MemoryStore()
     publish(store, product_id(0), product_id(400), product_id(0, "22KFU"), product_id(0, "33UUP"))
     before = public_bytes(store)
-    leaf = keys_of(product_id(0)).leaf
-    for key in (leaf.tile_catalog, leaf.band_catalog):
+    year_keys = keys_of(product_id(0)).year_keys
+    for key in (year_keys.tile_catalog, year_keys.zone_catalog):
         store.objects[key] = b"{"
     publish(store, product_id(0))
     assert public_bytes(store) == before
@@ -130,18 +137,18 @@ class TestGenerations:
 
     @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (1, 0, 2)])
     def test_the_newest_is_linked_and_the_others_are_reached_from_it(self, order: tuple[int, ...]) -> None:
-        generations = [self.OLD, self.MIDDLE, self.NEW]
+        versions = [self.OLD, self.MIDDLE, self.NEW]
         store = MemoryStore()
         for number in order:
-            publish(store, generations[number], product_id(5))
+            publish(store, versions[number], product_id(5))
         walk = walk_catalog(store)
         assert (walk.dangling, walk.repeated) == ([], [])
-        assert set(walk.items) == {*generations, product_id(5)}
-        leaf = walk.documents[keys_of(self.OLD).leaf.catalog]
-        linked = {link["href"].split("/")[1] for link in leaf["links"] if link["rel"] == "item"}
+        assert set(walk.items) == {*versions, product_id(5)}
+        year_keys = walk.documents[keys_of(self.OLD).year_keys.catalog]
+        linked = {link["href"].split("/")[1] for link in year_keys["links"] if link["rel"] == "item"}
         assert linked == {self.NEW, product_id(5)}
         # Beside its own links, each item has one to the version before it.
-        for before, item_id in zip((None, self.OLD, self.MIDDLE), generations, strict=True):
+        for before, item_id in zip((None, self.OLD, self.MIDDLE), versions, strict=True):
             older = [f"../{before}/{before}.json"] if before else []
             own = [link["href"] for link in json.loads(build_publication(item_id).item)["links"]]
             assert [link["href"] for link in walk.items[item_id]["links"]] == own + older
@@ -149,19 +156,21 @@ class TestGenerations:
     @given(st.lists(st.integers(0, 2), max_size=60))
     def test_generations_published_at_one_time_are_told_apart(self, turns: list[int]) -> None:
         """Three writers, a step of one or another at a time."""
-        generations = [self.OLD, self.MIDDLE, self.NEW]
+        versions = [self.OLD, self.MIDDLE, self.NEW]
         store = MemoryStore()
-        writers = [item_steps(store, CONTEXT, build_publication(each), NOW) for each in generations]
+        writers = [item_steps(store, CONTEXT, build_publication(each), NOW) for each in versions]
         for turn in turns:
             next(writers[turn], None)
         for writer in writers:
             list(writer)
-        Publisher(store, CONTEXT, NOW).publish_catalogs(map(keys_of, generations))
+        Publisher(store, CONTEXT, NOW).publish_catalogs(map(keys_of, versions))
         walk = walk_catalog(store)
         assert (walk.dangling, walk.repeated) == ([], [])
-        assert set(walk.items) == set(generations)
-        leaf = walk.documents[keys_of(self.OLD).leaf.catalog]
-        assert [link["href"].split("/")[1] for link in leaf["links"] if link["rel"] == "item"] == [self.NEW]
+        assert set(walk.items) == set(versions)
+        year_keys = walk.documents[keys_of(self.OLD).year_keys.catalog]
+        assert [link["href"].split("/")[1] for link in year_keys["links"] if link["rel"] == "item"] == [
+            self.NEW
+        ]
 
     def test_two_datastrips_of_one_datatake_are_two_scenes(self) -> None:
         store = MemoryStore()
@@ -170,8 +179,8 @@ class TestGenerations:
         for half in halves:
             publisher.publish_item(half)
         publisher.publish_catalogs(half.keys for half in halves)
-        leaf = json.loads(store.objects[halves[0].keys.leaf.catalog])
-        assert [link["rel"] for link in leaf["links"]].count("item") == 2
+        year_keys = json.loads(store.objects[halves[0].keys.year_keys.catalog])
+        assert [link["rel"] for link in year_keys["links"]].count("item") == 2
 
     @pytest.mark.parametrize(
         "body", [b"{", b"{}", b'{"properties": 3}', b'{"properties": {"s2:datastrip_id": 3}}']
@@ -181,13 +190,13 @@ class TestGenerations:
         publish(store, self.OLD)
         store.objects[keys_of(self.OLD).item] = body
         publish(store, self.NEW)
-        assert self.NEW.encode() in store.objects[keys_of(self.NEW).leaf.catalog]
+        assert self.NEW.encode() in store.objects[keys_of(self.NEW).year_keys.catalog]
 
     def test_an_id_of_another_form_has_no_generations(self) -> None:
         store = MemoryStore()
         publication = build_publication(product_id(0))
         item = json.loads(publication.item) | {"id": "sample"}
-        keys = type(publication.keys)(publication.keys.leaf, "sample")
+        keys = type(publication.keys)(publication.keys.year_keys, "sample")
         publisher = Publisher(store, CONTEXT, NOW)
         publisher.publish_item(Publication(keys, json.dumps(item).encode(), publication.files))
         publisher.publish_catalogs([keys])
@@ -238,7 +247,7 @@ class TestWithdrawing:
     def withdraw(self, store: MemoryStore) -> Steps:
         keys = keys_of(self.ITEM)
         yield from withdraw_steps(store, CONTEXT, keys, "gone", NOW)
-        yield from leaf_steps(store, CONTEXT, keys.leaf)
+        yield from year_steps(store, CONTEXT, keys.year_keys)
 
     @pytest.mark.parametrize("first", ["publish_anew", "withdraw"])
     def test_an_item_published_while_it_is_withdrawn_is_linked_or_published_again(self, first: str) -> None:
@@ -283,7 +292,7 @@ class TestFinding:
         store.objects[keys_of(product_id(0)).item] = b"{"
         Publisher(store, CONTEXT, NOW).recover()
         publish(store, product_id(1))
-        assert product_id(1).encode() in store.objects[keys_of(product_id(1)).leaf.catalog]
+        assert product_id(1).encode() in store.objects[keys_of(product_id(1)).year_keys.catalog]
 
 
 class TestRefusing:

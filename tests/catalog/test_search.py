@@ -121,11 +121,11 @@ def test_an_item_whose_title_tells_no_day_is_found_by_its_own_date(
     published_demo: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(published_demo / COLLECTION_ID, tmp_path / COLLECTION_ID)
-    leaf = tmp_path / COLLECTION_ID / "22K/22KFV/2018/catalog.json"
-    document = json.loads(leaf.read_bytes())
+    year_keys = tmp_path / COLLECTION_ID / "22K/22KFV/2018/catalog.json"
+    document = json.loads(year_keys.read_bytes())
     for link in document["links"]:
         link.pop("title")
-    leaf.write_text(json.dumps(document))
+    year_keys.write_text(json.dumps(document))
     assert find(tmp_path, datetime="2018-12") == BRAZIL[1:]
 
 

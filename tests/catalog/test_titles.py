@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pc_cloudmask.catalog.layout import (
-    LeafKeys,
-    build_band_title,
+    YearKeys,
     build_item_title,
     build_tile_title,
     build_year_title,
+    build_zone_title,
 )
 
 days = st.dates(date(1000, 1, 1), date(2999, 12, 31))
@@ -49,6 +49,6 @@ def test_titles_sort_as_days_do(one: date, other: date) -> None:
 
 
 def test_catalogs_are_named_after_place_and_year() -> None:
-    assert build_band_title("22K") == "Zone 22, band K"
+    assert build_zone_title("22K") == "Zone 22, band K"
     assert build_tile_title("22KFV") == "Tile 22KFV"
-    assert build_year_title(LeafKeys("22KFV", 2018)) == "22KFV in 2018"
+    assert build_year_title(YearKeys("22KFV", 2018)) == "22KFV in 2018"

@@ -12,7 +12,7 @@ from pc_cloudmask.catalog.check import check_catalog
 from pc_cloudmask.catalog.coverage import read_coverage
 from pc_cloudmask.catalog.fields import decode_document
 from pc_cloudmask.catalog.layout import pending_key
-from pc_cloudmask.catalog.parents import catalog_stages, leaf_steps, unmark_steps
+from pc_cloudmask.catalog.parents import catalog_stages, unmark_steps, year_steps
 from pc_cloudmask.catalog.publisher import Publisher, digest_item, item_steps
 from pc_cloudmask.catalog.steps import LEASE, Publication, Steps
 from pc_cloudmask.catalog.versions import mark_withdrawal, withdraw_steps
@@ -32,7 +32,7 @@ from tests.doubles.memory_store import MemoryStore
 EVERYTHING = os.environ.get("CLOUDMASK_TEST_STATES") == "all"
 OLD, MIDDLE, NEW = (product_id(0, made=f"20{year}0101T000000") for year in (19, 20, 21))
 OTHER = product_id(9)
-LEAF = keys_of(OLD).leaf
+LEAF = keys_of(OLD).year_keys
 
 
 def publish(item_id: str, version: str = "1") -> Write:
@@ -58,7 +58,7 @@ def withdrawing_steps(item_id: str, store: MemoryStore) -> Steps:
     """What ``Publisher.withdraw`` does for one item."""
     keys = keys_of(item_id)
     yield from withdraw_steps(store, CONTEXT, keys, "gone", NOW)
-    yield from leaf_steps(store, CONTEXT, keys.leaf)
+    yield from year_steps(store, CONTEXT, keys.year_keys)
     yield from unmark_steps(store, mark_withdrawal(keys, "gone", NOW).key)
 
 
@@ -87,7 +87,7 @@ def prove_mended(objects: dict[str, bytes]) -> None:
     store.objects = dict(objects)
     Publisher(store, CONTEXT, NOW).recover()
     there = {item_id for item_id in (OLD, MIDDLE, NEW, OTHER) if keys_of(item_id).item in store.objects}
-    withdrawn = {item_id for item_id in there if keys_of(item_id).tombstone in store.objects}
+    withdrawn = {item_id for item_id in there if keys_of(item_id).withdrawn_marker in store.objects}
     for item_id in withdrawn:
         assert b"cloudmask:fingerprint" not in store.objects[keys_of(item_id).item], (
             "published and not restored"

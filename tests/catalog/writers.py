@@ -48,8 +48,8 @@ class SimulatedWriter:
     ) -> None:
         self._store = store
         self._publisher = importlib.import_module(f"{package.__name__}.publisher")
-        self._catalogs = importlib.import_module(f"{package.__name__}.catalogs")
-        self._withdrawal = importlib.import_module(f"{package.__name__}.withdrawal")
+        self._catalogs = importlib.import_module(f"{package.__name__}.parents")
+        self._withdrawal = importlib.import_module(f"{package.__name__}.versions")
         self.batch = batch
         self.withdraws = withdraws
         self._begin = self._withdraw if withdraws else self._publish
@@ -85,7 +85,7 @@ class SimulatedWriter:
         for publication in self.batch:
             keys = publication.keys
             yield from self._withdrawal.withdraw_steps(self._store, CONTEXT, keys, "gone", NOW)
-            yield from self._catalogs.leaf_steps(self._store, CONTEXT, keys.leaf)
+            yield from self._catalogs.year_steps(self._store, CONTEXT, keys.year_keys)
             marker = self._withdrawal.mark_withdrawal(keys, "gone", NOW)
             yield from self._catalogs.unmark_steps(self._store, marker.key)
 
@@ -159,7 +159,7 @@ class Writers(RuleBasedStateMachine):
         self._recover(NOW + LEASE)
         self.nothing_is_lost()
         there = [keys_of(each) for each in ITEM_IDS if keys_of(each).item in self.store.objects]
-        withdrawn = [keys for keys in there if keys.tombstone in self.store.objects]
+        withdrawn = [keys for keys in there if keys.withdrawn_marker in self.store.objects]
         for keys in withdrawn:
             assert b"cloudmask:fingerprint" not in self.store.objects[keys.item]
         items = {keys.item_id for keys in there} - {keys.item_id for keys in withdrawn}

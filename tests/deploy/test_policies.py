@@ -77,7 +77,7 @@ def publish(store: ObjectStore, *item_ids: str) -> None:
     for item_id in item_ids:
         publication = build_publication(item_id)
         item = json.loads(publication.item)
-        item["properties"]["s2:mgrs_tile"] = publication.keys.leaf.tile
+        item["properties"]["s2:mgrs_tile"] = publication.keys.year_keys.tile
         publisher.publish_item(replace(publication, item=encode_document(item)))
     publisher.publish_catalogs(map(keys_of, item_ids))
 
@@ -116,7 +116,7 @@ def test_the_writer_may_do_what_publishing_does_and_needs_every_right(
     publisher.withdraw([keys_of(SECOND)], "gone")
     publisher.recover()
     rebuild_mirror(store, publisher)
-    store.delete_object(keys_of(FIRST).leaf.catalog)
+    store.delete_object(keys_of(FIRST).year_keys.catalog)
     assert check_catalog(store, CONTEXT, repair=True, now=NOW).problems == 1
     calls = record()
     assert {call.action for call in calls} >= {"s3:GetObject", "s3:PutObject", "s3:DeleteObject"}

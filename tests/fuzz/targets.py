@@ -66,7 +66,7 @@ def fuzz_keys(data: Data) -> None:
     is_state_key(f"_pending/{item_id}.json")
     pending = pending_key(item_id, "a" * 64)
     keys = item_keys(item_id, data.PickValueInList([tile, "22KFV"]), data.ConsumeIntInRange(0, 9999))
-    for key in (pending, keys.item, keys.mask("a" * 64), keys.preview("b" * 64), *keys.leaf.chain):
+    for key in (pending, keys.item, keys.mask("a" * 64), keys.preview("b" * 64), *keys.year_keys.chain):
         assert _SAFE_KEY.fullmatch(check_key(key)), key
     assert keys.item.startswith(keys.prefix)
 

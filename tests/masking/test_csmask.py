@@ -17,7 +17,7 @@ from pc_cloudmask.masking.clouds_and_shadows import build_reflectance_table
 from pc_cloudmask.masking.csmask import CsmaskEngine, TiledNetwork, find_model_file, load_network
 from pc_cloudmask.masking.methods import DerivedMask
 from pc_cloudmask.masking.morphology import compose_classes
-from pc_cloudmask.scene.image import Granule
+from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.source.assets import AssetReader
 from pc_cloudmask.source.item import read_scene
 from tests.masking.chip_item import BANDS, Item, read_chip, write_chip_item
@@ -43,7 +43,7 @@ def ukis_label(chip: dict[str, NDArray[np.uint16]]) -> NDArray[np.uint8]:
 def derive(item: Item, folder: Path, threads: int = 1) -> DerivedMask:
     engine = CsmaskEngine(AssetReader(local_root=folder), PARAMETERS, threads)
     scene = read_scene(item)
-    return engine.derive_mask(scene, engine.find_granules([scene])[scene.id])
+    return engine.derive_mask(scene, engine.find_images([scene])[scene.id])
 
 
 def test_the_mask_of_the_chip_is_ukis_csmask_own(
@@ -56,7 +56,7 @@ def test_the_mask_of_the_chip_is_ukis_csmask_own(
     everywhere = np.ones(ukis_label.shape, np.bool_)
     expected = compose_classes(ukis_label == 1, ukis_label == 2, everywhere, PARAMETERS)
     np.testing.assert_array_equal(mask.classes, expected)
-    assert mask.granule == Granule()
+    assert mask.ee_image == EarthEngineImage()
     assert mask.software == {"ukis-csmask": version("ukis-csmask"), "onnxruntime": version("onnxruntime")}
 
 

@@ -18,7 +18,7 @@ from pc_cloudmask.masking.files import build_probability_cog
 from pc_cloudmask.masking.pyramid import build_coarse_probability
 from pc_cloudmask.masking.s2cloudless import ItemInputs
 from pc_cloudmask.scene.grid import Grid
-from pc_cloudmask.scene.image import Granule
+from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.assets import AssetReader
 from tests.sample_archive import read_scenes
@@ -79,7 +79,7 @@ def test_the_probability_is_the_mean_of_the_valid_pixels(scene: Scene, inputs: I
     scene = with_asset(scene, "cloud-probability", write_raster(tmp_path / "q.tif", fine, 10, nodata=255))
     expected = np.full((3, 7), 255, np.uint8)
     expected[0, 0], expected[0, 1], expected[2, 6] = 51, 100, 0
-    read = inputs.read_inputs(scene, Granule())
+    read = inputs.read_inputs(scene, EarthEngineImage())
     np.testing.assert_array_equal(read.probability_pct, expected)
     np.testing.assert_array_equal(read.coarse_probability_pct, build_coarse_probability(expected))
 
@@ -93,26 +93,26 @@ def test_dark_is_the_mean_reflectance_of_land(scene: Scene, inputs: ItemInputs, 
     classes[0, 2] = 6
     scene = with_asset(scene, "B08", write_raster(tmp_path / "nir.tif", nir, 10))
     scene = with_asset(scene, "SCL", write_raster(tmp_path / "classes.tif", classes, 20))
-    dark = inputs.read_inputs(scene, Granule()).dark
+    dark = inputs.read_inputs(scene, EarthEngineImage()).dark
     assert np.argwhere(dark).tolist() == [[0, 1]]
 
 
 def test_the_offset_of_newer_baselines_is_taken_out(scene: Scene, inputs: ItemInputs, tmp_path: Path):
     nir = np.full((6, 14), 2400, np.uint16)  # 0.24 before baseline 04.00, 0.14 after
     scene = with_asset(scene, "B08", write_raster(tmp_path / "nir.tif", nir, 10))
-    assert not inputs.read_inputs(scene, Granule()).dark.any()
+    assert not inputs.read_inputs(scene, EarthEngineImage()).dark.any()
     newer = replace(scene, processing_baseline="04.00")
-    assert inputs.read_inputs(newer, Granule()).dark.all()
+    assert inputs.read_inputs(newer, EarthEngineImage()).dark.all()
 
 
 def test_a_probability_published_at_20_m_gives_the_same_inputs(sample_items: Path, tmp_path: Path):
     scene = next(scene for scene in read_scenes(sample_items) if scene.tile == "22KFV")
     first = ItemInputs(AssetReader(local_root=sample_items.parent), MaskParameters())
-    read = first.read_inputs(scene, Granule())
+    read = first.read_inputs(scene, EarthEngineImage())
     published = sample_items.parent.parent / "published.tif"
     published.write_bytes(build_probability_cog(read.probability_pct, scene.grid))
     second = ItemInputs(AssetReader(local_root=sample_items.parent.parent), MaskParameters())
-    again = second.read_inputs(with_asset(scene, "cloud-probability", str(published)), Granule())
+    again = second.read_inputs(with_asset(scene, "cloud-probability", str(published)), EarthEngineImage())
     np.testing.assert_array_equal(again.probability_pct, read.probability_pct)
     np.testing.assert_array_equal(again.coarse_probability_pct, read.coarse_probability_pct)
 
@@ -123,12 +123,12 @@ def test_a_probability_that_is_none_is_named(scene: Scene, inputs: ItemInputs, t
     fine[2:4, 8:10] = value
     scene = with_asset(scene, "cloud-probability", write_raster(tmp_path / "q.tif", fine, 10, nodata=255))
     with pytest.raises(AssetRefused, match="item S2B_TEST: asset cloud-probability holds more than 100"):
-        inputs.read_inputs(scene, Granule())
+        inputs.read_inputs(scene, EarthEngineImage())
 
 
 def test_it_needs_no_image_of_earth_engine(scene: Scene, inputs: ItemInputs):
     assert inputs.has_inputs(scene)
-    assert inputs.find_granules([scene]) == {"S2B_TEST": Granule()}
+    assert inputs.find_images([scene]) == {"S2B_TEST": EarthEngineImage()}
 
 
 @pytest.mark.parametrize("key", ["cloud-probability", "B08", "SCL"])
@@ -136,7 +136,7 @@ def test_a_missing_asset_is_named(scene: Scene, inputs: ItemInputs, key: str):
     scene = with_asset(scene, key, None)
     assert not inputs.has_inputs(scene)
     with pytest.raises(AssetRefused, match=f"^item S2B_TEST: asset {key} is missing"):
-        inputs.read_inputs(scene, Granule())
+        inputs.read_inputs(scene, EarthEngineImage())
 
 
 @pytest.mark.parametrize(
@@ -148,4 +148,4 @@ def test_an_asset_of_another_type_is_named(
     shape = (3, 7) if key == "SCL" else (6, 14)
     href = write_raster(tmp_path / "odd.tif", np.ones(shape, dtype), 20 if key == "SCL" else 10)
     with pytest.raises(AssetRefused, match=f"^item S2B_TEST: asset {key} holds {np.dtype(dtype)}, not"):
-        inputs.read_inputs(with_asset(scene, key, href), Granule())
+        inputs.read_inputs(with_asset(scene, key, href), EarthEngineImage())

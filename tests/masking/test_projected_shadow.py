@@ -17,7 +17,7 @@ from pc_cloudmask.masking.classes import CloudInputs, MaskClass, MaskParameters
 from pc_cloudmask.masking.methods import DerivedMask
 from pc_cloudmask.masking.morphology import compose_mask
 from pc_cloudmask.masking.s2cloudless import FirstInputs, ItemInputs, ProjectedShadowEngine
-from pc_cloudmask.scene.image import Granule, Pairing, Waiting
+from pc_cloudmask.scene.image import EarthEngineImage, Pairing, Waiting
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.assets import AssetReader
 from tests.sample_archive import read_pixels, read_scenes
@@ -40,9 +40,9 @@ def item_inputs(sample_items: Path) -> ItemInputs:
 @pytest.fixture(scope="module")
 def masks(scenes: Mapping[str, Scene], item_inputs: ItemInputs) -> dict[str, DerivedMask]:
     engine = ProjectedShadowEngine(item_inputs, PARAMETERS)
-    granules = engine.find_granules(list(scenes.values()))
-    assert set(granules.values()) == {Granule()}
-    return {scene_id: engine.derive_mask(scene, Granule()) for scene_id, scene in scenes.items()}
+    ee_images = engine.find_images(list(scenes.values()))
+    assert set(ee_images.values()) == {EarthEngineImage()}
+    return {scene_id: engine.derive_mask(scene, EarthEngineImage()) for scene_id, scene in scenes.items()}
 
 
 def read_truth(scene: Scene) -> NDArray[np.uint8]:
@@ -109,15 +109,17 @@ class OtherInputs:
         self.inputs = inputs
         self.asked: list[tuple[str, ...]] = []
 
-    def find_granules(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
+    def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
         self.asked.append(tuple(scene.id for scene in scenes))
         return {
-            scene.id: Waiting("no image yet") if scene.id == "late" else Granule((f"image of {scene.id}",))
+            scene.id: Waiting("no image yet")
+            if scene.id == "late"
+            else EarthEngineImage((f"image of {scene.id}",))
             for scene in scenes
         }
 
-    def read_inputs(self, scene: Scene, granule: Granule) -> CloudInputs:
-        assert granule == Granule((f"image of {scene.id}",))
+    def read_inputs(self, scene: Scene, ee_image: EarthEngineImage) -> CloudInputs:
+        assert ee_image == EarthEngineImage((f"image of {scene.id}",))
         return self.inputs
 
 
@@ -142,8 +144,8 @@ class TestFirstInputs:
         self, item_inputs: ItemInputs, own: Scene, other: OtherInputs
     ):
         first = FirstInputs(item_inputs, other)
-        assert first.find_granules([own]) == {own.id: Granule()}
-        assert first.read_inputs(own, Granule()) is not other.inputs
+        assert first.find_images([own]) == {own.id: EarthEngineImage()}
+        assert first.read_inputs(own, EarthEngineImage()) is not other.inputs
         assert other.asked == []
 
     def test_the_others_are_asked_for_in_one_round_trip(
@@ -151,28 +153,28 @@ class TestFirstInputs:
     ):
         first = FirstInputs(item_inputs, other)
         late = replace(bare, id="late")
-        assert first.find_granules([bare, own, late]) == {
-            "bare": Granule(("image of bare",)),
-            own.id: Granule(),
+        assert first.find_images([bare, own, late]) == {
+            "bare": EarthEngineImage(("image of bare",)),
+            own.id: EarthEngineImage(),
             "late": Waiting("no image yet"),
         }
         assert other.asked == [("bare", "late")]
-        assert first.read_inputs(bare, Granule(("image of bare",))) is other.inputs
+        assert first.read_inputs(bare, EarthEngineImage(("image of bare",))) is other.inputs
 
     def test_without_earth_engine_nothing_can_be_done_and_the_error_says_how_to_mend_it(
         self, item_inputs: ItemInputs, bare: Scene
     ):
         first = FirstInputs(item_inputs, None)
         with pytest.raises(EngineRefused, match="set CLOUDMASK_EARTHENGINE_PROJECT, or use --method csmask"):
-            first.find_granules([bare])
+            first.find_images([bare])
 
     def test_without_earth_engine_the_scenes_that_can_go_on_do(
         self, item_inputs: ItemInputs, own: Scene, bare: Scene
     ):
         first = FirstInputs(item_inputs, None)
-        assert first.find_granules([own, bare]).keys() == {own.id, "bare"}
+        assert first.find_images([own, bare]).keys() == {own.id, "bare"}
         with pytest.raises(EngineRefused, match=r"^item bare: carries no cloud probability"):
-            first.read_inputs(bare, Granule())
+            first.read_inputs(bare, EarthEngineImage())
 
     def test_no_scenes_ask_for_nothing(self, item_inputs: ItemInputs):
-        assert FirstInputs(item_inputs, None).find_granules([]) == {}
+        assert FirstInputs(item_inputs, None).find_images([]) == {}

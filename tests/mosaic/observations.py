@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from pc_cloudmask.catalog.layout import ItemKeys, LeafKeys
+from pc_cloudmask.catalog.layout import ItemKeys, YearKeys
 from pc_cloudmask.mosaic.observation import Observation
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.scene import Scene
@@ -38,5 +38,5 @@ def build_observation(
         footprint={"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]},
         asset_hrefs={},
     )
-    keys = ItemKeys(LeafKeys("22KFV", 2018), scene.id)
+    keys = ItemKeys(YearKeys("22KFV", 2018), scene.id)
     return Observation(scene, keys, hrefs or {}, f"{keys.prefix}mask.tif", clear_pct)

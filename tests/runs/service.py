@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.report import Report
 from pc_cloudmask.runs.runners import ThreadRunner
 from pc_cloudmask.runs.watch import WatchOptions, watch
@@ -65,12 +65,12 @@ class Service:
             workers=2,
             **self.settings,
         )
-        wiring = Wiring(settings, now=clock or now)
-        wiring.session = self.session
+        context = RunContext(settings, now=clock or now)
+        context.session = self.session
         quick = RetryPolicy(attempts=20, backoff_s=0.001)
-        wiring.source = PlanetaryComputerSource(settings.stac_api_url, settings.collection, retry=quick)
+        context.source = PlanetaryComputerSource(settings.stac_api_url, settings.collection, retry=quick)
         try:
-            return watch(wiring, self.areas, ThreadRunner(2, retry_delay_s=0), options=options)
+            return watch(context, self.areas, ThreadRunner(2, retry_delay_s=0), options=options)
         finally:
             self.server.faults.clear()
 

@@ -16,7 +16,7 @@ import pytest
 
 from pc_cloudmask.errors import AssetRefused, EngineUnavailable, SettingsError
 from pc_cloudmask.runs.candidate import Candidate
-from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.dask import DaskRunner, open_dask_runner
 from pc_cloudmask.runs.report import SceneOutcome, SceneState
 from pc_cloudmask.runs.request import IngestRequest
@@ -106,14 +106,14 @@ def test_a_scheduler_that_does_not_answer_is_named() -> None:
 
 def test_the_time_of_a_run_goes_on_and_travels_with_it(demo: IngestRequest) -> None:
     begun = time.time() - 7200
-    wiring = Wiring(demo.read_settings(), demo.items, demo.now, begun)
-    for each in (wiring, pickle.loads(pickle.dumps(wiring))):
+    context = RunContext(demo.read_settings(), demo.items, demo.now, begun)
+    for each in (context, pickle.loads(pickle.dumps(context))):
         assert each.read_time() - each.now >= timedelta(hours=2)
 
 
 def test_adapters_travel_as_what_they_are_made_from(demo: IngestRequest) -> None:
-    wiring = Wiring(demo.read_settings(), demo.items, demo.now)
-    assert wiring.store  # an open adapter, which cannot travel
-    there = pickle.loads(pickle.dumps(wiring))
-    assert (there.settings, there.items, there.now) == (wiring.settings, wiring.items, wiring.now)
-    assert pickle.loads(pickle.dumps(wiring)) is there
+    context = RunContext(demo.read_settings(), demo.items, demo.now)
+    assert context.store  # an open adapter, which cannot travel
+    there = pickle.loads(pickle.dumps(context))
+    assert (there.settings, there.items, there.now) == (context.settings, context.items, context.now)
+    assert pickle.loads(pickle.dumps(context)) is there

@@ -12,7 +12,7 @@ import pytest
 import rasterio
 
 from pc_cloudmask.errors import EngineRefused
-from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.ingest import ingest
 from pc_cloudmask.runs.report import Report
 from pc_cloudmask.runs.request import IngestRequest
@@ -47,11 +47,11 @@ def request_(
 
 def run(request: IngestRequest) -> Report:
     """``request`` directly; the client's connections are closed behind it."""
-    wiring = Wiring(request.read_settings(), request.items)
+    context = RunContext(request.read_settings(), request.items)
     try:
-        return ingest(wiring, request.read_query(), ThreadRunner(1, retry_delay_s=0), force=request.force)
+        return ingest(context, request.read_query(), ThreadRunner(1, retry_delay_s=0), force=request.force)
     finally:
-        wiring.session.close()
+        context.session.close()
 
 
 def describe_work(report: Report, product: Sentinel2) -> str:

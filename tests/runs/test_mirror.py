@@ -14,7 +14,7 @@ from pc_cloudmask.catalog.fields import CatalogContext
 from pc_cloudmask.catalog.layout import COLLECTION_KEY, ITEMS_PREFIX
 from pc_cloudmask.demo.demo import build_demo_request
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.settings import read_clock
 from tests.direct_runs import run_directly
 
@@ -37,7 +37,7 @@ def test_each_run_that_publishes_appends_a_part_that_the_collection_carries(
     assets = json.loads((tmp_path / "out" / COLLECTION_KEY).read_bytes())["assets"].values()
     assert {Path(asset["href"]).name for asset in assets} == {part.name for part in parts}
     assert all(asset["roles"] == ["collection-mirror"] for asset in assets)
-    store = Wiring(request.read_settings()).store
+    store = RunContext(request.read_settings()).store
     assert check_catalog(store, CatalogContext(), repair=False, now=read_clock()).is_whole
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pc_cloudmask.runs.context import Wiring
+from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.ingest import Ingestion, find_remembered, remember_outcomes
 from pc_cloudmask.runs.report import SceneOutcome, SceneState
 from pc_cloudmask.runs.runners import ThreadRunner
@@ -59,10 +59,10 @@ def test_a_run_says_once_that_it_notes_no_more(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("pc_cloudmask.runs.ingest.MAX_NEW_STATES", 5)
-    wiring = Wiring(Settings(store=str(tmp_path)))
-    ingestion = Ingestion(wiring, ThreadRunner(1))
+    context = RunContext(Settings(store=str(tmp_path)))
+    ingestion = Ingestion(context, ThreadRunner(1))
     for part in (failures(10)[:4], failures(10)[4:], [], failures(20)[10:]):
         ingestion.note(part)
-    assert len(find_remembered(wiring.store)) == 5
+    assert len(find_remembered(context.store)) == 5
     assert len(ingestion.outcomes) == 20
     assert [record.getMessage()[:11] for record in caplog.records] == ["more than 5"]

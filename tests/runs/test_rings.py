@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pc_cloudmask.runs.area_state import (
-    Ring,
-    RingProgress,
+    LookBack,
+    LookBackProgress,
     find_hot_interval,
     find_recent_interval,
     list_months,
@@ -22,27 +22,27 @@ instants = st.datetimes(datetime(2016, 1, 1), datetime(2040, 1, 1), timezones=st
 
 
 def test_a_new_area_is_scanned_whole() -> None:
-    assert RingProgress().find_due(NOW) == (Ring.RECENT, Ring.FULL)
+    assert LookBackProgress().find_due(NOW) == (LookBack.RECENT, LookBack.FULL)
 
 
 def test_later_runs_of_a_day_look_at_the_last_days_alone() -> None:
-    assert RingProgress("2026-11-24", "2026-11", None).find_due(NOW) == (Ring.HOT,)
+    assert LookBackProgress("2026-11-24", "2026-11", None).find_due(NOW) == (LookBack.HOT,)
 
 
 def test_a_scan_of_everything_that_was_broken_off_goes_on() -> None:
-    progress = RingProgress("2026-11-24", "2026-11", "2018-03")
-    assert progress.find_due(NOW) == (Ring.HOT, Ring.FULL)
+    progress = LookBackProgress("2026-11-24", "2026-11", "2018-03")
+    assert progress.find_due(NOW) == (LookBack.HOT, LookBack.FULL)
     assert progress.find_full_start(NOW) == "2018-03"
 
 
 def test_a_new_month_begins_at_its_newest() -> None:
-    progress = RingProgress("2026-11-24", "2026-10", "2018-03")
+    progress = LookBackProgress("2026-11-24", "2026-10", "2018-03")
     assert progress.find_full_start(NOW) == "2026-11"
     assert progress.find_full_start(datetime(2026, 11, 30, 12, tzinfo=UTC)) == "2026-12"
 
 
 def test_a_clock_that_once_ran_ahead_delays_nothing() -> None:
-    assert RingProgress("2027-01-01", "2027-01", None).find_due(NOW) == (Ring.RECENT, Ring.FULL)
+    assert LookBackProgress("2027-01-01", "2027-01", None).find_due(NOW) == (LookBack.RECENT, LookBack.FULL)
 
 
 @given(instants)

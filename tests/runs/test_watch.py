@@ -14,8 +14,8 @@ import pytest
 
 from pc_cloudmask.catalog.layout import item_keys
 from pc_cloudmask.catalog.states import Failure, StateKind, find_state, record_failed
-from pc_cloudmask.catalog.versions import write_tombstone
-from pc_cloudmask.runs.area_state import Ring, read_area_state, write_area_state
+from pc_cloudmask.catalog.versions import write_withdrawn_marker
+from pc_cloudmask.runs.area_state import LookBack, read_area_state, write_area_state
 from pc_cloudmask.runs.ingest import FORGET_AFTER
 from pc_cloudmask.runs.watch import WatchOptions
 from pc_cloudmask.settings import Area
@@ -245,7 +245,7 @@ def test_a_withdrawal_that_died_half_way_is_ended_by_the_next_run(service: Servi
     store = open_store(str(service.store))
     year, tile = service.archive.products[9].taken.year, service.archive.products[9].image_of.tile
     # The run of the third day put the tombstone, and died before it wrote the catalog.
-    write_tombstone(store, item_keys(gone, tile, year), "gone", NOW + 3 * DAY)
+    write_withdrawn_marker(store, item_keys(gone, tile, year), "gone", NOW + 3 * DAY)
     assert gone in walk(service).items
     service.run(NOW + 3 * DAY)
     assert gone not in walk(service).items
@@ -356,7 +356,7 @@ def test_a_scene_that_waits_and_is_taken_back_is_forgotten(service: Service) -> 
     edit(service, 0, image=NEVER, withdrawn=NOW)
     reasons = set()
     for hour in range(1, 60):
-        report = service.run(NOW + timedelta(hours=hour), options=WatchOptions(rings=(Ring.HOT,)))
+        report = service.run(NOW + timedelta(hours=hour), options=WatchOptions(look_back=(LookBack.HOT,)))
         reasons |= {outcome.reason for outcome in report.waiting}
         if state := find_state(open_store(str(service.store)), StateKind.WAITING, waiting.id):
             attempts = state.attempts
@@ -368,7 +368,7 @@ def test_a_scene_that_waits_and_is_taken_back_is_forgotten(service: Service) -> 
 def test_one_empty_answer_forgets_no_scene_that_has_waited_long(service: Service) -> None:
     waiting = edit(service, 0, image=NEVER)
     for hour in range(0, 24 * 6, 6):
-        service.run(NOW + timedelta(hours=hour), options=WatchOptions(rings=(Ring.FULL,)))
+        service.run(NOW + timedelta(hours=hour), options=WatchOptions(look_back=(LookBack.FULL,)))
     service.areas = {"far": Area(tiles=("33UUP",))}  # nothing but the note tells of the scene
     assert not service.run(NOW + 8 * DAY, empty_answers).published
     edit(service, 0, image=NOW)
@@ -394,7 +394,7 @@ def test_a_states_form_survives_being_written(service: Service) -> None:
     service.run(NOW + DAY)
     store = open_store(str(service.store))
     state = read_area_state(store, "home", HOME["home"].digest)
-    assert state.absences
+    assert state.missing_scans
     assert state.tiles == {"22KFV", "32TNS"}
     write_area_state(store, state)
     assert read_area_state(store, "home", HOME["home"].digest) == state

@@ -52,7 +52,7 @@ def test_the_catalog_converges_to_the_truth(
     assert not walk.dangling
     assert not walk.repeated
     assert read_linked(walk) == set(truth)
-    # What was made anew stays reachable from what took its place.
+    # What was made again stays reachable from what took its place.
     assert set(walk.items) - set(truth) == archive.find_superseded(now)
     for item_id, product in truth.items():
         check_published(find_item(store, item_id), product, now)

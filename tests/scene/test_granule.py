@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pc_cloudmask.errors import InvalidField
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.image import (
-    Granule,
+    EarthEngineImage,
     ImageCandidate,
     ImageKey,
     Waiting,
@@ -119,7 +119,7 @@ def test_an_index_of_another_form_is_none(index: str) -> None:
 
 def test_an_image_in_every_collection_is_the_granule() -> None:
     present = {L2A: {KEY.index, "x"}, PROBABILITY: {KEY.index}}
-    assert pair_exactly(KEY, present) == Granule((KEY.index,))
+    assert pair_exactly(KEY, present) == EarthEngineImage((KEY.index,))
 
 
 def test_the_collection_that_lacks_the_image_is_named() -> None:
@@ -136,7 +136,7 @@ def candidate(sensing_start: str, footprint: dict[str, Any], **changes: str) -> 
     return ImageCandidate(replace(KEY, sensing_start=sensing_start, **changes), footprint)
 
 
-def pair(*candidates: ImageCandidate, without: str = "") -> Granule | Waiting:
+def pair(*candidates: ImageCandidate, without: str = "") -> EarthEngineImage | Waiting:
     indexes = {c.key.index for c in candidates}
     return pair_by_footprint(
         SCENE,
@@ -153,11 +153,11 @@ SOUTH_HALF = candidate("20190629T212547", box(-150, 61, -148, 61.52))
 
 def test_the_image_that_covers_most_is_taken_alone() -> None:
     sliver = candidate("20190629T212520", box(-150, 61.99, -148, 63))
-    assert pair(sliver, WHOLE) == Granule((WHOLE.key.index,))
+    assert pair(sliver, WHOLE) == EarthEngineImage((WHOLE.key.index,))
 
 
 def test_the_halves_of_a_split_datatake_are_mosaicked_by_sensing_start() -> None:
-    expected = Granule((NORTH_HALF.key.index, SOUTH_HALF.key.index))
+    expected = EarthEngineImage((NORTH_HALF.key.index, SOUTH_HALF.key.index))
     assert pair(SOUTH_HALF, NORTH_HALF) == expected
     assert pair(NORTH_HALF, SOUTH_HALF) == expected
 

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pc_cloudmask.scene.query import BBox
-from pc_cloudmask.scene.tile_box import boxes_meet, build_band_box, build_tile_box
+from pc_cloudmask.scene.tile_box import boxes_meet, build_tile_box, build_zone_box
 
 # Footprints of tiles as their products give them (west, south, east, north), to a hundredth of a degree.
 REAL_TILES: dict[str, BBox] = {
@@ -35,7 +35,7 @@ def test_a_tile_and_its_band_lie_where_their_pixels_are(tile: str, footprint: BB
     slack = 0.06
     assert holds((box[0] - slack, box[1] - slack, box[2] + slack, box[3] + slack), footprint)
     assert box[3] - box[1] < 1.2, "a tile is 1 degree high"
-    assert holds(build_band_box(tile[:3]), box)
+    assert holds(build_zone_box(tile[:3]), box)
 
 
 @given(st.integers(1, 60), st.sampled_from("CDEFGHJKLMNPQRSTUVWX"), st.integers(0, 7), st.sampled_from(ROWS))
@@ -47,7 +47,7 @@ def test_a_band_holds_every_tile_that_reaches_into_it(zone: int, band: str, colu
     west, south = 6 * zone - 186, -80 + 8 * "CDEFGHJKLMNPQRSTUVWX".index(band)
     north = 84 if band == "X" else south + 8
     assume(box[0] < west + 6 + wider and west - wider < box[2] and box[1] < north and south < box[3])
-    assert holds(build_band_box(f"{zone:02d}{band}"), box)
+    assert holds(build_zone_box(f"{zone:02d}{band}"), box)
 
 
 @pytest.mark.shared
@@ -69,8 +69,8 @@ def test_real_items_lie_within_their_tiles(shared_data: Path) -> None:
 def test_tiles_at_the_antimeridian_are_met_from_both_sides() -> None:
     east_edge, west_edge = build_tile_box("60KXF"), build_tile_box("01KAB")
     for box in ((179.0, -20.0, -179.0, -16.0), (179.5, -19.0, 180.0, -17.0)):
-        assert boxes_meet(build_band_box("60K"), box)
-        assert boxes_meet(build_band_box("01K"), box)
+        assert boxes_meet(build_zone_box("60K"), box)
+        assert boxes_meet(build_zone_box("01K"), box)
     assert boxes_meet(east_edge, (177.0, -23.0, -179.0, -16.0))
     assert boxes_meet(west_edge, (177.0, -23.0, -176.0, -16.0))
     assert not boxes_meet(build_tile_box("22KFV"), (179.0, -24.0, -179.0, -22.0))

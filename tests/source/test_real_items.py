@@ -11,7 +11,7 @@ import pytest
 from odc import stac
 
 from pc_cloudmask.catalog.fields import encode_document
-from pc_cloudmask.scene.image import Granule, read_image_key
+from pc_cloudmask.scene.image import EarthEngineImage, read_image_key
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import strip_signatures
 from pc_cloudmask.source.item import read_scene
@@ -33,7 +33,7 @@ def source(request: pytest.FixtureRequest) -> Item:
 
 @pytest.fixture
 def item(source: Item) -> Item:
-    return derive(source, granule=Granule((read_image_key(read_scene(source)).index,)))
+    return derive(source, ee_image=EarthEngineImage((read_image_key(read_scene(source)).index,)))
 
 
 @pytest.fixture(scope="module")

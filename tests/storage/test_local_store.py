@@ -114,7 +114,7 @@ def test_a_key_below_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_writers_of_a_folder_that_others_empty_meet_no_error(tmp_path: Path) -> None:
-    """The folder goes with its last object while others make it anew."""
+    """The folder goes with its last object while others make it again."""
     store = LocalStore(tmp_path)
 
     def write_and_delete(writer: int) -> None:
@@ -210,10 +210,10 @@ class TestRootsThatVanish:
             store.write_object(key, b"1", "text/plain")
         return store
 
-    @pytest.mark.parametrize("leaves", ["nothing", "an empty folder"])
-    def test_nothing_is_absent_from_it_and_nothing_written(self, store: LocalStore, leaves: str) -> None:
+    @pytest.mark.parametrize("left", ["nothing", "an empty folder"])
+    def test_nothing_is_absent_from_it_and_nothing_written(self, store: LocalStore, left: str) -> None:
         store.root.rename(store.root.with_name("elsewhere"))
-        if leaves == "an empty folder":
+        if left == "an empty folder":
             store.root.mkdir()
         for call in (
             lambda: list(store.list_objects("")),

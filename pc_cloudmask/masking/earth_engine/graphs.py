@@ -22,7 +22,7 @@ from pc_cloudmask.masking.clouds_and_shadows import REFLECTANCE_SCALE, SCL_WATER
 from pc_cloudmask.masking.earth_engine.windows import BAND, COARSE_PIXEL_M
 from pc_cloudmask.masking.morphology import DILATION_BUFFERS, EROSION_M
 from pc_cloudmask.scene.grid import Grid
-from pc_cloudmask.scene.image import Granule
+from pc_cloudmask.scene.image import EarthEngineImage
 
 #: Surface reflectance free of the offset that baselines from 04.00 on have.
 L2A = "COPERNICUS/S2_SR_HARMONIZED"
@@ -41,17 +41,19 @@ ADDRESS_MODULUS, ADDRESS_ROW_FACTOR = 127, 11
 
 @dataclass(frozen=True, slots=True)
 class _Sources:
-    """Images of one granule and the projection that they are computed in."""
+    """Images of one pairing and the projection that they are computed in."""
 
     reflectance: ee.Image
     scl: ee.Image
     projection: ee.Projection
 
 
-def build_server_mask(granule: Granule, solar_azimuth_deg: float, parameters: MaskParameters) -> ee.Image:
+def build_server_mask(
+    ee_image: EarthEngineImage, solar_azimuth_deg: float, parameters: MaskParameters
+) -> ee.Image:
     """The classes of ``MaskClass``, computed by Earth Engine at 20 m."""
-    sources = _read_sources(granule)
-    clouds = _mosaic(CLOUD_PROBABILITY, granule, "probability").gt(parameters.cloud_probability_pct)
+    sources = _read_sources(ee_image)
+    clouds = _mosaic(CLOUD_PROBABILITY, ee_image, "probability").gt(parameters.cloud_probability_pct)
     candidates = (
         clouds.directionalDistanceTransform(
             90.0 - solar_azimuth_deg, math.floor(parameters.shadow_distance_m / COARSE_PIXEL_M)
@@ -73,21 +75,21 @@ def build_server_mask(granule: Granule, solar_azimuth_deg: float, parameters: Ma
     )
 
 
-def build_packed_inputs(granule: Granule, parameters: MaskParameters) -> ee.Image:
+def build_packed_inputs(ee_image: EarthEngineImage, parameters: MaskParameters) -> ee.Image:
     """The cloud probability in per cent, plus ``DARK_BIT`` where the ground is dark; 255 no data."""
-    dark = _build_dark(_read_sources(granule), parameters)
-    return _as_byte(_read_probability(granule).add(dark.multiply(DARK_BIT)), PROBABILITY_NODATA)
+    dark = _build_dark(_read_sources(ee_image), parameters)
+    return _as_byte(_read_probability(ee_image).add(dark.multiply(DARK_BIT)), PROBABILITY_NODATA)
 
 
-def build_coarse_probability_image(granule: Granule) -> ee.Image:
+def build_coarse_probability_image(ee_image: EarthEngineImage) -> ee.Image:
     """The cloud probability in per cent, to be read at 100 m; 255 no data."""
-    return _as_byte(_read_probability(granule), PROBABILITY_NODATA)
+    return _as_byte(_read_probability(ee_image), PROBABILITY_NODATA)
 
 
-def build_score_flags(granule: Granule, band: str, parameters: MaskParameters) -> ee.Image:
+def build_score_flags(ee_image: EarthEngineImage, band: str, parameters: MaskParameters) -> ee.Image:
     """``VALID``, with ``NOT_CLEAR`` and ``DARK`` where they hold, by Cloud Score+; 0 no data."""
-    not_clear = _mosaic(CLOUD_SCORE_PLUS, granule, band).lt(parameters.clear_score)
-    dark = _build_dark(_read_sources(granule), parameters)
+    not_clear = _mosaic(CLOUD_SCORE_PLUS, ee_image, band).lt(parameters.clear_score)
+    dark = _build_dark(_read_sources(ee_image), parameters)
     return _as_byte(not_clear.multiply(NOT_CLEAR).add(dark.multiply(DARK)).add(VALID), 0)
 
 
@@ -104,20 +106,22 @@ def stamp_address(image: ee.Image, grid: Grid) -> ee.Image:
     return stamped.reproject(crs=grid.crs, crsTransform=list(grid.transform)).clip(bounds)
 
 
-def _read_sources(granule: Granule) -> _Sources:
-    first = ee.Image(f"{L2A}/{granule.image_ids[0]}")
-    return _Sources(_mosaic(L2A, granule, "B8"), _mosaic(L2A, granule, "SCL"), first.select([0]).projection())
+def _read_sources(ee_image: EarthEngineImage) -> _Sources:
+    first = ee.Image(f"{L2A}/{ee_image.image_ids[0]}")
+    return _Sources(
+        _mosaic(L2A, ee_image, "B8"), _mosaic(L2A, ee_image, "SCL"), first.select([0]).projection()
+    )
 
 
-def _read_probability(granule: Granule) -> ee.Image:
+def _read_probability(ee_image: EarthEngineImage) -> ee.Image:
     """Whole per cents: a mean above the threshold stays above it."""
-    return _mosaic(CLOUD_PROBABILITY, granule, "probability").ceil()
+    return _mosaic(CLOUD_PROBABILITY, ee_image, "probability").ceil()
 
 
-def _mosaic(collection: str, granule: Granule, band: str) -> ee.Image:
-    """``band`` of the granule's image, or of its images laid over each other in order."""
+def _mosaic(collection: str, ee_image: EarthEngineImage, band: str) -> ee.Image:
+    """``band`` of the pairing's image, or of its images laid over each other in order."""
     images: Sequence[ee.Image] = [
-        ee.Image(f"{collection}/{index}").select(band) for index in granule.image_ids
+        ee.Image(f"{collection}/{index}").select(band) for index in ee_image.image_ids
     ]
     return images[0] if len(images) == 1 else ee.ImageCollection(list(images)).mosaic()
 

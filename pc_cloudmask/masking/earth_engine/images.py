@@ -42,15 +42,15 @@ class _Wanted:
     key: ImageKey
 
 
-class GranuleFinder:
+class ImageFinder:
     """Pairs scenes with images that are in every one of ``collections``."""
 
     def __init__(self, session: EarthEngineSession, *collections: str) -> None:
         self._session = session
         self._collections = (L2A, *collections)
 
-    def find_granules(self, scenes: Sequence[Scene]) -> dict[str, Pairing]:
-        """By scene id, the granule or why there is none yet.
+    def find_images(self, scenes: Sequence[Scene]) -> dict[str, Pairing]:
+        """By scene id, the Earth Engine image or why there is none yet.
 
         One request for up to ``PAIRING_CHUNK`` scenes, and one more for those of them whose very
         image is nowhere, so that footprints decide. Scenes near in time go together; where they are too
@@ -65,7 +65,7 @@ class GranuleFinder:
             try:
                 wanted.append(_Wanted(scene, read_image_key(scene)))
             except InvalidField as error:
-                # One item's fault must not cost the others their granules.
+                # One item's fault must not cost the others their images.
                 pairings[scene.id] = Waiting(f"cannot be paired with an image: {error}")
         if not wanted:
             return pairings

@@ -35,7 +35,7 @@ class BoundedHttp:
     """The transport that ``ee.Initialize`` takes: time-outs, a bound on the body, a pool for all threads.
 
     The client's own has no time-out unless ``ee.data.setDeadline`` is called, which fetches the API's
-    description anew, and keeps ten connections. Its failures are those that the client knows:
+    description again, and keeps ten connections. Its failures are those that the client knows:
     ``ConnectionError`` and ``TimeoutError``.
     """
 
@@ -262,7 +262,7 @@ def _classify_credentials(error: google.auth.exceptions.GoogleAuthError) -> Fail
         )
     return Failure(
         Remedy.NONE,
-        f"the credentials were refused ({one_line(error, 120)}): sign in anew with "
+        f"the credentials were refused ({one_line(error, 120)}): sign in again with "
         "'earthengine authenticate', or make a new key",
         EngineRefused,
     )
@@ -292,7 +292,7 @@ def _classify_status(status: int, text: str, everything: str, response: HttpErro
         timed_out = "timed out" in text.lower()
         return Failure(Remedy.SPLIT, text, EngineUnavailable if timed_out else EngineRefused)
     if status == 404 or _NOT_FOUND.search(text):
-        # An image that was there when it was paired: it is being replaced, and is paired anew later.
+        # An image that was there when it was paired: it is being replaced, and is paired again later.
         return Failure(Remedy.NONE, text, EngineUnavailable)
     return Failure(Remedy.NONE, f"HTTP {status}: {text}", EngineRefused)
 
@@ -301,7 +301,7 @@ def _classify_refusal(status: int, text: str, everything: str, project: str) -> 
     if status == 401:
         return Failure(
             Remedy.NONE,
-            f"Earth Engine does not accept the credentials ({text}): sign in anew with "
+            f"Earth Engine does not accept the credentials ({text}): sign in again with "
             "'earthengine authenticate', or make a new key",
             EngineRefused,
         )

@@ -92,10 +92,10 @@ def test_a_run_costs_what_was_estimated(compute: str, earth_engine: LocalEarthEn
         downloader = ComputePixels(session)
         if compute == "local":
             inputs = EarthEngineInputs(session, MaskParameters(), downloader)
-            inputs.read_inputs(scene, inputs.find_granules([scene])[scene.id])
+            inputs.read_inputs(scene, inputs.find_images([scene])[scene.id])
         else:
             engine = ServerMaskEngine(session, MaskParameters(), downloader)
-            engine.derive_mask(scene, engine.find_granules([scene])[scene.id])
+            engine.derive_mask(scene, engine.find_images([scene])[scene.id])
         spent = session.statistics.snapshot()
     expected = estimate_cost(scene, "s2cloudless", compute) + estimate_pairing(1)
     assert CostEstimate(spent.requests, spent.bytes) == expected

@@ -191,7 +191,7 @@ NEVER: dict[str, tuple[Fault, type[CloudmaskError], str]] = {
     "credentials": (
         faults.ErrorReply(401, "UNAUTHENTICATED", "Request had invalid authentication credentials."),
         EngineRefused,
-        "sign in anew with 'earthengine authenticate'",
+        "sign in again with 'earthengine authenticate'",
     ),
     "wrong request": (
         faults.ErrorReply(400, "INVALID_ARGUMENT", "Image.add: bands do not match."),

@@ -30,7 +30,7 @@ from pc_cloudmask.masking.earth_engine.windows import PixelDownloader, Raster
 from pc_cloudmask.masking.s2cloudless import EarthEngineInputs
 from pc_cloudmask.runs.context import open_downloader
 from pc_cloudmask.scene.grid import Grid, Window
-from pc_cloudmask.scene.image import Granule
+from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene
 from tests.doubles.earth_engine import faults
 from tests.doubles.earth_engine.scenes import SUNS, build_ragged_scene, build_scene
@@ -106,7 +106,7 @@ def scene(earth_engine: LocalEarthEngine) -> Scene:
     return build_scene(product)
 
 
-GRANULE = Granule(("20181214T133219_20181214T133217_T22KFV",))
+GRANULE = EarthEngineImage(("20181214T133219_20181214T133217_T22KFV",))
 
 
 def read(session: EarthEngineSession, scene: Scene, downloader: PixelDownloader) -> CloudInputs:

@@ -23,7 +23,7 @@ from pc_cloudmask.masking.earth_engine.windows import Raster
 from pc_cloudmask.masking.morphology import compose_mask
 from pc_cloudmask.masking.s2cloudless import EarthEngineInputs, ServerMaskEngine
 from pc_cloudmask.scene.grid import Window
-from pc_cloudmask.scene.image import Granule
+from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene
 from tests.doubles.earth_engine.scenes import SUNS, Sun, build_ragged_scene, build_scene, split_datatake
 from tests.doubles.earth_engine.sentinel2 import Sentinel2
@@ -43,11 +43,11 @@ def session(earth_engine: LocalEarthEngine) -> Iterator[EarthEngineSession]:
         yield session
 
 
-def pair(session: EarthEngineSession, scene: Scene) -> Granule:
+def pair(session: EarthEngineSession, scene: Scene) -> EarthEngineImage:
     inputs = EarthEngineInputs(session, DEFAULTS, ComputePixels(session))
-    granule = inputs.find_granules([scene])[scene.id]
-    assert isinstance(granule, Granule), granule
-    return granule
+    ee_image = inputs.find_images([scene])[scene.id]
+    assert isinstance(ee_image, EarthEngineImage), ee_image
+    return ee_image
 
 
 def derive_here(session: EarthEngineSession, scene: Scene, parameters: MaskParameters = DEFAULTS) -> Mask:
@@ -115,10 +115,10 @@ def test_an_inset_window_and_small_windows_are_cut_from_the_whole_mask(
     product = build_ragged_scene(SUNS[3], shape_20m=(400, 470))
     scene = build_scene(product)
     earth_engine.world.add_sentinel2(product)
-    granule = pair(session, scene)
+    ee_image = pair(session, scene)
     for image in (
-        graphs.build_server_mask(granule, scene.solar_azimuth_deg, DEFAULTS),
-        graphs.build_packed_inputs(granule, DEFAULTS),
+        graphs.build_server_mask(ee_image, scene.solar_azimuth_deg, DEFAULTS),
+        graphs.build_packed_inputs(ee_image, DEFAULTS),
     ):
         (whole,) = ComputePixels(session).read_rasters(scene.id, [Raster("mask", image, scene.grid)])
         window = Window(97, 133, 256, 256)
@@ -178,9 +178,9 @@ def test_a_mirrored_direction_would_be_seen(
     product = build_lone_cloud(sun)
     scene = build_scene(product)
     earth_engine.world.add_sentinel2(product)
-    granule = pair(session, scene)
+    ee_image = pair(session, scene)
     azimuth_deg = 180 - sun.azimuth_deg if mutant == "SAA - 90" else sun.azimuth_deg
-    image = graphs.build_server_mask(granule, azimuth_deg, DEFAULTS)
+    image = graphs.build_server_mask(ee_image, azimuth_deg, DEFAULTS)
     if mutant == "a bare CRS string":
         image = _with_bare_crs(image, scene.grid.crs)
     (mask,) = ComputePixels(session).read_rasters(scene.id, [Raster("mutant", image, scene.grid)])
@@ -254,9 +254,9 @@ def test_cloud_score_plus_is_split_into_cloud_and_shadow(
     scene = build_scene(product)
     earth_engine.world.add_sentinel2(product)
     engine = CloudScorePlusEngine(session, DEFAULTS, ComputePixels(session), band="cs")
-    granule = engine.find_granules([scene])[scene.id]
-    assert isinstance(granule, Granule)
-    classes = engine.derive_mask(scene, granule).classes
+    ee_image = engine.find_images([scene])[scene.id]
+    assert isinstance(ee_image, EarthEngineImage)
+    classes = engine.derive_mask(scene, ee_image).classes
     cloud, shadow, dark_elsewhere, not_clear = (
         area[::2, ::2] for area in (cloud, shadow, dark_elsewhere, not_clear)
     )
@@ -279,7 +279,7 @@ def test_the_threshold_of_cloud_score_plus_is_exact(
     earth_engine.world.add_sentinel2(product)
     parameters = replace(DEFAULTS, clear_score=float(np.float32(0.57)), buffer_m=0)
     engine = CloudScorePlusEngine(session, parameters, ComputePixels(session))
-    classes = engine.derive_mask(scene, Granule((product.index,))).classes
+    classes = engine.derive_mask(scene, EarthEngineImage((product.index,))).classes
     assert (classes[:, :30] == MaskClass.CLEAR).all()
     assert (classes[:, 32:] >= MaskClass.CLOUD).all()
 

@@ -12,9 +12,9 @@ import shapely
 
 from pc_cloudmask.errors import EngineRefused, EngineUnavailable
 from pc_cloudmask.masking.earth_engine.graphs import CLOUD_PROBABILITY, CLOUD_SCORE_PLUS, L2A
-from pc_cloudmask.masking.earth_engine.images import GranuleFinder
+from pc_cloudmask.masking.earth_engine.images import ImageFinder
 from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
-from pc_cloudmask.scene.image import Granule, Waiting
+from pc_cloudmask.scene.image import EarthEngineImage, Waiting
 from pc_cloudmask.scene.scene import Scene
 from tests.doubles.earth_engine import faults
 from tests.doubles.earth_engine.scenes import NORTH, SOUTH, build_scene, split_datatake
@@ -60,7 +60,7 @@ EMPTY = Sentinel2(
 def find(
     session: EarthEngineSession, *scenes: Scene, collection: str = CLOUD_PROBABILITY
 ) -> dict[str, object]:
-    return dict(GranuleFinder(session, collection).find_granules(scenes))
+    return dict(ImageFinder(session, collection).find_images(scenes))
 
 
 def reason(session: EarthEngineSession, scene: Scene, collection: str = CLOUD_PROBABILITY) -> str:
@@ -80,7 +80,9 @@ def test_two_hundred_scenes_pair_in_two_requests(
     for number in range(200, 220):
         earth_engine.world.add_sentinel2(build_product(number))
     pairings = find(session, *reversed(scenes))
-    assert pairings == {f"scene-{n}": Granule((product.index,)) for n, product in enumerate(products)}
+    assert pairings == {
+        f"scene-{n}": EarthEngineImage((product.index,)) for n, product in enumerate(products)
+    }
     assert len(earth_engine.requests) == 2
     assert session.statistics.snapshot().requests == 2
 
@@ -93,7 +95,7 @@ def test_an_image_that_comes_later_is_found_then(
     both, wanted = f"{L2A} and {CLOUD_PROBABILITY}", f"datatake {product.datatake} for tile {product.tile}"
     assert reason(session, scene) == f"{both} have no image of {wanted} yet"
     earth_engine.world.add_sentinel2(product)
-    assert find(session, scene) == {scene.id: Granule((product.index,))}
+    assert find(session, scene) == {scene.id: EarthEngineImage((product.index,))}
 
 
 @pytest.mark.parametrize("missing", [L2A, CLOUD_PROBABILITY])
@@ -111,7 +113,7 @@ def test_cloud_score_plus_needs_its_own_collection_alone(
     product = build_product()
     earth_engine.world.add_sentinel2(product, without=[CLOUD_PROBABILITY])
     scene = build_scene(product)
-    assert find(session, scene, collection=CLOUD_SCORE_PLUS) == {scene.id: Granule((product.index,))}
+    assert find(session, scene, collection=CLOUD_SCORE_PLUS) == {scene.id: EarthEngineImage((product.index,))}
     earth_engine.world.remove_asset(f"{CLOUD_SCORE_PLUS}/{product.index}")
     assert CLOUD_SCORE_PLUS in reason(session, scene, collection=CLOUD_SCORE_PLUS)
 
@@ -123,7 +125,7 @@ def test_an_item_of_one_half_is_paired_with_that_half(
     for half in halves:
         earth_engine.world.add_sentinel2(half)
     scenes = [replace(build_scene(half), id=half.index) for half in halves]
-    assert find(session, *scenes) == {half.index: Granule((half.index,)) for half in halves}
+    assert find(session, *scenes) == {half.index: EarthEngineImage((half.index,)) for half in halves}
     assert len(earth_engine.requests) == 1
 
 
@@ -139,9 +141,9 @@ def test_another_datastrip_time_falls_back_to_footprints_in_one_more_request(
     whole = replace(build_scene(build_product()), datastrip_id=_datastrip(moved), id="whole")
     upper = replace(build_scene(halves[0]), datastrip_id=_datastrip(moved), id="upper")
     assert find(session, whole, upper, replace(build_scene(exact), id="exact")) == {
-        "whole": Granule(tuple(half.index for half in halves)),
-        "upper": Granule((halves[0].index,)),
-        "exact": Granule((exact.index,)),
+        "whole": EarthEngineImage(tuple(half.index for half in halves)),
+        "upper": EarthEngineImage((halves[0].index,)),
+        "exact": EarthEngineImage((exact.index,)),
     }
     assert len(earth_engine.requests) == 2
 
@@ -171,7 +173,7 @@ def test_an_item_with_an_unreadable_id_stops_no_other(
     earth_engine.world.add_sentinel2(product)
     broken = replace(build_scene(product), id="broken", datastrip_id="?")
     pairings = find(session, broken, build_scene(product))
-    assert isinstance(pairings[build_scene(product).id], Granule)
+    assert isinstance(pairings[build_scene(product).id], EarthEngineImage)
     assert "s2:datastrip_id" in str(pairings["broken"])
 
 
@@ -198,7 +200,7 @@ def test_json_that_is_no_answer_is_asked_for_again(
     earth_engine.world.add_sentinel2(product)
     scene = build_scene(product)
     earth_engine.faults.add(faults.ErrorReply(200, "OK", "moved"), path="value:compute", first=1)
-    assert find(session, scene) == {scene.id: Granule((product.index,))}
+    assert find(session, scene) == {scene.id: EarthEngineImage((product.index,))}
     earth_engine.faults.add(faults.ErrorReply(200, "OK", "moved"), path="value:compute")
     with pytest.raises(EngineUnavailable, match="an answer that cannot be read"):
         find(session, scene)
@@ -215,7 +217,7 @@ def test_scenes_that_are_too_many_to_find_at_a_time_go_on_in_halves(
     earth_engine.faults.add(faults.computation_timed_out(), path="value:compute", first=times)
     pairings = find(session, *scenes)
     assert isinstance(pairings.pop(products[-1].index), Waiting)
-    assert pairings == {product.index: Granule((product.index,)) for product in products[:-1]}
+    assert pairings == {product.index: EarthEngineImage((product.index,)) for product in products[:-1]}
     assert session.statistics.snapshot().splits == times
 
 
@@ -253,4 +255,4 @@ def test_outlines_are_what_overlap_is_measured_by(
     for image in (left, right):
         earth_engine.world.add_sentinel2(image)
     scene = replace(build_scene(right), datastrip_id=_datastrip("20181214T133229"))
-    assert find(session, scene) == {scene.id: Granule((right.index,))}
+    assert find(session, scene) == {scene.id: EarthEngineImage((right.index,))}

@@ -1,6 +1,6 @@
 """The graphs that Earth Engine gets are frozen: a change costs quota, or changes masks.
 
-To change one on purpose, run with ``CLOUDMASK_UPDATE_GRAPHS=1``: the files are written anew, the run
+To change one on purpose, run with ``CLOUDMASK_UPDATE_GRAPHS=1``: the files are written again, the run
 fails, and the difference is there to be read before the next one.
 """
 
@@ -17,15 +17,15 @@ import pytest
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.earth_engine import graphs
 from pc_cloudmask.scene.grid import Grid
-from pc_cloudmask.scene.image import Granule
+from pc_cloudmask.scene.image import EarthEngineImage
 from tests.doubles.earth_engine.server import LocalEarthEngine
 from tests.masking.earth_engine.sessions import run_session
 
 DATA = Path(__file__).parent / "data"
 UPDATE = "CLOUDMASK_UPDATE_GRAPHS"
 
-ONE = Granule(("20181214T133219_20181214T133217_T22KFV",))
-SPLIT = Granule((*ONE.image_ids, "20181214T133219_20181214T133231_T22KFV"))
+ONE = EarthEngineImage(("20181214T133219_20181214T133217_T22KFV",))
+SPLIT = EarthEngineImage((*ONE.image_ids, "20181214T133219_20181214T133231_T22KFV"))
 PARAMETERS = MaskParameters()
 AZIMUTH_DEG = 95.5
 GRID = Grid("EPSG:32722", (20.0, 0.0, 600_000.0, 0.0, -20.0, 7_500_040.0), (5490, 5480))
