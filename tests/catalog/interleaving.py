@@ -20,13 +20,19 @@ Write = Callable[[MemoryStore], Steps]
 
 @dataclass
 class State:
-    """A store and its writers after some turns; ``ended`` are the numbers of those that are at their end."""
+    """A store and its writers after some turns; ``ended`` are the numbers of those that are at their end.
 
-    objects: dict[str, bytes]
+    ``stored`` tells what the store holds from anything else.
+    """
+
+    store: MemoryStore
     writers: list[Steps]
     turns: tuple[int, ...] = ()
     steps: list[Step] = field(default_factory=list)
     ended: set[int] = field(default_factory=set)
+    stored: bytes = b""
+    _changes: int = -1
+    _places: dict[int, bytes] = field(default_factory=dict)
 
     def advance(self, number: int) -> None:
         """Let one writer go on to its next step that another may meet, or to its end.
@@ -34,6 +40,7 @@ class State:
         The catalogs above a year are there, and an item's files concern nobody before their item is there.
         """
         self.turns += (number,)
+        self._places.pop(number, None)
         for step in self.writers[number]:
             self.steps.append(step)
             if step.name not in _LONELY and step.key not in _ABOVE:
@@ -44,11 +51,19 @@ class State:
     def running(self) -> list[int]:
         return [number for number in range(len(self.writers)) if number not in self.ended]
 
-    @property
-    def digest(self) -> bytes:
-        """Tells this state from any other, whichever way it was come by."""
-        places = [_describe(writer) for writer in self.writers]
-        return sha256(repr((digest_objects(self.objects), places)).encode()).digest()
+    def look(self) -> bytes:
+        """What tells this state from any other, whichever way it was come by."""
+        changes = self.store.requests.get("write", 0) + self.store.requests.get("delete", 0)
+        if changes != self._changes:
+            self._changes, self.stored = changes, _digest(*sorted(self.store.objects.items()))
+        for number, writer in enumerate(self.writers):
+            if number not in self._places:
+                self._places[number] = _digest(*_describe(writer))
+        return _digest(self.stored, *sorted(self._places.items()))
+
+
+def _digest(*parts: object) -> bytes:
+    return sha256(repr(parts).encode()).digest()
 
 
 def _describe(steps: Any) -> list[object]:
@@ -63,22 +78,14 @@ def _describe(steps: Any) -> list[object]:
     return [steps.__qualname__, steps.gi_frame.f_lasti, told, *_describe(steps.gi_yieldfrom)]
 
 
-def digest_objects(objects: dict[str, bytes]) -> bytes:
-    """Tell what a store holds."""
-    digest = sha256()
-    for key in sorted(objects):
-        digest.update(repr((key, objects[key])).encode())
-    return digest.digest()
-
-
 def visit_states(objects: dict[str, bytes], writes: Sequence[Write]) -> Iterator[State]:
     """Yield each state that the writers can come to from a store of ``objects``; look, change nothing."""
     seen: set[bytes] = set()
     waiting: list[tuple[int, ...]] = [()]
     while waiting:
         state = _replay(objects, writes, waiting.pop())
-        while state.digest not in seen:
-            seen.add(state.digest)
+        while (look := state.look()) not in seen:
+            seen.add(look)
             yield state
             running = state.running
             if not running:
@@ -90,7 +97,7 @@ def visit_states(objects: dict[str, bytes], writes: Sequence[Write]) -> Iterator
 def _replay(objects: dict[str, bytes], writes: Sequence[Write], turns: tuple[int, ...]) -> State:
     store = MemoryStore()
     store.objects = dict(objects)
-    state = State(store.objects, [write(store) for write in writes])
+    state = State(store, [write(store) for write in writes])
     for number in turns:
         state.advance(number)
     return state

@@ -30,6 +30,8 @@ class Mutant:
 
     name: str
     edits: tuple[Edit, ...]
+    scene: str = ""
+    """Where two writers show it in some order, in ``test_versions``."""
 
 
 NO_COMPARE_AND_SWAP = Mutant(
@@ -128,6 +130,7 @@ TRUST_A_LISTING_OF_FOLDERS = Mutant(
 LINK_UNSETTLED = Mutant(
     "link_unsettled",
     (Edit("parents", "unsettled[:] = list_unsettled(store, folder)", "unsettled.clear()"),),
+    "a newer one, and the older one again",
 )
 MARK_BEFORE_LINK = Mutant(
     "mark_before_link",
@@ -143,6 +146,7 @@ MARK_BEFORE_LINK = Mutant(
             yield from _mark_steps""",
         ),
     ),
+    "two at once",
 )
 REPLAY_UNSETTLED = Mutant(
     "replay_unsettled",
@@ -150,8 +154,11 @@ REPLAY_UNSETTLED = Mutant(
         Edit("publisher", "self._run(settle_steps(self._store, self._context, keys))", "pass"),
         *LINK_UNSETTLED.edits,
     ),
+    "restored beside another",
 )
-WRITTEN_ONCE = Mutant("written_once", (Edit("parents", "confirm=True", "confirm=False"),))
+WRITTEN_ONCE = Mutant(
+    "written_once", (Edit("parents", "confirm=True", "confirm=False"),), "the newer withdrawn and again"
+)
 MUTANTS = (
     NO_COMPARE_AND_SWAP,
     ETAG_AFTER_LISTING,

@@ -12,6 +12,7 @@ import pytest
 
 from pc_cloudmask.catalog.check import check_catalog
 from pc_cloudmask.catalog.check_year import GRACE, Checker, Scope, check_year
+from pc_cloudmask.catalog.documents import build_year_catalog
 from pc_cloudmask.catalog.fields import CatalogContext, encode_document
 from pc_cloudmask.catalog.findings import CheckReport, Problem
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY
@@ -370,6 +371,63 @@ class TestWithdrawing:
         walk = walk_catalog(store)
         assert OLDER not in walk.items
         assert {oldest, NEWER} <= set(walk.items)
+
+
+class TestVersions:
+    """What writers that died left before they settled, and no marker tells of."""
+
+    OLDEST = product_id(2, made="20190101T000000")
+
+    def leave(self, store: MemoryStore, item_id: str, stop: StepName) -> None:
+        """Let a writer die at that step, and its marker be lost."""
+        for step in item_steps(store, CONTEXT, build_publication(item_id), NOW):
+            if step.name is stop:
+                break
+        for key in list_markers(store):
+            del store.objects[key]
+
+    def linked(self, store: MemoryStore) -> set[str]:
+        return {item_id for item_id in (OLDER, NEWER) if item_id.encode() in store.objects[LEAF.catalog]}
+
+    def test_two_that_are_both_linked_are_found(self, store: MemoryStore) -> None:
+        """As the first version of this program could leave them."""
+        before = public_bytes(store)
+        for key in [key for key in store.objects if "superseded-by-" in key]:
+            del store.objects[key]
+        item = json.loads(store.objects[keys_of(NEWER).item])
+        item["links"] = [link for link in item["links"] if link["rel"] != "predecessor-version"]
+        store.objects[keys_of(NEWER).item] = encode_document(item)
+        folder = list_year(store, LEAF)
+        catalog = build_year_catalog(CONTEXT, LEAF, folder.linked_ids)
+        store.objects[LEAF.catalog] = encode_document(catalog)
+        assert self.linked(store) == {OLDER, NEWER}
+        assert problems(check(store)) == {(Problem.UNSETTLED_VERSION, keys_of(NEWER).item)}
+        repair(store)
+        assert public_bytes(store) == before
+
+    def test_a_newest_that_is_not_linked_is_found(self, store: MemoryStore) -> None:
+        newest = product_id(2, made="20220101T000000")
+        self.leave(store, newest, StepName.ITEM)
+        assert (Problem.UNLINKED_ITEM, keys_of(newest).item) in problems(check(store))
+        repair(store)
+        assert newest.encode() in store.objects[LEAF.catalog]
+        assert {OLDER, NEWER, newest} <= set(walk_catalog(store).items)
+
+    def test_an_oldest_that_nothing_leads_to_is_found(self, store: MemoryStore) -> None:
+        self.leave(store, self.OLDEST, StepName.ITEM)
+        assert (Problem.UNLINKED_ITEM, keys_of(self.OLDEST).item) in problems(check(store))
+        repair(store)
+        assert {self.OLDEST, OLDER, NEWER} <= set(walk_catalog(store).items)
+        assert self.linked(store) == {NEWER}
+
+    def test_an_item_that_was_restored_but_for_its_withdrawn_marker_is_linked_not_removed(
+        self, store: MemoryStore
+    ) -> None:
+        Publisher(store, CONTEXT, NOW).withdraw([keys_of(FIRST)], "gone")
+        self.leave(store, FIRST, StepName.ITEM)
+        assert (Problem.UNLINKED_ITEM, keys_of(FIRST).item) in problems(check(store))
+        repair(store)
+        assert FIRST in walk_catalog(store).items
 
 
 class TestMarkers:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from pc_cloudmask.catalog.coverage import read_coverage
+from pc_cloudmask.catalog.layout import pending_key
 from pc_cloudmask.catalog.parents import catalog_stages
-from pc_cloudmask.catalog.publisher import Publisher, item_steps
+from pc_cloudmask.catalog.publisher import Publisher, digest_item, item_steps
 from pc_cloudmask.catalog.steps import LEASE, StepName
 from pc_cloudmask.errors import StoreUnavailable
 from tests.catalog.publications import (
@@ -142,7 +143,9 @@ def all_steps(store: MemoryStore, publication: Any) -> Any:
     yield from item_steps(store, CONTEXT, publication, NOW)
     published = Publisher(store, CONTEXT, NOW).find_published(publication.keys)
     assert published is not None
-    for stage in catalog_stages(store, CONTEXT, {publication.keys: read_coverage(published)}):
+    keys = publication.keys
+    marker = pending_key(keys.item_id, digest_item(publication.item, keys))
+    for stage in catalog_stages(store, CONTEXT, {keys: read_coverage(published)}, [marker]):
         for steps in stage:
             yield from steps
 

@@ -67,6 +67,18 @@ def test_running_again_publishes_nothing_and_changes_no_byte(demo: IngestRequest
     assert read_tree(out) == before
 
 
+def test_running_again_links_what_is_published_and_not_linked(demo: IngestRequest, out: Path) -> None:
+    """As a writer leaves it that others took for dead too early, and that died before it linked its item."""
+    before = read_tree(out)
+    year = min((out / "sentinel-2-l2a-cloudmask").glob("*/*/*/catalog.json"))
+    catalog = orjson.loads(year.read_bytes())
+    catalog["links"] = [link for link in catalog["links"] if link["rel"] != "item"]
+    year.write_bytes(orjson.dumps(catalog))
+    assert read_tree(out) != before
+    assert run_directly(demo).published == ()
+    assert read_tree(out) == before
+
+
 def test_the_demo_gives_the_same_bytes_anywhere(demo: IngestRequest, out: Path, tmp_path: Path) -> None:
     again = build_demo_request(None, tmp_path / "elsewhere")
     run_directly(again)
