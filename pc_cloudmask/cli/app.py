@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 GLOBAL_FLAGS = frozenset({"--json", "-v", "--verbose", "--prefect", "--no-prefect"})
 GLOBAL_OPTIONS = frozenset({"--config"})
 _VERBOSE = re.compile("-v+")
-REPEATED_OPTIONS = frozenset({"--tile", "--ids", "--area", "--ring"})
+REPEATED_OPTIONS = frozenset({"--tile", "--ids", "--area", "--look-back"})
 
 
 def normalise_arguments(arguments: Sequence[str]) -> list[str]:

@@ -159,9 +159,11 @@ def watch(
     since: Annotated[
         str | None, typer.Option(metavar="DAY", help="Watch what was taken since 2018, 2018-12, 2018-12-14.")
     ] = None,
-    look_back_of: Annotated[
+    look_back: Annotated[
         list[str] | None,
-        typer.Option(metavar="RING…", help="hot, recent, full: how far back; default: what is due."),
+        typer.Option(
+            metavar="WINDOW…", help="hot, recent, full: how far to look back; default: what is due."
+        ),
     ] = None,
     items: Annotated[
         str | None, typer.Option(metavar="FILE|URL", help="Watch these items in place of the source API.")
@@ -186,7 +188,7 @@ def watch(
         bbox=bbox,
         intersects=intersects,
         since=since,
-        look_back=_read_rings(look_back_of),
+        look_back=_read_look_back(look_back),
         items=items,
         limit=limit,
         store=store,
@@ -220,11 +222,11 @@ def _watch_for_ever(request: WatchRequest, period: timedelta) -> None:
         time.sleep(max(0.0, period.total_seconds() - (time.monotonic() - started)))
 
 
-def _read_rings(names: list[str] | None) -> tuple[LookBack, ...] | None:
+def _read_look_back(names: list[str] | None) -> tuple[LookBack, ...] | None:
     from pc_cloudmask.errors import SettingsError
     from pc_cloudmask.runs.area_state import LookBack
 
     try:
         return tuple(LookBack(name) for name in names) if names else None
     except ValueError as error:
-        raise SettingsError(f"--ring {' '.join(names or ())!r:.40}: hot, recent or full") from error
+        raise SettingsError(f"--look-back {' '.join(names or ())!r:.40}: hot, recent or full") from error

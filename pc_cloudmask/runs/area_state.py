@@ -1,4 +1,4 @@
-"""The rings of a watch: how far a run looks back.
+"""The look-back windows of a watch: how far a run looks back.
 
     hot      every run: the last days (CLOUDMASK_LOOK_BACK_DAYS), where most is new
     recent   the first run of a day: the last 60 days, for what is late or changed
@@ -52,9 +52,9 @@ class LookBackProgress:
     full_next: str | None = None
 
     def find_due(self, now: datetime) -> tuple[LookBack, ...]:
-        """The rings that a run at ``now`` scans, in order; a wider one that is due covers the hot one.
+        """The look-back windows that a run at ``now`` scans, in order; a wider one that is due covers the hot one.
 
-        A day or month other than the noted one makes a ring due, be it an earlier one: a clock that
+        A day or month other than the noted one makes a window due, be it an earlier one: a clock that
         was wrong once delays nothing.
         """
         first = LookBack.HOT if self.recent_day == f"{now:%Y-%m-%d}" else LookBack.RECENT

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 
 class AreaWatch:
-    """Scans one area ring by ring; each scan that is complete is noted in the store at once.
+    """Scans one area, one look-back window after the other; each scan that is complete is noted in the store at once.
 
     ``area`` is its name with itself. ``is_late`` tells that the run should leave what remains of a long
     scan to the next one.
@@ -62,10 +62,10 @@ class AreaWatch:
         Raises:
             CloudmaskError: the source, the engine or the store ended the scan; what it did stays done.
         """
-        for look_back_of in look_back or self._state.progress.find_due(self._context.now):
-            if (look_back_of is LookBack.FULL) is not whole:
+        for each in look_back or self._state.progress.find_due(self._context.now):
+            if (each is LookBack.FULL) is not whole:
                 continue
-            match look_back_of:
+            match each:
                 case LookBack.HOT:
                     days = self._context.settings.look_back_days
                     self._publish(find_hot_interval(self._context.now, self._area.start, days))
@@ -130,7 +130,7 @@ def _record(items: Iterable[Item], seen: set[str], tiles: set[str]) -> Iterator[
 
 @dataclass(frozen=True, slots=True)
 class WatchOptions:
-    """What bounds one run: which rings, by default those that are due; scenes to publish; seconds after
+    """What bounds one run: which look-back windows, by default those that are due; scenes to publish; seconds after
     which a scan of everything is left to the next run.
     """
 

@@ -60,7 +60,7 @@ def test_one_run_prints_one_report(archive: Path, tmp_path: Path) -> None:
     result = watch(archive, tmp_path / "out", "--once", "--since", "2015")
     assert result.returncode == 0, result.stderr
     assert len(json.loads(result.stdout)["published"]) == 16
-    result = watch(archive, tmp_path / "out", "--once", "--since", "2015", "--ring", "full")
+    result = watch(archive, tmp_path / "out", "--once", "--since", "2015", "--look-back", "full")
     report = json.loads(result.stdout)
     assert len(report["skipped"]) == 16
     assert set(report) == {"published", "skipped", "waiting", "failed", "withdrawn", "seconds"}
@@ -83,7 +83,7 @@ def test_its_log_and_its_figures_tell_run_item_and_phase(archive: Path, tmp_path
         (["--once", "--every", "1h"], "exclude each other"),
         (["--every", "soon"], "--every"),
         (["--every", "0.1s"], "--every"),
-        (["--ring", "outer"], "--ring"),
+        (["--look-back", "outer"], "--look-back"),
         (["--since", "soon"], "soon"),
         (["--area", "home"], "--area"),
     ],

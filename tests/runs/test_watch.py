@@ -75,7 +75,7 @@ def test_everything_is_published_and_then_nothing(service: Service) -> None:
     report = service.run(NOW + timedelta(hours=1))
     assert not report.published
     assert report.is_whole
-    # The hot ring alone: the days before it were looked at an hour ago.
+    # The hot window alone: the days before it were looked at an hour ago.
     assert 0 < len(report.skipped) < 10
 
 
