@@ -22,6 +22,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from pc_cloudmask.errors import CloudmaskError, SettingsError
 from pc_cloudmask.flows.progress import RunObserver, observe_run
+from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.runs.candidate import Candidate, build_failure
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.logs import run_id
@@ -29,7 +30,7 @@ from pc_cloudmask.runs.report import SceneOutcome
 from pc_cloudmask.runs.request import RunRequest
 from pc_cloudmask.runs.runners import RETRIES, RETRY_DELAY_S, SceneWork
 from pc_cloudmask.scene.query import SceneQuery
-from pc_cloudmask.settings import Method, Runner, Settings
+from pc_cloudmask.settings import Runner, Settings
 from pc_cloudmask.source.fields import Item, SceneSource
 
 #: A slot is one scene that is worked on: about one request at a time, of the 40 that a project may have.
@@ -166,7 +167,7 @@ class PrefectRunner:
 @contextmanager
 def open_prefect_runner(settings: Settings, limits: Limits) -> Iterator[PrefectRunner]:
     """The runner that ``settings`` choose; limits of Earth Engine do not hold back the embedded method."""
-    if settings.method is Method.CSMASK:
+    if not METHODS[settings.method].needs_earth_engine:
         limits = Limits(limits.names - {EARTH_ENGINE_LIMIT})
     with _build_task_runner(settings) as tasks:
         yield PrefectRunner(tasks, limits)

@@ -20,6 +20,7 @@ from pydantic_settings import SettingsError as UnreadableSetting
 
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.scene.query import (
     Interval,
     SceneQuery,
@@ -143,14 +144,6 @@ _SECRET_VARIABLES = (
 )
 
 
-class Method(StrEnum):
-    """How a mask is derived."""
-
-    S2CLOUDLESS = "s2cloudless"
-    CLOUD_SCORE_PLUS = "cloud-score-plus"
-    CSMASK = "csmask"
-
-
 class Compute(StrEnum):
     """Where Earth Engine's inputs become a mask."""
 
@@ -188,7 +181,7 @@ class Settings(BaseSettings):
     collection: str = "sentinel-2-l2a"
     store: str = "./out"
     public_url: str | None = None
-    method: Method = Method.S2CLOUDLESS
+    method: str = "s2cloudless"
     compute: Compute = Compute.LOCAL
     earthengine_project: str | None = None
     earthengine_url: str = EARTH_ENGINE_URL
@@ -223,6 +216,13 @@ class Settings(BaseSettings):
                 "query or fragment: it is shown, and paths are appended to it"
             )
         return value.rstrip("/")
+
+    @field_validator("method")
+    @classmethod
+    def _method_is_known(cls, value: str) -> str:
+        if value not in METHODS:
+            raise ValueError(f"must be {', '.join(METHODS)}")
+        return value
 
     @field_validator("store")
     @classmethod

@@ -32,6 +32,7 @@ from pc_cloudmask.catalog.layout import (
     build_year_title,
 )
 from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.masking.statistics import MaskStatistics
 from pc_cloudmask.scene.ids import MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET
 from pc_cloudmask.scene.image import EarthEngineImage
@@ -43,12 +44,6 @@ from stac_ext import cloudmask
 
 #: Raised with every change that gives other pixels for the same inputs, so that masks are made again.
 ALGORITHM_VERSION = 1
-#: The thresholds that a method uses; no other changes its masks.
-METHOD_PARAMETERS: Mapping[str, tuple[str, ...]] = {
-    "s2cloudless": ("cloud_probability_pct", "dark_nir_reflectance", "shadow_distance_m", "buffer_m"),
-    "cloud-score-plus": ("clear_score", "dark_nir_reflectance", "shadow_distance_m", "buffer_m"),
-    "csmask": ("buffer_m",),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +86,7 @@ def build_fingerprint(source_item: Item, method: str, parameters: MaskParameters
 def select_parameters(method: str, parameters: MaskParameters) -> dict[str, float]:
     """The thresholds that ``method`` uses, by name."""
     values = asdict(parameters)
-    return {name: values[name] for name in METHOD_PARAMETERS[method]}
+    return {name: values[name] for name in METHODS[method].parameters}
 
 
 def build_derived_item(parts: DerivedItemParts) -> Item:

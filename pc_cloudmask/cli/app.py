@@ -217,6 +217,23 @@ DatetimeOption = Annotated[
     str | None, typer.Option(metavar="INTERVAL", help="2018-12, 2018-12-14/2019-01-31, 2018-12-14/..")
 ]
 StoreOption = Annotated[str | None, typer.Option(metavar="URL", help="Directory or s3://bucket/prefix.")]
+
+
+def _complete_method() -> list[str]:
+    """Name the methods for the shell; the table is read only then, as it takes numpy to import."""
+    from pc_cloudmask.masking.methods import METHODS
+
+    return list(METHODS)
+
+
+MethodOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="METHOD",
+        autocompletion=_complete_method,
+        help="How masks are made: a method of docs/settings.md.",
+    ),
+]
 #: A store that is only read.
 CatalogOption = Annotated[
     str | None, typer.Option(metavar="URL", help="Directory, s3://bucket/prefix or a catalog's https URL.")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pc_cloudmask.cli.app import EXIT_FAILED, StoreOption, app, load_settings, options
+from pc_cloudmask.cli.app import EXIT_FAILED, MethodOption, StoreOption, app, load_settings, options
 
 
 @app.command()
@@ -106,7 +106,7 @@ def index(
 @app.command()
 def doctor(
     store: StoreOption = None,
-    method: Annotated[str | None, typer.Option(help="s2cloudless, cloud-score-plus or csmask")] = None,
+    method: MethodOption = None,
 ) -> None:
     """Say what works of settings, credentials, endpoints and store, and how to mend what does not."""
     from pc_cloudmask.cli.output import print_json, print_table

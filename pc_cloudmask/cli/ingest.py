@@ -11,6 +11,7 @@ from pc_cloudmask.cli.app import (
     EXIT_FAILED,
     BboxOption,
     DatetimeOption,
+    MethodOption,
     StoreOption,
     TileOption,
     app,
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from pc_cloudmask.runs.request import WatchRequest
 
 
-METHODS = "s2cloudless, cloud-score-plus or csmask"
-
-
 @app.command()
 def ingest(
     bbox: BboxOption = None,
@@ -40,7 +38,7 @@ def ingest(
         typer.Option(metavar="FILE|URL", help="ItemCollection, folder or static catalog, no search."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many scenes.")] = None,
-    method: Annotated[str | None, typer.Option(help=METHODS)] = None,
+    method: MethodOption = None,
     compute: Annotated[
         str | None, typer.Option(help="Where Earth Engine's inputs become a mask: local, server.")
     ] = None,

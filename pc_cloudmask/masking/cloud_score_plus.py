@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import ee
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,14 +29,17 @@ from pc_cloudmask.masking.earth_engine.graphs import (
     build_score_flags,
 )
 from pc_cloudmask.masking.earth_engine.images import ImageFinder
-from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
+from pc_cloudmask.masking.earth_engine.session import SOFTWARE, EarthEngineSession
 from pc_cloudmask.masking.earth_engine.windows import COARSE_PIXEL_M, Bytes, PixelDownloader, Raster
-from pc_cloudmask.masking.methods import DerivedMask
+from pc_cloudmask.masking.methods import DerivedMask, EngineTools
 from pc_cloudmask.masking.morphology import compose_classes
 from pc_cloudmask.scene.image import EarthEngineImage, Pairing
 from pc_cloudmask.scene.scene import Scene
 
-SOFTWARE: Mapping[str, str] = {"earthengine-api": ee.__version__}
+
+def open_engine(tools: EngineTools) -> CloudScorePlusEngine:
+    """Open the engine, whatever ``compute`` says: Earth Engine computes flags alone."""
+    return CloudScorePlusEngine(tools.session, tools.parameters, tools.downloader)
 
 
 class CloudScorePlusEngine:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pc_cloudmask.errors import AssetRefused, EngineRefused, MissingField, SettingsError
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import build_reflectance_table
-from pc_cloudmask.masking.methods import DerivedMask
+from pc_cloudmask.masking.methods import DerivedMask, EngineTools
 from pc_cloudmask.masking.morphology import compose_classes
 from pc_cloudmask.scene.grid import Window
 from pc_cloudmask.scene.image import EarthEngineImage, Pairing
@@ -287,6 +287,11 @@ def load_network(model: ModelFile) -> Network:
 
 #: Labels of the network (ukis-csmask 1.0, ``CSmask._csm``).
 CLOUD, SHADOW = 1, 2
+
+
+def open_engine(tools: EngineTools) -> CsmaskEngine:
+    """Open the engine; the network is loaded at the first scene."""
+    return CsmaskEngine(tools.reader, tools.parameters)
 
 
 class CsmaskEngine:

@@ -1,17 +1,33 @@
-"""The three ports: where scenes come from, what derives a mask, where objects go."""
+"""The methods that derive a mask, one row each.
+
+Everything that differs between methods stands in ``METHODS``: settings, the run's adapters, the budget, the dry
+run, ``doctor``, the published item and the documentation read it. A new method is a module with a function
+``open_engine``, a row here, its tests and its page.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pc_cloudmask.masking.classes import CloudInputs
+from pc_cloudmask.masking.classes import CloudInputs, MaskParameters
+from pc_cloudmask.masking.earth_engine.windows import COARSE_PIXEL_M, CostEstimate, estimate_raster
+from pc_cloudmask.scene.ids import PROBABILITY_ASSET
 from pc_cloudmask.scene.image import EarthEngineImage, Pairing
 from pc_cloudmask.scene.scene import Scene
+
+if TYPE_CHECKING:
+    from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
+    from pc_cloudmask.masking.earth_engine.windows import PixelDownloader
+    from pc_cloudmask.source.assets import AssetReader
+
+#: Assets of an item that carries the inputs of s2cloudless itself.
+NIR_ASSET, CLASSES_ASSET = "B08", "SCL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +67,7 @@ class MaskEngine(Protocol):
 
     @property
     def method(self) -> str:
-        """``s2cloudless``, ``cloud-score-plus`` or ``csmask``."""
+        """Its name in ``METHODS``."""
         ...
 
     def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
@@ -66,3 +82,123 @@ class MaskEngine(Protocol):
             EngineRefused, AssetRefused: never.
         """
         ...
+
+
+class EngineTools(Protocol):
+    """What an engine may be made of; each part is opened when it is first asked for."""
+
+    @property
+    def parameters(self) -> MaskParameters:
+        """The thresholds of the run."""
+        ...
+
+    @property
+    def compute(self) -> str:
+        """``local`` or ``server``."""
+        ...
+
+    @property
+    def reader(self) -> AssetReader:
+        """Reads the pixels of source assets."""
+        ...
+
+    @property
+    def has_earth_engine(self) -> bool:
+        """Whether the settings name an account of Earth Engine."""
+        ...
+
+    @property
+    def session(self) -> EarthEngineSession:
+        """Earth Engine, spoken to at the first request."""
+        ...
+
+    @property
+    def downloader(self) -> PixelDownloader:
+        """Downloads rasters from Earth Engine."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MaskMethod:
+    """One way to derive a mask.
+
+    ``parameters`` are the thresholds that its masks follow from; no other changes them. ``collections`` are those
+    of Earth Engine that a scene is paired with; a method without any needs no account. ``extra`` is the extra of
+    this distribution that brings its packages, ``package`` the one that it cannot do without. ``estimate`` says
+    what a scene costs by the settings' ``compute``.
+    """
+
+    name: str
+    title: str
+    module: str
+    parameters: tuple[str, ...]
+    licence: str
+    citation: str
+    collections: tuple[str, ...] = ()
+    extra: str | None = None
+    package: str | None = None
+    estimate: Callable[[Scene, str], CostEstimate] = lambda _scene, _compute: CostEstimate()
+
+    @property
+    def needs_earth_engine(self) -> bool:
+        """Whether scenes are paired with images of Earth Engine."""
+        return bool(self.collections)
+
+    def open_engine(self, tools: EngineTools) -> MaskEngine:
+        """Open what derives masks by this method.
+
+        Raises:
+            SettingsError: its packages are not installed.
+        """
+        engine: MaskEngine = import_module(self.module).open_engine(tools)
+        return engine
+
+
+def has_own_inputs(scene: Scene) -> bool:
+    """Tell whether the item carries the inputs of s2cloudless itself."""
+    return {PROBABILITY_ASSET, NIR_ASSET, CLASSES_ASSET} <= scene.asset_hrefs.keys()
+
+
+def _estimate_s2cloudless(scene: Scene, compute: str) -> CostEstimate:
+    if compute != "local":
+        return estimate_raster(scene.grid)
+    if has_own_inputs(scene):
+        return CostEstimate()
+    return estimate_raster(scene.grid) + estimate_raster(scene.grid.at_pixel_size(COARSE_PIXEL_M))
+
+
+METHODS: Mapping[str, MaskMethod] = {
+    method.name: method
+    for method in (
+        MaskMethod(
+            "s2cloudless",
+            "s2cloudless with projected shadows",
+            "pc_cloudmask.masking.s2cloudless",
+            ("cloud_probability_pct", "dark_nir_reflectance", "shadow_distance_m", "buffer_m"),
+            licence="CC-BY-4.0",
+            citation="Sentinel Hub, s2cloudless; compared in Skakun et al. 2022, doi:10.1016/j.rse.2022.112990",
+            collections=("COPERNICUS/S2_SR_HARMONIZED", "COPERNICUS/S2_CLOUD_PROBABILITY"),
+            estimate=_estimate_s2cloudless,
+        ),
+        MaskMethod(
+            "cloud-score-plus",
+            "Google's Cloud Score+, divided into cloud and shadow",
+            "pc_cloudmask.masking.cloud_score_plus",
+            ("clear_score", "dark_nir_reflectance", "shadow_distance_m", "buffer_m"),
+            licence="CC-BY-4.0",
+            citation="Pasquarella et al. 2023, doi:10.1109/CVPRW59228.2023.00206",
+            collections=("COPERNICUS/S2_SR_HARMONIZED", "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"),
+            estimate=lambda scene, _compute: estimate_raster(scene.grid),
+        ),
+        MaskMethod(
+            "csmask",
+            "the network of ukis-csmask, on the item's own bands",
+            "pc_cloudmask.masking.csmask",
+            ("buffer_m",),
+            licence="Apache-2.0",
+            citation="Wieland et al. 2019, doi:10.1016/j.rse.2019.05.022",
+            extra="csmask",
+            package="ukis_csmask",
+        ),
+    )
+}

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from pc_cloudmask.errors import AssetRefused, EngineRefused
 from pc_cloudmask.masking.classes import PROBABILITY_NODATA, CloudInputs, MaskClass, MaskParameters
-from pc_cloudmask.masking.cloud_score_plus import SOFTWARE
 from pc_cloudmask.masking.clouds_and_shadows import find_dark
 from pc_cloudmask.masking.earth_engine.graphs import (
     CLOUD_PROBABILITY,
@@ -19,9 +18,17 @@ from pc_cloudmask.masking.earth_engine.graphs import (
     build_server_mask,
 )
 from pc_cloudmask.masking.earth_engine.images import ImageFinder
-from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
+from pc_cloudmask.masking.earth_engine.session import SOFTWARE, EarthEngineSession
 from pc_cloudmask.masking.earth_engine.windows import COARSE_PIXEL_M, Bytes, PixelDownloader, Raster
-from pc_cloudmask.masking.methods import CloudInputsSource, DerivedMask
+from pc_cloudmask.masking.methods import (
+    CLASSES_ASSET,
+    NIR_ASSET,
+    CloudInputsSource,
+    DerivedMask,
+    EngineTools,
+    MaskEngine,
+    has_own_inputs,
+)
 from pc_cloudmask.masking.morphology import compose_mask
 from pc_cloudmask.masking.pyramid import build_coarse_probability
 from pc_cloudmask.raster.read import ResamplingName
@@ -30,10 +37,19 @@ from pc_cloudmask.scene.image import EarthEngineImage, Pairing
 from pc_cloudmask.scene.scene import Scene, reflectance_offset_dn
 from pc_cloudmask.source.assets import AssetReader
 
-NIR_ASSET = "B08"
-CLASSES_ASSET = "SCL"
 #: Rows that are checked at a time, to need no further raster of the scene's size.
 _ROWS = 128
+
+
+def open_engine(tools: EngineTools) -> MaskEngine:
+    """Open the engine: the mask computed by Earth Engine, or here, from the item's own probability if it has one."""
+    if tools.compute == "server":
+        return ServerMaskEngine(tools.session, tools.parameters, tools.downloader)
+    earth_engine = None
+    if tools.has_earth_engine:
+        earth_engine = EarthEngineInputs(tools.session, tools.parameters, tools.downloader)
+    inputs = FirstInputs(ItemInputs(tools.reader, tools.parameters), earth_engine)
+    return ProjectedShadowEngine(inputs, tools.parameters)
 
 
 class ItemInputs:
@@ -46,11 +62,6 @@ class ItemInputs:
     def __init__(self, reader: AssetReader, parameters: MaskParameters) -> None:
         self._reader = reader
         self._parameters = parameters
-
-    @staticmethod
-    def has_inputs(scene: Scene) -> bool:
-        """Whether ``scene`` needs nothing but its own assets."""
-        return {PROBABILITY_ASSET, NIR_ASSET, CLASSES_ASSET} <= scene.asset_hrefs.keys()
 
     def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
         """An empty identity for each scene: no image of Earth Engine is needed."""
@@ -141,8 +152,8 @@ class FirstInputs:
             EngineRefused: every scene needs Earth Engine, which is not configured. Where only some do,
                 the others go on and ``read_inputs`` refuses these.
         """
-        own = [scene for scene in scenes if self._item_inputs.has_inputs(scene)]
-        others = [scene for scene in scenes if not self._item_inputs.has_inputs(scene)]
+        own = [scene for scene in scenes if has_own_inputs(scene)]
+        others = [scene for scene in scenes if not has_own_inputs(scene)]
         ee_images = dict(self._item_inputs.find_images(own))
         if others and self._earth_engine_inputs is not None:
             ee_images.update(self._earth_engine_inputs.find_images(others))
@@ -159,7 +170,7 @@ class FirstInputs:
             EngineUnavailable, AssetUnavailable: try again later.
             EngineRefused, AssetRefused: never.
         """
-        if self._item_inputs.has_inputs(scene):
+        if has_own_inputs(scene):
             return self._item_inputs.read_inputs(scene, ee_image)
         if self._earth_engine_inputs is None:
             raise _not_configured(scene)

@@ -12,20 +12,18 @@ from pc_cloudmask.catalog.item import build_fingerprint
 from pc_cloudmask.catalog.layout import ItemKeys, item_keys
 from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.masking.classes import MaskParameters
-from pc_cloudmask.masking.earth_engine.windows import CostEstimate, estimate_cost, estimate_pairing
-from pc_cloudmask.masking.s2cloudless import ItemInputs
+from pc_cloudmask.masking.earth_engine.windows import CostEstimate, estimate_pairing
+from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.runs.report import SceneOutcome, SceneState
 from pc_cloudmask.scene.image import EarthEngineImage, Pairing, read_image_key
 from pc_cloudmask.scene.scene import Scene
-from pc_cloudmask.settings import Compute, Method, Settings
+from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.item import read_scene
 from pc_cloudmask.text import make_printable
 from stac_ext.cloudmask import FINGERPRINT_PROP
 
 MAX_ID_LENGTH = 128
-#: The one method that needs no Earth Engine image.
-EMBEDDED_METHOD = "csmask"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ def read_candidate(item: Item, method: str, parameters: MaskParameters) -> Candi
         MissingField, InvalidField: the item cannot become a scene.
     """
     scene = read_scene(item)
-    if method != EMBEDDED_METHOD:
+    if METHODS[method].needs_earth_engine:
         read_image_key(scene)  # an id that no image can have is a failure, not something to wait for
     keys = item_keys(scene.id, scene.tile, scene.year)
     return Candidate(item, scene, keys, build_fingerprint(item, method, parameters))
@@ -213,8 +211,5 @@ class Budget:
 
 
 def estimate_scene_cost(settings: Settings, scene: Scene) -> CostEstimate:
-    """What the scene asks of Earth Engine: nothing where the item carries its own probability."""
-    may_use_own = settings.method is Method.S2CLOUDLESS and settings.compute is Compute.LOCAL
-    if may_use_own and ItemInputs.has_inputs(scene):
-        return CostEstimate()
-    return estimate_cost(scene, settings.method, settings.compute)
+    """Estimate what the scene asks of Earth Engine."""
+    return METHODS[settings.method].estimate(scene, settings.compute)

@@ -10,19 +10,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pc_cloudmask.masking.earth_engine.download import ComputePixels
-from pc_cloudmask.masking.earth_engine.gees2downloader import Gees2Downloader
-from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
-from pc_cloudmask.masking.earth_engine.windows import PixelDownloader
-from pc_cloudmask.masking.methods import MaskEngine
+from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.methods import METHODS, MaskEngine
 from pc_cloudmask.runs.runners import Runner, ThreadRunner
-from pc_cloudmask.settings import Compute, Method, Settings, read_clock
+from pc_cloudmask.settings import Downloader, Settings, read_clock
 from pc_cloudmask.settings import Runner as RunnerKind
 from pc_cloudmask.source.fields import SceneSource
 from pc_cloudmask.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     from pc_cloudmask.catalog.publisher import Publisher
+    from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
+    from pc_cloudmask.masking.earth_engine.windows import PixelDownloader
     from pc_cloudmask.runs.request import RunRequest
     from pc_cloudmask.source.assets import AssetReader
 
@@ -111,23 +110,23 @@ class RunContext:
     @cached_property
     def engine(self) -> MaskEngine:
         """Derives masks by the method that the settings name."""
-        parameters = self.settings.mask_parameters
-        match self.settings.method, self.settings.compute:
-            case Method.CSMASK, _:
-                from pc_cloudmask.masking.csmask import CsmaskEngine
+        return METHODS[self.settings.method].open_engine(self)
 
-                return CsmaskEngine(self.reader, parameters)
-            case Method.CLOUD_SCORE_PLUS, _:
-                from pc_cloudmask.masking.cloud_score_plus import CloudScorePlusEngine
+    @property
+    def parameters(self) -> MaskParameters:
+        """The thresholds of the run."""
+        return self.settings.mask_parameters
 
-                downloader = open_downloader(self.session, self.settings.downloader)
-                return CloudScorePlusEngine(self.session, parameters, downloader)
-            case Method.S2CLOUDLESS, Compute.SERVER:
-                from pc_cloudmask.masking.s2cloudless import ServerMaskEngine
+    @property
+    def compute(self) -> str:
+        """``local`` or ``server``."""
+        return self.settings.compute
 
-                downloader = open_downloader(self.session, self.settings.downloader)
-                return ServerMaskEngine(self.session, parameters, downloader)
-        return self._projected_shadow_engine()
+    @property
+    def has_earth_engine(self) -> bool:
+        """Whether an account is named; a service account's key file names its project itself."""
+        settings = self.settings
+        return bool(settings.earthengine_project) or settings.earthengine_credentials != "default"
 
     @cached_property
     def session(self) -> EarthEngineSession:
@@ -141,6 +140,21 @@ class RunContext:
             settings.earthengine_credentials,
             settings.workers,
         )
+
+    @cached_property
+    def downloader(self) -> PixelDownloader:
+        """Downloads rasters from Earth Engine.
+
+        Raises:
+            SettingsError: ``gees2downloader`` is chosen and not installed.
+        """
+        if self.settings.downloader is Downloader.GEES2DOWNLOADER:
+            from pc_cloudmask.masking.earth_engine.gees2downloader import Gees2Downloader
+
+            return Gees2Downloader(self.session)
+        from pc_cloudmask.masking.earth_engine.download import ComputePixels
+
+        return ComputePixels(self.session)
 
     def local_folder(self, prefix: str) -> str | None:
         """Absolute path of a published folder, or None where the store is not a local directory."""
@@ -164,22 +178,6 @@ class RunContext:
         """What was exchanged with Earth Engine so far; empty where it was not needed."""
         session = self.__dict__.get("session")
         return session.statistics.snapshot().as_json() if session else {}
-
-    def _projected_shadow_engine(self) -> MaskEngine:
-        """Masks computed here: from the item's own probability where it has one, else Earth Engine's."""
-        from pc_cloudmask.masking.s2cloudless import FirstInputs, ItemInputs, ProjectedShadowEngine
-
-        parameters = self.settings.mask_parameters
-        earth_engine = None
-        # A service account's key file names its project itself.
-        if self.settings.earthengine_project or self.settings.earthengine_credentials != "default":
-            from pc_cloudmask.masking.s2cloudless import EarthEngineInputs
-
-            downloader = open_downloader(self.session, self.settings.downloader)
-            earth_engine = EarthEngineInputs(self.session, parameters, downloader)
-        return ProjectedShadowEngine(
-            FirstInputs(ItemInputs(self.reader, parameters), earth_engine), parameters
-        )
 
 
 _SHARED: dict[tuple[str, str | None, datetime, float], RunContext] = {}
@@ -208,14 +206,3 @@ def open_runner(settings: Settings) -> Iterator[Runner]:
 
     with open_dask_runner(settings.workers) as runner:
         yield runner
-
-
-def open_downloader(session: EarthEngineSession, name: str) -> PixelDownloader:
-    """The downloader of that name in the settings.
-
-    Raises:
-        SettingsError: ``gees2downloader`` and it is not installed.
-    """
-    if name == "gees2downloader":
-        return Gees2Downloader(session)
-    return ComputePixels(session)

@@ -8,13 +8,18 @@ from importlib.util import find_spec
 
 from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.masking.earth_engine.gees2downloader import HOW_TO_INSTALL
+from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.scene.query import SceneQuery
-from pc_cloudmask.settings import Downloader, Method, Settings
+from pc_cloudmask.settings import Downloader, Settings
 from pc_cloudmask.source.stac_api import PlanetaryComputerSource
 
 EXTRAS = {
-    "csmask": ("ukis_csmask", "masks without an account"),
+    **{
+        method.extra: (method.package or method.extra, method.title)
+        for method in METHODS.values()
+        if method.extra
+    },
     "dask": ("prefect_dask", "scenes on a Dask cluster"),
     "mosaic": ("odc.stac", "cloudless composites"),
     "serve": ("uvicorn", "the catalog over HTTP"),
@@ -46,7 +51,7 @@ def examine(context: RunContext) -> Iterator[Finding]:
     yield Finding("settings", True, True, f"method {settings.method}, {settings.workers} workers")
     yield _try("store", True, context.describe_store)
     yield _try("source", True, lambda: _ask_source(settings))
-    yield _try("earth engine", settings.method is not Method.CSMASK, context.describe_earth_engine)
+    yield _try("earth engine", METHODS[settings.method].needs_earth_engine, context.describe_earth_engine)
     yield _module(
         "geeS2downloader",
         "geeS2downloader",
@@ -54,7 +59,7 @@ def examine(context: RunContext) -> Iterator[Finding]:
         HOW_TO_INSTALL,
     )
     for extra, (module, purpose) in EXTRAS.items():
-        needed = extra in {settings.method, settings.runner}
+        needed = extra in {METHODS[settings.method].extra, settings.runner}
         yield _module(f"extra {extra}", module, needed, f"{purpose}: pip install 'pc-cloudmask[{extra}]'")
 
 

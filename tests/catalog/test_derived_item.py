@@ -15,8 +15,9 @@ import pystac
 import pytest
 
 from pc_cloudmask.catalog.fields import AssetFile, CatalogContext, decode_document, encode_document
-from pc_cloudmask.catalog.item import METHOD_PARAMETERS, build_fingerprint, select_parameters
+from pc_cloudmask.catalog.item import build_fingerprint, select_parameters
 from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.masking.statistics import MaskStatistics
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.source.fields import Item
@@ -141,11 +142,11 @@ def test_the_images_of_earth_engine_are_named_where_there_are_any(
     validate(item, stac_validator)
 
 
-@pytest.mark.parametrize("method", METHOD_PARAMETERS)
+@pytest.mark.parametrize("method", METHODS)
 def test_the_thresholds_are_those_that_the_method_uses(method: str, stac_validator: OfflineValidator) -> None:
     item = derive(method=method)
     assert item["properties"]["cloudmask:method"] == method
-    assert set(item["properties"]["cloudmask:parameters"]) == set(METHOD_PARAMETERS[method])
+    assert set(item["properties"]["cloudmask:parameters"]) == set(METHODS[method].parameters)
     validate(item, stac_validator)
 
 

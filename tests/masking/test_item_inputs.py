@@ -15,6 +15,7 @@ from rasterio.transform import Affine
 from pc_cloudmask.errors import AssetRefused
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.files import build_probability_cog
+from pc_cloudmask.masking.methods import has_own_inputs
 from pc_cloudmask.masking.pyramid import build_coarse_probability
 from pc_cloudmask.masking.s2cloudless import ItemInputs
 from pc_cloudmask.scene.grid import Grid
@@ -127,14 +128,14 @@ def test_a_probability_that_is_none_is_named(scene: Scene, inputs: ItemInputs, t
 
 
 def test_it_needs_no_image_of_earth_engine(scene: Scene, inputs: ItemInputs):
-    assert inputs.has_inputs(scene)
+    assert has_own_inputs(scene)
     assert inputs.find_images([scene]) == {"S2B_TEST": EarthEngineImage()}
 
 
 @pytest.mark.parametrize("key", ["cloud-probability", "B08", "SCL"])
 def test_a_missing_asset_is_named(scene: Scene, inputs: ItemInputs, key: str):
     scene = with_asset(scene, key, None)
-    assert not inputs.has_inputs(scene)
+    assert not has_own_inputs(scene)
     with pytest.raises(AssetRefused, match=f"^item S2B_TEST: asset {key} is missing"):
         inputs.read_inputs(scene, EarthEngineImage())
 

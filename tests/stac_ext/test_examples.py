@@ -13,7 +13,7 @@ import pystac
 import pytest
 
 import stac_ext
-from pc_cloudmask.catalog.item import METHOD_PARAMETERS
+from pc_cloudmask.masking.methods import METHODS
 from stac_ext import cloudmask
 from tests.offline_validator import OfflineValidator
 
@@ -65,9 +65,9 @@ def test_the_readme_lists_the_fields_of_the_schema() -> None:
 
 
 def test_the_schema_knows_what_is_published() -> None:
-    assert set(METHOD_PARAMETERS) == set(cloudmask.METHODS)
+    assert set(METHODS) == set(cloudmask.METHODS)
     known = set(cloudmask.read_schema()["definitions"]["parameters"]["properties"])
-    assert known == {name for names in METHOD_PARAMETERS.values() for name in names}
+    assert known == {name for method in METHODS.values() for name in method.parameters}
 
 
 def test_every_place_names_the_same_version() -> None:

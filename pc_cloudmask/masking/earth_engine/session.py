@@ -26,6 +26,8 @@ from pc_cloudmask.masking.earth_engine.transport import (
 from pc_cloudmask.masking.earth_engine.windows import FLOOR_PIXELS, WINDOW_BYTES
 from pc_cloudmask.web import Deadline
 
+#: For ``processing:software`` of every mask that Earth Engine had a part in.
+SOFTWARE: Mapping[str, str] = {"earthengine-api": ee.__version__}
 #: Earth Engine's default for a project; more are answered with 429.
 CONCURRENT_REQUESTS = 40
 #: A scene's windows that are under way at a time when every worker has one: computing overlaps receiving.

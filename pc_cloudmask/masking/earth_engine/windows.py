@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import ee
 import numpy as np
 from numpy.typing import NDArray
 
 from pc_cloudmask.masking.clouds_and_shadows import SHADOW_SCALE_M
 from pc_cloudmask.scene.grid import Grid, Window
-from pc_cloudmask.scene.scene import Scene
+
+if TYPE_CHECKING:
+    import ee
 
 #: ``computePixels`` answers with at most 48 MB of uncompressed pixels.
 REQUEST_LIMIT_BYTES = 50_331_648
@@ -61,27 +62,18 @@ class CostEstimate:
         return CostEstimate(self.requests + other.requests, self.bytes + other.bytes)
 
 
-def estimate_cost(scene: Scene, method: str, compute: str) -> CostEstimate:
-    """What one scene's pixels cost by ``method`` with ``compute``; a method without Earth Engine, nothing.
+def estimate_raster(grid: Grid) -> CostEstimate:
+    """Estimate what one raster on ``grid`` costs, a byte a pixel.
 
     Pairing comes on top: one request for up to ``PAIRING_CHUNK`` scenes, see ``estimate_pairing``.
     """
-    if method not in {"s2cloudless", "cloud-score-plus"}:
-        return CostEstimate()
-    cost = _estimate_raster(scene.grid)
-    if method == "s2cloudless" and compute == "local":
-        return cost + _estimate_raster(scene.grid.at_pixel_size(COARSE_PIXEL_M))
-    return cost
+    height, width = grid.shape
+    return CostEstimate(len(plan_windows(grid)), height * width)
 
 
 def estimate_pairing(scene_count: int) -> CostEstimate:
     """What finding the images of so many scenes costs, where each has the very image of its item."""
     return CostEstimate(requests=-(-scene_count // PAIRING_CHUNK))
-
-
-def _estimate_raster(grid: Grid) -> CostEstimate:
-    height, width = grid.shape
-    return CostEstimate(len(plan_windows(grid)), height * width)
 
 
 #: Name of the only band that every image of ours has.

@@ -20,11 +20,11 @@ from pc_cloudmask.masking.earth_engine.windows import (
     ROW_STEP,
     WINDOW_BYTES,
     CostEstimate,
-    estimate_cost,
     estimate_pairing,
     plan_windows,
     split_window,
 )
+from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.masking.s2cloudless import EarthEngineInputs, ServerMaskEngine
 from pc_cloudmask.scene.grid import Grid, Window
 from tests.doubles.earth_engine.scenes import SUNS, build_ragged_scene, build_scene
@@ -80,7 +80,7 @@ def test_splitting_to_the_floor_covers_every_pixel_once(height: int, width: int)
 )
 def test_the_cost_of_a_full_tile(method: str, compute: str, expected: CostEstimate) -> None:
     scene = replace(build_scene(build_ragged_scene(SUNS[0], shape_20m=(50, 60))), grid=TILE)
-    assert estimate_cost(scene, method, compute) == expected
+    assert METHODS[method].estimate(scene, compute) == expected
 
 
 @pytest.mark.parametrize("compute", ["local", "server"])
@@ -97,7 +97,7 @@ def test_a_run_costs_what_was_estimated(compute: str, earth_engine: LocalEarthEn
             engine = ServerMaskEngine(session, MaskParameters(), downloader)
             engine.derive_mask(scene, engine.find_images([scene])[scene.id])
         spent = session.statistics.snapshot()
-    expected = estimate_cost(scene, "s2cloudless", compute) + estimate_pairing(1)
+    expected = METHODS["s2cloudless"].estimate(scene, compute) + estimate_pairing(1)
     assert CostEstimate(spent.requests, spent.bytes) == expected
     assert spent.seconds.keys() == {"start", "pairing", "download"}
 
