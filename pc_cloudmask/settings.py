@@ -30,7 +30,7 @@ from pc_cloudmask.scene.query import (
     parse_datetime_interval,
     parse_tile,
 )
-from pc_cloudmask.web import is_loopback
+from pc_cloudmask.text import is_loopback
 
 #: When Sentinel-2A took its first image.
 FIRST_IMAGE = date(2015, 6, 27)

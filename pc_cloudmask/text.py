@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 
 def _spelled(characters: str) -> str:
@@ -301,3 +301,15 @@ def _make_printable(record: logging.LogRecord) -> None:
         record.exc_text = make_lines_printable(
             logging.Formatter().formatException(record.exc_info), LONGEST_LINE
         )
+
+
+#: This machine, as URLs name it.
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether ``url`` leads to this machine; one that cannot be read leads nowhere."""
+    try:
+        return urlsplit(url).hostname in LOOPBACK_HOSTS
+    except ValueError:
+        return False

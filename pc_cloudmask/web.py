@@ -307,14 +307,3 @@ def _describe(error: requests.RequestException) -> str:
     if isinstance(error, requests.ConnectionError):
         return "no connection"
     return make_printable(f"{type(error).__name__}: {error}", 200)
-
-
-LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
-
-
-def is_loopback(url: str) -> bool:
-    """Whether ``url`` leads to this machine; one that cannot be read leads nowhere."""
-    try:
-        return urlsplit(url).hostname in LOOPBACK_HOSTS
-    except ValueError:
-        return False

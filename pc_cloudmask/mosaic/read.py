@@ -49,8 +49,7 @@ from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS
 from pc_cloudmask.storage.local import LocalStore
 from pc_cloudmask.storage.store import ObjectReader
-from pc_cloudmask.text import unsigned_href
-from pc_cloudmask.web import LOOPBACK_HOSTS
+from pc_cloudmask.text import LOOPBACK_HOSTS, unsigned_href
 
 logger = logging.getLogger(__name__)
 #: Where in the grid there are pixels, and the pixels.

@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 
 from pc_cloudmask.errors import AssetRefused, InvalidField
 from pc_cloudmask.source.fields import UNKNOWN_ID, Item, ItemReader, is_printable
-from pc_cloudmask.text import logger, unsign_urls, unsigned_href
-from pc_cloudmask.web import LOOPBACK_HOSTS
+from pc_cloudmask.text import LOOPBACK_HOSTS, logger, unsign_urls, unsigned_href
 
 MAX_HREF_LENGTH = 4096
 #: A Sentinel-2 item has 23.

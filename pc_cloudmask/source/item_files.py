@@ -17,8 +17,8 @@ from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, unsign_item
 from pc_cloudmask.source.item import bound_assets
 from pc_cloudmask.source.selection import build_filter, sort_items
-from pc_cloudmask.text import unsigned_href
-from pc_cloudmask.web import LOOPBACK_HOSTS, RetryPolicy
+from pc_cloudmask.text import LOOPBACK_HOSTS, unsigned_href
+from pc_cloudmask.web import RetryPolicy
 
 logger = logging.getLogger(__name__)
 #: Catalogs above an item; ours have five.

@@ -35,8 +35,8 @@ from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, unsign_item
 from pc_cloudmask.source.item import bound_assets, find_bbox
 from pc_cloudmask.source.selection import sort_items, sort_stream
-from pc_cloudmask.text import make_printable, unsigned_href
-from pc_cloudmask.web import LOOPBACK_HOSTS, Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy
+from pc_cloudmask.text import LOOPBACK_HOSTS, make_printable, unsigned_href
+from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy
 
 logger = logging.getLogger(__name__)
 #: A page of 250 Sentinel-2 items has about 5 MB.

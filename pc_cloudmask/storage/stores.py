@@ -11,8 +11,7 @@ from pc_cloudmask.errors import SettingsError, StoreRefused
 from pc_cloudmask.storage.local import LocalStore
 from pc_cloudmask.storage.store import ObjectReader, ObjectStore
 from pc_cloudmask.storage.web import HttpStore
-from pc_cloudmask.text import unsigned_href
-from pc_cloudmask.web import LOOPBACK_HOSTS
+from pc_cloudmask.text import LOOPBACK_HOSTS, unsigned_href
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

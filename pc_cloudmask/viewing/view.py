@@ -15,8 +15,8 @@ from pc_cloudmask.scene.grid import Grid, Shape
 from pc_cloudmask.scene.ids import MASK_ASSET
 from pc_cloudmask.source.assets import AssetReader, read_picture, renew_href, sign_href
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS
+from pc_cloudmask.text import LOOPBACK_HOSTS
 from pc_cloudmask.viewing.library import read_mask
-from pc_cloudmask.web import LOOPBACK_HOSTS
 
 PICTURE_ASSET = "visual"
 #: Longer edge of a picture: a full tile at 100 m.

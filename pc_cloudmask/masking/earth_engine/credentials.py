@@ -16,7 +16,7 @@ from google.oauth2 import service_account
 from google.oauth2.credentials import Credentials as UserCredentials
 
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.web import is_loopback
+from pc_cloudmask.text import is_loopback
 
 DEFAULT, ANONYMOUS = "default", "anonymous"
 #: What is asked for: no access to storage or Drive, which the client's own scopes include.
