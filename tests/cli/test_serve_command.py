@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Path:
 PROGRAM = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from pc_cloudmask.cli.app import main
+from pc_cloudmask.cli.main import main
 main()
 """
 

@@ -6,12 +6,12 @@ import json
 import re
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from prefect.flows import load_flow_from_entrypoint
 
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID
 from pc_cloudmask.runs.request import BackfillRequest
@@ -31,8 +31,7 @@ def read_flows() -> dict[str, Any]:
     deployments = yaml.safe_load((DEPLOY / "prefect.yaml").read_text())["deployments"]
     flows = {}
     for deployment in deployments:
-        module, _, name = deployment["entrypoint"].partition(":")
-        flow = getattr(import_module(module), name)
+        flow = load_flow_from_entrypoint(str(ROOT / deployment["entrypoint"]))
         flow.validate_parameters(deployment.get("parameters", {"request": {}}))
         flows[f"{flow.name}/{deployment['name']}"] = flow
     assert len(flows) == len(deployments)

@@ -18,7 +18,7 @@ from pc_cloudmask.catalog.findings import CheckReport
 from pc_cloudmask.storage.stores import open_store
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = "from pc_cloudmask.cli.app import main; main()"
+PROGRAM = "from pc_cloudmask.cli.main import main; main()"
 SOURCE_DATE_EPOCH = "1700000000"
 """Every run happens at this instant, so that equal work leaves equal bytes."""
 

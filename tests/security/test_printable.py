@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from flows.progress import _report_rows
 from pc_cloudmask.catalog.fields import encode_document
 from pc_cloudmask.cli import output
 from pc_cloudmask.errors import CloudmaskError, InvalidField, StoreRefused
+from pc_cloudmask.flows.progress import _report_rows
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.runs.candidate import build_failure, read_candidate
 from pc_cloudmask.runs.logs import JsonFormatter, TextFormatter
