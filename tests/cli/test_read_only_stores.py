@@ -29,7 +29,7 @@ PUBLISHED = [product_id(0), product_id(5), product_id(400)]
 PROGRAM = """
 import json, os, sys
 from typer.testing import CliRunner
-import flows
+import pc_cloudmask
 from pc_cloudmask.cli import catalog_commands, ingest_commands
 from pc_cloudmask.cli.app import app
 
@@ -39,7 +39,7 @@ def read(*arguments):
     return json.loads(result.stdout)
 
 def read_all():
-    items = flows.find_items(["22KFV"], store=store)
+    items = pc_cloudmask.find_items(["22KFV"], store=store)
     return {
         "check": read("check"),
         "status": read("status"),
