@@ -73,7 +73,10 @@ STRIPPED = [
     ("s3://AKIA:a/b+c@bucket/x.tif", "s3://bucket/x.tif"),  # pragma: allowlist secret
     ("https://user:p@ss@example.com/x", "https://example.com/x"),  # pragma: allowlist secret
     ("https:user:pass@example.com/x", "https:example.com/x"),  # pragma: allowlist secret
-    ("abfs://container:pw@account.example.com/x", "abfs://container@account.example.com/x"),
+    (
+        "abfs://container:pw@account.example.com/x",  # pragma: allowlist secret
+        "abfs://container@account.example.com/x",
+    ),  # pragma: allowlist secret
     ("https://example.com/x?a=%2B%2f&&b", "https://example.com/x"),
     ("https://example.com/x?sr=4326&st=open&se=2&sp=1", "https://example.com/x"),
     ("https://example.com/x#a?sig=b", "https://example.com/x"),
