@@ -105,11 +105,15 @@ def _linked(stored):
     return [link["href"].split("/")[-2] for link in links if link["rel"] == "item"]
 
 
-def year_steps(store, context, year_keys, ids):
+def year_steps(store, context, year_keys, ids=None):
 """,
         ),
         Edit("parents", "own | read_linked_items(current)", "read_linked_items(current)"),
-        Edit("parents", "year_keys, folder.linked_ids))", "year_keys, ids))"),
+        Edit(
+            "parents",
+            "year_keys, folder.linked_ids))",
+            "year_keys, folder.linked_ids if ids is None else ids))",
+        ),
     ),
 )
 TRUST_ONE_LISTING = Mutant(
