@@ -275,12 +275,12 @@ def read_mirror_keys(collection: Document | None) -> set[str]:
 
 
 def find_coverage(collection: Document | None) -> Coverage | None:
-    """What a collection says it covers; None of none, of an empty and of a broken one."""
+    """Return what the collection says it covers; None if it is missing, empty or unreadable."""
     return None if collection is None else read_collection_coverage(collection)
 
 
 def merge_coverages(coverages: Iterable[Coverage]) -> Coverage | None:
-    """All of them in one; None of none."""
+    """Return one coverage that holds all of them; None if there are none."""
     merged: Coverage | None = None
     for coverage in coverages:
         merged = coverage if merged is None else merged.merge(coverage)
