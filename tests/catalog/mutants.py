@@ -145,7 +145,7 @@ MARK_BEFORE_LINK = Mutant(
         if not wrong:
             yield from _mark_steps""",
             """\
-        yield from _mark_steps(store, keys.year, folders, pairs)
+        yield from _mark_steps(store, keys.year_keys, folders, pairs)
         if not wrong:
             yield from _mark_steps""",
         ),
