@@ -30,7 +30,7 @@ PROGRAM = """
 import json, os, sys
 from typer.testing import CliRunner
 import pc_cloudmask
-from pc_cloudmask.cli import catalog_commands, ingest_commands
+from pc_cloudmask.cli import main
 from pc_cloudmask.cli.app import app
 
 def read(*arguments):

@@ -24,11 +24,15 @@ from rasterio.warp import transform_geom
 from pc_cloudmask.errors import EngineRefused, EngineUnavailable, SettingsError
 from pc_cloudmask.masking.classes import CloudInputs, MaskParameters
 from pc_cloudmask.masking.earth_engine.download import ComputePixels
-from pc_cloudmask.masking.earth_engine.gees2downloader import MODULE, build_addresses, check_addresses
+from pc_cloudmask.masking.earth_engine.gees2downloader import (
+    MODULE,
+    Gees2Downloader,
+    build_addresses,
+    check_addresses,
+)
 from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
 from pc_cloudmask.masking.earth_engine.windows import PixelDownloader, Raster
 from pc_cloudmask.masking.s2cloudless import EarthEngineInputs
-from pc_cloudmask.runs.context import open_downloader
 from pc_cloudmask.scene.grid import Grid, Window
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene
@@ -133,7 +137,7 @@ def test_a_true_result_equals_compute_pixels(
     module: type[Downloader],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    downloader = OnEachGrid(open_downloader(session, "gees2downloader"), module)
+    downloader = OnEachGrid(Gees2Downloader(session), module)
     got, expected = read(session, scene, downloader), read(session, scene, ComputePixels(session))
     np.testing.assert_array_equal(got.probability_pct, expected.probability_pct)
     np.testing.assert_array_equal(got.dark, expected.dark)
@@ -158,7 +162,7 @@ def test_the_log_is_not_silenced(
 
     module.read_tile = talking  # type: ignore[method-assign]  # the class is this test's own
     with caplog.at_level(logging.INFO):
-        read(session, scene, OnEachGrid(open_downloader(session, "gees2downloader"), module))
+        read(session, scene, OnEachGrid(Gees2Downloader(session), module))
         logger.info("after")
     said = [record.getMessage() for record in caplog.records if record.name == logger.name]
     assert set(said) == {"meanwhile", "after"}
@@ -169,7 +173,7 @@ def test_corners_in_degrees_do_for_a_small_tile_and_shift_a_large_one(
     session: EarthEngineSession, scene: Scene, module: type[Downloader]
 ) -> None:
     module.by_region = True
-    downloader = OnEachGrid(open_downloader(session, "gees2downloader"), module)
+    downloader = OnEachGrid(Gees2Downloader(session), module)
     got, expected = read(session, scene, downloader), read(session, scene, ComputePixels(session))
     np.testing.assert_array_equal(got.probability_pct, expected.probability_pct)
     large = replace(scene, grid=replace(scene.grid, shape=(1600, 1700)))
@@ -183,7 +187,7 @@ def test_a_result_of_another_shape_is_refused(
     session: EarthEngineSession, scene: Scene, module: type[Downloader]
 ) -> None:
     module.grid = replace(scene.grid, shape=(99, 130))
-    downloader = open_downloader(session, "gees2downloader")
+    downloader = Gees2Downloader(session)
     with pytest.raises(EngineRefused, match=r"\(99, 130\) pixels came, not \(100, 130\)"):
         read(session, scene, downloader)
 
@@ -193,14 +197,14 @@ def test_a_result_that_never_came_is_refused(
 ) -> None:
     monkeypatch.setattr(module, "download", lambda *_: None)
     with pytest.raises(EngineRefused, match="nothing came"):
-        read(session, scene, open_downloader(session, "gees2downloader"))
+        read(session, scene, Gees2Downloader(session))
 
 
 def test_an_error_in_place_of_a_tile_is_tried_again(
     earth_engine: LocalEarthEngine, session: EarthEngineSession, scene: Scene, module: type[Downloader]
 ) -> None:
     module.grid = scene.grid
-    downloader = OnEachGrid(open_downloader(session, "gees2downloader"), module)
+    downloader = OnEachGrid(Gees2Downloader(session), module)
     earth_engine.faults.add(faults.too_many_requests(), path=DOWNLOADS, first=2)
     assert read(session, scene, downloader).probability_pct.shape == scene.grid.shape
     assert session.statistics.snapshot().retries == 2
@@ -217,7 +221,7 @@ def test_too_much_is_refused_with_the_downloader_that_splits(
     with pytest.raises(
         EngineRefused, match=r"User memory limit exceeded.*CLOUDMASK_DOWNLOADER=compute-pixels"
     ):
-        read(session, scene, open_downloader(session, "gees2downloader"))
+        read(session, scene, Gees2Downloader(session))
 
 
 def test_one_raster_at_a_time(
@@ -232,7 +236,7 @@ def test_one_raster_at_a_time(
 
     monkeypatch.setattr(module, "read_tile", counted)
     module.grid = scene.grid
-    downloader = open_downloader(session, "gees2downloader")
+    downloader = Gees2Downloader(session)
     raster = EarthEngineInputs(session, MaskParameters(), downloader)
     session.start()
     threads = [threading.Thread(target=_read_fine, args=(raster, scene)) for _ in range(3)]
@@ -255,7 +259,7 @@ def test_without_the_package_its_installation_is_told(
 ) -> None:
     monkeypatch.setitem(sys.modules, MODULE, None)
     with pytest.raises(SettingsError) as failed:
-        open_downloader(session, "gees2downloader")
+        Gees2Downloader(session)
     assert "pip install --no-deps git+https://github.com/cordmaur/GEES2Downloader" in str(failed.value)
 
 
