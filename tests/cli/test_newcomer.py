@@ -8,7 +8,7 @@ import pytest
 
 from pc_cloudmask.cli.output import print_table
 from pc_cloudmask.runs.doctor import EXTRAS
-from tests.cli.test_commands import ROOT, run
+from tests.doubles.command import ROOT, run
 
 
 @pytest.mark.parametrize(

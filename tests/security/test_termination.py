@@ -12,10 +12,11 @@ import requests
 
 from pc_cloudmask.catalog.layout import CATALOG_KEY
 from pc_cloudmask.storage.stores import open_store
+from tests.doubles.command import running
 from tests.doubles.range_server import RangeServer, wait_until
 from tests.doubles.s3_server import S3Server
 from tests.doubles.stac_api.loopback import LoopbackServer, QuietHandler
-from tests.security.commands import check_store, run, running
+from tests.security.commands import check_store, run
 
 STARTING_S = 60
 WHOLE = "4 items, 9 catalogs, 8 files; 0 problems; 0 being published; the catalog is whole"
@@ -101,8 +102,8 @@ def test_a_signal_ends_the_scene_under_way_links_nothing_and_the_next_run_goes_o
         running(
             *ingest,
             cwd=tmp_path,
-            environment={**s3_server.environment(), **one, "AWS_ENDPOINT_URL": gate.url},
             prelude=HEED_INTERRUPTS,
+            **{**s3_server.environment(), **one, "AWS_ENDPOINT_URL": gate.url},
         ) as process,
     ):
         wait_until(lambda: gate.held, STARTING_S)
@@ -134,8 +135,8 @@ def test_a_second_signal_kills_and_the_next_run_goes_on(
         running(
             *ingest,
             cwd=tmp_path,
-            environment={**s3_server.environment(), "AWS_ENDPOINT_URL": gate.url},
             prelude=HEED_INTERRUPTS,
+            **{**s3_server.environment(), "AWS_ENDPOINT_URL": gate.url},
         ) as process,
     ):
         wait_until(lambda: gate.held, STARTING_S)
