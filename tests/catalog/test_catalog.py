@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pc_cloudmask.catalog import documents as catalog
-from pc_cloudmask.catalog.coverage import read_coverage
+from pc_cloudmask.catalog.documents import read_coverage
 from pc_cloudmask.catalog.fields import CatalogContext, encode_document
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, YearKeys
 from pc_cloudmask.masking.methods import METHODS
