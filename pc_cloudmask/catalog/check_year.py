@@ -9,14 +9,13 @@ from functools import partial
 
 from pc_cloudmask.catalog.check_item import ItemCheck, check_item
 from pc_cloudmask.catalog.documents import Coverage, build_year_catalog, merge_coverages
-from pc_cloudmask.catalog.fields import CatalogContext, decode_document, encode_document, read_document
+from pc_cloudmask.catalog.fields import CatalogContext, encode_document, read_document
 from pc_cloudmask.catalog.findings import CouldNotRead, Finding, Problem, find_absence, read
 from pc_cloudmask.catalog.layout import WITHDRAWN_NAME, ItemKeys
 from pc_cloudmask.catalog.versions import find_unsettled, read_scene_prefix
-from pc_cloudmask.catalog.walk import ItemFolder, YearFolder, superseded_name
-from pc_cloudmask.errors import CloudmaskError
+from pc_cloudmask.catalog.walk import ItemFolder, YearFolder, list_links, superseded_name
 from pc_cloudmask.scene.ids import is_item_id
-from pc_cloudmask.storage.store import ObjectInfo, ObjectStore, StoredObject
+from pc_cloudmask.storage.store import ObjectInfo, ObjectStore
 from stac_ext.cloudmask import FINGERPRINT_PROP
 
 #: How long an object that is of no use any more is kept: readers may hold an older item or catalog.
@@ -210,7 +209,7 @@ def _check_catalog(checker: Checker, check: YearCheck, items: Mapping[str, ItemC
         if expected - checker.pending:
             check.report(Problem.MISSING_CATALOG, key, f"items that it should link: {len(expected)}")
         return
-    ids = _read_item_ids(catalog)
+    ids = list_links(read_document(catalog), "item")
     if ids is None:
         check.report(Problem.UNREADABLE, key, "is not a catalog")
         return
@@ -251,15 +250,6 @@ def _check_reached(check: YearCheck, items: Mapping[str, ItemCheck], reached: se
             year_keys = check.folder.year_keys
             key = ItemKeys(year_keys, item_id).item
             check.report(Problem.UNLINKED_ITEM, key, f"{year_keys.catalog} lacks it")
-
-
-def _read_item_ids(catalog: StoredObject) -> list[str] | None:
-    """Return the ids of the items that the catalog links; None if it is broken."""
-    try:
-        links = decode_document(catalog.body, catalog.key)["links"]
-        return [link["href"].split("/")[-2] for link in links if link["rel"] == "item"]
-    except (CloudmaskError, LookupError, TypeError, AttributeError):
-        return None
 
 
 def _check_leftovers(checker: Checker, check: YearCheck, folder: ItemFolder, item: ItemCheck | None) -> None:

@@ -72,7 +72,7 @@ class MirrorReport:
     retired: int
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return {"items": self.items, "files": list(self.keys), "retired": self.retired}
 
 

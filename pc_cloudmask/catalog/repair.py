@@ -27,6 +27,7 @@ from pc_cloudmask.catalog.parents import year_steps
 from pc_cloudmask.catalog.states import Failure, StateKind, find_state, record_failed
 from pc_cloudmask.catalog.steps import run_steps, swap_steps
 from pc_cloudmask.catalog.versions import (
+    change_steps,
     list_versions,
     parse_item,
     predecessor_steps,
@@ -36,7 +37,7 @@ from pc_cloudmask.catalog.versions import (
     write_withdrawn_marker,
 )
 from pc_cloudmask.catalog.walk import group_year
-from pc_cloudmask.source.fields import find_property
+from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 from stac_ext.cloudmask import FINGERPRINT_PROP
 
@@ -130,39 +131,32 @@ def _take_out(store: ObjectStore, keys: ItemKeys, item: BrokenItem, now: datetim
     """Put the withdrawn marker, then take the fingerprint of the very document that was found broken."""
     logger.info("taking %s out of the catalog: %s", keys.item_id, item.reason)
     record_failed(store, keys.item_id, Failure(_ERROR_CLASS, item.reason, retryable=True), now)
-    stored = store.read_object(keys.item)
-    document = read_document(stored)
+    document = read_document(store.read_object(keys.item))
     fingerprint = find_property(document or {}, FINGERPRINT_PROP)
     write_withdrawn_marker(store, keys, item.reason, now, fingerprint)
     if fingerprint is None:
         return
 
-    def render(current: StoredObject | None) -> bytes:
-        body = b"" if current is None else current.body
-        if sha256(body).hexdigest() != item.digest:
-            return body  # published again meanwhile
-        found = decode_document(body, keys.item)
+    def render(current: StoredObject | None) -> bytes | None:
+        if current is None or sha256(current.body).hexdigest() != item.digest:
+            return None  # removed or published again meanwhile
+        found = decode_document(current.body, keys.item)
         found["properties"].pop(FINGERPRINT_PROP, None)
         return encode_document(found)
 
-    if stored is not None:
-        run_steps(swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE))
+    run_steps(swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE))
 
 
 def _restore(store: ObjectStore, keys: ItemKeys, fingerprint: str | None) -> None:
     """Give a sound item its fingerprint back, so that settling restores it; forget its failure."""
     logger.info("restoring %s", keys.item_id)
 
-    def render(current: StoredObject | None) -> bytes:
-        body = b"" if current is None else current.body
-        item = decode_document(body, keys.item)
-        if FINGERPRINT_PROP in item["properties"]:
-            return body
-        item["properties"][FINGERPRINT_PROP] = fingerprint
-        return encode_document(item)
+    def restore(item: Item) -> Item:
+        item["properties"].setdefault(FINGERPRINT_PROP, fingerprint)
+        return item
 
     if fingerprint is not None:
-        run_steps(swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE))
+        run_steps(change_steps(store, keys, restore))
     state = find_state(store, StateKind.FAILED, keys.item_id)
     if state is not None and state.error_class == _ERROR_CLASS:
         store.delete_object(state.key)

@@ -181,12 +181,20 @@ def predecessor_steps(
     store: ObjectStore, context: CatalogContext, keys: ItemKeys, choose: Callable[[Item], str | None]
 ) -> Steps:
     """Make the published item link, as the version before it, the one that ``choose`` gives, or none."""
+    return change_steps(store, keys, lambda item: set_predecessor(item, context, keys, choose(item)))
+
+
+def change_steps(store: ObjectStore, keys: ItemKeys, change: Callable[[Item], Item]) -> Steps:
+    """Swap the item in the store for what ``change`` makes of it.
+
+    Raises:
+        StoreUnavailable: it is not there any more.
+    """
 
     def render(current: StoredObject | None) -> bytes:
         if current is None:
-            raise StoreUnavailable(f"{keys.item} was removed while it was linked: try again")
-        item = decode_document(current.body, keys.item)
-        return encode_document(set_predecessor(item, context, keys, choose(item)))
+            raise StoreUnavailable(f"{keys.item} was removed while it was changed: try again")
+        return encode_document(change(decode_document(current.body, keys.item)))
 
     return swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
 
@@ -313,20 +321,17 @@ def withdraw_steps(
     marker of ``mark_withdrawal`` stays until the year's catalog is written.
     """
 
-    def render(current: StoredObject | None) -> bytes:
-        if current is None:
-            raise StoreUnavailable(f"{keys.item} was removed while it was withdrawn: try again")
-        item = decode_document(current.body, keys.item)
+    def deprecate(item: Item) -> Item:
         item["properties"]["deprecated"] = True
         item["properties"].pop(FINGERPRINT_PROP, None)
-        return encode_document(item)
+        return item
 
     if store.find_object(keys.item) is None:
         return
     marker = mark_withdrawal(keys, reason, now)
     write_marker(store, marker)
     yield Step(StepName.MARK, marker.key)
-    yield from swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
+    yield from change_steps(store, keys, deprecate)
     write_withdrawn_marker(store, keys, reason, now)
     yield Step(StepName.WITHDRAW, keys.withdrawn_marker)
     yield from settle_steps(store, context, keys)

@@ -70,13 +70,18 @@ def find_linked(store: ObjectStore, catalog: str) -> set[str]:
     return read_children(read_document(store.read_object(catalog)))
 
 
+def list_links(document: Document | None, rel: str) -> list[str] | None:
+    """Return the folder names of what ``document`` links as ``rel``; None if it is missing or broken."""
+    try:
+        links = (document or {})["links"]
+        return [link["href"].split("/")[-2] for link in links if link["rel"] == rel]
+    except (LookupError, TypeError, AttributeError):
+        return None
+
+
 def read_children(document: Document | None, rel: str = "child") -> set[str]:
     """Return the folder names of what ``document`` links as ``rel``; none if it is missing or broken."""
-    try:
-        links = document["links"] if document is not None else ()
-        return {link["href"].split("/")[-2] for link in links if link["rel"] == rel}
-    except (LookupError, TypeError, AttributeError):
-        return set()
+    return set(list_links(document, rel) or ())
 
 
 def read_linked_items(catalog: StoredObject | None) -> set[str]:
