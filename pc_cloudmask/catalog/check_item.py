@@ -29,7 +29,7 @@ from pc_cloudmask.errors import AssetRefused, CloudmaskError
 from pc_cloudmask.masking.statistics import DECIMALS, MaskStatistics, measure_mask
 from pc_cloudmask.scene.ids import MASK_ASSET, PREVIEW_ASSET
 from pc_cloudmask.scene.query import parse_instant
-from pc_cloudmask.source.fields import ItemReader, is_number
+from pc_cloudmask.source.fields import Item, ItemReader, is_number
 from pc_cloudmask.source.item import find_bbox, read_footprint
 from pc_cloudmask.storage.store import ObjectInfo, ObjectStore
 from stac_ext.cloudmask import (
@@ -40,7 +40,6 @@ from stac_ext.cloudmask import (
     SHADOW_PERCENTAGE_PROP,
 )
 
-Item = dict[str, Any]
 #: A source may have an asset ``cloud-probability`` of its own; its like of ours is told by its folder.
 OWN_ASSETS = (MASK_ASSET, PREVIEW_ASSET)
 _SHARES = (CLOUD_PERCENTAGE_PROP, SHADOW_PERCENTAGE_PROP, CLEAR_PERCENTAGE_PROP)
@@ -57,6 +56,9 @@ _ROUNDING_DEG = 0.01
 _TILE_DEG = 1.0
 #: Where footprints may cross the antimeridian or reach a pole; Sentinel-2 ends at 84 degrees north.
 _ANTIMERIDIAN_DEG, _POLE_DEG = -170.0, 85.0
+#: Problems of an item that is sound.
+_HARMLESS = frozenset({Problem.DOUBTFUL_SOURCE, Problem.NOT_OPTIMIZED})
+_UNREADABLE = (CloudmaskError, LookupError, TypeError, ValueError, AttributeError)
 
 
 def find_faults(item: Item, keys: ItemKeys) -> Iterator[str]:
@@ -168,11 +170,6 @@ def _check_extent(item: Item) -> Iterator[str]:
     excess = (west - stated[0], south - stated[1], stated[2] - east, stated[3] - north)
     if not all(-_ROUNDING_DEG <= each <= edge for each, edge in zip(excess, (*edges, *edges), strict=True)):
         yield "its bbox is not that of its geometry"
-
-
-#: Problems of an item that is sound.
-_HARMLESS = frozenset({Problem.DOUBTFUL_SOURCE, Problem.NOT_OPTIMIZED})
-_UNREADABLE = (CloudmaskError, LookupError, TypeError, ValueError, AttributeError)
 
 
 @dataclass(slots=True)

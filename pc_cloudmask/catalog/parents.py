@@ -43,7 +43,7 @@ from pc_cloudmask.errors import StoreUnavailable
 from pc_cloudmask.scene.ids import TILE_FORM
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 
-#: More than writers that publish versions of one year's scenes at the same time could make it take.
+#: More than any number of writers that publish versions of one year's scenes at the same time needs.
 _SETTLE_ATTEMPTS = 100
 MIRROR_SUFFIX = ".parquet"
 _PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*\.parquet")

@@ -73,9 +73,9 @@ from pc_cloudmask.errors import CloudmaskError, InvalidField, StoreRefused, Stor
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 
-#: Runs of a sequence that an unavailable store ends; the store's client has retried each request.
+#: How often writing the catalogs is begun if the store is unavailable; its client has retried each request.
 _CATALOG_ATTEMPTS = 4
-#: Catalogs written side by side: requests wait for the network, not for the processor.
+#: Catalogs written at the same time: requests wait for the network, not for the processor.
 _CATALOG_WORKERS = 16
 _PAUSE_S, _LONGEST_PAUSE_S = 0.02, 2.0
 logger = logging.getLogger(__name__)

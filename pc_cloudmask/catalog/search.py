@@ -42,7 +42,7 @@ from pc_cloudmask.source.selection import build_filter, find_datetime
 from pc_cloudmask.storage.store import ObjectReader, ObjectStore
 from stac_ext.cloudmask import CLEAR_PERCENTAGE_PROP
 
-#: Documents read side by side: requests wait for the network, not for the processor.
+#: Documents read at the same time: requests wait for the network, not for the processor.
 _READERS = 16
 
 

@@ -24,8 +24,14 @@ from pc_cloudmask.errors import CloudmaskError, KeyExists, StoreUnavailable, Wri
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 
-#: Of any number of writers that race for one document, one wins each round.
+#: More than enough: of any number of writers that race for one document, one wins each round.
 _SWAP_ATTEMPTS = 100
+#: How long a marker's writer may take. The marker goes once its batch is linked; with the embedded network, at
+#: 90 CPU seconds a scene, that takes hours.
+LEASE = timedelta(hours=6)
+#: How far a writer's clock may be ahead; no writer puts a marker that expires even later.
+CLOCK_TOLERANCE = timedelta(days=1)
+logger = logging.getLogger(__name__)
 
 
 class StepName(StrEnum):
@@ -99,14 +105,6 @@ def swap_steps(
         if not confirm:
             return
     raise StoreUnavailable(f"{key}: lost {_SWAP_ATTEMPTS} times against other writers: try again with fewer")
-
-
-#: How long a marker's writer may take: it goes once the batch is linked, which takes the embedded network, at
-#: 90 CPU seconds a scene, hours.
-LEASE = timedelta(hours=6)
-#: How far a writer's clock may be ahead; a marker that expires later yet is none that a writer put.
-CLOCK_TOLERANCE = timedelta(days=1)
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ PREDECESSOR_REL = "predecessor-version"
 _PRODUCT_ID = re.compile(r"(?P<scene>S2[A-Z]_MSIL2A_\d{8}T\d{6}_R\d{3}_T[0-9A-Z]{5}_)\d{8}T\d{6}")
 #: The S-part of a datastrip's id. A datatake split into two datastrips gives two scenes, not two versions.
 _SENSING_START = re.compile(r"_S(\d{8}T\d{6})_")
-#: Each ends in one link made right, so that only a storm of writers of one scene takes more.
+#: Each attempt puts one link right, so that only a storm of writers of one scene takes more.
 _SETTLE_ATTEMPTS = 100
 
 
