@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from benchmarks.measure import (
     run_apart,
 )
 from pc_cloudmask.catalog.check import check_catalog
-from pc_cloudmask.catalog.fields import encode_document
 from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.steps import Publication
 from pc_cloudmask.storage.local import LocalStore
@@ -130,7 +129,7 @@ def measure_pystac(size: int, runs: int) -> Figure:
 def build_real_publication(item_id: str) -> Publication:
     """A publication whose item and preview are as large as those of a real scene."""
     publication = build_publication(item_id)
-    golden, item = json.loads(GOLDEN.read_bytes()), json.loads(publication.item)
+    golden, item = json.loads(GOLDEN.read_bytes()), publication.item
     source = [asset for name, asset in golden["assets"].items() if not name.startswith("cloudmask")]
     assets = {f"B{number:02}": source[number % len(source)] for number in range(SOURCE_ASSETS)}
     item["properties"] = golden["properties"] | item["properties"]
@@ -139,8 +138,8 @@ def build_real_publication(item_id: str) -> Publication:
     } | assets
     item["geometry"] = golden["geometry"]
     mask, preview = publication.files
-    preview = type(preview)(preview.key, np.random.default_rng(0).bytes(PREVIEW_BYTES), preview.media_type)
-    return Publication(publication.keys, encode_document(golden | item), (mask, preview))
+    preview = replace(preview, body=np.random.default_rng(0).bytes(PREVIEW_BYTES))
+    return Publication(publication.keys, golden | item, (mask, preview))
 
 
 def _publish(store: CountingStore, publication: Publication) -> None:
@@ -158,7 +157,7 @@ def _add(folder: str, item_id: str) -> None:
 
 
 def _pystac_item(item_id: str) -> pystac.Item:
-    document: dict[str, Any] = json.loads(build_real_publication(item_id).item)
+    document: dict[str, Any] = json.loads(build_real_publication(item_id).body)
     document["links"] = []
     return pystac.Item.from_dict(document)
 

@@ -40,24 +40,23 @@ CLEAR_PERCENTAGE_PROP: str = PREFIX + "clear_percentage"
 NODATA_PERCENTAGE_PROP: str = PREFIX + "nodata_percentage"
 FINGERPRINT_PROP: str = PREFIX + "fingerprint"
 
-METHODS: tuple[str, ...] = ("s2cloudless", "cloud-score-plus", "csmask")
-OWN_METHOD_PATTERN: re.Pattern[str] = re.compile(r"x-[a-z0-9]+(-[a-z0-9]+)*")
+METHOD_PATTERN: re.Pattern[str] = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 def read_schema() -> dict[str, Any]:
-    """The JSON schema behind ``SCHEMA_URI``, from the package: validation needs no network."""
+    """Return the JSON schema behind ``SCHEMA_URI``, from the package: validation needs no network."""
     text = files("stac_ext").joinpath("json-schema", "schema.json").read_text("utf-8")
     return cast(dict[str, Any], json.loads(text))
 
 
 def validated_method(v: str) -> str:
-    """``v`` if the extension knows it, or if it is a method of one's own.
+    """Return ``v`` if it has the form of a method's name.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it has another form.
     """
-    if v not in METHODS and not OWN_METHOD_PATTERN.fullmatch(v):
-        raise ValueError(f"cloudmask:method {v!r}: use {', '.join(METHODS)}, or 'x-' and a name of your own")
+    if not METHOD_PATTERN.fullmatch(v):
+        raise ValueError(f"cloudmask:method {v!r}: use lower-case letters and digits, in words joined by '-'")
     return v
 
 
@@ -114,12 +113,12 @@ class CloudmaskExtension(PropertiesExtension, ExtensionManagementMixin[pystac.It
             fingerprint: SHA-256 of everything the mask follows from, in hex.
 
         Raises:
-            ValueError: no method of the extension, nor one of one's own.
+            ValueError: the method's name has another form than the schema allows.
         """
         self.method = method
-        self.percentages = percentages
         self.parameters = parameters
         self.granules = granules
+        self.percentages = percentages
         self.fingerprint = fingerprint
 
     @property
@@ -185,15 +184,15 @@ class CloudmaskExtension(PropertiesExtension, ExtensionManagementMixin[pystac.It
 
     @classmethod
     def get_schema_uri(cls) -> str:
-        """Identifier of the version that this module writes."""
+        """Return the identifier of the version that this module writes."""
         return SCHEMA_URI
 
     @classmethod
     def ext(cls, obj: pystac.Item, add_if_missing: bool = False) -> CloudmaskExtension:
-        """The extension's view of ``obj``.
+        """Return the extension's view of ``obj``.
 
         Raises:
-            pystac.ExtensionTypeError: ``obj`` is no item.
+            pystac.ExtensionTypeError: ``obj`` is not an item.
             pystac.ExtensionNotImplemented: ``obj`` does not list the extension.
         """
         if isinstance(obj, pystac.Item):
@@ -203,7 +202,7 @@ class CloudmaskExtension(PropertiesExtension, ExtensionManagementMixin[pystac.It
 
     @classmethod
     def summaries(cls, obj: pystac.Collection, add_if_missing: bool = False) -> SummariesCloudmaskExtension:
-        """The extension's view of a collection's summaries.
+        """Return the extension's view of a collection's summaries.
 
         Raises:
             pystac.ExtensionNotImplemented: ``obj`` does not list the extension.

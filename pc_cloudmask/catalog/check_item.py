@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from math import cos, radians
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pc_cloudmask.catalog.coverage import Coverage, read_coverage
+from pc_cloudmask.catalog.documents import Coverage, read_coverage
 from pc_cloudmask.catalog.fields import SHA256_MULTIHASH, decode_document, find_public_url
-from pc_cloudmask.catalog.findings import CouldNotRead, Finding, Problem, find_absence, looking_at, read
+from pc_cloudmask.catalog.findings import (
+    CouldNotRead,
+    Finding,
+    Problem,
+    find_absence,
+    is_there,
+    looking_at,
+    read,
+)
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, ItemKeys
 from pc_cloudmask.catalog.versions import read_predecessors, read_sensing_start
-from pc_cloudmask.catalog.year import YearFolder
-from pc_cloudmask.errors import CloudmaskError
+from pc_cloudmask.catalog.walk import YearFolder
+from pc_cloudmask.errors import AssetRefused, CloudmaskError
 from pc_cloudmask.masking.statistics import DECIMALS, MaskStatistics, measure_mask
 from pc_cloudmask.scene.ids import MASK_ASSET, PREVIEW_ASSET
 from pc_cloudmask.scene.query import parse_instant
-from pc_cloudmask.source.fields import ItemReader, is_number
+from pc_cloudmask.source.fields import Item, ItemReader, is_number
 from pc_cloudmask.source.item import find_bbox, read_footprint
 from pc_cloudmask.storage.store import ObjectInfo, ObjectStore
 from stac_ext.cloudmask import (
@@ -35,7 +40,6 @@ from stac_ext.cloudmask import (
     SHADOW_PERCENTAGE_PROP,
 )
 
-Item = dict[str, Any]
 #: A source may have an asset ``cloud-probability`` of its own; its like of ours is told by its folder.
 OWN_ASSETS = (MASK_ASSET, PREVIEW_ASSET)
 _SHARES = (CLOUD_PERCENTAGE_PROP, SHADOW_PERCENTAGE_PROP, CLEAR_PERCENTAGE_PROP)
@@ -52,10 +56,13 @@ _ROUNDING_DEG = 0.01
 _TILE_DEG = 1.0
 #: Where footprints may cross the antimeridian or reach a pole; Sentinel-2 ends at 84 degrees north.
 _ANTIMERIDIAN_DEG, _POLE_DEG = -170.0, 85.0
+#: Problems of an item that is sound.
+_HARMLESS = frozenset({Problem.DOUBTFUL_SOURCE, Problem.NOT_OPTIMIZED})
+_UNREADABLE = (CloudmaskError, LookupError, TypeError, ValueError, AttributeError)
 
 
 def find_faults(item: Item, keys: ItemKeys) -> Iterator[str]:
-    """Say what of the item is not as publishing writes it, whatever its source says.
+    """Yield what of the item is not as publishing writes it, whatever its source says.
 
     Raises:
         CloudmaskError, LookupError, TypeError, ValueError, AttributeError: a field is missing or of
@@ -84,7 +91,7 @@ def find_faults(item: Item, keys: ItemKeys) -> Iterator[str]:
 
 
 def find_contradictions(item: Item, keys: ItemKeys) -> Iterator[str]:
-    """Say which fields, taken from the source as they are, contradict each other.
+    """Yield which fields, taken from the source as they are, contradict each other.
 
     An item that passes ``find_faults`` is expected. Its source may be wrong, so this proves no harm.
     """
@@ -101,7 +108,7 @@ def find_contradictions(item: Item, keys: ItemKeys) -> Iterator[str]:
 
 
 def find_mask_faults(item: Item, shape: tuple[int, ...], statistics: MaskStatistics) -> Iterator[str]:
-    """Say where the item does not tell what its mask, of ``(height, width)`` pixels, holds."""
+    """Yield where the item does not tell what its mask, of ``shape`` ``(height, width)``, holds."""
     stated = item["assets"][MASK_ASSET].get("proj:shape", list(shape))
     if stated != list(shape):
         yield f"its proj:shape is {stated!r:.40}, its mask's {list(shape)}"
@@ -118,7 +125,7 @@ def find_mask_faults(item: Item, shape: tuple[int, ...], statistics: MaskStatist
 
 
 def resolve_href(public_url: str | None, href: str, from_key: str) -> str | None:
-    """The key that ``href`` names in the document at ``from_key``; None outside the store."""
+    """Return the key that ``href`` names in the document at ``from_key``; None outside the store."""
     if public_url is not None and href.startswith(f"{public_url}/"):
         return href.removeprefix(f"{public_url}/")
     if "://" in href or href.startswith("/"):
@@ -139,7 +146,7 @@ def _check_percentages(properties: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_own_file(name: str, asset: Mapping[str, Any], key: str, keys: ItemKeys) -> Iterator[str]:
-    """The name of a file of ours ends with the hash of its content."""
+    """Check that the name of a file of ours ends with the hash of its content."""
     checksum = asset.get("file:checksum")
     if not isinstance(checksum, str) or not _CHECKSUM.fullmatch(checksum):
         yield f"its asset {name:.40} has no file:checksum of SHA-256"
@@ -153,7 +160,7 @@ def _check_own_file(name: str, asset: Mapping[str, Any], key: str, keys: ItemKey
 
 
 def _check_extent(item: Item) -> Iterator[str]:
-    """A bbox is that of the footprint or that of its tile, never more than a tile's edge apart."""
+    """Check that the bbox is that of the footprint or of its tile, never more than a tile's edge apart."""
     west, south, east, north = find_bbox(item["geometry"])
     if west > east or min(west, -east) < _ANTIMERIDIAN_DEG or max(-south, north) > _POLE_DEG:
         return  # there are several ways to write such a box
@@ -163,12 +170,6 @@ def _check_extent(item: Item) -> Iterator[str]:
     excess = (west - stated[0], south - stated[1], stated[2] - east, stated[3] - north)
     if not all(-_ROUNDING_DEG <= each <= edge for each, edge in zip(excess, (*edges, *edges), strict=True)):
         yield "its bbox is not that of its geometry"
-
-
-#: The pixels, uint8 (height, width), of a mask's file and its item's id.
-DecodeMask = Callable[[bytes, str], NDArray[np.uint8]]
-_UNREADABLE = (CloudmaskError, LookupError, TypeError, ValueError, AttributeError)
-_ABOUT_SOURCE = frozenset({Problem.DOUBTFUL_SOURCE})
 
 
 @dataclass(slots=True)
@@ -195,60 +196,59 @@ class ItemCheck:
     @property
     def is_broken(self) -> bool:
         """Whether all of it was read, and only publishing the scene again can help."""
-        return not self.is_unread and any(each.problem not in _ABOUT_SOURCE for each in self.findings)
+        return not self.is_unread and any(self._faults)
 
     @property
     def is_sound(self) -> bool:
         """Whether all of it was read, and nothing of ours is wrong."""
-        return not self.is_unread and not self.is_broken
+        return not self.is_unread and not any(self._faults)
 
     @property
     def reason(self) -> str:
         """Why it is broken."""
-        return next(str(each) for each in self.findings if each.problem not in _ABOUT_SOURCE)
+        return next(self._faults)
+
+    @property
+    def _faults(self) -> Iterator[str]:
+        return (str(each) for each in self.findings if each.problem not in _HARMLESS)
 
 
-def check_item(
-    store: ObjectStore, year_keys: YearFolder, item_id: str, decode_mask: DecodeMask | None = None
-) -> ItemCheck:
+def check_item(store: ObjectStore, year: YearFolder, item_id: str, *, deep: bool = False) -> ItemCheck:
     """Check the item's document, its links inside the store and its files, byte by byte.
 
     Its own ``self`` link says what is inside: an item that was published for another public URL is sound
-    too. With ``decode_mask`` the mask's pixels are counted as well.
+    too. A ``deep`` check validates its rasters with rio-cogeo and counts the mask's pixels as well.
     """
-    check = ItemCheck(ItemKeys(year_keys.year_keys, item_id))
-    for finding in _find_all(store, year_keys, check, decode_mask):
-        check.findings.append(finding)
+    check = ItemCheck(ItemKeys(year.year_keys, item_id))
+    check.findings.extend(_find_all(store, year, check, deep=deep))
     return check
 
 
-def _find_all(
-    store: ObjectStore, year_keys: YearFolder, check: ItemCheck, decode_mask: DecodeMask | None
-) -> Iterator[Finding]:
-    key = check.keys.item
+def _find_all(store: ObjectStore, year: YearFolder, check: ItemCheck, *, deep: bool) -> Iterator[Finding]:
+    keys = check.keys
     try:
-        body = _read_listed(store, key, year_keys.folders[check.keys.item_id].item)
+        body = _read_listed(store, keys.item, year.folders[keys.item_id].item)
     except CouldNotRead as error:
         yield error.finding
         return
     check.digest = sha256(body).hexdigest()
     try:
-        item = decode_document(body, key)
-        faults = list(find_faults(item, check.keys))
+        item = decode_document(body, keys.item)
+        faults = list(find_faults(item, keys))
         for fault in faults:
-            yield Finding(Problem.BROKEN_ITEM, key, fault)
+            yield Finding(Problem.BROKEN_ITEM, keys.item, fault)
         check.coverage = read_coverage(item)
         check.predecessors = tuple(read_predecessors(item))
         check.start = read_sensing_start(item)
         check.fingerprint = item["properties"].get(FINGERPRINT_PROP)
         if not faults:
-            for text in find_contradictions(item, check.keys):
-                yield Finding(Problem.DOUBTFUL_SOURCE, key, text)
-        yield from _check_links(store, year_keys, item, check.keys)
-        yield from _check_assets(store, year_keys, item, check, None if faults else decode_mask)
+            for text in find_contradictions(item, keys):
+                yield Finding(Problem.DOUBTFUL_SOURCE, keys.item, text)
+        yield from _check_links(store, year, item, keys)
+        yield from _check_assets(store, year, item, check, deep=deep and not faults)
     except _UNREADABLE as error:
         detail = " ".join(str(error).split())
-        yield Finding(Problem.BROKEN_ITEM, key, f"is not an item of this catalog: {detail:.200}")
+        yield Finding(Problem.BROKEN_ITEM, keys.item, f"is not an item of this catalog: {detail:.200}")
 
 
 def _read_listed(store: ObjectStore, key: str, info: ObjectInfo | None) -> bytes:
@@ -265,53 +265,46 @@ def _read_listed(store: ObjectStore, key: str, info: ObjectInfo | None) -> bytes
     return stored.body
 
 
-def _check_links(
-    store: ObjectStore, year_keys: YearFolder, item: dict[str, Any], keys: ItemKeys
-) -> Iterator[Finding]:
+def _check_links(store: ObjectStore, year: YearFolder, item: Item, keys: ItemKeys) -> Iterator[Finding]:
     public_url = find_public_url(item, keys.item)
-    known = {CATALOG_KEY, COLLECTION_KEY, year_keys.year_keys.catalog, keys.item}
+    known = {CATALOG_KEY, COLLECTION_KEY, year.year_keys.catalog, keys.item}
     for link in item["links"]:
         key = resolve_href(public_url, link["href"], keys.item)
         if key is None or key in known:
             continue
-        if not key.startswith(year_keys.year_keys.prefix):
+        if not key.startswith(year.year_keys.prefix):
             yield from _check_source_file(store, key)
             continue
-        folder = year_keys.folders.get(key.split("/")[-2])
+        folder = year.folders.get(key.split("/")[-2])
         if folder is None or folder.item is None or folder.item.key != key:
             doubt = find_absence(store, key)
             yield doubt or Finding(Problem.DANGLING_LINK, keys.item, f"links {key}, which is not there")
 
 
 def _check_assets(
-    store: ObjectStore,
-    year_keys: YearFolder,
-    item: dict[str, Any],
-    check: ItemCheck,
-    decode_mask: DecodeMask | None,
+    store: ObjectStore, year: YearFolder, item: Item, check: ItemCheck, *, deep: bool
 ) -> Iterator[Finding]:
-    public_url = find_public_url(item, check.keys.item)
+    keys = check.keys
+    public_url = find_public_url(item, keys.item)
     for name, asset in item["assets"].items():
-        key = resolve_href(public_url, asset["href"], check.keys.item)
+        key = resolve_href(public_url, asset["href"], keys.item)
         if key is None:
             continue
-        if not key.startswith(check.keys.prefix):
+        if not key.startswith(keys.prefix):
             if name not in OWN_ASSETS:
                 yield from _check_source_file(store, key)
             continue
         check.files.add(key)
-        info = year_keys.folders[check.keys.item_id].objects.get(key.removeprefix(check.keys.prefix))
+        info = year.folders[keys.item_id].objects.get(key.removeprefix(keys.prefix))
         try:
             yield from _check_file(store, key, info, asset)
-            if name == MASK_ASSET and decode_mask is not None and info is not None:
-                yield from _check_pixels(_read_listed(store, key, info), item, check.keys, decode_mask)
+            if deep and info is not None and key.endswith(".tif"):
+                yield from _check_raster(name, key, _read_listed(store, key, info), item, keys)
         except CouldNotRead as error:
             yield error.finding
 
 
-def _check_file(
-    store: ObjectStore, key: str, info: ObjectInfo | None, asset: dict[str, Any]
-) -> Iterator[Finding]:
+def _check_file(store: ObjectStore, key: str, info: ObjectInfo | None, asset: Item) -> Iterator[Finding]:
     if info is None:
         doubt = find_absence(store, key)
         yield doubt or Finding(Problem.MISSING_FILE, key, "its item links it and it is not there")
@@ -320,28 +313,37 @@ def _check_file(
     if info.size != size:
         yield Finding(Problem.WRONG_FILE, key, f"has {info.size} bytes, its item says {size}")
     elif checksum.startswith(SHA256_MULTIHASH):
-        body = _read_listed(store, key, info)
-        if sha256(body).hexdigest() != checksum.removeprefix(SHA256_MULTIHASH):
+        digest = sha256(_read_listed(store, key, info)).hexdigest()
+        if digest != checksum.removeprefix(SHA256_MULTIHASH):
             yield Finding(Problem.WRONG_FILE, key, "has another checksum than its item says")
 
 
-def _check_pixels(
-    body: bytes, item: dict[str, Any], keys: ItemKeys, decode_mask: DecodeMask
-) -> Iterator[Finding]:
-    """A mask that is as its checksum says and cannot be decoded may be this machine's fault."""
-    with looking_at(keys.item):
-        pixels = decode_mask(body, keys.item_id)
-    for fault in find_mask_faults(item, pixels.shape, measure_mask(pixels)):
-        yield Finding(Problem.BROKEN_ITEM, keys.item, fault)
+def _check_raster(name: str, key: str, body: bytes, item: Item, keys: ItemKeys) -> Iterator[Finding]:
+    """Check the form of a raster, and what a mask holds.
+
+    A mask as its checksum says that cannot be decoded may be this machine's fault.
+    """
+    # They load rasterio, which other checks do without.
+    from pc_cloudmask.catalog.search import decode_mask  # noqa: PLC0415
+    from pc_cloudmask.raster.cog import validate_cog  # noqa: PLC0415
+
+    if name == MASK_ASSET:
+        with looking_at(keys.item):
+            pixels = decode_mask(body, keys.item_id)
+        for fault in find_mask_faults(item, pixels.shape, measure_mask(pixels)):
+            yield Finding(Problem.BROKEN_ITEM, keys.item, fault)
+    try:
+        validate_cog(body, "it")
+    except AssetRefused as error:
+        yield Finding(Problem.NOT_OPTIMIZED, key, str(error))
 
 
 def _check_source_file(store: ObjectStore, key: str) -> Iterator[Finding]:
-    """What the item has from its source may lie in the store too, and is not ours."""
+    """Check what the item has from its source: it may lie in the store too, and is not ours."""
     try:
-        with looking_at(key):
-            is_there = store.find_object(key) is not None
+        if not is_there(store, key):
+            yield Finding(
+                Problem.DOUBTFUL_SOURCE, key, "an item links it as its source's, and it is not there"
+            )
     except CouldNotRead as error:
         yield error.finding
-        return
-    if not is_there:
-        yield Finding(Problem.DOUBTFUL_SOURCE, key, "an item links it as its source's, and it is not there")

@@ -1,47 +1,63 @@
-"""Checking one catalog that links other catalogs."""
+"""Checking the catalogs above the years, and the markers of writers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 
-from pc_cloudmask.catalog.coverage import Coverage
-from pc_cloudmask.catalog.fields import CatalogContext, Document, encode_document, read_document
-from pc_cloudmask.catalog.findings import CouldNotRead, Finding, Problem, looking_at, read
-from pc_cloudmask.catalog.layout import COLLECTION_KEY, PENDING_PREFIX, ItemKeys
-from pc_cloudmask.catalog.parents import ParentCatalog, collection_parent, find_coverage, read_children
-from pc_cloudmask.catalog.steps import list_markers, read_marker
-from pc_cloudmask.storage.store import ObjectStore, StoredObject
+from pc_cloudmask.catalog.documents import Coverage, build_root_catalog, read_collection_coverage
+from pc_cloudmask.catalog.fields import (
+    CatalogContext,
+    decode_document,
+    encode_document,
+    find_public_url,
+    read_document,
+)
+from pc_cloudmask.catalog.findings import CouldNotRead, Finding, Problem, is_there, looking_at, read
+from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, PENDING_PREFIX, ItemKeys
+from pc_cloudmask.catalog.parents import ParentCatalog, collection_parent
+from pc_cloudmask.catalog.steps import LEASE, list_markers, read_marker
+from pc_cloudmask.catalog.walk import read_children
+from pc_cloudmask.errors import CloudmaskError, SettingsError
+from pc_cloudmask.storage.store import PROBE_PREFIX, ObjectStore, StoredObject
 
 
-def check_parent(
-    store: ObjectStore, parent: ParentCatalog, children: frozenset[str], unsure: frozenset[str]
-) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True)
+class Children:
+    """Names of a catalog's children.
+
+    ``present`` ones have a catalog. The ``unsure`` ones may be linked or not: below them a living writer
+    publishes, or they could not be looked at.
+    """
+
+    present: frozenset[str]
+    unsure: frozenset[str]
+
+
+def check_parent(store: ObjectStore, parent: ParentCatalog, children: Children) -> Iterator[Finding]:
     """Find what is wrong with the catalog, if anything.
 
-    ``children`` are those that have a catalog. The ``unsure`` ones may be linked or not: below them a
-    living writer publishes, or they could not be looked at.
-
     Raises:
-        CouldNotRead: the catalog, or what lies beside it.
+        CouldNotRead: the catalog, or what lies next to it.
     """
+    wanted = children.present - children.unsure
     stored = read(store, parent.key)
     if stored is None:
-        if children - unsure:
-            yield Finding(
-                Problem.MISSING_CATALOG, parent.key, f"catalogs that it should link: {len(children)}"
-            )
+        if wanted:
+            text = f"catalogs that it should link: {len(children.present)}"
+            yield Finding(Problem.MISSING_CATALOG, parent.key, text)
         return
     document = read_document(stored)
     if document is None:
         yield Finding(Problem.UNREADABLE, parent.key, "is not a catalog")
         return
     linked = read_children(document)
-    dangling = set(_find_dangling(store, parent, linked - children - unsure))
+    dangling = set(_find_dangling(store, parent, linked - children.present - children.unsure))
     for name in sorted(dangling):
         yield Finding(Problem.DANGLING_LINK, parent.key, f"links {name:.40}, whose catalog is not there")
-    for name in sorted(children - linked - unsure):
+    for name in sorted(wanted - linked):
         yield Finding(Problem.STALE_CATALOG, parent.key, f"does not link {name}")
     with looking_at(parent.folder):
         expected = encode_document(parent.build(sorted(linked - dangling)))
@@ -50,41 +66,68 @@ def check_parent(
 
 
 def check_collection(
-    store: ObjectStore,
-    context: CatalogContext,
-    zones: frozenset[str],
-    unsure: frozenset[str],
-    needed: Coverage | None,
+    store: ObjectStore, context: CatalogContext, zones: Children, needed: Coverage | None
 ) -> Iterator[Finding]:
     """Find what is wrong with the collection; ``needed`` is what it has to cover at least.
 
     Raises:
-        CouldNotRead: the collection, or what lies beside it.
+        CouldNotRead: the collection, or what lies next to it.
     """
     document = read_document(read(store, COLLECTION_KEY))
-    covered = find_coverage(document)
-    yield from check_parent(store, collection_parent(store, context, covered, document), zones, unsure)
+    covered = read_collection_coverage(document)
+    yield from check_parent(store, collection_parent(store, context, covered, document), zones)
     if document is not None and needed is not None and (covered is None or covered.merge(needed) != covered):
         yield Finding(Problem.STALE_CATALOG, COLLECTION_KEY, "its extent or summaries lack some item")
 
 
 def check_extent(before: StoredObject | None, allowed: Coverage | None) -> Iterator[Finding]:
     """Find that the collection covered more, before its items were listed, than they all together."""
-    covered = find_coverage(read_document(before))
+    covered = read_collection_coverage(read_document(before))
     if covered is not None and (allowed is None or allowed.merge(covered) != allowed):
-        yield Finding(
-            Problem.STALE_CATALOG, COLLECTION_KEY, "its extent or summaries cover more than its items"
-        )
+        text = "its extent or summaries cover more than its items"
+        yield Finding(Problem.STALE_CATALOG, COLLECTION_KEY, text)
 
 
-def find_linked(store: ObjectStore, parent: ParentCatalog) -> frozenset[str]:
-    """Names of the children that the catalog links now; none where it is broken."""
-    document: Document | None = read_document(store.read_object(parent.key))
-    return frozenset(read_children(document) if document else ())
+def check_root(store: ObjectStore, context: CatalogContext, zones: Children) -> Iterator[Finding]:
+    """Find what is wrong with the root catalog.
+
+    Raises:
+        CouldNotRead: the catalog.
+    """
+    stored = read(store, CATALOG_KEY)
+    if stored is None:
+        if zones.present - zones.unsure:
+            yield Finding(Problem.MISSING_CATALOG, CATALOG_KEY, "the collection is not linked")
+    elif stored.body != encode_document(build_root_catalog(context)):
+        yield Finding(Problem.STALE_CATALOG, CATALOG_KEY, "is not what this program writes")
 
 
-def _find_dangling(store: ObjectStore, parent: ParentCatalog, names: set[str]) -> Iterator[str]:
-    """Names of those whose catalog is not there; listings that do not show one that is there are in doubt."""
+def check_public_url(store: ObjectStore, context: CatalogContext) -> None:
+    """See that a root catalog that is sound was written for this public URL.
+
+    Raises:
+        SettingsError: it was written for another one.
+        StoreUnavailable, StoreRefused: it cannot be read.
+    """
+    stored = store.read_object(CATALOG_KEY)
+    if stored is None:
+        return
+    try:
+        public_url = find_public_url(decode_document(stored.body, CATALOG_KEY), CATALOG_KEY)
+    except (CloudmaskError, LookupError, TypeError, AttributeError):
+        return  # damaged: a finding like any other
+    other = CatalogContext(public_url)
+    if other == context or stored.body != encode_document(build_root_catalog(other)):
+        return
+    advice = f"set it to {public_url}" if public_url else "unset it"
+    raise SettingsError(
+        f"CLOUDMASK_PUBLIC_URL: {CATALOG_KEY} was written for {public_url or 'relative links'}, not for "
+        f"{context.public_url or 'relative links'}: {advice}, or publish again with ingest --force"
+    )
+
+
+def _find_dangling(store: ObjectStore, parent: ParentCatalog, names: AbstractSet[str]) -> Iterator[str]:
+    """Yield the names of those whose catalog is not there; one that nobody has looked at is in doubt."""
     for name in sorted(names):
         with looking_at(f"{parent.folder}{name:.40}/catalog.json"):
             if not parent.holds(store, name):
@@ -117,7 +160,7 @@ def read_markers(store: ObjectStore, now: datetime) -> Markers:
         try:
             with looking_at(key):
                 marker = read_marker(store, key)
-                is_gone = marker is None and store.find_object(key) is None
+            is_gone = marker is None and not is_there(store, key)
         except CouldNotRead as error:
             findings.append(error.finding)
             unread.append(key.removeprefix(PENDING_PREFIX).removesuffix(".json"))
@@ -129,3 +172,12 @@ def read_markers(store: ObjectStore, now: datetime) -> Markers:
             findings.append(Finding(Problem.STALE_MARKER, key, "no living writer ends what it announces"))
     pending = frozenset(unread).union(keys.item_id for keys in live)
     return Markers(frozenset(live), pending, tuple(stale), tuple(findings))
+
+
+def list_dead_probes(store: ObjectStore, now: datetime) -> list[str]:
+    """Return keys of what killed probes left; a probe takes seconds, a lease is long enough for any."""
+    return [
+        info.key
+        for info in store.list_objects(PROBE_PREFIX)
+        if info.modified is not None and info.modified + LEASE <= now
+    ]

@@ -1,15 +1,17 @@
-"""The catalogs above the items, each as a function of what it links."""
+"""The catalogs above the items, each as a function of what it links, and what they say their items cover."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any, TypeVar
 
-from pc_cloudmask.catalog.coverage import LISTED, MEASURED, Coverage, build_summaries
 from pc_cloudmask.catalog.fields import (
     GEOJSON_MEDIA_TYPE,
     STAC_VERSION,
     CatalogContext,
+    Document,
     Link,
     build_classes,
     collection_title,
@@ -30,13 +32,164 @@ from pc_cloudmask.catalog.layout import (
     zone_catalog_key,
 )
 from pc_cloudmask.masking.classes import CLASS_STYLES
+from pc_cloudmask.masking.methods import METHODS
+from pc_cloudmask.scene.ids import TILE_FORM
+from pc_cloudmask.scene.query import BBox, parse_instant
+from pc_cloudmask.source.fields import is_number
+from stac_ext.cloudmask import (
+    CLEAR_PERCENTAGE_PROP,
+    CLOUD_PERCENTAGE_PROP,
+    METHOD_PROP,
+    NODATA_PERCENTAGE_PROP,
+    SHADOW_PERCENTAGE_PROP,
+)
 
-Document = dict[str, Any]
 PARQUET_MEDIA_TYPE = "application/vnd.apache.parquet"
+Range = tuple[float, float]
+T = TypeVar("T")
+#: Properties of which the collection lists every value.
+LISTED = ("platform", METHOD_PROP, "s2:processing_baseline", "proj:code")
+#: Properties of which the collection tells the least and the greatest value.
+MEASURED = (
+    CLOUD_PERCENTAGE_PROP,
+    SHADOW_PERCENTAGE_PROP,
+    CLEAR_PERCENTAGE_PROP,
+    NODATA_PERCENTAGE_PROP,
+    "eo:cloud_cover",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Where, when, and with which properties items are.
+
+    Two coverages merge into the one of all their items: in any order, any number of times. So the
+    collection is brought up to date from its own document alone. ``bbox`` is ``(west, south, east,
+    north)``; if items reach beyond the antimeridian it is the full circle, since a union that crosses it
+    would depend on the order of merging. ``interval`` holds RFC 3339 instants in UTC of one form, which
+    sort as text. ``boxes`` are the same as ``bbox`` for each zone alone: where the masks are on a map,
+    when ``bbox`` spans oceans.
+    """
+
+    bbox: BBox
+    interval: tuple[str, str]
+    values: Mapping[str, frozenset[str]] = field(default_factory=dict, hash=False)
+    ranges: Mapping[str, Range] = field(default_factory=dict, hash=False)
+    boxes: Mapping[str, BBox] = field(default_factory=dict, hash=False)
+
+    def merge(self, other: Coverage) -> Coverage:
+        """Return the coverage of this one's items and ``other``'s."""
+        starts, ends = zip(self.interval, other.interval, strict=True)
+        return Coverage(
+            _merge_boxes(self.bbox, other.bbox),
+            (min(starts), max(ends)),
+            _merge_values(self.values, other.values, frozenset.union),
+            _merge_values(self.ranges, other.ranges, lambda a, b: (min(a[0], b[0]), max(a[1], b[1]))),
+            _merge_values(self.boxes, other.boxes, _merge_boxes),
+        )
+
+
+def read_coverage(item: dict[str, Any]) -> Coverage:
+    """Return what one published item covers; properties of another type than expected cover nothing.
+
+    Raises:
+        LookupError, TypeError, ValueError: the item does not say where and when it is.
+    """
+    west, south, east, north = _read_bbox(item["bbox"])
+    if west > east or west < -180 or east > 180:
+        west, east = -180.0, 180.0
+    properties = item["properties"]
+    instant = _format_instant(properties["datetime"])
+    tile = properties.get("s2:mgrs_tile")
+    box = (west, south, east, north)
+    numbers = {name: properties[name] for name in MEASURED if is_number(properties.get(name))}
+    return Coverage(
+        box,
+        (instant, instant),
+        {name: frozenset({properties[name]}) for name in LISTED if isinstance(properties.get(name), str)},
+        {name: (_read_number(value), _read_number(value)) for name, value in numbers.items()},
+        {tile[:3]: box} if isinstance(tile, str) and TILE_FORM.fullmatch(tile) else {},
+    )
+
+
+def read_collection_coverage(collection: dict[str, Any] | None) -> Coverage | None:
+    """Return the coverage a collection declares, or None if it is missing, empty or unreadable."""
+    if collection is None:
+        return None
+    try:
+        extent, summaries = collection["extent"], collection["summaries"]
+        start, end = map(_format_instant, extent["temporal"]["interval"][0])
+        return Coverage(
+            _read_bbox(extent["spatial"]["bbox"][0]),
+            (start, end),
+            {name: frozenset(map(_check_text, summaries[name])) for name in LISTED if name in summaries},
+            {
+                name: (_read_number(summaries[name]["minimum"]), _read_number(summaries[name]["maximum"]))
+                for name in MEASURED
+                if name in summaries
+            },
+            {
+                link["href"].split("/")[-2]: _read_bbox(link["bbox"])
+                for link in collection["links"]
+                if link["rel"] == "child" and "bbox" in link
+            },
+        )
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def merge_coverages(coverages: Iterable[Coverage | None]) -> Coverage | None:
+    """Return one coverage that holds all of them; None if there are none."""
+    found = [coverage for coverage in coverages if coverage is not None]
+    return reduce(Coverage.merge, found) if found else None
+
+
+def build_summaries(coverage: Coverage) -> dict[str, Any]:
+    """Return the coverage as a collection's summaries, lists sorted."""
+    listed = {name: sorted(coverage.values[name]) for name in LISTED if name in coverage.values}
+    ranges = {name: coverage.ranges[name] for name in MEASURED if name in coverage.ranges}
+    return {**listed, **{name: {"minimum": least, "maximum": most} for name, (least, most) in ranges.items()}}
+
+
+def _merge_values(one: Mapping[str, T], other: Mapping[str, T], merge: Callable[[T, T], T]) -> dict[str, T]:
+    """Return both by name; what both have of one name merged."""
+    return {
+        **one,
+        **{name: merge(one[name], value) if name in one else value for name, value in other.items()},
+    }
+
+
+def _merge_boxes(one: BBox, other: BBox) -> BBox:
+    west, south, east, north = zip(one, other, strict=True)
+    return (min(west), min(south), max(east), max(north))
+
+
+def _read_bbox(bbox: Any) -> BBox:
+    west, south, east, north = map(_read_number, bbox if len(bbox) == 4 else (*bbox[:2], *bbox[3:5]))
+    return (west, south, east, north)
+
+
+def _format_instant(text: Any) -> str:
+    """Return an RFC 3339 instant in the one form whose order as text is its order in time."""
+    moment = parse_instant(_check_text(text))
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+
+def _check_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} where a text should be")
+    return value
+
+
+def _read_number(value: Any) -> float:
+    """Return a float that no order of merging can change: neither an equal integer nor a negative zero."""
+    if not is_number(value):
+        raise TypeError(f"{type(value).__name__} where a finite number should be")
+    return float(value) + 0.0
 
 
 def build_root_catalog(context: CatalogContext) -> Document:
-    """The root, which links the collection alone."""
+    """Return the root, which links the collection alone."""
     catalog = read_catalog_template()
     catalog["links"] = [
         context.link("root", CATALOG_KEY, CATALOG_KEY, root_title()),
@@ -49,20 +202,24 @@ def build_root_catalog(context: CatalogContext) -> Document:
 def build_collection(
     context: CatalogContext, zones: Iterable[str], coverage: Coverage | None, mirror_keys: Sequence[str] = ()
 ) -> Document:
-    """The collection of all masks: a catalog for each zone and band below it.
+    """Return the collection of all masks, which links a catalog for each zone.
 
-    Without ``coverage`` nothing is published yet: the extent is then the whole Earth at any time.
+    Without ``coverage`` nothing is published yet: the extent is then the Earth at any time.
     ``mirror_keys`` are the parts of the geoparquet mirror.
     """
     collection = read_collection_template()
+    collection["summaries"][METHOD_PROP] = list(METHODS)
     collection["item_assets"]["cloudmask"]["classification:classes"] = build_classes()
-    collection["renders"]["cloudmask"]["colormap"] = _build_colormap()
+    # Red, green, blue and alpha of each class.
+    colors = {str(value.value): [*style.color, 255 * style.opaque] for value, style in CLASS_STYLES.items()}
+    collection["renders"]["cloudmask"]["colormap"] = colors
     if coverage is not None:
         collection["extent"] = {
             "spatial": {"bbox": _build_boxes(coverage)},
             "temporal": {"interval": [list(coverage.interval)]},
         }
-        collection["summaries"] = _build_summaries(collection["summaries"], coverage)
+        common = {k: v for k, v in collection["summaries"].items() if k not in (*LISTED, *MEASURED)}
+        collection["summaries"] = common | build_summaries(coverage)
     if mirror_keys:
         collection["assets"] = _build_mirror(context, mirror_keys)
     links = _links_up(context, COLLECTION_KEY, collection_title(), CATALOG_KEY, root_title())
@@ -76,7 +233,7 @@ def build_collection(
 
 
 def build_zone_catalog(context: CatalogContext, zone: str, tiles: Iterable[str]) -> Document:
-    """The catalog of one grid zone and latitude band: its tiles."""
+    """Return the catalog of one zone, which links its tiles."""
     key = zone_catalog_key(zone)
     title = build_zone_title(zone)
     links = _links_up(context, key, title, COLLECTION_KEY, collection_title())
@@ -86,7 +243,7 @@ def build_zone_catalog(context: CatalogContext, zone: str, tiles: Iterable[str])
 
 
 def build_tile_catalog(context: CatalogContext, tile: str, years: Iterable[int]) -> Document:
-    """The catalog of one tile: its years."""
+    """Return the catalog of one tile, which links its years."""
     key, zone = tile_catalog_key(tile), tile[:3]
     title = build_tile_title(tile)
     links = _links_up(context, key, title, zone_catalog_key(zone), build_zone_title(zone))
@@ -97,7 +254,7 @@ def build_tile_catalog(context: CatalogContext, tile: str, years: Iterable[int])
 
 
 def build_year_catalog(context: CatalogContext, year_keys: YearKeys, item_ids: Iterable[str]) -> Document:
-    """The year: the items of one tile and year, by time."""
+    """Return the catalog of one tile and year, which links its items by time."""
     title = build_year_title(year_keys)
     links = _links_up(
         context, year_keys.catalog, title, year_keys.tile_catalog, build_tile_title(year_keys.tile)
@@ -120,25 +277,14 @@ def _build_catalog(catalog_id: str, title: str, description: str, links: list[Li
     }
 
 
-def _build_colormap() -> dict[str, list[int]]:
-    """The classes as a renderer wants them: red, green, blue, alpha by value."""
-    return {str(value.value): [*style.color, 255 * style.opaque] for value, style in CLASS_STYLES.items()}
-
-
-def _build_summaries(template: dict[str, Any], coverage: Coverage) -> dict[str, Any]:
-    """What the template says of all items, and of what items differ in, what ``coverage`` says."""
-    common = {name: value for name, value in template.items() if name not in (*LISTED, *MEASURED)}
-    return {**common, **build_summaries(coverage)}
-
-
 def _build_boxes(coverage: Coverage) -> list[list[float]]:
-    """The whole extent, then that of each zone and band: what STAC Browser draws on the collection's map."""
+    """Return the full extent, then that of each zone: STAC Browser draws them on the collection's map."""
     boxes = [list(box) for _, box in sorted(coverage.boxes.items())]
     return [list(coverage.bbox), *(boxes if len(boxes) > 1 else [])]
 
 
 def _build_mirror(context: CatalogContext, keys: Sequence[str]) -> dict[str, Any]:
-    """An asset for each part of the geoparquet mirror."""
+    """Return an asset for each part of the geoparquet mirror."""
     return {
         f"items-{number}": {
             "href": context.href(key, COLLECTION_KEY),
@@ -153,7 +299,7 @@ def _build_mirror(context: CatalogContext, keys: Sequence[str]) -> dict[str, Any
 def _links_up(
     context: CatalogContext, key: str, title: str, parent_key: str, parent_title: str
 ) -> list[Link]:
-    """Links of the document at ``key`` to the root, its parent and, with a public URL, itself."""
+    """Return the links of the document at ``key`` to the root, its parent and, with a public URL, itself."""
     return [
         context.link("root", CATALOG_KEY, key, root_title()),
         context.link("parent", parent_key, key, parent_title),

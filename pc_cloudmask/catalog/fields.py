@@ -1,4 +1,4 @@
-"""The fields of the assets that we publish."""
+"""What published documents are made of: encoding, templates, links, assets and extensions."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import orjson
 
 from pc_cloudmask.errors import CloudmaskError, SourceRefused
 from pc_cloudmask.masking.classes import CLASS_STYLES, PROBABILITY_NODATA, MaskClass
+from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.storage.store import StoredObject
 from pc_cloudmask.text import make_printable
@@ -20,26 +21,53 @@ from stac_ext.cloudmask import SCHEMA_URI
 
 COG_MEDIA_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 PNG_MEDIA_TYPE = "image/png"
+JSON_MEDIA_TYPE = "application/json"
+GEOJSON_MEDIA_TYPE = "application/geo+json"
 #: ``overview``: STAC Browser draws the first asset with this role, not the source's ``visual``.
 MASK_ROLES = ("data", "data-mask", "cloud", "cloud-shadow", "overview")
 #: Multihash code of SHA-256 and its length of 32 bytes, in hex.
 SHA256_MULTIHASH = "1220"
 Fields = dict[str, Any]
+Link = dict[str, Any]
+Document = dict[str, Any]
+
+
+#: More than any catalog or page of items takes; a larger document is a mistake or an attack.
+MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+_SHOWN = 200
+STAC_VERSION = "1.1.0"
+EXTENSIONS_URI = "https://stac-extensions.github.io"
+PROJECTION_URI = f"{EXTENSIONS_URI}/projection/v2.0.0/schema.json"
+RASTER_URI = f"{EXTENSIONS_URI}/raster/v2.0.0/schema.json"
+FILE_URI = f"{EXTENSIONS_URI}/file/v2.1.0/schema.json"
+PROCESSING_URI = f"{EXTENSIONS_URI}/processing/v1.2.0/schema.json"
+#: Extensions of every published item, in addition to those of its source.
+PUBLISHED_URIS = (
+    PROJECTION_URI,
+    f"{EXTENSIONS_URI}/classification/v1.1.0/schema.json",
+    FILE_URI,
+    PROCESSING_URI,
+    # A newer version of the scene, or its withdrawal, adds a link or the property of this one.
+    f"{EXTENSIONS_URI}/version/v1.2.0/schema.json",
+    SCHEMA_URI,
+)
+_VERSIONED_URI = re.compile(r"(?P<extension>.+)/v(?P<version>[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3})\S*/[^/]+")
 
 
 @dataclass(frozen=True, slots=True)
 class AssetFile:
-    """A file as it lies in the store."""
+    """An asset's file under a key that carries the hash of its content."""
 
     key: str
-    size: int
+    body: bytes
+    media_type: str
     sha256_hex: str
 
 
 def build_classes() -> list[Fields]:
-    """``classification:classes`` of the mask.
+    """Return ``classification:classes`` of the mask.
 
-    A class without a colour is transparent in STAC Browser, so only what is to be seen has one.
+    A class without a colour is transparent in STAC Browser, so only what should be seen has one.
     """
     classes = []
     for mask_class, style in CLASS_STYLES.items():
@@ -58,41 +86,34 @@ def build_classes() -> list[Fields]:
 
 
 def build_mask_asset(file: AssetFile, href: str, grid: Grid) -> Fields:
-    """The asset ``cloudmask``."""
-    return {
-        "href": href,
-        "type": COG_MEDIA_TYPE,
-        "title": "Cloud and cloud-shadow mask",
+    """Return the asset ``cloudmask``."""
+    fields = {
         "description": "0 no data, 1 clear, 2 cloud, 3 cloud shadow",
         "roles": list(MASK_ROLES),
         "classification:classes": build_classes(),
         **_raster_fields(grid, MaskClass.NO_DATA.value),
-        **build_file_fields(file.size, file.sha256_hex),
     }
+    return _build_asset(file, href, "Cloud and cloud-shadow mask", fields)
 
 
 def build_probability_asset(file: AssetFile, href: str, grid: Grid) -> Fields:
-    """The asset ``cloud-probability``, from which the mask can be made again with other thresholds."""
-    return {
-        "href": href,
-        "type": COG_MEDIA_TYPE,
-        "title": "Cloud probability",
+    """Return the asset ``cloud-probability``, from which the mask can be made again with other thresholds."""
+    fields = {
         "description": "s2cloudless cloud probability in percent, 255 no data",
         "roles": ["data", "cloud"],
         **_raster_fields(grid, PROBABILITY_NODATA),
-        **build_file_fields(file.size, file.sha256_hex),
     }
+    return _build_asset(file, href, "Cloud probability", fields)
 
 
 def build_preview_asset(file: AssetFile, href: str) -> Fields:
-    """The asset ``cloudmask-preview``."""
-    return {
-        "href": href,
-        "type": PNG_MEDIA_TYPE,
-        "title": "Preview of the mask",
-        "roles": ["thumbnail"],
-        **build_file_fields(file.size, file.sha256_hex),
-    }
+    """Return the asset ``cloudmask-preview``."""
+    return _build_asset(file, href, "Preview of the mask", {"roles": ["thumbnail"]})
+
+
+def _build_asset(file: AssetFile, href: str, title: str, fields: Fields) -> Fields:
+    described = {"href": href, "type": file.media_type, "title": title, **fields}
+    return {**described, **build_file_fields(len(file.body), file.sha256_hex)}
 
 
 def _raster_fields(grid: Grid, nodata: int) -> Fields:
@@ -108,13 +129,8 @@ def _raster_fields(grid: Grid, nodata: int) -> Fields:
 
 
 def build_file_fields(size: int, sha256_hex: str) -> Fields:
-    """The file extension's fields."""
+    """Return the file extension's fields."""
     return {"file:size": size, "file:checksum": f"{SHA256_MULTIHASH}{sha256_hex}"}
-
-
-JSON_MEDIA_TYPE = "application/json"
-GEOJSON_MEDIA_TYPE = "application/geo+json"
-Link = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,22 +140,22 @@ class CatalogContext:
     public_url: str | None = None
 
     def href(self, key: str, from_key: str) -> str:
-        """The href of ``key`` in the document at ``from_key``."""
+        """Return the href of ``key`` in the document at ``from_key``."""
         if self.public_url is not None:
             return f"{self.public_url}/{key}"
         return _relate(key, from_key)
 
     def link(self, rel: str, key: str, from_key: str, title: str, media_type: str = JSON_MEDIA_TYPE) -> Link:
-        """A link to ``key`` in the document at ``from_key``."""
+        """Return a link to ``key`` in the document at ``from_key``."""
         return {"rel": rel, "href": self.href(key, from_key), "type": media_type, "title": title}
 
     def self_links(self, key: str, title: str, media_type: str = JSON_MEDIA_TYPE) -> list[Link]:
-        """The document's link to itself; none without a public URL, which alone could make it absolute."""
+        """Return the document's link to itself; none without a public URL, which alone could make it absolute."""
         return [] if self.public_url is None else [self.link("self", key, key, title, media_type)]
 
 
 def find_public_url(document: Mapping[str, Any], key: str) -> str | None:
-    """The public URL that the document at ``key`` was written for; None where its links are relative."""
+    """Return the public URL that the document at ``key`` was written for; None if its links are relative."""
     for link in document["links"]:
         if link["rel"] == "self" and "://" in link["href"] and link["href"].endswith(f"/{key}"):
             return str(link["href"].removesuffix(f"/{key}"))
@@ -147,7 +163,7 @@ def find_public_url(document: Mapping[str, Any], key: str) -> str | None:
 
 
 def _relate(key: str, from_key: str) -> str:
-    """The path from the document at ``from_key`` to ``key``; ``posixpath.relpath`` asks where it runs."""
+    """Return the path from the document at ``from_key`` to ``key``; ``posixpath.relpath`` asks where it runs."""
     *folders, name = key.split("/")
     *from_folders, _ = from_key.split("/")
     shared = 0
@@ -159,28 +175,27 @@ def _relate(key: str, from_key: str) -> str:
     return up + "/".join([*folders[shared:], name])
 
 
-Document = dict[str, Any]
-
-
 def read_catalog_template() -> Document:
-    """A fresh copy of the root catalog's template."""
+    """Return a fresh copy of the root catalog's template."""
     return _read_json("catalog.json")
 
 
 def read_collection_template() -> Document:
-    """A fresh copy of the collection's template, its description filled in."""
-    return {**_read_json("collection.json"), "description": _read_text("description.md").strip()}
+    """Return a fresh copy of the collection's template, its description filled in."""
+    methods = "\n".join(f"- `{method.name}`: {method.description}" for method in METHODS.values())
+    description = _read_text("description.md").strip().replace("{methods}", methods)
+    return {**_read_json("collection.json"), "description": description}
 
 
 @cache
 def root_title() -> str:
-    """What links to the root call it."""
+    """Return what links to the root call it."""
     return str(_read_json("catalog.json")["title"])
 
 
 @cache
 def collection_title() -> str:
-    """What links to the collection call it."""
+    """Return what links to the collection call it."""
     return str(_read_json("collection.json")["title"])
 
 
@@ -194,13 +209,8 @@ def _read_text(name: str) -> str:
     return files("catalog_templates").joinpath(name).read_text("utf-8")
 
 
-#: More than any catalog or page of items takes; a larger document is a mistake or an attack.
-MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
-_SHOWN = 200
-
-
 def encode_document(document: dict[str, Any]) -> bytes:
-    """``document`` as UTF-8 JSON in its own key order, without blanks: equal documents give equal bytes.
+    """Return ``document`` as UTF-8 JSON in its own key order, without blanks: equal documents give equal bytes.
 
     Publishing an item writes its year again, and indentation would make that a fifth larger.
     """
@@ -208,7 +218,7 @@ def encode_document(document: dict[str, Any]) -> bytes:
 
 
 def decode_document(body: bytes, name: str) -> dict[str, Any]:
-    """The JSON object that ``body`` holds, which can be encoded again; ``name`` says in errors which one.
+    """Return the JSON object that ``body`` holds, which can be encoded again; ``name`` says in errors which one.
 
     Of a repeated key the last value counts, as to most readers.
 
@@ -229,27 +239,8 @@ def decode_document(body: bytes, name: str) -> dict[str, Any]:
     return document
 
 
-STAC_VERSION = "1.1.0"
-EXTENSIONS_URI = "https://stac-extensions.github.io"
-PROJECTION_URI = f"{EXTENSIONS_URI}/projection/v2.0.0/schema.json"
-RASTER_URI = f"{EXTENSIONS_URI}/raster/v2.0.0/schema.json"
-FILE_URI = f"{EXTENSIONS_URI}/file/v2.1.0/schema.json"
-PROCESSING_URI = f"{EXTENSIONS_URI}/processing/v1.2.0/schema.json"
-#: Extensions of every published item beside those of its source.
-PUBLISHED_URIS = (
-    PROJECTION_URI,
-    f"{EXTENSIONS_URI}/classification/v1.1.0/schema.json",
-    FILE_URI,
-    PROCESSING_URI,
-    # A later generation of the scene, or its withdrawal, adds a link or the property of this one.
-    f"{EXTENSIONS_URI}/version/v1.2.0/schema.json",
-    SCHEMA_URI,
-)
-_VERSIONED_URI = re.compile(r"(?P<extension>.+)/v(?P<version>[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3})\S*/[^/]+")
-
-
 def merge_extensions(source_uris: Iterable[str], published_uris: Iterable[str]) -> list[str]:
-    """The source's extensions, then ours; of one extension the newest version alone.
+    """Return the source's extensions, then ours; of one extension the newest version alone.
 
     The source's ``eo`` stays at 1.0.0, whose ``eo:bands`` readers such as odc-stac look for: from
     version 2 on its schema refuses them.
@@ -265,7 +256,7 @@ def merge_extensions(source_uris: Iterable[str], published_uris: Iterable[str]) 
 
 
 def _split(uri: str) -> tuple[str, tuple[int, ...]]:
-    """What tells extensions apart, and the version; a URI of another form stands for itself."""
+    """Return what tells extensions apart, and the version; a URI of another form stands for itself."""
     match = _VERSIONED_URI.fullmatch(uri)
     if match is None:
         return (uri, ())
@@ -273,13 +264,13 @@ def _split(uri: str) -> tuple[str, tuple[int, ...]]:
 
 
 def find_unlisted(source_uris: Iterable[str], uris: Iterable[str]) -> list[str]:
-    """Those of ``source_uris`` of whose extension ``uris`` lists no version."""
+    """Return those of ``source_uris`` of whose extension ``uris`` lists no version."""
     listed = {_split(uri)[0] for uri in uris}
     return [uri for uri in dict.fromkeys(source_uris) if _split(uri)[0] not in listed]
 
 
 def read_document(stored: StoredObject | None) -> Document | None:
-    """The document; None where there is none or it cannot be read, so it is made again."""
+    """Return the document; None if there is none or it cannot be read, so that it is made again."""
     if stored is None:
         return None
     try:

@@ -1,9 +1,10 @@
-"""What a check of the published catalog found."""
+"""What a check of the published catalog found, and how it looks at the store."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +14,7 @@ from pc_cloudmask.storage.store import ObjectInfo, ObjectStore, StoredObject
 
 #: Findings kept in full; further ones are counted, so that a ruined catalog still fits in memory.
 MOST_FINDINGS = 1000
+_LONGEST_REASON = 300
 
 
 class Problem(StrEnum):
@@ -33,6 +35,7 @@ class Problem(StrEnum):
     STALE_MARKER = "stale-marker"
     UNKNOWN_OBJECT = "unknown-object"
     DOUBTFUL_SOURCE = "doubtful-source"
+    NOT_OPTIMIZED = "not-optimized"
     COULD_NOT_READ = "could-not-read"
     COULD_NOT_REPAIR = "could-not-repair"
 
@@ -43,7 +46,13 @@ class Problem(StrEnum):
 
 
 _LEFT_ALONE = frozenset(
-    {Problem.UNKNOWN_OBJECT, Problem.DOUBTFUL_SOURCE, Problem.COULD_NOT_READ, Problem.COULD_NOT_REPAIR}
+    {
+        Problem.UNKNOWN_OBJECT,
+        Problem.DOUBTFUL_SOURCE,
+        Problem.NOT_OPTIMIZED,
+        Problem.COULD_NOT_READ,
+        Problem.COULD_NOT_REPAIR,
+    }
 )
 
 
@@ -96,66 +105,47 @@ class CheckReport:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts and findings of one look; safe to share between threads."""
+    """What one look counted and found; safe to share between threads."""
 
-    items: int = 0
-    catalogs: int = 0
-    files: int = 0
-    awaiting_removal: int = 0
-    problems: int = 0
-    unknown_objects: int = 0
-    unread: int = 0
-    mendable: int = 0
-    findings: list[Finding] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: Counter[Problem] = field(default_factory=Counter)
+    _findings: list[Finding] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, *, items: int = 0, catalogs: int = 0, files: int = 0, awaiting_removal: int = 0) -> None:
+    def add(self, **counts: int) -> None:
+        """Count items, files, catalogs and objects that await their removal."""
         with self._lock:
-            self.items += items
-            self.catalogs += catalogs
-            self.files += files
-            self.awaiting_removal += awaiting_removal
+            self.counts.update(counts)
 
-    def report(self, findings: Iterable[Finding]) -> None:
+    def report(self, *findings: Finding) -> None:
+        """Take the findings in."""
         with self._lock:
-            for finding in findings:
-                self.problems += 1
-                self.unknown_objects += finding.problem is Problem.UNKNOWN_OBJECT
-                self.unread += finding.problem is Problem.COULD_NOT_READ
-                self.mendable += finding.problem.is_mendable
-                if len(self.findings) < MOST_FINDINGS:
-                    self.findings.append(finding)
+            self.problems.update(finding.problem for finding in findings)
+            self._findings += findings[: max(0, MOST_FINDINGS - len(self._findings))]
 
-    def sort_findings(self) -> tuple[Finding, ...]:
-        """The findings in order of key, whichever thread came first."""
-        return tuple(sorted(self.findings, key=lambda finding: (finding.key, finding.problem)))
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Those that were kept, in order of key, whichever thread came first."""
+        return tuple(sorted(self._findings, key=lambda finding: (finding.key, finding.problem)))
 
 
-def build_report(
-    first: Tally, last: Tally, pending: int, *, repaired: bool, unlinked: int, held_back: int
-) -> CheckReport:
+def build_report(first: Tally, last: Tally, *, repaired: bool, unlinked: int, held_back: int) -> CheckReport:
     """Report what the first look met, and what the last one, which may be the same, left."""
+    looked_again = last is not first
     return CheckReport(
-        items=last.items,
-        catalogs=last.catalogs,
-        files=last.files,
-        pending=pending,
-        awaiting_removal=last.awaiting_removal,
-        problems=first.problems,
-        unknown_objects=first.unknown_objects,
-        unread=last.unread,
-        mendable=first.mendable,
-        findings=first.sort_findings(),
+        **{name: last.counts[name] for name in ("items", "catalogs", "files", "pending", "awaiting_removal")},
+        problems=first.problems.total(),
+        unknown_objects=first.problems[Problem.UNKNOWN_OBJECT],
+        unread=last.problems[Problem.COULD_NOT_READ],
+        mendable=sum(number for problem, number in first.problems.items() if problem.is_mendable),
+        findings=first.findings,
         repaired=repaired,
-        looked_again=last is not first,
-        left=last.problems,
-        left_findings=last.sort_findings() if last is not first else (),
+        looked_again=looked_again,
+        left=last.problems.total(),
+        left_findings=last.findings if looked_again else (),
         unlinked=unlinked,
         held_back=held_back,
     )
-
-
-_LONGEST_REASON = 300
 
 
 class CouldNotRead(Exception):
@@ -178,7 +168,7 @@ def looking_at(key: str) -> Iterator[None]:
 
 
 def read(store: ObjectStore, key: str) -> StoredObject | None:
-    """Return the object, or None where the store says that there is none.
+    """Return the object, or None if the store says that there is none.
 
     Raises:
         CouldNotRead: it says neither.
@@ -187,8 +177,18 @@ def read(store: ObjectStore, key: str) -> StoredObject | None:
         return store.read_object(key)
 
 
+def is_there(store: ObjectStore, key: str) -> bool:
+    """Return True if the store has the object.
+
+    Raises:
+        CouldNotRead: it does not say.
+    """
+    with looking_at(key):
+        return store.find_object(key) is not None
+
+
 def list_objects(store: ObjectStore, prefix: str) -> Iterator[ObjectInfo]:
-    """List the objects below ``prefix``, in key order.
+    """Yield the objects below ``prefix``, in key order.
 
     Raises:
         CouldNotRead: the listing failed, perhaps after some of them.
@@ -198,7 +198,7 @@ def list_objects(store: ObjectStore, prefix: str) -> Iterator[ObjectInfo]:
 
 
 def find_absence(store: ObjectStore, key: str) -> Finding | None:
-    """Return None where a key that no listing showed is not there; else the doubt about it."""
+    """Return None if a key that no listing showed is not there; else the doubt about it."""
     try:
         if read(store, key) is None:
             return None

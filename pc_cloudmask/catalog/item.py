@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any
 
 import orjson
+import pystac
 
 from pc_cloudmask.catalog.fields import (
     GEOJSON_MEDIA_TYPE,
@@ -73,7 +74,7 @@ class DerivedItemParts:
 
 
 def build_fingerprint(source_item: Item, method: str, parameters: MaskParameters) -> str:
-    """SHA-256, in hex, of everything that the mask follows from: equal ones need not be made again."""
+    """Return the SHA-256, in hex, of everything the mask follows from: equal ones need not be made again."""
     identity = {
         "algorithm": ALGORITHM_VERSION,
         "source": hash_item(source_item),
@@ -84,13 +85,13 @@ def build_fingerprint(source_item: Item, method: str, parameters: MaskParameters
 
 
 def select_parameters(method: str, parameters: MaskParameters) -> dict[str, float]:
-    """The thresholds that ``method`` uses, by name."""
+    """Return the thresholds that ``method`` uses, by name."""
     values = asdict(parameters)
     return {name: values[name] for name in METHODS[method].parameters}
 
 
 def build_derived_item(parts: DerivedItemParts) -> Item:
-    """The item as it is published: the source's properties and assets, the mask first."""
+    """Return the item as it is published: the source's properties and assets, the mask first."""
     source = parts.source_item
     return {
         "type": "Feature",
@@ -107,39 +108,33 @@ def build_derived_item(parts: DerivedItemParts) -> Item:
 
 
 def _build_properties(parts: DerivedItemParts) -> dict[str, Any]:
-    """The source's properties but those that tell of a mask, then ours."""
+    """Return the source's properties but those that tell of a mask, then ours."""
     source = parts.source_item["properties"]
     properties = {name: value for name, value in source.items() if not name.startswith(cloudmask.PREFIX)}
     properties.setdefault("title", build_item_title(parts.scene.id))
     now = format_instant(parts.now)
-    return {
-        **properties,
+    properties |= {
         "created": format_instant(parts.created or parts.now),
         "updated": now,
         "processing:software": {**properties.get("processing:software", {}), **parts.software},
         "processing:datetime": now,
-        **_build_cloudmask_properties(parts),
     }
+    item = pystac.Item(parts.scene.id, None, None, parts.now, properties)
+    cloudmask.CloudmaskExtension(item).apply(
+        parts.method,
+        _find_percentages(parts.statistics),
+        select_parameters(parts.method, parts.parameters),
+        parts.ee_image.image_ids,
+        parts.fingerprint,
+    )
+    return item.properties
 
 
-def _build_cloudmask_properties(parts: DerivedItemParts) -> dict[str, Any]:
-    """The fields of our extension; shares of valid pixels only where there is one."""
-    statistics, image_ids = parts.statistics, parts.ee_image.image_ids
-    fields: dict[str, Any] = {
-        cloudmask.METHOD_PROP: parts.method,
-        cloudmask.PARAMETERS_PROP: select_parameters(parts.method, parts.parameters),
-    }
-    if image_ids:
-        fields[cloudmask.GRANULE_PROP] = image_ids[0]
-    if len(image_ids) > 1:
-        fields[cloudmask.GRANULES_PROP] = list(image_ids)
-    if statistics.cloud_percentage or statistics.shadow_percentage or statistics.clear_percentage:
-        fields[cloudmask.CLOUD_PERCENTAGE_PROP] = statistics.cloud_percentage
-        fields[cloudmask.SHADOW_PERCENTAGE_PROP] = statistics.shadow_percentage
-        fields[cloudmask.CLEAR_PERCENTAGE_PROP] = statistics.clear_percentage
-    fields[cloudmask.NODATA_PERCENTAGE_PROP] = statistics.nodata_percentage
-    fields[cloudmask.FINGERPRINT_PROP] = parts.fingerprint
-    return fields
+def _find_percentages(statistics: MaskStatistics) -> cloudmask.Percentages:
+    """Return the shares that are published: those of valid pixels only where there is one."""
+    shares = (statistics.cloud_percentage, statistics.shadow_percentage, statistics.clear_percentage)
+    cloud, shadow, clear = shares if any(shares) else (None, None, None)
+    return cloudmask.Percentages(cloud, shadow, clear, statistics.nodata_percentage)
 
 
 def _build_links(parts: DerivedItemParts) -> list[Link]:
@@ -157,7 +152,7 @@ def _build_links(parts: DerivedItemParts) -> list[Link]:
 
 
 def _build_source_links(link: Link, item_id: str) -> list[Link]:
-    """What is published of a link of the source item."""
+    """Return what is published of a link of the source item."""
     if link["rel"] == "self":
         title = f"Source item {item_id}"
         return [{"rel": "derived_from", "href": link["href"], "type": GEOJSON_MEDIA_TYPE, "title": title}]
@@ -168,7 +163,7 @@ def _build_source_links(link: Link, item_id: str) -> list[Link]:
 
 
 def _build_assets(parts: DerivedItemParts) -> dict[str, Any]:
-    """The mask first: STAC Browser draws the first asset that it can."""
+    """Return the assets, the mask first: STAC Browser draws the first that it can."""
     key, grid = parts.keys.item, parts.scene.grid
     href = parts.context.href
     assets = {

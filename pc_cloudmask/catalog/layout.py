@@ -13,33 +13,24 @@ CATALOG_KEY = "catalog.json"
 COLLECTION_KEY = f"{COLLECTION_ID}/collection.json"
 #: The geoparquet mirror.
 ITEMS_PREFIX = f"{COLLECTION_ID}/items/"
-PENDING_PREFIX, WAITING_PREFIX, FAILED_PREFIX = "_pending/", "_waiting/", "_failed/"
-#: Private state beside the published catalog.
-WATCH_PREFIX = "_watch/"
-#: Tombstone in an item's folder: the source took the scene back, so no catalog links it.
+#: Private state next to the published catalog.
+PENDING_PREFIX, WAITING_PREFIX, FAILED_PREFIX, WATCH_PREFIX = "_pending/", "_waiting/", "_failed/", "_watch/"
+#: Withdrawn marker in an item's folder: the source took the scene back, so no catalog links it.
 WITHDRAWN_NAME = "withdrawn.json"
 #: Hex digits of SHA-256 in an asset's key: 64 bits tell apart all versions of one scene.
 _CONTENT_HASH_LENGTH = 16
-#: Of an id in a marker's name, which is to be an id's form itself.
+#: Of an id in a marker's name, which must have an id's form itself.
 _LONGEST_MARKED_ID = 128 - 1 - _CONTENT_HASH_LENGTH
 #: What ``ItemKeys.asset`` makes: such a file never changes.
 ASSET_NAME_FORM = re.compile(r"[a-z-]+-[0-9a-f]{16}\.[a-z]+")
-
-
-def is_state_key(key: str) -> bool:
-    """Whether ``key`` is one that ``pending_key`` and its like make: another object there is none of ours."""
-    name = key.rpartition("/")[2]
-    return key.count("/") == 1 and name.endswith(".json") and is_item_id(name.removesuffix(".json"))
-
-
-def zone_catalog_key(zone: str) -> str:
-    """Key of the catalog of a zone and latitude band such as ``22K``."""
-    return f"{COLLECTION_ID}/{zone}/{CATALOG_KEY}"
-
-
-def tile_catalog_key(tile: str) -> str:
-    """Key of the catalog of a tile."""
-    return f"{COLLECTION_ID}/{tile[:3]}/{tile}/{CATALOG_KEY}"
+#: The Planetary Computer's ids, and ESA's, which name the baseline too.
+_PRODUCT_ID = re.compile(
+    r"(?P<platform>S2[A-Z])_MSIL[12][A-Z]_\d{8}T(?P<hour>\d\d)(?P<minute>\d\d)\d\d"
+    r"(?:_N\d{4})?_(?P<orbit>R\d{3})_T[0-9A-Z]{5}_\w+",
+    re.ASCII,
+)
+#: Of this millennium or the last: no neighbour of such a day is beyond the calendar.
+_DAY = re.compile(r"(?<![0-9])([12][0-9]{7})(?![0-9])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +47,12 @@ class YearKeys:
 
     @property
     def zone_catalog(self) -> str:
+        """Key of the zone's catalog."""
         return zone_catalog_key(self.zone)
 
     @property
     def tile_catalog(self) -> str:
+        """Key of the tile's catalog."""
         return tile_catalog_key(self.tile)
 
     @property
@@ -69,6 +62,7 @@ class YearKeys:
 
     @property
     def catalog(self) -> str:
+        """Key of the year's catalog."""
         return f"{self.prefix}{CATALOG_KEY}"
 
     @property
@@ -91,33 +85,54 @@ class ItemKeys:
 
     @property
     def item(self) -> str:
+        """Key of the item's document."""
         return f"{self.prefix}{self.item_id}.json"
 
     @property
     def withdrawn_marker(self) -> str:
+        """Key of the item's withdrawn marker."""
         return f"{self.prefix}{WITHDRAWN_NAME}"
 
     def asset(self, name: str, sha256_hex: str, extension: str) -> str:
-        """Key of an asset's file: its name carries the hash of its content, so it never changes."""
+        """Return the key of an asset's file: it carries the hash of the content, so the file never changes."""
         return f"{self.prefix}{name}-{sha256_hex[:_CONTENT_HASH_LENGTH]}.{extension}"
 
     def mask(self, sha256_hex: str) -> str:
+        """Return the key of the mask."""
         return self.asset(MASK_ASSET, sha256_hex, "tif")
 
     def preview(self, sha256_hex: str) -> str:
+        """Return the key of the preview."""
         return self.asset("preview", sha256_hex, "png")
 
     def probability(self, sha256_hex: str) -> str:
+        """Return the key of the cloud probability."""
         return self.asset(PROBABILITY_ASSET, sha256_hex, "tif")
 
 
 def item_keys(item_id: str, tile: str, year: int) -> ItemKeys:
-    """Keys of an item of ``tile`` and ``year``.
+    """Return the keys of an item of ``tile`` and ``year``.
 
     Raises:
         InvalidField: an id or tile that must not become part of a key.
     """
     return ItemKeys(YearKeys(check_tile(tile, check_item_id(item_id)), year), item_id)
+
+
+def zone_catalog_key(zone: str) -> str:
+    """Return the key of the catalog of a zone such as ``22K``."""
+    return f"{COLLECTION_ID}/{zone}/{CATALOG_KEY}"
+
+
+def tile_catalog_key(tile: str) -> str:
+    """Return the key of the catalog of a tile."""
+    return f"{COLLECTION_ID}/{tile[:3]}/{tile}/{CATALOG_KEY}"
+
+
+def is_state_key(key: str) -> bool:
+    """Return True if ``key`` has the form of a marker or state: another object there is not ours."""
+    name = key.rpartition("/")[2]
+    return key.count("/") == 1 and name.endswith(".json") and is_item_id(name.removesuffix(".json"))
 
 
 def pending_key(item_id: str, digest: str) -> str:
@@ -130,18 +145,8 @@ def pending_prefix(item_id: str) -> str:
     return f"{PENDING_PREFIX}{check_item_id(item_id)[:_LONGEST_MARKED_ID]}-"
 
 
-#: The Planetary Computer's ids, and ESA's, which name the baseline too.
-_PRODUCT_ID = re.compile(
-    r"(?P<platform>S2[A-Z])_MSIL[12][A-Z]_\d{8}T(?P<hour>\d\d)(?P<minute>\d\d)\d\d"
-    r"(?:_N\d{4})?_(?P<orbit>R\d{3})_T[0-9A-Z]{5}_\w+",
-    re.ASCII,
-)
-#: Of this millennium or the last: no neighbour of such a day is beyond the calendar.
-_DAY = re.compile(r"(?<![0-9])([12][0-9]{7})(?![0-9])")
-
-
 def build_item_title(item_id: str) -> str:
-    """``2018-12-14 13:32 Sentinel-2B R081`` from a product's id.
+    """Return ``2018-12-14 13:32 Sentinel-2B R081`` for a product's id.
 
     The ISO date comes first, so that a browser's list by title is a list by time. An id of another form
     follows the first date in it, or stands alone.
@@ -157,22 +162,22 @@ def build_item_title(item_id: str) -> str:
 
 
 def build_zone_title(zone: str) -> str:
-    """``Zone 22, zone K``."""
+    """Return ``Zone 22, band K`` for ``22K``."""
     return f"Zone {zone[:2]}, band {zone[2:]}"
 
 
 def build_tile_title(tile: str) -> str:
-    """``Tile 22KFV``."""
+    """Return ``Tile 22KFV`` for ``22KFV``."""
     return f"Tile {tile}"
 
 
 def build_year_title(year_keys: YearKeys) -> str:
-    """``22KFV in 2018``."""
+    """Return ``22KFV in 2018``."""
     return f"{year_keys.tile} in {year_keys.year}"
 
 
 def find_day(item_id: str) -> date | None:
-    """The first eight digits that are a date: the day of the acquisition, UTC, in every product's id."""
+    """Return the first eight digits that are a date: the day of the acquisition, UTC, in every product's id."""
     for digits in _DAY.findall(item_id):
         try:
             return date.fromisoformat(digits)

@@ -1,9 +1,9 @@
 """The geoparquet mirror: every item as a row of a table.
 
 Each run appends a part of its own. ``rebuild_mirror`` makes one table again of what the catalogs link
-and retires the parts: first it is there, then the collection lists it in their stead, then they go.
-In between an item may have several rows, as after it was published again: the one with the latest
-``updated`` holds.
+and retires the parts: first the table is there, then the collection lists it instead, then the parts go.
+In between, an item may have several rows, as it may after it was published again: the one with the latest
+``updated`` counts.
 
 Hrefs in a row are relative to the mirror's folder where those of the item are relative to the item.
 """
@@ -19,38 +19,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from importlib.util import find_spec
-from itertools import chain, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
 from pc_cloudmask.catalog.documents import PARQUET_MEDIA_TYPE
 from pc_cloudmask.catalog.fields import read_document
-from pc_cloudmask.catalog.layout import (
-    COLLECTION_ID,
-    COLLECTION_KEY,
-    ITEMS_PREFIX,
-    ItemKeys,
-    YearKeys,
-    item_keys,
-    tile_catalog_key,
-    zone_catalog_key,
-)
-from pc_cloudmask.catalog.parents import (
-    MIRROR_SUFFIX,
-    RETIRED_SUFFIX,
-    YEAR_FORM,
-    ZONE_FORM,
-    find_mirror_keys,
-    find_names,
-    read_linked_items,
-    read_mirror_keys,
-)
+from pc_cloudmask.catalog.layout import COLLECTION_ID, COLLECTION_KEY, ITEMS_PREFIX, ItemKeys, item_keys
+from pc_cloudmask.catalog.parents import MIRROR_SUFFIX, RETIRED_SUFFIX, find_mirror_keys, read_mirror_keys
 from pc_cloudmask.catalog.publisher import Publisher, find_published
-from pc_cloudmask.catalog.year import list_year_surely
+from pc_cloudmask.catalog.walk import find_names, list_year_surely, read_linked_items, walk_years
 from pc_cloudmask.errors import SettingsError, SourceRefused, StoreRefused
-from pc_cloudmask.scene.ids import TILE_FORM
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import map_hrefs
 from pc_cloudmask.storage.store import ObjectStore
@@ -60,13 +42,13 @@ logger = logging.getLogger(__name__)
 FILE_ROWS = 100_000
 #: Items that are held at once: about 150 MB as Python objects.
 _CHUNK_ROWS = 1_000
-#: Items read side by side: requests wait for the network, not for the processor.
+#: Items read at the same time: requests wait for the network, not for the processor.
 _READERS = 16
 _HASH_LENGTH = 16
 _RUN_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _NEEDED = ("stac_geoparquet", "pyarrow")
 _HOW_TO_INSTALL = "pip install 'pc-cloudmask[index]'"
-#: Of a few rows both take more bytes than the rows: 37 kB instead of 71 for one item.
+#: For a few rows both take more bytes than the rows: without them 37 kB instead of 71 for one item.
 _PART_OPTIONS = {"use_dictionary": False, "write_statistics": False}
 _COVERING = {name: ["bbox", name] for name in ("xmin", "ymin", "xmax", "ymax")}
 _GEOMETRY = {"encoding": "WKB", "geometry_types": [], "covering": {"bbox": _COVERING}}
@@ -75,7 +57,7 @@ _METADATA = {
     "geo": json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": _GEOMETRY}}),
     "stac-geoparquet": json.dumps({"version": "1.0.0"}),
 }
-#: What the library and pyarrow raise of items that make no table: an empty object is "not implemented", a
+#: What the library and pyarrow raise for items that make no table: an empty object is "not implemented", a
 #: number of more than 64 bits an overflow.
 _UNFIT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
 _RETIRED_MARK = b"{}\n"
@@ -90,17 +72,17 @@ class MirrorReport:
     retired: int
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return {"items": self.items, "files": list(self.keys), "retired": self.retired}
 
 
 def append_mirror(store: ObjectStore, items: Sequence[Item], run_id: str) -> str | None:
-    """Append what a run published to the mirror; the part's key.
+    """Append what a run published to the mirror, and return the part's key.
 
     ``items`` are as they were published, ``run_id`` is letters, digits and ``-`` and tells runs apart.
-    None, with a line in the log, where stac-geoparquet cannot hold the items, or they find no room: the
-    mirror is a convenience, and ``rebuild_mirror`` makes it whole. The collection lists the part when it
-    is next written.
+    Return None, with a line in the log, if stac-geoparquet cannot hold the items, or there is no room for
+    them: the mirror is a convenience, and ``rebuild_mirror`` completes it. The collection lists the part
+    when it is next written.
 
     Raises:
         SettingsError: stac-geoparquet is not installed.
@@ -133,7 +115,8 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
     check_available()
     _remove_retired(store, publisher)
     replaced = set(find_mirror_keys(store, read_document(store.read_object(COLLECTION_KEY))))
-    rows = _Counted(_move_hrefs(item) for item in _read_items(store))
+    counter = count()
+    rows = (_move_hrefs(item) for item, _ in zip(_read_items(store), counter, strict=False))
     keys: list[str] = []
     while (first := next(rows, None)) is not None:
         body = _encode_table(chain([first], islice(rows, FILE_ROWS - 1)))
@@ -144,7 +127,7 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
         store.write_object(f"{key}{RETIRED_SUFFIX}", _RETIRED_MARK, "application/json")
     publisher.publish_collection()
     _remove_retired(store, publisher)
-    return MirrorReport(rows.count, tuple(keys), len(retired))
+    return MirrorReport(next(counter), tuple(keys), len(retired))
 
 
 def check_available() -> None:
@@ -157,22 +140,10 @@ def check_available() -> None:
         raise SettingsError(f"the mirror needs stac-geoparquet and pyarrow: {_HOW_TO_INSTALL}")
 
 
-class _Counted(Iterator[Item]):
-    """An iterator that knows how far it went."""
-
-    def __init__(self, items: Iterable[Item]) -> None:
-        self._items = iter(items)
-        self.count = 0
-
-    def __next__(self) -> Item:
-        item = next(self._items)
-        self.count += 1
-        return item
-
-
 def _remove_retired(store: ObjectStore, publisher: Publisher) -> None:
-    """Let the collection list retired parts no longer, which a run that died may have left to do; then
-    remove them, then their marks. One that it lists still, since a listing lacked the mark, stays.
+    """Remove retired parts and then their marks, once the collection lists them no longer.
+
+    A run that died may have left that to do. A part that is listed still, as a listing lacked its mark, stays.
     """
     marks = [info.key for info in store.list_objects(ITEMS_PREFIX) if info.key.endswith(RETIRED_SUFFIX)]
     if marks:
@@ -185,9 +156,9 @@ def _remove_retired(store: ObjectStore, publisher: Publisher) -> None:
 
 
 def _read_items(store: ObjectStore) -> Iterator[Item]:
-    """Every item that a catalog links, by zone, tile, year and id."""
+    """Yield every item that a catalog links, by zone, tile, year and id."""
     with ThreadPoolExecutor(_READERS) as pool:
-        for year_keys in _find_years(store):
+        for year_keys in walk_years(partial(find_names, store)):
             linked = read_linked_items(store.read_object(year_keys.catalog))
             ids = list_year_surely(store, year_keys, linked).linked_ids
             keys = [item_keys(item_id, year_keys.tile, year_keys.year) for item_id in ids]
@@ -196,15 +167,8 @@ def _read_items(store: ObjectStore) -> Iterator[Item]:
                     yield item
 
 
-def _find_years(store: ObjectStore) -> Iterator[YearKeys]:
-    for zone in find_names(store, COLLECTION_KEY, ZONE_FORM):
-        for tile in find_names(store, zone_catalog_key(zone), TILE_FORM):
-            for year in find_names(store, tile_catalog_key(tile), YEAR_FORM):
-                yield YearKeys(tile, int(year))
-
-
 def _read_item(store: ObjectStore, keys: ItemKeys) -> Item | None:
-    """The item; None, with a line in the log, of one that is broken or was just withdrawn."""
+    """Return the item; None, with a line in the log, if it is broken or was just withdrawn."""
     item = find_published(store, keys)
     if item is None:
         logger.warning("%s is left out of the mirror: it cannot be read; run cloudmask check", keys.item)
@@ -212,7 +176,7 @@ def _read_item(store: ObjectStore, keys: ItemKeys) -> Item | None:
 
 
 def _move_hrefs(item: Item) -> Item:
-    """``item`` with its relative hrefs as they are from the mirror's folder."""
+    """Return ``item`` with its relative hrefs as they are from the mirror's folder."""
     properties = item["properties"]
     moment, tile = str(properties["datetime"]), str(properties["s2:mgrs_tile"])
     keys = item_keys(str(item["id"]), tile, int(moment[:4]))
@@ -226,11 +190,11 @@ def _move_hrefs(item: Item) -> Item:
 
 
 def _encode_table(items: Iterable[Item], options: Mapping[str, Any] | None = None) -> bytes:
-    """The items as stac-geoparquet, a row group for each thousand; ``options`` are the Parquet writer's.
+    """Return the items as stac-geoparquet, a row group for each thousand; ``options`` are the Parquet writer's.
 
     Raises:
         SourceRefused: a property that is a text in one item and an object in another.
-        StoreRefused: no room for it among the temporary files.
+        StoreRefused: there is no room for it among the temporary files.
     """
     # An optional extra that takes half a second to import: only runs that write a mirror pay for it.
     from pyarrow.parquet import ParquetWriter  # noqa: PLC0415
@@ -258,7 +222,7 @@ def _encode_table(items: Iterable[Item], options: Mapping[str, Any] | None = Non
 
 @contextmanager
 def _open_folder() -> Iterator[Path]:
-    """A temporary folder."""
+    """Open a temporary folder."""
     try:
         with tempfile.TemporaryDirectory(prefix="cloudmask-") as folder:
             yield Path(folder)

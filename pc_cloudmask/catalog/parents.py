@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 
-from pc_cloudmask.catalog.coverage import Coverage, read_collection_coverage
 from pc_cloudmask.catalog.documents import (
+    Coverage,
     build_collection,
     build_root_catalog,
     build_tile_catalog,
     build_year_catalog,
     build_zone_catalog,
+    merge_coverages,
+    read_collection_coverage,
 )
 from pc_cloudmask.catalog.fields import CatalogContext, Document, encode_document, read_document
 from pc_cloudmask.catalog.layout import (
@@ -28,20 +31,31 @@ from pc_cloudmask.catalog.layout import (
 )
 from pc_cloudmask.catalog.steps import Step, StepName, Steps, swap_steps
 from pc_cloudmask.catalog.versions import list_unsettled, settle_steps
-from pc_cloudmask.catalog.year import list_year, list_year_surely
+from pc_cloudmask.catalog.walk import (
+    YEAR_FORM,
+    ZONE_FORM,
+    list_year,
+    list_year_surely,
+    read_children,
+    read_linked_items,
+)
 from pc_cloudmask.errors import StoreUnavailable
-from pc_cloudmask.scene.ids import TILE_FORM, is_item_id
+from pc_cloudmask.scene.ids import TILE_FORM
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 
-ZONE_FORM = re.compile(r"\d\d[C-X]")
-YEAR_FORM = re.compile(r"\d{4}")
+#: More than any number of writers that publish versions of one year's scenes at the same time needs.
+_SETTLE_ATTEMPTS = 100
+MIRROR_SUFFIX = ".parquet"
+_PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*\.parquet")
+#: Ends the key of a mark next to a part of the mirror that the collection no longer lists.
+RETIRED_SUFFIX = ".retired"
 
 
 @dataclass(frozen=True, slots=True)
 class ParentCatalog:
-    """The catalog at ``key``; its children are folders beside it that hold a catalog.
+    """The catalog at ``key``; its children are folders next to it that hold a catalog.
 
-    ``form`` is what their names look like: another folder there is none of ours. ``build`` gives
+    ``form`` is what their names look like: another folder there is not ours. ``build`` gives
     the document that links the children of the given names.
     """
 
@@ -51,17 +65,17 @@ class ParentCatalog:
 
     @property
     def folder(self) -> str:
-        """With a trailing slash."""
+        """Its folder, with a trailing slash."""
         return f"{self.key.rpartition('/')[0]}/"
 
     def holds(self, store: ObjectStore, name: str) -> bool:
-        """Whether a child of that name has a catalog."""
+        """Return True if a child of that name has a catalog."""
         return bool(self.form.fullmatch(name)) and (
             store.find_object(f"{self.folder}{name}/catalog.json") is not None
         )
 
     def find_children(
-        self, store: ObjectStore, document: Document | None, own: set[str], *, rebuild: bool = False
+        self, store: ObjectStore, document: Document | None, own: AbstractSet[str], *, rebuild: bool = False
     ) -> list[str]:
         """Return the names of the children, sorted.
 
@@ -70,7 +84,7 @@ class ParentCatalog:
         be built again. A child that it links is dropped only where the listing lacks it and its catalog is
         absent; without a document two listings stand in for it.
         """
-        linked = read_children(document) if document else set()
+        linked = read_children(document)
         proven = set() if rebuild else linked
         listed = {name for _ in range(1 if document else 2) for name in store.list_folders(self.folder)}
         return sorted(
@@ -81,7 +95,7 @@ class ParentCatalog:
 
 
 def tile_parent(context: CatalogContext, tile: str) -> ParentCatalog:
-    """The catalog of a tile, which links its years."""
+    """Return the catalog of a tile, which links its years."""
 
     def build(names: Sequence[str]) -> Document:
         return build_tile_catalog(context, tile, [int(name) for name in names])
@@ -90,38 +104,20 @@ def tile_parent(context: CatalogContext, tile: str) -> ParentCatalog:
 
 
 def zone_parent(context: CatalogContext, zone: str) -> ParentCatalog:
-    """The catalog of a zone and band, which links its tiles."""
-    return ParentCatalog(zone_catalog_key(zone), TILE_FORM, partial(build_zone_catalog, context, zone))
+    """Return the catalog of a zone, which links its tiles."""
+    form = re.compile(f"(?={zone}){TILE_FORM.pattern}")
+    return ParentCatalog(zone_catalog_key(zone), form, partial(build_zone_catalog, context, zone))
 
 
-def find_names(store: ObjectStore, catalog: str, form: re.Pattern[str]) -> list[str]:
-    """Return the names of ``form`` that the catalog at that key links, and of folders beside it; sorted."""
-    document = read_document(store.read_object(catalog))
-    linked = read_children(document) if document else set()
-    listed = store.list_folders(f"{catalog.rpartition('/')[0]}/")
-    return sorted(filter(form.fullmatch, linked.union(listed)))
+def collection_parent(
+    store: ObjectStore, context: CatalogContext, coverage: Coverage | None, current: Document | None
+) -> ParentCatalog:
+    """Return the collection, which links its zones and the parts of the geoparquet mirror."""
 
+    def build(names: Sequence[str]) -> Document:
+        return build_collection(context, names, coverage, find_mirror_keys(store, current))
 
-def read_children(document: Document, rel: str = "child") -> set[str]:
-    """Return the folder names of what ``document`` links as ``rel``; of a broken one, none."""
-    try:
-        return {link["href"].split("/")[-2] for link in document["links"] if link["rel"] == rel}
-    except (LookupError, TypeError, AttributeError):
-        return set()
-
-
-def read_linked_items(catalog: StoredObject | None) -> set[str]:
-    """Return the ids of the items that a year's catalog links; of none, and of a broken one, none."""
-    document = read_document(catalog)
-    return set(filter(is_item_id, read_children(document, "item"))) if document else set()
-
-
-#: More than writers that publish versions of one year's scenes at the same time could make it take.
-_SETTLE_ATTEMPTS = 100
-MIRROR_SUFFIX = ".parquet"
-_PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*\.parquet")
-#: Ends the key of a mark beside a part of the mirror that the collection no longer lists.
-RETIRED_SUFFIX = ".retired"
+    return ParentCatalog(COLLECTION_KEY, ZONE_FORM, build)
 
 
 def catalog_stages(
@@ -130,23 +126,23 @@ def catalog_stages(
     coverages: Mapping[ItemKeys, Coverage],
     markers: Iterable[str] = (),
 ) -> Iterator[Sequence[Steps]]:
-    """The steps that link published items, from the years up to the root, then drop ``markers`` of theirs.
+    """Yield the steps that link published items, from the years up to the root, then drop their ``markers``.
 
     A stage may begin once every step of the one before is done; within a stage the order is free.
     ``coverages`` holds what each item adds to the collection.
     """
-    ids_by_year: dict[YearKeys, set[str]] = {}
+    ids_by_year: dict[YearKeys, set[str]] = defaultdict(set)
+    years: dict[str, set[str]] = defaultdict(set)
+    tiles: dict[str, set[str]] = defaultdict(set)
     for keys in sorted(coverages, key=lambda keys: keys.item):
-        ids_by_year.setdefault(keys.year_keys, set()).add(keys.item_id)
+        year_keys = keys.year_keys
+        ids_by_year[year_keys].add(keys.item_id)
+        years[year_keys.tile].add(f"{year_keys.year:04d}")
+        tiles[year_keys.zone].add(year_keys.tile)
     yield [year_steps(store, context, year_keys, own) for year_keys, own in ids_by_year.items()]
-    years, tiles = _group_names(ids_by_year)
     yield [parent_steps(store, tile_parent(context, tile), own) for tile, own in years.items()]
     yield [parent_steps(store, zone_parent(context, zone), own) for zone, own in tiles.items()]
-    yield [
-        collection_steps(
-            store, context, {year_keys.zone for year_keys in ids_by_year}, merge_coverages(coverages.values())
-        )
-    ]
+    yield [collection_steps(store, context, tiles.keys(), merge_coverages(coverages.values()))]
     yield [root_steps(store, context)]
     yield [unmark_steps(store, key) for key in markers]
 
@@ -189,11 +185,13 @@ def find_missing(store: ObjectStore, year_keys: YearKeys, ids: set[str]) -> list
     if not unlinked:
         return []
     folder = list_year(store, year_keys)
-    withdrawn = {item_id for item_id, each in folder.folders.items() if each.is_withdrawn}
-    return [ItemKeys(year_keys, item_id) for item_id in sorted(unlinked & withdrawn.union(folder.linked_ids))]
+    found = unlinked & folder.withdrawn_ids.union(folder.linked_ids)
+    return [ItemKeys(year_keys, item_id) for item_id in sorted(found)]
 
 
-def parent_steps(store: ObjectStore, parent: ParentCatalog, own: set[str], *, rebuild: bool = False) -> Steps:
+def parent_steps(
+    store: ObjectStore, parent: ParentCatalog, own: AbstractSet[str], *, rebuild: bool = False
+) -> Steps:
     """Make the parent catalog link ``own``, whose catalogs exist; one that does already is left alone.
 
     With ``rebuild`` nothing is taken from the present document, and it is written whatever it links.
@@ -211,32 +209,27 @@ def parent_steps(store: ObjectStore, parent: ParentCatalog, own: set[str], *, re
 def collection_steps(
     store: ObjectStore,
     context: CatalogContext,
-    zones: set[str],
+    zones: AbstractSet[str],
     coverage: Coverage | None,
     *,
     rebuild: bool = False,
+    before: StoredObject | None = None,
 ) -> Steps:
-    """Make the collection link ``zones`` and cover ``coverage`` beside what it covers already."""
+    """Make the collection link ``zones`` and cover ``coverage`` beyond what it covers already.
+
+    With ``rebuild`` no link is taken from the present document, and a collection that is still as it was
+    ``before`` the items were looked at loses what it covered: another may tell of items published since.
+    """
 
     def render(current: StoredObject | None) -> bytes:
         document = read_document(current)
-        merged = merge_coverages(filter(None, (find_coverage(document), coverage)))
-        parent = collection_parent(store, context, merged, document)
-        names = parent.find_children(store, document, zones, rebuild=rebuild)
-        return encode_document(parent.build(names))
+        covered = None if rebuild and current == before else read_collection_coverage(document)
+        parent = collection_parent(store, context, merge_coverages((covered, coverage)), document)
+        return encode_document(
+            parent.build(parent.find_children(store, None if rebuild else document, zones))
+        )
 
     return swap_steps(store, COLLECTION_KEY, render)
-
-
-def collection_parent(
-    store: ObjectStore, context: CatalogContext, coverage: Coverage | None, current: Document | None
-) -> ParentCatalog:
-    """Return the collection, which links its bands and the parts of the geoparquet mirror."""
-
-    def build(names: Sequence[str]) -> Document:
-        return build_collection(context, names, coverage, find_mirror_keys(store, current))
-
-    return ParentCatalog(COLLECTION_KEY, ZONE_FORM, build)
 
 
 def root_steps(store: ObjectStore, context: CatalogContext) -> Steps:
@@ -265,33 +258,10 @@ def find_mirror_keys(store: ObjectStore, current: Document | None) -> tuple[str,
 
 
 def read_mirror_keys(collection: Document | None) -> set[str]:
-    """Return the keys of the mirror's parts that a collection lists; of none, and of a broken one, none."""
+    """Return the keys of the mirror's parts that a collection lists; none if it is missing or broken."""
     try:
         hrefs = [str(asset["href"]) for asset in (collection or {}).get("assets", {}).values()]
     except (LookupError, TypeError, AttributeError):
         return set()
     names = (href.rpartition("/")[2] for href in hrefs)
     return {f"{ITEMS_PREFIX}{name}" for name in names if _PART_NAME.fullmatch(name)}
-
-
-def find_coverage(collection: Document | None) -> Coverage | None:
-    """Return what the collection says it covers; None if it is missing, empty or unreadable."""
-    return None if collection is None else read_collection_coverage(collection)
-
-
-def merge_coverages(coverages: Iterable[Coverage]) -> Coverage | None:
-    """Return one coverage that holds all of them; None if there are none."""
-    merged: Coverage | None = None
-    for coverage in coverages:
-        merged = coverage if merged is None else merged.merge(coverage)
-    return merged
-
-
-def _group_names(all_keys: Iterable[YearKeys]) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
-    """Names of the years by tile, and of the tiles by zone."""
-    years: dict[str, set[str]] = {}
-    tiles: dict[str, set[str]] = {}
-    for year_keys in all_keys:
-        years.setdefault(year_keys.tile, set()).add(f"{year_keys.year:04d}")
-        tiles.setdefault(year_keys.zone, set()).add(year_keys.tile)
-    return years, tiles

@@ -1,5 +1,7 @@
 """Publishing items so that nothing published is lost, or linked before it is complete.
 
+Everything is written in this order:
+
     marker                     _pending/{id}-{digest}.json: says what will be there
     files                      under keys that carry the hash of their content
     item                       once every file it links is there; compare-and-swap, rendered from a listing
@@ -8,20 +10,20 @@
     tile, zone, collection, root   bottom-up, where they do not link their child yet
     marker removed
 
-A run may die between any two of these: its marker tells of what it left, and the next command that publishes
-ends what was begun. Invariants:
+A run may die between any two of these: its marker tells what it left, and the next command that publishes
+finishes what was begun. Invariants:
 
-1. Nothing is linked before what it links is there: files, item, year, tile, zone, collection, root.
+1. Nothing is linked before everything it links is there: files, item, year, tile, zone, collection, root.
 2. A document that several writers write is swapped in against its ETag, and rendered from what is listed
    after it was read. So whatever is published before a listing is in it, and whatever is published after it
    makes the swap fail or is followed by the other writer's own swap. A year catalog is rendered once more
-   after it was written: an item that was withdrawn and restored meanwhile may have found it right as it was.
+   after it was written: whoever withdrew and restored an item meanwhile may have found it right as it was.
 3. Everything after the item follows from what is in the store, by steps that change nothing that is right.
-   So a marker is replayed at once, by anybody, whether its writer lives.
-4. A marker goes only after its item, which is there as it says, was settled and linked by whoever removes it,
-   or once its lease is over. Its key carries its digest, so that no writer removes another one's. A writer
-   that was stopped for longer than its lease, or judged by a clock that runs ahead, looks for its marker once
-   its item is there, and puts it again.
+   So anybody may replay a marker at once, whether its writer lives or not.
+4. A marker goes only after whoever removes it has settled and linked its item, which is there as it says, or
+   once its lease is over. Its key carries its digest, so that no writer removes another's. A writer that was
+   stopped for longer than its lease, or judged by a clock that runs ahead, looks for its marker once its item
+   is there, and puts it again.
 5. A withdrawal has a marker too; its withdrawn marker stands for the item's document in all this.
 """
 
@@ -37,7 +39,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
-from pc_cloudmask.catalog.coverage import Coverage, read_coverage
+from pc_cloudmask.catalog.documents import Coverage, read_coverage
 from pc_cloudmask.catalog.fields import CatalogContext, decode_document, encode_document
 from pc_cloudmask.catalog.layout import ItemKeys, YearKeys, pending_key
 from pc_cloudmask.catalog.parents import (
@@ -71,24 +73,24 @@ from pc_cloudmask.errors import CloudmaskError, InvalidField, StoreRefused, Stor
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 
-#: Runs of a sequence that an unavailable store ends; the store's client has retried each request.
+#: How often writing the catalogs is begun if the store is unavailable; its client has retried each request.
 _CATALOG_ATTEMPTS = 4
-#: Catalogs written side by side: requests wait for the network, not for the processor.
+#: Catalogs written at the same time: requests wait for the network, not for the processor.
 _CATALOG_WORKERS = 16
 _PAUSE_S, _LONGEST_PAUSE_S = 0.02, 2.0
 logger = logging.getLogger(__name__)
 
 
 def find_published(store: ObjectStore, keys: ItemKeys) -> Item | None:
-    """The item as the store holds it, in one read; None where it holds none, or a broken one."""
+    """Return the item as the store holds it, in one read; None if it holds none, or a broken one."""
     stored = store.read_object(keys.item)
-    return None if stored is None else _decode(stored.body, keys)
+    return None if stored is None else _decode(stored, keys)
 
 
 def item_steps(store: ObjectStore, context: CatalogContext, publication: Publication, now: datetime) -> Steps:
-    """Put the item and its files into the store; nothing links to it yet."""
+    """Put the item and its files into the store; no catalog links it yet."""
     keys = publication.keys
-    marker = build_marker(keys, digest_item(publication.item, keys), now)
+    marker = build_marker(keys, publication.digest, now)
     write_marker(store, marker)
     yield Step(StepName.MARK, marker.key)
     for file in publication.files:
@@ -102,10 +104,10 @@ def item_steps(store: ObjectStore, context: CatalogContext, publication: Publica
     yield from settle_steps(store, context, keys)
 
 
-def digest_item(body: bytes, keys: ItemKeys) -> str:
+def digest_item(stored: StoredObject) -> str:
     """Return the SHA-256, in hex, of an item without its link to an older version: others change that."""
-    item = parse_item(StoredObject(keys.item, body, etag=""))
-    return sha256(body if item is None else encode_document(drop_predecessor(item))).hexdigest()
+    item = parse_item(stored)
+    return sha256(stored.body if item is None else encode_document(drop_predecessor(item))).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,10 @@ class _Replay:
 
 
 class Publisher:
-    """Publishes into one store; safe to share between threads."""
+    """Publishes into one store; safe to share between threads.
+
+    ``now`` is when the run began; ``clock`` tells the time, for leases: a run may take days.
+    """
 
     def __init__(
         self,
@@ -133,7 +138,6 @@ class Publisher:
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
-        """``now`` is when the run began; ``clock`` tells the time, for leases: a run may take days."""
         self._store = store
         self._context = context
         self._now = now
@@ -144,7 +148,7 @@ class Publisher:
         self._lock = threading.Lock()
 
     def check_writers(self) -> None:
-        """Nothing where this publisher may write beside others, or is the only one by its settings.
+        """See that this publisher may write next to others, or is the only one by its settings.
 
         The store is probed once; a run that computes much asks before it does.
 
@@ -161,7 +165,7 @@ class Publisher:
             )
 
     def find_published(self, keys: ItemKeys) -> Item | None:
-        """The item as the store holds it, in one read; None where it holds none, or a broken one."""
+        """Return the item as the store holds it, in one read; None if it holds none, or a broken one."""
         return find_published(self._store, keys)
 
     def publish_item(self, publication: Publication) -> None:
@@ -174,11 +178,10 @@ class Publisher:
         """
         self.check_writers()
         keys = publication.keys
-        coverage = _read_coverage(decode_document(publication.item, keys.item), keys)
+        coverage = _read_coverage(publication.item, keys)
         run_steps(item_steps(self._store, self._context, publication, self._clock()))
-        digest = digest_item(publication.item, keys)
         with self._lock:
-            self._begun[keys] = _Replay(keys, coverage, pending_key(keys.item_id, digest))
+            self._begun[keys] = _Replay(keys, coverage, pending_key(keys.item_id, publication.digest))
 
     def publish_catalogs(self, published: Iterable[ItemKeys]) -> None:
         """Link items that ``publish_item`` put, here or in another process; only now do they count.
@@ -190,9 +193,9 @@ class Publisher:
             self._link(list(filter(None, pool.map(self._take_begun, published))))
 
     def link_missing(self, items: Iterable[ItemKeys]) -> None:
-        """Link those of ``items``, which are put, that their year's catalog and newer versions do not link.
+        """Link those of ``items``, which are put, that neither their year's catalog nor a newer version links.
 
-        Their writer died, and others took it for dead before: its marker is gone. One read a year.
+        Their writer died, and others have removed its marker since. One read a year.
 
         Raises:
             StoreUnavailable: some are not linked; doing it again is harmless.
@@ -205,7 +208,7 @@ class Publisher:
             self.publish_catalogs([keys for found in missing for keys in found])
 
     def publish_collection(self) -> None:
-        """Bring the collection to what lies beside its items: the parts of their geoparquet mirror.
+        """Let the collection list the parts of the geoparquet mirror that are there.
 
         Raises:
             StoreUnavailable: the outcome is unknown; doing it again is harmless.
@@ -233,7 +236,8 @@ class Publisher:
         """Settle and link what runs that died had put, and return it; drop markers whose writer left no item.
 
         Any marker is replayed at once: a writer that is alive would do the very same. It goes then if its
-        item is there as it says; if not, it is left to its writer until its lease is over.
+        item is there as it says; if not, it is left to its writer until its lease is over. A marker that
+        cannot be read is named in the log and left to the next run.
         """
         with ThreadPoolExecutor(_CATALOG_WORKERS) as pool:
             replays = list(filter(None, pool.map(self._replay, list_markers(self._store))))
@@ -249,37 +253,38 @@ class Publisher:
         if begun is not None:
             return begun
         stored = self._store.read_object(keys.item)
-        if stored is None or _find_coverage(stored.body, keys) is None:
+        if stored is None:
             return None
-        digest = digest_item(stored.body, keys)
-        return self._settle(stored.body, keys, pending_key(keys.item_id, digest))
+        return self._settle(stored, keys, pending_key(keys.item_id, digest_item(stored)))
 
     def _replay(self, marker_key: str) -> _Replay | None:
-        marker = read_marker(self._store, marker_key)
+        try:
+            marker = read_marker(self._store, marker_key)
+        except CloudmaskError as error:
+            logger.warning("%s cannot be read and is left to the next run: %s", marker_key, error)
+            marker = None
         if marker is None:
             return None
         stored = self._store.read_object(marker.keys.item)
-        is_over = marker.is_stale(self._clock()) or (
-            stored is not None and self._is_done(marker, stored.body)
-        )
+        is_over = marker.is_stale(self._clock()) or (stored is not None and self._is_done(marker, stored))
         replay = None
         if stored is not None:
-            replay = self._settle(stored.body, marker.keys, marker.key if is_over else None)
+            replay = self._settle(stored, marker.keys, marker.key if is_over else None)
         if replay is None and is_over:
             logger.info("%s: its writer died before the item was there", marker.key)
             self._store.delete_object(marker.key)
         return replay
 
-    def _is_done(self, marker: Marker, body: bytes) -> bool:
-        """Whether the marker's writer has put what ends its own part: the item, or the withdrawn marker."""
-        if digest_item(body, marker.keys) == marker.digest:
+    def _is_done(self, marker: Marker, item: StoredObject) -> bool:
+        """Return True if the marker's writer has put what ends its own part: the item, or the withdrawn marker."""
+        if digest_item(item) == marker.sha256:
             return True
         withdrawn_marker = self._store.read_object(marker.keys.withdrawn_marker)
-        return withdrawn_marker is not None and sha256(withdrawn_marker.body).hexdigest() == marker.digest
+        return withdrawn_marker is not None and sha256(withdrawn_marker.body).hexdigest() == marker.sha256
 
-    def _settle(self, body: bytes, keys: ItemKeys, marker_key: str | None) -> _Replay | None:
+    def _settle(self, stored: StoredObject, keys: ItemKeys, marker_key: str | None) -> _Replay | None:
         """Settle the item and return what is to be linked; None if it cannot be read."""
-        coverage = _find_coverage(body, keys)
+        coverage = _find_coverage(stored, keys)
         if coverage is None:
             return None
         self.check_writers()
@@ -318,9 +323,9 @@ class Publisher:
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-def _decode(body: bytes, keys: ItemKeys) -> Item | None:
+def _decode(stored: StoredObject, keys: ItemKeys) -> Item | None:
     try:
-        item = decode_document(body, keys.item)
+        item = decode_document(stored.body, keys.item)
     except CloudmaskError as error:
         logger.warning("%s is broken and will be published again: %s", keys.item, error)
         return None
@@ -337,8 +342,8 @@ def _read_coverage(item: Item, keys: ItemKeys) -> Coverage:
         raise InvalidField(keys.item_id, "bbox or datetime", f"cannot be read ({error})") from error
 
 
-def _find_coverage(body: bytes, keys: ItemKeys) -> Coverage | None:
-    item = _decode(body, keys)
+def _find_coverage(stored: StoredObject, keys: ItemKeys) -> Coverage | None:
+    item = _decode(stored, keys)
     try:
         return None if item is None else _read_coverage(item, keys)
     except InvalidField as error:

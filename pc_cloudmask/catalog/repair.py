@@ -1,50 +1,55 @@
 """Mending what a check found.
 
 A broken item is not removed: a withdrawn marker takes it out of the catalog, and its document and files
-stay for a grace period, as those of an item that its source withdrew. The marker keeps the fingerprint
-that its document loses, so that ``ingest`` publishes the scene again and a later check, should the item
-turn out to be sound, can restore it. A repair may die between any two steps: the item is then found
-broken, or withdrawn, once more.
+stay for a grace period, as those of an item that its source withdrew do. The marker keeps the fingerprint
+that the document loses, so that ``ingest`` publishes the scene again, and a later check can restore the item
+should it turn out to be sound. A repair may die between any two steps: the item is then found broken, or
+withdrawn, once more.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
 
 from pc_cloudmask.catalog.check_year import BrokenItem, YearCheck
-from pc_cloudmask.catalog.coverage import Coverage
 from pc_cloudmask.catalog.fields import (
     GEOJSON_MEDIA_TYPE,
-    JSON_MEDIA_TYPE,
     CatalogContext,
     decode_document,
     encode_document,
     read_document,
 )
-from pc_cloudmask.catalog.layout import COLLECTION_KEY, ItemKeys, YearKeys, pending_prefix
-from pc_cloudmask.catalog.parents import collection_parent, find_coverage, merge_coverages, year_steps
+from pc_cloudmask.catalog.layout import ItemKeys, YearKeys, pending_prefix
+from pc_cloudmask.catalog.parents import year_steps
 from pc_cloudmask.catalog.states import Failure, StateKind, find_state, record_failed
-from pc_cloudmask.catalog.steps import Steps, run_steps, swap_steps
-from pc_cloudmask.catalog.versions import list_versions, predecessor_steps, read_predecessors, settle_steps
-from pc_cloudmask.catalog.year import group_year
-from pc_cloudmask.errors import CloudmaskError
+from pc_cloudmask.catalog.steps import run_steps, swap_steps
+from pc_cloudmask.catalog.versions import (
+    change_steps,
+    list_versions,
+    parse_item,
+    predecessor_steps,
+    read_predecessors,
+    read_scene_prefix,
+    settle_steps,
+    write_withdrawn_marker,
+)
+from pc_cloudmask.catalog.walk import group_year
+from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 from stac_ext.cloudmask import FINGERPRINT_PROP
 
 #: Broken items that one repair takes out of the catalog unless it is told to take out all: as many as one
-#: run may withdraw. More at once are rather a fault of the store.
+#: run may withdraw. More at once are more likely a fault of the store.
 REMOVAL_LIMIT = 20
 _ERROR_CLASS = "BrokenItem"
 logger = logging.getLogger(__name__)
 
 
 class Removals:
-    """How many broken items a repair may take out yet; None for all. Safe to share between threads."""
+    """How many broken items a repair may still take out; None for all. Safe to share between threads."""
 
     def __init__(self, limit: int | None = REMOVAL_LIMIT) -> None:
         self._limit = limit
@@ -58,7 +63,7 @@ class Removals:
         return len(self._refused)
 
     def take(self, keys: ItemKeys) -> bool:
-        """Whether this one may be taken out."""
+        """Return True if this one may be taken out."""
         with self._lock:
             if self._limit is not None and self.taken >= self._limit:
                 self._refused.add(keys)
@@ -72,7 +77,7 @@ def repair_year(
 ) -> bool:
     """Take out what is broken, restore and link what is sound, remove what is over or of no use.
 
-    Returns whether the year has a catalog then: one without items never gets its first. A broken item is
+    Return whether the year has a catalog then: one without items never gets its first. A broken item is
     noted as failed, so that ``retry`` or the next run publishes it again. What could not be looked at is
     left alone, and so is a year whose catalog or links are in doubt.
 
@@ -81,7 +86,7 @@ def repair_year(
     """
     year_keys = check.folder.year_keys
     if check.is_in_doubt:
-        return check.has_catalog
+        return check.totals.has_catalog
     taken = [
         (ItemKeys(year_keys, item_id), item)
         for item_id, item in check.broken.items()
@@ -89,38 +94,15 @@ def repair_year(
     ]
     for keys, item in taken:
         # First of all: a withdrawn item that newer versions still link is no finding of the next check.
-        _unlink_version(store, context, keys)
+        _unlink_version(store, context, check, keys)
         _take_out(store, keys, item, now)
         run_steps(settle_steps(store, context, keys))
     _mend_marks(store, context, check)
-    has_catalog = check.has_catalog or bool(check.folder.linked_ids)
+    has_catalog = check.totals.has_catalog or bool(check.folder.linked_ids)
     if has_catalog:
         run_steps(year_steps(store, context, year_keys))
     _remove_leftovers(store, context, check)
     return has_catalog
-
-
-def collection_repair_steps(
-    store: ObjectStore,
-    context: CatalogContext,
-    zones: set[str],
-    coverage: Coverage | None,
-    before: StoredObject | None,
-) -> Steps:
-    """Make the collection link ``zones`` and cover ``coverage``, whatever it covers now.
-
-    Only a collection that is still as it was ``before`` the items were looked at may lose some of what
-    it covers: another may tell of items that were published since.
-    """
-
-    def render(current: StoredObject | None) -> bytes:
-        document = read_document(current)
-        covered = None if current is None or current == before else find_coverage(document)
-        merged = merge_coverages(filter(None, (covered, coverage)))
-        parent = collection_parent(store, context, merged, document)
-        return encode_document(parent.build(parent.find_children(store, None, zones)))
-
-    return swap_steps(store, COLLECTION_KEY, render)
 
 
 def _mend_marks(store: ObjectStore, context: CatalogContext, check: YearCheck) -> None:
@@ -138,7 +120,7 @@ def _remove_leftovers(store: ObjectStore, context: CatalogContext, check: YearCh
     """Remove what is over and what is of no use."""
     year_keys = check.folder.year_keys
     for item_id in check.withdrawn:
-        _remove(store, context, ItemKeys(year_keys, item_id))
+        _remove(store, context, check, ItemKeys(year_keys, item_id))
     for key in check.orphans:
         if not _is_wanted_again(store, year_keys, key):
             logger.info("removing %s: no item links it", key)
@@ -149,50 +131,39 @@ def _take_out(store: ObjectStore, keys: ItemKeys, item: BrokenItem, now: datetim
     """Put the withdrawn marker, then take the fingerprint of the very document that was found broken."""
     logger.info("taking %s out of the catalog: %s", keys.item_id, item.reason)
     record_failed(store, keys.item_id, Failure(_ERROR_CLASS, item.reason, retryable=True), now)
-    stored = store.read_object(keys.item)
-    document = read_document(stored)
-    properties = document.get("properties") if document is not None else None
-    fingerprint = properties.get(FINGERPRINT_PROP) if isinstance(properties, dict) else None
-    marker: dict[str, Any] = {"id": keys.item_id, "reason": item.reason, "withdrawn": now.isoformat()}
-    if fingerprint is not None:
-        marker[FINGERPRINT_PROP] = fingerprint
-    store.write_object(keys.withdrawn_marker, json.dumps(marker).encode(), JSON_MEDIA_TYPE)
+    document = read_document(store.read_object(keys.item))
+    fingerprint = find_property(document or {}, FINGERPRINT_PROP)
+    write_withdrawn_marker(store, keys, item.reason, now, fingerprint)
     if fingerprint is None:
         return
 
-    def render(current: StoredObject | None) -> bytes:
-        body = b"" if current is None else current.body
-        if sha256(body).hexdigest() != item.digest:
-            return body  # published again meanwhile
-        found = decode_document(body, keys.item)
+    def render(current: StoredObject | None) -> bytes | None:
+        if current is None or sha256(current.body).hexdigest() != item.digest:
+            return None  # removed or published again meanwhile
+        found = decode_document(current.body, keys.item)
         found["properties"].pop(FINGERPRINT_PROP, None)
         return encode_document(found)
 
-    if stored is not None:
-        run_steps(swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE))
+    run_steps(swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE))
 
 
 def _restore(store: ObjectStore, keys: ItemKeys, fingerprint: str | None) -> None:
     """Give a sound item its fingerprint back, so that settling restores it; forget its failure."""
     logger.info("restoring %s", keys.item_id)
 
-    def render(current: StoredObject | None) -> bytes:
-        body = b"" if current is None else current.body
-        item = decode_document(body, keys.item)
-        if FINGERPRINT_PROP in item["properties"]:
-            return body
-        item["properties"][FINGERPRINT_PROP] = fingerprint
-        return encode_document(item)
+    def restore(item: Item) -> Item:
+        item["properties"].setdefault(FINGERPRINT_PROP, fingerprint)
+        return item
 
     if fingerprint is not None:
-        run_steps(swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE))
+        run_steps(change_steps(store, keys, restore))
     state = find_state(store, StateKind.FAILED, keys.item_id)
     if state is not None and state.error_class == _ERROR_CLASS:
         store.delete_object(state.key)
 
 
 def _is_wanted_again(store: ObjectStore, year_keys: YearKeys, key: str) -> bool:
-    """Whether a writer puts that file again, or did while the listed year was read."""
+    """Return True if a writer puts that file again, or did while the listed year was read."""
     item_id, _, name = key.removeprefix(year_keys.prefix).partition("/")
     if _is_pending(store, item_id):
         return True
@@ -201,35 +172,35 @@ def _is_wanted_again(store: ObjectStore, year_keys: YearKeys, key: str) -> bool:
 
 
 def _is_pending(store: ObjectStore, item_id: str) -> bool:
-    """Whether a marker says that the item is being published or withdrawn."""
+    """Return True if a marker says that the item is being published or withdrawn."""
     return any(True for _ in store.list_objects(pending_prefix(item_id)))
 
 
-def _unlink_version(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> None:
-    """Let newer versions link the version before this one in its place."""
+def _unlink_version(store: ObjectStore, context: CatalogContext, check: YearCheck, keys: ItemKeys) -> None:
+    """Let newer versions, by the check's listing or another, link the version before this one in its place."""
+    scene = read_scene_prefix(keys.item_id)
     older = next(iter(_find_predecessors(store, keys)), None)
-    for sibling in list_versions(store, keys):
+    siblings = {each for each in check.folder.folders if read_scene_prefix(each) == scene}
+    again = list_versions(store, keys, siblings.intersection(check.folder.linked_ids))
+    for sibling in sorted(siblings.union(again)):
         other = ItemKeys(keys.year_keys, sibling)
         if sibling != keys.item_id and keys.item_id in _find_predecessors(store, other):
             run_steps(predecessor_steps(store, context, other, lambda _: older))
 
 
-def _remove(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> None:
+def _remove(store: ObjectStore, context: CatalogContext, check: YearCheck, keys: ItemKeys) -> None:
     """Remove an item that no catalog links: first newer versions' links to it, then it, then its files."""
     if store.find_object(keys.withdrawn_marker) is None or _is_pending(store, keys.item_id):
         return  # published again meanwhile
     logger.info("removing %s", keys.item)
-    _unlink_version(store, context, keys)
+    _unlink_version(store, context, check, keys)
     store.delete_object(keys.item)
-    folder = group_year(keys.year_keys, list(store.list_objects(keys.prefix))).folders.get(keys.item_id)
-    for info in folder.objects.values() if folder else ():
-        if info.key != keys.withdrawn_marker:
-            store.delete_object(info.key)
+    again = group_year(keys.year_keys, store.list_objects(keys.prefix))
+    folders = (each.folders[keys.item_id] for each in (check.folder, again) if keys.item_id in each.folders)
+    for key in sorted({info.key for folder in folders for info in folder.objects.values()}):
+        if key != keys.withdrawn_marker:
+            store.delete_object(key)
 
 
 def _find_predecessors(store: ObjectStore, keys: ItemKeys) -> list[str]:
-    stored = store.read_object(keys.item)
-    try:
-        return [] if stored is None else list(read_predecessors(decode_document(stored.body, keys.item)))
-    except (CloudmaskError, TypeError, AttributeError):
-        return []
+    return list(read_predecessors(parse_item(store.read_object(keys.item)) or {}))

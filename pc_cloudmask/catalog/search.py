@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import MAXYEAR, UTC, date, datetime
 from functools import partial
-from itertools import chain, groupby
-from typing import Any, cast
+from itertools import chain
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
-from pc_cloudmask.catalog.fields import decode_document
+from pc_cloudmask.catalog.fields import Document, decode_document
 from pc_cloudmask.catalog.layout import (
-    COLLECTION_ID,
     COLLECTION_KEY,
     FAILED_PREFIX,
     PENDING_PREFIX,
@@ -28,25 +28,22 @@ from pc_cloudmask.catalog.layout import (
     is_state_key,
     item_keys,
     tile_catalog_key,
-    zone_catalog_key,
 )
-from pc_cloudmask.catalog.parents import YEAR_FORM, ZONE_FORM, read_children
 from pc_cloudmask.catalog.publisher import find_published
-from pc_cloudmask.catalog.year import YearFolder, group_year, list_with_control
+from pc_cloudmask.catalog.walk import YEAR_FORM, ZONE_FORM, list_years, read_children, walk_years
 from pc_cloudmask.errors import AssetRefused, CloudmaskError, SettingsError, SourceRefused, StoreRefused
 from pc_cloudmask.masking.statistics import DECIMALS
 from pc_cloudmask.raster.read import Unsuitable, check_raster
-from pc_cloudmask.scene.ids import MASK_ASSET, TILE_FORM
-from pc_cloudmask.scene.query import BBox, Interval, SceneQuery, may_hold_day, parse_datetime_interval
+from pc_cloudmask.scene.ids import MASK_ASSET
+from pc_cloudmask.scene.query import Interval, SceneQuery, may_hold_day, parse_datetime_interval
 from pc_cloudmask.scene.tile_box import boxes_meet, build_tile_box, build_zone_box
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.selection import build_filter, find_datetime
-from pc_cloudmask.storage.store import ObjectInfo, ObjectReader, ObjectStore
+from pc_cloudmask.storage.store import ObjectReader, ObjectStore
 from stac_ext.cloudmask import CLEAR_PERCENTAGE_PROP
 
-#: Documents read side by side: requests wait for the network, not for the processor.
+#: Documents read at the same time: requests wait for the network, not for the processor.
 _READERS = 16
-Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +57,10 @@ class PublishedItem:
 def find_published_items(
     store: ObjectReader, query: SceneQuery, max_cloud_pct: float | None = None
 ) -> list[PublishedItem]:
-    """What the catalog in ``store`` links and ``query`` matches, by datetime, then id.
+    """Return what the catalog in ``store`` links and ``query`` matches, by datetime, then id.
 
-    Only catalogs and items that the query concerns are read: zones and bands, tiles and years are told
-    by their names, items by the dates in their links' titles. ``max_cloud_pct`` is the most that cloud
+    Only catalogs and items that the query concerns are read: zones, tiles and years are told by their names,
+    items by the dates in their links' titles. ``max_cloud_pct`` is the most that cloud
     and shadow may cover of an item's valid pixels, in percent.
 
     Raises:
@@ -74,11 +71,9 @@ def find_published_items(
     interval = parse_datetime_interval(query.datetime) if query.datetime else (None, None)
     matches = build_filter(query)
     with ThreadPoolExecutor(_READERS) as pool:
-        years = [
-            year_keys
-            for tile in _find_tiles(store, query, pool)
-            for year_keys in _find_years(store, tile, interval)
-        ]
+        years = walk_years(
+            partial(_find_names, store, query, interval), _find_tiles(store, query, pool), pool.map
+        )
         linked = pool.map(partial(_find_linked, store, interval=interval), years)
         wanted = [keys for keys in chain.from_iterable(linked) if not query.ids or keys.item_id in query.ids]
         items = pool.map(lambda keys: PublishedItem(keys, _read(store, keys.item)), wanted)
@@ -87,42 +82,37 @@ def find_published_items(
             for published in items
             if matches(published.item) and _is_clear_enough(published.item, max_cloud_pct)
         ]
-    return sorted(found, key=lambda published: (_instant(published.item), published.keys.item_id))
+    latest = datetime.max.replace(tzinfo=UTC)
+    return sorted(found, key=lambda each: (find_datetime(each.item) or latest, each.keys.item_id))
 
 
-def _find_tiles(store: ObjectReader, query: SceneQuery, pool: ThreadPoolExecutor) -> Sequence[str]:
-    """Published tiles that the query concerns."""
-    if query.tiles:
-        published = pool.map(lambda tile: store.find_object(tile_catalog_key(tile)), query.tiles)
-        tiles = [tile for tile, info in zip(query.tiles, published, strict=True) if info is not None]
-        if not tiles and store.find_object(COLLECTION_KEY) is None:
-            raise _no_catalog(store)
-        return tiles
-    if store.find_object(COLLECTION_KEY) is None:
-        raise _no_catalog(store)
-    zones = sorted(filter(ZONE_FORM.fullmatch, read_children(_read(store, COLLECTION_KEY))))
-    if query.bbox is not None:
-        zones = [zone for zone in zones if boxes_meet(build_zone_box(zone), query.bbox)]
-    catalogs = pool.map(lambda zone: _read(store, zone_catalog_key(zone)), zones)
-    names = sorted(filter(TILE_FORM.fullmatch, chain.from_iterable(map(read_children, catalogs))))
-    return [tile for tile in names if _concerns(tile, query.bbox)]
+def _find_tiles(store: ObjectReader, query: SceneQuery, pool: ThreadPoolExecutor) -> list[str] | None:
+    """Return those tiles of the query that are published; None for a query that names none."""
+    published = pool.map(lambda tile: store.find_object(tile_catalog_key(tile)), query.tiles)
+    tiles = [tile for tile, info in zip(query.tiles, published, strict=True) if info is not None]
+    if not tiles and store.find_object(COLLECTION_KEY) is None:
+        raise SettingsError(
+            f"store {store.url} holds no catalog of masks: run cloudmask ingest first, or name another --store"
+        )
+    return tiles if query.tiles else None
 
 
-def _concerns(tile: str, bbox: BBox | None) -> bool:
-    return bbox is None or boxes_meet(build_tile_box(tile), bbox)
-
-
-def _find_years(store: ObjectReader, tile: str, interval: Interval) -> Iterable[YearKeys]:
-    """Years of ``tile`` within the interval."""
-    first, last = (end.year if end else None for end in interval)
-    names = filter(YEAR_FORM.fullmatch, read_children(_read(store, tile_catalog_key(tile))))
-    for year in sorted(map(int, names)):
-        if (first is None or first <= year) and (last is None or year <= last):
-            yield YearKeys(tile, year)
+def _find_names(
+    store: ObjectReader, query: SceneQuery, interval: Interval, catalog: str, form: re.Pattern[str]
+) -> list[str]:
+    """Return the names of that form that the catalog links and the query concerns, sorted."""
+    names = sorted(filter(form.fullmatch, read_children(_read(store, catalog))))
+    if form is YEAR_FORM:
+        first, last = (end.year if end else None for end in interval)
+        return [name for name in names if (first or 0) <= int(name) <= (last or MAXYEAR)]
+    if query.bbox is None or query.tiles:
+        return names
+    box = build_zone_box if form is ZONE_FORM else build_tile_box
+    return [name for name in names if boxes_meet(box(name), query.bbox)]
 
 
 def _find_linked(store: ObjectReader, year_keys: YearKeys, *, interval: Interval) -> list[ItemKeys]:
-    """Items that the year links and whose titles' dates lie within the interval."""
+    """Return the items that the year links and whose titles' dates lie within the interval."""
     found = []
     for link in _read(store, year_keys.catalog).get("links", ()):
         if isinstance(link, dict) and link.get("rel") == "item" and may_hold_day(interval, _read_day(link)):
@@ -132,7 +122,7 @@ def _find_linked(store: ObjectReader, year_keys: YearKeys, *, interval: Interval
 
 
 def _read_day(link: Document) -> date | None:
-    """The day that begins a link's title; None of another title."""
+    """Return the day that begins a link's title; None for another title."""
     try:
         return date.fromisoformat(str(link.get("title"))[:10])
     except ValueError:
@@ -146,10 +136,6 @@ def _is_clear_enough(item: Item, max_cloud_pct: float | None) -> bool:
     return isinstance(clear, int | float) and round(100 - clear, DECIMALS) <= max_cloud_pct
 
 
-def _instant(item: Item) -> datetime:
-    return find_datetime(item) or datetime.max.replace(tzinfo=UTC)
-
-
 def _read(store: ObjectReader, key: str) -> Document:
     stored = store.read_object(key)
     if stored is None:
@@ -160,14 +146,8 @@ def _read(store: ObjectReader, key: str) -> Document:
         raise SourceRefused(f"{store.url}: {error}; run cloudmask check --repair") from error
 
 
-def _no_catalog(store: ObjectReader) -> SettingsError:
-    return SettingsError(
-        f"store {store.url} holds no catalog of masks: run cloudmask ingest first, or name another --store"
-    )
-
-
 def read_published_mask(store: ObjectStore, keys: ItemKeys) -> NDArray[np.uint8]:
-    """The mask of a published item, uint8 ``(height, width)`` of ``MaskClass`` values.
+    """Return the mask of a published item, uint8 ``(height, width)`` of ``MaskClass`` values.
 
     Raises:
         StoreRefused: the item or its mask is not in the store.
@@ -185,10 +165,10 @@ def read_published_mask(store: ObjectStore, keys: ItemKeys) -> NDArray[np.uint8]
 
 
 def decode_mask(cog: bytes, item_id: str) -> NDArray[np.uint8]:
-    """The pixels of a mask's COG, uint8 ``(height, width)`` of ``MaskClass`` values.
+    """Return the pixels of a mask's COG, uint8 ``(height, width)`` of ``MaskClass`` values.
 
     Raises:
-        AssetRefused: it is no such file.
+        AssetRefused: it is not such a file.
     """
     try:
         with MemoryFile(cog) as memory, memory.open(driver="GTiff") as dataset:
@@ -196,10 +176,6 @@ def decode_mask(cog: bytes, item_id: str) -> NDArray[np.uint8]:
             return cast(NDArray[np.uint8], dataset.read(1))
     except (Unsuitable, RasterioError) as error:
         raise AssetRefused(f"item {item_id}: its mask is no mask of ours: {error}") from error
-
-
-#: Segments of a year's prefix: collection, zone, tile, year.
-_LEAF_DEPTH = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +189,7 @@ class Census:
     days: dict[str, tuple[date, ...]]
 
     def find_gaps(self, scenes: Iterable[tuple[str, date]]) -> dict[str, list[date]]:
-        """By tile, the days of ``scenes`` (tile and day, as the source has them) that are not published."""
+        """Return, by tile, the days of ``scenes`` (tile and day, as the source has them) that are not published."""
         gaps: dict[str, set[date]] = {}
         for tile, day in scenes:
             if day not in self.days.get(tile, ()):
@@ -229,10 +205,10 @@ def read_census(store: ObjectStore) -> Census:
     """
     published = 0
     days: dict[str, set[date]] = {}
-    for year_keys in _list_years(store):
-        ids = year_keys.linked_ids
+    for folder in list_years(store):
+        ids = folder.linked_ids
         published += len(ids)
-        tile_days = days.setdefault(year_keys.year_keys.tile, set())
+        tile_days = days.setdefault(folder.year_keys.tile, set())
         tile_days.update(day for day in map(find_day, ids) if day is not None)
     return Census(
         published,
@@ -241,16 +217,6 @@ def read_census(store: ObjectStore) -> Census:
         _count(store, FAILED_PREFIX),
         {tile: tuple(sorted(found)) for tile, found in days.items() if found},
     )
-
-
-def _list_years(store: ObjectStore) -> Iterator[YearFolder]:
-    def year_of(info: ObjectInfo) -> tuple[str, ...]:
-        return tuple(info.key.split("/")[:_LEAF_DEPTH])
-
-    listed = list_with_control(store, f"{COLLECTION_ID}/", COLLECTION_KEY)
-    for (_, *rest), objects in groupby(listed, year_of):
-        if len(rest) == _LEAF_DEPTH - 1 and YEAR_FORM.fullmatch(rest[2]):
-            yield group_year(YearKeys(rest[1], int(rest[2])), objects)
 
 
 def _count(store: ObjectStore, prefix: str) -> int:

@@ -6,16 +6,17 @@ import json
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Annotated
 
-from pc_cloudmask.catalog.fields import JSON_MEDIA_TYPE
+from pydantic import AfterValidator, AwareDatetime, TypeAdapter, ValidationError
+
+from pc_cloudmask.catalog.fields import JSON_MEDIA_TYPE, decode_document
 from pc_cloudmask.catalog.layout import FAILED_PREFIX, WAITING_PREFIX, is_state_key
-from pc_cloudmask.errors import InvalidField
+from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.scene.ids import check_item_id
-from pc_cloudmask.scene.query import parse_instant
 from pc_cloudmask.storage.store import ObjectStore
 
 FIRST_DELAY = timedelta(hours=1)
@@ -36,9 +37,11 @@ class StateKind(StrEnum):
 
     @property
     def prefix(self) -> str:
+        """What the keys of such states begin with."""
         return WAITING_PREFIX if self is StateKind.WAITING else FAILED_PREFIX
 
     def key(self, item_id: str) -> str:
+        """Return the key of an item's state."""
         return f"{self.prefix}{check_item_id(item_id)}.json"
 
 
@@ -54,15 +57,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class NotedState:
-    """What is noted of a scene, tried ``attempts`` times; ``next_try`` is None where trying cannot help."""
+    """What is noted of a scene, tried ``attempts`` times; ``next_try`` is None if trying cannot help."""
 
-    item_id: str
+    item_id: Annotated[str, AfterValidator(check_item_id)]
     kind: StateKind
     reason: str
     attempts: int
-    first_try: datetime
-    last_try: datetime
-    next_try: datetime | None
+    first_try: AwareDatetime
+    last_try: AwareDatetime
+    next_try: AwareDatetime | None
     error_class: str = ""
     #: What the mask would have followed from: a changed item is tried at once.
     fingerprint: str = ""
@@ -74,11 +77,15 @@ class NotedState:
 
     @property
     def key(self) -> str:
+        """Its key."""
         return self.kind.key(self.item_id)
 
     def is_due(self, now: datetime) -> bool:
-        """Whether it is time to try again; a clock that ran ahead at the last attempt delays nothing."""
+        """Return True if it is time to try again; a clock that ran ahead at the last attempt delays nothing."""
         return self.next_try is not None and not self.last_try <= now < self.next_try
+
+
+_STATE = TypeAdapter(NotedState)
 
 
 def record_waiting(
@@ -103,7 +110,7 @@ def clear_state(store: ObjectStore, item_id: str) -> None:
 
 
 def list_states(store: ObjectStore) -> Iterator[NotedState]:
-    """All waiting scenes, then all failed ones, each in order of id."""
+    """Yield all waiting scenes, then all failed ones, each in order of id."""
     keys = [
         (kind, info.key)
         for kind in StateKind
@@ -115,7 +122,7 @@ def list_states(store: ObjectStore) -> Iterator[NotedState]:
 
 
 def find_state(store: ObjectStore, kind: StateKind, item_id: str) -> NotedState | None:
-    """The state of one scene; None where it has none."""
+    """Return the state of one scene; None if it has none."""
     return _read_state(store, kind, kind.key(item_id))
 
 
@@ -131,7 +138,7 @@ def _record(store: ObjectStore, state: NotedState) -> NotedState:
         first_try=first_try,
         next_try=state.next_try and state.last_try + _find_delay(attempts, state.last_try - first_try),
     )
-    store.write_object(state.key, json.dumps(_as_document(state)).encode(), JSON_MEDIA_TYPE)
+    store.write_object(state.key, _encode(state), JSON_MEDIA_TYPE)
     for kind in StateKind:
         if kind is not state.kind:
             store.delete_object(kind.key(state.item_id))
@@ -139,22 +146,15 @@ def _record(store: ObjectStore, state: NotedState) -> NotedState:
 
 
 def _find_delay(attempts: int, late: timedelta) -> timedelta:
-    """Time to the next attempt after so many, for a scene that has been late for so long."""
+    """Return the time to the next attempt after so many, for a scene that has been late for so long."""
     longest = LONGEST_DELAY if late < USUAL_LATENESS else LONGEST_LATE_DELAY
     return min(FIRST_DELAY * 2.0 ** min(attempts - 1, 20), longest)
 
 
-def _as_document(state: NotedState) -> dict[str, Any]:
-    return {
-        "id": state.item_id,
-        "reason": state.reason,
-        "attempts": state.attempts,
-        "first_try": state.first_try.isoformat(),
-        "last_try": state.last_try.isoformat(),
-        "next_try": state.next_try.isoformat() if state.next_try else None,
-        "error_class": state.error_class,
-        "fingerprint": state.fingerprint,
-    }
+def _encode(state: NotedState) -> bytes:
+    document = asdict(state)
+    del document["kind"]
+    return json.dumps({"id": document.pop("item_id"), **document}, default=datetime.isoformat).encode()
 
 
 def _read_state(store: ObjectStore, kind: StateKind, key: str) -> NotedState | None:
@@ -162,19 +162,8 @@ def _read_state(store: ObjectStore, kind: StateKind, key: str) -> NotedState | N
     if stored is None:
         return None
     try:
-        document = json.loads(stored.body)
-        next_try = document["next_try"]
-        return NotedState(
-            check_item_id(document["id"]),
-            kind,
-            str(document["reason"]),
-            int(document["attempts"]),
-            parse_instant(document["first_try"]),
-            parse_instant(document["last_try"]),
-            parse_instant(next_try) if next_try else None,
-            str(document["error_class"]),
-            str(document.get("fingerprint", "")),
-        )
-    except (ValueError, TypeError, LookupError, OverflowError, RecursionError, InvalidField):
+        document = decode_document(stored.body, key)
+        return _STATE.validate_python({"item_id": document.pop("id"), "kind": kind, **document})
+    except (ValidationError, KeyError, CloudmaskError):
         logger.warning("%s is not a state of this program: remove it", key)
         return None

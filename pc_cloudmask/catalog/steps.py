@@ -1,7 +1,7 @@
 """The steps that publishing consists of.
 
-A protocol is written as a generator that yields a ``Step`` after each of its effects, so that a
-test may stop it between any two, as a dying machine does, or interleave several writers.
+A protocol is a generator that yields a ``Step`` after each of its effects, so that a test may stop it
+between any two, as a dying machine does, or interleave several writers.
 """
 
 from __future__ import annotations
@@ -9,19 +9,29 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from functools import cached_property
+from hashlib import sha256
+from typing import Annotated, NamedTuple
 
-from pc_cloudmask.catalog.fields import JSON_MEDIA_TYPE
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
+
+from pc_cloudmask.catalog.fields import JSON_MEDIA_TYPE, AssetFile, encode_document
 from pc_cloudmask.catalog.layout import PENDING_PREFIX, ItemKeys, is_state_key, item_keys, pending_key
 from pc_cloudmask.errors import CloudmaskError, KeyExists, StoreUnavailable, WriteConflict
-from pc_cloudmask.scene.query import parse_instant
+from pc_cloudmask.source.fields import Item
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 
-#: Of any number of writers that race for one document, one wins each round.
+#: More than enough: of any number of writers that race for one document, one wins each round.
 _SWAP_ATTEMPTS = 100
+#: How long a marker's writer may take. The marker goes once its batch is linked; with the embedded network, at
+#: 90 CPU seconds a scene, that takes hours.
+LEASE = timedelta(hours=6)
+#: How far a writer's clock may be ahead; no writer puts a marker that expires even later.
+CLOCK_TOLERANCE = timedelta(days=1)
+logger = logging.getLogger(__name__)
 
 
 class StepName(StrEnum):
@@ -31,13 +41,13 @@ class StepName(StrEnum):
     FILE = "file"
     ITEM = "item"
     SUPERSEDE = "supersede"
-    RESTORE = "revive"
+    RESTORE = "restore"
     READ = "read"
     RENDER = "render"
     WRITE = "write"
     CONFLICT = "conflict"
     UNMARK = "unmark"
-    BURY = "bury"
+    WITHDRAW = "withdraw"
 
 
 class Step(NamedTuple):
@@ -70,8 +80,8 @@ def swap_steps(
     The ETag is read before ``render`` lists anything: whatever another writer publishes after
     that listing ends in a write of this key, which makes ours fail and start again. A document
     that is right already is not written, nor is one for which ``render`` gives None. ``confirm`` renders
-    once more after each write: what was taken back and then restored since the listing needs no write where
-    the document that ours replaces was right.
+    once more after each write: whoever took an item back and restored it since the listing writes nothing if
+    the document that ours replaced was right.
 
     Raises:
         StoreUnavailable: every attempt lost against another writer.
@@ -97,90 +107,87 @@ def swap_steps(
     raise StoreUnavailable(f"{key}: lost {_SWAP_ATTEMPTS} times against other writers: try again with fewer")
 
 
-#: How long a marker's writer may take: it goes once the batch is linked, which takes the embedded network, at
-#: 90 CPU seconds a scene, hours.
-LEASE = timedelta(hours=6)
-#: How far a writer's clock may be ahead; a marker that expires later yet is none that a writer put.
-CLOCK_TOLERANCE = timedelta(days=1)
-logger = logging.getLogger(__name__)
-
-
 @dataclass(frozen=True, slots=True)
 class Marker:
     """Says that an item is being published or withdrawn; it goes when the catalogs above it show that.
 
-    ``digest`` is the SHA-256 of the document whose coming ends the writer's own part: the item, without
-    its link to an older version, or the withdrawn marker. It is in the key too, so that of two writers of
-    one item neither removes the other's marker.
+    ``sha256`` is that of the document whose coming ends the writer's own part: the item, without its link to an
+    older version, or the withdrawn marker. It is in the key too, so that of two writers of one item neither
+    removes the other's marker.
     """
 
-    keys: ItemKeys
-    digest: str
-    expires: datetime
+    id: str
+    tile: str
+    year: Annotated[int, Field(ge=0, le=9999)]
+    sha256: str
+    expires: AwareDatetime
+
+    @property
+    def keys(self) -> ItemKeys:
+        """Keys of the item.
+
+        Raises:
+            InvalidField: its id or tile is none.
+        """
+        return item_keys(self.id, self.tile, self.year)
 
     @property
     def key(self) -> str:
-        return pending_key(self.keys.item_id, self.digest)
+        """Its own key."""
+        return pending_key(self.id, self.sha256)
 
     def is_stale(self, now: datetime) -> bool:
-        """Whether its writer must be taken for dead."""
+        """Return True if its writer must be taken for dead."""
         return not now < self.expires <= now + LEASE + CLOCK_TOLERANCE
 
 
+_MARKER = TypeAdapter(Marker)
+
+
 def build_marker(keys: ItemKeys, digest: str, now: datetime) -> Marker:
-    """The marker of what begins now."""
-    return Marker(keys, digest, now + LEASE)
+    """Return the marker of what begins now."""
+    return Marker(keys.item_id, keys.year_keys.tile, keys.year_keys.year, digest, now + LEASE)
 
 
 def write_marker(store: ObjectStore, marker: Marker) -> None:
     """Put the marker, whatever an earlier attempt left there."""
-    document = {
-        "id": marker.keys.item_id,
-        "tile": marker.keys.year_keys.tile,
-        "year": marker.keys.year_keys.year,
-        "sha256": marker.digest,
-        "expires": marker.expires.isoformat(),
-    }
-    store.write_object(marker.key, json.dumps(document).encode(), JSON_MEDIA_TYPE)
+    body = json.dumps(asdict(marker), default=datetime.isoformat).encode()
+    store.write_object(marker.key, body, JSON_MEDIA_TYPE)
 
 
 def list_markers(store: ObjectStore) -> Iterator[str]:
-    """Keys of all markers; an object there whose name is no item's id is none."""
-    for info in store.list_objects(PENDING_PREFIX):
-        if is_state_key(info.key):
-            yield info.key
+    """Return the keys of all markers; an object there whose name is no item's id is none."""
+    return (info.key for info in store.list_objects(PENDING_PREFIX) if is_state_key(info.key))
 
 
 def read_marker(store: ObjectStore, key: str) -> Marker | None:
-    """The marker at ``key``; None where it is gone, or is none of ours."""
+    """Return the marker at ``key``; None if it is gone, or is not ours."""
     stored = store.read_object(key)
     if stored is None:
         return None
     try:
-        document = json.loads(stored.body)
-        keys = item_keys(document["id"], document["tile"], int(document["year"]))
-        if not 0 <= keys.year_keys.year <= 9999:
-            raise ValueError(f"{keys.year_keys.year} is no year of four digits")
-        marker = Marker(keys, str(document["sha256"]), parse_instant(document["expires"]))
-    except (ValueError, TypeError, LookupError, OverflowError, RecursionError, CloudmaskError):
+        marker = _MARKER.validate_json(stored.body)
+        item_keys(marker.id, marker.tile, marker.year)
+        return marker if marker.key == key else None
+    except (ValidationError, CloudmaskError):
         logger.warning("%s is not a marker of this program: check --repair removes it", key)
         return None
-    return marker if marker.key == key else None
 
 
-@dataclass(frozen=True, slots=True)
-class PublicationFile:
-    """One asset's file under a key that carries the hash of its content."""
-
-    key: str
-    body: bytes
-    media_type: str
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Publication:
-    """An encoded item with every file that it links inside the store."""
+    """An item that links no other version yet, with every file that it links inside the store."""
 
     keys: ItemKeys
-    item: bytes
-    files: tuple[PublicationFile, ...]
+    item: Item = field(hash=False)
+    files: tuple[AssetFile, ...]
+
+    @cached_property
+    def body(self) -> bytes:
+        """The encoded item."""
+        return encode_document(self.item)
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the encoded item, in hex."""
+        return sha256(self.body).hexdigest()

@@ -2,8 +2,12 @@
 
 The rule: what the mask rests on, its place in the catalog, and every href is sound, or the item is refused by
 the field's name (``pc_cloudmask.source.item``). Any other field that its schema does not allow is left out and
-named in one line of the log, and so is an extension that we do not know or that has none of its fields.
+named in one line of the log, and so is an extension that we do not know or of whose fields it has none.
 So whatever an item holds, what is published of it is valid.
+
+The types are those of STAC 1.1's common metadata and of the extensions that an item may list, as their schemas
+have them. Values are judged strictly: a number in a text is no number, true is no 1. A type is never looser than
+its schema. ``proj:projjson`` is not among them: its schema is another project's, and long.
 """
 
 from __future__ import annotations
@@ -11,16 +15,339 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any
+from typing import Annotated, Any, Literal, Required, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+import orjson
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    with_config,
+)
+from typing_extensions import TypedDict
 
-from pc_cloudmask.catalog.field_types import COMMON, EXTENSIONS, Extension
 from pc_cloudmask.catalog.fields import EXTENSIONS_URI, PUBLISHED_URIS, find_unlisted, merge_extensions
 from pc_cloudmask.scene.ids import MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET
+from pc_cloudmask.scene.query import parse_instant
 from pc_cloudmask.source.fields import Item
 from stac_ext import cloudmask
 
+T = TypeVar("T")
+
+
+def _check_filled(value: Any) -> Any:
+    if value == {}:
+        raise ValueError("is empty")
+    return value
+
+
+def _check_distinct(values: list[Any]) -> list[Any]:
+    if len({orjson.dumps(value, option=orjson.OPT_SORT_KEYS) for value in values}) < len(values):
+        raise ValueError("repeats an entry")
+    return values
+
+
+def _check_length(values: list[Any], *lengths: int) -> list[Any]:
+    if len(values) not in lengths:
+        raise ValueError("has another length")
+    return values
+
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+Integer = Annotated[Number, Field(multiple_of=1)]
+Count = Annotated[Integer, Field(ge=0)]
+Ordinal = Annotated[Integer, Field(ge=1)]
+Percentage = Annotated[Number, Field(ge=0, le=100)]
+Azimuth = Annotated[Number, Field(ge=0, le=360)]
+Angle = Annotated[Number, Field(ge=0, le=90)]
+Elevation = Annotated[Number, Field(ge=-90, le=90)]
+Longitude = Annotated[Number, Field(ge=-180, le=180)]
+Filled = Annotated[str, Field(min_length=1)]
+Moment = Annotated[str, AfterValidator(parse_instant)]
+Instant = Annotated[str, Field(pattern=r"(Z|\+00:00)$"), AfterValidator(parse_instant)]
+# The first bad entry ends the check: a long list of them costs no more than one.
+ListOf = Annotated[list[T], FailFast()]
+FilledList = Annotated[list[T], FailFast(), Field(min_length=1)]
+DistinctList = Annotated[FilledList[T], AfterValidator(_check_distinct)]
+FilledObject = Annotated[T, BeforeValidator(_check_filled)]
+DataType = Literal[
+    "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64",
+    "cint16", "cint32", "cfloat32", "cfloat64", "other",
+]  # fmt: skip
+NoData = Number | Literal["nan", "inf", "-inf"]
+Sampling = Literal["area", "point"]
+
+
+class _Statistics(TypedDict, total=False):
+    minimum: Number
+    maximum: Number
+    mean: Number
+    stddev: Number
+    count: Count
+    valid_percent: Percentage
+
+
+class _Provider(TypedDict, total=False):
+    name: Required[Filled]
+    description: str
+    roles: ListOf[Literal["producer", "licensor", "processor", "host"]]
+    url: str
+
+
+class EoBand(TypedDict, total=False):
+    """A spectral band, before version 2 of ``eo``."""
+
+    name: str
+    common_name: Literal[
+        "coastal", "blue", "green", "green053", "green057", "red", "rededge", "yellow", "pan", "nir", "nir08",
+        "nir09", "cirrus", "swir16", "swir22", "lwir", "lwir11", "lwir12",
+    ]  # fmt: skip
+    center_wavelength: Number
+    full_width_half_max: Number
+    solar_illumination: Number
+
+
+@with_config(ConfigDict(extra="forbid"))
+class RasterStatistics(TypedDict, total=False):
+    """Statistics before version 2 of ``raster``, which knows no others."""
+
+    mean: Number
+    minimum: Number
+    maximum: Number
+    stddev: Number
+    valid_percent: Number
+
+
+@with_config(ConfigDict(extra="forbid"))
+class _Histogram(TypedDict):
+    count: Number
+    min: Number
+    max: Number
+    buckets: Annotated[ListOf[Integer], Field(min_length=3)]
+
+
+class RasterBand(TypedDict, total=False):
+    """A band before version 2 of ``raster``."""
+
+    data_type: DataType
+    unit: str
+    bits_per_sample: Integer
+    sampling: Sampling
+    nodata: NoData
+    scale: Number
+    offset: Number
+    spatial_resolution: Number
+    statistics: FilledObject[RasterStatistics]
+    histogram: _Histogram
+
+
+class _Class(TypedDict, total=False):
+    value: Required[Integer]
+    name: Required[Annotated[str, Field(pattern="^[0-9A-Za-z_-]+$")]]
+    title: str
+    description: str
+    color_hint: Annotated[str, Field(pattern="^[0-9A-Fa-f]{6}$")]
+    nodata: bool
+
+
+class _BitField(TypedDict, total=False):
+    offset: Required[Count]
+    length: Required[Ordinal]
+    classes: Required[DistinctList[_Class]]
+    roles: DistinctList[str]
+    description: str
+    name: str
+
+
+class _Expression(TypedDict):
+    format: str
+    expression: Any
+
+
+class _FileValues(TypedDict):
+    values: FilledList[Any]
+    summary: Filled
+
+
+class _Centroid(TypedDict):
+    lat: Elevation
+    lon: Longitude
+
+
+Ring = Annotated[ListOf[Annotated[ListOf[Number], Field(min_length=2)]], Field(min_length=4)]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class _Polygon(TypedDict, total=False):
+    type: Required[Literal["Polygon"]]
+    coordinates: Required[ListOf[Ring]]
+
+
+Pair = Annotated[ListOf[Integer], Field(min_length=2, max_length=2)]
+Box = Annotated[ListOf[Number], AfterValidator(lambda numbers: _check_length(numbers, 4, 6))]
+Transform = Annotated[ListOf[Number], AfterValidator(lambda numbers: _check_length(numbers, 6, 9))]
+#: Types of the fields of STAC's common metadata, in properties, assets and bands alike; ``bands`` themselves are
+#: judged band by band.
+COMMON: Mapping[str, Any] = {
+    "title": str,
+    "description": Filled,
+    "keywords": ListOf[str],
+    "roles": ListOf[str],
+    "datetime": Instant | None,
+    "start_datetime": Instant,
+    "end_datetime": Instant,
+    "created": Instant,
+    "updated": Instant,
+    "data_type": DataType,
+    "nodata": NoData,
+    "statistics": FilledObject[_Statistics],
+    "unit": str,
+    "platform": str,
+    "instruments": ListOf[str],
+    "constellation": str,
+    "mission": str,
+    "gsd": Positive,
+    "license": Annotated[str, Field(pattern="^[0-9A-Za-z_.+-]+$")],
+    "providers": ListOf[_Provider],
+    "type": str,
+}
+_EO: Mapping[str, Any] = {
+    "eo:cloud_cover": Percentage,
+    "eo:bands": FilledList[FilledObject[EoBand]],
+}
+_SAT: Mapping[str, Any] = {
+    "sat:platform_international_designator": str,
+    "sat:orbit_state": Literal["ascending", "descending", "geostationary"],
+    "sat:absolute_orbit": Ordinal,
+    "sat:relative_orbit": Ordinal,
+    "sat:orbit_cycle": Ordinal,
+    "sat:anx_datetime": Moment,
+}
+_VIEW: Mapping[str, Any] = {
+    "view:off_nadir": Angle,
+    "view:incidence_angle": Angle,
+    "view:azimuth": Azimuth,
+    "view:sun_azimuth": Azimuth,
+    "view:sun_elevation": Elevation,
+}
+_TIMESTAMPS: Mapping[str, Any] = {"published": Instant, "unpublished": Instant, "expires": Instant}
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """What an extension allows: of the fields with its own prefix only these.
+
+    ``needs`` are properties without which its schema refuses an item; ``in_assets`` says whether fields of
+    assets alone will do.
+    """
+
+    fields: Mapping[str, Any]
+    needs: frozenset[str] = frozenset()
+    in_assets: bool = True
+
+    @property
+    def prefixes(self) -> frozenset[str]:
+        """Prefixes of its own."""
+        return frozenset(name.partition(":")[0] for name in self.fields if ":" in name)
+
+
+#: Extensions that an item may list, by the end of their URI: those whose every field is judged here.
+EXTENSIONS: Mapping[str, Extension] = {
+    "projection/v2.0.0": Extension(
+        {
+            "proj:code": str | None,
+            "proj:wkt2": str | None,
+            "proj:geometry": _Polygon,
+            "proj:bbox": Box,
+            "proj:centroid": _Centroid,
+            "proj:shape": Pair,
+            "proj:transform": Transform,
+        }
+    ),
+    "classification/v1.1.0": Extension(
+        {"classification:classes": DistinctList[_Class], "classification:bitfields": DistinctList[_BitField]}
+    ),
+    "file/v2.1.0": Extension(
+        {
+            "file:byte_order": Literal["big-endian", "little-endian"],
+            "file:checksum": Annotated[str, Field(pattern="^[a-f0-9]+$")],
+            "file:header_size": Count,
+            "file:size": Count,
+            "file:values": FilledList[_FileValues],
+            "file:local_path": Annotated[
+                str, Field(pattern=r"""^[^\r\n\t\\:'"/]+(/[^\r\n\t\\:'"/]+)*/?$""")
+            ],
+        }
+    ),
+    "processing/v1.2.0": Extension(
+        {
+            "processing:expression": _Expression,
+            "processing:lineage": str,
+            "processing:level": str,
+            "processing:facility": str,
+            "processing:version": str,
+            "processing:datetime": Instant,
+            "processing:software": dict[str, str],
+        }
+    ),
+    "version/v1.2.0": Extension({"version": str, "deprecated": bool, "experimental": bool}),
+    "eo/v1.0.0": Extension(_EO),
+    "eo/v1.1.0": Extension({**_EO, "eo:snow_cover": Percentage}),
+    "eo/v2.0.0": Extension(
+        {
+            "eo:cloud_cover": Percentage,
+            "eo:snow_cover": Percentage,
+            "eo:common_name": Literal[
+                "pan", "coastal", "blue", "green", "green05", "yellow", "red", "rededge", "rededge071",
+                "rededge075", "rededge078", "nir", "nir08", "nir09", "cirrus", "swir16", "swir22", "lwir",
+                "lwir11", "lwir12",
+            ],
+            "eo:center_wavelength": Positive,
+            "eo:full_width_half_max": Positive,
+            "eo:solar_illumination": Annotated[Number, Field(ge=0)],
+        }
+    ),
+    "raster/v1.1.0": Extension({"raster:bands": FilledList[FilledObject[RasterBand]]}),
+    "raster/v2.0.0": Extension(
+        {
+            "raster:bits_per_sample": Integer,
+            "raster:sampling": Sampling,
+            "raster:scale": Number,
+            "raster:offset": Number,
+            "raster:spatial_resolution": Number,
+            "raster:histogram": _Histogram,
+        }
+    ),
+    "sat/v1.0.0": Extension(_SAT, in_assets=False),
+    "sat/v1.1.0": Extension(_SAT, in_assets=False),
+    "sat/v1.2.0": Extension(
+        {
+            **_SAT,
+            "sat:orbit_state": Literal["ascending", "descending", "geostationary", "crossing"],
+            "sat:acquisition_station": str,
+        },
+        in_assets=False,
+    ),
+    "view/v1.0.0": Extension(_VIEW),
+    "view/v1.1.0": Extension({**_VIEW, "view:moon_azimuth": Azimuth, "view:moon_elevation": Angle}),
+    "grid/v1.0.0": Extension(
+        {"grid:code": Annotated[str, Field(pattern="^[A-Z]+-[-_.A-Za-z0-9]+$")]}, frozenset({"grid:code"})
+    ),
+    "grid/v1.1.0": Extension(
+        {"grid:code": Annotated[str, Field(pattern="^[A-Z0-9]+-[-_.A-Za-z0-9]+$")]}, frozenset({"grid:code"})
+    ),
+    "mgrs/v1.0.0": Extension(
+        {"mgrs:latitude_band": str, "mgrs:grid_square": str, "mgrs:utm_zone": Integer},
+        frozenset({"mgrs:latitude_band", "mgrs:grid_square"}),
+    ),
+    "timestamps/v1.0.0": Extension(_TIMESTAMPS),
+    "timestamps/v1.1.0": Extension(_TIMESTAMPS),
+}  # fmt: skip
 #: Fields that are lists of objects with fields of their own.
 _BANDS = ("bands", "raster:bands")
 _OWN_ASSETS = frozenset({MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET})
@@ -54,7 +381,7 @@ class _Rules:
 
 
 def keep_valid(item: Item) -> ValidSource:
-    """What may be published of ``item``, one that makes a scene; ``item`` itself is not changed."""
+    """Return what may be published of ``item``, one that makes a scene; ``item`` itself is not changed."""
     known = [uri for uri in item.get("stac_extensions", ()) if _find_end(uri) in EXTENSIONS]
     uris = merge_extensions(known, PUBLISHED_URIS)
     rules, left_out = _build_rules(tuple(uris)), list[str]()
@@ -66,7 +393,7 @@ def keep_valid(item: Item) -> ValidSource:
     }
     theirs = {name: asset for name, asset in assets.items() if name not in _OWN_ASSETS}
     for name in ("bands", "eo:bands"):
-        # As the schemas have it: bands of the item only beside bands of an asset.
+        # As the schemas have it: bands of the item only together with bands of an asset.
         if name in properties and not any(name in asset for asset in theirs.values()):
             del properties[name]
             left_out.append(f"properties.{name}")
@@ -81,7 +408,7 @@ def keep_valid(item: Item) -> ValidSource:
 
 
 def migrate_projection(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """``fields`` with the projection extension's ``proj:epsg`` as version 2 writes it, in its place."""
+    """Return ``fields`` with the projection extension's ``proj:epsg`` as version 2 writes it, in its place."""
     if "proj:epsg" not in fields:
         return dict(fields)
     epsg = fields["proj:epsg"]
@@ -98,7 +425,7 @@ def _keep_fields(source: Mapping[str, Any], rules: _Rules, path: str, left_out: 
 
 
 def _find_wrong(fields: Mapping[str, Any], rules: _Rules) -> Iterator[str]:
-    """Names of the fields that may not be published as they are."""
+    """Yield the names of the fields that may not be published as they are."""
     yield from (name for name, value in fields.items() if not _is_allowed(name, value, rules))
     # One end of a time span without the other.
     ends = [name for name in ("start_datetime", "end_datetime") if name in fields]
@@ -132,12 +459,12 @@ def _is_of(kind: TypeAdapter[Any], value: Any) -> bool:
 
 
 def _find_end(uri: str) -> str:
-    """Name and version in the URI of an extension's schema; the URI itself where it has another form."""
+    """Return name and version in the URI of an extension's schema; the URI itself if it has another form."""
     return uri.removeprefix(f"{EXTENSIONS_URI}/").removesuffix("/schema.json")
 
 
 def _is_used(extension: Extension, properties: Item, assets: Mapping[str, Item]) -> bool:
-    """Whether the item has what the schema of ``extension`` wants of one that lists it."""
+    """Return True if the item has what the schema of ``extension`` wants of one that lists it."""
     if not extension.needs <= properties.keys():
         return False
     holders = [properties, *(assets.values() if extension.in_assets else ())]
@@ -147,7 +474,7 @@ def _is_used(extension: Extension, properties: Item, assets: Mapping[str, Item])
 
 @lru_cache(maxsize=64)
 def _build_rules(uris: tuple[str, ...]) -> _Rules:
-    """Rules for an item that lists ``uris``; fields of an extension that it does not list are judged too."""
+    """Return the rules for an item that lists ``uris``; fields of other extensions are judged too."""
     listed = [end for end in map(_find_end, uris) if end in EXTENSIONS]
     types: dict[str, TypeAdapter[Any]] = {}
     for end in ("", *EXTENSIONS, *listed):
@@ -160,6 +487,6 @@ def _build_rules(uris: tuple[str, ...]) -> _Rules:
 
 @cache
 def _adapt(end: str) -> dict[str, TypeAdapter[Any]]:
-    """What judges the fields of the extension with that end of a URI; of STAC itself without one."""
+    """Return what judges the fields of the extension with that end of a URI, or of STAC itself."""
     fields = EXTENSIONS[end].fields if end else COMMON
     return {name: TypeAdapter(kind) for name, kind in fields.items()}

@@ -1,8 +1,8 @@
 """Versions of one scene: products that the source made of the same datatake and tile.
 
-The newest version is linked by its year catalog, and each version links the one before it as
-``predecessor-version``, so that all are reached and no one twice. Two documents cannot change in one
-write, so who is linked rests on three objects, written in this order:
+The year catalog links the newest version, and each version links the one before it as ``predecessor-version``,
+so that all are reached and none twice. Two documents cannot change in one write, so who is linked rests on three
+objects, written in this order:
 
     item              links the version before it, as a listing showed it after the item was last read
     superseded mark   in the older item's folder: a newer item, which links it, stands for it in the catalog
@@ -10,11 +10,11 @@ write, so who is linked rests on three objects, written in this order:
 
 Invariants, whoever dies and wherever:
 
-1. A mark is put only once the newer item links the older one, over versions between them or not. So a
+1. A mark is put only once the newer item links the older one, directly or through versions between them. So a
    catalog that leaves the older one out links one that leads to it.
 2. A year catalog is never written while its listing shows two versions that no mark tells apart: whoever is
-   to write it settles them first. So no item is ever linked by its catalog and by a newer item, and none by
-   neither, not even while two writers that do not see each other publish two versions.
+   about to write it settles them first. So no item is ever linked both by its catalog and by a newer item, nor
+   by neither of them, not even while two writers that do not see each other publish two versions.
 3. Each writer settles once its own item is there: it lists the versions, lets each link the one before it,
    oldest first, and puts the marks. Of any two writers the later one sees both items.
 4. A link is swapped in against the item's ETag and chosen from a listing that was made after it was read,
@@ -22,6 +22,7 @@ Invariants, whoever dies and wherever:
 5. Settling changes nothing that is right, so anybody may do it for a writer that died: a marker says for
    which item (see ``publisher``). A withdrawn version counts as absent; whoever restores it first removes
    the marks that name it, and then settles like any writer.
+6. A listing alone proves no absence: the store is asked for an item that a link or a mark names.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 from itertools import groupby
 
@@ -52,8 +54,9 @@ from pc_cloudmask.catalog.steps import (
     swap_steps,
     write_marker,
 )
-from pc_cloudmask.catalog.year import ItemFolder, YearFolder, group_year, superseded_name
+from pc_cloudmask.catalog.walk import LISTINGS, ItemFolder, YearFolder, group_year, superseded_name
 from pc_cloudmask.errors import StoreUnavailable
+from pc_cloudmask.scene.ids import is_item_id
 from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 from stac_ext.cloudmask import FINGERPRINT_PROP
@@ -63,18 +66,17 @@ PREDECESSOR_REL = "predecessor-version"
 _PRODUCT_ID = re.compile(r"(?P<scene>S2[A-Z]_MSIL2A_\d{8}T\d{6}_R\d{3}_T[0-9A-Z]{5}_)\d{8}T\d{6}")
 #: The S-part of a datastrip's id. A datatake split into two datastrips gives two scenes, not two versions.
 _SENSING_START = re.compile(r"_S(\d{8}T\d{6})_")
-#: Each ends in one link made right, so that only a storm of writers of one scene takes more.
+#: Each attempt puts one link right, so that only a storm of writers of one scene takes more.
 _SETTLE_ATTEMPTS = 100
 
 
 def put_steps(store: ObjectStore, context: CatalogContext, publication: Publication) -> Steps:
     """Put the publication's item, linking the version before it; one that is there already is not written."""
-    keys = publication.keys
-    item = decode_document(publication.item, keys.item)
+    keys, item = publication.keys, publication.item
 
     def render(current: StoredObject | None) -> bytes:
-        linked = read_predecessors(parse_item(current) or {})
-        return encode_document(set_predecessor(item, context, keys, _find_older(store, keys, item, linked)))
+        older = _find_older(store, keys, item, parse_item(current))
+        return encode_document(set_predecessor(item, context, keys, older)) if older else publication.body
 
     yield from swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
     yield Step(StepName.ITEM, keys.item)
@@ -89,7 +91,7 @@ def settle_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys) ->
         StoreUnavailable: trying again is harmless.
     """
     for _ in range(_SETTLE_ATTEMPTS):
-        folders = list_versions(store, keys)
+        folders = list_versions(store, keys, {keys.item_id})
         yield Step(StepName.READ, keys.prefix)
         if _is_restored(store, keys, folders):
             yield from _restore_steps(store, keys, folders)
@@ -105,7 +107,8 @@ def settle_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys) ->
             yield from _mark_steps(store, keys.year_keys, folders, pairs)
             return
         # The oldest alone: whatever the next one is to link must link what is before that.
-        yield from _settle_predecessor(store, context, ItemKeys(keys.year_keys, wrong[0]))
+        newer = ItemKeys(keys.year_keys, wrong[0])
+        yield from predecessor_steps(store, context, newer, partial(_find_older, store, newer))
     raise StoreUnavailable(f"{keys.prefix}: its versions changed {_SETTLE_ATTEMPTS} times: try again")
 
 
@@ -146,53 +149,74 @@ def read_starts(items: Mapping[str, Item]) -> dict[str, str | None]:
 
 
 def read_scene_prefix(item_id: str) -> str:
-    """What the ids of all products made from one scene begin with; the id itself where it is no product's."""
+    """Return what the ids of all products made from one scene begin with; the id itself if it is no product's."""
     match = _PRODUCT_ID.fullmatch(item_id)
     return match["scene"] if match else item_id
 
 
-def list_versions(store: ObjectStore, keys: ItemKeys) -> dict[str, ItemFolder]:
-    """Folders of the items, by id, that share platform, datatake and tile with this one, itself included."""
-    match = _PRODUCT_ID.fullmatch(keys.item_id)
-    prefix = keys.year_keys.prefix + match["scene"] if match else keys.prefix
-    return group_year(keys.year_keys, store.list_objects(prefix)).folders
+def list_versions(store: ObjectStore, keys: ItemKeys, expected: Iterable[str]) -> dict[str, ItemFolder]:
+    """Return the folders of the items, by id, that share platform, datatake and tile with this one, itself included.
+
+    A listing that lacks one of the ``expected`` items, or one that a mark names as a newer version, is believed
+    only if the store says itself that this is not published.
+
+    Raises:
+        StoreUnavailable: the listings lack again and again what is there.
+    """
+    scene = read_scene_prefix(keys.item_id)
+    prefix = keys.prefix if scene == keys.item_id else keys.year_keys.prefix + scene
+    for _ in range(LISTINGS):
+        year = group_year(keys.year_keys, store.list_objects(prefix))
+        named = {each for folder in year.folders.values() for each in folder.successors}
+        siblings = {each for each in named if is_item_id(each) and read_scene_prefix(each) == scene}
+        lacking = [each for each in sorted(siblings.union(expected)) if not year.holds(each)]
+        if not any(_is_published(store, ItemKeys(keys.year_keys, each)) for each in lacking):
+            return year.folders
+    raise StoreUnavailable(
+        f"{prefix}: the listing of {store.url} lacks versions that are there: try again later"
+    )
 
 
 def predecessor_steps(
     store: ObjectStore, context: CatalogContext, keys: ItemKeys, choose: Callable[[Item], str | None]
 ) -> Steps:
-    """Make the published item link as the version before it the one that ``choose`` gives for it, or none."""
+    """Make the published item link, as the version before it, the one that ``choose`` gives, or none."""
+    return change_steps(store, keys, lambda item: set_predecessor(item, context, keys, choose(item)))
+
+
+def change_steps(store: ObjectStore, keys: ItemKeys, change: Callable[[Item], Item]) -> Steps:
+    """Swap the item in the store for what ``change`` makes of it.
+
+    Raises:
+        StoreUnavailable: it is not there any more.
+    """
 
     def render(current: StoredObject | None) -> bytes:
         if current is None:
-            raise StoreUnavailable(f"{keys.item} was removed while it was linked: try again")
-        item = decode_document(current.body, keys.item)
-        return encode_document(set_predecessor(item, context, keys, choose(item)))
+            raise StoreUnavailable(f"{keys.item} was removed while it was changed: try again")
+        return encode_document(change(decode_document(current.body, keys.item)))
 
     return swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
 
 
 def set_predecessor(item: Item, context: CatalogContext, keys: ItemKeys, predecessor: str | None) -> Item:
-    """``item`` with that one link to a version before it, or with none."""
+    """Return the item with that one link to a version before it, or with none."""
     item = drop_predecessor(item)
-    links = item["links"]
     if predecessor is not None:
         target = ItemKeys(keys.year_keys, predecessor).item
         title = build_item_title(predecessor)
-        links.append(context.link(PREDECESSOR_REL, target, keys.item, title, GEOJSON_MEDIA_TYPE))
-    return {**item, "links": links}
+        item["links"].append(context.link(PREDECESSOR_REL, target, keys.item, title, GEOJSON_MEDIA_TYPE))
+    return item
 
 
 def drop_predecessor(item: Item) -> Item:
     """Return the item without its link to a version before it, which every writer of the scene may change."""
-    return {
-        **item,
-        "links": [link for link in item.get("links", ()) if link.get("rel") != PREDECESSOR_REL],
-    }
+    links = [link for link in item.get("links", ()) if link.get("rel") != PREDECESSOR_REL]
+    return {**item, "links": links}
 
 
 def read_predecessors(item: Item) -> Iterable[str]:
-    """Ids of the items that ``item`` links as versions before it."""
+    """Yield the ids of the items that ``item`` links as versions before it."""
     for link in item.get("links", ()):
         if link.get("rel") == PREDECESSOR_REL:
             yield str(link.get("href", "")).rpartition("/")[2].removesuffix(".json")
@@ -236,7 +260,10 @@ def _mark_steps(
         for item_id in older:
             successors = [folders[each] for each in folders[item_id].successors if each in folders]
             if not any(folder.is_published for folder in successors):
-                yield _mark_superseded(store, ItemKeys(year_keys, item_id), newer)
+                key = ItemKeys(year_keys, item_id).prefix + superseded_name(newer)
+                mark = json.dumps({"id": item_id, "superseded_by": newer})
+                store.write_object(key, mark.encode(), JSON_MEDIA_TYPE)
+                yield Step(StepName.SUPERSEDE, key)
 
 
 def _is_restored(store: ObjectStore, keys: ItemKeys, folders: Mapping[str, ItemFolder]) -> bool:
@@ -260,33 +287,18 @@ def _restore_steps(store: ObjectStore, keys: ItemKeys, folders: Mapping[str, Ite
     yield Step(StepName.RESTORE, keys.withdrawn_marker)
 
 
-def _settle_predecessor(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> Steps:
-    """Make the published item link the version before it, as a listing after its reading shows it."""
-
-    def find_older(item: Item) -> str | None:
-        return _find_older(store, keys, item, read_predecessors(item))
-
-    return predecessor_steps(store, context, keys, find_older)
-
-
-def _find_older(store: ObjectStore, keys: ItemKeys, item: Item, linked: Iterable[str]) -> str | None:
-    """Return the id of the version before ``item``, or None; it links ``linked`` now.
+def _find_older(store: ObjectStore, keys: ItemKeys, item: Item, stored: Item | None = None) -> str | None:
+    """Return the id of the version before ``item``, as a listing shows it, or None; the store holds ``stored``.
 
     Raises:
-        StoreUnavailable: the listing lacks one of ``linked`` that is there: it is not to be trusted.
+        StoreUnavailable: the listing lacks a version that the stored item links and that is there.
     """
-    folders = list_versions(store, keys)
+    folders = list_versions(store, keys, read_predecessors(item if stored is None else stored))
     published = [each for each, folder in folders.items() if each != keys.item_id and folder.is_published]
-    for item_id in linked:
-        target = ItemKeys(keys.year_keys, item_id)
-        if item_id not in published and _is_published(store, target):
-            raise StoreUnavailable(f"{store.url}: a listing lacks {target.item}, which is there: try again")
-    versions = group_versions(
-        read_starts({**_read_items(store, keys.year_keys, published), keys.item_id: item})
-    )
-    older = next(each for each in versions if keys.item_id in each)
-    place = older.index(keys.item_id)
-    return older[place - 1] if place else None
+    items = {**_read_items(store, keys.year_keys, published), keys.item_id: item}
+    versions = next(each for each in group_versions(read_starts(items)) if keys.item_id in each)
+    place = versions.index(keys.item_id)
+    return versions[place - 1] if place else None
 
 
 def _is_published(store: ObjectStore, keys: ItemKeys) -> bool:
@@ -299,14 +311,6 @@ def _read_items(store: ObjectStore, year_keys: YearKeys, ids: Iterable[str]) -> 
     return {item_id: item for item_id, item in items.items() if item is not None}
 
 
-def _mark_superseded(store: ObjectStore, keys: ItemKeys, successor: str) -> Step:
-    key = keys.prefix + superseded_name(successor)
-    store.write_object(
-        key, json.dumps({"id": keys.item_id, "superseded_by": successor}).encode(), JSON_MEDIA_TYPE
-    )
-    return Step(StepName.SUPERSEDE, key)
-
-
 def withdraw_steps(
     store: ObjectStore, context: CatalogContext, keys: ItemKeys, reason: str, now: datetime
 ) -> Steps:
@@ -317,22 +321,19 @@ def withdraw_steps(
     marker of ``mark_withdrawal`` stays until the year's catalog is written.
     """
 
-    def render(current: StoredObject | None) -> bytes:
-        if current is None:
-            raise StoreUnavailable(f"{keys.item} was removed while it was withdrawn: try again")
-        item = decode_document(current.body, keys.item)
+    def deprecate(item: Item) -> Item:
         item["properties"]["deprecated"] = True
         item["properties"].pop(FINGERPRINT_PROP, None)
-        return encode_document(item)
+        return item
 
     if store.find_object(keys.item) is None:
         return
     marker = mark_withdrawal(keys, reason, now)
     write_marker(store, marker)
     yield Step(StepName.MARK, marker.key)
-    yield from swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
+    yield from change_steps(store, keys, deprecate)
     write_withdrawn_marker(store, keys, reason, now)
-    yield Step(StepName.BURY, keys.withdrawn_marker)
+    yield Step(StepName.WITHDRAW, keys.withdrawn_marker)
     yield from settle_steps(store, context, keys)
 
 
@@ -341,10 +342,16 @@ def mark_withdrawal(keys: ItemKeys, reason: str, now: datetime) -> Marker:
     return build_marker(keys, sha256(_encode_withdrawn_marker(keys, reason, now)).hexdigest(), now)
 
 
-def write_withdrawn_marker(store: ObjectStore, keys: ItemKeys, reason: str, now: datetime) -> None:
-    """Say in the item's folder why no catalog links it any more."""
-    store.write_object(keys.withdrawn_marker, _encode_withdrawn_marker(keys, reason, now), JSON_MEDIA_TYPE)
+def write_withdrawn_marker(
+    store: ObjectStore, keys: ItemKeys, reason: str, now: datetime, fingerprint: str | None = None
+) -> None:
+    """Say in the item's folder why no catalog links it any more; keep its ``fingerprint`` there, if given."""
+    body = _encode_withdrawn_marker(keys, reason, now, fingerprint)
+    store.write_object(keys.withdrawn_marker, body, JSON_MEDIA_TYPE)
 
 
-def _encode_withdrawn_marker(keys: ItemKeys, reason: str, now: datetime) -> bytes:
-    return json.dumps({"id": keys.item_id, "reason": reason, "withdrawn": now.isoformat()}).encode()
+def _encode_withdrawn_marker(
+    keys: ItemKeys, reason: str, now: datetime, fingerprint: str | None = None
+) -> bytes:
+    marker = {"id": keys.item_id, "reason": reason, "withdrawn": now.isoformat()}
+    return json.dumps(marker | ({FINGERPRINT_PROP: fingerprint} if fingerprint is not None else {})).encode()

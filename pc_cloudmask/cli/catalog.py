@@ -39,7 +39,7 @@ def check(
     yes: Annotated[
         bool, typer.Option("--yes", help="With --repair: take out any number of broken items.")
     ] = False,
-    deep: Annotated[bool, typer.Option("--deep", help="Count the pixels of every mask, too.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Read and validate every raster, too.")] = False,
     store: StoreOption = None,
 ) -> None:
     """Find what is wrong in the published catalog, or mend it; exit status 1 if something is left."""
@@ -51,18 +51,13 @@ def check(
 
     settings = load_settings(store=store)
     context = RunContext(settings, read_only=not repair)
-    limit, decode = None if yes else REMOVAL_LIMIT, None
-    if deep:
-        from pc_cloudmask.catalog.search import decode_mask
-
-        decode = decode_mask
     report = check_catalog(
         context.store,
         CatalogContext(settings.public_url),
         repair=repair,
         now=context.now,
         single_writer=settings.single_writer,
-        options=CheckOptions(limit, decode),
+        options=CheckOptions(None if yes else REMOVAL_LIMIT, deep),
     )
     if options.json:
         from dataclasses import asdict

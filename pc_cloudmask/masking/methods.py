@@ -122,7 +122,8 @@ class EngineTools(Protocol):
 class MaskMethod:
     """One way to derive a mask.
 
-    ``parameters`` are the thresholds that its masks follow from; no other changes them. ``collections`` are those
+    ``parameters`` are the thresholds that its masks follow from; no other changes them. ``description`` is Markdown,
+    one paragraph of the collection's description. ``collections`` are those
     of Earth Engine that a scene is paired with; a method without any needs no account. ``extra`` is the extra of
     this distribution that brings its packages, ``package`` the one that it cannot do without. ``estimate`` says
     what a scene costs by the settings' ``compute``.
@@ -132,6 +133,7 @@ class MaskMethod:
     title: str
     module: str
     parameters: tuple[str, ...]
+    description: str
     licence: str
     citation: str
     collections: tuple[str, ...] = ()
@@ -175,6 +177,12 @@ METHODS: Mapping[str, MaskMethod] = {
             "s2cloudless with projected shadows",
             "pc_cloudmask.masking.s2cloudless",
             ("cloud_probability_pct", "dark_nir_reflectance", "shadow_distance_m", "buffer_m"),
+            description=(
+                "cloud where the s2cloudless probability exceeds a threshold. Clouds are projected away from "
+                "the sun over a given distance; what lies there and is dark in the near infrared, and is not "
+                "water, is shadow. Specks are removed by an erosion of 2 pixels, then clouds and shadows grow "
+                "by the buffer."
+            ),
             licence="CC-BY-4.0",
             citation="Sentinel Hub, s2cloudless; compared in Skakun et al. 2022, doi:10.1016/j.rse.2022.112990",
             collections=("COPERNICUS/S2_SR_HARMONIZED", "COPERNICUS/S2_CLOUD_PROBABILITY"),
@@ -185,6 +193,10 @@ METHODS: Mapping[str, MaskMethod] = {
             "Google's Cloud Score+, divided into cloud and shadow",
             "pc_cloudmask.masking.cloud_score_plus",
             ("clear_score", "dark_nir_reflectance", "shadow_distance_m", "buffer_m"),
+            description=(
+                "not clear where Google's Cloud Score+ is below a threshold; divided into cloud and shadow by "
+                "the same projection."
+            ),
             licence="CC-BY-4.0",
             citation="Pasquarella et al. 2023, doi:10.1109/CVPRW59228.2023.00206",
             collections=("COPERNICUS/S2_SR_HARMONIZED", "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"),
@@ -195,6 +207,9 @@ METHODS: Mapping[str, MaskMethod] = {
             "the network of ukis-csmask, on the item's own bands",
             "pc_cloudmask.masking.csmask",
             ("buffer_m",),
+            description=(
+                "a neural network (ukis-csmask) on the scene's own bands; grown by the same buffer."
+            ),
             licence="Apache-2.0",
             citation="Wieland et al. 2019, doi:10.1016/j.rse.2019.05.022",
             extra="csmask",

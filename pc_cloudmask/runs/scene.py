@@ -13,10 +13,9 @@ from pc_cloudmask.catalog.fields import (
     PNG_MEDIA_TYPE,
     AssetFile,
     CatalogContext,
-    encode_document,
 )
 from pc_cloudmask.catalog.item import DerivedItemParts, build_derived_item
-from pc_cloudmask.catalog.steps import Publication, PublicationFile
+from pc_cloudmask.catalog.steps import Publication
 from pc_cloudmask.catalog.valid_fields import keep_valid
 from pc_cloudmask.errors import EngineRefused
 from pc_cloudmask.masking.files import build_mask_cog, build_preview, build_probability_cog
@@ -83,9 +82,9 @@ def build_publication(context: RunContext, candidate: Candidate, derived: Derive
             ee_image=derived.ee_image,
             statistics=measure_mask(derived.classes),
             software={"pc-cloudmask": __version__, **derived.software},
-            mask=_asset_file(mask_file),
-            preview=_asset_file(preview_file),
-            probability=_asset_file(probability_file) if probability_file else None,
+            mask=mask_file,
+            preview=preview_file,
+            probability=probability_file,
             now=context.now,
             created=candidate.created,
             fingerprint=candidate.fingerprint,
@@ -93,7 +92,7 @@ def build_publication(context: RunContext, candidate: Candidate, derived: Derive
         )
     )
     files = tuple(file for file in (mask_file, probability_file, preview_file) if file)
-    return Publication(keys, encode_document(item), files)
+    return Publication(keys, item, files)
 
 
 def _publishable_hrefs(item: Item, folder: str | None) -> Item:
@@ -106,10 +105,7 @@ def _publishable_hrefs(item: Item, folder: str | None) -> Item:
     return map_hrefs(item, lambda href: os.path.relpath(href, folder) if href.startswith("/") else href)
 
 
-def _build_file(build_key: Callable[[str], str], body: bytes, media_type: str) -> PublicationFile:
+def _build_file(build_key: Callable[[str], str], body: bytes, media_type: str) -> AssetFile:
     """The file whose key ``build_key`` makes of its content's SHA-256."""
-    return PublicationFile(build_key(sha256(body).hexdigest()), body, media_type)
-
-
-def _asset_file(file: PublicationFile) -> AssetFile:
-    return AssetFile(file.key, len(file.body), sha256(file.body).hexdigest())
+    digest = sha256(body).hexdigest()
+    return AssetFile(build_key(digest), body, media_type, digest)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from pc_cloudmask.catalog.layout import ItemKeys, find_day
 from pc_cloudmask.catalog.versions import read_scene_prefix
-from pc_cloudmask.catalog.year import YearListings
+from pc_cloudmask.catalog.walk import YearListings
 from pc_cloudmask.runs.area_state import AGREEING_SCANS, AreaState, count_missing_scans
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.scene.query import Interval, SceneQuery, may_hold_day, parse_instant

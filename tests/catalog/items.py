@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pc_cloudmask.catalog.fields import AssetFile, CatalogContext
+from pc_cloudmask.catalog.fields import COG_MEDIA_TYPE, PNG_MEDIA_TYPE, AssetFile, CatalogContext
 from pc_cloudmask.catalog.item import DerivedItemParts, build_derived_item, build_fingerprint
 from pc_cloudmask.catalog.layout import item_keys
 from pc_cloudmask.catalog.valid_fields import keep_valid
@@ -53,8 +53,8 @@ def make_parts(source: Item | None = None, **changes: Any) -> DerivedItemParts:
         "ee_image": EarthEngineImage((GRANULE,)),
         "statistics": STATISTICS,
         "software": {"pc-cloudmask": "0.1.0", "earthengine-api": "1.6.0"},
-        "mask": AssetFile(keys.mask("1a" * 32), 270_123, "1a" * 32),
-        "preview": AssetFile(keys.preview("2b" * 32), 20_456, "2b" * 32),
+        "mask": AssetFile(keys.mask("1a" * 32), bytes(270_123), COG_MEDIA_TYPE, "1a" * 32),
+        "preview": AssetFile(keys.preview("2b" * 32), bytes(20_456), PNG_MEDIA_TYPE, "2b" * 32),
         "probability": None,
         "now": NOW,
         "created": None,

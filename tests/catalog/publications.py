@@ -11,9 +11,9 @@ from functools import cache
 from hashlib import sha256
 from typing import Any
 
-from pc_cloudmask.catalog.fields import GEOJSON_MEDIA_TYPE, CatalogContext, encode_document
+from pc_cloudmask.catalog.fields import GEOJSON_MEDIA_TYPE, AssetFile, CatalogContext
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, ItemKeys, item_keys
-from pc_cloudmask.catalog.steps import Publication, PublicationFile
+from pc_cloudmask.catalog.steps import Publication
 from pc_cloudmask.scene.tile_box import build_tile_box
 from pc_cloudmask.storage.store import ObjectStore
 
@@ -51,8 +51,8 @@ def build_publication(
     mask = f"mask {version} of {item_id}".encode()
     preview = f"preview {version} of {item_id}".encode()
     files = (
-        PublicationFile(keys.mask(sha256(mask).hexdigest()), mask, "image/tiff"),
-        PublicationFile(keys.preview(sha256(preview).hexdigest()), preview, "image/png"),
+        AssetFile(keys.mask(digest := sha256(mask).hexdigest()), mask, "image/tiff", digest),
+        AssetFile(keys.preview(digest := sha256(preview).hexdigest()), preview, "image/png", digest),
     )
     sensed = datetime.strptime(item_id.split("_")[2], "%Y%m%dT%H%M%S")
     cloud = len(item_id) % 7 + sensed.day
@@ -92,7 +92,7 @@ def build_publication(
         }
         | {"visual": {"href": f"https://example.com/{item_id}/visual.tif"}},
     }
-    return Publication(keys, encode_document(item), files)
+    return Publication(keys, item, files)
 
 
 @dataclass

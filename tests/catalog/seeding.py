@@ -13,11 +13,11 @@ from tests.catalog.publications import build_publication, product_id
 
 T = TypeVar("T")
 
+#: One satellite passes every five days.
 LEAF_ITEMS = 73
-"""One satellite passes every five days."""
 COLUMNS = ROWS = "ABCDEFGHJKLMNPQRSTUV"
+#: Objects that one request of an S3 listing gives.
 PAGE_OBJECTS = 1000
-"""Objects that one request of an S3 listing gives."""
 
 
 def seed_publications(count: int) -> Iterator[Publication]:
@@ -35,7 +35,7 @@ def seed_items(put: Callable[[str, bytes], object], count: int) -> None:
     for publication in seed_publications(count):
         for file in publication.files:
             put(file.key, file.body)
-        put(publication.keys.item, publication.item)
+        put(publication.keys.item, publication.body)
 
 
 class CountingStore:

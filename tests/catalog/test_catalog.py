@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import random
+import re
 from itertools import permutations
 from typing import Any
 
@@ -13,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pc_cloudmask.catalog import documents as catalog
-from pc_cloudmask.catalog.coverage import read_coverage
+from pc_cloudmask.catalog.documents import read_coverage
 from pc_cloudmask.catalog.fields import CatalogContext, encode_document
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, YearKeys
+from pc_cloudmask.masking.methods import METHODS
 from stac_ext import cloudmask
 from tests.catalog.items import derive
 from tests.offline_validator import OfflineValidator
@@ -182,9 +184,14 @@ def test_the_collection_says_what_its_items_hold() -> None:
     assert "license" in {link["rel"] for link in collection["links"]}
 
 
+def test_the_description_tells_of_every_method() -> None:
+    description = catalog.build_collection(CatalogContext(), [], None)["description"]
+    assert re.findall(r"^- `([a-z0-9-]+)`: \w", description, re.M) == list(METHODS)
+
+
 def test_only_methods_that_are_there_are_summed_up() -> None:
     everything = catalog.build_collection(CatalogContext(), [], None)["summaries"][cloudmask.METHOD_PROP]
-    assert sorted(everything) == sorted(cloudmask.METHODS)
+    assert everything == list(METHODS)
     summaries = catalog.build_collection(CatalogContext(), [], read_coverage(derive()))["summaries"]
     assert summaries[cloudmask.METHOD_PROP] == ["s2cloudless"]
     assert summaries["instruments"] == ["msi"]

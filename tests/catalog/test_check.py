@@ -11,7 +11,7 @@ from itertools import islice
 import pytest
 
 from pc_cloudmask.catalog.check import check_catalog
-from pc_cloudmask.catalog.check_year import GRACE, Checker, Scope, check_year
+from pc_cloudmask.catalog.check_year import GRACE, Checker, check_year
 from pc_cloudmask.catalog.documents import build_year_catalog
 from pc_cloudmask.catalog.fields import CatalogContext, encode_document
 from pc_cloudmask.catalog.findings import CheckReport, Problem
@@ -21,7 +21,7 @@ from pc_cloudmask.catalog.repair import Removals, repair_year
 from pc_cloudmask.catalog.search import read_census
 from pc_cloudmask.catalog.states import list_states
 from pc_cloudmask.catalog.steps import LEASE, StepName, build_marker, write_marker
-from pc_cloudmask.catalog.year import list_year
+from pc_cloudmask.catalog.walk import list_year
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.storage.store import StoredObject
 from tests.catalog.publications import (
@@ -39,8 +39,8 @@ from tests.doubles.memory_store import MemoryStore
 FIRST, SECOND = product_id(0), product_id(1)
 ITEMS = [FIRST, SECOND, product_id(400), product_id(0, "22KFU"), product_id(0, "33UUP")]
 OLDER = product_id(2)
+#: Two versions of one scene.
 NEWER = product_id(2, made="20210101T000000")
-"""Two generations of one scene."""
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
@@ -291,7 +291,7 @@ def test_an_item_that_nothing_links_is_linked(store: MemoryStore) -> None:
     publication = build_publication(late)
     for file in publication.files:
         store.objects[file.key] = file.body
-    store.objects[publication.keys.item] = publication.item
+    store.objects[publication.keys.item] = publication.body
     assert (Problem.UNLINKED_ITEM, publication.keys.item) in problems(check(store))
     repair(store)
     assert late in walk_catalog(store).items
@@ -486,6 +486,7 @@ def test_what_a_killed_probe_left_goes_after_a_while(store: MemoryStore) -> None
     assert "_probe/1" not in store.objects
 
 
+#: Among them names that no store of ours would take as a key.
 STRANGE = {
     f"{LEAF.prefix}notes.txt",
     f"{LEAF.prefix}a/b/c",
@@ -496,7 +497,6 @@ STRANGE = {
     f"{COLLECTION_ID}/22K/other tile/x",
     f"{COLLECTION_ID}/other band/x",
 }
-"""Among them names that no store of ours would take as a key."""
 
 
 def test_strange_objects_are_named_and_left_alone(store: MemoryStore) -> None:
@@ -555,8 +555,7 @@ def test_a_repair_keeps_an_older_file_that_a_writer_puts_again_meanwhile(
     """Parameters that were changed and changed back: the listing shows files that no item links, yet."""
     publish(store, FIRST, version="2")
     year_keys = keys_of(FIRST).year_keys
-    scope = Scope(NOW, frozenset())
-    found = check_year(Checker(store, CONTEXT), list_year(store, year_keys), scope)
+    found = check_year(Checker(store, CONTEXT, NOW), list_year(store, year_keys))
     assert len(found.orphans) == 2
     writer = item_steps(store, CONTEXT, build_publication(FIRST), NOW)
     for _ in islice(writer, steps):
@@ -572,7 +571,7 @@ def test_a_repair_keeps_an_older_file_that_a_writer_puts_again_meanwhile(
 
 
 class InterruptedStore(MemoryStore):
-    """Ctrl-C comes once all tiles of a band are listed; a read takes a while."""
+    """Ctrl-C comes once all tiles of a zone are listed; a read takes a while."""
 
     is_interrupted = False
 

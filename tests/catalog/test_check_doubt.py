@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.check_year import GRACE
 from pc_cloudmask.catalog.findings import CheckReport, Problem
 from pc_cloudmask.catalog.layout import COLLECTION_ID, COLLECTION_KEY
 from pc_cloudmask.catalog.publisher import Publisher
@@ -251,6 +252,71 @@ def test_a_store_whose_listings_know_no_folders_is_not_empty() -> None:
         assert not report.is_whole
     store.hidden = ()
     see_all_sound(store, before)
+
+
+class PartialStore(DoubtfulStore):
+    """Hides ``hidden`` from listings of just the prefixes that ``prefixes`` names."""
+
+    prefixes: tuple[str, ...] = ()
+
+    def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        return (
+            super().list_objects(prefix)
+            if prefix in self.prefixes
+            else MemoryStore.list_objects(self, prefix)
+        )
+
+    def list_folders(self, prefix: str) -> Iterator[str]:
+        return (
+            super().list_folders(prefix)
+            if prefix in self.prefixes
+            else MemoryStore.list_folders(self, prefix)
+        )
+
+
+TILE_FOLDER = LEAF.tile_catalog.removesuffix("catalog.json")
+ZONE_FOLDER = LEAF.zone_catalog.removesuffix("catalog.json")
+
+
+@pytest.mark.parametrize("hidden", [LEAF.prefix, TILE_FOLDER, ZONE_FOLDER])
+def test_what_a_catalog_links_is_looked_at_where_the_listing_above_lacks_it(hidden: str) -> None:
+    store = PartialStore()
+    fill(store)
+    store.prefixes, store.hidden = (f"{COLLECTION_ID}/", ZONE_FOLDER, TILE_FOLDER), (hidden,)
+    report = check_catalog(store, CONTEXT, repair=False, now=NOW)
+    assert (report.items, report.findings) == (5, ())
+    key = build_publication(VICTIM).files[0].key
+    store.objects[key] = b"junk"
+    report = check_catalog(store, CONTEXT, repair=False, now=NOW)
+    assert [(each.problem, each.key) for each in report.findings] == [(Problem.WRONG_FILE, key)]
+
+
+def test_a_version_that_one_listing_hides_is_never_left_with_a_link_that_dangles() -> None:
+    """As a repair takes the older version out, and removes it when its grace period is over."""
+    store = PartialStore()
+    before = fill(store)
+    store.objects[build_publication(OLDER).files[0].key] = b"junk"
+    store.prefixes, store.hidden = (keys_of(OLDER).prefix.rpartition("_")[0] + "_",), (NEWER,)
+    for now in (NOW, NOW + GRACE, NOW + 2 * GRACE):
+        report = check_catalog(store, CONTEXT, repair=True, now=now)
+        assert Problem.COULD_NOT_REPAIR in {each.problem for each in report.findings}
+        walk = walk_catalog(store)
+        assert walk.dangling == [f"{keys_of(OLDER).item} -> {build_publication(OLDER).files[0].key}"]
+        assert set(walk.items) == {*ITEMS, OLDER, NEWER}
+    store.objects |= before
+    store.hidden = ()
+    see_all_sound(store, before)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_removed_item_leaves_no_file_that_one_listing_hides(number: int) -> None:
+    store = PartialStore()
+    fill(store)
+    Publisher(store, CONTEXT, NOW).withdraw([keys_of(VICTIM)], "gone")
+    prefix = keys_of(VICTIM).prefix
+    store.prefixes, store.hidden = (prefix,), (build_publication(VICTIM).files[number].key,)
+    check_catalog(store, CONTEXT, repair=True, now=NOW + GRACE)
+    assert [key for key in store.objects if key.startswith(prefix)] == [keys_of(VICTIM).withdrawn_marker]
 
 
 def test_the_rest_is_checked_and_mended() -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rasterio
+from rasterio.io import MemoryFile
 
 from pc_cloudmask.catalog.check import CheckOptions, check_catalog
 from pc_cloudmask.catalog.documents import build_year_catalog
@@ -17,11 +20,10 @@ from pc_cloudmask.catalog.findings import Problem
 from pc_cloudmask.catalog.layout import COLLECTION_KEY
 from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.repair import REMOVAL_LIMIT
-from pc_cloudmask.catalog.search import decode_mask
 from pc_cloudmask.catalog.states import list_states
 from pc_cloudmask.catalog.steps import CLOCK_TOLERANCE, LEASE, run_steps
 from pc_cloudmask.catalog.versions import withdraw_steps
-from pc_cloudmask.catalog.year import list_year, superseded_name
+from pc_cloudmask.catalog.walk import list_year, superseded_name
 from pc_cloudmask.storage.local import LocalStore
 from tests.catalog.publications import (
     CONTEXT,
@@ -124,7 +126,7 @@ def demo(published_demo: Path, tmp_path: Path) -> LocalStore:
 
 
 def test_a_deep_check_counts_the_pixels(demo: LocalStore) -> None:
-    deep = CheckOptions(decode_mask=decode_mask)
+    deep = CheckOptions(deep=True)
     now = datetime.now(UTC)
     assert check_catalog(demo, CONTEXT, repair=False, now=now, options=deep).findings == ()
     path = next(demo.root.glob("*/22K/22KFV/2018/*/S2B*.json"))
@@ -137,6 +139,32 @@ def test_a_deep_check_counts_the_pixels(demo: LocalStore) -> None:
     report = check_catalog(demo, CONTEXT, repair=False, now=now, options=deep)
     details = [each.detail for each in report.findings if each.problem is Problem.BROKEN_ITEM]
     assert any("cloudmask:cloud_percentage" in detail for detail in details)
+
+
+def test_a_deep_check_names_a_mask_that_is_no_cog_and_leaves_it(demo: LocalStore) -> None:
+    path = next(demo.root.glob("*/22K/22KFV/2018/*/S2B*.json"))
+    item = json.loads(path.read_text())
+    mask = path.parent / item["assets"]["cloudmask"]["href"]
+    with rasterio.open(mask) as source, MemoryFile() as memory:
+        with memory.open(**{**source.profile, "driver": "GTiff", "tiled": False, "blockysize": 1}) as target:
+            target.write(source.read())
+        body = memory.read()
+    digest = sha256(body).hexdigest()
+    plain = mask.with_name(f"cloudmask-{digest[:16]}.tif")
+    plain.write_bytes(body)
+    item["assets"]["cloudmask"] |= {
+        "href": f"./{plain.name}",
+        "file:size": len(body),
+        "file:checksum": f"1220{digest}",
+    }
+    path.write_bytes(encode_document(item))
+    for repaired in (False, True):
+        options = CheckOptions(deep=True)
+        report = check_catalog(demo, CONTEXT, repair=repaired, now=datetime.now(UTC), options=options)
+        assert [each.problem for each in report.findings] == [Problem.NOT_OPTIMIZED]
+        assert "is not a cloud-optimised GeoTIFF" in report.findings[0].detail
+        assert not report.is_whole
+    assert path.read_bytes() == encode_document(item)
 
 
 def test_an_extent_that_has_grown_shrinks_again(store: MemoryStore) -> None:

@@ -14,8 +14,8 @@ from tests.catalog.publications import CONTEXT, NOW, build_publication, product_
 from tests.catalog.seeding import LEAF_ITEMS, CountingStore, seed_items
 from tests.doubles.memory_store import MemoryStore
 
+#: Into a year that holds a satellite's whole year, at every size.
 NEW = product_id(1, "22KAA")
-"""Into a year that holds a satellite's whole year, at every size."""
 
 
 def seeded(count: int) -> MemoryStore:
@@ -43,7 +43,7 @@ def test_requests_and_bytes_are_equal_in_a_catalog_a_hundred_times_as_large(smal
     large = measure_publishing(seeded(10_000))
     assert large.requests == small.requests
     assert set(large.written) == set(small.written)
-    # The collection's text differs by a link to the other band.
+    # The collection's text differs by a link to the other zone.
     assert abs(sum(large.written.values()) - sum(small.written.values())) < 1000
 
 

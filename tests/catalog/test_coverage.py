@@ -11,8 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pc_cloudmask.catalog.coverage import LISTED, MEASURED, Coverage, read_collection_coverage, read_coverage
-from pc_cloudmask.catalog.documents import build_collection
+from pc_cloudmask.catalog.documents import (
+    LISTED,
+    MEASURED,
+    Coverage,
+    build_collection,
+    read_collection_coverage,
+    read_coverage,
+)
 from pc_cloudmask.catalog.fields import CatalogContext, decode_document, encode_document
 from tests.catalog.items import derive, make_source_item, set_at
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pc_cloudmask.catalog.coverage import read_coverage
+from pc_cloudmask.catalog.documents import read_coverage
 from pc_cloudmask.catalog.layout import pending_key
 from pc_cloudmask.catalog.parents import catalog_stages
-from pc_cloudmask.catalog.publisher import Publisher, digest_item, item_steps
+from pc_cloudmask.catalog.publisher import Publisher, item_steps
 from pc_cloudmask.catalog.steps import LEASE, StepName
 from pc_cloudmask.errors import StoreUnavailable
 from tests.catalog.publications import (
@@ -28,8 +28,8 @@ from tests.doubles.memory_store import MemoryStore
 FIRST_RUN = [product_id(0), product_id(400)]
 SECOND_RUN = [product_id(5), product_id(6), product_id(1, "22KFU"), product_id(2, "33UUP")]
 NEWER = product_id(0, made="20210101T000000")
+#: Versions of the items of the first run; the latter comes late.
 OLDER = product_id(400, made="20190601T000000")
-"""Generations of the items of the first run; the latter comes late."""
 
 
 class Killed(BaseException):
@@ -144,7 +144,7 @@ def all_steps(store: MemoryStore, publication: Any) -> Any:
     published = Publisher(store, CONTEXT, NOW).find_published(publication.keys)
     assert published is not None
     keys = publication.keys
-    marker = pending_key(keys.item_id, digest_item(publication.item, keys))
+    marker = pending_key(keys.item_id, publication.digest)
     for stage in catalog_stages(store, CONTEXT, {keys: read_coverage(published)}, [marker]):
         for steps in stage:
             yield from steps

@@ -14,7 +14,13 @@ from typing import Any
 import pystac
 import pytest
 
-from pc_cloudmask.catalog.fields import AssetFile, CatalogContext, decode_document, encode_document
+from pc_cloudmask.catalog.fields import (
+    COG_MEDIA_TYPE,
+    AssetFile,
+    CatalogContext,
+    decode_document,
+    encode_document,
+)
 from pc_cloudmask.catalog.item import build_fingerprint, select_parameters
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.methods import METHODS
@@ -152,7 +158,9 @@ def test_the_thresholds_are_those_that_the_method_uses(method: str, stac_validat
 
 def test_kept_inputs_come_third(stac_validator: OfflineValidator) -> None:
     keys = make_parts().keys
-    file = AssetFile(keys.asset("cloud-probability", "3c" * 32, "tif"), 1_234_567, "3c" * 32)
+    file = AssetFile(
+        keys.asset("cloud-probability", "3c" * 32, "tif"), bytes(1_234_567), COG_MEDIA_TYPE, "3c" * 32
+    )
     item = derive(probability=file)
     assert list(item["assets"])[:3] == ["cloudmask", "cloudmask-preview", "cloud-probability"]
     probability = item["assets"]["cloud-probability"]
@@ -167,7 +175,7 @@ def test_a_probability_of_the_source_stays_unless_ours_takes_its_place() -> None
     source = set_at(make_source_item(), ("assets", "cloud-probability"), asset)
     assert derive(source)["assets"]["cloud-probability"] == asset
     keys = make_parts().keys
-    file = AssetFile(keys.asset("cloud-probability", "3c" * 32, "tif"), 1, "3c" * 32)
+    file = AssetFile(keys.asset("cloud-probability", "3c" * 32, "tif"), b"x", COG_MEDIA_TYPE, "3c" * 32)
     assert derive(source, probability=file)["assets"]["cloud-probability"]["file:size"] == 1
 
 

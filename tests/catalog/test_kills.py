@@ -53,10 +53,10 @@ FAULTS = os.environ.get("CLOUDMASK_TEST_CHAOS_FAULTS", "error lost hangup body")
 FAULTY_SHARE = 0.2
 KILLS = int(os.environ.get("CLOUDMASK_TEST_KILLS", "8"))
 WRITERS, WRITERS_OF_CHAOS = 4, 6
+#: What multiprocessing says where the fork server did not tell it how a child died; an error gives 1.
 FORKSERVER_MISSED_IT = 255
-"""What multiprocessing says where the fork server did not tell it how a child died; an error gives 1."""
+#: A writer's time runs from its first word on: it is to be killed at its work, not at its start.
 STARTING_S = 60
-"""A writer's time runs from its first word on: it is to be killed at its work, not at its start."""
 POOL = [product_id(number) for number in range(16)] + [product_id(number, "22KFU") for number in range(8)]
 
 

@@ -14,7 +14,7 @@ from pc_cloudmask.catalog.mirror import rebuild_mirror
 from pc_cloudmask.catalog.parents import find_mirror_keys
 from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.search import read_census
-from pc_cloudmask.catalog.year import list_year
+from pc_cloudmask.catalog.walk import list_year
 from pc_cloudmask.errors import StoreUnavailable
 from tests.catalog.publications import (
     CONTEXT,

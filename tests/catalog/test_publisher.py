@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pc_cloudmask.catalog.coverage import read_coverage
-from pc_cloudmask.catalog.fields import decode_document
+from pc_cloudmask.catalog.documents import read_coverage
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY
 from pc_cloudmask.catalog.parents import catalog_stages, year_steps
 from pc_cloudmask.catalog.publisher import Publisher, find_published, item_steps
@@ -20,6 +19,7 @@ from pc_cloudmask.catalog.steps import Publication, Steps
 from pc_cloudmask.catalog.versions import withdraw_steps
 from pc_cloudmask.errors import InvalidField, StoreRefused, StoreUnavailable
 from pc_cloudmask.storage.local import LocalStore
+from pc_cloudmask.storage.store import StoredObject
 from pc_cloudmask.storage.stores import open_store
 from tests.catalog.publications import (
     CONTEXT,
@@ -150,7 +150,7 @@ class TestGenerations:
         # Beside its own links, each item has one to the version before it.
         for before, item_id in zip((None, self.OLD, self.MIDDLE), versions, strict=True):
             older = [f"../{before}/{before}.json"] if before else []
-            own = [link["href"] for link in json.loads(build_publication(item_id).item)["links"]]
+            own = [link["href"] for link in build_publication(item_id).item["links"]]
             assert [link["href"] for link in walk.items[item_id]["links"]] == own + older
 
     @given(st.lists(st.integers(0, 2), max_size=60))
@@ -195,10 +195,10 @@ class TestGenerations:
     def test_an_id_of_another_form_has_no_generations(self) -> None:
         store = MemoryStore()
         publication = build_publication(product_id(0))
-        item = json.loads(publication.item) | {"id": "sample"}
+        item = publication.item | {"id": "sample"}
         keys = type(publication.keys)(publication.keys.year_keys, "sample")
         publisher = Publisher(store, CONTEXT, NOW)
-        publisher.publish_item(Publication(keys, json.dumps(item).encode(), publication.files))
+        publisher.publish_item(Publication(keys, item, publication.files))
         publisher.publish_catalogs([keys])
         assert set(walk_catalog(store).items) == {"sample"}
 
@@ -239,7 +239,7 @@ class TestWithdrawing:
     def publish_anew(self, store: MemoryStore) -> Steps:
         publication = build_publication(self.ITEM, "2")
         yield from item_steps(store, CONTEXT, publication, NOW)
-        coverage = read_coverage(decode_document(publication.item, self.ITEM))
+        coverage = read_coverage(publication.item)
         for stage in catalog_stages(store, CONTEXT, {publication.keys: coverage}):
             for steps in stage:
                 yield from steps
@@ -294,16 +294,36 @@ class TestFinding:
         publish(store, product_id(1))
         assert product_id(1).encode() in store.objects[keys_of(product_id(1)).year_keys.catalog]
 
+    def test_an_unreadable_marker_is_named_and_stops_no_other(self, caplog: pytest.LogCaptureFixture) -> None:
+        class DeniedStore(MemoryStore):
+            denied = ""
+
+            def read_object(self, key: str) -> StoredObject | None:
+                if key == self.denied:
+                    raise StoreRefused(f"{key}: access denied")
+                return super().read_object(key)
+
+        store = DeniedStore()
+        publisher = Publisher(store, CONTEXT, NOW)
+        for number in (0, 1):
+            publisher.publish_item(build_publication(product_id(number)))
+        store.denied, _ = sorted(key for key in store.objects if key.startswith("_pending/"))
+        assert Publisher(store, CONTEXT, NOW).recover() == [keys_of(product_id(1))]
+        assert f"{store.denied}: access denied" in caplog.text
+        assert [key for key in store.objects if key.startswith("_pending/")] == [store.denied]
+        store.denied = ""
+        assert Publisher(store, CONTEXT, NOW).recover() == [keys_of(product_id(0))]
+
 
 class TestRefusing:
     def test_an_item_without_a_place_is_refused_before_anything_is_written(self) -> None:
         store = MemoryStore()
         publication = build_publication(product_id(0))
-        item = json.loads(publication.item)
+        item = publication.item
         del item["bbox"]
         with pytest.raises(InvalidField, match="bbox or datetime"):
             Publisher(store, CONTEXT, NOW).publish_item(
-                Publication(publication.keys, json.dumps(item).encode(), publication.files)
+                Publication(publication.keys, item, publication.files)
             )
         assert store.objects == {}
 

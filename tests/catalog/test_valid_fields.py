@@ -15,9 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from pc_cloudmask.catalog.field_types import COMMON, EXTENSIONS
 from pc_cloudmask.catalog.fields import PUBLISHED_URIS, decode_document, encode_document
-from pc_cloudmask.catalog.valid_fields import keep_valid
+from pc_cloudmask.catalog.valid_fields import COMMON, EXTENSIONS, keep_valid
 from pc_cloudmask.errors import ItemError
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import strip_signatures

@@ -15,10 +15,9 @@ import pytest
 
 import pc_cloudmask.catalog
 from pc_cloudmask.catalog.check import check_catalog
-from pc_cloudmask.catalog.coverage import read_coverage
+from pc_cloudmask.catalog.documents import read_coverage
 from pc_cloudmask.catalog.fields import decode_document
 from pc_cloudmask.catalog.layout import pending_key
-from pc_cloudmask.catalog.publisher import digest_item
 from pc_cloudmask.catalog.steps import LEASE, Publication, Steps
 from pc_cloudmask.catalog.versions import mark_withdrawal
 from pc_cloudmask.errors import StoreUnavailable
@@ -56,8 +55,8 @@ def publish_steps(publication: Publication, store: MemoryStore) -> Steps:
     """What a run does for a batch of one."""
     keys = publication.keys
     yield from load("publisher").item_steps(store, CONTEXT, publication, NOW)
-    coverage = read_coverage(decode_document(publication.item, keys.item))
-    marker = pending_key(keys.item_id, digest_item(publication.item, keys))
+    coverage = read_coverage(publication.item)
+    marker = pending_key(keys.item_id, publication.digest)
     stages = [*load("parents").catalog_stages(store, CONTEXT, {keys: coverage}, [marker])]
     for number in range(len(stages)):
         yield from stages[number][0]

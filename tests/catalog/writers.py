@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import pc_cloudmask.catalog
-from pc_cloudmask.catalog.coverage import read_coverage
-from pc_cloudmask.catalog.fields import decode_document
+from pc_cloudmask.catalog.documents import read_coverage
 from pc_cloudmask.catalog.layout import pending_key
 from pc_cloudmask.catalog.steps import LEASE, Publication, Step, StepName
 from pc_cloudmask.errors import StoreUnavailable
@@ -36,8 +35,8 @@ ITEM_IDS = [
     product_id(0, "22KFU"),
     *VERSIONS,
 ]
+#: Where a writer pauses while others go on; None: nowhere, it goes on to its end.
 STOPS = [StepName.FILE, StepName.ITEM, StepName.READ, StepName.RENDER, StepName.WRITE, None, None]
-"""Where a writer pauses while others go on; None: nowhere, it goes on to its end."""
 
 
 class SimulatedWriter:
@@ -68,12 +67,9 @@ class SimulatedWriter:
     def _publish(self) -> Iterator[Step]:
         for publication in self.batch:
             yield from self._publisher.item_steps(self._store, CONTEXT, publication, NOW)
-        coverages = {
-            publication.keys: read_coverage(decode_document(publication.item, publication.keys.item))
-            for publication in self.batch
-        }
+        coverages = {publication.keys: read_coverage(publication.item) for publication in self.batch}
         markers = [
-            pending_key(keys.item_id, self._publisher.digest_item(publication.item, keys))
+            pending_key(keys.item_id, publication.digest)
             for publication in self.batch
             for keys in [publication.keys]
         ]

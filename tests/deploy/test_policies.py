@@ -10,7 +10,6 @@ import boto3
 import pytest
 
 from pc_cloudmask.catalog.check import check_catalog
-from pc_cloudmask.catalog.fields import encode_document
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID
 from pc_cloudmask.catalog.mirror import rebuild_mirror
 from pc_cloudmask.catalog.publisher import Publisher
@@ -76,9 +75,8 @@ def publish(store: ObjectStore, *item_ids: str) -> None:
     publisher = build_publisher(store)
     for item_id in item_ids:
         publication = build_publication(item_id)
-        item = json.loads(publication.item)
-        item["properties"]["s2:mgrs_tile"] = publication.keys.year_keys.tile
-        publisher.publish_item(replace(publication, item=encode_document(item)))
+        publication.item["properties"]["s2:mgrs_tile"] = publication.keys.year_keys.tile
+        publisher.publish_item(publication)
     publisher.publish_catalogs(map(keys_of, item_ids))
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pc_cloudmask.catalog.coverage import read_coverage
+from pc_cloudmask.catalog.documents import read_coverage
 from pc_cloudmask.catalog.fields import decode_document, encode_document
 from pc_cloudmask.errors import ItemError
 from pc_cloudmask.source.hrefs import strip_signatures

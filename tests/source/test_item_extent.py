@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pc_cloudmask.catalog.coverage import read_coverage
+from pc_cloudmask.catalog.documents import read_coverage
 from pc_cloudmask.errors import InvalidField
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.item import MAX_POSITIONS, find_bbox, read_scene

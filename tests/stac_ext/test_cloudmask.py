@@ -87,7 +87,7 @@ def test_a_mask_without_a_valid_pixel_has_no_shares(plain_item: pystac.Item) -> 
     jsonschema.validate(plain_item.to_dict(include_self_link=False), read_schema())
 
 
-@pytest.mark.parametrize("method", ["fmask", "x-", "X-FMASK", "x-fmask ", ""])
+@pytest.mark.parametrize("method", ["f mask", "x-", "X-FMASK", "x-fmask ", ""])
 def test_a_method_that_the_schema_refuses_is_not_set(item: pystac.Item, method: str) -> None:
     with pytest.raises(ValueError, match="cloudmask:method"):
         CloudmaskExtension.ext(item).method = method
@@ -174,6 +174,6 @@ def test_pystac_finds_the_extension_by_itself() -> None:
         "import sys, pystac\n"
         f"item = pystac.Item.from_file({str(EXAMPLES / 'item.json')!r})\n"
         "assert item.ext.has('cloudmask')\n"
-        "assert not [name for name in sys.modules if name.split('.')[0] in ('flows', 'rasterio', 'numpy')]\n"
+        "assert not [name for name in sys.modules if name.split('.')[0] in ('pc_cloudmask', 'rasterio', 'numpy')]\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

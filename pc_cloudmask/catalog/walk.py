@@ -1,24 +1,96 @@
-"""What a listing tells of one year: the items of one tile and year."""
+"""The way through the published tree: collection, zones, tiles, years, items.
+
+Three sources tell what is there: the links of a catalog, the folders next to it, and a listing of all objects below
+a prefix. Readers trust the links alone. Whoever must miss nothing takes links and folders together, since either
+may lack a name: ``find_names``. Whoever counts takes one listing: ``group_years``.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, groupby
+from typing import Any
 
-from pc_cloudmask.catalog.layout import ASSET_NAME_FORM, WITHDRAWN_NAME, ItemKeys, YearKeys
+from pc_cloudmask.catalog.fields import Document, read_document
+from pc_cloudmask.catalog.layout import (
+    ASSET_NAME_FORM,
+    COLLECTION_ID,
+    COLLECTION_KEY,
+    WITHDRAWN_NAME,
+    ItemKeys,
+    YearKeys,
+    tile_catalog_key,
+    zone_catalog_key,
+)
 from pc_cloudmask.errors import StoreUnavailable
-from pc_cloudmask.scene.ids import is_item_id
-from pc_cloudmask.storage.store import ObjectInfo, ObjectStore
+from pc_cloudmask.scene.ids import TILE_FORM, is_item_id
+from pc_cloudmask.storage.store import ObjectInfo, ObjectStore, StoredObject
 
+ZONE_FORM = re.compile(r"\d\d[C-X]")
+YEAR_FORM = re.compile(r"\d{4}")
+#: Folders above an item's: collection, zone, tile, year.
+_YEAR_DEPTH = 4
 _SUPERSEDED_PREFIX, _JSON = "superseded-by-", ".json"
-#: Listings of a year that are asked for until one is complete, or two agree.
-_LISTINGS = 4
+#: Listings that are asked for until one is complete, or two agree.
+LISTINGS = 4
+#: Gives the names of a form below the catalog at a key.
+FindNames = Callable[[str, re.Pattern[str]], Iterable[str]]
+#: ``map``, or that of a pool.
+MapAll = Callable[[Callable[[str], Any], Iterable[str]], Iterable[Any]]
 logger = logging.getLogger(__name__)
 
 
+def walk_years(
+    find_names: FindNames, tiles: Iterable[str] | None = None, map_all: MapAll = map
+) -> Iterator[YearKeys]:
+    """Yield every year below the collection, or below ``tiles``, by zone, tile and year."""
+
+    def find_tiles(zone: str) -> Iterable[str]:
+        return find_names(zone_catalog_key(zone), TILE_FORM)
+
+    def find_years(tile: str) -> list[YearKeys]:
+        return [YearKeys(tile, int(name)) for name in find_names(tile_catalog_key(tile), YEAR_FORM)]
+
+    if tiles is None:
+        tiles = chain.from_iterable(map_all(find_tiles, find_names(COLLECTION_KEY, ZONE_FORM)))
+    yield from chain.from_iterable(map_all(find_years, tiles))
+
+
+def find_names(store: ObjectStore, catalog: str, form: re.Pattern[str]) -> list[str]:
+    """Return the names of ``form`` that the catalog at that key links, and of folders next to it; sorted."""
+    listed = store.list_folders(f"{catalog.rpartition('/')[0]}/")
+    return sorted(filter(form.fullmatch, find_linked(store, catalog).union(listed)))
+
+
+def find_linked(store: ObjectStore, catalog: str) -> set[str]:
+    """Return the names of the children that the catalog at that key links now; none if it is broken."""
+    return read_children(read_document(store.read_object(catalog)))
+
+
+def list_links(document: Document | None, rel: str) -> list[str] | None:
+    """Return the folder names of what ``document`` links as ``rel``; None if it is missing or broken."""
+    try:
+        links = (document or {})["links"]
+        return [link["href"].split("/")[-2] for link in links if link["rel"] == rel]
+    except (LookupError, TypeError, AttributeError):
+        return None
+
+
+def read_children(document: Document | None, rel: str = "child") -> set[str]:
+    """Return the folder names of what ``document`` links as ``rel``; none if it is missing or broken."""
+    return set(list_links(document, rel) or ())
+
+
+def read_linked_items(catalog: StoredObject | None) -> set[str]:
+    """Return the ids of the items that a year's catalog links; none if it is missing or broken."""
+    return set(filter(is_item_id, read_children(read_document(catalog), "item")))
+
+
 def superseded_name(successor_id: str) -> str:
-    """Name of the mark, in an older item's folder, of the item that took its place."""
+    """Return the name of the mark, in an older item's folder, of the item that took its place."""
     return f"{_SUPERSEDED_PREFIX}{successor_id}{_JSON}"
 
 
@@ -36,6 +108,7 @@ class ItemFolder:
 
     @property
     def is_withdrawn(self) -> bool:
+        """Whether its withdrawn marker is there."""
         return WITHDRAWN_NAME in self.objects
 
     @property
@@ -73,10 +146,20 @@ class YearFolder:
             if folder.is_published and not any(map(self.holds, folder.successors))
         )
 
+    @property
+    def withdrawn_ids(self) -> set[str]:
+        """Ids of the items with a withdrawn marker."""
+        return {item_id for item_id, folder in self.folders.items() if folder.is_withdrawn}
+
     def holds(self, item_id: str) -> bool:
-        """Whether the year has the item, published and not withdrawn."""
+        """Return True if the year has the item, published and not withdrawn."""
         folder = self.folders.get(item_id)
         return folder is not None and folder.is_published
+
+    def hash_listing(self) -> int:
+        """Return what tells, within one process, whether two listings of the year show the same objects."""
+        objects = (info for each in self.folders.values() for info in each.objects.values())
+        return hash(tuple((info.key, info.size, info.modified) for info in (*objects, *self.unknown_objects)))
 
     def find_missing(self, expected: Iterable[str]) -> set[str]:
         """Return which of the ``expected`` items the listing neither shows nor explains by a withdrawn marker."""
@@ -88,7 +171,7 @@ class YearFolder:
 
 
 def list_with_control(store: ObjectStore, prefix: str, control: str) -> Iterator[ObjectInfo]:
-    """Yield every object below ``prefix``, the one at ``control`` among them, should it be there.
+    """Yield every object below ``prefix``, the control object at ``control`` among them, should it be there.
 
     Raises:
         StoreUnavailable: the listing lacks it, so it lacks others, too.
@@ -109,7 +192,7 @@ def list_year(store: ObjectStore, year_keys: YearKeys) -> YearFolder:
     Raises:
         StoreUnavailable: the listings lack it again and again.
     """
-    for _ in range(_LISTINGS - 1):
+    for _ in range(LISTINGS - 1):
         try:
             return group_year(year_keys, list_with_control(store, year_keys.prefix, year_keys.catalog))
         except StoreUnavailable as error:
@@ -127,10 +210,11 @@ def list_year_surely(store: ObjectStore, year_keys: YearKeys, expected: Iterable
     """
     expected = set(expected)
     missing_before: set[str] | None = None
-    for _ in range(_LISTINGS):
+    for _ in range(LISTINGS):
         folder = list_year(store, year_keys)
         missing = folder.find_missing(expected)
-        if not missing or (missing == missing_before and _are_absent(store, year_keys, missing)):
+        there = (store.find_object(ItemKeys(year_keys, item_id).item) for item_id in sorted(missing))
+        if not missing or (missing == missing_before and not any(there)):
             return folder
         missing_before = missing
     raise StoreUnavailable(
@@ -139,12 +223,8 @@ def list_year_surely(store: ObjectStore, year_keys: YearKeys, expected: Iterable
     )
 
 
-def _are_absent(store: ObjectStore, year_keys: YearKeys, item_ids: Iterable[str]) -> bool:
-    return all(store.find_object(ItemKeys(year_keys, item_id).item) is None for item_id in sorted(item_ids))
-
-
 def group_year(year_keys: YearKeys, objects: Iterable[ObjectInfo]) -> YearFolder:
-    """``objects`` below the year's prefix, by item; what publishing never writes is an unknown object."""
+    """Sort ``objects`` below the year's prefix by item; what publishing never writes is an unknown object."""
     found, prefix = YearFolder(year_keys), year_keys.prefix
     for info in objects:
         item_id, slash, name = info.key.removeprefix(prefix).partition("/")
@@ -158,6 +238,24 @@ def group_year(year_keys: YearKeys, objects: Iterable[ObjectInfo]) -> YearFolder
 def _is_ours(item_id: str, name: str) -> bool:
     is_mark = name == WITHDRAWN_NAME or name.startswith(_SUPERSEDED_PREFIX)
     return is_mark or name == f"{item_id}{_JSON}" or ASSET_NAME_FORM.fullmatch(name) is not None
+
+
+def group_years(objects: Iterable[ObjectInfo]) -> Iterator[tuple[str, YearFolder | None]]:
+    """Yield each year of a listing and its prefix, one at a time; for other objects, what they are below and None."""
+    for parts, group in groupby(objects, lambda info: info.key.split("/")[:_YEAR_DEPTH]):
+        is_year = len(parts) == _YEAR_DEPTH and YEAR_FORM.fullmatch(parts[-1])
+        yield "/".join(parts), group_year(YearKeys(parts[2], int(parts[3])), group) if is_year else None
+
+
+def list_years(store: ObjectStore) -> Iterator[YearFolder]:
+    """Yield every year as one listing of the collection shows it.
+
+    Raises:
+        StoreUnavailable: the listing is not complete.
+    """
+    for _, folder in group_years(list_with_control(store, f"{COLLECTION_ID}/", COLLECTION_KEY)):
+        if folder is not None:
+            yield folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +274,7 @@ class YearListings:
         self._listings: dict[YearKeys, YearListing] = {}
 
     def read(self, tiles: Iterable[str], years: range) -> Iterator[tuple[YearKeys, YearListing]]:
-        """The year of each tile and year; those of other years are forgotten."""
+        """Yield the listing of each tile and year; those of other years are forgotten."""
         self._listings = {
             year_keys: listing for year_keys, listing in self._listings.items() if year_keys.year in years
         }
@@ -184,15 +282,12 @@ class YearListings:
             for year in years:
                 year_keys = YearKeys(tile, year)
                 if year_keys not in self._listings:
-                    self._listings[year_keys] = self._list(year_keys)
+                    folder = list_year(self._store, year_keys)
+                    listing = YearListing(frozenset(folder.linked_ids), frozenset(folder.withdrawn_ids))
+                    self._listings[year_keys] = listing
                 yield year_keys, self._listings[year_keys]
 
     def forget(self, years: Iterable[YearKeys]) -> None:
         """List these again when they are next asked for."""
         for year_keys in years:
             self._listings.pop(year_keys, None)
-
-    def _list(self, year_keys: YearKeys) -> YearListing:
-        folder = list_year(self._store, year_keys)
-        withdrawn = (item_id for item_id, each in folder.folders.items() if each.is_withdrawn)
-        return YearListing(frozenset(folder.linked_ids), frozenset(withdrawn))
