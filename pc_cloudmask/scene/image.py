@@ -19,63 +19,38 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import shapely
+from shapely.geometry.base import BaseGeometry
 
 from pc_cloudmask.errors import InvalidField
-from pc_cloudmask.scene.geometry import Points, find_inside
+from pc_cloudmask.scene.geometry import build_shape
 from pc_cloudmask.scene.scene import Scene
 
 #: GeoJSON in longitude and latitude: Polygon, MultiPolygon, or Earth Engine's LinearRing.
 Geometry = Mapping[str, Any]
-#: Points along an edge of the bounding box: coverage is known to about one part in 500.
-SAMPLES = 64
 
 
-def sample_footprint(footprint: Geometry) -> Points:
-    """Evenly spread points inside ``footprint``, ``(n, 2)`` longitude and latitude in degrees.
+def read_area(footprint: Geometry, near_lon: float | None = None) -> BaseGeometry:
+    """Return the area of a footprint in square degrees of longitude and latitude; nothing where it has none.
 
-    Longitudes run on beyond 180 where the footprint crosses the antimeridian.
+    Every longitude is moved by whole turns to within 180 degrees of ``near_lon``, by default that of the
+    first vertex: what crosses the antimeridian goes on beyond 180, however it is written.
     """
-    rings = _read_rings(footprint)
-    vertices = np.concatenate(rings) if rings else np.zeros((0, 2))
+    if footprint.get("type") == "LinearRing":
+        footprint = {"type": "Polygon", "coordinates": [footprint.get("coordinates")]}
+    try:
+        area = build_shape(footprint)
+    except ValueError:
+        return shapely.Polygon()
+    vertices = shapely.get_coordinates(area)
     if not len(vertices):
-        return vertices
-    (west, south), (east, north) = vertices.min(axis=0), vertices.max(axis=0)
-    # Centres of cells, so that no point lies on the edge of the box.
-    steps = (np.arange(SAMPLES) + 0.5) / SAMPLES
-    lon, lat = np.meshgrid(west + steps * (east - west), south + steps * (north - south))
-    points = np.column_stack([lon.ravel(), lat.ravel()])
-    return points[find_inside(points, rings)]
-
-
-def find_covered(points: Points, footprint: Geometry) -> NDArray[np.bool_]:
-    """Which of ``points`` (longitude and latitude in degrees, one at least) lie in it, bool ``(n,)``."""
-    return find_inside(points, _read_rings(footprint, near_lon=float(points[0, 0])))
-
-
-def _read_rings(footprint: Geometry, near_lon: float | None = None) -> list[Points]:
-    """Every ring, its longitudes moved by whole turns to within 180 degrees of ``near_lon``."""
-    rings = [np.array([point[:2] for point in ring], np.float64) for ring in _list_rings(footprint)]
-    rings = [ring for ring in rings if len(ring) >= 3]
-    if not rings:
-        return []
-    middle = float(rings[0][0, 0]) if near_lon is None else near_lon
-    for ring in rings:
-        ring[:, 0] -= 360 * np.round((ring[:, 0] - middle) / 360)
-    return rings
-
-
-def _list_rings(footprint: Geometry) -> list[Any]:
-    coordinates = footprint.get("coordinates") or []
-    match footprint.get("type"):
-        case "LinearRing":
-            return [coordinates]
-        case "Polygon":
-            return list(coordinates)
-        case "MultiPolygon":
-            return [ring for polygon in coordinates for ring in polygon]
-        case _:
-            return []
+        return area
+    middle = vertices[0, 0] if near_lon is None else near_lon
+    vertices[:, 0] -= 360 * np.round((vertices[:, 0] - middle) / 360)
+    # Areas that cross themselves cannot be compared.
+    return shapely.make_valid(
+        shapely.set_coordinates(area, vertices), method="structure", keep_collapsed=False
+    )
 
 
 _TIME = r"20\d{6}T\d{6}"
@@ -216,21 +191,24 @@ def _have(collections: Collection[str]) -> str:
 def _choose_covering(
     scene: Scene, candidates: Sequence[ImageCandidate]
 ) -> tuple[list[ImageCandidate], float]:
-    """The fewest candidates, largest cover first, and the share of the footprint that they cover."""
-    points = sample_footprint(scene.footprint)
-    covered = np.zeros(len(points), bool)
+    """Return the fewest candidates, largest cover first, and the share of the footprint that they cover."""
+    uncovered = read_area(scene.footprint)
+    footprint_area = uncovered.area
+    if not footprint_area:
+        return [], 0.0
     chosen: list[ImageCandidate] = []
-    rest = {candidate.key: candidate for candidate in candidates}
-    while rest and len(points):
+    rest = {each.key: (each, read_area(each.footprint, uncovered.centroid.x)) for each in candidates}
+    while rest:
+        # Rounded, so that the last digits of two equal gains decide nothing.
         gains = {
-            key: float(np.mean(find_covered(points, candidate.footprint) & ~covered))
-            for key, candidate in rest.items()
+            key: round(area.intersection(uncovered).area / footprint_area, 4)
+            for key, (_, area) in rest.items()
         }
         # The largest gain; the earliest datastrip among equals, so that runs agree.
         best = min(rest, key=lambda key: (-gains[key], key))
         if gains[best] < LEAST_GAIN:
             break
-        candidate = rest.pop(best)
-        covered |= find_covered(points, candidate.footprint)
+        candidate, area = rest.pop(best)
+        uncovered = uncovered.difference(area)
         chosen.append(candidate)
-    return chosen, float(np.mean(covered)) if len(points) else 0.0
+    return chosen, 1 - uncovered.area / footprint_area

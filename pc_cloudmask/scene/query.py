@@ -210,4 +210,4 @@ def _parse_intersects(text: str | bytes) -> Mapping[str, Any]:
     try:
         return read_geometry(text)
     except ValueError as error:
-        raise SettingsError(f"--intersects: {error}") from error
+        raise SettingsError(f"--intersects {error}") from error

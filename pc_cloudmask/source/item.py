@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
 from itertools import islice
@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from pc_cloudmask.errors import InvalidField, MissingField
+from pc_cloudmask.scene.geometry import check_footprint
 from pc_cloudmask.scene.grid import Affine, Grid, Shape
 from pc_cloudmask.scene.ids import check_tile
 from pc_cloudmask.scene.query import parse_instant
@@ -20,32 +21,16 @@ from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.fields import MAX_TEXT_LENGTH, UNKNOWN_ID, Item, ItemReader, is_number, is_printable
 from pc_cloudmask.source.hrefs import MAX_ASSETS, read_hrefs
 
-#: A footprint of Sentinel-2 has 5 to 20; comparing footprints takes time in proportion.
-MAX_POSITIONS = 10_000
-_LEAST_RING = 4
 #: Beyond 180: the Planetary Computer leaves a footprint across the antimeridian whole, 179 to 181.
 _FARTHEST_LONGITUDE = 360
-Geometry = Mapping[str, Any]
 
 
-def read_footprint(reader: ItemReader) -> Geometry:
-    """The item's geometry: a Polygon or MultiPolygon in degrees of longitude and latitude.
-
-    Raises:
-        MissingField, InvalidField: there is none, or it cannot be used.
-    """
+def _read_footprint(reader: ItemReader) -> Mapping[str, Any]:
     geometry = reader.mapping("geometry")
-    if geometry.get("type") not in ("Polygon", "MultiPolygon"):
-        raise reader.invalid("geometry", "is neither a Polygon nor a MultiPolygon")
-    rings = list(_list_rings(geometry))
-    if not rings or not all(isinstance(ring, list) and len(ring) >= _LEAST_RING for ring in rings):
-        raise reader.invalid("geometry", f"is not made of rings of at least {_LEAST_RING} positions")
-    if sum(map(len, rings)) > MAX_POSITIONS:
-        raise reader.invalid("geometry", f"has more than {MAX_POSITIONS} positions")
-    if not all(_is_position(position) for ring in rings for position in ring):
-        raise reader.invalid(
-            "geometry", "has a position that is not longitude -360 to 360, latitude -90 to 90"
-        )
+    try:
+        check_footprint(geometry)
+    except ValueError as error:
+        raise reader.invalid("geometry", str(error)) from error
     return geometry
 
 
@@ -67,37 +52,6 @@ def check_bbox(reader: ItemReader) -> None:
         raise reader.invalid("bbox", "is not in degrees: longitude -360 to 360, latitude -90 to 90")
     if south > north:
         raise reader.invalid("bbox", "has its south above its north: the order is west, south, east, north")
-
-
-def find_bbox(footprint: Geometry) -> list[float]:
-    """West, south, east, north of a footprint, in degrees.
-
-    No tile is wider than half the Earth, so what seems to be crosses the antimeridian: its west is
-    then east of its east. What reaches a pole has every longitude.
-    """
-    positions = [position for ring in _list_rings(footprint) for position in ring]
-    longitudes = [_turn_back(float(position[0])) for position in positions]
-    latitudes = [float(position[1]) for position in positions]
-    west, south, east, north = min(longitudes), min(latitudes), max(longitudes), max(latitudes)
-    if max(-south, north) == 90:
-        west, east = -180.0, 180.0
-    elif east - west > 180:
-        west = min(longitude for longitude in longitudes if longitude > 0)
-        east = max(longitude for longitude in longitudes if longitude <= 0)
-    return [west, south, east, north]
-
-
-def _turn_back(longitude: float) -> float:
-    """``longitude`` within 180 degrees of Greenwich."""
-    return longitude - 360 if longitude > 180 else longitude + 360 if longitude < -180 else longitude
-
-
-def _list_rings(geometry: Geometry) -> Iterator[Any]:
-    """The rings of a polygon or of several; what is not nested as it should be counts as a ring."""
-    coordinates = geometry.get("coordinates")
-    polygons = [coordinates] if geometry.get("type") == "Polygon" else coordinates
-    for polygon in polygons if isinstance(polygons, list) else [polygons]:
-        yield from polygon if isinstance(polygon, list) and polygon else [polygon]
 
 
 def _is_position(position: Any) -> bool:
@@ -143,7 +97,7 @@ def read_scene(item: Item) -> Scene:
         datatake_id=reader.text("properties.s2:datatake_id"),
         datastrip_id=reader.text("properties.s2:datastrip_id"),
         processing_baseline=reader.text("properties.s2:processing_baseline"),
-        footprint=read_footprint(reader),
+        footprint=_read_footprint(reader),
         asset_hrefs=read_hrefs(reader),
     )
     check_bbox(reader)

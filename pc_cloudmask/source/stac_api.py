@@ -21,7 +21,7 @@ from pystac_client.stac_api_io import StacApiIO
 from requests import Request
 
 from pc_cloudmask.errors import SettingsError, SourceRefused, SourceUnavailable
-from pc_cloudmask.scene.geometry import build_box
+from pc_cloudmask.scene.geometry import build_box, find_bbox
 from pc_cloudmask.scene.query import (
     BBox,
     Interval,
@@ -33,7 +33,7 @@ from pc_cloudmask.scene.query import (
 from pc_cloudmask.source.documents import parse_json
 from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, unsign_item
-from pc_cloudmask.source.item import bound_assets, find_bbox
+from pc_cloudmask.source.item import bound_assets
 from pc_cloudmask.source.selection import sort_items, sort_stream
 from pc_cloudmask.text import LOOPBACK_HOSTS, make_printable, unsigned_href
 from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy

@@ -379,6 +379,8 @@ def test_a_year_of_a_region_is_within_the_bound() -> None:
     assert find_most_items(build_query(tiles=["33XWJ"]), None, year) > 6 * 366
     assert find_most_items(build_query(bbox="179,-11,-179,-10"), None, year) < MAX_ITEMS / 2
     assert find_most_items(build_query(bbox="-180,-90,180,90"), None, year) == MAX_ITEMS
+    point = build_query(intersects='{"type": "Point", "coordinates": [-49.5, -22.5]}')
+    assert find_most_items(point, None, year) < MAX_ITEMS / 2
 
 
 NOT_A_NUMBER = [b"NaN", b"Infinity", b"-Infinity", b'"\\ud800"']
