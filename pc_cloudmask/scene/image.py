@@ -1,13 +1,24 @@
 """The Earth Engine image that belongs to a scene.
 
-Earth Engine names an image of Sentinel-2 by its ``system:index``: the datatake's start, the sensing
-start of the datastrip and the tile, as in ``20190629T212529_20190629T212530_T06VVN``. A Planetary
-Computer item holds all three. The last part of an item's id is of no use: the Planetary Computer
-makes its own Level-2A products, so their discriminator differs from ESA's.
+Earth Engine names an image of Sentinel-2 by its ``system:index``: the datatake's start, the sensing start of the
+datastrip and the tile, as in ``20190629T212529_20190629T212530_T06VVN``. A Planetary Computer item holds all
+three. The last part of an item's id is of no use: the Planetary Computer makes its own Level-2A products, so
+their discriminator differs from ESA's.
 
-A datatake may be split into two datastrips, and so a tile into two images and two items. An item
-whose own datastrip is there is paired with that image alone: the other half belongs to the other
-item. Only where none has the item's datastrip do footprints decide, see ``pair_by_footprint``.
+How a scene is paired, by ``pair_images``:
+
+1. Exactly, by datastrip. A datatake may be split into two datastrips, and so a tile into two images and two
+   items. An item whose own datastrip is there is paired with that image alone: the other half belongs to the
+   other item. Where one collection has that image, the others will, so the scene waits for them.
+2. By footprint, only where no collection has the item's own datastrip: the two archives process some datatakes
+   in other datastrips. Of the images of the same datatake and tile the one that covers most of the item's
+   footprint is taken; another one, the other half of a split datatake, joins where it adds to the cover. Cover
+   is measured on outlines, since the bounding boxes of both halves are that of the tile.
+
+Invariants: an image of another datatake or tile is never taken, however well it fits. A scene that is not covered
+by ``NEEDED_COVER``, or of whose images one collection lacks one, waits and is tried again later: a mask made now
+would be partly empty. Images are in the order of their sensing start, so that where they overlap the mosaic
+shows the later one. The answer depends on what is there, not on the order in which it was found.
 """
 
 from __future__ import annotations
@@ -59,8 +70,6 @@ _DATATAKE_ID = re.compile(rf"GS2[A-Z]_({_TIME})_\d{{6}}_N\d\d\.\d\d", re.ASCII)
 _DATASTRIP_ID = re.compile(rf"S2[A-Z]_\w+?_DS_\w+?_{_TIME}_S({_TIME})(?:_N\d\d\.\d\d)?", re.ASCII)
 _IMAGE_INDEX = re.compile(rf"({_TIME})_({_TIME})_T({_TILE})", re.ASCII)
 #: Share of an item's footprint that images must cover to be paired by footprint.
-#:
-#: Below that, the image that holds the rest is still to come; a mask made now would be partly empty.
 NEEDED_COVER = 0.9
 #: Share of the footprint that a further image must add; neighbouring datastrips overlap by less.
 LEAST_GAIN = 0.01
@@ -138,36 +147,35 @@ def _is_instant(text: str) -> bool:
     return True
 
 
-def pair_exactly(key: ImageKey, present: Mapping[str, Collection[str]]) -> Pairing | None:
-    """The image of exactly this key, by the indexes ``present`` in each collection.
-
-    None where no collection has it: then footprints decide. Where some have it, the others will.
-    """
-    lacking = [collection for collection, indexes in present.items() if key.index not in indexes]
-    if len(lacking) == len(present):
-        return None
-    if lacking:
-        return Waiting(f"{_have(lacking)} no image {key.index} yet")
-    return EarthEngineImage((key.index,))
-
-
-def pair_by_footprint(
+def pair_images(
     scene: Scene,
     key: ImageKey,
-    candidates: Sequence[ImageCandidate],
     present: Mapping[str, Collection[str]],
-) -> Pairing:
-    """The image of the same datatake and tile that covers most of the scene.
+    candidates: Sequence[ImageCandidate] | None = None,
+) -> Pairing | None:
+    """Return the images of ``scene``, or why they are still to come, as the module's docstring explains.
 
-    A second image, the other half of a split datatake, joins where it adds to the cover. The order
-    is that of the datastrips' sensing start, so the mosaic shows the later one where they overlap.
-    ``candidates`` come from one collection; ``present`` says which of them the others have.
+    Args:
+        scene: The scene.
+        key: Its own image, as ``read_image_key`` tells it.
+        present: By collection that the images must be in, the indexes found there.
+        candidates: The images of the scene's datatake and tile, and of others, that one collection has;
+            None where nobody has asked for them yet.
+
+    Returns:
+        None where no collection has the scene's own image, and candidates were not asked for.
     """
-    same = [
-        candidate
-        for candidate in candidates
-        if (candidate.key.datatake_start, candidate.key.tile) == (key.datatake_start, key.tile)
-    ]
+    lacking = [collection for collection, indexes in present.items() if key.index not in indexes]
+    if len(lacking) < len(present):
+        return (
+            Waiting(f"{_have(lacking)} no image {key.index} yet")
+            if lacking
+            else EarthEngineImage((key.index,))
+        )
+    if candidates is None:
+        return None
+    datatake = (key.datatake_start, key.tile)
+    same = [each for each in candidates if (each.key.datatake_start, each.key.tile) == datatake]
     if not same:
         return Waiting(f"{_have(present)} no image of datatake {key.datatake_start} for tile {key.tile} yet")
     chosen, cover = _choose_covering(scene, same)
@@ -176,7 +184,7 @@ def pair_by_footprint(
             f"the images of datatake {key.datatake_start} for tile {key.tile} cover "
             f"{cover:.0%} of the item; the one with the rest is not there yet"
         )
-    indexes = tuple(candidate.key.index for candidate in sorted(chosen, key=lambda chosen: chosen.key))
+    indexes = tuple(each.index for each in sorted(each.key for each in chosen))
     for collection, known in present.items():
         missing = [index for index in indexes if index not in known]
         if missing:
