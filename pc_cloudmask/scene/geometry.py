@@ -66,8 +66,8 @@ def build_shape(geometry: Any, farthest_longitude: float = FARTHEST_LONGITUDE) -
     return built
 
 
-def check_footprint(geometry: Any) -> None:
-    """Check that an item's geometry is an area.
+def check_footprint(geometry: Any) -> Any:
+    """Return an item's geometry if it is an area.
 
     Raises:
         ValueError: it is none, or has more than ``MAX_FOOTPRINT_POSITIONS`` positions.
@@ -77,6 +77,7 @@ def check_footprint(geometry: Any) -> None:
         raise ValueError("is not a Polygon or MultiPolygon, or is empty")
     if shapely.get_num_coordinates(footprint) > MAX_FOOTPRINT_POSITIONS:
         raise ValueError(f"has more than {MAX_FOOTPRINT_POSITIONS} positions")
+    return geometry
 
 
 def read_geometry(text: str | bytes) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from pc_cloudmask.errors import InvalidField
 
@@ -21,14 +22,15 @@ def check_tile(tile: str, item_id: str = "?") -> str:
     return tile
 
 
-def check_item_id(item_id: str) -> str:
+def check_item_id(item_id: Any) -> str:
     """``item_id`` if letters, digits, ``_`` and ``-`` alone spell it; it becomes part of a key.
 
     Raises:
         InvalidField: it is spelled otherwise, or is a name that the catalog keeps for itself.
     """
-    if not _ITEM_ID.fullmatch(item_id):
-        raise InvalidField(repr(item_id)[:60], "id", "is not 1 to 128 letters, digits, '_' or '-'")
+    if not isinstance(item_id, str) or not _ITEM_ID.fullmatch(item_id):
+        shown = repr(item_id)[:60] if isinstance(item_id, str) else "?"
+        raise InvalidField(shown, "id", "is not 1 to 128 letters, digits, '_' or '-'")
     if _RESERVED_ID.fullmatch(item_id):
         raise InvalidField(item_id, "id", "is a name that the catalog keeps for itself")
     return item_id

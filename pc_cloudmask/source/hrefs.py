@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pc_cloudmask.errors import AssetRefused, InvalidField
-from pc_cloudmask.source.fields import UNKNOWN_ID, Item, ItemReader, is_printable
+from pc_cloudmask.errors import AssetRefused
+from pc_cloudmask.source.fields import Item, check_object, is_printable
 from pc_cloudmask.text import LOOPBACK_HOSTS, logger, unsign_urls, unsigned_href
 
 MAX_HREF_LENGTH = 4096
-#: A Sentinel-2 item has 23.
-MAX_ASSETS = 1000
 #: What a published href may begin with; one without a scheme is a path. A browser runs none of these.
 SCHEMES = frozenset({"http", "https", "s3", "gs", "abfs"})
-#: Links of a source item that the published item keeps: the first as ``derived_from``.
-REPUBLISHED_RELS = frozenset({"self", "license"})
 #: No more levels can be written as JSON, so what lies deeper is never published.
 _DEPTH = 254
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
@@ -39,8 +35,7 @@ def strip_signatures(item: Item) -> Item:
     Raises:
         InvalidField: ``item`` is no JSON object.
     """
-    if not isinstance(item, dict):
-        raise InvalidField(UNKNOWN_ID, "item", "is no JSON object")
+    check_object(item)
     return {name: value if name == "id" else _strip(value, name) for name, value in item.items()}
 
 
@@ -54,60 +49,25 @@ def map_hrefs(item: Item, change: Callable[[str], str]) -> Item:
     return {**item, "assets": assets, "links": [move(link) for link in item.get("links", ())]}
 
 
-def read_hrefs(reader: ItemReader) -> Mapping[str, str]:
-    """Hrefs by asset key; every href that would be published has been checked.
-
-    One bad href refuses the item: to leave the asset out would hide that the source sends such.
+def check_href(href: str) -> str:
+    """Return ``href`` if it may be published.
 
     Raises:
-        MissingField, InvalidField: no assets, or an href that must not be published.
+        ValueError: it must not; the text says why.
     """
-    assets = reader.mapping("assets")
-    if len(assets) > MAX_ASSETS:
-        raise reader.invalid("assets", f"are more than {MAX_ASSETS}")
-    hrefs = {}
-    for name, asset in assets.items():
-        if not is_printable(name, 100):
-            raise reader.invalid("assets", "have a key that is no printable text of 1 to 100 characters")
-        path = f"assets.{name}"
-        hrefs[name] = _check_holder(reader, path, asset)
-        for alternate in _find_alternates(asset):
-            _check_holder(reader, f"{path}.alternate", alternate)
-    for number, link in enumerate(reader.sequence("links")):
-        _check_link(reader, f"links.{number}", link)
-    return hrefs
-
-
-def _check_link(reader: ItemReader, path: str, link: Any) -> None:
-    if not isinstance(link, dict) or not all(isinstance(link.get(name), str) for name in ("rel", "href")):
-        raise reader.invalid(path, "is no link: it needs a rel and an href")
-    if link["rel"] in REPUBLISHED_RELS:
-        _check_holder(reader, path, link)
-
-
-def _check_holder(reader: ItemReader, path: str, holder: Any) -> str:
-    """The href of an asset or link, which may be published."""
-    href = holder.get("href") if isinstance(holder, dict) else None
-    if href is None:
-        raise reader.invalid(path, "has no href")
-    problem = _find_problem(href)
-    if problem:
-        raise reader.invalid(f"{path}.href", problem)
-    return str(href)
-
-
-def _find_problem(href: Any) -> str | None:
-    """Why ``href`` must not be published; None where it may."""
     if not is_printable(href, MAX_HREF_LENGTH) or href != href.strip():
-        return f"is no printable text of 1 to {MAX_HREF_LENGTH} characters without blanks at its ends"
+        raise ValueError(
+            f"is no printable text of 1 to {MAX_HREF_LENGTH} characters without blanks at its ends"
+        )
     scheme = _SCHEME.match(href)
     if scheme and scheme[1].lower() not in SCHEMES:
-        return f"begins with {scheme[0]:.20} and not with a path or one of {', '.join(sorted(SCHEMES))}"
+        known = ", ".join(sorted(SCHEMES))
+        raise ValueError(f"begins with {scheme[0]:.20} and not with a path or one of {known}")
     if href.startswith(("//", "\\")):
-        return "begins with // or a backslash: write the scheme, or a path"
+        raise ValueError("begins with // or a backslash: write the scheme, or a path")
     if _USER_INFORMATION.match(href):
-        return "holds a user name or password"
-    return None
+        raise ValueError("holds a user name or password")
+    return href
 
 
 def _strip(value: Any, name: str = "", depth: int = 0) -> Any:
@@ -123,12 +83,6 @@ def _strip(value: Any, name: str = "", depth: int = 0) -> Any:
     if isinstance(value, list):
         return [_strip(below, name, depth + 1) for below in value]
     return value
-
-
-def _find_alternates(asset: Any) -> list[Any]:
-    """Other places of an asset, by the alternate-assets extension."""
-    alternates = asset.get("alternate") if isinstance(asset, dict) else None
-    return list(alternates.values()) if isinstance(alternates, dict) else []
 
 
 #: The Planetary Computer's API and its storage account of Sentinel-2 (``msft:storage_account`` of the

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pc_cloudmask.errors import InvalidField
+from pc_cloudmask.errors import InvalidField, ItemError
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.runs.candidate import read_candidate
 from pc_cloudmask.source.fields import Item
-from pc_cloudmask.source.hrefs import MAX_ASSETS, _tell_of_signatures, strip_signatures, unsign_item
-from pc_cloudmask.source.item import hash_item, read_scene
+from pc_cloudmask.source.hrefs import _tell_of_signatures, strip_signatures, unsign_item
+from pc_cloudmask.source.item import MAX_ASSETS, hash_item, read_scene
 from pc_cloudmask.text import unsigned_href
 from tests.catalog.items import delete_at, derive, list_paths, make_source_item, set_at, value_at
 
@@ -284,7 +284,7 @@ def test_a_fit_href_is_published(path: tuple[str | int, ...], href: str) -> None
 @pytest.mark.parametrize("path", HOLDERS.values(), ids=HOLDERS)
 @pytest.mark.parametrize("href", UNFIT, ids=lambda href: ascii(href)[:40])
 def test_an_unfit_href_refuses_the_item(path: tuple[str | int, ...], href: Any) -> None:
-    with pytest.raises(InvalidField) as caught:
+    with pytest.raises(ItemError) as caught:
         read_scene(set_at(make_source_item(), path, href))
     assert caught.value.field.startswith(".".join(map(str, path[:2])))
     assert str(caught.value).isprintable()
@@ -294,7 +294,7 @@ def test_an_unfit_href_refuses_the_item(path: tuple[str | int, ...], href: Any) 
 
 @pytest.mark.parametrize("href", UNFIT, ids=lambda href: ascii(href)[:40])
 def test_an_unfit_alternate_refuses_the_item(href: Any) -> None:
-    with pytest.raises(InvalidField, match=r"assets\.B02\.alternate"):
+    with pytest.raises(ItemError, match=r"assets\.B02\.alternate"):
         read_scene(with_alternate(href))
 
 
