@@ -11,8 +11,6 @@ from pc_cloudmask.web import Answer, Deadline, HttpClient, NoAnswer, RefusedAnsw
 MAX_OBJECT_BYTES = 64 << 20
 _DEADLINE_S = 120.0
 _ATTEMPTS = 3
-#: Headers of which a complete answer has one.
-_LENGTHS = frozenset({"content-length", "transfer-encoding"})
 
 
 class HttpStore:
@@ -20,7 +18,7 @@ class HttpStore:
 
     def __init__(self, url: str, retry: RetryPolicy | None = None) -> None:
         self._url = url.rstrip("/")
-        self._http = HttpClient(retry or RetryPolicy(attempts=_ATTEMPTS))
+        self._http = HttpClient(retry or RetryPolicy(attempts=_ATTEMPTS), needs_length=True)
 
     @property
     def url(self) -> str:
@@ -44,7 +42,7 @@ class HttpStore:
     def _get(self, key: str) -> Answer | None:
         url = f"{self._url}/{check_key(key)}"
         try:
-            answer = self._ask(url)
+            answer = self._http.get(url, deadline=Deadline(_DEADLINE_S), max_body_bytes=MAX_OBJECT_BYTES)
         except NoAnswer as error:
             raise StoreUnavailable(str(error)) from error
         except RefusedAnswer as error:
@@ -57,12 +55,3 @@ class HttpStore:
         if answer.status != 200:
             raise StoreRefused(f"{unsigned_href(url)}: HTTP {answer.status}: the catalog is not public there")
         return answer
-
-    def _ask(self, url: str) -> Answer:
-        """Return the answer; one that breaks off after its status line has no body and no headers."""
-        deadline = Deadline(_DEADLINE_S)
-        for _ in range(_ATTEMPTS):
-            answer = self._http.get(url, deadline=deadline, max_body_bytes=MAX_OBJECT_BYTES)
-            if answer.status != 200 or not _LENGTHS.isdisjoint(map(str.lower, answer.headers)):
-                return answer
-        raise NoAnswer(f"{unsigned_href(url)}: an answer of unknown length: try again later")
