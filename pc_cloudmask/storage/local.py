@@ -320,7 +320,7 @@ def _translated(key: str) -> Iterator[None]:
         where = f"{key}: {error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
         remedy = _REMEDIES.get(error.errno or 0)
         if remedy is None:
-            raise StoreUnavailable(f"{where}; the store was not changed, try again") from error
+            raise StoreUnavailable(f"{where}; try again") from error
         raise StoreRefused(f"{where}; {remedy}") from error
 
 
