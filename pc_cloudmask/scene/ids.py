@@ -12,7 +12,7 @@ TILE_FORM = re.compile(r"(?:0[1-9]|[1-5][0-9]|60)[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-
 
 
 def check_tile(tile: str, item_id: str = "?") -> str:
-    """``tile`` if it is an MGRS tile such as ``22KFV``; it becomes part of a key.
+    """Return ``tile`` if it is an MGRS tile such as ``22KFV``; it becomes part of a key.
 
     Raises:
         InvalidField: it is none.
@@ -23,7 +23,7 @@ def check_tile(tile: str, item_id: str = "?") -> str:
 
 
 def check_item_id(item_id: Any) -> str:
-    """``item_id`` if letters, digits, ``_`` and ``-`` alone spell it; it becomes part of a key.
+    """Return ``item_id`` if letters, digits, ``_`` and ``-`` alone spell it; it becomes part of a key.
 
     Raises:
         InvalidField: it is spelled otherwise, or is a name that the catalog keeps for itself.
@@ -37,7 +37,7 @@ def check_item_id(item_id: Any) -> str:
 
 
 def is_item_id(text: str) -> bool:
-    """Whether ``text`` may be an item's id."""
+    """Return True if ``text`` may be an item's id."""
     return bool(_ITEM_ID.fullmatch(text)) and not _RESERVED_ID.fullmatch(text)
 
 

@@ -118,33 +118,33 @@ class ImageCandidate:
 
 
 def parse_image_index(index: str) -> ImageKey | None:
-    """The parts of a ``system:index``, or None for one of another form."""
+    """Return the parts of a ``system:index``, or None if it has another form."""
     match = _IMAGE_INDEX.fullmatch(index)
     return ImageKey(*match.groups()) if match else None
 
 
 def read_image_key(scene: Scene) -> ImageKey:
-    """The image that Earth Engine should have for ``scene``.
+    """Return what Earth Engine should call the image of ``scene``.
 
     Raises:
         InvalidField: a datatake or datastrip id of another form than ESA's.
     """
-    datatake = _DATATAKE_ID.fullmatch(scene.datatake_id)
-    if datatake is None or not _is_instant(datatake.group(1)):
-        raise InvalidField(scene.id, "s2:datatake_id", f"{scene.datatake_id!r:.60} is not a datatake's id")
-    datastrip = _DATASTRIP_ID.fullmatch(scene.datastrip_id)
-    if datastrip is None or not _is_instant(datastrip.group(1)):
-        raise InvalidField(scene.id, "s2:datastrip_id", f"{scene.datastrip_id!r:.80} is not a datastrip's id")
-    return ImageKey(datatake.group(1), datastrip.group(1), scene.tile)
+    datatake_start = _read_time(scene, "datatake", _DATATAKE_ID, scene.datatake_id)
+    return ImageKey(
+        datatake_start, _read_time(scene, "datastrip", _DATASTRIP_ID, scene.datastrip_id), scene.tile
+    )
 
 
-def _is_instant(text: str) -> bool:
-    """Whether the digits are a day and a time of day."""
+def _read_time(scene: Scene, kind: str, form: re.Pattern[str], text: str) -> str:
+    """Return the time in an id, which is a day and a time of day that there are."""
+    match = form.fullmatch(text)
     try:
-        datetime.strptime(text, "%Y%m%dT%H%M%S")
+        datetime.strptime(match[1] if match else "", "%Y%m%dT%H%M%S")
     except ValueError:
-        return False
-    return True
+        match = None
+    if match is None:
+        raise InvalidField(scene.id, f"s2:{kind}_id", f"{text!r:.80} is not a {kind}'s id")
+    return match[1]
 
 
 def pair_images(
