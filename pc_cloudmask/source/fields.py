@@ -62,11 +62,11 @@ class SceneSource(Protocol):
 
     @property
     def allow_loopback(self) -> bool:
-        """Whether assets may be read from loopback: the items come from there."""
+        """True if assets may be read from loopback: the items come from there."""
         ...
 
     def find_items(self, query: SceneQuery) -> Iterator[Item]:
-        """The matching items, ordered by datetime, then id; each id once; hrefs unsigned.
+        """Yield the matching items, ordered by datetime, then id; each id once; hrefs unsigned.
 
         Raises:
             SourceUnavailable: no complete answer within the deadline.

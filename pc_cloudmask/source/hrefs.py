@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,10 +27,9 @@ _SUSPICIOUS = re.compile(r"[?#@;&%]|://[^/]*:")
 
 
 def strip_signatures(item: Item) -> Item:
-    """Return ``item`` with its hrefs, and all URLs in its other texts, as ``unsigned_href`` has them.
+    """Return a copy of ``item`` with its hrefs, and all URLs in its other texts, as ``unsigned_href`` has them.
 
-    It is a copy, so that a caller may change it. What has not the usual form stays
-    as it is: ``read_scene`` judges it.
+    What has not the usual form stays as it is: ``read_scene`` judges it.
 
     Raises:
         InvalidField: ``item`` is no JSON object.
@@ -39,8 +38,19 @@ def strip_signatures(item: Item) -> Item:
     return {name: value if name == "id" else _strip(value, name) for name, value in item.items()}
 
 
+def find_holders(document: Item) -> Iterator[dict[str, Any]]:
+    """Yield the assets and links of an item or catalog that have an href; what has not their form is left alone."""
+    assets, links = document.get("assets"), document.get("links")
+    for holder in (
+        *(assets.values() if isinstance(assets, dict) else ()),
+        *(links if isinstance(links, list) else ()),
+    ):
+        if isinstance(holder, dict) and isinstance(holder.get("href"), str):
+            yield holder
+
+
 def map_hrefs(item: Item, change: Callable[[str], str]) -> Item:
-    """A sound ``item`` with the hrefs of its assets and links as ``change`` makes them."""
+    """Return a sound ``item`` with the hrefs of its assets and links as ``change`` makes them."""
 
     def move(holder: dict[str, Any]) -> dict[str, Any]:
         return {**holder, "href": change(holder["href"])}
@@ -112,7 +122,7 @@ class HrefRules:
     local_root: Path | None = None
 
     def find_tiff(self, href: str) -> str | Path:
-        """Where the GeoTIFF behind ``href`` is: a URL, or the path of a file.
+        """Return where the GeoTIFF behind ``href`` is: a URL, or the path of a file.
 
         Raises:
             AssetRefused: it is none of: https to an allowed host, a server on loopback where that is

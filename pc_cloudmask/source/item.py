@@ -51,7 +51,7 @@ def _check_name(name: str) -> str:
 
 
 def _parse_utc(text: str) -> datetime:
-    """STAC wants an instant in UTC, and it is published as it stands."""
+    """Return the instant of a text that is published as it stands: STAC wants it in UTC."""
     try:
         if text.endswith(("Z", "+00:00")):
             return parse_instant(text)
@@ -73,7 +73,7 @@ def _check_link(link: _Link) -> _Link:
 
 
 def _check_bbox(bbox: list[float]) -> list[float]:
-    """West may be east of east, or either lie beyond 180: such a box crosses the antimeridian."""
+    """Return ``bbox`` if it is one. West may exceed east, or either 180: such a box crosses the antimeridian."""
     if len(bbox) not in (4, 6):
         raise ValueError("does not have 4 or 6 numbers")
     (west, south), (east, north) = bbox[:2], bbox[len(bbox) // 2 :][:2]
@@ -198,7 +198,7 @@ def read_scene(item: Item) -> Scene:
 
 
 def bound_assets(item: Item) -> Item:
-    """``item`` with no more assets than it takes for ``read_scene`` to refuse it for their number.
+    """Return ``item`` with no more assets than it takes for ``read_scene`` to refuse it for their number.
 
     For sources: what follows copies an item several times, and a million assets are a gigabyte.
     """
@@ -209,7 +209,7 @@ def bound_assets(item: Item) -> Item:
 
 
 def hash_item(item: Item) -> str:
-    """SHA-256, in hex, of what ``item`` says of its scene.
+    """Return the SHA-256, in hex, of what ``item`` says of its scene.
 
     Neither the order of its keys counts nor links; of a local href the file name alone, so that an
     archive may be moved. ``item`` is free of signatures.
@@ -227,7 +227,7 @@ def hash_item(item: Item) -> str:
 
 
 def _encode(item: Item, item_id: str) -> bytes:
-    """``item`` as JSON; NaN and infinity, which JSON does not have, as null."""
+    """Return ``item`` as JSON; NaN and infinity, which JSON does not have, as null."""
     try:
         return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:
@@ -235,7 +235,7 @@ def _encode(item: Item, item_id: str) -> bytes:
 
 
 def _find_not_finite(value: Any, path: str = "") -> str:
-    """The path of the first number that JSON cannot tell, without names that cannot be shown; else empty."""
+    """Return the path of the first number that JSON cannot tell, without names that cannot be shown, or nothing."""
     if isinstance(value, float):
         return "" if isfinite(value) else path
     steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
