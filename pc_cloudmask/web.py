@@ -136,7 +136,7 @@ class RetryPolicy:
 
 
 class _Session(requests.Session):
-    """Looks at no redirect: to say where one leads, requests reads its whole body, however large."""
+    """Looks at no redirect: to say where one leads, requests reads its body to the end, however large."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Return None: ``HttpClient`` follows by itself."""
@@ -172,7 +172,7 @@ class HttpClient:
         return self.request(request, deadline, max_body_bytes)
 
     def request(self, request: requests.Request, deadline: Deadline, max_body_bytes: int) -> Answer:
-        """Return the answer to ``request``, whatever its status, once it is none of ``RETRIED_STATUSES``.
+        """Return the answer to ``request``, whatever its status, once that is not among ``RETRIED_STATUSES``.
 
         Raises:
             NoAnswer: deadline passed, attempts used up, or a Retry-After beyond the deadline.

@@ -27,7 +27,7 @@ class Window:
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Index of this window in an array of the whole grid."""
+        """The window's index in an array of the grid."""
         return (slice(self.row, self.row + self.height), slice(self.col, self.col + self.width))
 
     def split(self) -> list[Window]:

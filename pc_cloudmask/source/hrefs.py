@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,8 @@ from pc_cloudmask.source.fields import Item, check_object, is_printable
 from pc_cloudmask.text import LOOPBACK_HOSTS, logger, unsign_urls, unsigned_href
 
 MAX_HREF_LENGTH = 4096
+#: A Sentinel-2 item has 23.
+MAX_ASSETS = 1000
 #: What a published href may begin with; one without a scheme is a path. A browser runs none of these.
 SCHEMES = frozenset({"http", "https", "s3", "gs", "abfs"})
 #: No more levels can be written as JSON, so what lies deeper is never published.
@@ -26,16 +29,23 @@ _USER_INFORMATION = re.compile(r"(?!abfs://[^/:]*@)[a-z][a-z0-9+.-]*://[^/?#]*@"
 _SUSPICIOUS = re.compile(r"[?#@;&%]|://[^/]*:")
 
 
-def strip_signatures(item: Item) -> Item:
+def unsign_item(item: Item) -> Item:
     """Return a copy of ``item`` with its hrefs, and all URLs in its other texts, as ``unsigned_href`` has them.
 
-    What has not the usual form stays as it is: ``read_scene`` judges it.
+    Each source does so once, and nobody after it. The copy has no more assets than it takes for ``read_scene`` to
+    refuse it for their number: a million of them are a gigabyte. What has not the usual form stays as it is.
 
     Raises:
         InvalidField: ``item`` is no JSON object.
     """
     check_object(item)
-    return {name: value if name == "id" else _strip(value, name) for name, value in item.items()}
+    assets = item.get("assets")
+    if isinstance(assets, dict) and len(assets) > MAX_ASSETS:
+        item = {**item, "assets": dict(islice(assets.items(), MAX_ASSETS + 1))}
+    unsigned = {name: value if name == "id" else _strip(value, name) for name, value in item.items()}
+    if unsigned != item:
+        _tell_of_signatures()
+    return unsigned
 
 
 def find_holders(document: Item) -> Iterator[dict[str, Any]]:
@@ -110,10 +120,10 @@ MAX_ASSET_HREF_LENGTH = 2048
 
 @dataclass(frozen=True, slots=True)
 class HrefRules:
-    """The boundary that asset hrefs must pass.
+    """What asset hrefs may lead to.
 
     ``hosts``           names that https may reach, on its own port.
-    ``allow_loopback``  whether this machine's own servers may be read: only where the source is one.
+    ``allow_loopback``  if this machine's own servers may be read: only where the source is one.
     ``local_root``      the folder local files may be read below; None: no local file at all.
     """
 
@@ -125,8 +135,8 @@ class HrefRules:
         """Return where the GeoTIFF behind ``href`` is: a URL, or the path of a file.
 
         Raises:
-            AssetRefused: it is none of: https to an allowed host, a server on loopback where that is
-                allowed, a regular file below the local root. Texts name the rule, not the item.
+            AssetRefused: it is neither https to an allowed host, nor a server on loopback where that is
+                allowed, nor a regular file below the local root. Texts name the rule, not the item.
         """
         if len(href) > MAX_ASSET_HREF_LENGTH or not href.isprintable():
             raise AssetRefused(f"an href of {len(href)} characters, or with unprintable ones, is not read")
@@ -174,18 +184,6 @@ class HrefRules:
         if not resolved.is_file():
             raise AssetRefused(f"{href}: not a regular file")
         return resolved
-
-
-def unsign_item(item: Item) -> Item:
-    """Return a copy of ``item`` without what opens its hrefs: each source does so once, and nobody after it.
-
-    Raises:
-        InvalidField: ``item`` is no JSON object.
-    """
-    unsigned = strip_signatures(item)
-    if unsigned != item:
-        _tell_of_signatures()
-    return unsigned
 
 
 @cache

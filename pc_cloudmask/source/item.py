@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from hashlib import sha256
-from itertools import islice
 from math import isfinite
 from typing import Annotated, Any, NotRequired, TypeVar
 
@@ -20,11 +19,9 @@ from pc_cloudmask.scene.ids import check_item_id, check_tile
 from pc_cloudmask.scene.query import parse_instant
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.fields import MAX_TEXT_LENGTH, UNKNOWN_ID, Item, check_object, is_printable
-from pc_cloudmask.source.hrefs import check_href
+from pc_cloudmask.source.hrefs import MAX_ASSETS, check_href
 
 T = TypeVar("T")
-#: A Sentinel-2 item has 23.
-MAX_ASSETS = 1000
 #: Links of a source item that the published item keeps: the first as ``derived_from``.
 REPUBLISHED_RELS = frozenset({"self", "license"})
 #: Assets on Sentinel-2's 20 m grid, in the order in which their ``proj:*`` fields are asked for.
@@ -195,17 +192,6 @@ def read_scene(item: Item) -> Scene:
     if b"null" in encoded and (path := _find_not_finite(item)):
         raise InvalidField(item_id, path, "is NaN or infinite, which JSON does not have")
     return scene
-
-
-def bound_assets(item: Item) -> Item:
-    """Return ``item`` with no more assets than it takes for ``read_scene`` to refuse it for their number.
-
-    For sources: what follows copies an item several times, and a million assets are a gigabyte.
-    """
-    assets = item.get("assets")
-    if not isinstance(assets, dict) or len(assets) <= MAX_ASSETS:
-        return item
-    return {**item, "assets": dict(islice(assets.items(), MAX_ASSETS + 1))}
 
 
 def hash_item(item: Item) -> str:

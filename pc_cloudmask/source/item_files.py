@@ -14,7 +14,6 @@ from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.source.documents import Document, FolderDocuments, ServerDocuments
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, find_holders, unsign_item
-from pc_cloudmask.source.item import bound_assets
 from pc_cloudmask.source.selection import build_filter, sort_items
 from pc_cloudmask.text import LOOPBACK_HOSTS, unsigned_href
 from pc_cloudmask.web import RetryPolicy
@@ -158,7 +157,7 @@ class ItemFilesSource:
 
     def _localise(self, item: Item, base: str) -> Item:
         """Return the item without signatures, its assets' and links' hrefs absolute."""
-        item = unsign_item(bound_assets(item))
+        item = unsign_item(item)
         for holder in find_holders(item):
             holder["href"] = self._documents.resolve(base, holder["href"])
         return item

@@ -20,7 +20,7 @@ from pystac_client.stac_api_io import StacApiIO
 from requests import Request
 
 from pc_cloudmask.errors import SettingsError, SourceRefused, SourceUnavailable
-from pc_cloudmask.scene.geometry import build_box, find_bbox
+from pc_cloudmask.scene.geometry import build_box, build_shape
 from pc_cloudmask.scene.query import (
     Interval,
     SceneQuery,
@@ -31,7 +31,6 @@ from pc_cloudmask.scene.query import (
 from pc_cloudmask.source.documents import parse_json
 from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, find_holders, unsign_item
-from pc_cloudmask.source.item import bound_assets
 from pc_cloudmask.source.selection import sort_items, sort_stream
 from pc_cloudmask.text import LOOPBACK_HOSTS, make_printable, unsigned_href
 from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy, find_origin
@@ -144,7 +143,7 @@ def find_most_items(query: SceneQuery, ids: tuple[str, ...] | None, interval: In
     if query.tiles:
         tiles = len(query.tiles)
     elif query.bbox or query.intersects:
-        tiles = min(tiles, _count_tiles(*(query.bbox or find_bbox(query.intersects or {}))))
+        tiles = min(tiles, _count_tiles(*(query.bbox or build_shape(query.intersects).bounds)))
     return min(MAX_ITEMS, SLACK + ITEMS_OF_A_TILE_AND_DAY * tiles * _count_days(interval))
 
 
@@ -355,7 +354,7 @@ def _keep_new(pages: Iterable[list[Item]]) -> Iterator[Item]:
         for item in new:
             if str(item.get("id")) not in seen:
                 seen.add(str(item.get("id")))
-                yield unsign_item(bound_assets(item))
+                yield unsign_item(item)
 
 
 def _keep_tiles(items: Iterable[Item], tiles: tuple[str, ...]) -> Iterator[Item]:

@@ -22,10 +22,11 @@ class HttpStore:
 
     @property
     def url(self) -> str:
+        """See ``ObjectReader``."""
         return self._url
 
     def read_object(self, key: str) -> StoredObject | None:
-        """The object, or None.
+        """Return the object, or None if it is absent.
 
         Raises:
             StoreUnavailable: no answer.
@@ -35,7 +36,7 @@ class HttpStore:
         return None if answer is None else StoredObject(key, answer.body, answer.headers.get("ETag", ""))
 
     def find_object(self, key: str) -> ObjectInfo | None:
-        """Size of the object, or None; the object is read for it, since few servers tell sizes alone."""
+        """Return the object's size, or None if it is absent; it is read, since few servers tell sizes alone."""
         answer = self._get(key)
         return None if answer is None else ObjectInfo(key, len(answer.body))
 

@@ -12,7 +12,7 @@ import pytest
 from pc_cloudmask.errors import InvalidField, ItemError, MissingField
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.source.fields import Item
-from pc_cloudmask.source.hrefs import strip_signatures
+from pc_cloudmask.source.hrefs import unsign_item
 from pc_cloudmask.source.item import MAX_ITEM_BYTES, read_scene
 from tests.catalog.items import delete_at, make_source_item, set_at
 
@@ -140,7 +140,7 @@ def test_a_wrong_value_is_refused(path: tuple[str | int, ...], value: Any) -> No
 def test_what_is_no_object_is_no_item(item: Any) -> None:
     assert refuse(item).field == "item"
     with pytest.raises(InvalidField):
-        strip_signatures(item)
+        unsign_item(item)
 
 
 def test_keys_of_assets_cannot_break_an_error_s_line() -> None:
@@ -222,4 +222,4 @@ def test_every_real_item_is_a_scene(shared_data: Path) -> None:
 
 
 def strip_hrefs(item: Item) -> dict[str, str]:
-    return {name: asset["href"] for name, asset in strip_signatures(item)["assets"].items()}
+    return {name: asset["href"] for name, asset in unsign_item(item)["assets"].items()}
