@@ -27,6 +27,7 @@ Every error's text is one line that says what happened and how to mend it. Only 
 
 from __future__ import annotations
 
+import copyreg
 from typing import ClassVar
 
 from pc_cloudmask.text import make_printable
@@ -39,6 +40,10 @@ class CloudmaskError(Exception):
 
     def __init__(self, text: str = "") -> None:
         super().__init__(make_printable(text))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let a pickle carry the text that was made: not every ``__init__`` takes one."""
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
 class SettingsError(CloudmaskError):

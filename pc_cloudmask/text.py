@@ -6,12 +6,13 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 
 def _spelled(characters: str) -> str:
-    """A pattern of one of ``characters``, as it is or percent-encoded, however many times over."""
+    """Return a pattern of one of ``characters``, as it is or percent-encoded, however many times over."""
     codes = "|".join(f"{ord(character):02x}" for character in characters)
     return rf"(?:[{re.escape(characters)}]|%(?:25)*(?:{codes}))"
 
@@ -57,9 +58,7 @@ _PLACE = re.compile(r"/[\w.,:/~-]{0,500}")
 _MOST_ENCODINGS = 5
 _END = r"\s'\"<>"
 #: A URL in a text, without the punctuation that may follow it.
-_URL = re.compile(
-    rf"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*{_COLON}{_SLASH}{{2}}[^{_END}]*[^{_END}:;,.)\]]", re.IGNORECASE
-)
+_URL = re.compile(rf"{_SCHEME}{_COLON}{_SLASH}{{2}}[^{_END}]*[^{_END}:;,.)\]]", re.IGNORECASE)
 #: The query of a path without a scheme.
 _QUERY = re.compile(
     rf"(?<=[^{_END}?])\?[^{_END}?]*?{_EQUALS}[^{_END}]*|(?<=/vsicurl)\?[^{_END}]*", re.IGNORECASE
@@ -136,7 +135,6 @@ LONGEST_MESSAGE = 2000
 _LONGEST_READ = 1 << 14
 _SHORTEST_SECRET = 8  # a shorter value would be cut out of innocent words
 _MASK = "***"
-_EQUALS_SIGNS = r"(?:=|%(?:25)*3d)"
 #: The target of a request, as urllib3 logs it.
 _REQUEST_LINE = re.compile(rf"(\b(?:GET|HEAD|PUT|POST|DELETE|OPTIONS)[\s'\",]+/[^{_END}?]*)\?[^{_END}]*")
 _NAMES = (
@@ -165,30 +163,22 @@ _INVISIBLE = re.compile(
 )
 
 
-class _Secrets:
-    """Values that are never shown, read with the first text: who asks for help pays for no settings."""
-
-    def __init__(self) -> None:
-        self.read: Callable[[], Iterable[str]] = tuple
-        self._values: list[str] | None = None
-
-    def values(self) -> list[str]:
-        if self._values is None:
-            known = [value for value in self.read() if len(value) >= _SHORTEST_SECRET]
-            self._values = sorted(
-                {*known, *(quote(value, safe="") for value in known)}, key=len, reverse=True
-            )
-        return self._values
+#: Reads the values that are never shown.
+_read_secrets: Callable[[], Iterable[str]] = tuple
 
 
-_secrets = _Secrets()
+@cache
+def _list_secrets() -> list[str]:
+    """Return the values that are never shown, read with the first text: who asks for help pays for no settings."""
+    known = [value for value in _read_secrets() if len(value) >= _SHORTEST_SECRET]
+    return sorted({*known, *(quote(value, safe="") for value in known)}, key=len, reverse=True)
 
 
 def hide_values(read: Callable[[], Iterable[str]]) -> None:
     """Keep the values that ``read`` gives out of every text from now on, in place of those before."""
-    global _secrets  # noqa: PLW0603 - one process, one set of secrets
-    _secrets = _Secrets()
-    _secrets.read = read
+    global _read_secrets  # noqa: PLW0603 - one process, one set of secrets
+    _read_secrets = read
+    _list_secrets.cache_clear()
 
 
 def make_printable(text: object, longest: int = LONGEST_MESSAGE) -> str:
@@ -229,7 +219,7 @@ def escape_markdown(text: object) -> str:
 
 def _redact(text: str) -> str:
     """Return ``text`` without what opens a URL or authorises a request."""
-    for value in _secrets.values():
+    for value in _list_secrets():
         text = text.replace(value, _MASK)
     text = _REQUEST_LINE.sub(lambda match: unsigned_href(match[0]), unsign_urls(text))
     text = _FIELD.sub(rf"\1{_MASK}", _PARAMETER.sub(rf"\1{_MASK}", text))
@@ -252,20 +242,9 @@ logger = logging.getLogger(__name__)
 LONGEST_LINE = 8000
 #: Loggers, with all below them, whose records hold URLs, headers or texts from outside.
 _LOGGERS = frozenset(
-    {
-        "pc_cloudmask",
-        "flows",
-        "prefect",
-        "distributed",
-        "urllib3",
-        "requests",
-        "httpx",
-        "httpcore",
-        "botocore",
-        "boto3",
-    }
-    | {"google", "google_auth_httplib2", "googleapiclient", "ee", "rasterio", "pystac", "pystac_client"}
-    | {"planetary_computer", "asyncio", "py"}
+    {"pc_cloudmask", "flows", "prefect", "distributed", "urllib3", "requests", "httpx", "httpcore"}
+    | {"boto3", "botocore", "google", "google_auth_httplib2", "googleapiclient", "ee", "rasterio"}
+    | {"pystac", "pystac_client", "planetary_computer", "asyncio", "py"}
 )
 
 
@@ -308,7 +287,7 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def is_loopback(url: str) -> bool:
-    """Tell whether ``url`` leads to this machine; one that cannot be read leads nowhere."""
+    """Return True if ``url`` leads to this machine; one that cannot be read leads nowhere."""
     try:
         return urlsplit(url).hostname in LOOPBACK_HOSTS
     except ValueError:

@@ -27,10 +27,10 @@ from pc_cloudmask.catalog.versions import read_predecessors, read_sensing_start
 from pc_cloudmask.catalog.walk import YearFolder
 from pc_cloudmask.errors import AssetRefused, CloudmaskError
 from pc_cloudmask.masking.statistics import DECIMALS, MaskStatistics, measure_mask
+from pc_cloudmask.scene.geometry import check_footprint, find_bbox
 from pc_cloudmask.scene.ids import MASK_ASSET, PREVIEW_ASSET
 from pc_cloudmask.scene.query import parse_instant
-from pc_cloudmask.source.fields import Item, ItemReader, is_number
-from pc_cloudmask.source.item import find_bbox, read_footprint
+from pc_cloudmask.source.fields import Item, is_number
 from pc_cloudmask.storage.store import ObjectInfo, ObjectStore
 from stac_ext.cloudmask import (
     CLEAR_PERCENTAGE_PROP,
@@ -71,7 +71,11 @@ def find_faults(item: Item, keys: ItemKeys) -> Iterator[str]:
     if item["id"] != keys.item_id:
         yield f"its id is {item['id']!r:.60}"
         return
-    read_footprint(ItemReader(item))
+    try:
+        check_footprint(item["geometry"])
+    except ValueError as error:
+        yield f"its geometry {error}"
+        return
     properties = item["properties"]
     if parse_instant(properties["datetime"]).year != keys.year_keys.year:
         yield f"its datetime {properties['datetime']!r:.40} is not of {keys.year_keys.year:04d}"

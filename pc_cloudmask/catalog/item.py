@@ -35,12 +35,13 @@ from pc_cloudmask.catalog.layout import (
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.masking.statistics import MaskStatistics
+from pc_cloudmask.scene.geometry import find_bbox
 from pc_cloudmask.scene.ids import MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.query import format_instant
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.fields import Item
-from pc_cloudmask.source.item import find_bbox, hash_item
+from pc_cloudmask.source.item import hash_item
 from stac_ext import cloudmask
 
 #: Raised with every change that gives other pixels for the same inputs, so that masks are made again.

@@ -44,10 +44,10 @@ from pc_cloudmask.mosaic.plan import _EXPRESSION_FORMAT, MosaicFiles
 from pc_cloudmask.mosaic.reducers import NO_VALUE, Reducer, Values
 from pc_cloudmask.raster.gdal import gdal_environment
 from pc_cloudmask.raster.picture import encode_picture
+from pc_cloudmask.scene.geometry import find_bbox
 from pc_cloudmask.scene.grid import Grid, Window
 from pc_cloudmask.scene.query import format_instant
 from pc_cloudmask.source.fields import Item
-from pc_cloudmask.source.item import find_bbox
 from pc_cloudmask.version import __version__
 
 COUNT_BAND = "count"

@@ -22,15 +22,16 @@ class Window:
 
     @property
     def shape(self) -> Shape:
+        """``(height, width)``."""
         return (self.height, self.width)
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Index of this window in an array of the whole grid."""
+        """The window's index in an array of the grid."""
         return (slice(self.row, self.row + self.height), slice(self.col, self.col + self.width))
 
     def split(self) -> list[Window]:
-        """Up to four windows that cover this one exactly; ``[self]`` when it is one pixel."""
+        """Return up to four windows that cover this one exactly; ``[self]`` if it is one pixel."""
         top, left = (self.height + 1) // 2, (self.width + 1) // 2
         parts = [
             Window(self.row, self.col, top, left),
@@ -62,14 +63,14 @@ class Grid:
         return (c, f + e * height, c + a * width, f)
 
     def window_grid(self, window: Window) -> Grid:
-        """The grid of ``window`` alone."""
+        """Return the grid of ``window`` alone."""
         a, b, c, d, e, f = self.transform
         origin_x = a * window.col + b * window.row + c
         origin_y = d * window.col + e * window.row + f
         return Grid(self.crs, (a, b, origin_x, d, e, origin_y), window.shape)
 
     def at_pixel_size(self, pixel_size_m: float) -> Grid:
-        """The grid with the same upper-left corner and other pixels, covering at least this grid.
+        """Return the grid with the same upper-left corner and other pixels, covering at least this grid.
 
         Earth Engine's ``reproject(scale=...)`` keeps that corner too.
         """
@@ -79,7 +80,7 @@ class Grid:
         return Grid(self.crs, (a * factor, b * factor, c, d * factor, e * factor, f), (height, width))
 
     def blocks(self, height: int, width: int | None = None) -> Iterator[Window]:
-        """Windows of at most ``height`` x ``width`` that cover the grid exactly, row by row."""
+        """Yield windows of at most ``height`` x ``width`` that cover the grid exactly, row by row."""
         width = height if width is None else width
         rows, cols = self.shape
         for row in range(0, rows, height):

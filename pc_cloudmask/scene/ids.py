@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from pc_cloudmask.errors import InvalidField
 
@@ -11,7 +12,7 @@ TILE_FORM = re.compile(r"(?:0[1-9]|[1-5][0-9]|60)[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-
 
 
 def check_tile(tile: str, item_id: str = "?") -> str:
-    """``tile`` if it is an MGRS tile such as ``22KFV``; it becomes part of a key.
+    """Return ``tile`` if it is an MGRS tile such as ``22KFV``; it becomes part of a key.
 
     Raises:
         InvalidField: it is none.
@@ -21,21 +22,22 @@ def check_tile(tile: str, item_id: str = "?") -> str:
     return tile
 
 
-def check_item_id(item_id: str) -> str:
-    """``item_id`` if letters, digits, ``_`` and ``-`` alone spell it; it becomes part of a key.
+def check_item_id(item_id: Any) -> str:
+    """Return ``item_id`` if letters, digits, ``_`` and ``-`` alone spell it; it becomes part of a key.
 
     Raises:
         InvalidField: it is spelled otherwise, or is a name that the catalog keeps for itself.
     """
-    if not _ITEM_ID.fullmatch(item_id):
-        raise InvalidField(repr(item_id)[:60], "id", "is not 1 to 128 letters, digits, '_' or '-'")
+    if not isinstance(item_id, str) or not _ITEM_ID.fullmatch(item_id):
+        shown = repr(item_id)[:60] if isinstance(item_id, str) else "?"
+        raise InvalidField(shown, "id", "is not 1 to 128 letters, digits, '_' or '-'")
     if _RESERVED_ID.fullmatch(item_id):
         raise InvalidField(item_id, "id", "is a name that the catalog keeps for itself")
     return item_id
 
 
 def is_item_id(text: str) -> bool:
-    """Whether ``text`` may be an item's id."""
+    """Return True if ``text`` may be an item's id."""
     return bool(_ITEM_ID.fullmatch(text)) and not _RESERVED_ID.fullmatch(text)
 
 

@@ -1,13 +1,24 @@
 """The Earth Engine image that belongs to a scene.
 
-Earth Engine names an image of Sentinel-2 by its ``system:index``: the datatake's start, the sensing
-start of the datastrip and the tile, as in ``20190629T212529_20190629T212530_T06VVN``. A Planetary
-Computer item holds all three. The last part of an item's id is of no use: the Planetary Computer
-makes its own Level-2A products, so their discriminator differs from ESA's.
+Earth Engine names an image of Sentinel-2 by its ``system:index``: the datatake's start, the sensing start of the
+datastrip and the tile, as in ``20190629T212529_20190629T212530_T06VVN``. A Planetary Computer item holds all
+three. The last part of an item's id is of no use: the Planetary Computer makes its own Level-2A products, so
+their discriminator differs from ESA's.
 
-A datatake may be split into two datastrips, and so a tile into two images and two items. An item
-whose own datastrip is there is paired with that image alone: the other half belongs to the other
-item. Only where none has the item's datastrip do footprints decide, see ``pair_by_footprint``.
+How a scene is paired, by ``pair_images``:
+
+1. Exactly, by datastrip. A datatake may be split into two datastrips, and so a tile into two images and two
+   items. An item whose own datastrip is there is paired with that image alone: the other half belongs to the
+   other item. Where one collection has that image, the others will, so the scene waits for them.
+2. By footprint, only where no collection has the item's own datastrip: the two archives process some datatakes
+   in other datastrips. Of the images of the same datatake and tile the one that covers most of the item's
+   footprint is taken; another one, the other half of a split datatake, joins where it adds to the cover. Cover
+   is measured on outlines, since the bounding boxes of both halves are that of the tile.
+
+Invariants: an image of another datatake or tile is never taken, however well it fits. A scene that is not covered
+by ``NEEDED_COVER``, or of whose images one collection lacks one, waits and is tried again later: a mask made now
+would be partly empty. Images are in the order of their sensing start, so that where they overlap the mosaic
+shows the later one. The answer depends on what is there, not on the order in which it was found.
 """
 
 from __future__ import annotations
@@ -19,63 +30,38 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import shapely
+from shapely.geometry.base import BaseGeometry
 
 from pc_cloudmask.errors import InvalidField
-from pc_cloudmask.scene.geometry import Points, find_inside
+from pc_cloudmask.scene.geometry import build_shape
 from pc_cloudmask.scene.scene import Scene
 
 #: GeoJSON in longitude and latitude: Polygon, MultiPolygon, or Earth Engine's LinearRing.
 Geometry = Mapping[str, Any]
-#: Points along an edge of the bounding box: coverage is known to about one part in 500.
-SAMPLES = 64
 
 
-def sample_footprint(footprint: Geometry) -> Points:
-    """Evenly spread points inside ``footprint``, ``(n, 2)`` longitude and latitude in degrees.
+def read_area(footprint: Geometry, near_lon: float | None = None) -> BaseGeometry:
+    """Return the area of a footprint in square degrees of longitude and latitude; nothing where it has none.
 
-    Longitudes run on beyond 180 where the footprint crosses the antimeridian.
+    Every longitude is moved by whole turns to within 180 degrees of ``near_lon``, by default that of the
+    first vertex: what crosses the antimeridian goes on beyond 180, however it is written.
     """
-    rings = _read_rings(footprint)
-    vertices = np.concatenate(rings) if rings else np.zeros((0, 2))
+    if footprint.get("type") == "LinearRing":
+        footprint = {"type": "Polygon", "coordinates": [footprint.get("coordinates")]}
+    try:
+        area = build_shape(footprint)
+    except ValueError:
+        return shapely.Polygon()
+    vertices = shapely.get_coordinates(area)
     if not len(vertices):
-        return vertices
-    (west, south), (east, north) = vertices.min(axis=0), vertices.max(axis=0)
-    # Centres of cells, so that no point lies on the edge of the box.
-    steps = (np.arange(SAMPLES) + 0.5) / SAMPLES
-    lon, lat = np.meshgrid(west + steps * (east - west), south + steps * (north - south))
-    points = np.column_stack([lon.ravel(), lat.ravel()])
-    return points[find_inside(points, rings)]
-
-
-def find_covered(points: Points, footprint: Geometry) -> NDArray[np.bool_]:
-    """Which of ``points`` (longitude and latitude in degrees, one at least) lie in it, bool ``(n,)``."""
-    return find_inside(points, _read_rings(footprint, near_lon=float(points[0, 0])))
-
-
-def _read_rings(footprint: Geometry, near_lon: float | None = None) -> list[Points]:
-    """Every ring, its longitudes moved by whole turns to within 180 degrees of ``near_lon``."""
-    rings = [np.array([point[:2] for point in ring], np.float64) for ring in _list_rings(footprint)]
-    rings = [ring for ring in rings if len(ring) >= 3]
-    if not rings:
-        return []
-    middle = float(rings[0][0, 0]) if near_lon is None else near_lon
-    for ring in rings:
-        ring[:, 0] -= 360 * np.round((ring[:, 0] - middle) / 360)
-    return rings
-
-
-def _list_rings(footprint: Geometry) -> list[Any]:
-    coordinates = footprint.get("coordinates") or []
-    match footprint.get("type"):
-        case "LinearRing":
-            return [coordinates]
-        case "Polygon":
-            return list(coordinates)
-        case "MultiPolygon":
-            return [ring for polygon in coordinates for ring in polygon]
-        case _:
-            return []
+        return area
+    middle = vertices[0, 0] if near_lon is None else near_lon
+    vertices[:, 0] -= 360 * np.round((vertices[:, 0] - middle) / 360)
+    # Areas that cross themselves cannot be compared.
+    return shapely.make_valid(
+        shapely.set_coordinates(area, vertices), method="structure", keep_collapsed=False
+    )
 
 
 _TIME = r"20\d{6}T\d{6}"
@@ -84,8 +70,6 @@ _DATATAKE_ID = re.compile(rf"GS2[A-Z]_({_TIME})_\d{{6}}_N\d\d\.\d\d", re.ASCII)
 _DATASTRIP_ID = re.compile(rf"S2[A-Z]_\w+?_DS_\w+?_{_TIME}_S({_TIME})(?:_N\d\d\.\d\d)?", re.ASCII)
 _IMAGE_INDEX = re.compile(rf"({_TIME})_({_TIME})_T({_TILE})", re.ASCII)
 #: Share of an item's footprint that images must cover to be paired by footprint.
-#:
-#: Below that, the image that holds the rest is still to come; a mask made now would be partly empty.
 NEEDED_COVER = 0.9
 #: Share of the footprint that a further image must add; neighbouring datastrips overlap by less.
 LEAST_GAIN = 0.01
@@ -134,65 +118,64 @@ class ImageCandidate:
 
 
 def parse_image_index(index: str) -> ImageKey | None:
-    """The parts of a ``system:index``, or None for one of another form."""
+    """Return the parts of a ``system:index``, or None if it has another form."""
     match = _IMAGE_INDEX.fullmatch(index)
     return ImageKey(*match.groups()) if match else None
 
 
 def read_image_key(scene: Scene) -> ImageKey:
-    """The image that Earth Engine should have for ``scene``.
+    """Return what Earth Engine should call the image of ``scene``.
 
     Raises:
         InvalidField: a datatake or datastrip id of another form than ESA's.
     """
-    datatake = _DATATAKE_ID.fullmatch(scene.datatake_id)
-    if datatake is None or not _is_instant(datatake.group(1)):
-        raise InvalidField(scene.id, "s2:datatake_id", f"{scene.datatake_id!r:.60} is not a datatake's id")
-    datastrip = _DATASTRIP_ID.fullmatch(scene.datastrip_id)
-    if datastrip is None or not _is_instant(datastrip.group(1)):
-        raise InvalidField(scene.id, "s2:datastrip_id", f"{scene.datastrip_id!r:.80} is not a datastrip's id")
-    return ImageKey(datatake.group(1), datastrip.group(1), scene.tile)
+    datatake_start = _read_time(scene, "datatake", _DATATAKE_ID, scene.datatake_id)
+    return ImageKey(
+        datatake_start, _read_time(scene, "datastrip", _DATASTRIP_ID, scene.datastrip_id), scene.tile
+    )
 
 
-def _is_instant(text: str) -> bool:
-    """Whether the digits are a day and a time of day."""
+def _read_time(scene: Scene, kind: str, form: re.Pattern[str], text: str) -> str:
+    """Return the time in an id, which is a day and a time of day that there are."""
+    match = form.fullmatch(text)
     try:
-        datetime.strptime(text, "%Y%m%dT%H%M%S")
+        datetime.strptime(match[1] if match else "", "%Y%m%dT%H%M%S")
     except ValueError:
-        return False
-    return True
+        match = None
+    if match is None:
+        raise InvalidField(scene.id, f"s2:{kind}_id", f"{text!r:.80} is not a {kind}'s id")
+    return match[1]
 
 
-def pair_exactly(key: ImageKey, present: Mapping[str, Collection[str]]) -> Pairing | None:
-    """The image of exactly this key, by the indexes ``present`` in each collection.
-
-    None where no collection has it: then footprints decide. Where some have it, the others will.
-    """
-    lacking = [collection for collection, indexes in present.items() if key.index not in indexes]
-    if len(lacking) == len(present):
-        return None
-    if lacking:
-        return Waiting(f"{_have(lacking)} no image {key.index} yet")
-    return EarthEngineImage((key.index,))
-
-
-def pair_by_footprint(
+def pair_images(
     scene: Scene,
     key: ImageKey,
-    candidates: Sequence[ImageCandidate],
     present: Mapping[str, Collection[str]],
-) -> Pairing:
-    """The image of the same datatake and tile that covers most of the scene.
+    candidates: Sequence[ImageCandidate] | None = None,
+) -> Pairing | None:
+    """Return the images of ``scene``, or why they are still to come, as the module's docstring explains.
 
-    A second image, the other half of a split datatake, joins where it adds to the cover. The order
-    is that of the datastrips' sensing start, so the mosaic shows the later one where they overlap.
-    ``candidates`` come from one collection; ``present`` says which of them the others have.
+    Args:
+        scene: The scene.
+        key: Its own image, as ``read_image_key`` tells it.
+        present: By collection that the images must be in, the indexes found there.
+        candidates: The images of the scene's datatake and tile, and of others, that one collection has;
+            None where nobody has asked for them yet.
+
+    Returns:
+        None where no collection has the scene's own image, and candidates were not asked for.
     """
-    same = [
-        candidate
-        for candidate in candidates
-        if (candidate.key.datatake_start, candidate.key.tile) == (key.datatake_start, key.tile)
-    ]
+    lacking = [collection for collection, indexes in present.items() if key.index not in indexes]
+    if len(lacking) < len(present):
+        return (
+            Waiting(f"{_have(lacking)} no image {key.index} yet")
+            if lacking
+            else EarthEngineImage((key.index,))
+        )
+    if candidates is None:
+        return None
+    datatake = (key.datatake_start, key.tile)
+    same = [each for each in candidates if (each.key.datatake_start, each.key.tile) == datatake]
     if not same:
         return Waiting(f"{_have(present)} no image of datatake {key.datatake_start} for tile {key.tile} yet")
     chosen, cover = _choose_covering(scene, same)
@@ -201,7 +184,7 @@ def pair_by_footprint(
             f"the images of datatake {key.datatake_start} for tile {key.tile} cover "
             f"{cover:.0%} of the item; the one with the rest is not there yet"
         )
-    indexes = tuple(candidate.key.index for candidate in sorted(chosen, key=lambda chosen: chosen.key))
+    indexes = tuple(each.index for each in sorted(each.key for each in chosen))
     for collection, known in present.items():
         missing = [index for index in indexes if index not in known]
         if missing:
@@ -216,21 +199,24 @@ def _have(collections: Collection[str]) -> str:
 def _choose_covering(
     scene: Scene, candidates: Sequence[ImageCandidate]
 ) -> tuple[list[ImageCandidate], float]:
-    """The fewest candidates, largest cover first, and the share of the footprint that they cover."""
-    points = sample_footprint(scene.footprint)
-    covered = np.zeros(len(points), bool)
+    """Return the fewest candidates, largest cover first, and the share of the footprint that they cover."""
+    uncovered = read_area(scene.footprint)
+    footprint_area = uncovered.area
+    if not footprint_area:
+        return [], 0.0
     chosen: list[ImageCandidate] = []
-    rest = {candidate.key: candidate for candidate in candidates}
-    while rest and len(points):
+    rest = {each.key: (each, read_area(each.footprint, uncovered.centroid.x)) for each in candidates}
+    while rest:
+        # Rounded, so that the last digits of two equal gains decide nothing.
         gains = {
-            key: float(np.mean(find_covered(points, candidate.footprint) & ~covered))
-            for key, candidate in rest.items()
+            key: round(area.intersection(uncovered).area / footprint_area, 4)
+            for key, (_, area) in rest.items()
         }
         # The largest gain; the earliest datastrip among equals, so that runs agree.
         best = min(rest, key=lambda key: (-gains[key], key))
         if gains[best] < LEAST_GAIN:
             break
-        candidate = rest.pop(best)
-        covered |= find_covered(points, candidate.footprint)
+        candidate, area = rest.pop(best)
+        uncovered = uncovered.difference(area)
         chosen.append(candidate)
-    return chosen, float(np.mean(covered)) if len(points) else 0.0
+    return chosen, 1 - uncovered.area / footprint_area

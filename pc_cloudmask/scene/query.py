@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,12 +38,12 @@ class SceneQuery:
 
     @property
     def is_open(self) -> bool:
-        """Whether nothing says where: every place on Earth would match."""
+        """True if nothing says where: every place on Earth would match."""
         return not (self.bbox or self.intersects or self.tiles or self.ids)
 
     @property
     def names_only_ids(self) -> bool:
-        """Whether ids are the only criterion, so that one for which nothing is found is not listed."""
+        """True if ids are the only criterion, so that one for which nothing is found is not listed."""
         others = (self.bbox, self.intersects, self.tiles, self.datetime, self.limit)
         return bool(self.ids) and not any(others)
 
@@ -56,7 +57,7 @@ def build_query(
     ids: Sequence[str] = (),
     limit: int | None = None,
 ) -> SceneQuery:
-    """The query that a user's texts ask for; ``intersects`` is GeoJSON.
+    """Build the query that a user's texts ask for; ``intersects`` is GeoJSON.
 
     Raises:
         SettingsError: a text that says nothing, or contradicts itself.
@@ -67,9 +68,13 @@ def build_query(
         parse_datetime_interval(datetime)
     if limit is not None and limit < 1:
         raise SettingsError(f"--limit {limit}: must be at least 1")
+    try:
+        area = None if intersects is None else read_geometry(intersects)
+    except ValueError as error:
+        raise SettingsError(f"--intersects {error}") from error
     return SceneQuery(
         bbox=None if bbox is None else parse_bbox(bbox),
-        intersects=None if intersects is None else _parse_intersects(intersects),
+        intersects=area,
         tiles=tuple(dict.fromkeys(parse_tile(tile) for tile in tiles)),
         datetime=datetime,
         ids=tuple(dict.fromkeys(ids)),
@@ -78,7 +83,7 @@ def build_query(
 
 
 def parse_tile(text: str) -> str:
-    """``22KFV`` from ``22KFV``, ``T22KFV`` or ``22kfv``.
+    """Return ``22KFV`` for ``22KFV``, ``T22KFV`` or ``22kfv``.
 
     Raises:
         SettingsError: no MGRS tile of Sentinel-2.
@@ -91,14 +96,13 @@ def parse_tile(text: str) -> str:
 
 
 def parse_bbox(text: str) -> BBox:
-    """``(west, south, east, north)`` from ``W,S,E,N`` in degrees.
+    """Return ``(west, south, east, north)`` from ``W,S,E,N`` in degrees.
 
     Raises:
         SettingsError: not four numbers, out of range, or south not below north.
     """
-    parts = text.split(",")
     try:
-        west, south, east, north = (float(part) for part in parts)
+        west, south, east, north = map(float, text.split(","))
     except ValueError as error:
         raise SettingsError(f"--bbox {text!r:.60}: not four numbers W,S,E,N in degrees") from error
     if not all(math.isfinite(value) for value in (west, south, east, north)):
@@ -113,10 +117,9 @@ def parse_bbox(text: str) -> BBox:
 
 
 def parse_datetime_interval(text: str) -> Interval:
-    """First and last instant of ``2018``, ``2018-12``, ``2018-12-14``, an RFC 3339 instant, or two by ``/``.
+    """Return the first and last instant of ``2018``, ``2018-12``, ``2018-12-14``, an RFC 3339 instant, or two by ``/``.
 
-    ``..`` or nothing on one side of the slash leaves that end open. Days are UTC; a last day is
-    included whole.
+    ``..`` or nothing on one side of the slash leaves that end open. Days are UTC and included to their end.
 
     Raises:
         SettingsError: anything else, or an end before its start.
@@ -134,12 +137,12 @@ def parse_datetime_interval(text: str) -> Interval:
 
 
 def format_datetime_interval(interval: Interval) -> str:
-    """The interval in the form that every STAC API reads: RFC 3339 instants, ``..`` for an open end."""
+    """Spell the interval as every STAC API reads it: RFC 3339 instants, ``..`` for an open end."""
     return "/".join(".." if end is None else end.isoformat().replace("+00:00", "Z") for end in interval)
 
 
 def split_interval(interval: Interval, longest: timedelta) -> Iterator[Interval]:
-    """The parts of ``interval``, one after the other, none over ``longest``; itself where an end is open."""
+    """Yield the parts of ``interval`` in order, none over ``longest``; itself where an end is open."""
     first, last = interval
     if first is None or last is None:
         yield interval
@@ -151,7 +154,7 @@ def split_interval(interval: Interval, longest: timedelta) -> Iterator[Interval]
 
 
 def may_hold_day(interval: Interval, day: date | None) -> bool:
-    """Whether ``day`` lies in the interval, give or take one; True where it is not known.
+    """Return True if ``day`` lies in the interval, give or take one, or is not known.
 
     The day that an item's id tells is the datatake's: between its start and the item's own instant there
     may be a midnight.
@@ -163,12 +166,12 @@ def may_hold_day(interval: Interval, day: date | None) -> bool:
 
 
 def format_instant(moment: datetime) -> str:
-    """``moment`` as STAC writes it, to the second: ``2018-12-14T13:32:19Z``."""
+    """Spell ``moment`` as STAC writes it, to the second: ``2018-12-14T13:32:19Z``."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parse_instant(text: str) -> datetime:
-    """The instant that an RFC 3339 text names, in UTC.
+    """Return the instant that an RFC 3339 text names, in UTC.
 
     Raises:
         ValueError: the text names none.
@@ -181,33 +184,20 @@ def parse_instant(text: str) -> datetime:
         raise ValueError(f"{text!r:.60} is out of range") from error
 
 
-def _parse_period(text: str, whole: str) -> tuple[datetime, datetime]:
-    """First and last instant of a year, month, day or instant; ``whole`` is what the user wrote."""
+def _parse_period(text: str, written: str) -> tuple[datetime, datetime]:
+    """Return the first and last instant of a year, month, day or instant in what the user has ``written``."""
     try:
         parts = _DATE.fullmatch(text)
         if parts is None:
             instant = parse_instant(text)
             return (instant, instant)
-        year, month, day = (int(part) if part else None for part in parts.groups())
-        start = datetime(year or 0, month or 1, day or 1, tzinfo=UTC)
-        return (start, _find_next(start, month, day) - timedelta(microseconds=1))
+        year, month, day = (int(part or 0) for part in parts.groups())
+        start = datetime(year, month or 1, day or 1, tzinfo=UTC)
+        days = 365 + calendar.isleap(year)
+        if month:
+            days = 1 if day else calendar.monthrange(year, month)[1]
+        return (start, start + timedelta(days=days) - timedelta(microseconds=1))
     except (ValueError, OverflowError) as error:
         raise SettingsError(
-            f"--datetime {whole!r:.60}: write 2018-12, 2018-12-14 or 2018-12-14T13:22:19Z, or two with '/'"
+            f"--datetime {written!r:.60}: write 2018-12, 2018-12-14 or 2018-12-14T13:22:19Z, or two with '/'"
         ) from error
-
-
-def _find_next(start: datetime, month: int | None, day: int | None) -> datetime:
-    """Start of the year, month or day after the one that begins at ``start``."""
-    if day is not None:
-        return start + timedelta(days=1)
-    if month is None or month == 12:
-        return start.replace(year=start.year + 1, month=1)
-    return start.replace(month=month + 1)
-
-
-def _parse_intersects(text: str | bytes) -> Mapping[str, Any]:
-    try:
-        return read_geometry(text)
-    except ValueError as error:
-        raise SettingsError(f"--intersects: {error}") from error

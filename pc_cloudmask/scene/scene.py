@@ -42,7 +42,7 @@ _OFFSET_DN = -1000
 
 
 def reflectance_offset_dn(processing_baseline: str) -> int:
-    """What is added to a digital number before it is divided by 10000: -1000 or 0.
+    """Return what is added to a digital number before it is divided by 10000: -1000 or 0.
 
     From processing baseline 04.00 on, L2A products carry ``BOA_ADD_OFFSET`` so that dark noise does not
     become negative; Earth Engine's harmonised collection takes it out, the Planetary Computer does not.

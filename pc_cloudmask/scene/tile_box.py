@@ -21,7 +21,7 @@ _EDGE_POINTS = 12
 
 
 def build_zone_box(band: str) -> BBox:
-    """A box that holds every tile of a zone and band such as ``22K``, in degrees.
+    """Return a box that holds every tile of a zone and band such as ``22K``, in degrees.
 
     West and east run on beyond 180. Tiles reach over their band's edges by one of their own; between
     56 N and 64 N, and from 72 N on, zones are wider than six degrees.
@@ -36,7 +36,7 @@ def build_zone_box(band: str) -> BBox:
 
 
 def build_tile_box(tile: str) -> BBox:
-    """A box that holds a tile such as ``22KFV``, in degrees; west and east run on beyond 180."""
+    """Return a box that holds a tile such as ``22KFV``, in degrees; west and east run on beyond 180."""
     zone, letter = int(tile[:2]), tile[2]
     west_m = _SQUARE_M * (1 + _COLUMNS[zone % 3].index(tile[3]))
     north_m = _find_square(zone, letter, tile[4]) + _SQUARE_M + _MARGIN_M
@@ -53,16 +53,15 @@ def build_tile_box(tile: str) -> BBox:
 
 
 def boxes_meet(one: BBox, other: BBox) -> bool:
-    """Whether two boxes share a point; west may exceed east, and both may run on beyond 180."""
+    """Return True if two boxes share a point; west may exceed east, and both may run on beyond 180."""
     if one[1] > other[3] or other[1] > one[3]:
         return False
-    width = (one[2] - one[0]) % 360 if one[0] > one[2] else one[2] - one[0]
-    other_width = (other[2] - other[0]) % 360 if other[0] > other[2] else other[2] - other[0]
+    width, other_width = (east - west + 360 * (west > east) for west, _, east, _ in (one, other))
     return (other[0] - one[0]) % 360 <= width or (one[0] - other[0]) % 360 <= other_width
 
 
 def _find_square(zone: int, band: str, row: str) -> int:
-    """Northing of the lower edge of the square of letter ``row``: the repeat that lies in ``band``."""
+    """Return the northing of the lower edge of the square of letter ``row``: the repeat that lies in ``band``."""
     first = (_ROWS.index(row) - (5 if zone % 2 == 0 else 0)) % len(_ROWS) * _SQUARE_M
     middle_deg = -76 + 8 * _LATITUDE_BANDS.index(band)
     middle_m = middle_deg * _DEGREE_M + (10_000_000 if band < "N" else 0)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -35,7 +35,7 @@ from pc_cloudmask.raster.read import (
 )
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, HrefRules
-from pc_cloudmask.text import keep_signatures_out_of_logs, unsigned_href
+from pc_cloudmask.text import unsigned_href
 from pc_cloudmask.web import (
     Answer,
     BodyTooLarge,
@@ -48,9 +48,20 @@ from pc_cloudmask.web import (
 )
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T", bound=np.generic)
 Sign = Callable[[str], str]
 _PROBE_DEADLINE_S = 60.0
 _REMEMBERED_PROBES = 1024
+#: What is wrong where a server answers a request for a part of a TIFF with these.
+_REFUSALS = {
+    200: "the server sends no byte ranges",
+    206: "not a TIFF",
+    401: "access denied (HTTP 401); a token of that container is needed",
+    403: "access denied (HTTP 403); a token of that container is needed",
+    404: "not there (HTTP 404); the product may have been issued again",
+    409: "not public (HTTP 409); it is read with a token of the Planetary Computer",
+    410: "not there (HTTP 410); the product may have been issued again",
+}
 
 
 class AssetReader:
@@ -71,19 +82,18 @@ class AssetReader:
         allow_loopback: bool = False,
         retry: RetryPolicy | None = None,
     ) -> None:
-        self._sign = sign or _unchanged
+        self._sign = sign or str
         self._renew = renew
         self._rules = HrefRules(hosts, allow_loopback, local_root)
         self._http = HttpClient(retry or RetryPolicy(attempts=4))
-        self._probed: OrderedDict[str, str] = OrderedDict()
+        #: By URL, the signed one whose server has shown what it holds; URLs whose transfers broke off.
+        self._probed: dict[str, str] = {}
         self._failed: set[str] = set()
-        self._lock = Lock()
-        keep_signatures_out_of_logs()
 
     def read_band(
         self, href: str, grid: Grid, *, resampling: ResamplingName, item_id: str
     ) -> NDArray[np.generic]:
-        """The asset's pixels on ``grid``, which may be a window of the item's grid.
+        """Read the asset's pixels on ``grid``, which may be a window of the item's grid.
 
         Returns:
             ``(height, width)`` of the asset's own dtype (uint8, uint16 or int16). Pixels outside it
@@ -94,16 +104,10 @@ class AssetReader:
             AssetUnavailable: no answer, 429, 5xx, or a transfer that broke off.
             AssetRefused: not allowed, not there, or not a raster that fits the grid.
         """
-        try:
-            location = self._rules.find_tiff(href)
-            if isinstance(location, Path):
-                return _read_file(location, grid, resampling)
-            return self._read_url(location, grid, resampling)
-        except AssetError as error:
-            raise type(error)(f"item {item_id}: {error}") from error
+        return self.read(href, lambda name: read_band(name, grid, resampling), item_id=item_id)
 
     def find_readable(self, href: str, *, item_id: str) -> str:
-        """The name by which GDAL may open the asset now: a path, or a signed URL behind ``/vsicurl/``.
+        """Return the name by which GDAL may open the asset now: a path, or a signed URL behind ``/vsicurl/``.
 
         For readers that bring pixels onto a grid by other means than ``read_band``. They open it with
         ``driver="GTiff"``, and neither keep nor show the name: it may carry a signature.
@@ -112,50 +116,62 @@ class AssetReader:
             AssetUnavailable: no answer, 429, 5xx.
             AssetRefused: not allowed, not there, or not a TIFF.
         """
-        try:
+        with _named(item_id):
+            return self._find_name(self._rules.find_tiff(href))
+
+    def read(self, href: str, read: Callable[[str], NDArray[T]], *, item_id: str) -> NDArray[T]:
+        """Return what ``read`` makes of the asset, given the name by which GDAL may open it.
+
+        Raises:
+            AssetUnavailable, AssetRefused: as ``read_band``.
+        """
+        with _named(item_id):
             location = self._rules.find_tiff(href)
-            if isinstance(location, Path):
-                _check_file(location)
-                return str(location)
-            return f"/vsicurl/{self._find_readable(location)}"
-        except AssetError as error:
-            raise type(error)(f"item {item_id}: {error}") from error
+            name = self._find_name(location)
+            shown = location if isinstance(location, Path) else unsigned_href(location)
+            try:
+                return read_asset(lambda: read(name), again=location in self._failed)
+            except Unsuitable as error:
+                raise AssetRefused(f"{shown}: {error}") from error
+            except Unreadable as error:
+                if isinstance(location, Path):
+                    raise AssetRefused(f"{shown}: not a GeoTIFF that can be read: {error}") from error
+                self._probed.pop(location, None)
+                self._failed.add(location)
+                raise AssetUnavailable(f"{shown}: the transfer or the decoding failed: {error}") from error
 
-    def _read_url(self, url: str, grid: Grid, resampling: ResamplingName) -> NDArray[np.generic]:
-        name = f"/vsicurl/{self._find_readable(url)}"
-        try:
-            return read_asset(lambda: read_band(name, grid, resampling), again=self._has_failed(url))
-        except Unsuitable as error:
-            raise AssetRefused(f"{unsigned_href(url)}: {error}") from error
-        except Unreadable as error:
-            self._note_failure(url)
-            raise AssetUnavailable(
-                f"{unsigned_href(url)}: the transfer or the decoding failed: {error}"
-            ) from error
+    def _find_name(self, location: str | Path) -> str:
+        if isinstance(location, Path):
+            _check_file(location)
+            return str(location)
+        return f"/vsicurl/{self._find_signed(location)}"
 
-    def _find_readable(self, url: str) -> str:
-        """The signed URL, once the server has shown that it holds a TIFF and sends ranges of it.
+    def _find_signed(self, url: str) -> str:
+        """Return the signed URL, once the server has shown that it holds a TIFF and sends ranges of it.
 
         GDAL follows redirects and reports statuses as texts only, so this is asked of the server first.
         """
-        signed = self._sign(url)
-        if self._remembers(url, signed):
+        signed, shown = self._sign(url), unsigned_href(url)
+        if self._probed.get(url) == signed:
             return signed
         answer = self._probe(signed)
         if answer.status in {401, 403} and self._renew is not None:
-            logger.info("%s: HTTP %d, trying once more with a new token", unsigned_href(url), answer.status)
+            logger.info("%s: HTTP %d, trying once more with a new token", shown, answer.status)
             signed = self._renew(url)
             answer = self._probe(signed)
-        _check_probe(url, answer)
+        if answer.status != 206 or answer.body[:4] not in MAGIC:
+            raise AssetRefused(f"{shown}: {_REFUSALS.get(answer.status, f'HTTP {answer.status}')}")
         try:
             check_directories(lambda offset: self._probe(signed, offset).body if offset else answer.body)
         except TooManyDirectories as error:
-            raise AssetRefused(f"{unsigned_href(url)}: {error}") from None
-        self._remember(url, signed)
+            raise AssetRefused(f"{shown}: {error}") from None
+        if len(self._probed) >= _REMEMBERED_PROBES:
+            self._probed.clear()
+        self._probed[url] = signed
         return signed
 
     def _probe(self, signed: str, offset: int = 0) -> Answer:
-        """What the server answers to a request for a part of the asset from ``offset``."""
+        """Ask the server for a part of the asset from ``offset``."""
         headers = {"Range": f"bytes={offset}-{offset + CHUNK_BYTES - 1}", "Accept-Encoding": "identity"}
         try:
             return self._http.get(
@@ -166,44 +182,20 @@ class AssetReader:
         except ForeignRedirect as error:
             raise AssetRefused(str(error)) from None
         except BodyTooLarge:
-            raise AssetRefused(f"{unsigned_href(signed)}: the server sends no byte ranges") from None
-
-    def _remembers(self, url: str, signed: str) -> bool:
-        with self._lock:
-            return self._probed.get(url) == signed
-
-    def _remember(self, url: str, signed: str) -> None:
-        with self._lock:
-            self._probed[url] = signed
-            while len(self._probed) > _REMEMBERED_PROBES:
-                self._probed.popitem(last=False)
-
-    def _has_failed(self, url: str) -> bool:
-        with self._lock:
-            return url in self._failed
-
-    def _note_failure(self, url: str) -> None:
-        with self._lock:
-            self._probed.pop(url, None)
-            self._failed.add(url)
+            raise AssetRefused(f"{unsigned_href(signed)}: {_REFUSALS[200]}") from None
 
 
-def _unchanged(href: str) -> str:
-    return href
-
-
-def _read_file(path: Path, grid: Grid, resampling: ResamplingName) -> NDArray[np.generic]:
-    _check_file(path)
+@contextmanager
+def _named(item_id: str) -> Iterator[None]:
+    """Let errors inside name the item."""
     try:
-        return read_asset(lambda: read_band(str(path), grid, resampling))
-    except Unsuitable as error:
-        raise AssetRefused(f"{path}: {error}") from error
-    except Unreadable as error:
-        raise AssetRefused(f"{path}: not a GeoTIFF that can be read: {error}") from error
+        yield
+    except AssetError as error:
+        raise type(error)(f"item {item_id}: {error}") from error
 
 
 def _check_file(path: Path) -> None:
-    """See that GDAL will be done with the file's directories soon.
+    """Check that GDAL will be done with the file's directories soon.
 
     Raises:
         AssetRefused: it will not, or the file cannot be read.
@@ -218,25 +210,6 @@ def _check_file(path: Path) -> None:
             check_directories(read)
     except (OSError, OverflowError, TooManyDirectories) as error:
         raise AssetRefused(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _check_probe(url: str, answer: Answer) -> None:
-    shown, status = unsigned_href(url), answer.status
-    if status == 206 and answer.body[:4] in MAGIC:
-        return
-    if status == 206:
-        raise AssetRefused(f"{shown}: not a TIFF")
-    if status == 200:
-        raise AssetRefused(f"{shown}: the server sends no byte ranges")
-    if status in {401, 403}:
-        raise AssetRefused(f"{shown}: access denied (HTTP {status}); a token of that container is needed")
-    if status == 409:
-        raise AssetRefused(
-            f"{shown}: not public (HTTP 409); it is read with a token of the Planetary Computer"
-        )
-    if status in {404, 410}:
-        raise AssetRefused(f"{shown}: not there (HTTP {status}); the product may have been issued again")
-    raise AssetRefused(f"{shown}: HTTP {status}")
 
 
 with warnings.catch_warnings():
@@ -257,7 +230,7 @@ _fetched_at: Final[dict[str, float]] = {}
 
 
 def sign_href(href: str) -> str:
-    """``href`` with a token, if it is a private blob of the Planetary Computer's; others as they are.
+    """Return ``href`` with a token if it is a private blob of the Planetary Computer's; others as they are.
 
     Tokens are kept in the SDK's own cache. ``PC_SDK_SAS_URL`` and ``PC_SDK_SUBSCRIPTION_KEY`` keep
     their meaning.
@@ -270,7 +243,7 @@ def sign_href(href: str) -> str:
 
 
 def renew_href(href: str) -> str:
-    """Like ``sign_href``, with a token fetched again unless the present one is seconds old."""
+    """Return what ``sign_href`` does, with a token fetched again unless the present one is seconds old."""
     return _sign(href, renew=True)
 
 
@@ -293,7 +266,7 @@ def _sign(href: str, *, renew: bool) -> str:
 
 
 def _fetch_token(url: str, href: str) -> sas.SASToken:
-    """A token from the service; texts name the blob, not the token."""
+    """Fetch a token from the service; texts name the blob, not the token."""
     blob = unsigned_href(href)
     key = Settings.get().subscription_key
     http = HttpClient(RetryPolicy(attempts=4), {"Ocp-Apim-Subscription-Key": key} if key else None)
@@ -321,7 +294,7 @@ _RGB = (1, 2, 3)
 
 
 def read_picture(reader: AssetReader, href: str, grid: Grid, *, item_id: str) -> NDArray[np.uint8]:
-    """The picture behind ``href``, an asset of three bands such as ``visual``, on ``grid``.
+    """Read the picture behind ``href``, an asset of three bands such as ``visual``, on ``grid``.
 
     Returns:
         uint8 ``(height, width, 3)``, averaged through the file's overviews, black outside it.
@@ -330,14 +303,7 @@ def read_picture(reader: AssetReader, href: str, grid: Grid, *, item_id: str) ->
         AssetUnavailable: no answer, or a transfer that broke off.
         AssetRefused: not allowed, not there, or no such picture.
     """
-    name = reader.find_readable(href, item_id=item_id)
-    shown = f"item {item_id}: {unsigned_href(href)}"
-    try:
-        return read_asset(lambda: _read_onto(name, grid))
-    except Unsuitable as error:
-        raise AssetRefused(f"{shown}: {error}") from error
-    except Unreadable as error:
-        raise AssetUnavailable(f"{shown}: the transfer or the decoding failed: {error}") from error
+    return reader.read(href, lambda name: _read_onto(name, grid), item_id=item_id)
 
 
 def _read_onto(name: str, grid: Grid) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urljoin
 
 import orjson
@@ -17,10 +17,9 @@ from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, Retr
 
 
 def parse_json(body: bytes | str) -> Any:
-    """The value that a JSON text in UTF-8 holds; where it has NaN, infinity or half a character, so has that.
+    """Return the value that a JSON text in UTF-8 holds, with the NaN, infinity or half a character that it has.
 
-    JSON has none of these, but Python's own encoder writes them. An item that holds one is refused by
-    ``pc_cloudmask.source.item.read_scene``.
+    JSON has none of these, but Python's own encoder writes them. ``read_scene`` refuses an item that holds one.
 
     Raises:
         ValueError: no JSON even so, or nested beyond 1024 levels.
@@ -42,31 +41,18 @@ _NOT_RELATIVE = re.compile(r"[A-Za-z][A-Za-z0-9+._-]*:|/|<|\\")
 Document = dict[str, Any]
 
 
-class Documents(Protocol):
-    """Reads documents by their absolute hrefs, and only those it may."""
-
-    def read(self, href: str) -> Document:
-        """The JSON object there.
-
-        Raises:
-            SourceUnavailable: no answer.
-            SourceRefused: outside, too large, not UTF-8, not a JSON object.
-        """
-        ...
-
-    def resolve(self, base: str, href: str) -> str:
-        """``href`` as the document at ``base`` means it; an absolute one as it is."""
-        ...
-
-
 class FolderDocuments:
-    """Documents below a folder, links that lead out of it refused."""
+    """Documents below a folder."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
 
     def read(self, href: str) -> Document:
-        """See ``Documents``."""
+        """Return the JSON object in the file at an absolute path.
+
+        Raises:
+            SourceRefused: outside, also by a link; too large, not UTF-8, not a JSON object.
+        """
         try:
             path = Path(href).resolve(strict=True)
             if not path.is_relative_to(self._root):
@@ -81,7 +67,7 @@ class FolderDocuments:
         return _parse(body, href)
 
     def resolve(self, base: str, href: str) -> str:
-        """See ``Documents``."""
+        """Return ``href`` as the document at ``base`` means it; an absolute one as it is."""
         if _NOT_RELATIVE.match(href):
             return href
         return os.path.normpath(Path(base).parent / href)
@@ -95,7 +81,12 @@ class ServerDocuments:
         self._http = HttpClient(retry)
 
     def read(self, href: str) -> Document:
-        """See ``Documents``."""
+        """Return the JSON object at a URL.
+
+        Raises:
+            SourceUnavailable: no answer.
+            SourceRefused: another server's, too large, not UTF-8, not a JSON object.
+        """
         shown = unsigned_href(href)
         if find_origin(href) != self._origin:
             raise SourceRefused(f"{shown}: leads to another server than {'://'.join(self._origin)}")
@@ -115,7 +106,7 @@ class ServerDocuments:
         return _parse(answer.body, shown)
 
     def resolve(self, base: str, href: str) -> str:
-        """See ``Documents``."""
+        """Return ``href`` as the document at ``base`` means it; an absolute one as it is."""
         if _NOT_RELATIVE.match(href) and not href.startswith("/"):
             return href
         try:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pc_cloudmask.errors import AssetRefused, InvalidField
-from pc_cloudmask.source.fields import UNKNOWN_ID, Item, ItemReader, is_printable
+from pc_cloudmask.errors import AssetRefused
+from pc_cloudmask.source.fields import Item, check_object, is_printable
 from pc_cloudmask.text import LOOPBACK_HOSTS, logger, unsign_urls, unsigned_href
 
 MAX_HREF_LENGTH = 4096
@@ -19,8 +20,6 @@ MAX_HREF_LENGTH = 4096
 MAX_ASSETS = 1000
 #: What a published href may begin with; one without a scheme is a path. A browser runs none of these.
 SCHEMES = frozenset({"http", "https", "s3", "gs", "abfs"})
-#: Links of a source item that the published item keeps: the first as ``derived_from``.
-REPUBLISHED_RELS = frozenset({"self", "license"})
 #: No more levels can be written as JSON, so what lies deeper is never published.
 _DEPTH = 254
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
@@ -30,22 +29,38 @@ _USER_INFORMATION = re.compile(r"(?!abfs://[^/:]*@)[a-z][a-z0-9+.-]*://[^/?#]*@"
 _SUSPICIOUS = re.compile(r"[?#@;&%]|://[^/]*:")
 
 
-def strip_signatures(item: Item) -> Item:
-    """Return ``item`` with its hrefs, and all URLs in its other texts, as ``unsigned_href`` has them.
+def unsign_item(item: Item) -> Item:
+    """Return a copy of ``item`` with its hrefs, and all URLs in its other texts, as ``unsigned_href`` has them.
 
-    It is a copy, so that a caller may change it. What has not the usual form stays
-    as it is: ``read_scene`` judges it.
+    Each source does so once, and nobody after it. The copy has no more assets than it takes for ``read_scene`` to
+    refuse it for their number: a million of them are a gigabyte. What has not the usual form stays as it is.
 
     Raises:
         InvalidField: ``item`` is no JSON object.
     """
-    if not isinstance(item, dict):
-        raise InvalidField(UNKNOWN_ID, "item", "is no JSON object")
-    return {name: value if name == "id" else _strip(value, name) for name, value in item.items()}
+    check_object(item)
+    assets = item.get("assets")
+    if isinstance(assets, dict) and len(assets) > MAX_ASSETS:
+        item = {**item, "assets": dict(islice(assets.items(), MAX_ASSETS + 1))}
+    unsigned = {name: value if name == "id" else _strip(value, name) for name, value in item.items()}
+    if unsigned != item:
+        _tell_of_signatures()
+    return unsigned
+
+
+def find_holders(document: Item) -> Iterator[dict[str, Any]]:
+    """Yield the assets and links of an item or catalog that have an href; what has not their form is left alone."""
+    assets, links = document.get("assets"), document.get("links")
+    for holder in (
+        *(assets.values() if isinstance(assets, dict) else ()),
+        *(links if isinstance(links, list) else ()),
+    ):
+        if isinstance(holder, dict) and isinstance(holder.get("href"), str):
+            yield holder
 
 
 def map_hrefs(item: Item, change: Callable[[str], str]) -> Item:
-    """A sound ``item`` with the hrefs of its assets and links as ``change`` makes them."""
+    """Return a sound ``item`` with the hrefs of its assets and links as ``change`` makes them."""
 
     def move(holder: dict[str, Any]) -> dict[str, Any]:
         return {**holder, "href": change(holder["href"])}
@@ -54,60 +69,25 @@ def map_hrefs(item: Item, change: Callable[[str], str]) -> Item:
     return {**item, "assets": assets, "links": [move(link) for link in item.get("links", ())]}
 
 
-def read_hrefs(reader: ItemReader) -> Mapping[str, str]:
-    """Hrefs by asset key; every href that would be published has been checked.
-
-    One bad href refuses the item: to leave the asset out would hide that the source sends such.
+def check_href(href: str) -> str:
+    """Return ``href`` if it may be published.
 
     Raises:
-        MissingField, InvalidField: no assets, or an href that must not be published.
+        ValueError: it must not; the text says why.
     """
-    assets = reader.mapping("assets")
-    if len(assets) > MAX_ASSETS:
-        raise reader.invalid("assets", f"are more than {MAX_ASSETS}")
-    hrefs = {}
-    for name, asset in assets.items():
-        if not is_printable(name, 100):
-            raise reader.invalid("assets", "have a key that is no printable text of 1 to 100 characters")
-        path = f"assets.{name}"
-        hrefs[name] = _check_holder(reader, path, asset)
-        for alternate in _find_alternates(asset):
-            _check_holder(reader, f"{path}.alternate", alternate)
-    for number, link in enumerate(reader.sequence("links")):
-        _check_link(reader, f"links.{number}", link)
-    return hrefs
-
-
-def _check_link(reader: ItemReader, path: str, link: Any) -> None:
-    if not isinstance(link, dict) or not all(isinstance(link.get(name), str) for name in ("rel", "href")):
-        raise reader.invalid(path, "is no link: it needs a rel and an href")
-    if link["rel"] in REPUBLISHED_RELS:
-        _check_holder(reader, path, link)
-
-
-def _check_holder(reader: ItemReader, path: str, holder: Any) -> str:
-    """The href of an asset or link, which may be published."""
-    href = holder.get("href") if isinstance(holder, dict) else None
-    if href is None:
-        raise reader.invalid(path, "has no href")
-    problem = _find_problem(href)
-    if problem:
-        raise reader.invalid(f"{path}.href", problem)
-    return str(href)
-
-
-def _find_problem(href: Any) -> str | None:
-    """Why ``href`` must not be published; None where it may."""
     if not is_printable(href, MAX_HREF_LENGTH) or href != href.strip():
-        return f"is no printable text of 1 to {MAX_HREF_LENGTH} characters without blanks at its ends"
+        raise ValueError(
+            f"is no printable text of 1 to {MAX_HREF_LENGTH} characters without blanks at its ends"
+        )
     scheme = _SCHEME.match(href)
     if scheme and scheme[1].lower() not in SCHEMES:
-        return f"begins with {scheme[0]:.20} and not with a path or one of {', '.join(sorted(SCHEMES))}"
+        known = ", ".join(sorted(SCHEMES))
+        raise ValueError(f"begins with {scheme[0]:.20} and not with a path or one of {known}")
     if href.startswith(("//", "\\")):
-        return "begins with // or a backslash: write the scheme, or a path"
+        raise ValueError("begins with // or a backslash: write the scheme, or a path")
     if _USER_INFORMATION.match(href):
-        return "holds a user name or password"
-    return None
+        raise ValueError("holds a user name or password")
+    return href
 
 
 def _strip(value: Any, name: str = "", depth: int = 0) -> Any:
@@ -125,12 +105,6 @@ def _strip(value: Any, name: str = "", depth: int = 0) -> Any:
     return value
 
 
-def _find_alternates(asset: Any) -> list[Any]:
-    """Other places of an asset, by the alternate-assets extension."""
-    alternates = asset.get("alternate") if isinstance(asset, dict) else None
-    return list(alternates.values()) if isinstance(alternates, dict) else []
-
-
 #: The Planetary Computer's API and its storage account of Sentinel-2 (``msft:storage_account`` of the
 #: collection). No wildcard: anyone may open an account below ``blob.core.windows.net``.
 PLANETARY_COMPUTER_HOSTS = frozenset(
@@ -146,10 +120,10 @@ MAX_ASSET_HREF_LENGTH = 2048
 
 @dataclass(frozen=True, slots=True)
 class HrefRules:
-    """The boundary that asset hrefs must pass.
+    """What asset hrefs may lead to.
 
     ``hosts``           names that https may reach, on its own port.
-    ``allow_loopback``  whether this machine's own servers may be read: only where the source is one.
+    ``allow_loopback``  if this machine's own servers may be read: only where the source is one.
     ``local_root``      the folder local files may be read below; None: no local file at all.
     """
 
@@ -158,11 +132,11 @@ class HrefRules:
     local_root: Path | None = None
 
     def find_tiff(self, href: str) -> str | Path:
-        """Where the GeoTIFF behind ``href`` is: a URL, or the path of a file.
+        """Return where the GeoTIFF behind ``href`` is: a URL, or the path of a file.
 
         Raises:
-            AssetRefused: it is none of: https to an allowed host, a server on loopback where that is
-                allowed, a regular file below the local root. Texts name the rule, not the item.
+            AssetRefused: it is neither https to an allowed host, nor a server on loopback where that is
+                allowed, nor a regular file below the local root. Texts name the rule, not the item.
         """
         if len(href) > MAX_ASSET_HREF_LENGTH or not href.isprintable():
             raise AssetRefused(f"an href of {len(href)} characters, or with unprintable ones, is not read")
@@ -210,18 +184,6 @@ class HrefRules:
         if not resolved.is_file():
             raise AssetRefused(f"{href}: not a regular file")
         return resolved
-
-
-def unsign_item(item: Item) -> Item:
-    """Return a copy of ``item`` without what opens its hrefs: each source does so once, and nobody after it.
-
-    Raises:
-        InvalidField: ``item`` is no JSON object.
-    """
-    unsigned = strip_signatures(item)
-    if unsigned != item:
-        _tell_of_signatures()
-    return unsigned
 
 
 @cache

@@ -3,110 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from datetime import datetime
 from hashlib import sha256
-from itertools import islice
 from math import isfinite
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypeVar
 
 import orjson
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
-from pc_cloudmask.errors import InvalidField, MissingField
-from pc_cloudmask.scene.grid import Affine, Grid, Shape
-from pc_cloudmask.scene.ids import check_tile
+from pc_cloudmask.errors import InvalidField, ItemError, MissingField
+from pc_cloudmask.scene.geometry import FARTHEST_LONGITUDE, check_footprint
+from pc_cloudmask.scene.grid import Grid
+from pc_cloudmask.scene.ids import check_item_id, check_tile
 from pc_cloudmask.scene.query import parse_instant
 from pc_cloudmask.scene.scene import Scene
-from pc_cloudmask.source.fields import MAX_TEXT_LENGTH, UNKNOWN_ID, Item, ItemReader, is_number, is_printable
-from pc_cloudmask.source.hrefs import MAX_ASSETS, read_hrefs
+from pc_cloudmask.source.fields import MAX_TEXT_LENGTH, UNKNOWN_ID, Item, check_object, is_printable
+from pc_cloudmask.source.hrefs import MAX_ASSETS, check_href
 
-#: A footprint of Sentinel-2 has 5 to 20; comparing footprints takes time in proportion.
-MAX_POSITIONS = 10_000
-_LEAST_RING = 4
-#: Beyond 180: the Planetary Computer leaves a footprint across the antimeridian whole, 179 to 181.
-_FARTHEST_LONGITUDE = 360
-Geometry = Mapping[str, Any]
-
-
-def read_footprint(reader: ItemReader) -> Geometry:
-    """The item's geometry: a Polygon or MultiPolygon in degrees of longitude and latitude.
-
-    Raises:
-        MissingField, InvalidField: there is none, or it cannot be used.
-    """
-    geometry = reader.mapping("geometry")
-    if geometry.get("type") not in ("Polygon", "MultiPolygon"):
-        raise reader.invalid("geometry", "is neither a Polygon nor a MultiPolygon")
-    rings = list(_list_rings(geometry))
-    if not rings or not all(isinstance(ring, list) and len(ring) >= _LEAST_RING for ring in rings):
-        raise reader.invalid("geometry", f"is not made of rings of at least {_LEAST_RING} positions")
-    if sum(map(len, rings)) > MAX_POSITIONS:
-        raise reader.invalid("geometry", f"has more than {MAX_POSITIONS} positions")
-    if not all(_is_position(position) for ring in rings for position in ring):
-        raise reader.invalid(
-            "geometry", "has a position that is not longitude -360 to 360, latitude -90 to 90"
-        )
-    return geometry
-
-
-def check_bbox(reader: ItemReader) -> None:
-    """See that the item's bbox, where it has one, is what GeoJSON says.
-
-    West may be east of east, or either lie beyond 180: such a box crosses the antimeridian.
-
-    Raises:
-        InvalidField: it is not.
-    """
-    if reader.find("bbox") is None:
-        return
-    bbox = reader.numbers("bbox")
-    if len(bbox) not in (4, 6):
-        raise reader.invalid("bbox", "does not have 4 or 6 numbers")
-    (west, south), (east, north) = bbox[:2], bbox[len(bbox) // 2 :][:2]
-    if not (_is_position([west, south]) and _is_position([east, north])):
-        raise reader.invalid("bbox", "is not in degrees: longitude -360 to 360, latitude -90 to 90")
-    if south > north:
-        raise reader.invalid("bbox", "has its south above its north: the order is west, south, east, north")
-
-
-def find_bbox(footprint: Geometry) -> list[float]:
-    """West, south, east, north of a footprint, in degrees.
-
-    No tile is wider than half the Earth, so what seems to be crosses the antimeridian: its west is
-    then east of its east. What reaches a pole has every longitude.
-    """
-    positions = [position for ring in _list_rings(footprint) for position in ring]
-    longitudes = [_turn_back(float(position[0])) for position in positions]
-    latitudes = [float(position[1]) for position in positions]
-    west, south, east, north = min(longitudes), min(latitudes), max(longitudes), max(latitudes)
-    if max(-south, north) == 90:
-        west, east = -180.0, 180.0
-    elif east - west > 180:
-        west = min(longitude for longitude in longitudes if longitude > 0)
-        east = max(longitude for longitude in longitudes if longitude <= 0)
-    return [west, south, east, north]
-
-
-def _turn_back(longitude: float) -> float:
-    """``longitude`` within 180 degrees of Greenwich."""
-    return longitude - 360 if longitude > 180 else longitude + 360 if longitude < -180 else longitude
-
-
-def _list_rings(geometry: Geometry) -> Iterator[Any]:
-    """The rings of a polygon or of several; what is not nested as it should be counts as a ring."""
-    coordinates = geometry.get("coordinates")
-    polygons = [coordinates] if geometry.get("type") == "Polygon" else coordinates
-    for polygon in polygons if isinstance(polygons, list) else [polygons]:
-        yield from polygon if isinstance(polygon, list) and polygon else [polygon]
-
-
-def _is_position(position: Any) -> bool:
-    if not isinstance(position, list) or len(position) not in (2, 3) or not all(map(is_number, position)):
-        return False
-    longitude, latitude = position[:2]
-    return bool(abs(longitude) <= _FARTHEST_LONGITUDE and -90 <= latitude <= 90)
-
-
+T = TypeVar("T")
+#: Links of a source item that the published item keeps: the first as ``derived_from``.
+REPUBLISHED_RELS = frozenset({"self", "license"})
 #: Assets on Sentinel-2's 20 m grid, in the order in which their ``proj:*`` fields are asked for.
 GRID_ASSETS = ("SCL", "B8A")
 PIXEL_SIZE_M = 20.0
@@ -116,60 +33,169 @@ MAX_SIDE_PX = 20_000
 MAX_ITEM_BYTES = 1 << 20
 _UTM = re.compile(r"EPSG:32[67](0[1-9]|[1-5][0-9]|60)", re.ASCII)
 _GREATEST_EPSG = 32_760
-_UTC_SUFFIXES = ("Z", "+00:00")
-_NO_INSTANT = "is no RFC 3339 instant in UTC such as 2018-12-14T13:32:19Z"
+
+
+def _check_text(text: str) -> str:
+    if not is_printable(text, MAX_TEXT_LENGTH):
+        raise ValueError(f"is no printable text of 1 to {MAX_TEXT_LENGTH} characters")
+    return text
+
+
+def _check_name(name: str) -> str:
+    if not is_printable(name, 100):
+        raise ValueError("has a key that is no printable text of 1 to 100 characters")
+    return name
+
+
+def _parse_utc(text: str) -> datetime:
+    """Return the instant of a text that is published as it stands: STAC wants it in UTC."""
+    try:
+        if text.endswith(("Z", "+00:00")):
+            return parse_instant(text)
+    except ValueError:
+        pass
+    raise ValueError("is no RFC 3339 instant in UTC such as 2018-12-14T13:32:19Z")
+
+
+def _check_count(assets: Any) -> Any:
+    if isinstance(assets, dict) and len(assets) > MAX_ASSETS:
+        raise ValueError(f"are more than {MAX_ASSETS}")
+    return assets
+
+
+def _check_link(link: _Link) -> _Link:
+    if link["rel"] in REPUBLISHED_RELS:
+        check_href(link["href"])
+    return link
+
+
+def _check_bbox(bbox: list[float]) -> list[float]:
+    """Return ``bbox`` if it is one. West may exceed east, or either 180: such a box crosses the antimeridian."""
+    if len(bbox) not in (4, 6):
+        raise ValueError("does not have 4 or 6 numbers")
+    (west, south), (east, north) = bbox[:2], bbox[len(bbox) // 2 :][:2]
+    if max(abs(west), abs(east)) > FARTHEST_LONGITUDE or max(abs(south), abs(north)) > 90:
+        raise ValueError("is not in degrees: longitude -360 to 360, latitude -90 to 90")
+    if south > north:
+        raise ValueError("has its south above its north: the order is west, south, east, north")
+    return bbox
+
+
+def _check_transform(transform: list[float]) -> list[float]:
+    if len(transform) not in {6, 9}:
+        raise ValueError("does not have 6 or 9 numbers")
+    a, b, c, d, e, f = transform[:6]
+    if (a, b, d, e) != (PIXEL_SIZE_M, 0, 0, -PIXEL_SIZE_M):
+        raise ValueError(f"is no north-up grid of {PIXEL_SIZE_M:g} m pixels")
+    if max(abs(c), abs(f)) > 1e8:
+        raise ValueError("has its corner off the Earth")
+    return transform
+
+
+# A field's type says what may stand there. Values are judged strictly: a number in a text is no number, true is
+# no 1. What is not named here is published as it is, once it is sure to be JSON.
+_Text = Annotated[str, Strict(), AfterValidator(_check_text)]
+_Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+_Href = Annotated[str, Strict(), AfterValidator(check_href)]
+_Side = Annotated[float, Field(strict=True, ge=1, le=MAX_SIDE_PX, multiple_of=1)]
+_Properties = TypedDict(
+    "_Properties",
+    {
+        "datetime": Annotated[str, Strict(), AfterValidator(_parse_utc)],
+        "platform": _Text,
+        "s2:mgrs_tile": _Text,
+        "s2:mean_solar_azimuth": Annotated[_Number, Field(ge=-360, le=360)],
+        "s2:mean_solar_zenith": Annotated[_Number, Field(ge=0, le=180)],
+        "s2:datatake_id": _Text,
+        "s2:datastrip_id": _Text,
+        "s2:processing_baseline": _Text,
+    },
+)
+
+
+class _Link(TypedDict):
+    rel: Annotated[str, Strict()]
+    href: Annotated[str, Strict()]
+
+
+class _Holder(TypedDict):
+    href: _Href
+
+
+class _Asset(_Holder):
+    #: Other places of the asset, by the alternate-assets extension.
+    alternate: NotRequired[
+        Annotated[dict[str, _Holder], BeforeValidator(lambda each: each if isinstance(each, dict) else {})]
+    ]
+
+
+class _Fields(TypedDict):
+    """The fields of an item that are read, or published after a check."""
+
+    properties: _Properties
+    geometry: Annotated[dict[str, Any], AfterValidator(check_footprint)]
+    assets: Annotated[
+        dict[Annotated[str, AfterValidator(_check_name)], _Asset], BeforeValidator(_check_count)
+    ]
+    bbox: NotRequired[Annotated[list[_Number], Field(fail_fast=True), AfterValidator(_check_bbox)] | None]
+    links: NotRequired[Annotated[list[Annotated[_Link, AfterValidator(_check_link)]], Field(fail_fast=True)]]
+    stac_extensions: NotRequired[Annotated[list[_Text], Field(fail_fast=True)]]
+
+
+_FIELDS = TypeAdapter(_Fields)
+_GRID = TypeAdapter(
+    TypedDict(
+        "_GridAsset",
+        {
+            "proj:shape": Annotated[list[_Side], Field(min_length=2, max_length=2)],
+            "proj:transform": Annotated[
+                list[_Number], Field(fail_fast=True), AfterValidator(_check_transform)
+            ],
+        },
+    )
+)
 
 
 def read_scene(item: Item) -> Scene:
-    """The scene that a Sentinel-2 L2A item describes; such an item can be published.
+    """Return the scene that a Sentinel-2 L2A item describes; such an item can be published.
 
-    What is read is checked, and so is what would be published of it: hrefs, the bbox, that it is JSON.
+    What is read is checked, and so is what would be published of it: hrefs, the bbox, that it is JSON. One
+    bad href refuses the item: to leave the asset out would hide that the source sends such.
 
     Raises:
         MissingField, InvalidField: naming the field that is absent or cannot be used; nothing else,
             whatever ``item`` holds.
     """
-    reader = ItemReader(item)
-    if len(reader.mapping("assets")) > MAX_ASSETS:
-        raise reader.invalid("assets", f"are more than {MAX_ASSETS}")
+    check_object(item)
+    if item.get("id") is None:
+        raise MissingField(UNKNOWN_ID, "id")
+    item_id = check_item_id(item["id"])
+    fields = _validate(_FIELDS, item, item_id)
+    properties = fields["properties"]
     scene = Scene(
-        id=reader.item_id,
-        datetime=_read_datetime(reader),
-        tile=check_tile(reader.text("properties.s2:mgrs_tile"), reader.item_id),
-        platform=reader.text("properties.platform"),
-        grid=_read_grid(reader),
-        solar_azimuth_deg=reader.number("properties.s2:mean_solar_azimuth", -360.0, 360.0),
-        solar_zenith_deg=reader.number("properties.s2:mean_solar_zenith", 0.0, 180.0),
-        datatake_id=reader.text("properties.s2:datatake_id"),
-        datastrip_id=reader.text("properties.s2:datastrip_id"),
-        processing_baseline=reader.text("properties.s2:processing_baseline"),
-        footprint=read_footprint(reader),
-        asset_hrefs=read_hrefs(reader),
+        id=item_id,
+        datetime=properties["datetime"],
+        tile=check_tile(properties["s2:mgrs_tile"], item_id),
+        platform=properties["platform"],
+        grid=_read_grid(item, item_id),
+        solar_azimuth_deg=properties["s2:mean_solar_azimuth"],
+        solar_zenith_deg=properties["s2:mean_solar_zenith"],
+        datatake_id=properties["s2:datatake_id"],
+        datastrip_id=properties["s2:datastrip_id"],
+        processing_baseline=properties["s2:processing_baseline"],
+        footprint=fields["geometry"],
+        asset_hrefs={name: asset["href"] for name, asset in fields["assets"].items()},
     )
-    check_bbox(reader)
-    if not all(is_printable(uri, MAX_TEXT_LENGTH) for uri in reader.sequence("stac_extensions")):
-        raise reader.invalid("stac_extensions", f"are no texts of 1 to {MAX_TEXT_LENGTH} characters")
-    encoded = _encode(item, reader.item_id)
+    encoded = _encode(item, item_id)
     if len(encoded) > MAX_ITEM_BYTES:
-        raise reader.invalid("item", f"takes more than {MAX_ITEM_BYTES} bytes")
+        raise InvalidField(item_id, "item", f"takes more than {MAX_ITEM_BYTES} bytes")
     if b"null" in encoded and (path := _find_not_finite(item)):
-        raise reader.invalid(path, "is NaN or infinite, which JSON does not have")
+        raise InvalidField(item_id, path, "is NaN or infinite, which JSON does not have")
     return scene
 
 
-def bound_assets(item: Item) -> Item:
-    """``item`` with no more assets than it takes for ``read_scene`` to refuse it for their number.
-
-    For sources: what follows copies an item several times, and a million assets are a gigabyte.
-    """
-    assets = item.get("assets")
-    if not isinstance(assets, dict) or len(assets) <= MAX_ASSETS:
-        return item
-    return {**item, "assets": dict(islice(assets.items(), MAX_ASSETS + 1))}
-
-
 def hash_item(item: Item) -> str:
-    """SHA-256, in hex, of what ``item`` says of its scene.
+    """Return the SHA-256, in hex, of what ``item`` says of its scene.
 
     Neither the order of its keys counts nor links; of a local href the file name alone, so that an
     archive may be moved. ``item`` is free of signatures.
@@ -177,8 +203,7 @@ def hash_item(item: Item) -> str:
     Raises:
         InvalidField: it holds what JSON cannot, such as a number beyond 64 bits.
     """
-    if not isinstance(item, dict):
-        raise InvalidField(UNKNOWN_ID, "item", "is no JSON object")
+    check_object(item)
     hashed = {name: value for name, value in item.items() if name != "links"}
     if isinstance(assets := hashed.get("assets"), dict):
         hashed["assets"] = {name: _without_folder(asset) for name, asset in assets.items()}
@@ -188,7 +213,7 @@ def hash_item(item: Item) -> str:
 
 
 def _encode(item: Item, item_id: str) -> bytes:
-    """``item`` as JSON; NaN and infinity, which JSON does not have, as null."""
+    """Return ``item`` as JSON; NaN and infinity, which JSON does not have, as null."""
     try:
         return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:
@@ -196,13 +221,12 @@ def _encode(item: Item, item_id: str) -> bytes:
 
 
 def _find_not_finite(value: Any, path: str = "") -> str:
-    """The path of the first number that JSON cannot tell, without names that cannot be shown; else empty."""
+    """Return the path of the first number that JSON cannot tell, without names that cannot be shown, or nothing."""
     if isinstance(value, float):
         return "" if isfinite(value) else path
     steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for step, inner in steps:
-        longer = f"{path}.{step}".lstrip(".")
-        if found := _find_not_finite(inner, longer if is_printable(longer, MAX_TEXT_LENGTH) else path):
+        if found := _find_not_finite(inner, _lengthen(path, step)):
             return found
     return ""
 
@@ -213,53 +237,66 @@ def _without_folder(asset: Any) -> Any:
     return asset
 
 
-def _read_datetime(reader: ItemReader) -> datetime:
-    """The acquisition; STAC wants it in UTC, and it is published as it stands."""
-    path = "properties.datetime"
-    text = reader.text(path)
+def _validate(types: TypeAdapter[T], value: Any, item_id: str, *path: str) -> T:
+    """Return what ``types`` make of ``value``, which stands at ``path`` of the item.
+
+    Nothing of the item but its checked id and names of fields is repeated in errors: it may hold anything.
+
+    Raises:
+        MissingField, InvalidField: the first field that is absent or cannot be used.
+    """
     try:
-        moment = parse_instant(text)
-    except ValueError as error:
-        raise reader.invalid(path, _NO_INSTANT) from error
-    if not text.endswith(_UTC_SUFFIXES):
-        raise reader.invalid(path, _NO_INSTANT)
-    return moment
+        return types.validate_python(value)
+    except ValidationError as error:
+        raise _explain(error, item_id, path) from error
 
 
-def _read_grid(reader: ItemReader) -> Grid:
-    """The 20 m grid that the first of ``GRID_ASSETS`` tells."""
-    asset = next((name for name in GRID_ASSETS if reader.find(f"assets.{name}") is not None), GRID_ASSETS[0])
-    path = f"assets.{asset}"
-    shape_path, transform_path = f"{path}.proj:shape", f"{path}.proj:transform"
-    shape = reader.numbers(shape_path)
-    transform = reader.numbers(transform_path)
-    if len(shape) != 2 or not all(1 <= side <= MAX_SIDE_PX and side == int(side) for side in shape):
-        raise reader.invalid(shape_path, f"is not two whole numbers from 1 to {MAX_SIDE_PX}")
-    if len(transform) not in {6, 9}:
-        raise reader.invalid(transform_path, "does not have 6 or 9 numbers")
-    a, b, c, d, e, f = transform[:6]
-    if (a, b, d, e) != (PIXEL_SIZE_M, 0, 0, -PIXEL_SIZE_M):
-        raise reader.invalid(transform_path, f"is no north-up grid of {PIXEL_SIZE_M:g} m pixels")
-    if not all(abs(coordinate) <= 1e8 for coordinate in (c, f)):
-        raise reader.invalid(transform_path, "has its corner off the Earth")
-    affine: Affine = (float(a), float(b), float(c), float(d), float(e), float(f))
-    height_width: Shape = (int(shape[0]), int(shape[1]))
-    return Grid(_read_crs(reader, path), affine, height_width)
+def _explain(error: ValidationError, item_id: str, path: tuple[str, ...]) -> ItemError:
+    first = error.errors(include_url=False)[0]
+    field = ""
+    for step in (*path, *first["loc"]):
+        if (longer := _lengthen(field, step)) == field or step == "[key]":
+            break
+        field = longer
+    # Null is no value, but where a list may be left out.
+    absent = first["type"] == "missing" or first["input"] is None
+    if absent and not field.startswith(("links", "stac_extensions")):
+        return MissingField(item_id, field)
+    if first["type"] == "value_error":
+        return InvalidField(item_id, field, str(first["ctx"]["error"]))
+    text = first["msg"]
+    return InvalidField(
+        item_id, field, text.removeprefix("Input ") if text[:6] == "Input " else f"is wrong: {text}"
+    )
 
 
-def _read_crs(reader: ItemReader, asset_path: str) -> str:
-    for path in (
-        f"{asset_path}.proj:code",
-        f"{asset_path}.proj:epsg",
-        "properties.proj:code",
-        "properties.proj:epsg",
-    ):
-        value = reader.find(path)
-        if value is None:
-            continue
-        is_epsg = type(value) is int and 0 < value <= _GREATEST_EPSG
-        code = f"EPSG:{value}" if is_epsg else value
-        if not isinstance(code, str) or not _UTM.fullmatch(code):
-            raise reader.invalid(path, "is no UTM zone on WGS 84, EPSG:32601 to EPSG:32760")
-        return code
-    raise MissingField(reader.item_id, "properties.proj:code")
+def _lengthen(path: str, step: object) -> str:
+    """Return ``path`` with a step more, if it can be shown."""
+    longer = f"{path}.{step}".lstrip(".")
+    return longer if is_printable(longer, MAX_TEXT_LENGTH) else path
+
+
+def _read_grid(item: Item, item_id: str) -> Grid:
+    """Return the 20 m grid that the first of ``GRID_ASSETS`` tells."""
+    name = next((name for name in GRID_ASSETS if item["assets"].get(name) is not None), GRID_ASSETS[0])
+    asset = item["assets"].get(name)
+    fields: dict[str, Any] = _validate(_GRID, asset, item_id, "assets", name)
+    height, width = map(int, fields["proj:shape"])
+    a, b, c, d, e, f = fields["proj:transform"][:6]
+    return Grid(_read_crs(item, name, item_id), (a, b, c, d, e, f), (height, width))
+
+
+def _read_crs(item: Item, asset: str, item_id: str) -> str:
+    holders = {f"assets.{asset}": item["assets"][asset], "properties": item["properties"]}
+    for path, holder in holders.items():
+        for name in ("proj:code", "proj:epsg"):
+            value = holder.get(name)
+            if value is None:
+                continue
+            is_epsg = type(value) is int and 0 < value <= _GREATEST_EPSG
+            code = f"EPSG:{value}" if is_epsg else value
+            if not isinstance(code, str) or not _UTM.fullmatch(code):
+                problem = "is no UTM zone on WGS 84, EPSG:32601 to EPSG:32760"
+                raise InvalidField(item_id, f"{path}.{name}", problem)
+            return code
+    raise MissingField(item_id, "properties.proj:code")

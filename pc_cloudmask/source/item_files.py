@@ -7,15 +7,13 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from pc_cloudmask.errors import SettingsError, SourceRefused
 from pc_cloudmask.scene.query import SceneQuery
-from pc_cloudmask.source.documents import Document, Documents, FolderDocuments, ServerDocuments
+from pc_cloudmask.source.documents import Document, FolderDocuments, ServerDocuments
 from pc_cloudmask.source.fields import Item
-from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, unsign_item
-from pc_cloudmask.source.item import bound_assets
+from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, find_holders, unsign_item
 from pc_cloudmask.source.selection import build_filter, sort_items
 from pc_cloudmask.text import LOOPBACK_HOSTS, unsigned_href
 from pc_cloudmask.web import RetryPolicy
@@ -43,7 +41,7 @@ class ItemFilesSource:
         self, location: str, local_root: Path | None = None, *, retry: RetryPolicy | None = None
     ) -> None:
         self._host = ""
-        self._documents: Documents
+        self._documents: FolderDocuments | ServerDocuments
         self._folder: Path | None = None
         self.local_root: Path | None = None
         if "://" in location:
@@ -66,7 +64,7 @@ class ItemFilesSource:
 
     @property
     def allow_loopback(self) -> bool:
-        """Whether assets may be read from loopback: the items come from there."""
+        """True if assets may be read from loopback: the items come from there."""
         return self._host in LOOPBACK_HOSTS
 
     @property
@@ -75,7 +73,7 @@ class ItemFilesSource:
         return PLANETARY_COMPUTER_HOSTS | ({self._host} if self._host else frozenset())
 
     def find_items(self, query: SceneQuery) -> Iterator[Item]:
-        """The matching items, by datetime, then id; each id once; hrefs unsigned.
+        """Yield the matching items, see ``SceneSource``.
 
         Raises:
             SourceUnavailable: the server gave no answer.
@@ -102,7 +100,7 @@ class ItemFilesSource:
                 yield from self._expand(document, str(path))
 
     def _walk(self, start: str) -> Iterator[Item]:
-        """Items of the document at ``start`` and, where it is a catalog, of all below it."""
+        """Yield the items of the document at ``start`` and, where it is a catalog, of all below it."""
         document = self._documents.read(start)
         if not _is_catalog(document):
             if document.get("type") not in ("Feature", "FeatureCollection"):
@@ -130,14 +128,13 @@ class ItemFilesSource:
                     pending.append((target, self._documents.read(target), depth + 1))
 
     def _find_links(self, document: Document, href: str) -> Iterator[tuple[str, str]]:
-        """Relation and absolute href of a catalog's links to items and catalogs below it."""
-        for link in _find_dicts(document.get("links")):
-            relation, target = link.get("rel"), link.get("href")
-            if relation in ("item", "child") and isinstance(target, str):
-                yield relation, self._documents.resolve(href, target)
+        """Yield relation and absolute href of a catalog's links to items and catalogs below it."""
+        for link in find_holders(document):
+            if (relation := link.get("rel")) in ("item", "child"):
+                yield relation, self._documents.resolve(href, link["href"])
 
     def _read_or_stand_in(self, href: str) -> Document:
-        """The document, or an item that has only an id where the document is broken."""
+        """Return the document, or an item that has only an id if the document is broken."""
         try:
             return self._documents.read(href)
         except SourceRefused as error:
@@ -145,7 +142,7 @@ class ItemFilesSource:
             return _stand_in(href)
 
     def _expand(self, document: Document, href: str) -> Iterator[Item]:
-        """The items that a document holds, free of signatures, with absolute hrefs."""
+        """Yield the items that a document holds, free of signatures, with absolute hrefs."""
         features = document.get("features")
         if document.get("type") == "Feature":
             yield self._localise(document, href)
@@ -153,24 +150,21 @@ class ItemFilesSource:
             logger.warning("%s: neither an item nor an ItemCollection", unsigned_href(href))
             yield _stand_in(href)
         else:
-            if any(link.get("rel") == "next" for link in _find_dicts(document.get("links"))):
+            if any(link.get("rel") == "next" for link in find_holders(document)):
                 logger.warning("%s: has further pages, which are not read", unsigned_href(href))
             for number, feature in enumerate(features):
                 yield self._localise(feature, href) if isinstance(feature, dict) else _stand_in(href, number)
 
     def _localise(self, item: Item, base: str) -> Item:
-        """The item without signatures, its assets' and links' hrefs absolute."""
-        item = unsign_item(bound_assets(item))
-        assets = item.get("assets")
-        assets = list(assets.values()) if isinstance(assets, dict) else None
-        for holder in [*_find_dicts(assets), *_find_dicts(item.get("links"))]:
-            if isinstance(holder.get("href"), str):
-                holder["href"] = self._documents.resolve(base, holder["href"])
+        """Return the item without signatures, its assets' and links' hrefs absolute."""
+        item = unsign_item(item)
+        for holder in find_holders(item):
+            holder["href"] = self._documents.resolve(base, holder["href"])
         return item
 
 
 def _find_start(location: str) -> Path:
-    """The file or folder at ``location``; a folder's own catalog stands for it."""
+    """Return the file or folder at ``location``; a folder's own catalog stands for it."""
     try:
         path = Path(location).absolute()
         if (path / "catalog.json").is_file():
@@ -186,12 +180,7 @@ def _is_catalog(document: Document) -> bool:
     return document.get("type") in ("Catalog", "Collection")
 
 
-def _find_dicts(values: Any) -> list[dict[str, Any]]:
-    """The objects in a list of links or assets; whatever else stands there is left alone."""
-    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
-
-
 def _stand_in(href: str, number: int | None = None) -> Item:
-    """An item with nothing but an id: that of the file, with the number of the feature in it."""
+    """Return an item with nothing but an id: that of the file, with the number of the feature in it."""
     stem = Path(unsigned_href(href)).stem
     return {"type": "Feature", "id": stem if number is None else f"{stem}-{number}"}

@@ -1,4 +1,4 @@
-"""The order of items: by datetime, then id."""
+"""Which items match a query, and in what order: by datetime, then id."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNDATED = datetime.min.replace(tzinfo=UTC)
 
 
 def find_datetime(item: Item) -> datetime | None:
-    """An item's datetime, else the start of its time span; None where it has neither."""
+    """Return an item's datetime, else the start of its time span, or None if it has neither."""
     for name in ("datetime", "start_datetime"):
         text = find_property(item, name)
         if isinstance(text, str):
@@ -30,7 +30,7 @@ def find_datetime(item: Item) -> datetime | None:
 
 
 def sort_items(items: Iterable[Item]) -> list[Item]:
-    """All items, sorted; undated ones first.
+    """Return all items, sorted; undated ones first.
 
     Raises:
         SourceRefused: more than can be held.
@@ -46,7 +46,7 @@ def sort_items(items: Iterable[Item]) -> list[Item]:
 
 
 def sort_stream(items: Iterable[Item], held: int) -> Iterator[Item]:
-    """Items that arrive by datetime, in order, of which only ``held`` and those of one instant are kept.
+    """Yield items that arrive by datetime, in order, of which only ``held`` and those of one instant are kept.
 
     Those of one instant are sorted by id here, because databases disagree on how ids sort ("_" before
     or after "0"). Items that arrive late by less than ``held`` are put in their place: the Planetary
@@ -59,7 +59,7 @@ def sort_stream(items: Iterable[Item], held: int) -> Iterator[Item]:
     newest = _UNDATED
     passed = (_UNDATED, "")
     for number, item in enumerate(items):
-        key = (find_datetime(item) or newest, _id(item))
+        key = (find_datetime(item) or newest, str(item.get("id")))
         if key < passed:
             raise SourceRefused(
                 f"the STAC API does not sort by datetime as asked: {key[0]} after {passed[0]}"
@@ -75,16 +75,12 @@ def sort_stream(items: Iterable[Item], held: int) -> Iterator[Item]:
         yield heapq.heappop(waiting)[-1]
 
 
-def _id(item: Item) -> str:
-    return str(item.get("id"))
-
-
 def _key(item: Item) -> tuple[datetime, str]:
-    return (find_datetime(item) or _UNDATED, _id(item))
+    return (find_datetime(item) or _UNDATED, str(item.get("id")))
 
 
 def build_filter(query: SceneQuery) -> Callable[[Item], bool]:
-    """Whether an item matches ``query``, its limit aside.
+    """Return what tells whether an item matches ``query``, its limit aside.
 
     An item that lacks what a criterion asks about matches: it is broken, and is named as such further on.
 

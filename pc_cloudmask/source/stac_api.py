@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,9 +20,8 @@ from pystac_client.stac_api_io import StacApiIO
 from requests import Request
 
 from pc_cloudmask.errors import SettingsError, SourceRefused, SourceUnavailable
-from pc_cloudmask.scene.geometry import build_box
+from pc_cloudmask.scene.geometry import build_box, build_shape
 from pc_cloudmask.scene.query import (
-    BBox,
     Interval,
     SceneQuery,
     format_datetime_interval,
@@ -32,13 +30,11 @@ from pc_cloudmask.scene.query import (
 )
 from pc_cloudmask.source.documents import parse_json
 from pc_cloudmask.source.fields import Item, find_property
-from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, unsign_item
-from pc_cloudmask.source.item import bound_assets, find_bbox
+from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, find_holders, unsign_item
 from pc_cloudmask.source.selection import sort_items, sort_stream
 from pc_cloudmask.text import LOOPBACK_HOSTS, make_printable, unsigned_href
-from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy
+from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy, find_origin
 
-logger = logging.getLogger(__name__)
 #: A page of 250 Sentinel-2 items has about 5 MB.
 MAX_PAGE_BYTES = 64 << 20
 
@@ -51,7 +47,7 @@ class BoundedStacApiIO(StacApiIO):
 
     def __init__(self, url: str, deadline_s: float, retry: RetryPolicy | None = None) -> None:
         super().__init__()
-        self._origin = urlsplit(url)[:2]
+        self._origin = find_origin(url)
         self._deadline_s = deadline_s
         self._http = HttpClient(retry or RetryPolicy(attempts=20))
 
@@ -62,7 +58,7 @@ class BoundedStacApiIO(StacApiIO):
         headers: dict[str, str] | None = None,
         parameters: dict[str, Any] | None = None,
     ) -> str:
-        """The text of a JSON answer.
+        """Return the text of a JSON answer.
 
         Raises:
             SourceUnavailable: none within the deadline.
@@ -71,7 +67,7 @@ class BoundedStacApiIO(StacApiIO):
         """
         method = (method or "GET").upper()
         shown = unsigned_href(href)
-        if urlsplit(href)[:2] != self._origin:
+        if find_origin(href) != self._origin:
             raise SourceRefused(f"the STAC API leads to {shown}, which is another server: not followed")
         body, query = (parameters, None) if method == "POST" else (None, parameters)
         request = Request(method, href, headers={"Accept": "application/json", **(headers or {})}, json=body)
@@ -94,7 +90,7 @@ class BoundedStacApiIO(StacApiIO):
             raise SourceRefused(f"STAC API {shown}: the answer is not UTF-8") from error
 
     def json_loads(self, txt: str, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
-        """The object that a JSON text holds; nesting beyond 1024 levels is no JSON to orjson.
+        """Return the object that a JSON text holds; nesting beyond 1024 levels is no JSON to orjson.
 
         Raises:
             SourceRefused: no JSON object of a STAC API.
@@ -117,7 +113,7 @@ class BoundedStacApiIO(StacApiIO):
 
 
 def _check_landing_page(document: dict[str, Any]) -> None:
-    """That a catalog is what an API with item search presents itself by."""
+    """Check that a catalog is what an API with item search presents itself by."""
     conforms_to = document.get("conformsTo")
     if not isinstance(conforms_to, list) or not any("/item-search" in str(uri) for uri in conforms_to):
         raise SourceRefused(
@@ -140,20 +136,15 @@ _KM_OF_A_DEGREE, _KM_OF_A_TILE = 111.0, 100.0
 
 
 def find_most_items(query: SceneQuery, ids: tuple[str, ...] | None, interval: Interval | None) -> int:
-    """The most items that a search for what ``query`` has of ``ids`` in ``interval`` can rightly find."""
+    """Return the most items that a search for what ``query`` has of ``ids`` in ``interval`` can rightly find."""
     if ids:
         return SLACK + ITEMS_OF_AN_ID * len(ids)
     tiles = _TILES_ON_EARTH
     if query.tiles:
         tiles = len(query.tiles)
     elif query.bbox or query.intersects:
-        tiles = min(tiles, _count_tiles(query.bbox or _find_box(query)))
+        tiles = min(tiles, _count_tiles(*(query.bbox or build_shape(query.intersects).bounds)))
     return min(MAX_ITEMS, SLACK + ITEMS_OF_A_TILE_AND_DAY * tiles * _count_days(interval))
-
-
-def _find_box(query: SceneQuery) -> BBox:
-    west, south, east, north = find_bbox(query.intersects or {})
-    return (west, south, east, north)
 
 
 def _count_days(interval: Interval | None) -> int:
@@ -161,9 +152,8 @@ def _count_days(interval: Interval | None) -> int:
     return _OPEN_DAYS if start is None or end is None else (end - start).days + 2
 
 
-def _count_tiles(box: BBox) -> int:
-    """At most so many tiles touch ``box``: twice the squares, for zones overlap."""
-    west, south, east, north = box
+def _count_tiles(west: float, south: float, east: float, north: float) -> int:
+    """Return how many tiles at most touch a box: twice the squares, for zones overlap."""
     widest = cos(radians(0 if south <= 0 <= north else min(abs(south), abs(north))))
     width = 360.0 if east - west >= 360 else (east - west) % 360
     columns = ceil(width * widest * _KM_OF_A_DEGREE / _KM_OF_A_TILE) + 2
@@ -212,7 +202,7 @@ class PlanetaryComputerSource:
 
     @property
     def allow_loopback(self) -> bool:
-        """Whether assets may be read from loopback: the API is there itself."""
+        """True if assets may be read from loopback: the API is there itself."""
         return self._host in LOOPBACK_HOSTS
 
     @property
@@ -221,7 +211,7 @@ class PlanetaryComputerSource:
         return PLANETARY_COMPUTER_HOSTS | {self._host}
 
     def find_items(self, query: SceneQuery) -> Iterator[Item]:
-        """The matching items, by datetime, then id; each id once; hrefs unsigned.
+        """Yield the matching items, see ``SceneSource``.
 
         Raises:
             SourceUnavailable: no page within the deadline.
@@ -251,7 +241,7 @@ class PlanetaryComputerSource:
         yield from islice(ordered, query.limit)
 
     def _read_pages(self, client: Client, parameters: dict[str, Any], most: int) -> Iterator[list[Item]]:
-        """The pages of one search, of together no more than ``most`` items."""
+        """Yield the pages of one search, of together no more than ``most`` items."""
         count = 0
         with self._named_errors():
             for page in client.search(**parameters).pages_as_dicts():
@@ -266,18 +256,15 @@ class PlanetaryComputerSource:
                 yield [item if isinstance(item, dict) else {} for item in features]
 
     def _resolve_hrefs(self, item: Item) -> Item:
-        """``item`` with hrefs that begin with a dot as they are meant: relative to the item's own URL."""
+        """Return ``item`` with hrefs that begin with a dot as they are meant: relative to the item's own URL."""
         base = f"{self._url}/collections/{quote(self._collection, safe='')}/items/"
-        assets = item.get("assets")
-        holders = [*(assets.values() if isinstance(assets, dict) else ()), *_list_links(item)]
-        for holder in holders:
-            href = holder.get("href") if isinstance(holder, dict) else None
-            if isinstance(href, str) and href.startswith(("./", "../")):
-                holder["href"] = urljoin(base, href)
+        for holder in find_holders(item):
+            if holder["href"].startswith(("./", "../")):
+                holder["href"] = urljoin(base, holder["href"])
         return item
 
     def _check_collection(self, api_io: BoundedStacApiIO) -> None:
-        """That the API has the collection: a search in an unknown one finds nothing and says nothing."""
+        """Check that the API has the collection: a search in an unknown one finds nothing and says nothing."""
         if self._collection_seen:
             return
         try:
@@ -293,7 +280,7 @@ class PlanetaryComputerSource:
     def _search_parameters(
         self, client: Client, query: SceneQuery, ids: tuple[str, ...] | None, interval: Interval | None
     ) -> dict[str, Any]:
-        """Keywords of ``Client.search`` for what ``query`` has of ``ids`` in ``interval``."""
+        """Return the keywords of ``Client.search`` for what ``query`` has of ``ids`` in ``interval``."""
         if query.bbox and query.intersects:
             raise SettingsError("a query has a bbox or a geometry that it intersects, not both")
         parameters: dict[str, Any] = {
@@ -318,7 +305,7 @@ class PlanetaryComputerSource:
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
-        """What pystac and pystac-client raise, as our own errors."""
+        """Raise what pystac and pystac-client raise as errors of ours."""
         try:
             yield
         except APIError as error:
@@ -332,18 +319,13 @@ class PlanetaryComputerSource:
             raise SourceRefused(f"{self._url}: the answer is not a STAC API's: {problem}") from error
 
 
-def _list_links(item: Item) -> list[Any]:
-    links = item.get("links")
-    return links if isinstance(links, list) else []
-
-
 def _ids_at_once(ids: tuple[str, ...]) -> list[tuple[str, ...] | None]:
-    """``ids`` in groups that one request can carry; one open search without ids."""
+    """Return ``ids`` in groups that one request can carry; one open search without ids."""
     return [ids[start : start + IDS_AT_ONCE] for start in range(0, len(ids), IDS_AT_ONCE)] or [None]
 
 
 def _intervals_at_once(query: SceneQuery) -> list[Interval | None]:
-    """The query's interval, in parts that can be searched for a tile in time; None where it has none."""
+    """Return the query's interval in parts that can be searched for a tile in time, or None where it has none."""
     if query.datetime is None:
         return [None]
     interval = parse_datetime_interval(query.datetime)
@@ -353,13 +335,13 @@ def _intervals_at_once(query: SceneQuery) -> list[Interval | None]:
 
 
 def _choose_method(client: Client) -> str:
-    """POST, unless the API says that it searches through GET alone."""
+    """Return POST, unless the API says that it searches through GET alone."""
     methods = {link.extra_fields.get("method") or "GET" for link in client.get_links("search")}
     return "GET" if methods == {"GET"} else "POST"
 
 
 def _keep_new(pages: Iterable[list[Item]]) -> Iterator[Item]:
-    """Items of ``pages`` without signatures, each id once.
+    """Yield the items of ``pages`` without signatures, each id once.
 
     Raises:
         SourceRefused: a page without any new item, which a broken paging link repeats for ever.
@@ -372,11 +354,11 @@ def _keep_new(pages: Iterable[list[Item]]) -> Iterator[Item]:
         for item in new:
             if str(item.get("id")) not in seen:
                 seen.add(str(item.get("id")))
-                yield unsign_item(bound_assets(item))
+                yield unsign_item(item)
 
 
 def _keep_tiles(items: Iterable[Item], tiles: tuple[str, ...]) -> Iterator[Item]:
-    """Items of ``tiles``: the query extension may be missing, or be ignored."""
+    """Yield the items of ``tiles``: the query extension may be missing, or be ignored."""
     for item in items:
         if not tiles or find_property(item, _TILE_PROPERTY) in (*tiles, None):
             yield item

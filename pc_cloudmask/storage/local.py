@@ -37,7 +37,7 @@ class LocalStore:
     """Keys are paths below ``root``, which is made at the first write.
 
     Every write goes to a temporary file that is synced and then renamed or linked into place, so
-    a reader sees whole objects only. Writers of one folder take turns by a ``flock`` on the folder
+    a reader sees complete objects only. Writers of one folder take turns by a ``flock`` on the folder
     itself: no lock files are left over, and a killed writer's lock dies with it. The ETag is the
     SHA-256 of the content. Symbolic links below the root are refused: they could leave it.
 
@@ -55,17 +55,24 @@ class LocalStore:
 
     @property
     def url(self) -> str:
+        """See ``ObjectStore``."""
         return str(self.root)
 
     def probe_capabilities(self) -> StoreCapabilities:
-        """Both, once a file system has shown that it links and renames."""
+        """Return both, once a file system has shown that it links and renames."""
         with self._probe_lock:
             if not self._probed:
-                self._probe(f"{PROBE_PREFIX}{uuid.uuid4().hex}")
+                key = f"{PROBE_PREFIX}{uuid.uuid4().hex}"
+                self.create_object(key, b"probe", "text/plain")
+                try:
+                    self.replace_object(key, b"proved", "text/plain", _etag(b"probe"))
+                finally:
+                    self.delete_object(key)
                 self._probed = True
         return StoreCapabilities(create_only=True, compare_and_swap=True)
 
     def read_object(self, key: str) -> StoredObject | None:
+        """See ``ObjectStore``."""
         path = self._path(key)
         with _translated(key):
             try:
@@ -76,6 +83,7 @@ class LocalStore:
         return StoredObject(key, body, _etag(body))
 
     def find_object(self, key: str) -> ObjectInfo | None:
+        """See ``ObjectStore``."""
         path = self._path(key)
         with _translated(key):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -86,6 +94,8 @@ class LocalStore:
             return None
 
     def create_object(self, key: str, body: bytes, media_type: str) -> None:  # noqa: ARG002 - files have none
+        """See ``ObjectStore``."""
+
         def link(temporary: Path, path: Path) -> None:
             try:
                 os.link(temporary, path)
@@ -96,9 +106,12 @@ class LocalStore:
         self._place(key, body, link)
 
     def write_object(self, key: str, body: bytes, media_type: str) -> None:  # noqa: ARG002 - files have none
+        """See ``ObjectStore``."""
         self._place(key, body, os.replace)
 
     def replace_object(self, key: str, body: bytes, media_type: str, etag: str) -> None:  # noqa: ARG002 - files have none
+        """See ``ObjectStore``."""
+
         def swap(temporary: Path, path: Path) -> None:
             current = path.read_bytes() if path.is_file() else None
             if current == body:
@@ -110,6 +123,7 @@ class LocalStore:
         self._place(key, body, swap)
 
     def delete_object(self, key: str) -> None:
+        """See ``ObjectStore``."""
         path = self._path(key)
         with _translated(key), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             with _locked(path.parent):
@@ -117,36 +131,29 @@ class LocalStore:
             self._prune(path.parent)
 
     def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        """See ``ObjectStore``."""
         folder, slash, _ = check_prefix(prefix).rpartition("/")
         with _translated(prefix), self._steady_root():
             yield from _walk(self._folder(folder), folder + slash, prefix)
 
     def list_folders(self, prefix: str) -> Iterator[str]:
+        """See ``ObjectStore``."""
         folder = self._folder(check_prefix(prefix).rstrip("/"))
         with _translated(prefix), self._steady_root():
             for name, path in _list_entries(folder):
                 if name.endswith("/") and any(True for _ in _walk(path, "", "")):
                     yield name[:-1]
 
-    def _probe(self, key: str) -> None:
-        self.create_object(key, b"probe", "text/plain")
-        try:
-            self.replace_object(key, b"proved", "text/plain", _etag(b"probe"))
-        finally:
-            self.delete_object(key)
-
     @contextlib.contextmanager
     def _steady_root(self) -> Iterator[None]:
-        """Check that the root is there before and after a listing, and is the same: folders of a disk that
-        is unmounted meanwhile look empty.
-        """
+        """Check that a listing begins and ends with the same root: folders of an unmounted disk look empty."""
         before = self._check_root()
         yield
         if self._check_root() != before and before is not None:
             raise self._explain_root()
 
     def _check_root(self) -> _Identity | None:
-        """Return which folder the root is; None where it was never there.
+        """Return which folder the root is, or None if it was never there.
 
         Raises:
             StoreUnavailable: it was there, and is gone or empty and another one.
@@ -193,7 +200,7 @@ class LocalStore:
 
     @contextlib.contextmanager
     def _temporary(self, body: bytes) -> Iterator[Path]:
-        """A synced file of ``body``, gone in the end where nothing took it away."""
+        """Yield a synced file of ``body``, gone in the end where nothing took it away."""
         folder = self.root / TEMPORARY_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         self._sweep_once(folder)
@@ -231,7 +238,7 @@ class LocalStore:
 
 
 def _walk(folder: str, key: str, prefix: str) -> Iterator[ObjectInfo]:
-    """Objects in ``folder``, whose key is ``key``, in order; at each level one folder's names are in memory.
+    """Yield the objects in ``folder``, whose key is ``key``, in order; at each level one folder's names are in memory.
 
     A catalog's year is listed for every item published there, so paths are text: ``Path`` costs
     more than the listing.
@@ -247,7 +254,7 @@ def _walk(folder: str, key: str, prefix: str) -> Iterator[ObjectInfo]:
 
 
 def _list_entries(folder: str) -> list[tuple[str, str]]:
-    """Names and paths in ``folder``; folders with a slash, so that they sort as whole keys do."""
+    """Return names and paths in ``folder``; folders with a slash, so that they sort as keys do."""
     try:
         with os.scandir(folder) as entries:
             return sorted(
@@ -261,7 +268,7 @@ def _list_entries(folder: str) -> list[tuple[str, str]]:
 
 @contextlib.contextmanager
 def _locked(folder: Path, create: bool = False) -> Iterator[int]:
-    """The folder's descriptor, locked; taken again where another writer pruned the folder meanwhile."""
+    """Lock a folder and yield its descriptor; try again where another writer pruned it meanwhile."""
     for _ in range(_LOCK_ATTEMPTS):
         try:
             if create:
@@ -273,7 +280,7 @@ def _locked(folder: Path, create: bool = False) -> Iterator[int]:
             raise
         except FileExistsError:
             # mkdir says so too where the folder was there at first and is pruned by now.
-            if _is_no_folder(folder):
+            if os.path.lexists(folder) and not folder.is_dir():
                 raise
             continue
         try:
@@ -295,14 +302,6 @@ def _still_at(folder: Path, descriptor: int) -> bool:
         return False
 
 
-def _is_no_folder(path: Path) -> bool:
-    """Whether something else than a folder is there."""
-    try:
-        return not stat.S_ISDIR(path.lstat().st_mode)
-    except FileNotFoundError:
-        return False
-
-
 def _etag(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
@@ -313,32 +312,25 @@ def _info(key: str, status: os.stat_result) -> ObjectInfo:
 
 @contextlib.contextmanager
 def _translated(key: str) -> Iterator[None]:
-    """Errors of the file system as ours."""
+    """Raise errors of the file system as ours."""
     try:
         yield
     except OSError as error:
         where = f"{key}: {error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
         remedy = _REMEDIES.get(error.errno or 0)
         if remedy is None:
-            raise StoreUnavailable(f"{where}; the store was not changed, try again") from error
+            raise StoreUnavailable(f"{where}; try again") from error
         raise StoreRefused(f"{where}; {remedy}") from error
 
 
 _NO_RIGHT = "give this user the right to it, or choose another CLOUDMASK_STORE"
 _NO_FOLDER = "a file stands where a folder must be, or the other way round: move it away"
 _NO_SPACE = "free some space, or choose another CLOUDMASK_STORE"
-_TOO_LARGE = "raise this user's limit on file sizes (ulimit -f), or choose another CLOUDMASK_STORE"
 _NO_LINKS = "this file system cannot create exclusively: choose a CLOUDMASK_STORE on one with hard links"
 _REMEDIES = {
-    errno.EACCES: _NO_RIGHT,
-    errno.EPERM: _NO_RIGHT,
-    errno.EROFS: _NO_RIGHT,
-    errno.EEXIST: _NO_FOLDER,
-    errno.ENOTDIR: _NO_FOLDER,
-    errno.EISDIR: _NO_FOLDER,
-    errno.ENOSPC: _NO_SPACE,
-    errno.EDQUOT: _NO_SPACE,
-    errno.EFBIG: _TOO_LARGE,
-    errno.ENOTSUP: _NO_LINKS,
-    errno.EXDEV: _NO_LINKS,
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _NO_RIGHT),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), _NO_FOLDER),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _NO_SPACE),
+    **dict.fromkeys((errno.ENOTSUP, errno.EXDEV), _NO_LINKS),
+    errno.EFBIG: "raise this user's limit on file sizes (ulimit -f), or choose another CLOUDMASK_STORE",
 }

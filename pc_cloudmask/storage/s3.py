@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
+from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -22,18 +25,44 @@ from pc_cloudmask.storage.s3_answers import (
     read_body,
     translated_errors,
 )
-from pc_cloudmask.storage.s3_probe import CONFLICT_CODES, Access, EtagForm, probe_conditions, spell_etag
-from pc_cloudmask.storage.store import ObjectInfo, StoreCapabilities, StoredObject, check_key, check_prefix
+from pc_cloudmask.storage.store import (
+    PROBE_PREFIX,
+    ObjectInfo,
+    StoreCapabilities,
+    StoredObject,
+    check_key,
+    check_prefix,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 
+T = TypeVar("T")
+#: Codes of a write that met another one under way, as AWS gives them; ``409`` where there is no code.
+_CONFLICT_CODES = frozenset({"409", "ConditionalRequestConflict", "OperationAborted"})
 #: Answers to a condition that did not hold: AWS says 409 where a conditional write met another one under way,
 #: 404 where the object of ``If-Match`` is gone; 501 is of stores that know no conditions.
-_NOT_HELD = CONFLICT_CODES | {"412", "PreconditionFailed", "NoSuchKey", "501", "NotImplemented"}
+_NOT_HELD = _CONFLICT_CODES | {"412", "PreconditionFailed", "NoSuchKey", "501", "NotImplemented"}
 #: A create that lost to a writer whose object is gone again is tried once more, not for ever.
 _CREATE_ATTEMPTS = 5
+#: Trials of a condition at most, and how many must agree that it is not honoured.
+_TRIALS, _AGREEING = 6, 3
+#: Times that a trial's write which met another one under way (409) is tried: some stores refuse with it, too.
+_TRIAL_WRITES = 3
+
+
+class EtagForm(Enum):
+    """How a store wants the ETag of ``If-Match``."""
+
+    QUOTED = "quoted"  # AWS S3, MinIO, R2, moto
+    UNQUOTED = "unquoted"  # Ceph RGW: a quoted one is answered 412 for ever
+    IGNORED = "ignored"  # localbucket, s3rver: no compare-and-swap
+
+    def spell(self, etag: str) -> str:
+        """Return ``etag`` as the store wants it in a condition."""
+        bare = etag.strip('"')
+        return bare if self is EtagForm.UNQUOTED else f'"{bare}"'
 
 
 class S3Store:
@@ -55,6 +84,7 @@ class S3Store:
 
     @property
     def url(self) -> str:
+        """See ``ObjectStore``."""
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
     def check_bucket(self) -> None:
@@ -67,15 +97,19 @@ class S3Store:
         next(self._pages(self._prefix, MaxKeys=1))
 
     def probe_capabilities(self) -> StoreCapabilities:
+        """See ``ObjectStore``."""
         return self._probe()[0]
 
     def read_object(self, key: str) -> StoredObject | None:
+        """See ``ObjectStore``."""
         return ask_until_proven(self.url, key, partial(self._ask_object, key, self._name(key)))
 
     def find_object(self, key: str) -> ObjectInfo | None:
+        """See ``ObjectStore``."""
         return ask_until_proven(self.url, key, partial(self._ask_head, key, self._name(key)))
 
     def create_object(self, key: str, body: bytes, media_type: str) -> None:
+        """See ``ObjectStore``."""
         condition = {"IfNoneMatch": "*"} if self.probe_capabilities().create_only else {}
         if not condition and self.find_object(key) is None:  # the best a single writer can do
             self._put(key, body, media_type)
@@ -91,25 +125,29 @@ class S3Store:
         raise StoreUnavailable(f"{key}: {self.url} refuses to create a key that is not there: try again")
 
     def write_object(self, key: str, body: bytes, media_type: str) -> None:
+        """See ``ObjectStore``."""
         self._put(key, body, media_type)
 
     def replace_object(self, key: str, body: bytes, media_type: str, etag: str) -> None:
+        """See ``ObjectStore``."""
         form = self._probe()[1]
         if form is EtagForm.IGNORED:
             stored = self.read_object(key)  # the best a single writer can do
             if stored is None or stored.etag != etag:
                 raise WriteConflict(f"{key} in {self.url} was changed by another writer: read it again")
             self._put(key, body, media_type)
-        elif self._put(key, body, media_type, IfMatch=spell_etag(etag, form)):
+        elif self._put(key, body, media_type, IfMatch=form.spell(etag)):
             stored = self.read_object(key)
             if stored is None or stored.body != body:
                 raise WriteConflict(f"{key} in {self.url} was changed by another writer: read it again")
 
     def delete_object(self, key: str) -> None:
+        """See ``ObjectStore``."""
         delete = partial(self._client.delete_object, Bucket=self._bucket, Key=self._name(key))
         ask_until_proven(self.url, key, delete)
 
     def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
+        """See ``ObjectStore``."""
         for page in self._pages(self._prefix + check_prefix(prefix)):
             for entry in page.get("Contents", ()):
                 yield ObjectInfo(
@@ -117,7 +155,7 @@ class S3Store:
                 )
 
     def list_folders(self, prefix: str) -> Iterator[str]:
-        """As the port says; a store that knows no delimiters tells its folders by its keys."""
+        """See ``ObjectStore``; a store that knows no delimiters tells its folders by its keys."""
         name = self._prefix + check_prefix(prefix)
         seen: set[str] = set()
         # Some stores answer a delimiter with the keys below it, some with nothing: then all keys are read.
@@ -131,7 +169,7 @@ class S3Store:
                 return
 
     def _pages(self, name: str, **options: Any) -> Iterator[Answer]:
-        """Every page of the keys that begin with ``name``, each proven."""
+        """Yield every page of the keys that begin with ``name``, each proven."""
         shown, token = name.removeprefix(self._prefix), None
         while True:
             page = ask_until_proven(self.url, shown, partial(self._ask_page, name, token, options))
@@ -211,11 +249,87 @@ class S3Store:
         return ""
 
     def _probe(self) -> tuple[StoreCapabilities, EtagForm]:
+        """Find out, once, which conditions of a write the bucket honours, on objects that are removed again.
+
+        One trial that shows a condition honoured proves it: the store refused a write that had to be refused,
+        let through one that had not, and held the right bytes after each. That a store lacks conditions is
+        believed of several trials that agree, since a fault may look so. Trials that fail, or disagree, prove
+        nothing.
+
+        Raises:
+            StoreUnavailable: it could not be found out.
+            StoreRefused: the bucket cannot be written.
+        """
         with self._probe_lock:
             if self._probed is None:
-                access = Access(self.url, self._put, self.read_object, self.delete_object)
-                self._probed = probe_conditions(access)
+                create_only = _agree(self, self._try_create, lambda honoured: honoured)
+                form = _agree(self, self._try_swap, lambda form: form is not EtagForm.IGNORED)
+                self._probed = StoreCapabilities(create_only, form is not EtagForm.IGNORED), form
             return self._probed
+
+    def _try_create(self, key: str) -> bool:
+        """Return True if of two creates the first is done and the second refused."""
+        first = self._try_write(key, "create", IfNoneMatch="*")
+        return first is not None and self._try_write(key, "create again", IfNoneMatch="*") is None
+
+    def _try_swap(self, key: str) -> EtagForm:
+        """Return the form in which a stale ETag is refused and the right one accepted."""
+        stale, current = self._try_write(key, "stale"), self._try_write(key, "current")
+        if stale is None or current is None or stale.etag == current.etag:
+            return EtagForm.IGNORED
+        for form in (EtagForm.QUOTED, EtagForm.UNQUOTED):
+            if self._try_write(key, "lost update", IfMatch=form.spell(stale.etag)):
+                return EtagForm.IGNORED
+            if self._try_write(key, "update", IfMatch=form.spell(current.etag)):
+                return form
+        return EtagForm.IGNORED
+
+    def _try_write(self, key: str, label: str, **condition: str) -> StoredObject | None:
+        """Return the object if it was written, as its bytes tell: the answer of a write may be lost.
+
+        Raises:
+            StoreUnavailable: it was neither written nor refused.
+        """
+        body = f"{label} {uuid.uuid4().hex}".encode()  # that no other write of any probe has
+        code = ""
+        for _ in range(_TRIAL_WRITES):
+            code = self._put(key, body, "text/plain", **condition)
+            stored = self.read_object(key)
+            if stored is not None and stored.body == body:
+                return stored
+            if code not in _CONFLICT_CODES:
+                break
+        if not code:
+            raise StoreUnavailable(f"{key} does not hold what was written")
+        return None
+
+
+def _agree(store: S3Store, trial: Callable[[str], T], honours: Callable[[T], bool]) -> T:
+    """Return what trials agree on, each on a key of its own that is removed again.
+
+    Raises:
+        StoreUnavailable: they fail or disagree.
+    """
+    found: list[T] = []
+    problem = "its answers contradict each other"
+    for _ in range(_TRIALS):
+        key = f"{PROBE_PREFIX}{uuid.uuid4().hex}"
+        try:
+            found.append(trial(key))
+        except StoreUnavailable as error:
+            problem = str(error)
+            continue
+        finally:
+            with contextlib.suppress(StoreUnavailable):  # `check --repair` removes what stays
+                store.delete_object(key)
+        if len(set(found)) > 1:
+            problem = "its answers contradict each other"
+            break
+        if honours(found[0]) or len(found) == _AGREEING:
+            return found[0]
+    raise StoreUnavailable(
+        f"{store.url}: could not find out whether it honours conditional writes ({problem}): try again later"
+    )
 
 
 def _name_folders(page: Answer, name: str) -> Iterator[str]:

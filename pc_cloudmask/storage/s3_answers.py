@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPException
@@ -23,6 +22,7 @@ from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from pc_cloudmask.errors import StoreRefused, StoreUnavailable
+from pc_cloudmask.web import RetryPolicy
 
 T = TypeVar("T")
 Answer = Mapping[str, Any]
@@ -51,8 +51,8 @@ _UNREADABLE = (ResponseParserError, ValueError)
 #: Any of these proves that the root element of a listing was read to its end. Ceph, MinIO, moto and SeaweedFS
 #: give all of them; gofakes3 leaves out a KeyCount of 0.
 _PAGE_PROOFS = frozenset({"IsTruncated", "KeyCount", "Name"})
-#: Answers without proof that are asked for again, and the seconds before the second: it doubles each time.
-_ATTEMPTS, _BACKOFF_S = 5, 0.2
+#: For answers without proof.
+_RETRY = RetryPolicy(attempts=5, backoff_s=0.2)
 
 
 class DoubtfulAnswer(Exception):
@@ -66,21 +66,21 @@ def ask_until_proven(url: str, key: str, ask: Callable[[], T]) -> T:
         StoreUnavailable: no answer, or none that proves anything in several attempts.
         StoreRefused: an answer that asking again cannot change.
     """
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(1, _RETRY.attempts + 1):
         try:
             with translated_errors(url, key):
                 return ask()
         except DoubtfulAnswer as error:
             problem = error
-        if attempt < _ATTEMPTS - 1:
-            time.sleep(_BACKOFF_S * 2**attempt * random.uniform(0.5, 1.0))  # nosec B311 # spreads clients
+        if attempt < _RETRY.attempts:
+            time.sleep(_RETRY.delay_s(attempt))
     raise StoreUnavailable(
         f"{key or 'the bucket'}: {url} answered with {problem}: try again later"
     ) from problem
 
 
 def read_body(answer: Answer) -> bytes:
-    """Return the whole body of a GET.
+    """Return the body of a GET.
 
     An answer that breaks off after its status line comes as an empty body without headers.
 
@@ -133,18 +133,18 @@ def check_page(page: Answer, name: str, token: str | None) -> None:
 
 
 def is_absent(error: ClientError) -> bool:
-    """Whether the answer says that the object is not there."""
+    """Return True if the answer says that the object is not there."""
     return error_code(error) in _ABSENT and _status(error) == 404
 
 
 def proves_absence(error: ClientError) -> bool:
-    """Whether a 404 is the store's own: a proxy in front of one that is down has a page of its own."""
+    """Return True if a 404 is the store's own: a proxy in front of one that is down has a page of its own."""
     headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     return error_code(error) == "NoSuchKey" or any(name.startswith("x-amz") for name in headers)
 
 
 def error_code(error: ClientError) -> str:
-    """The code of the answer; its status where it has none."""
+    """Return the code of the answer, or its status if it has none."""
     return str(error.response.get("Error", {}).get("Code", "an error without a code"))
 
 

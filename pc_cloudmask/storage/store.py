@@ -1,4 +1,4 @@
-"""The three ports: where scenes come from, what derives a mask, where objects go."""
+"""What every store promises, and what keys are made of."""
 
 from __future__ import annotations
 
@@ -43,27 +43,23 @@ class ObjectReader(Protocol):
     @property
     def url(self) -> str:
         """Where it is: a URL, or an absolute path. With a slash and a key it makes an object's href."""
-        ...
 
     def read_object(self, key: str) -> StoredObject | None:
-        """The object, or None."""
-        ...
+        """Return the object, or None if it is absent."""
 
     def find_object(self, key: str) -> ObjectInfo | None:
-        """Size of the object without its body, or None."""
-        ...
+        """Return the object's size without its body, or None if it is absent."""
 
 
 class ObjectStore(ObjectReader, Protocol):
-    """A flat space of keys; every write is whole or not there.
+    """A flat space of keys; every write is complete or not there.
 
     Keys are relative, ``/``-separated and never begin with a slash. All methods raise
     ``StoreUnavailable`` where trying again can help and ``StoreRefused`` where it cannot.
     """
 
     def probe_capabilities(self) -> StoreCapabilities:
-        """What the store honours, tried once on objects below ``_probe/`` that are removed again."""
-        ...
+        """Return what the store honours, tried once on objects below ``_probe/`` that are removed again."""
 
     def create_object(self, key: str, body: bytes, media_type: str) -> None:
         """Write a key that must not exist.
@@ -71,11 +67,9 @@ class ObjectStore(ObjectReader, Protocol):
         Raises:
             KeyExists: it does, with other bytes than these.
         """
-        ...
 
     def write_object(self, key: str, body: bytes, media_type: str) -> None:
         """Write a key whatever it held."""
-        ...
 
     def replace_object(self, key: str, body: bytes, media_type: str, etag: str) -> None:
         """Write a key that must still hold what ``etag`` was read with, or hold these bytes already.
@@ -83,19 +77,15 @@ class ObjectStore(ObjectReader, Protocol):
         Raises:
             WriteConflict: another writer was faster, or the object is gone.
         """
-        ...
 
     def delete_object(self, key: str) -> None:
         """Remove a key; a missing one is no error."""
-        ...
 
     def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Every object whose key begins with ``prefix``, in key order."""
-        ...
+        """Yield every object whose key begins with ``prefix``, in key order."""
 
     def list_folders(self, prefix: str) -> Iterator[str]:
-        """The distinct next path segments below ``prefix`` (which ends in ``/`` or is empty)."""
-        ...
+        """Yield the distinct next path segments below ``prefix`` (which ends in ``/`` or is empty)."""
 
 
 #: A segment never begins with a dot: neither ``..`` nor hidden names can be spelled.
@@ -103,7 +93,7 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]{0,199}")
 
 
 def check_key(key: str) -> str:
-    """``key`` if it is a relative path of plain segments.
+    """Return ``key`` if it is a relative path of plain segments.
 
     Raises:
         StoreRefused: it is absolute, holds an empty or hidden segment, ``..`` or a strange character.
@@ -116,7 +106,7 @@ def check_key(key: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """``prefix`` if keys can begin with it; the empty one means the whole store.
+    """Return ``prefix`` if keys can begin with it; the empty one is that of every key.
 
     Raises:
         StoreRefused: no key could begin with it.

@@ -47,7 +47,7 @@ def open_store(url: str, *, read_only: bool = False) -> ObjectStore:
 
 
 def open_reader(url: str) -> ObjectReader:
-    """The store at ``url`` to be read only: what ``open_store`` opens, or an http(s) URL.
+    """Return the store at ``url`` to be read only: what ``open_store`` opens, or an http(s) URL.
 
     The name of the catalog's root document may end it. A directory need not be writable.
 
@@ -79,7 +79,7 @@ def _split_url(url: str) -> SplitResult:
 
 
 def _read_path(url: str) -> Path:
-    """The directory, absolute."""
+    """Return the directory's absolute path."""
     path = url.removeprefix("file://").removeprefix("file:")
     try:
         return Path(path).expanduser().absolute()
@@ -102,7 +102,7 @@ def _check_directory(root: Path, *, read_only: bool) -> None:
 
 
 def _build_bucket(url: str) -> S3Store:
-    """The bucket, not asked yet: who may only read what is public may not list the rest."""
+    """Return the bucket, not asked yet: who may only read what is public may not list the rest."""
     # boto3 takes a third of a second to import: only who publishes into a bucket pays for it.
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
@@ -122,7 +122,7 @@ def _build_bucket(url: str) -> S3Store:
 
 
 def _build_client() -> S3Client:
-    """A client as the ``AWS_*`` variables say; time-outs set, retries bounded."""
+    """Build a client as the ``AWS_*`` variables say; time-outs set, retries bounded."""
     import boto3  # noqa: PLC0415
     from botocore.config import Config  # noqa: PLC0415
 

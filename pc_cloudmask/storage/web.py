@@ -11,8 +11,6 @@ from pc_cloudmask.web import Answer, Deadline, HttpClient, NoAnswer, RefusedAnsw
 MAX_OBJECT_BYTES = 64 << 20
 _DEADLINE_S = 120.0
 _ATTEMPTS = 3
-#: Headers of which a complete answer has one.
-_LENGTHS = frozenset({"content-length", "transfer-encoding"})
 
 
 class HttpStore:
@@ -20,14 +18,15 @@ class HttpStore:
 
     def __init__(self, url: str, retry: RetryPolicy | None = None) -> None:
         self._url = url.rstrip("/")
-        self._http = HttpClient(retry or RetryPolicy(attempts=_ATTEMPTS))
+        self._http = HttpClient(retry or RetryPolicy(attempts=_ATTEMPTS), needs_length=True)
 
     @property
     def url(self) -> str:
+        """See ``ObjectReader``."""
         return self._url
 
     def read_object(self, key: str) -> StoredObject | None:
-        """The object, or None.
+        """Return the object, or None if it is absent.
 
         Raises:
             StoreUnavailable: no answer.
@@ -37,14 +36,14 @@ class HttpStore:
         return None if answer is None else StoredObject(key, answer.body, answer.headers.get("ETag", ""))
 
     def find_object(self, key: str) -> ObjectInfo | None:
-        """Size of the object, or None; the object is read for it, since few servers tell sizes alone."""
+        """Return the object's size, or None if it is absent; it is read, since few servers tell sizes alone."""
         answer = self._get(key)
         return None if answer is None else ObjectInfo(key, len(answer.body))
 
     def _get(self, key: str) -> Answer | None:
         url = f"{self._url}/{check_key(key)}"
         try:
-            answer = self._ask(url)
+            answer = self._http.get(url, deadline=Deadline(_DEADLINE_S), max_body_bytes=MAX_OBJECT_BYTES)
         except NoAnswer as error:
             raise StoreUnavailable(str(error)) from error
         except RefusedAnswer as error:
@@ -57,12 +56,3 @@ class HttpStore:
         if answer.status != 200:
             raise StoreRefused(f"{unsigned_href(url)}: HTTP {answer.status}: the catalog is not public there")
         return answer
-
-    def _ask(self, url: str) -> Answer:
-        """Return the answer; one that breaks off after its status line has no body and no headers."""
-        deadline = Deadline(_DEADLINE_S)
-        for _ in range(_ATTEMPTS):
-            answer = self._http.get(url, deadline=deadline, max_body_bytes=MAX_OBJECT_BYTES)
-            if answer.status != 200 or not _LENGTHS.isdisjoint(map(str.lower, answer.headers)):
-                return answer
-        raise NoAnswer(f"{unsigned_href(url)}: an answer of unknown length: try again later")

@@ -20,7 +20,7 @@ from pc_cloudmask.runs.candidate import read_candidate
 from pc_cloudmask.scene.geometry import build_box, geometries_meet, read_geometry
 from pc_cloudmask.scene.query import SceneQuery, build_query
 from pc_cloudmask.settings import Settings, read_settings
-from pc_cloudmask.source.hrefs import strip_signatures
+from pc_cloudmask.source.hrefs import unsign_item
 from pc_cloudmask.source.item import hash_item, read_scene
 from pc_cloudmask.source.item_files import ItemFilesSource
 from pc_cloudmask.source.stac_api import PlanetaryComputerSource
@@ -44,7 +44,7 @@ _RETRY = RetryPolicy(attempts=1)
 
 def fuzz_item(data: Data) -> None:
     """The item reader; no href that it takes is signed."""
-    item = strip_signatures(consume_changes(data, make_source_item()))
+    item = unsign_item(consume_changes(data, make_source_item()))
     scene = read_scene(item)
     hash_item(item)
     for href in scene.asset_hrefs.values():

@@ -19,8 +19,7 @@ from pc_cloudmask.scene.image import (
     ImageCandidate,
     ImageKey,
     Waiting,
-    pair_by_footprint,
-    pair_exactly,
+    pair_images,
     parse_image_index,
     read_image_key,
 )
@@ -119,17 +118,22 @@ def test_an_index_of_another_form_is_none(index: str) -> None:
 
 def test_an_image_in_every_collection_is_the_granule() -> None:
     present = {L2A: {KEY.index, "x"}, PROBABILITY: {KEY.index}}
-    assert pair_exactly(KEY, present) == EarthEngineImage((KEY.index,))
+    assert pair_images(SCENE, KEY, present) == EarthEngineImage((KEY.index,))
 
 
 def test_the_collection_that_lacks_the_image_is_named() -> None:
-    pairing = pair_exactly(KEY, {L2A: {KEY.index}, PROBABILITY: set()})
+    pairing = pair_images(SCENE, KEY, {L2A: {KEY.index}, PROBABILITY: set()})
     assert isinstance(pairing, Waiting)
     assert pairing.reason == f"{PROBABILITY} has no image {KEY.index} yet"
 
 
 def test_an_image_in_no_collection_is_left_to_footprints() -> None:
-    assert pair_exactly(KEY, {L2A: set(), PROBABILITY: {"x"}}) is None
+    assert pair_images(SCENE, KEY, {L2A: set(), PROBABILITY: {"x"}}) is None
+
+
+def test_the_very_image_is_taken_even_where_others_were_asked_for() -> None:
+    own = ImageCandidate(KEY, box(-150, 61, -148, 61.1))
+    assert pair(own, WHOLE) == EarthEngineImage((KEY.index,))
 
 
 def candidate(sensing_start: str, footprint: dict[str, Any], **changes: str) -> ImageCandidate:
@@ -138,12 +142,10 @@ def candidate(sensing_start: str, footprint: dict[str, Any], **changes: str) -> 
 
 def pair(*candidates: ImageCandidate, without: str = "") -> EarthEngineImage | Waiting:
     indexes = {c.key.index for c in candidates}
-    return pair_by_footprint(
-        SCENE,
-        KEY,
-        candidates,
-        {L2A: indexes, PROBABILITY: {i for i in indexes if not without or without not in i}},
-    )
+    present = {L2A: indexes, PROBABILITY: {i for i in indexes if not without or without not in i}}
+    pairing = pair_images(SCENE, KEY, present, candidates)
+    assert pairing is not None
+    return pairing
 
 
 WHOLE = candidate("20190629T212531", SCENE.footprint)  # type: ignore[arg-type]
@@ -186,4 +188,4 @@ def test_an_image_of_another_tile_or_datatake_is_no_candidate(changes: dict[str,
 
 def test_an_empty_footprint_waits_in_place_of_failing() -> None:
     scene = replace(SCENE, footprint={"type": "Polygon", "coordinates": []})
-    assert isinstance(pair_by_footprint(scene, KEY, [WHOLE], {L2A: {WHOLE.key.index}}), Waiting)
+    assert isinstance(pair_images(scene, KEY, {L2A: {WHOLE.key.index}}, [WHOLE]), Waiting)

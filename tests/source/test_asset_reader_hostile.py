@@ -28,7 +28,7 @@ BLOB = "https://sentinel2l2a01.blob.core.windows.net/sentinel2-l2/22/K/FV/B08.ti
 
 @pytest.fixture
 def folders(tmp_path: Path) -> tuple[Path, Path]:
-    """The folder that may be read below, and a secret raster beside it."""
+    """The folder that may be read below, and a secret raster next to it."""
     root = tmp_path / "items"
     root.mkdir()
     pixels = np.full((20, 30), 77, np.uint8)

@@ -48,7 +48,7 @@ def make_catalog(kind: str = "Catalog", **links: list[str]) -> dict[str, Any]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A static catalog of three items in two tiles, assets beside the items."""
+    """A static catalog of three items in two tiles, assets next to the items."""
     root = tmp_path / "catalog"
     for name, tile, day in [("a", "22KFV", 3), ("b", "22KFV", 1), ("c", "22KGV", 2)]:
         item = make_item(name, f"2019-01-0{day}T10:00:00Z", tile)

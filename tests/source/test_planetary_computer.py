@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pc_cloudmask.errors import InvalidField, SettingsError, SourceRefused, SourceUnavailable
+from pc_cloudmask.scene.geometry import build_box
 from pc_cloudmask.scene.query import SceneQuery, build_query, parse_instant
 from pc_cloudmask.source import selection as item_order
 from pc_cloudmask.source.fields import Item
@@ -379,6 +380,10 @@ def test_a_year_of_a_region_is_within_the_bound() -> None:
     assert find_most_items(build_query(tiles=["33XWJ"]), None, year) > 6 * 366
     assert find_most_items(build_query(bbox="179,-11,-179,-10"), None, year) < MAX_ITEMS / 2
     assert find_most_items(build_query(bbox="-180,-90,180,90"), None, year) == MAX_ITEMS
+    point = build_query(intersects='{"type": "Point", "coordinates": [-49.5, -22.5]}')
+    assert find_most_items(point, None, year) < MAX_ITEMS / 2
+    earth = build_query(intersects=json.dumps(build_box(-180, -90, 180, 90)))
+    assert find_most_items(earth, None, year) == MAX_ITEMS
 
 
 NOT_A_NUMBER = [b"NaN", b"Infinity", b"-Infinity", b'"\\ud800"']

@@ -13,7 +13,7 @@ from odc import stac
 from pc_cloudmask.catalog.fields import encode_document
 from pc_cloudmask.scene.image import EarthEngineImage, read_image_key
 from pc_cloudmask.source.fields import Item
-from pc_cloudmask.source.hrefs import strip_signatures
+from pc_cloudmask.source.hrefs import unsign_item
 from pc_cloudmask.source.item import read_scene
 from tests.catalog.items import derive
 from tests.conftest import SHARED_DATA
@@ -28,7 +28,7 @@ EO = "https://stac-extensions.github.io/eo/{}/schema.json"
 @pytest.fixture(params=PATHS, ids=lambda path: path.stem[11:44])
 def source(request: pytest.FixtureRequest) -> Item:
     item: Item = json.loads(request.param.read_bytes())
-    return strip_signatures(item)
+    return unsign_item(item)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_every_property_and_asset_of_the_source_is_there(source: Item, item: Ite
 
 
 def test_the_item_takes_no_more_than_its_share(item: Item) -> None:
-    """Of the 60 kB that a publication may write beside the COG, the item takes a third."""
+    """Of the 60 kB that a publication may write besides the COG, the item takes a third."""
     assert len(encode_document(item)) < 20_000
 
 

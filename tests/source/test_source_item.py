@@ -12,7 +12,7 @@ import pytest
 from pc_cloudmask.errors import InvalidField, ItemError, MissingField
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.source.fields import Item
-from pc_cloudmask.source.hrefs import strip_signatures
+from pc_cloudmask.source.hrefs import unsign_item
 from pc_cloudmask.source.item import MAX_ITEM_BYTES, read_scene
 from tests.catalog.items import delete_at, make_source_item, set_at
 
@@ -118,7 +118,6 @@ WRONG_VALUES: dict[str, tuple[tuple[str | int, ...], Any]] = {
     "a CRS of very many digits": (("properties", "proj:epsg"), 10**5000),
     "a code of no zone": (("properties", "proj:code"), "EPSG:32661"),
     "an asset that is none": (("assets", "B02"), "https://example.com/B02.tif"),
-    "an asset without an href": (("assets", "B02"), {"type": "image/tiff"}),
     "links that are none": (("links",), {"rel": "self"}),
     "links that are null": (("links",), None),
     "extensions that are null": (("stac_extensions",), None),
@@ -141,7 +140,7 @@ def test_a_wrong_value_is_refused(path: tuple[str | int, ...], value: Any) -> No
 def test_what_is_no_object_is_no_item(item: Any) -> None:
     assert refuse(item).field == "item"
     with pytest.raises(InvalidField):
-        strip_signatures(item)
+        unsign_item(item)
 
 
 def test_keys_of_assets_cannot_break_an_error_s_line() -> None:
@@ -163,6 +162,16 @@ def test_without_any_asset_on_the_grid_the_first_is_named() -> None:
 def test_every_key_on_the_way_is_looked_at() -> None:
     error = refuse(set_at(make_source_item(), ("assets", "SCL"), "https://example.com/SCL.tif"))
     assert (type(error), error.field) == (InvalidField, "assets.SCL")
+
+
+def test_an_asset_without_an_href_lacks_it() -> None:
+    error = refuse(set_at(make_source_item(), ("assets", "B02"), {"type": "image/tiff"}))
+    assert (type(error), error.field) == (MissingField, "assets.B02.href")
+
+
+@pytest.mark.parametrize("alternate", [None, [], "elsewhere", 3])
+def test_alternates_of_another_form_are_left_alone(alternate: Any) -> None:
+    assert read_scene(set_at(make_source_item(), ("assets", "B02", "alternate"), alternate))
 
 
 CRS_FIELDS: list[dict[str, Any]] = [
@@ -213,4 +222,4 @@ def test_every_real_item_is_a_scene(shared_data: Path) -> None:
 
 
 def strip_hrefs(item: Item) -> dict[str, str]:
-    return {name: asset["href"] for name, asset in strip_signatures(item)["assets"].items()}
+    return {name: asset["href"] for name, asset in unsign_item(item)["assets"].items()}

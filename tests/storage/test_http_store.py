@@ -17,12 +17,29 @@ from pc_cloudmask.storage.web import HttpStore
 from pc_cloudmask.web import RetryPolicy
 from tests.doubles.s3_server import S3Server
 
-ANSWERS = {"/base/here.json": (200, b"{}"), "/base/gone.json": (404, b""), "/base/mine.json": (403, b"")}
+ANSWERS = {
+    "/base/here.json": (200, b"{}"),
+    "/base/cut.json": (200, b"{}"),
+    "/base/gone.json": (404, b""),
+    "/base/mine.json": (403, b""),
+}
+#: Cut after their status line, so often.
+CUT = {"/base/endless.json": 9, "/base/cut.json": 1}
 RETRY = RetryPolicy(attempts=2, sleep=lambda _: None)
 
 
+class CuttingServer(ThreadingHTTPServer):
+    cuts: dict[str, int]
+
+
 class Server(BaseHTTPRequestHandler):
+    server: CuttingServer
+
     def do_GET(self) -> None:
+        if self.server.cuts.get(self.path, 0):
+            self.server.cuts[self.path] -= 1
+            self.wfile.write(b"HTTP/1.0 200 OK\r\n")
+            return
         status, body = ANSWERS.get(self.path, (503, b""))
         self.send_response(status)
         self.send_header("ETag", '"tag"')
@@ -36,7 +53,8 @@ class Server(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def store() -> Iterator[HttpStore]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    server = CuttingServer(("127.0.0.1", 0), Server)
+    server.cuts = dict(CUT)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield HttpStore(f"http://127.0.0.1:{server.server_port}/base/", RETRY)
@@ -62,6 +80,15 @@ def test_what_is_not_public_is_no_missing_object(store: HttpStore) -> None:
 def test_a_server_in_trouble_is_asked_again_later(store: HttpStore) -> None:
     with pytest.raises(StoreUnavailable, match="503"):
         store.read_object("other.json")
+
+
+def test_an_answer_that_breaks_off_after_its_status_line_is_no_empty_object(store: HttpStore) -> None:
+    read = store.read_object("cut.json")
+    assert read is not None
+    assert read.body == b"{}"
+    for ask in (store.read_object, store.find_object):
+        with pytest.raises(StoreUnavailable, match="an answer of unknown length; gave up after 2 attempts"):
+            ask("endless.json")
 
 
 @pytest.mark.parametrize("key", ["../up.json", "/here.json", "a//b", "here.json?x=1"])

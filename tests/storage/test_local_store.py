@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pc_cloudmask.errors import StoreRefused, StoreUnavailable, WriteConflict
+from pc_cloudmask.errors import StoreError, StoreRefused, StoreUnavailable, WriteConflict
 from pc_cloudmask.storage import local as local_store
 from pc_cloudmask.storage.local import STALE_AFTER_S, TEMPORARY_FOLDER, LocalStore
 from pc_cloudmask.storage.stores import open_store
@@ -165,6 +166,24 @@ def test_an_error_of_the_device_can_be_tried_again(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(local_store.os, "fsync", fail)
     with pytest.raises(StoreUnavailable, match="a: Input/output error"):
         LocalStore(tmp_path).write_object("a", b"1", "text/plain")
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "remedy"), [(13, StoreRefused, "the right to it"), (5, StoreUnavailable, "try again")]
+)
+def test_a_read_that_fails_says_nothing_of_writing(
+    number: int, error: type[StoreError], remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalStore(tmp_path)
+    store.write_object("a", b"1", "text/plain")
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(error, match=remedy) as raised:
+        store.read_object("a")
+    assert not re.search("write|change", str(raised.value))
 
 
 def test_readers_see_whole_objects_while_writers_are_killed(tmp_path: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import ee
 
@@ -19,15 +19,15 @@ from pc_cloudmask.scene.image import (
     ImageKey,
     Pairing,
     Waiting,
-    pair_by_footprint,
-    pair_exactly,
+    pair_images,
     parse_image_index,
     read_image_key,
 )
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.web import Deadline
 
-Found = TypeVar("Found", bound=Pairing | None)
+#: Indexes found in each collection; images of the scenes' datatakes, where they were asked for.
+Found = tuple[dict[str, Collection[str]], list[ImageCandidate] | None]
 #: A datatake is at most one orbit's daylit half.
 LONGEST_DATATAKE = timedelta(hours=1)
 #: Datastrips begin up to seconds before the datatake's nominal start: ``20190101T000001_20181231T235957``.
@@ -75,32 +75,35 @@ class ImageFinder:
         with self._session.statistics.phase("pairing"):
             unknown: list[_Wanted] = []
             for chunk in _chunks(wanted):
-                exact = self._pair(chunk, self._pair_exactly, deadline)
+                exact = self._pair(chunk, self._find_own, deadline)
                 pairings |= {scene_id: pairing for scene_id, pairing in exact.items() if pairing}
                 unknown += [want for want in chunk if exact[want.scene.id] is None]
             for chunk in _chunks(unknown):
-                pairings |= self._pair(chunk, self._pair_by_footprint, deadline)
+                by_footprint = self._pair(chunk, self._find_candidates, deadline)
+                pairings |= {scene_id: pairing for scene_id, pairing in by_footprint.items() if pairing}
         return pairings
 
     def _pair(
         self,
         chunk: Sequence[_Wanted],
-        pair: Callable[[Sequence[_Wanted], Deadline], dict[str, Found]],
+        find: Callable[[Sequence[_Wanted], Deadline], Found],
         deadline: Deadline,
-    ) -> dict[str, Found]:
-        """What ``pair`` finds for ``chunk``, or for its halves where it is too much for one request."""
+    ) -> dict[str, Pairing | None]:
+        """Pair ``chunk`` with what ``find`` finds, or its halves where it is too much for one request."""
         try:
-            return pair(chunk, deadline)
+            present, candidates = find(chunk, deadline)
         except TooMuch as error:
             if len(chunk) == 1:
                 raise error.failure.error_class(
                     f"finding the image of {chunk[0].scene.id}: {error}"
                 ) from error
-        self._session.statistics.count_split()
-        half = len(chunk) // 2
-        return self._pair(chunk[:half], pair, deadline) | self._pair(chunk[half:], pair, deadline)
+            self._session.statistics.count_split()
+            half = len(chunk) // 2
+            return self._pair(chunk[:half], find, deadline) | self._pair(chunk[half:], find, deadline)
+        return {want.scene.id: pair_images(want.scene, want.key, present, candidates) for want in chunk}
 
-    def _pair_exactly(self, chunk: Sequence[_Wanted], deadline: Deadline) -> dict[str, Pairing | None]:
+    def _find_own(self, chunk: Sequence[_Wanted], deadline: Deadline) -> Found:
+        """Look for the very images of the scenes."""
         indexes = sorted({want.key.index for want in chunk})
         found = [
             _within(chunk, collection)
@@ -109,11 +112,10 @@ class ImageFinder:
             for collection in self._collections
         ]
         present = self._compute(ee.List(found), f"finding the images of {len(chunk)} scenes", deadline)
-        by_collection = dict(zip(self._collections, map(frozenset, present), strict=True))
-        return {want.scene.id: pair_exactly(want.key, by_collection) for want in chunk}
+        return dict(zip(self._collections, map(frozenset, present), strict=True)), None
 
-    def _pair_by_footprint(self, chunk: Sequence[_Wanted], deadline: Deadline) -> dict[str, Pairing]:
-        """Looks for other images of the same datatakes and tiles."""
+    def _find_candidates(self, chunk: Sequence[_Wanted], deadline: Deadline) -> Found:
+        """Look for other images of the same datatakes and tiles."""
         starts = sorted({want.key.datatake_start for want in chunk})
         images = (
             _within(chunk, L2A)
@@ -132,13 +134,8 @@ class ImageFinder:
         candidates = [
             ImageCandidate(key, footprint) for index, footprint in found if (key := parse_image_index(index))
         ]
-        by_collection = dict(
-            zip(self._collections, [{row[0] for row in found}, *map(frozenset, present)], strict=True)
-        )
-        return {
-            want.scene.id: pair_by_footprint(want.scene, want.key, candidates, by_collection)
-            for want in chunk
-        }
+        in_each = [frozenset(row[0] for row in found), *map(frozenset, present)]
+        return dict(zip(self._collections, in_each, strict=True)), candidates
 
     def _compute(self, value: ee.List, what: str, deadline: Deadline) -> list[Any]:
         """The value, a list with one entry for each collection."""
