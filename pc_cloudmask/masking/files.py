@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from pc_cloudmask.masking.classes import CLASS_STYLES, PROBABILITY_NODATA, MaskClass
-from pc_cloudmask.raster.cog import BandStyle, build_cog
+from pc_cloudmask.raster.cog import BandStyle, build_cog, validate_cog
 from pc_cloudmask.raster.picture import encode_palette
 from pc_cloudmask.scene.grid import Grid, Shape
 
@@ -47,8 +47,9 @@ def build_mask_cog(classes: NDArray[np.uint8], grid: Grid) -> bytes:
 
     Raises:
         ValueError: ``classes`` is not a uint8 array of the grid's shape.
+        AssetRefused: what GDAL wrote is not a cloud-optimised GeoTIFF.
     """
-    return build_cog(classes, grid, MASK_STYLE)
+    return _build_valid_cog(classes, grid, MASK_STYLE)
 
 
 def build_probability_cog(probability_pct: NDArray[np.uint8], grid: Grid) -> bytes:
@@ -56,8 +57,15 @@ def build_probability_cog(probability_pct: NDArray[np.uint8], grid: Grid) -> byt
 
     Raises:
         ValueError: ``probability_pct`` is not a uint8 array of the grid's shape.
+        AssetRefused: what GDAL wrote is not a cloud-optimised GeoTIFF.
     """
-    return build_cog(probability_pct, grid, PROBABILITY_STYLE)
+    return _build_valid_cog(probability_pct, grid, PROBABILITY_STYLE)
+
+
+def _build_valid_cog(pixels: NDArray[np.uint8], grid: Grid, style: BandStyle) -> bytes:
+    cog = build_cog(pixels, grid, style)
+    validate_cog(cog, f"the raster of the {style.name}")
+    return cog
 
 
 def build_preview(classes: NDArray[np.uint8], size_px: int = 512) -> tuple[bytes, Shape]:

@@ -18,9 +18,12 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
 from rasterio.io import DatasetWriter, MemoryFile
+from rasterio.session import DummySession
 from rasterio.transform import Affine
 
+from pc_cloudmask.errors import AssetRefused
 from pc_cloudmask.raster.gdal import gdal_environment
 from pc_cloudmask.scene.grid import Grid, Shape
 
@@ -67,6 +70,40 @@ def build_cog(pixels: NDArray[np.uint8], grid: Grid, style: BandStyle) -> bytes:
             source.set_band_unit(1, style.unit)
         _write_pixels(source, pixels, style.overviews)
         return _copy_as_cog(source)
+
+
+def validate_cog(data: bytes, what: str) -> None:
+    """Check with rio-cogeo that ``data`` is a cloud-optimised GeoTIFF; what it recommends is required.
+
+    Raises:
+        AssetRefused: it is not; the text names ``what`` and every fault.
+    """
+    # With the tile matrices that it brings, it takes a third of a second to import.
+    from rio_cogeo.cogeo import cog_validate  # noqa: PLC0415
+
+    try:
+        with MemoryFile(data) as file:
+            # Else its environment would make a session of boto3, see ``gdal_environment``.
+            config = {"session": DummySession()}
+            _, errors, warnings = cog_validate(file.name, strict=True, config=config, quiet=True)
+            faults = [fault for fault in errors + warnings if not _is_false_alarm(fault, file.name)]
+    except RasterioError as error:
+        raise AssetRefused(f"{what} cannot be read: {error}") from error
+    if faults:
+        raise AssetRefused(f"{what} is not a cloud-optimised GeoTIFF: {'; '.join(faults)}")
+
+
+def _is_false_alarm(fault: str, path: str) -> bool:
+    """Tell what rio-cogeo says of narrow rasters only.
+
+    It takes a square block as wide as the raster or an overview for a strip, and reckons by columns how much
+    smaller an overview is, which one column never is.
+    """
+    with gdal_environment(), rasterio.open(path) as dataset:
+        height, width = dataset.block_shapes[0]
+        if "not tiled" in fault:
+            return bool(height == width)
+        return fault.startswith("Invalid Decimation 1 ") and dataset.width == 1
 
 
 def overview_factors(shape: Shape) -> list[int]:
