@@ -28,15 +28,8 @@ from benchmarks.measure import Figure, Peer, Row, compare_costs, format_rows, re
 from pc_cloudmask.masking import csmask
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import build_reflectance_table
-from pc_cloudmask.masking.csmask import (
-    ASSETS,
-    CLASS_COUNT,
-    TILE_PX,
-    Network,
-    TiledNetwork,
-    find_model_file,
-    load_network,
-)
+from pc_cloudmask.masking.csmask import ASSETS, find_model_file, load_network
+from pc_cloudmask.masking.csmask_tiles import CLASS_COUNT, TILE_PX, Network, label_scene
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene
@@ -132,9 +125,9 @@ def measure_ours(folder: Path, sampled_tiles: int) -> Cost:
         footprint={},
         asset_hrefs={band: str(folder / f"{band}.tif") for band in ASSETS.values()},
     )
-    engine = csmask.CsmaskEngine(AssetReader(local_root=folder), MaskParameters())
+    classifier = csmask.Classifier(AssetReader(local_root=folder), MaskParameters())
     with patch.object(csmask, "load_network", lambda *_: network):
-        return measure_cost(lambda: engine.derive_mask(scene, EarthEngineImage()), [network])
+        return measure_cost(lambda: classifier.derive_mask(scene, EarthEngineImage()), [network])
 
 
 def measure_ukis_csmask(folder: Path, sampled_tiles: int) -> Cost:
@@ -173,8 +166,8 @@ def label_chip() -> NDArray[np.uint8]:
     pixels = np.stack(list(read_chip(SHARED_DATA).values()))
     model = find_model_file()
     tables = model.build_tables(build_reflectance_table("02.12"))
-    tiled = TiledNetwork(load_network(model), tables)
-    return tiled.label_scene(lambda top, bottom: pixels[:, top:bottom], pixels.shape[1:]).label
+    network = load_network(model)
+    return label_scene(network, tables, lambda top, bottom: pixels[:, top:bottom], pixels.shape[1:]).label
 
 
 def label_chip_as_ukis_csmask() -> NDArray[np.uint8]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from math import ceil, cos, radians
 from pathlib import Path
 
-from pc_cloudmask.masking.earth_engine.windows import COARSE_PIXEL_M, PAIRING_CHUNK, plan_windows
+from pc_cloudmask.masking.classes import COARSE_PIXEL_M
+from pc_cloudmask.masking.earth_engine.windows import PAIRING_CHUNK, plan_windows
 from pc_cloudmask.scene.grid import Grid
 
 BENCHMARKS = Path(__file__).parents[1] / "docs" / "benchmarks.md"

@@ -231,7 +231,7 @@ MethodOption = Annotated[
     typer.Option(
         metavar="METHOD",
         autocompletion=_complete_method,
-        help="How masks are made: a method of docs/settings.md.",
+        help="How masks are made: a method of docs/methods.",
     ),
 ]
 #: A store that is only read.

@@ -24,8 +24,7 @@ class MaskClass(IntEnum):
 class ClassStyle:
     """How a class is named and drawn.
 
-    White clouds vanish on a blank map, so the colours are ones that neither a map nor a satellite
-    picture contains.
+    White clouds vanish on a blank map, so the colours are ones that neither maps nor satellite pictures contain.
     """
 
     name: str
@@ -69,6 +68,8 @@ class MaskParameters:
     clear_score: float = 0.60
 
 
+#: Pixel size at which shadows are projected: the tutorial's ``reproject(scale=100)``.
+COARSE_PIXEL_M = 100.0
 #: Value of a probability pixel that has none.
 PROBABILITY_NODATA = 255
 

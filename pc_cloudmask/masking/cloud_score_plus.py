@@ -1,75 +1,58 @@
-"""Engines whose masks, or whose clouds, come from Earth Engine.
+"""Masks from Google's Cloud Score+, divided into cloud and shadow.
 
-``ServerMaskEngine``: s2cloudless, the whole mask computed by Earth Engine.
-
-``CloudScorePlusEngine``: Cloud Score+ tells one class, "not clear", which holds clouds and shadows
-alike. It is split by the same rule that s2cloudless needs to find shadows: a pixel that is not clear is
-shadow where it is dark (near infrared below the threshold, not water) and stands, seen towards the sun,
-behind a pixel of 100 m of which at least half is not clear and not dark, within the shadow distance and
-to within one such pixel; else it is cloud. The result is eroded, grown and classed as every mask here,
-so its buffer means the same. Earth Engine computes flags alone; the rest is done here, whatever
-``compute`` says: a neighbourhood costs more there than a byte does on the way.
+Cloud Score+ tells one class, "not clear", which holds clouds and shadows alike. It is split by the same
+rule that s2cloudless needs to find shadows: a pixel that is not clear is shadow where it is dark (near
+infrared below the threshold, not water) and stands, seen towards the sun, behind a pixel of 100 m of which
+at least half is not clear and not dark, within the shadow distance and to within one such pixel; else it is
+cloud. The result is eroded, grown and classed as every mask here, so its buffer means the same. Earth Engine
+computes flags alone; the rest is done here, whatever ``compute`` says: a neighbourhood costs more there than
+a byte does on the way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.classes import COARSE_PIXEL_M, MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import find_shadow_candidates
-from pc_cloudmask.masking.earth_engine.graphs import (
-    CLOUD_SCORE_PLUS,
-    DARK,
-    NOT_CLEAR,
-    VALID,
-    build_score_flags,
-)
+from pc_cloudmask.masking.earth_engine.graphs import DARK, NOT_CLEAR, VALID, build_score_flags
 from pc_cloudmask.masking.earth_engine.images import ImageFinder
-from pc_cloudmask.masking.earth_engine.session import SOFTWARE, EarthEngineSession
-from pc_cloudmask.masking.earth_engine.windows import COARSE_PIXEL_M, Bytes, PixelDownloader, Raster
-from pc_cloudmask.masking.methods import DerivedMask, EngineTools
+from pc_cloudmask.masking.earth_engine.session import SOFTWARE
+from pc_cloudmask.masking.earth_engine.windows import (
+    CLOUD_SCORE_PLUS,
+    Bytes,
+    PixelDownloader,
+    Raster,
+)
+from pc_cloudmask.masking.methods import DerivedMask, EngineTools, MaskEngine
 from pc_cloudmask.masking.morphology import compose_classes
-from pc_cloudmask.scene.image import EarthEngineImage, Pairing
+from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene
 
 
-def open_engine(tools: EngineTools) -> CloudScorePlusEngine:
+def open_engine(tools: EngineTools) -> MaskEngine:
     """Open the engine, whatever ``compute`` says: Earth Engine computes flags alone."""
-    return CloudScorePlusEngine(tools.session, tools.parameters, tools.downloader)
+    finder = ImageFinder(tools.downloader.session, CLOUD_SCORE_PLUS)
+    derive = partial(derive_mask, tools.downloader, tools.parameters)
+    return MaskEngine("cloud-score-plus", derive, finder.find_images)
 
 
-class CloudScorePlusEngine:
-    """A ``MaskEngine`` for Cloud Score+; ``band`` is ``cs_cdf``, which varies less over time, or ``cs``."""
+def derive_mask(
+    downloader: PixelDownloader, parameters: MaskParameters, scene: Scene, ee_image: EarthEngineImage
+) -> DerivedMask:
+    """Return the mask of one scene.
 
-    method = "cloud-score-plus"
-
-    def __init__(
-        self,
-        session: EarthEngineSession,
-        parameters: MaskParameters,
-        downloader: PixelDownloader,
-        band: Literal["cs", "cs_cdf"] = "cs_cdf",
-    ) -> None:
-        self._session = session
-        self._parameters = parameters
-        self._downloader = downloader
-        self._band = band
-        self._finder = ImageFinder(session, CLOUD_SCORE_PLUS)
-
-    def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
-        """By scene id, the Earth Engine image or why there is none yet."""
-        return self._finder.find_images(scenes)
-
-    def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
-        """The mask of one scene; see ``MaskEngine``."""
-        self._session.start()
-        image = build_score_flags(ee_image, self._band, self._parameters)
-        (flags,) = self._downloader.read_rasters(scene.id, [Raster("cloud score flags", image, scene.grid)])
-        return DerivedMask(classify_flags(flags, scene, self._parameters), ee_image, SOFTWARE)
+    Raises:
+        EngineUnavailable: try again later.
+        EngineRefused: never.
+    """
+    downloader.session.start()
+    image = build_score_flags(ee_image, parameters)
+    (flags,) = downloader.read_rasters(scene.id, [Raster("cloud score flags", image, scene.grid)])
+    return DerivedMask(classify_flags(flags, scene, parameters), ee_image, SOFTWARE)
 
 
 def classify_flags(flags: Bytes, scene: Scene, parameters: MaskParameters) -> Bytes:

@@ -1,5 +1,6 @@
-"""Which pixels are cloud, which are dark enough for a shadow.
+"""Which pixels are cloud, which are dark, and where the sun's azimuth puts the shadows of clouds.
 
+The azimuth is applied in ``sun_steps``; Earth Engine applies it in ``earth_engine.graphs.build_server_mask``.
 Source: Earth Engine community tutorial "Sentinel-2 Cloud Masking with s2cloudless".
 """
 
@@ -22,7 +23,7 @@ _ROWS = 128
 
 
 def find_cloud(probability_pct: NDArray[np.uint8], threshold_pct: float) -> NDArray[np.bool_]:
-    """Where the probability is strictly above the threshold: bool, of the same shape.
+    """Find where the probability is strictly above the threshold: bool, of the same shape.
 
     A pixel without data (255) is never cloud.
     """
@@ -35,7 +36,7 @@ def find_cloud(probability_pct: NDArray[np.uint8], threshold_pct: float) -> NDAr
 def find_dark(
     nir_dn: NDArray[np.uint16], scl: NDArray[np.uint8], dark_nir_reflectance: float, offset_dn: int = 0
 ) -> NDArray[np.bool_]:
-    """Where B8's reflectance is strictly below the threshold on anything but water: bool, of the same shape.
+    """Find where B8's reflectance is strictly below the threshold, water apart: bool, of the same shape.
 
     Reflectance is ``(DN + offset_dn) / 10000``; ``offset_dn`` is -1000 from processing baseline 04.00
     on, 0 before it as in Earth Engine's harmonised collection. Water is as dark as a shadow, so SCL 6
@@ -56,18 +57,15 @@ _DN_COUNT = 1 << 16
 
 
 def build_reflectance_table(processing_baseline: str) -> NDArray[np.float32]:
-    """The reflectance of every digital number, float32 ``(65536,)`` in 0..2: ``table[dn]`` converts pixels.
+    """Return the reflectance of every digital number, float32 ``(65536,)`` in 0..2: ``table[dn]`` converts pixels.
 
-    0, which is no data in every baseline, gives 0; so do the digital numbers that the offset makes
-    negative.
+    0, which is no data in every baseline, gives 0; so does every number that the offset makes negative.
     """
     dn = np.arange(_DN_COUNT, dtype=np.int32) + reflectance_offset_dn(processing_baseline)
     reflectance = dn.astype(np.float32) / np.float32(REFLECTANCE_SCALE)
     return np.clip(reflectance, 0, MAX_REFLECTANCE, out=reflectance)
 
 
-#: Pixel size at which shadows are projected: the tutorial's ``reproject(scale=100)``.
-SHADOW_SCALE_M = 100.0
 #: What these decimals show as a half is a half: sines and cosines are good to about 15.
 _TIE_DECIMALS = 9
 
@@ -75,11 +73,10 @@ _TIE_DECIMALS = 9
 def find_shadow_candidates(
     coarse_cloud: NDArray[np.bool_], solar_azimuth_deg: float, reach_px: float
 ) -> NDArray[np.bool_]:
-    """Pixels that a cloud stands before, as seen towards the sun: bool, of the same shape.
+    """Find the pixels that a cloud stands before, as seen towards the sun: bool, of the same shape.
 
     A pixel is a candidate where a cloud lies 0, 1, 2 … ``floor(reach_px)`` steps from it towards the
     sun, each step rounded to the nearest pixel. Outside the raster there is no cloud.
-    ``solar_azimuth_deg`` is clockwise from north, any real number.
 
     Raises:
         ValueError: an azimuth that is not finite.
@@ -94,7 +91,10 @@ def find_shadow_candidates(
 
 
 def sun_steps(solar_azimuth_deg: float, reach_px: float) -> list[tuple[int, int]]:
-    """Steps (rows, columns) from a pixel towards the sun, distance 0 first.
+    """Return the steps (rows, columns) from a pixel of a north-up grid towards the sun, distance 0 first.
+
+    ``solar_azimuth_deg`` is clockwise from north, any real number. Rows count southwards, so the step of length
+    ``k`` is ``(-k sin a, k cos a)`` with ``a = 90 - azimuth``: the tutorial's angle, counter-clockwise from east.
 
     Raises:
         ValueError: an azimuth that is not finite.
@@ -109,12 +109,12 @@ def sun_steps(solar_azimuth_deg: float, reach_px: float) -> list[tuple[int, int]
 
 
 def _round_half_away(value: float) -> int:
-    """The nearest whole number, a half going away from zero: alike in all four quadrants."""
+    """Return the nearest whole number, a half going away from zero: alike in all four quadrants."""
     return int(math.copysign(math.floor(round(abs(value), _TIE_DECIMALS) + 0.5), value))
 
 
 def _overlap(step: int, size: int) -> tuple[slice, slice]:
-    """Along an axis of ``size``: the pixels ``i`` with ``i + step`` inside, and those ``i + step``."""
+    """Return, along an axis of ``size``, the pixels ``i`` with ``i + step`` inside, and those ``i + step``."""
     inside = max(size - abs(step), 0)
     start = min(max(-step, 0), size)
     return slice(start, start + inside), slice(start + step, start + step + inside)

@@ -1,12 +1,14 @@
-"""The engine that asks ukis-csmask's network."""
+"""Masks from ukis-csmask's network, on an item's own bands.
+
+Source: ukis-csmask 1.0 (https://github.com/dlr-eoc/ukis-csmask), whose labels these are, pixel for pixel.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -16,190 +18,17 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from pc_cloudmask.errors import AssetRefused, EngineRefused, MissingField, SettingsError
+from pc_cloudmask.errors import EngineRefused, SettingsError
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import build_reflectance_table
-from pc_cloudmask.masking.methods import DerivedMask, EngineTools
+from pc_cloudmask.masking.csmask_tiles import Network, ReadRows, label_scene
+from pc_cloudmask.masking.item_bands import read_item_band
+from pc_cloudmask.masking.methods import DerivedMask, EngineTools, MaskEngine
 from pc_cloudmask.masking.morphology import compose_classes
 from pc_cloudmask.scene.grid import Window
-from pc_cloudmask.scene.image import EarthEngineImage, Pairing
+from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.assets import AssetReader
-
-#: Edge of the network's input, fixed in the model file.
-TILE_PX = 256
-#: Overlap of neighbouring tiles (ukis-csmask 1.0, ``CSmask._csm``).
-OVERLAP = 0.2
-#: How far the first tiles reach outside of the raster.
-MARGIN_PX = int(TILE_PX * OVERLAP)
-STEP_PX = int(TILE_PX - TILE_PX * OVERLAP)
-#: Rows or columns that neighbouring tiles share.
-SHARED_PX = TILE_PX - STEP_PX
-#: Of the network's answer: background, cloud, cloud shadow.
-CLASS_COUNT = 3
-#: From a tile, float32 ``(1, bands, 256, 256)``, to its logits, float32 ``(1, 3, 256, 256)``.
-Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-#: ``(top, bottom)`` to digital numbers, uint16 ``(bands, bottom - top, width)``. ``top`` moves down, but for
-#: the last row of tiles, whose mirrored pixels may begin up to ``SHARED_PX`` above the row before.
-ReadRows = Callable[[int, int], NDArray[np.uint16]]
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """What the network says of a scene.
-
-    ``label``  uint8 ``(height, width)``: 0 background, 1 cloud, 2 cloud shadow; undefined without data.
-    ``valid``  bool of the same shape: at least one band has data, as ukis-csmask's ``nodata_value=0``.
-    """
-
-    label: NDArray[np.uint8]
-    valid: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class TiledNetwork:
-    """A network with what it expects of its input.
-
-    ``tables`` is float32 ``(bands, 65536)``: the network's input for each band's digital number.
-    ``threads`` is how many tiles are classified at a time.
-    """
-
-    network: Network
-    tables: NDArray[np.float32]
-    threads: int = 1
-
-    def label_scene(self, read_rows: ReadRows, shape: tuple[int, int]) -> Labels:
-        """The labels of a scene of ``shape`` (height, width), read from top to bottom.
-
-        Tiles without a valid pixel are passed over.
-        """
-        height, width = shape
-        labels = Labels(np.zeros(shape, np.uint8), np.zeros(shape, np.bool_))
-        # ukis-csmask blends in float64; with less, equal probabilities fall to other classes than there.
-        pending = np.zeros((CLASS_COUNT, TILE_PX, width))
-        with ThreadPoolExecutor(self.threads) as pool:
-            for top in tile_starts(height):
-                rows = mirrored_indices(top, height)
-                first, last = int(rows.min()), int(rows.max())
-                pixels = read_rows(first, last + 1)
-                valid = (pixels != 0).any(axis=0)
-                self._add_tiles(pool, pixels[:, rows - first], valid[rows - first], pending)
-                # Rows that no later tile reaches.
-                done = slice(max(top, 0), min(top + STEP_PX, height))
-                labels.valid[done] = valid[done.start - first : done.stop - first]
-                blended = pending[:, done.start - top : done.stop - top].astype(np.float32)
-                labels.label[done] = blended.argmax(axis=0)
-                pending[:, :SHARED_PX] = pending[:, STEP_PX:]
-                pending[:, SHARED_PX:] = 0
-        return labels
-
-    def _add_tiles(
-        self,
-        pool: ThreadPoolExecutor,
-        pixels: NDArray[np.uint16],
-        valid: NDArray[np.bool_],
-        pending: NDArray[np.float64],
-    ) -> None:
-        """Add the weighted probabilities of one row of tiles, from left to right."""
-        width = valid.shape[1]
-        columns = {left: mirrored_indices(left, width) for left in tile_starts(width)}
-        lefts = [left for left, cols in columns.items() if valid[:, cols].any()]
-        for left, probability in zip(
-            lefts, pool.map(lambda left: self._classify(pixels[:, :, columns[left]]), lefts), strict=True
-        ):
-            inside = slice(max(left, 0), min(left + TILE_PX, width))
-            weighted = probability * _WEIGHTS
-            pending[:, :, inside] += weighted[:, :, inside.start - left : inside.stop - left]
-
-    def _classify(self, pixels: NDArray[np.uint16]) -> NDArray[np.float32]:
-        """Probabilities of one tile's classes, float32 ``(3, 256, 256)``."""
-        tile = np.empty((1, *pixels.shape), np.float32)
-        for band, table in enumerate(self.tables):
-            np.take(table, pixels[band], out=tile[0, band])
-        logits = self.network(tile)[0]
-        exponential = np.exp(logits - logits.max(axis=0))
-        probability: NDArray[np.float32] = exponential / exponential.sum(axis=0)
-        return probability
-
-
-def tile_starts(size: int) -> range:
-    """First pixels, along one axis, of the tiles that cover ``size`` pixels."""
-    return range(-MARGIN_PX, size, STEP_PX)
-
-
-def mirrored_indices(start: int, size: int) -> NDArray[np.intp]:
-    """Pixels of the tile that begins at ``start``, of a raster mirrored at its edges: intp ``(256,)``."""
-    index = np.arange(start, start + TILE_PX) % (2 * size)
-    return np.minimum(index, 2 * size - 1 - index)
-
-
-def build_weights() -> NDArray[np.float64]:
-    """Weights of a tile's pixels, float64 ``(256, 256)``: those of overlapping tiles sum to 1.
-
-    Scipy's ``tukey(256, 2 * OVERLAP)`` along both axes, as ukis-csmask blends.
-    """
-    ramp = (1 - np.cos(np.pi * np.arange(SHARED_PX) / (SHARED_PX - 1))) / 2
-    along = np.concatenate([ramp, np.ones(TILE_PX - 2 * SHARED_PX), ramp[::-1]])
-    return np.outer(along, along)
-
-
-_WEIGHTS = build_weights()
-
-
-#: Rows of a COG's block: a strip of these decodes each block once.
-STRIP_PX = 512
-
-
-class BandRows:
-    """A sliding view of a scene's bands: few rows are held, each is read once.
-
-    Raises:
-        MissingField: the item lacks one of ``bands``.
-    """
-
-    def __init__(self, reader: AssetReader, scene: Scene, bands: Sequence[str]) -> None:
-        for band in bands:
-            if band not in scene.asset_hrefs:
-                raise MissingField(scene.id, f"assets.{band}")
-        self._reader = reader
-        self._scene = scene
-        self._bands = bands
-        self._top = 0
-        self._pixels = np.empty((len(bands), 0, scene.grid.shape[1]), np.uint16)
-
-    def read_rows(self, top: int, bottom: int) -> NDArray[np.uint16]:
-        """Digital numbers of rows ``top`` to ``bottom``: uint16 ``(bands, bottom - top, width)``.
-
-        ``top`` may be up to a tile's height above that of an earlier call.
-
-        Raises:
-            AssetUnavailable, AssetRefused: a band cannot be read, or is not uint16.
-        """
-        while self._top + self._pixels.shape[1] < bottom:
-            self._read_strip(keep_from=max(top - TILE_PX, self._top))
-        return self._pixels[:, top - self._top : bottom - self._top]
-
-    def _read_strip(self, keep_from: int) -> None:
-        """Read the next strip; drop the rows above ``keep_from``."""
-        height, width = self._scene.grid.shape
-        next_row = self._top + self._pixels.shape[1]
-        window = Window(next_row, 0, min(STRIP_PX, height - next_row), width)
-        kept = self._pixels[:, keep_from - self._top :]
-        pixels = np.empty((len(self._bands), kept.shape[1] + window.height, width), np.uint16)
-        pixels[:, : kept.shape[1]] = kept
-        for index, band in enumerate(self._bands):
-            pixels[index, kept.shape[1] :] = self._read_band(band, window)
-        self._top, self._pixels = keep_from, pixels
-
-    def _read_band(self, band: str, window: Window) -> NDArray[np.uint16]:
-        scene = self._scene
-        pixels = self._reader.read_band(
-            scene.asset_hrefs[band], scene.grid.window_grid(window), resampling="average", item_id=scene.id
-        )
-        if pixels.dtype != np.uint16:
-            raise AssetRefused(f"item {scene.id}: asset {band} holds {pixels.dtype}, not uint16")
-        return pixels.astype(np.uint16, copy=False)
-
 
 #: The one for L2A with six bands; those for four bands or L1C lie beside it.
 MODEL = "model_6b_l2a"
@@ -228,7 +57,7 @@ class ModelFile:
     deviation: NDArray[np.float64]
 
     def build_tables(self, reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The network's input by band and digital number, float32 ``(bands, len(reflectance))``.
+        """Return the network's input by band and digital number, float32 ``(bands, len(reflectance))``.
 
         Rounded to float32 after either step, as ukis-csmask does it.
         """
@@ -237,7 +66,7 @@ class ModelFile:
 
 
 def find_model_file() -> ModelFile:
-    """The model file, once its runtime is known to be installed; neither is loaded.
+    """Find the model file, once its runtime is known to be installed; neither is loaded.
 
     Raises:
         SettingsError: ukis-csmask or onnxruntime is not installed, or its version has no such model.
@@ -259,7 +88,7 @@ def find_model_file() -> ModelFile:
 
 
 def read_software() -> dict[str, str]:
-    """Versions of ukis-csmask and its runtime by package."""
+    """Return the versions of ukis-csmask and its runtime by package."""
     # The distribution may be onnxruntime-gpu or another; the module is the same.
     return {
         "ukis-csmask": version("ukis-csmask"),
@@ -268,10 +97,10 @@ def read_software() -> dict[str, str]:
 
 
 def load_network(model: ModelFile) -> Network:
-    """The network, ready to be called from several threads, each of which computes on one core."""
+    """Load the network; it may be called from several threads, each of which computes on one core."""
     onnxruntime = import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
-    # Tiles side by side cost less than threads within a tile: 0.105 against 0.114 CPU seconds a tile.
+    # Scenes side by side cost less than threads within a tile: 0.105 against 0.114 CPU seconds a tile.
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(
         model.path, sess_options=options, providers=onnxruntime.get_available_providers()
@@ -285,41 +114,66 @@ def load_network(model: ModelFile) -> Network:
     return classify
 
 
+#: Rows of a COG's block: a strip of these decodes each block once.
+STRIP_PX = 512
+#: Strips that are held: no tile reaches over more.
+_HELD_STRIPS = 2
+
+
+def open_rows(reader: AssetReader, scene: Scene, bands: Sequence[str]) -> ReadRows:
+    """Return a function that reads rows of ``bands`` on the scene's grid, each once if asked from top to bottom.
+
+    It raises MissingField where the item lacks a band, AssetUnavailable or AssetRefused where one cannot be read.
+    """
+    height, width = scene.grid.shape
+
+    @lru_cache(_HELD_STRIPS)
+    def read_strip(start: int) -> NDArray[np.uint16]:
+        window = Window(start, 0, min(STRIP_PX, height - start), width)
+        return np.stack([read_item_band(reader, scene, band, np.uint16, window=window) for band in bands])
+
+    def read_rows(top: int, bottom: int) -> NDArray[np.uint16]:
+        starts = range(top - top % STRIP_PX, bottom, STRIP_PX)
+        parts = [read_strip(start)[:, max(top - start, 0) : bottom - start] for start in starts]
+        return np.concatenate(parts, axis=1)
+
+    return read_rows
+
+
 #: Labels of the network (ukis-csmask 1.0, ``CSmask._csm``).
 CLOUD, SHADOW = 1, 2
 
 
-def open_engine(tools: EngineTools) -> CsmaskEngine:
-    """Open the engine; the network is loaded at the first scene."""
-    return CsmaskEngine(tools.reader, tools.parameters)
-
-
-class CsmaskEngine:
-    """Classifies an item's own L2A bands; needs no account, nothing but their pixels.
-
-    ukis-csmask's network tells clouds and shadows on the scene's grid; erosion, dilation and classes
-    are those of the other methods. Of ``parameters``, only the buffer plays a part. ``threads`` are the
-    cores that one scene may use. One engine serves several scenes at a time.
+def open_engine(tools: EngineTools) -> MaskEngine:
+    """Open the engine; the network is loaded at the first scene.
 
     Raises:
         SettingsError: the extra ``csmask`` is not installed.
     """
+    return MaskEngine("csmask", Classifier(tools.reader, tools.parameters).derive_mask)
 
-    method = "csmask"
 
-    def __init__(self, reader: AssetReader, parameters: MaskParameters, threads: int = 1) -> None:
+class Classifier:
+    """Classifies an item's own L2A bands; needs no account, nothing but their pixels.
+
+    ukis-csmask's network tells clouds and shadows on the scene's grid; erosion, dilation and classes
+    are those of the other methods. Of ``parameters``, only the buffer plays a part. It serves several scenes at a
+    time, each on one core.
+    """
+
+    def __init__(self, reader: AssetReader, parameters: MaskParameters) -> None:
+        """Find the model.
+
+        Raises:
+            SettingsError: the extra ``csmask`` is not installed.
+        """
         self._reader = reader
         self._parameters = parameters
-        self._threads = threads
         self._model = find_model_file()
         self._lock = Lock()
 
-    def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
-        """An empty identity for each scene: no image of Earth Engine is needed."""
-        return {scene.id: EarthEngineImage() for scene in scenes}
-
     def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
-        """The mask of one scene.
+        """Return the mask of one scene.
 
         Raises:
             MissingField: a band is not among the item's assets.
@@ -327,11 +181,11 @@ class CsmaskEngine:
             AssetRefused: a band may not be read, or is not what it should be.
             EngineRefused: the network cannot be loaded.
         """
-        bands = BandRows(self._reader, scene, self._model.bands)
+        read_rows = open_rows(self._reader, scene, self._model.bands)
         tables = self._model.build_tables(build_reflectance_table(scene.processing_baseline))
-        found = TiledNetwork(self._load_network(), tables, self._threads).label_scene(
-            bands.read_rows, scene.grid.shape
-        )
+        with self._lock:
+            network = self._network
+        found = label_scene(network, tables, read_rows, scene.grid.shape)
         classes = compose_classes(
             found.label == CLOUD,
             found.label == SHADOW,
@@ -341,13 +195,9 @@ class CsmaskEngine:
         )
         return DerivedMask(classes, ee_image, read_software())
 
-    def _load_network(self) -> Network:
-        with self._lock:
-            return self._network
-
     @cached_property
     def _network(self) -> Network:
-        """Loaded at the first scene: a run that derives nothing need not wait for it."""
+        """The network, loaded at the first scene: a run that derives nothing need not wait for it."""
         try:
             return load_network(self._model)
         except Exception as error:  # onnxruntime has a tree of errors of its own

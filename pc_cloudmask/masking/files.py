@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from pc_cloudmask.masking.classes import CLASS_STYLES, PROBABILITY_NODATA, MaskClass
-from pc_cloudmask.raster.cog import BandStyle, build_cog
+from pc_cloudmask.raster.cog import BandStyle, build_cog, validate_cog
 from pc_cloudmask.raster.picture import encode_palette
 from pc_cloudmask.scene.grid import Grid, Shape
 
@@ -32,8 +32,6 @@ MASK_STYLE = BandStyle(
 PROBABILITY_STYLE = BandStyle(
     "cloud probability", nodata=PROBABILITY_NODATA, overviews=Resampling.average, unit="%"
 )
-#: Width of an outline, in pixels of the picture.
-WIDTH_PX = 2
 #: A cell is drawn masked where an eighth of it is: at the usual reduction of 11 x 11 pixels even the smallest
 #: cloud there can be, one disk of five pixels' radius cut by four cells, keeps a cell.
 _SHOWN_SHARE = 8
@@ -47,8 +45,9 @@ def build_mask_cog(classes: NDArray[np.uint8], grid: Grid) -> bytes:
 
     Raises:
         ValueError: ``classes`` is not a uint8 array of the grid's shape.
+        AssetRefused: what GDAL wrote is not a cloud-optimised GeoTIFF.
     """
-    return build_cog(classes, grid, MASK_STYLE)
+    return _build_valid_cog(classes, grid, MASK_STYLE)
 
 
 def build_probability_cog(probability_pct: NDArray[np.uint8], grid: Grid) -> bytes:
@@ -56,18 +55,22 @@ def build_probability_cog(probability_pct: NDArray[np.uint8], grid: Grid) -> byt
 
     Raises:
         ValueError: ``probability_pct`` is not a uint8 array of the grid's shape.
+        AssetRefused: what GDAL wrote is not a cloud-optimised GeoTIFF.
     """
-    return build_cog(probability_pct, grid, PROBABILITY_STYLE)
+    return _build_valid_cog(probability_pct, grid, PROBABILITY_STYLE)
+
+
+def _build_valid_cog(pixels: NDArray[np.uint8], grid: Grid, style: BandStyle) -> bytes:
+    cog = build_cog(pixels, grid, style)
+    validate_cog(cog, f"the raster of the {style.name}")
+    return cog
 
 
 def build_preview(classes: NDArray[np.uint8], size_px: int = 512) -> tuple[bytes, Shape]:
-    """A PNG of a mask in its classes' colours, at most ``size_px`` on its longer edge.
+    """Return a PNG of a mask in its classes' colours, at most ``size_px`` on its longer edge, and its shape.
 
     Clear and no-data pixels are transparent, so that it lies over a map or a picture of the scene.
-    ``classes`` is uint8 ``(height, width)`` of ``MaskClass``.
-
-    Returns:
-        The PNG, the same bytes every time, with its shape.
+    ``classes`` is uint8 ``(height, width)`` of ``MaskClass``. The bytes are the same every time.
     """
     reduced = reduce_classes(classes, -(-max(classes.shape) // size_px))
     return encode_classes(reduced), reduced.shape
@@ -80,12 +83,11 @@ def encode_classes(classes: NDArray[np.uint8]) -> bytes:
 
 
 def draw_outlines(
-    picture: NDArray[np.uint8], classes: NDArray[np.uint8], width_px: int = WIDTH_PX
+    picture: NDArray[np.uint8], classes: NDArray[np.uint8], width_px: int = 2
 ) -> NDArray[np.uint8]:
-    """``picture`` with a line inside the edge of each cloud and shadow, in the class's colour.
+    """Return ``picture`` with a line inside the edge of each cloud and shadow, in the class's colour.
 
     Where a cloud or shadow is cut by the picture's own edge there is no line.
-
     ``picture`` is uint8 ``(height, width, 3)``, ``classes`` uint8 ``(height, width)`` of ``MaskClass``.
     """
     drawn = picture.copy()
@@ -96,7 +98,7 @@ def draw_outlines(
 
 
 def _shrink(region: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
-    """Pixels of ``region`` that are more than ``steps`` pixels, by rows and columns, from any outside it."""
+    """Return the pixels of ``region`` that are more than ``steps`` rows or columns from any outside it."""
     for _ in range(steps):
         padded = np.pad(region, 1, mode="edge")
         region = region & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
@@ -104,10 +106,10 @@ def _shrink(region: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
 
 
 def reduce_classes(classes: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    """The classes of cells of ``factor`` x ``factor`` pixels (fewer at the lower and right edge).
+    """Return the classes of cells of ``factor`` x ``factor`` pixels (fewer at the lower and right edge).
 
-    Cloud or shadow, whichever has more of the cell, where they have at least an eighth of it; else
-    what the cell's first pixel says of data.
+    A cell is cloud or shadow, whichever has more of it, where they have at least an eighth of it; else clear or no
+    data, as its first pixel is.
     """
     if factor == 1:
         return classes
@@ -124,7 +126,7 @@ def reduce_classes(classes: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]
 def _count_cells(
     classes: NDArray[np.uint8], factor: int, mark: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 ) -> NDArray[np.uint32]:
-    """How many pixels of each cell ``mark`` gives a 1."""
+    """Count the pixels of each cell for which ``mark`` returns a 1."""
     height, width = classes.shape
     by_row = np.zeros((-(-height // factor), width), np.min_scalar_type(factor))
     for row in range(min(factor, height)):

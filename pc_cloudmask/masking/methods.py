@@ -2,7 +2,7 @@
 
 Everything that differs between methods stands in ``METHODS``: settings, the run's adapters, the budget, the dry
 run, ``doctor``, the published item and the documentation read it. A new method is a module with a function
-``open_engine``, a row here, its tests and its page.
+``open_engine``, a row here, its tests and its page in ``docs/methods``.
 """
 
 from __future__ import annotations
@@ -15,14 +15,19 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pc_cloudmask.masking.classes import CloudInputs, MaskParameters
-from pc_cloudmask.masking.earth_engine.windows import COARSE_PIXEL_M, CostEstimate, estimate_raster
+from pc_cloudmask.masking.classes import COARSE_PIXEL_M, CloudInputs, MaskParameters
+from pc_cloudmask.masking.earth_engine.windows import (
+    CLOUD_PROBABILITY,
+    CLOUD_SCORE_PLUS,
+    L2A,
+    CostEstimate,
+    estimate_raster,
+)
 from pc_cloudmask.scene.ids import PROBABILITY_ASSET
 from pc_cloudmask.scene.image import EarthEngineImage, Pairing
 from pc_cloudmask.scene.scene import Scene
 
 if TYPE_CHECKING:
-    from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
     from pc_cloudmask.masking.earth_engine.windows import PixelDownloader
     from pc_cloudmask.source.assets import AssetReader
 
@@ -45,93 +50,62 @@ class DerivedMask:
     inputs: CloudInputs | None = None
 
 
-class CloudInputsSource(Protocol):
-    """Gives the inputs of a mask with projected shadows: Earth Engine, or rasters beside the item."""
-
-    def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
-        """By scene id, the Earth Engine image or why there is none yet; one round trip for many scenes."""
-        ...
-
-    def read_inputs(self, scene: Scene, ee_image: EarthEngineImage) -> CloudInputs:
-        """The inputs on the scene's grid.
-
-        Raises:
-            EngineUnavailable, AssetUnavailable: try again later.
-            EngineRefused, AssetRefused: never.
-        """
-        ...
+def need_no_image(scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
+    """Return an empty pairing for each scene: its mask needs no image of Earth Engine."""
+    return {scene.id: EarthEngineImage() for scene in scenes}
 
 
-class MaskEngine(Protocol):
-    """Derives masks by one method."""
+@dataclass(frozen=True, slots=True)
+class MaskEngine:
+    """Derives masks by one method.
 
-    @property
-    def method(self) -> str:
-        """Its name in ``METHODS``."""
-        ...
+    ``derive_mask`` returns the mask of one scene. It raises EngineUnavailable or AssetUnavailable if it may succeed
+    later, EngineRefused, AssetRefused or MissingField if it never will. ``find_images`` returns, by scene id, the
+    Earth Engine image or why there is none yet, in one round trip for many scenes.
+    """
 
-    def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
-        """By scene id, the Earth Engine image or why there is none yet."""
-        ...
-
-    def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
-        """The mask of one scene.
-
-        Raises:
-            EngineUnavailable, AssetUnavailable: try again later.
-            EngineRefused, AssetRefused: never.
-        """
-        ...
+    method: str
+    derive_mask: Callable[[Scene, EarthEngineImage], DerivedMask]
+    find_images: Callable[[Sequence[Scene]], Mapping[str, Pairing]] = need_no_image
 
 
 class EngineTools(Protocol):
-    """What an engine may be made of; each part is opened when it is first asked for."""
+    """What an engine may be made of, by a run's settings; each part is opened when it is first asked for."""
 
     @property
     def parameters(self) -> MaskParameters:
         """The thresholds of the run."""
-        ...
 
     @property
     def compute(self) -> str:
         """``local`` or ``server``."""
-        ...
 
     @property
     def reader(self) -> AssetReader:
         """Reads the pixels of source assets."""
-        ...
 
     @property
     def has_earth_engine(self) -> bool:
-        """Whether the settings name an account of Earth Engine."""
-        ...
-
-    @property
-    def session(self) -> EarthEngineSession:
-        """Earth Engine, spoken to at the first request."""
-        ...
+        """True if the settings name an account of Earth Engine."""
 
     @property
     def downloader(self) -> PixelDownloader:
         """Downloads rasters from Earth Engine."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class MaskMethod:
-    """One way to derive a mask.
+    """One way to derive a mask; ``open_engine`` of the module named after it opens the engine.
 
     ``parameters`` are the thresholds that its masks follow from; no other changes them. ``description`` is Markdown,
-    one paragraph of the collection's description. ``collections`` are those
-    of Earth Engine that a scene is paired with; a method without any needs no account. ``extra`` is the extra of
-    this distribution that brings its packages, ``package`` the one that it cannot do without. ``estimate`` says
-    what a scene costs by the settings' ``compute``.
+    one paragraph of the collection's description. ``collections`` are those of Earth Engine that a scene is paired
+    with; a method without any needs no account. ``extra`` is the extra of this distribution that brings its
+    packages, ``package`` the one that it cannot do without. ``estimate`` returns what a scene costs by the
+    settings' ``compute``.
     """
 
     name: str
     title: str
-    module: str
     parameters: tuple[str, ...]
     description: str
     licence: str
@@ -142,15 +116,20 @@ class MaskMethod:
     estimate: Callable[[Scene, str], CostEstimate] = lambda _scene, _compute: CostEstimate()
 
     @property
+    def module(self) -> str:
+        """The module that derives its masks."""
+        return f"pc_cloudmask.masking.{self.name.replace('-', '_')}"
+
+    @property
     def needs_earth_engine(self) -> bool:
-        """Whether scenes are paired with images of Earth Engine."""
+        """True if scenes are paired with images of Earth Engine."""
         return bool(self.collections)
 
     def open_engine(self, tools: EngineTools) -> MaskEngine:
         """Open what derives masks by this method.
 
         Raises:
-            SettingsError: its packages are not installed.
+            SettingsError: its packages are not installed, or what it needs is not configured.
         """
         engine: MaskEngine = import_module(self.module).open_engine(tools)
         return engine
@@ -175,7 +154,6 @@ METHODS: Mapping[str, MaskMethod] = {
         MaskMethod(
             "s2cloudless",
             "s2cloudless with projected shadows",
-            "pc_cloudmask.masking.s2cloudless",
             ("cloud_probability_pct", "dark_nir_reflectance", "shadow_distance_m", "buffer_m"),
             description=(
                 "cloud where the s2cloudless probability exceeds a threshold. Clouds are projected away from "
@@ -185,13 +163,12 @@ METHODS: Mapping[str, MaskMethod] = {
             ),
             licence="CC-BY-4.0",
             citation="Sentinel Hub, s2cloudless; compared in Skakun et al. 2022, doi:10.1016/j.rse.2022.112990",
-            collections=("COPERNICUS/S2_SR_HARMONIZED", "COPERNICUS/S2_CLOUD_PROBABILITY"),
+            collections=(L2A, CLOUD_PROBABILITY),
             estimate=_estimate_s2cloudless,
         ),
         MaskMethod(
             "cloud-score-plus",
             "Google's Cloud Score+, divided into cloud and shadow",
-            "pc_cloudmask.masking.cloud_score_plus",
             ("clear_score", "dark_nir_reflectance", "shadow_distance_m", "buffer_m"),
             description=(
                 "not clear where Google's Cloud Score+ is below a threshold; divided into cloud and shadow by "
@@ -199,17 +176,14 @@ METHODS: Mapping[str, MaskMethod] = {
             ),
             licence="CC-BY-4.0",
             citation="Pasquarella et al. 2023, doi:10.1109/CVPRW59228.2023.00206",
-            collections=("COPERNICUS/S2_SR_HARMONIZED", "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"),
+            collections=(L2A, CLOUD_SCORE_PLUS),
             estimate=lambda scene, _compute: estimate_raster(scene.grid),
         ),
         MaskMethod(
             "csmask",
             "the network of ukis-csmask, on the item's own bands",
-            "pc_cloudmask.masking.csmask",
             ("buffer_m",),
-            description=(
-                "a neural network (ukis-csmask) on the scene's own bands; grown by the same buffer."
-            ),
+            description="a neural network (ukis-csmask) on the scene's own bands; grown by the same buffer.",
             licence="Apache-2.0",
             citation="Wieland et al. 2019, doi:10.1016/j.rse.2019.05.022",
             extra="csmask",

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pc_cloudmask.masking.classes import PROBABILITY_NODATA
-from pc_cloudmask.masking.clouds_and_shadows import SHADOW_SCALE_M
+from pc_cloudmask.masking.classes import COARSE_PIXEL_M, PROBABILITY_NODATA
 
-_SHADOW_SCALE_M = int(SHADOW_SCALE_M)
 #: The level at or below 100 m in a pyramid of 10 m pixels: 10, 20, 40, 80.
 _LEVEL_SCALE_M = 80
 _PIXEL_SIZE_M = 20
@@ -17,7 +15,7 @@ _STRIP_ROWS = 64
 
 
 def build_coarse_probability(probability_pct: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """What Earth Engine takes for the probability at 100 m, from the probability at 20 m.
+    """Return what Earth Engine takes for the probability at 100 m, from the probability at 20 m.
 
     ``reproject(scale=100)`` reads the nearest pixel of the level at or below 100 m, which is 80 m: a
     100 m pixel gets the mean of the 80 m pixel that its centre lies in, not a mean of its own ground.
@@ -36,7 +34,7 @@ def build_coarse_probability(probability_pct: NDArray[np.uint8]) -> NDArray[np.u
 
 
 def mean_pyramid(values: NDArray[np.uint8], nodata: int) -> NDArray[np.uint8]:
-    """The next coarser level: means of the valid pixels of each 2 x 2, ``nodata`` where none is.
+    """Return the next coarser level: means of the valid pixels of each 2 x 2, ``nodata`` where there are none.
 
     Earth Engine computes each level of a MEAN pyramid from the finer one, masked pixels left out, in
     the type of the band. Its rounding is not documented; here it is to the nearest, halves up, as in
@@ -79,7 +77,6 @@ def _sum_of_four(strip: NDArray[np.uint8]) -> NDArray[np.uint16]:
 
 
 def _nearest_in_level(length: int) -> NDArray[np.intp]:
-    """Index of the 80 m pixel that holds the centre of each 100 m pixel, for ``length`` of 20 m."""
-    count = -(-length * _PIXEL_SIZE_M // _SHADOW_SCALE_M)
-    centre_m = np.arange(count) * _SHADOW_SCALE_M + _SHADOW_SCALE_M // 2
+    """Return the index of the 80 m pixel that holds the centre of each 100 m pixel, for ``length`` of 20 m."""
+    centre_m = np.arange(0, length * _PIXEL_SIZE_M, COARSE_PIXEL_M) + COARSE_PIXEL_M / 2
     return np.asarray(centre_m // _LEVEL_SCALE_M, np.intp)

@@ -1,4 +1,8 @@
-"""The engine that projects the shadows of s2cloudless' clouds."""
+"""Masks from s2cloudless: clouds by its probability, shadows by projecting them away from the sun.
+
+With ``compute=local`` the mask is composed here (``morphology.compose_mask``), from the probability that an item
+carries itself or else from Earth Engine's; with ``compute=server`` Earth Engine computes it.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +12,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc_cloudmask.errors import AssetRefused, EngineRefused
-from pc_cloudmask.masking.classes import PROBABILITY_NODATA, CloudInputs, MaskClass, MaskParameters
-from pc_cloudmask.masking.clouds_and_shadows import find_dark
-from pc_cloudmask.masking.earth_engine.graphs import (
-    CLOUD_PROBABILITY,
-    DARK_BIT,
-    build_coarse_probability_image,
-    build_packed_inputs,
-    build_server_mask,
+from pc_cloudmask.masking.classes import (
+    COARSE_PIXEL_M,
+    PROBABILITY_NODATA,
+    CloudInputs,
+    MaskClass,
+    MaskParameters,
 )
+from pc_cloudmask.masking.clouds_and_shadows import find_dark
+from pc_cloudmask.masking.earth_engine import graphs
 from pc_cloudmask.masking.earth_engine.images import ImageFinder
-from pc_cloudmask.masking.earth_engine.session import SOFTWARE, EarthEngineSession
-from pc_cloudmask.masking.earth_engine.windows import COARSE_PIXEL_M, Bytes, PixelDownloader, Raster
+from pc_cloudmask.masking.earth_engine.session import SOFTWARE
+from pc_cloudmask.masking.earth_engine.windows import (
+    CLOUD_PROBABILITY,
+    Bytes,
+    PixelDownloader,
+    Raster,
+)
+from pc_cloudmask.masking.item_bands import read_item_band
 from pc_cloudmask.masking.methods import (
     CLASSES_ASSET,
     NIR_ASSET,
-    CloudInputsSource,
     DerivedMask,
     EngineTools,
     MaskEngine,
     has_own_inputs,
+    need_no_image,
 )
 from pc_cloudmask.masking.morphology import compose_mask
 from pc_cloudmask.masking.pyramid import build_coarse_probability
-from pc_cloudmask.raster.read import ResamplingName
 from pc_cloudmask.scene.ids import PROBABILITY_ASSET
 from pc_cloudmask.scene.image import EarthEngineImage, Pairing
 from pc_cloudmask.scene.scene import Scene, reflectance_offset_dn
@@ -42,139 +51,58 @@ _ROWS = 128
 
 
 def open_engine(tools: EngineTools) -> MaskEngine:
-    """Open the engine: the mask computed by Earth Engine, or here, from the item's own probability if it has one."""
+    """Open the engine; without an account of Earth Engine it masks the items that carry a probability."""
     if tools.compute == "server":
-        return ServerMaskEngine(tools.session, tools.parameters, tools.downloader)
-    earth_engine = None
-    if tools.has_earth_engine:
-        earth_engine = EarthEngineInputs(tools.session, tools.parameters, tools.downloader)
-    inputs = FirstInputs(ItemInputs(tools.reader, tools.parameters), earth_engine)
-    return ProjectedShadowEngine(inputs, tools.parameters)
+        server = EarthEngineInputs(tools.downloader, tools.parameters)
+        return MaskEngine("s2cloudless", server.derive_mask, server.find_images)
+    earth_engine = EarthEngineInputs(tools.downloader, tools.parameters) if tools.has_earth_engine else None
+    local = LocalEngine(tools.reader, tools.parameters, earth_engine)
+    return MaskEngine("s2cloudless", local.derive_mask, local.find_images)
 
 
-class ItemInputs:
-    """Reads the cloud probability, the near infrared, the scene classes that an item itself carries.
+class LocalEngine:
+    """Computes masks here, from an item's own inputs where it carries them, from Earth Engine's otherwise."""
 
-    The probability is what s2cloudless gives: percent, 255 no data, at 10 m, or at 20 m as this package
-    publishes it with ``keep_inputs``. It stands in for Earth Engine's COPERNICUS/S2_CLOUD_PROBABILITY.
-    """
-
-    def __init__(self, reader: AssetReader, parameters: MaskParameters) -> None:
+    def __init__(
+        self, reader: AssetReader, parameters: MaskParameters, earth_engine: EarthEngineInputs | None
+    ) -> None:
         self._reader = reader
         self._parameters = parameters
+        self._earth_engine = earth_engine
 
     def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
-        """An empty identity for each scene: no image of Earth Engine is needed."""
-        return {scene.id: EarthEngineImage() for scene in scenes}
-
-    def read_inputs(self, scene: Scene, ee_image: EarthEngineImage) -> CloudInputs:  # noqa: ARG002 - the port's
-        """The inputs on the scene's grid.
-
-        Means of the valid 10 m pixels, rounded half up, are what Earth Engine's pyramid holds at 20 m;
-        its levels above follow from them, so a probability published at 20 m gives the same mask.
-
-        Raises:
-            AssetUnavailable: an asset could not be read now.
-            AssetRefused: an asset is missing, may not be read, or is not what it should be.
-        """
-        dark = self._read_dark(scene)  # first: the near infrared takes most memory, and is not kept
-        probability_pct = self._read_uint8(scene, PROBABILITY_ASSET, "average")
-        if not _are_percent(probability_pct):
-            raise AssetRefused(f"item {scene.id}: asset {PROBABILITY_ASSET} holds more than 100 percent")
-        return CloudInputs(probability_pct, dark, build_coarse_probability(probability_pct))
-
-    def _read_dark(self, scene: Scene) -> NDArray[np.bool_]:
-        nir = self._read(scene, NIR_ASSET, "average")
-        if nir.dtype != np.uint16:
-            raise AssetRefused(f"item {scene.id}: asset {NIR_ASSET} holds {nir.dtype}, not uint16")
-        return find_dark(
-            nir.astype(np.uint16, copy=False),
-            self._read_uint8(scene, CLASSES_ASSET, "nearest"),
-            self._parameters.dark_nir_reflectance,
-            reflectance_offset_dn(scene.processing_baseline),
-        )
-
-    def _read_uint8(self, scene: Scene, key: str, resampling: ResamplingName) -> NDArray[np.uint8]:
-        pixels = self._read(scene, key, resampling)
-        if pixels.dtype != np.uint8:
-            raise AssetRefused(f"item {scene.id}: asset {key} holds {pixels.dtype}, not uint8")
-        return pixels.astype(np.uint8, copy=False)
-
-    def _read(self, scene: Scene, key: str, resampling: ResamplingName) -> NDArray[np.generic]:
-        href = scene.asset_hrefs.get(key)
-        if href is None:
-            raise AssetRefused(f"item {scene.id}: asset {key} is missing; the mask needs it")
-        return self._reader.read_band(href, scene.grid, resampling=resampling, item_id=scene.id)
-
-
-def _are_percent(values: NDArray[np.uint8]) -> bool:
-    """Whether all are 0..100 or 255, no data, which one more makes 0."""
-    strips = (values[row : row + _ROWS] + np.uint8(1) for row in range(0, len(values), _ROWS))
-    return all(strip.max(initial=0) <= 101 for strip in strips)
-
-
-class ProjectedShadowEngine:
-    """Computes the mask here, from inputs that come from anywhere."""
-
-    method = "s2cloudless"
-
-    def __init__(self, inputs: CloudInputsSource, parameters: MaskParameters) -> None:
-        self._inputs = inputs
-        self._parameters = parameters
-
-    def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
-        """By scene id, the Earth Engine image or why there is none yet: what the inputs' source says."""
-        return self._inputs.find_images(scenes)
-
-    def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
-        """The mask of one scene, with the inputs that it was made from.
-
-        Raises:
-            EngineUnavailable, AssetUnavailable: try again later.
-            EngineRefused, AssetRefused: never.
-        """
-        inputs = self._inputs.read_inputs(scene, ee_image)
-        classes = compose_mask(inputs, scene.solar_azimuth_deg, self._parameters, scene.grid.pixel_size_m)
-        return DerivedMask(classes, ee_image, inputs=inputs)
-
-
-class FirstInputs:
-    """The item's own inputs where it carries them, Earth Engine's otherwise."""
-
-    def __init__(self, item_inputs: ItemInputs, earth_engine_inputs: CloudInputsSource | None) -> None:
-        self._item_inputs = item_inputs
-        self._earth_engine_inputs = earth_engine_inputs
-
-    def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
-        """By scene id, the Earth Engine image or why there is none yet; Earth Engine is asked once at the most.
+        """Return, by scene id, the Earth Engine image or why there is none yet; ask once at most.
 
         Raises:
             EngineRefused: every scene needs Earth Engine, which is not configured. Where only some do,
                 the others go on and ``read_inputs`` refuses these.
         """
-        own = [scene for scene in scenes if has_own_inputs(scene)]
+        pairings = dict(need_no_image(scenes))
         others = [scene for scene in scenes if not has_own_inputs(scene)]
-        ee_images = dict(self._item_inputs.find_images(own))
-        if others and self._earth_engine_inputs is not None:
-            ee_images.update(self._earth_engine_inputs.find_images(others))
-        elif others and own:
-            ee_images.update({scene.id: EarthEngineImage() for scene in others})
-        elif others:
+        if others and self._earth_engine is not None:
+            pairings.update(self._earth_engine.find_images(others))
+        elif others and len(others) == len(scenes):
             raise _not_configured(others[0])
-        return ee_images
+        return pairings
+
+    def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
+        """Return the mask of one scene, with the inputs that it was made from."""
+        inputs = self.read_inputs(scene, ee_image)
+        classes = compose_mask(inputs, scene.solar_azimuth_deg, self._parameters, scene.grid.pixel_size_m)
+        return DerivedMask(classes, ee_image, inputs=inputs)
 
     def read_inputs(self, scene: Scene, ee_image: EarthEngineImage) -> CloudInputs:
-        """The inputs on the scene's grid.
+        """Return the inputs on the scene's grid.
 
         Raises:
             EngineUnavailable, AssetUnavailable: try again later.
             EngineRefused, AssetRefused: never.
         """
         if has_own_inputs(scene):
-            return self._item_inputs.read_inputs(scene, ee_image)
-        if self._earth_engine_inputs is None:
+            return read_item_inputs(self._reader, scene, self._parameters)
+        if self._earth_engine is None:
             raise _not_configured(scene)
-        return self._earth_engine_inputs.read_inputs(scene, ee_image)
+        return self._earth_engine.read_inputs(scene, ee_image)
 
 
 def _not_configured(scene: Scene) -> EngineRefused:
@@ -184,81 +112,89 @@ def _not_configured(scene: Scene) -> EngineRefused:
     )
 
 
-class EarthEngineInputs:
-    """A ``CloudInputsSource``: cloud probability and dark ground at 20 m, the probability at 100 m.
+def read_item_inputs(reader: AssetReader, scene: Scene, parameters: MaskParameters) -> CloudInputs:
+    """Return the inputs that an item itself carries, on the scene's grid.
 
-    Both scales come from Earth Engine's own pyramid, so the mask equals the one that it would compute.
+    Its cloud probability stands in for Earth Engine's COPERNICUS/S2_CLOUD_PROBABILITY: percent, 255 no data, at
+    10 m, or at 20 m as this package publishes it with ``keep_inputs``. Means of the valid 10 m pixels, rounded
+    half up, are what Earth Engine's pyramid holds at 20 m; its levels above follow from them, so a probability
+    published at 20 m gives the same mask.
+
+    Raises:
+        MissingField: an asset is missing.
+        AssetUnavailable: an asset could not be read now.
+        AssetRefused: an asset may not be read, or is not what it should be.
+    """
+    # Dark first: the near infrared takes most memory, and is not kept.
+    dark = find_dark(
+        read_item_band(reader, scene, NIR_ASSET, np.uint16),
+        read_item_band(reader, scene, CLASSES_ASSET, np.uint8, "nearest"),
+        parameters.dark_nir_reflectance,
+        reflectance_offset_dn(scene.processing_baseline),
+    )
+    probability_pct = read_item_band(reader, scene, PROBABILITY_ASSET, np.uint8)
+    if _find_highest(probability_pct) > 100:
+        raise AssetRefused(f"item {scene.id}: asset {PROBABILITY_ASSET} holds more than 100 percent")
+    return CloudInputs(probability_pct, dark, build_coarse_probability(probability_pct))
+
+
+class EarthEngineInputs:
+    """Earth Engine's cloud probability and dark ground at 20 m, the probability at 100 m; or its own mask of them.
+
+    Both scales come from Earth Engine's own pyramid, so the mask made here equals the one that it computes.
     """
 
-    def __init__(
-        self, session: EarthEngineSession, parameters: MaskParameters, downloader: PixelDownloader
-    ) -> None:
-        self._session = session
-        self._parameters = parameters
+    def __init__(self, downloader: PixelDownloader, parameters: MaskParameters) -> None:
         self._downloader = downloader
-        self._finder = ImageFinder(session, CLOUD_PROBABILITY)
-
-    def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
-        """By scene id, the Earth Engine image or why there is none yet."""
-        return self._finder.find_images(scenes)
+        self._parameters = parameters
+        self.find_images = ImageFinder(downloader.session, CLOUD_PROBABILITY).find_images
 
     def read_inputs(self, scene: Scene, ee_image: EarthEngineImage) -> CloudInputs:
-        """The inputs on the scene's grid; see ``CloudInputsSource``."""
-        self._session.start()
-        packed, coarse = self._downloader.read_rasters(
+        """Return the inputs on the scene's grid.
+
+        Raises:
+            EngineUnavailable: try again later.
+            EngineRefused: never.
+        """
+        self._downloader.session.start()
+        fine = graphs.build_packed_inputs(ee_image, self._parameters)
+        coarse = graphs.build_coarse_probability_image(ee_image)
+        coarse_grid = scene.grid.at_pixel_size(COARSE_PIXEL_M)
+        packed, coarse_pct = self._downloader.read_rasters(
             scene.id,
             [
-                Raster("cloud inputs", build_packed_inputs(ee_image, self._parameters), scene.grid),
-                Raster(
-                    "cloud probability at 100 m",
-                    build_coarse_probability_image(ee_image),
-                    scene.grid.at_pixel_size(COARSE_PIXEL_M),
-                ),
+                Raster("cloud inputs", fine, scene.grid),
+                Raster("cloud probability at 100 m", coarse, coarse_grid),
             ],
         )
         probability_pct, dark = unpack_inputs(packed)
-        for values in (probability_pct, coarse):
-            _check_probability(values, scene.id)
-        return CloudInputs(probability_pct, dark, coarse)
-
-
-def unpack_inputs(packed: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
-    """Probability (uint8 per cent, 255 no data) and dark (bool) of ``build_packed_inputs``."""
-    missing = packed == PROBABILITY_NODATA
-    dark = (packed >= DARK_BIT) & ~missing
-    probability_pct: Bytes = packed & np.uint8(DARK_BIT - 1)
-    probability_pct[missing] = PROBABILITY_NODATA
-    return probability_pct, dark
-
-
-def _check_probability(values: Bytes, scene_id: str) -> None:
-    wrong = (values > 100) & (values != PROBABILITY_NODATA)
-    if wrong.any():
-        raise EngineRefused(f"{scene_id}: Earth Engine gave a cloud probability of {values[wrong].max()} %")
-
-
-class ServerMaskEngine:
-    """A ``MaskEngine`` for s2cloudless: one byte a pixel comes back, its class."""
-
-    method = "s2cloudless"
-
-    def __init__(
-        self, session: EarthEngineSession, parameters: MaskParameters, downloader: PixelDownloader
-    ) -> None:
-        self._session = session
-        self._parameters = parameters
-        self._downloader = downloader
-        self._finder = ImageFinder(session, CLOUD_PROBABILITY)
-
-    def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
-        """By scene id, the Earth Engine image or why there is none yet."""
-        return self._finder.find_images(scenes)
+        highest = max(_find_highest(probability_pct), _find_highest(coarse_pct))
+        if highest > 100:
+            raise EngineRefused(f"{scene.id}: Earth Engine gave a cloud probability of {highest} %")
+        return CloudInputs(probability_pct, dark, coarse_pct)
 
     def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
-        """The mask of one scene; see ``MaskEngine``."""
-        self._session.start()
-        image = build_server_mask(ee_image, scene.solar_azimuth_deg, self._parameters)
+        """Return the mask that Earth Engine computes: one byte a pixel comes back, its class."""
+        self._downloader.session.start()
+        image = graphs.build_server_mask(ee_image, scene.solar_azimuth_deg, self._parameters)
         (classes,) = self._downloader.read_rasters(scene.id, [Raster("cloud mask", image, scene.grid)])
         if classes.max(initial=0) > max(MaskClass):
             raise EngineRefused(f"{scene.id}: Earth Engine gave a mask with a class {classes.max()}")
         return DerivedMask(classes, ee_image, SOFTWARE)
+
+
+def unpack_inputs(packed: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
+    """Return probability (uint8 percent, 255 no data) and dark (bool) of ``graphs.build_packed_inputs``."""
+    missing = packed == PROBABILITY_NODATA
+    dark = (packed >= graphs.DARK_BIT) & ~missing
+    probability_pct: Bytes = packed & np.uint8(graphs.DARK_BIT - 1)
+    probability_pct[missing] = PROBABILITY_NODATA
+    return probability_pct, dark
+
+
+def _find_highest(probability_pct: Bytes) -> int:
+    """Return the highest value but 255, no data, which one more makes 0; -1 if there is none."""
+    strips = (
+        probability_pct[row : row + _ROWS] + np.uint8(1) for row in range(0, len(probability_pct), _ROWS)
+    )
+    return max((int(strip.max(initial=0)) for strip in strips), default=0) - 1

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 #: Decimals of a published percentage: 0.01 % of a tile at 20 m is 3,014 pixels.
 DECIMALS = 2
-#: The whole, counted in steps of the last decimal.
+#: A hundred percent in steps of the last decimal.
 _UNITS = 100 * 10**DECIMALS
 _ONE = np.uint8(1)
 #: Rows that are counted at a time, to need no second raster of the mask's size.
@@ -32,7 +32,7 @@ class MaskStatistics:
 
 
 def measure_mask(classes: NDArray[np.uint8]) -> MaskStatistics:
-    """The statistics of a mask, uint8 ``(height, width)`` of ``MaskClass``."""
+    """Return the statistics of a mask, uint8 ``(height, width)`` of ``MaskClass``."""
     clear, cloud, shadow = _count_classes(classes)
     valid = clear + cloud + shadow
     cloud_percentage, shadow_percentage, clear_percentage = _share_out([cloud, shadow, clear])
@@ -41,7 +41,7 @@ def measure_mask(classes: NDArray[np.uint8]) -> MaskStatistics:
 
 
 def _count_classes(classes: NDArray[np.uint8]) -> tuple[int, int, int]:
-    """Pixels that are clear, cloud, shadow: as bits 01, 10, 11.
+    """Count the pixels that are clear, cloud and shadow: as bits 01, 10, 11.
 
     Counting bits takes a fifth of the time that comparing with each class does.
     """
@@ -60,7 +60,7 @@ def _count_ones(bits: NDArray[np.uint8]) -> int:
 
 
 def _share_out(counts: list[int]) -> list[float]:
-    """Percentages by the method of the largest remainder, the earlier count first in a tie."""
+    """Return percentages by the method of the largest remainder, the earlier count first in a tie."""
     total = sum(counts)
     if not total:
         return [0.0 for _ in counts]

@@ -107,7 +107,7 @@ def _is_false_alarm(fault: str, path: str) -> bool:
 
 
 def overview_factors(shape: Shape) -> list[int]:
-    """Powers of two down to an overview of one block: what the COG driver itself would choose."""
+    """Return powers of two down to an overview of one block: what the COG driver itself would choose."""
     factors = []
     factor = 2
     while max(shape) > BLOCK_PX * factor // 2:
@@ -135,7 +135,7 @@ def _open_source(pixels: NDArray[np.uint8], grid: Grid, nodata: int) -> DatasetW
 
 
 def _write_pixels(source: DatasetWriter, pixels: NDArray[np.uint8], resampling: Resampling) -> None:
-    """Pixels, then overviews."""
+    """Write the pixels, then overviews."""
     source.write(pixels, 1)
     factors = overview_factors(pixels.shape)
     if factors:

@@ -177,7 +177,7 @@ class RunContext:
     def read_transfer(self) -> dict[str, Any]:
         """What was exchanged with Earth Engine so far; empty where it was not needed."""
         session = self.__dict__.get("session")
-        return session.statistics.snapshot().as_json() if session else {}
+        return session.statistics.as_json() if session else {}
 
 
 _SHARED: dict[tuple[str, str | None, datetime, float], RunContext] = {}

@@ -14,7 +14,8 @@ from ukis_csmask.mask import CSmask
 from pc_cloudmask.errors import AssetRefused, MissingField, SettingsError
 from pc_cloudmask.masking.classes import MaskClass, MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import build_reflectance_table
-from pc_cloudmask.masking.csmask import CsmaskEngine, TiledNetwork, find_model_file, load_network
+from pc_cloudmask.masking.csmask import Classifier, find_model_file, load_network
+from pc_cloudmask.masking.csmask_tiles import label_scene
 from pc_cloudmask.masking.methods import DerivedMask
 from pc_cloudmask.masking.morphology import compose_classes
 from pc_cloudmask.scene.image import EarthEngineImage
@@ -40,10 +41,9 @@ def ukis_label(chip: dict[str, NDArray[np.uint16]]) -> NDArray[np.uint8]:
     return CSmask(image, UKIS_BANDS, product_level="l2a", nodata_value=0, intra_op_num_threads=1).csm[..., 0]
 
 
-def derive(item: Item, folder: Path, threads: int = 1) -> DerivedMask:
-    engine = CsmaskEngine(AssetReader(local_root=folder), PARAMETERS, threads)
-    scene = read_scene(item)
-    return engine.derive_mask(scene, engine.find_images([scene])[scene.id])
+def derive(item: Item, folder: Path) -> DerivedMask:
+    classifier = Classifier(AssetReader(local_root=folder), PARAMETERS)
+    return classifier.derive_mask(read_scene(item), EarthEngineImage())
 
 
 def test_the_mask_of_the_chip_is_ukis_csmask_own(
@@ -51,7 +51,7 @@ def test_the_mask_of_the_chip_is_ukis_csmask_own(
 ) -> None:
     item = write_chip_item(shared_data, tmp_path, chip)
 
-    mask = derive(item, tmp_path, threads=2)
+    mask = derive(item, tmp_path)
 
     everywhere = np.ones(ukis_label.shape, np.bool_)
     expected = compose_classes(ukis_label == 1, ukis_label == 2, everywhere, PARAMETERS)
@@ -66,9 +66,9 @@ def test_the_labels_of_the_chip_are_ukis_csmask_own_before_any_buffer(
     pixels = np.stack([chip[band] for band in BANDS])
     model = find_model_file()
     tables = model.build_tables(build_reflectance_table("02.12"))
-    network = TiledNetwork(load_network(model), tables)
+    network = load_network(model)
 
-    found = network.label_scene(lambda top, bottom: pixels[:, top:bottom], ukis_label.shape)
+    found = label_scene(network, tables, lambda top, bottom: pixels[:, top:bottom], ukis_label.shape)
 
     assert model.bands == BANDS
     np.testing.assert_array_equal(found.label, ukis_label)
@@ -149,4 +149,4 @@ def test_without_the_extra_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, module, None)
 
     with pytest.raises(SettingsError, match=r"pip install 'pc-cloudmask\[csmask\]'"):
-        CsmaskEngine(AssetReader(), PARAMETERS)
+        Classifier(AssetReader(), PARAMETERS)

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from scipy.signal.windows import tukey
 from ukis_csmask.utils import tile_array, untile_array
 
-from pc_cloudmask.masking.csmask import (
+from pc_cloudmask.masking.csmask_tiles import (
     CLASS_COUNT,
     MARGIN_PX,
     OVERLAP,
     STEP_PX,
     TILE_PX,
     Labels,
-    TiledNetwork,
     build_weights,
+    label_scene,
     mirrored_indices,
     tile_starts,
 )
@@ -47,9 +47,8 @@ def tile_dependent(tile: NDArray[np.float32]) -> NDArray[np.float32]:
     return logits
 
 
-def label(network, pixels: NDArray[np.uint16], threads: int = 1) -> Labels:
-    tiled = TiledNetwork(network, IDENTITY, threads)
-    return tiled.label_scene(lambda top, bottom: pixels[:, top:bottom], pixels.shape[1:])
+def label(network, pixels: NDArray[np.uint16]) -> Labels:
+    return label_scene(network, IDENTITY, lambda top, bottom: pixels[:, top:bottom], pixels.shape[1:])
 
 
 def label_as_ukis_csmask(network, pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
@@ -85,14 +84,6 @@ def test_no_seam_shows_where_the_network_looks_at_the_pixel_alone(height: int, w
     found = label(pointwise, pixels).label
 
     np.testing.assert_array_equal(found[decided], logits.argmax(axis=0)[decided])
-
-
-def test_threads_change_nothing() -> None:
-    pixels = random_pixels((430, 610))
-
-    one, three = label(tile_dependent, pixels), label(tile_dependent, pixels, threads=3)
-
-    np.testing.assert_array_equal(one.label, three.label)
 
 
 def test_a_scene_without_data_asks_the_network_nothing() -> None:

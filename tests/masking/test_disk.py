@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pc_cloudmask.masking.morphology import BandStack, dilate, disk_half_widths, disk_reach
+from pc_cloudmask.masking.morphology import Strip, dilate, disk_half_widths, disk_reach
 from tests.masking import reference
 from tests.masking.rasters import draw_blobs
 
@@ -37,11 +37,11 @@ def test_the_disk_holds_what_is_within_its_radius(radius_px):
 @given(st.integers(1, 30), st.integers(1, 30), fractional_radii, st.integers(0, 4), st.integers(0, 2**32 - 1))
 def test_dilation_equals_scipys(height, width, radius_px, margin, seed):
     raster = draw_blobs(np.random.default_rng(seed), (height, width))
-    band_height, halo = -(-height // 8), disk_reach(radius_px)
-    packed = BandStack(height, 0, band_height, halo).pack(lambda rows: raster[rows], width)
+    segment_height, halo = -(-height // 8), disk_reach(radius_px)
+    packed = Strip(height, 0, segment_height, halo).pack(lambda rows: raster[rows], width)
     dilated = np.zeros((height, width + 2 * margin), np.uint8)
     grown = dilate(packed, radius_px, margin)
-    BandStack(height, 0, band_height).unpack_pairs(grown, np.zeros_like(grown), dilated)
+    Strip(height, 0, segment_height).unpack_pairs(grown, np.zeros_like(grown), dilated)
     beyond = np.pad(raster, ((0, 0), (margin, margin)))
     expected = reference.Image(beyond, np.ones_like(beyond)).focal_max(radius_px).values
     np.testing.assert_array_equal(dilated, expected)

@@ -12,14 +12,13 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
-from pc_cloudmask.errors import AssetRefused
-from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.errors import AssetRefused, MissingField
+from pc_cloudmask.masking.classes import CloudInputs, MaskParameters
 from pc_cloudmask.masking.files import build_probability_cog
 from pc_cloudmask.masking.methods import has_own_inputs
 from pc_cloudmask.masking.pyramid import build_coarse_probability
-from pc_cloudmask.masking.s2cloudless import ItemInputs
+from pc_cloudmask.masking.s2cloudless import read_item_inputs
 from pc_cloudmask.scene.grid import Grid
-from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.assets import AssetReader
 from tests.sample_archive import read_scenes
@@ -67,12 +66,11 @@ def with_asset(scene: Scene, key: str, href: str | None) -> Scene:
     return replace(scene, asset_hrefs=hrefs | ({key: href} if href else {}))
 
 
-@pytest.fixture
-def inputs(tmp_path: Path) -> ItemInputs:
-    return ItemInputs(AssetReader(local_root=tmp_path), MaskParameters())
+def read(scene: Scene, folder: Path) -> CloudInputs:
+    return read_item_inputs(AssetReader(local_root=folder), scene, MaskParameters())
 
 
-def test_the_probability_is_the_mean_of_the_valid_pixels(scene: Scene, inputs: ItemInputs, tmp_path: Path):
+def test_the_probability_is_the_mean_of_the_valid_pixels(scene: Scene, tmp_path: Path):
     fine = np.full((6, 14), 255, np.uint8)
     fine[0:2, 0:2] = [[50, 51], [50, 51]]  # 50.5: half up
     fine[0:2, 2:4] = [[100, 255], [255, 255]]
@@ -80,12 +78,12 @@ def test_the_probability_is_the_mean_of_the_valid_pixels(scene: Scene, inputs: I
     scene = with_asset(scene, "cloud-probability", write_raster(tmp_path / "q.tif", fine, 10, nodata=255))
     expected = np.full((3, 7), 255, np.uint8)
     expected[0, 0], expected[0, 1], expected[2, 6] = 51, 100, 0
-    read = inputs.read_inputs(scene, EarthEngineImage())
-    np.testing.assert_array_equal(read.probability_pct, expected)
-    np.testing.assert_array_equal(read.coarse_probability_pct, build_coarse_probability(expected))
+    inputs = read(scene, tmp_path)
+    np.testing.assert_array_equal(inputs.probability_pct, expected)
+    np.testing.assert_array_equal(inputs.coarse_probability_pct, build_coarse_probability(expected))
 
 
-def test_dark_is_the_mean_reflectance_of_land(scene: Scene, inputs: ItemInputs, tmp_path: Path):
+def test_dark_is_the_mean_reflectance_of_land(scene: Scene, tmp_path: Path):
     nir = np.full((6, 14), 3000, np.uint16)
     nir[0:2, 0:2] = [[1400, 1400], [1400, 1799]]  # mean 1499.75, rounded 1500: not below
     nir[0:2, 2:4] = [[1400, 1400], [1400, 1790]]
@@ -94,59 +92,51 @@ def test_dark_is_the_mean_reflectance_of_land(scene: Scene, inputs: ItemInputs, 
     classes[0, 2] = 6
     scene = with_asset(scene, "B08", write_raster(tmp_path / "nir.tif", nir, 10))
     scene = with_asset(scene, "SCL", write_raster(tmp_path / "classes.tif", classes, 20))
-    dark = inputs.read_inputs(scene, EarthEngineImage()).dark
+    dark = read(scene, tmp_path).dark
     assert np.argwhere(dark).tolist() == [[0, 1]]
 
 
-def test_the_offset_of_newer_baselines_is_taken_out(scene: Scene, inputs: ItemInputs, tmp_path: Path):
+def test_the_offset_of_newer_baselines_is_taken_out(scene: Scene, tmp_path: Path):
     nir = np.full((6, 14), 2400, np.uint16)  # 0.24 before baseline 04.00, 0.14 after
     scene = with_asset(scene, "B08", write_raster(tmp_path / "nir.tif", nir, 10))
-    assert not inputs.read_inputs(scene, EarthEngineImage()).dark.any()
+    assert not read(scene, tmp_path).dark.any()
     newer = replace(scene, processing_baseline="04.00")
-    assert inputs.read_inputs(newer, EarthEngineImage()).dark.all()
+    assert read(newer, tmp_path).dark.all()
 
 
 def test_a_probability_published_at_20_m_gives_the_same_inputs(sample_items: Path, tmp_path: Path):
     scene = next(scene for scene in read_scenes(sample_items) if scene.tile == "22KFV")
-    first = ItemInputs(AssetReader(local_root=sample_items.parent), MaskParameters())
-    read = first.read_inputs(scene, EarthEngineImage())
+    first = read(scene, sample_items.parent)
     published = sample_items.parent.parent / "published.tif"
-    published.write_bytes(build_probability_cog(read.probability_pct, scene.grid))
-    second = ItemInputs(AssetReader(local_root=sample_items.parent.parent), MaskParameters())
-    again = second.read_inputs(with_asset(scene, "cloud-probability", str(published)), EarthEngineImage())
-    np.testing.assert_array_equal(again.probability_pct, read.probability_pct)
-    np.testing.assert_array_equal(again.coarse_probability_pct, read.coarse_probability_pct)
+    published.write_bytes(build_probability_cog(first.probability_pct, scene.grid))
+    again = read(with_asset(scene, "cloud-probability", str(published)), sample_items.parent.parent)
+    np.testing.assert_array_equal(again.probability_pct, first.probability_pct)
+    np.testing.assert_array_equal(again.coarse_probability_pct, first.coarse_probability_pct)
 
 
 @pytest.mark.parametrize("value", [101, 200, 254])
-def test_a_probability_that_is_none_is_named(scene: Scene, inputs: ItemInputs, tmp_path: Path, value: int):
+def test_a_probability_that_is_none_is_named(scene: Scene, tmp_path: Path, value: int):
     fine = np.full((6, 14), 255, np.uint8)
     fine[2:4, 8:10] = value
     scene = with_asset(scene, "cloud-probability", write_raster(tmp_path / "q.tif", fine, 10, nodata=255))
     with pytest.raises(AssetRefused, match="item S2B_TEST: asset cloud-probability holds more than 100"):
-        inputs.read_inputs(scene, EarthEngineImage())
-
-
-def test_it_needs_no_image_of_earth_engine(scene: Scene, inputs: ItemInputs):
-    assert has_own_inputs(scene)
-    assert inputs.find_images([scene]) == {"S2B_TEST": EarthEngineImage()}
+        read(scene, tmp_path)
 
 
 @pytest.mark.parametrize("key", ["cloud-probability", "B08", "SCL"])
-def test_a_missing_asset_is_named(scene: Scene, inputs: ItemInputs, key: str):
+def test_a_missing_asset_is_named(scene: Scene, tmp_path: Path, key: str):
+    assert has_own_inputs(scene)
     scene = with_asset(scene, key, None)
     assert not has_own_inputs(scene)
-    with pytest.raises(AssetRefused, match=f"^item S2B_TEST: asset {key} is missing"):
-        inputs.read_inputs(scene, EarthEngineImage())
+    with pytest.raises(MissingField, match=rf"^item S2B_TEST: assets\.{key} is missing"):
+        read(scene, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("key", "dtype"), [("cloud-probability", np.uint16), ("SCL", np.int16), ("B08", np.uint8)]
 )
-def test_an_asset_of_another_type_is_named(
-    scene: Scene, inputs: ItemInputs, tmp_path: Path, key: str, dtype: type[np.generic]
-):
+def test_an_asset_of_another_type_is_named(scene: Scene, tmp_path: Path, key: str, dtype: type[np.generic]):
     shape = (3, 7) if key == "SCL" else (6, 14)
     href = write_raster(tmp_path / "odd.tif", np.ones(shape, dtype), 20 if key == "SCL" else 10)
     with pytest.raises(AssetRefused, match=f"^item S2B_TEST: asset {key} holds {np.dtype(dtype)}, not"):
-        inputs.read_inputs(with_asset(scene, key, href), EarthEngineImage())
+        read(with_asset(scene, key, href), tmp_path)

@@ -16,7 +16,7 @@ from pc_cloudmask.errors import EngineRefused
 from pc_cloudmask.masking.classes import CloudInputs, MaskClass, MaskParameters
 from pc_cloudmask.masking.methods import DerivedMask
 from pc_cloudmask.masking.morphology import compose_mask
-from pc_cloudmask.masking.s2cloudless import FirstInputs, ItemInputs, ProjectedShadowEngine
+from pc_cloudmask.masking.s2cloudless import LocalEngine
 from pc_cloudmask.scene.image import EarthEngineImage, Pairing, Waiting
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.assets import AssetReader
@@ -33,13 +33,13 @@ def scenes(sample_items: Path) -> dict[str, Scene]:
 
 
 @pytest.fixture(scope="module")
-def item_inputs(sample_items: Path) -> ItemInputs:
-    return ItemInputs(AssetReader(local_root=sample_items.parent), PARAMETERS)
+def reader(sample_items: Path) -> AssetReader:
+    return AssetReader(local_root=sample_items.parent)
 
 
 @pytest.fixture(scope="module")
-def masks(scenes: Mapping[str, Scene], item_inputs: ItemInputs) -> dict[str, DerivedMask]:
-    engine = ProjectedShadowEngine(item_inputs, PARAMETERS)
+def masks(scenes: Mapping[str, Scene], reader: AssetReader) -> dict[str, DerivedMask]:
+    engine = LocalEngine(reader, PARAMETERS, None)
     ee_images = engine.find_images(list(scenes.values()))
     assert set(ee_images.values()) == {EarthEngineImage()}
     return {scene_id: engine.derive_mask(scene, EarthEngineImage()) for scene_id, scene in scenes.items()}
@@ -123,7 +123,7 @@ class OtherInputs:
         return self.inputs
 
 
-class TestFirstInputs:
+class TestInputs:
     @pytest.fixture
     def own(self, scenes: Mapping[str, Scene]) -> Scene:
         return next(iter(scenes.values()))
@@ -141,40 +141,40 @@ class TestFirstInputs:
         return OtherInputs(inputs)
 
     def test_a_scene_with_its_own_inputs_needs_no_earth_engine(
-        self, item_inputs: ItemInputs, own: Scene, other: OtherInputs
+        self, reader: AssetReader, own: Scene, other: OtherInputs
     ):
-        first = FirstInputs(item_inputs, other)
-        assert first.find_images([own]) == {own.id: EarthEngineImage()}
-        assert first.read_inputs(own, EarthEngineImage()) is not other.inputs
+        engine = LocalEngine(reader, PARAMETERS, other)
+        assert engine.find_images([own]) == {own.id: EarthEngineImage()}
+        assert engine.read_inputs(own, EarthEngineImage()) is not other.inputs
         assert other.asked == []
 
     def test_the_others_are_asked_for_in_one_round_trip(
-        self, item_inputs: ItemInputs, own: Scene, bare: Scene, other: OtherInputs
+        self, reader: AssetReader, own: Scene, bare: Scene, other: OtherInputs
     ):
-        first = FirstInputs(item_inputs, other)
+        engine = LocalEngine(reader, PARAMETERS, other)
         late = replace(bare, id="late")
-        assert first.find_images([bare, own, late]) == {
+        assert engine.find_images([bare, own, late]) == {
             "bare": EarthEngineImage(("image of bare",)),
             own.id: EarthEngineImage(),
             "late": Waiting("no image yet"),
         }
         assert other.asked == [("bare", "late")]
-        assert first.read_inputs(bare, EarthEngineImage(("image of bare",))) is other.inputs
+        assert engine.read_inputs(bare, EarthEngineImage(("image of bare",))) is other.inputs
 
     def test_without_earth_engine_nothing_can_be_done_and_the_error_says_how_to_mend_it(
-        self, item_inputs: ItemInputs, bare: Scene
+        self, reader: AssetReader, bare: Scene
     ):
-        first = FirstInputs(item_inputs, None)
+        engine = LocalEngine(reader, PARAMETERS, None)
         with pytest.raises(EngineRefused, match="set CLOUDMASK_EARTHENGINE_PROJECT, or use --method csmask"):
-            first.find_images([bare])
+            engine.find_images([bare])
 
     def test_without_earth_engine_the_scenes_that_can_go_on_do(
-        self, item_inputs: ItemInputs, own: Scene, bare: Scene
+        self, reader: AssetReader, own: Scene, bare: Scene
     ):
-        first = FirstInputs(item_inputs, None)
-        assert first.find_images([own, bare]).keys() == {own.id, "bare"}
+        engine = LocalEngine(reader, PARAMETERS, None)
+        assert engine.find_images([own, bare]).keys() == {own.id, "bare"}
         with pytest.raises(EngineRefused, match=r"^item bare: carries no cloud probability"):
-            first.read_inputs(bare, EarthEngineImage())
+            engine.read_inputs(bare, EarthEngineImage())
 
-    def test_no_scenes_ask_for_nothing(self, item_inputs: ItemInputs):
-        assert FirstInputs(item_inputs, None).find_images([]) == {}
+    def test_no_scenes_ask_for_nothing(self, reader: AssetReader):
+        assert LocalEngine(reader, PARAMETERS, None).find_images([]) == {}

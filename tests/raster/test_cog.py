@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,12 +9,13 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
-from rio_cogeo.cogeo import cog_validate
 
+from pc_cloudmask.errors import AssetRefused
 from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
 from pc_cloudmask.masking.files import build_mask_cog, build_probability_cog
-from pc_cloudmask.raster.cog import overview_factors
+from pc_cloudmask.raster.cog import COG_OPTIONS, overview_factors, validate_cog
 from pc_cloudmask.scene.grid import Grid, Shape
+from tests.raster.rasters import write_tiff
 
 Classes = NDArray[np.uint8]
 
@@ -25,16 +27,58 @@ def grid_of(shape: Shape) -> Grid:
 def make_mask(shape: Shape, seed: int = 0) -> Classes:
     """Patches of all four classes with edges in every direction."""
     coarse = np.random.default_rng(seed).integers(0, 4, (-(-shape[0] // 37), -(-shape[1] // 37)))
-    return np.kron(coarse, np.ones((37, 37)))[: shape[0], : shape[1]].astype(np.uint8)
+    return coarse.astype(np.uint8).repeat(37, 0).repeat(37, 1)[: shape[0], : shape[1]].copy()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (300, 200), (512, 512), (513, 40), (700, 1100), (3, 2100)])
+ODD_SIZES = [1, 3, 40, 511, 512, 513, 1024, 2100]
+
+
+@pytest.mark.parametrize("shape", [*itertools.product(ODD_SIZES, ODD_SIZES), (5490, 5490)])
 @pytest.mark.parametrize("build", [build_mask_cog, build_probability_cog])
-def test_every_shape_is_a_valid_cog(tmp_path: Path, build, shape: Shape) -> None:
-    path = tmp_path / "mask.tif"
-    path.write_bytes(build(make_mask(shape), grid_of(shape)))
-    valid, errors, warnings = cog_validate(path, strict=True)
-    assert (valid, errors, warnings) == (True, [], [])
+def test_every_shape_is_a_valid_cog(build, shape: Shape) -> None:
+    validate_cog(build(make_mask(shape), grid_of(shape)), "the mask")
+
+
+@pytest.mark.parametrize("value", MaskClass)
+def test_a_mask_of_one_class_is_a_valid_cog(value: MaskClass) -> None:
+    validate_cog(build_mask_cog(np.full((1100, 700), value, np.uint8), grid_of((1100, 700))), "the mask")
+
+
+UNTILED, NO_OVERVIEWS = "is not tiled", "recommended to include internal overviews"
+
+
+@pytest.mark.parametrize(
+    ("profile", "overviews", "faults"),
+    [
+        ({"tiled": False, "blockxsize": None, "blockysize": 1}, (2, 4), [UNTILED]),
+        ({}, (), [NO_OVERVIEWS]),
+        ({"tiled": False, "blockxsize": None, "blockysize": 1}, (), [UNTILED, NO_OVERVIEWS]),
+        ({}, (2, 4), ["offset of the first block"]),
+    ],
+    ids=["not tiled", "no overviews", "neither", "overviews behind the pixels"],
+)
+def test_what_is_no_cog_is_refused(tmp_path: Path, profile, overviews, faults) -> None:
+    path = write_tiff(tmp_path / "mask.tif", make_mask((600, 700)), overviews=overviews, **profile)
+    with pytest.raises(AssetRefused, match=r"^the mask of X is not a cloud-optimised GeoTIFF: ") as refused:
+        validate_cog(path.read_bytes(), "the mask of X")
+    for fault in faults:
+        assert fault in str(refused.value)
+
+
+@pytest.mark.parametrize("build", [build_mask_cog, build_probability_cog])
+def test_a_mask_that_gdal_wrote_otherwise_is_not_handed_on(monkeypatch: pytest.MonkeyPatch, build) -> None:
+    monkeypatch.setitem(COG_OPTIONS, "OVERVIEWS", "NONE")  # as another GDAL might understand the options
+    classes = make_mask((600, 700))
+    with pytest.raises(AssetRefused, match=r"is not a cloud-optimised GeoTIFF: .*internal overviews"):
+        build(classes, grid_of(classes.shape))
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"not a raster", build_mask_cog(make_mask((9, 9)), grid_of((9, 9)))[:300]]
+)
+def test_what_cannot_be_read_is_refused(body: bytes) -> None:
+    with pytest.raises(AssetRefused, match=r"^the mask of X "):
+        validate_cog(body, "the mask of X")
 
 
 def test_a_mask_keeps_its_pixels_grid_colours_names() -> None:

@@ -1,4 +1,4 @@
-"""Who we are to Earth Engine."""
+"""The account by which Earth Engine knows us: project and credentials."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NO_PROJECT = "set CLOUDMASK_EARTHENGINE_PROJECT to a Google Cloud project regis
 
 
 def check_account(project: str | None, url: str, credentials: str) -> str:
-    """The project to compute in, found without a request.
+    """Return the project to compute in, found without a request.
 
     Raises:
         SettingsError: no project, a key file that is none, or ``anonymous`` beyond this machine.
@@ -47,7 +47,7 @@ def check_account(project: str | None, url: str, credentials: str) -> str:
 
 
 def find_credentials(credentials: str) -> Credentials:
-    """The credentials that the setting names.
+    """Return the credentials that the setting names.
 
     ``default`` is the file that GOOGLE_APPLICATION_CREDENTIALS names (a service account's key, or the
     configuration of workload identity federation), else what ``earthengine authenticate`` left, as for
@@ -66,7 +66,7 @@ def find_credentials(credentials: str) -> Credentials:
 
 
 def _find_stored_token() -> Credentials | None:
-    """What ``earthengine authenticate`` left on this machine."""
+    """Return what ``earthengine authenticate`` left on this machine."""
     try:
         arguments = ee.oauth.get_credentials_arguments()
     except (OSError, ValueError, AttributeError):
@@ -104,7 +104,7 @@ def _load_key(path: str) -> Credentials:
 
 
 def _read_key(path: str) -> dict[str, str]:
-    """The key file's JSON object."""
+    """Return the key file's JSON object."""
     try:
         key = json.loads(Path(path).expanduser().read_text("utf-8"))
     except OSError as error:

@@ -13,13 +13,7 @@ import numpy as np
 
 from pc_cloudmask.errors import EngineRefused
 from pc_cloudmask.masking.earth_engine.session import EarthEngineSession, TooMuch
-from pc_cloudmask.masking.earth_engine.windows import (
-    BAND,
-    Bytes,
-    Raster,
-    plan_windows,
-    split_window,
-)
+from pc_cloudmask.masking.earth_engine.windows import BAND, Bytes, Raster, plan_windows, split_window
 from pc_cloudmask.scene.grid import Grid, Window
 from pc_cloudmask.web import Deadline
 
@@ -32,21 +26,21 @@ class ComputePixels:
     """
 
     def __init__(self, session: EarthEngineSession) -> None:
-        self._session = session
+        self.session = session
 
     def read_rasters(self, scene_id: str, rasters: Sequence[Raster]) -> list[Bytes]:
-        """See ``PixelDownloader``; a scene's windows are under way together."""
-        self._session.start()
-        job = _Job(self._session, scene_id)
+        """Download ``rasters``, as ``PixelDownloader`` says; a scene's windows are under way together."""
+        self.session.start()
+        job = _Job(self.session, scene_id)
         targets = [np.empty(raster.grid.shape, np.uint8) for raster in rasters]
         work = [
             (raster, target, window)
             for raster, target in zip(rasters, targets, strict=True)
-            for window in plan_windows(raster.grid, self._session.limits.window_bytes)
+            for window in plan_windows(raster.grid, self.session.limits.window_bytes)
         ]
         with (
-            self._session.statistics.phase("download"),
-            ThreadPoolExecutor(min(len(work), self._session.in_flight), "earth-engine") as pool,
+            self.session.statistics.phase("download"),
+            ThreadPoolExecutor(min(len(work), self.session.in_flight), "earth-engine") as pool,
         ):
             for done in [pool.submit(job.fill_window, *arguments) for arguments in work]:
                 done.result()
@@ -75,8 +69,11 @@ class _Job:
             self.fill_window(raster, target, part)
 
     def _read_window(self, raster: Raster, target: Bytes, window: Window) -> list[Window]:
-        """The parts that are still to be read: none, or those of a window that was too much."""
-        what = _describe(self._scene_id, raster, window)
+        """Read a window; return the parts of one that was too much, which are still to be read."""
+        what = (
+            f"{self._scene_id}: {raster.name} of {window.height} x {window.width} pixels at row {window.row}, "
+            f"column {window.col}"
+        )
         request = partial(
             ee.data.computePixels,
             {
@@ -87,43 +84,36 @@ class _Job:
             },
         )
         try:
-            block = self._session.call(what, request, self._deadline, key=self._scene_id)
+            block = self._session.call(what, request, self._deadline)
         except TooMuch as error:
             parts = split_window(window, self._session.limits.floor_pixels)
             if not parts:
                 raise error.failure.error_class(
                     f"{what}: {error}; a smaller window would not be worth a request"
                 ) from error
-            self._session.statistics.count_split()
+            self._session.statistics.count(splits=1)
             return parts
         target[window.slices] = _check_block(block, window, what)
-        self._session.statistics.count_bytes(window.height * window.width)
+        self._session.statistics.count(size=block.size)
         return []
 
 
 def build_pixel_grid(grid: Grid) -> dict[str, Any]:
-    """``grid`` as Earth Engine's ``PixelGrid``."""
-    a, b, c, d, e, f = grid.transform
+    """Return ``grid`` as Earth Engine's ``PixelGrid``."""
+    names = ("scaleX", "shearX", "translateX", "shearY", "scaleY", "translateY")
     height, width = grid.shape
     return {
         "crsCode": grid.crs,
         "dimensions": {"width": width, "height": height},
-        "affineTransform": {
-            "scaleX": a,
-            "shearX": b,
-            "translateX": c,
-            "shearY": d,
-            "scaleY": e,
-            "translateY": f,
-        },
+        "affineTransform": dict(zip(names, grid.transform, strict=True)),
     }
 
 
 def _check_block(block: Any, window: Window, what: str) -> Bytes:
-    """The pixels of ``BAND``.
+    """Return the pixels of ``BAND``.
 
     Raises:
-        EngineRefused: not a byte a pixel of the window.
+        EngineRefused: it is not a byte a pixel of the window.
     """
     if not isinstance(block, np.ndarray) or block.dtype.names != (BAND,):
         raise EngineRefused(f"{what}: Earth Engine answered with no array of the band asked for")
@@ -134,10 +124,3 @@ def _check_block(block: Any, window: Window, what: str) -> Bytes:
             "of uint8"
         )
     return pixels
-
-
-def _describe(scene_id: str, raster: Raster, window: Window) -> str:
-    return (
-        f"{scene_id}: {raster.name} of {window.height} x {window.width} pixels at row {window.row}, "
-        f"column {window.col}"
-    )

@@ -46,7 +46,7 @@ class Gees2Downloader:
         Raises:
             SettingsError: it is not installed, or cannot be imported.
         """
-        self._session = session
+        self.session = session
         try:
             self._module: Any = importlib.import_module(MODULE)
         except ImportError as error:
@@ -56,21 +56,21 @@ class Gees2Downloader:
             ) from error
 
     def read_rasters(self, scene_id: str, rasters: Sequence[Raster]) -> list[Bytes]:
-        """See ``PixelDownloader``."""
-        self._session.start()
-        deadline = Deadline(self._session.limits.deadline_s)
-        with self._session.statistics.phase("download"):
+        """Download ``rasters``, as ``PixelDownloader`` says."""
+        self.session.start()
+        deadline = Deadline(self.session.limits.deadline_s)
+        with self.session.statistics.phase("download"):
             return [self._read_raster(scene_id, raster, deadline) for raster in rasters]
 
     def _read_raster(self, scene_id: str, raster: Raster, deadline: Deadline) -> Bytes:
         what = f"{scene_id}: {raster.name} by gees2downloader"
         request = partial(self._download, stamp_address(raster.image, raster.grid))
         try:
-            stamped = self._session.call(what, request, deadline, key=scene_id)
+            stamped = self.session.call(what, request, deadline)
         except TooMuch as error:
             raise EngineRefused(f"{what}: {error}; set CLOUDMASK_DOWNLOADER=compute-pixels") from error
         pixels = check_addresses(stamped, raster.grid.shape, what)
-        self._session.statistics.count_bytes(pixels.size)
+        self.session.statistics.count(size=pixels.size)
         return pixels
 
     def _download(self, image: Any) -> Any:
@@ -87,10 +87,10 @@ class Gees2Downloader:
 
 
 def check_addresses(stamped: Any, shape: Shape, what: str) -> Bytes:
-    """The bytes of ``graphs.stamp_address``, if each one lies where its address says.
+    """Return the bytes of ``graphs.stamp_address``, if each one lies where its address says.
 
     Raises:
-        EngineRefused: another shape, or pixels of other places.
+        EngineRefused: they have another shape, or pixels of other places.
     """
     if not isinstance(stamped, np.ndarray) or stamped.shape != shape:
         got = f"{stamped.shape} pixels" if isinstance(stamped, np.ndarray) else "nothing"
@@ -106,7 +106,7 @@ def check_addresses(stamped: Any, shape: Shape, what: str) -> Bytes:
 
 
 def build_addresses(shape: Shape) -> NDArray[np.int32]:
-    """The address of every pixel of a grid: int32 ``shape``, 0..126."""
+    """Return the address of every pixel of a grid: int32 ``shape``, 0..126."""
     rows = np.arange(shape[0], dtype=np.int32)[:, None]
     cols = np.arange(shape[1], dtype=np.int32)[None, :]
     return (cols + ADDRESS_ROW_FACTOR * rows) % ADDRESS_MODULUS

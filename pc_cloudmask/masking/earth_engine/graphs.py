@@ -13,21 +13,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import ee
 
-from pc_cloudmask.masking.classes import PROBABILITY_NODATA, MaskClass, MaskParameters
+from pc_cloudmask.masking.classes import COARSE_PIXEL_M, PROBABILITY_NODATA, MaskClass, MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import REFLECTANCE_SCALE, SCL_WATER
-from pc_cloudmask.masking.earth_engine.windows import BAND, COARSE_PIXEL_M
+from pc_cloudmask.masking.earth_engine.windows import (
+    BAND,
+    CLOUD_PROBABILITY,
+    CLOUD_SCORE_PLUS,
+    L2A,
+)
 from pc_cloudmask.masking.morphology import DILATION_BUFFERS, EROSION_M
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.image import EarthEngineImage
 
-#: Surface reflectance free of the offset that baselines from 04.00 on have.
-L2A = "COPERNICUS/S2_SR_HARMONIZED"
-CLOUD_PROBABILITY = "COPERNICUS/S2_CLOUD_PROBABILITY"
-CLOUD_SCORE_PLUS = "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"
+#: Band of Cloud Score+ that varies less over time than ``cs`` does.
+CLEAR_SCORE_BAND = "cs_cdf"
 #: Pixel of the mask and of the tutorial's morphology.
 PIXEL_M = 20.0
 #: Set on a probability (0..100) whose pixel is dark.
@@ -39,30 +41,25 @@ VALID, NOT_CLEAR, DARK = 1, 2, 4
 ADDRESS_MODULUS, ADDRESS_ROW_FACTOR = 127, 11
 
 
-@dataclass(frozen=True, slots=True)
-class _Sources:
-    """Images of one pairing and the projection that they are computed in."""
-
-    reflectance: ee.Image
-    scl: ee.Image
-    projection: ee.Projection
-
-
 def build_server_mask(
     ee_image: EarthEngineImage, solar_azimuth_deg: float, parameters: MaskParameters
 ) -> ee.Image:
-    """The classes of ``MaskClass``, computed by Earth Engine at 20 m."""
-    sources = _read_sources(ee_image)
+    """Return the image of the classes of ``MaskClass``, computed by Earth Engine at 20 m.
+
+    The sun's azimuth is applied here: ``directionalDistanceTransform`` takes 90 degrees less the azimuth.
+    """
+    # An object: with the name of its CRS alone, rows would grow northwards and shadows come out mirrored.
+    projection = ee.Image(f"{L2A}/{ee_image.image_ids[0]}").select([0]).projection()
     clouds = _mosaic(CLOUD_PROBABILITY, ee_image, "probability").gt(parameters.cloud_probability_pct)
     candidates = (
         clouds.directionalDistanceTransform(
             90.0 - solar_azimuth_deg, math.floor(parameters.shadow_distance_m / COARSE_PIXEL_M)
         )
-        .reproject(crs=sources.projection, scale=COARSE_PIXEL_M)
+        .reproject(crs=projection, scale=COARSE_PIXEL_M)
         .select("distance")
         .mask()
     )
-    shadows = candidates.multiply(_build_dark(sources, parameters))
+    shadows = candidates.multiply(_build_dark(ee_image, parameters))
     # Masked where one of the inputs is: there is no data.
     found = clouds.add(shadows).gt(0)
     reach_px = DILATION_BUFFERS * parameters.buffer_m / PIXEL_M
@@ -71,30 +68,30 @@ def build_server_mask(
     # CLEAR 1; masked adds 1 near a cloud, 2 elsewhere: CLOUD 2, CLOUD_SHADOW 3.
     classes = masked.multiply(ee.Image(MaskClass.CLOUD).subtract(near_cloud)).add(MaskClass.CLEAR)
     return _as_byte(classes.updateMask(found.mask()), MaskClass.NO_DATA).reproject(
-        crs=sources.projection, scale=PIXEL_M
+        crs=projection, scale=PIXEL_M
     )
 
 
 def build_packed_inputs(ee_image: EarthEngineImage, parameters: MaskParameters) -> ee.Image:
-    """The cloud probability in per cent, plus ``DARK_BIT`` where the ground is dark; 255 no data."""
-    dark = _build_dark(_read_sources(ee_image), parameters)
+    """Return the cloud probability in percent, plus ``DARK_BIT`` where the ground is dark; 255 no data."""
+    dark = _build_dark(ee_image, parameters)
     return _as_byte(_read_probability(ee_image).add(dark.multiply(DARK_BIT)), PROBABILITY_NODATA)
 
 
 def build_coarse_probability_image(ee_image: EarthEngineImage) -> ee.Image:
-    """The cloud probability in per cent, to be read at 100 m; 255 no data."""
+    """Return the cloud probability in percent, to be read at 100 m; 255 no data."""
     return _as_byte(_read_probability(ee_image), PROBABILITY_NODATA)
 
 
-def build_score_flags(ee_image: EarthEngineImage, band: str, parameters: MaskParameters) -> ee.Image:
-    """``VALID``, with ``NOT_CLEAR`` and ``DARK`` where they hold, by Cloud Score+; 0 no data."""
-    not_clear = _mosaic(CLOUD_SCORE_PLUS, ee_image, band).lt(parameters.clear_score)
-    dark = _build_dark(_read_sources(ee_image), parameters)
+def build_score_flags(ee_image: EarthEngineImage, parameters: MaskParameters) -> ee.Image:
+    """Return ``VALID``, with ``NOT_CLEAR`` and ``DARK`` where they hold, by Cloud Score+; 0 no data."""
+    not_clear = _mosaic(CLOUD_SCORE_PLUS, ee_image, CLEAR_SCORE_BAND).lt(parameters.clear_score)
+    dark = _build_dark(ee_image, parameters)
     return _as_byte(not_clear.multiply(NOT_CLEAR).add(dark.multiply(DARK)).add(VALID), 0)
 
 
 def stamp_address(image: ee.Image, grid: Grid) -> ee.Image:
-    """``image``, a byte, with each pixel's address on ``grid`` in the next seven bits: int16.
+    """Return ``image``, a byte, with each pixel's address on ``grid`` in the next seven bits: int16.
 
     Its bounds are those of the grid, for a downloader that asks the image how large it is.
     """
@@ -106,30 +103,23 @@ def stamp_address(image: ee.Image, grid: Grid) -> ee.Image:
     return stamped.reproject(crs=grid.crs, crsTransform=list(grid.transform)).clip(bounds)
 
 
-def _read_sources(ee_image: EarthEngineImage) -> _Sources:
-    first = ee.Image(f"{L2A}/{ee_image.image_ids[0]}")
-    return _Sources(
-        _mosaic(L2A, ee_image, "B8"), _mosaic(L2A, ee_image, "SCL"), first.select([0]).projection()
-    )
-
-
 def _read_probability(ee_image: EarthEngineImage) -> ee.Image:
-    """Whole per cents: a mean above the threshold stays above it."""
+    """Return the probability in whole percent, rounded up: a mean above the threshold stays above it."""
     return _mosaic(CLOUD_PROBABILITY, ee_image, "probability").ceil()
 
 
 def _mosaic(collection: str, ee_image: EarthEngineImage, band: str) -> ee.Image:
-    """``band`` of the pairing's image, or of its images laid over each other in order."""
+    """Return ``band`` of the pairing's image, or of its images laid over each other in order."""
     images: Sequence[ee.Image] = [
         ee.Image(f"{collection}/{index}").select(band) for index in ee_image.image_ids
     ]
     return images[0] if len(images) == 1 else ee.ImageCollection(list(images)).mosaic()
 
 
-def _build_dark(sources: _Sources, parameters: MaskParameters) -> ee.Image:
-    """1 where the near infrared is below the threshold and the ground is not water."""
+def _build_dark(ee_image: EarthEngineImage, parameters: MaskParameters) -> ee.Image:
+    """Return 1 where the near infrared is below the threshold and the ground is not water, else 0."""
     limit = round(parameters.dark_nir_reflectance * REFLECTANCE_SCALE, 6)
-    return sources.reflectance.lt(limit).multiply(sources.scl.neq(SCL_WATER))
+    return _mosaic(L2A, ee_image, "B8").lt(limit).multiply(_mosaic(L2A, ee_image, "SCL").neq(SCL_WATER))
 
 
 def _grow(image: ee.Image, radius_px: float) -> ee.Image:
@@ -138,5 +128,5 @@ def _grow(image: ee.Image, radius_px: float) -> ee.Image:
 
 
 def _as_byte(image: ee.Image, nodata: int) -> ee.Image:
-    """One byte with ``nodata`` wherever the image is masked, beyond its footprint too."""
+    """Return one byte with ``nodata`` wherever the image is masked, beyond its footprint too."""
     return image.unmask(nodata, sameFootprint=False).toByte().rename(BAND)

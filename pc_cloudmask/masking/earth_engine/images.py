@@ -11,9 +11,8 @@ from typing import Any
 import ee
 
 from pc_cloudmask.errors import EngineRefused, InvalidField
-from pc_cloudmask.masking.earth_engine.graphs import L2A
 from pc_cloudmask.masking.earth_engine.session import EarthEngineSession, TooMuch
-from pc_cloudmask.masking.earth_engine.windows import PAIRING_CHUNK
+from pc_cloudmask.masking.earth_engine.windows import L2A, PAIRING_CHUNK
 from pc_cloudmask.scene.image import (
     ImageCandidate,
     ImageKey,
@@ -97,7 +96,7 @@ class ImageFinder:
                 raise error.failure.error_class(
                     f"finding the image of {chunk[0].scene.id}: {error}"
                 ) from error
-            self._session.statistics.count_split()
+            self._session.statistics.count(splits=1)
             half = len(chunk) // 2
             return self._pair(chunk[:half], find, deadline) | self._pair(chunk[half:], find, deadline)
         return {want.scene.id: pair_images(want.scene, want.key, present, candidates) for want in chunk}
@@ -138,15 +137,15 @@ class ImageFinder:
         return dict(zip(self._collections, in_each, strict=True)), candidates
 
     def _compute(self, value: ee.List, what: str, deadline: Deadline) -> list[Any]:
-        """The value, a list with one entry for each collection."""
-        answer = self._session.call(what, partial(ee.data.computeValue, value), deadline, key="pairing")
+        """Return the value, a list with one entry for each collection."""
+        answer = self._session.call(what, partial(ee.data.computeValue, value), deadline)
         if not isinstance(answer, list) or len(answer) != len(self._collections):
             raise EngineRefused(f"{what}: Earth Engine answered with something else than the lists asked for")
         return answer
 
 
 def _within(chunk: Sequence[_Wanted], collection: str) -> ee.ImageCollection:
-    """The collection's images from about the first datatake's start to the last one's end."""
+    """Return the collection's images from about the first datatake's start to the last one's end."""
     starts = [_parse_time(want.key.datatake_start) for want in chunk]
     start, end = min(starts) - CLOCK_SLACK, max(starts) + LONGEST_DATATAKE
     images: ee.ImageCollection = ee.ImageCollection(collection).filterDate(_millis(start), _millis(end))

@@ -1,4 +1,4 @@
-"""Blocks of pixels that fit one request."""
+"""What is asked of Earth Engine, told without its client: collections, rasters, windows, what they cost."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pc_cloudmask.masking.clouds_and_shadows import SHADOW_SCALE_M
 from pc_cloudmask.scene.grid import Grid, Window
 
 if TYPE_CHECKING:
     import ee
 
+    from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
+
+#: Surface reflectance free of the offset that baselines from 04.00 on have.
+L2A = "COPERNICUS/S2_SR_HARMONIZED"
+CLOUD_PROBABILITY = "COPERNICUS/S2_CLOUD_PROBABILITY"
+CLOUD_SCORE_PLUS = "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"
+
 #: ``computePixels`` answers with at most 48 MB of uncompressed pixels.
 REQUEST_LIMIT_BYTES = 50_331_648
-#: A byte of data and the byte of mask that Earth Engine counts beside it.
+#: A byte of data and the byte of mask that Earth Engine counts with it.
 BYTES_PER_PIXEL = 2
 #: What a window is planned for: three for a tile, so that a scene's requests overlap in time.
 WINDOW_BYTES = REQUEST_LIMIT_BYTES // 2
@@ -30,7 +36,7 @@ FLOOR_PIXELS = 128
 
 
 def plan_windows(grid: Grid, window_bytes: int = WINDOW_BYTES) -> list[Window]:
-    """Windows that cover ``grid`` exactly, each of at most ``window_bytes`` as Earth Engine counts them.
+    """Return windows that cover ``grid`` exactly, each of at most ``window_bytes`` as Earth Engine counts them.
 
     Full rows where they fit, in multiples of ``ROW_STEP``; narrower blocks on very wide grids.
     """
@@ -40,13 +46,12 @@ def plan_windows(grid: Grid, window_bytes: int = WINDOW_BYTES) -> list[Window]:
 
 
 def split_window(window: Window, floor_pixels: int = FLOOR_PIXELS) -> list[Window]:
-    """Up to four windows that cover ``window``, or none where it must not be made smaller."""
+    """Return up to four windows that cover ``window``, or none where it must not be made smaller."""
     if max(window.shape) <= floor_pixels:
         return []
     return window.split()
 
 
-COARSE_PIXEL_M = SHADOW_SCALE_M
 #: Scenes that one listing request asks about.
 PAIRING_CHUNK = 100
 
@@ -63,16 +68,13 @@ class CostEstimate:
 
 
 def estimate_raster(grid: Grid) -> CostEstimate:
-    """Estimate what one raster on ``grid`` costs, a byte a pixel.
-
-    Pairing comes on top: one request for up to ``PAIRING_CHUNK`` scenes, see ``estimate_pairing``.
-    """
+    """Estimate what one raster on ``grid`` costs, a byte a pixel; ``estimate_pairing`` comes on top."""
     height, width = grid.shape
     return CostEstimate(len(plan_windows(grid)), height * width)
 
 
 def estimate_pairing(scene_count: int) -> CostEstimate:
-    """What finding the images of so many scenes costs, where each has the very image of its item."""
+    """Estimate what finding the images of so many scenes costs, if each has the very image of its item."""
     return CostEstimate(requests=-(-scene_count // PAIRING_CHUNK))
 
 
@@ -93,11 +95,12 @@ class Raster:
 class PixelDownloader(Protocol):
     """Downloads rasters."""
 
+    session: EarthEngineSession
+
     def read_rasters(self, scene_id: str, rasters: Sequence[Raster]) -> list[Bytes]:
-        """The rasters whole, uint8 of the shape of each one's grid.
+        """Download ``rasters``: uint8 of the shape of each one's grid.
 
         Raises:
             EngineUnavailable: try again later.
             EngineRefused: never.
         """
-        ...

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pc_cloudmask.masking.earth_engine.session import EarthEngineSession, Limits, open_session
+from pc_cloudmask.masking.earth_engine.pacing import Limits
+from pc_cloudmask.masking.earth_engine.session import EarthEngineSession, open_session
 from tests.doubles.earth_engine.server import LocalEarthEngine
 
 QUICK: dict[str, Any] = {

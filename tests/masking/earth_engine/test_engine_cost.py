@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.earth_engine.download import ComputePixels
-from pc_cloudmask.masking.earth_engine.session import Transfer, TransferStatistics
+from pc_cloudmask.masking.earth_engine.session import TransferStatistics
 from pc_cloudmask.masking.earth_engine.windows import (
     BYTES_PER_PIXEL,
     LONGEST_SIDE,
@@ -25,7 +26,7 @@ from pc_cloudmask.masking.earth_engine.windows import (
     split_window,
 )
 from pc_cloudmask.masking.methods import METHODS
-from pc_cloudmask.masking.s2cloudless import EarthEngineInputs, ServerMaskEngine
+from pc_cloudmask.masking.s2cloudless import EarthEngineInputs
 from pc_cloudmask.scene.grid import Grid, Window
 from tests.doubles.earth_engine.scenes import SUNS, build_ragged_scene, build_scene
 from tests.doubles.earth_engine.server import LocalEarthEngine
@@ -91,12 +92,12 @@ def test_a_run_costs_what_was_estimated(compute: str, earth_engine: LocalEarthEn
     with run_session(earth_engine) as session:
         downloader = ComputePixels(session)
         if compute == "local":
-            inputs = EarthEngineInputs(session, MaskParameters(), downloader)
+            inputs = EarthEngineInputs(downloader, MaskParameters())
             inputs.read_inputs(scene, inputs.find_images([scene])[scene.id])
         else:
-            engine = ServerMaskEngine(session, MaskParameters(), downloader)
+            engine = EarthEngineInputs(downloader, MaskParameters())
             engine.derive_mask(scene, engine.find_images([scene])[scene.id])
-        spent = session.statistics.snapshot()
+        spent = session.statistics
     expected = METHODS["s2cloudless"].estimate(scene, compute) + estimate_pairing(1)
     assert CostEstimate(spent.requests, spent.bytes) == expected
     assert spent.seconds.keys() == {"start", "pairing", "download"}
@@ -114,12 +115,10 @@ def test_a_cost_is_told_without_the_client() -> None:
 
 def test_statistics_count_from_many_threads_and_read_as_json() -> None:
     statistics = TransferStatistics()
-    with statistics.phase("download"):
-        statistics.count_request()
-        statistics.count_retry()
-        statistics.count_split()
-        statistics.count_bytes(7)
-    counted = statistics.snapshot()
-    assert counted == Transfer(1, 1, 1, 7, counted.seconds)
-    assert counted.as_json().keys() == {"requests", "retries", "splits", "bytes", "seconds"}
-    assert counted.seconds.keys() == {"download"}
+    with statistics.phase("download"), ThreadPoolExecutor(4) as pool:
+        for _ in range(100):
+            pool.submit(statistics.count, requests=1, size=7)
+            pool.submit(statistics.count, retries=2, splits=3)
+    counted = statistics.as_json()
+    assert counted.pop("seconds").keys() == {"download"}
+    assert counted == {"requests": 100, "retries": 200, "splits": 300, "bytes": 700}

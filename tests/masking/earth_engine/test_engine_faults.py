@@ -53,7 +53,7 @@ def test_without_faults_a_window_is_one_request(
 ) -> None:
     np.testing.assert_array_equal(read(session), EXPECTED)
     assert len(earth_engine.requests.to(PIXELS)) == 2
-    counted = session.statistics.snapshot()
+    counted = session.statistics
     assert (counted.requests, counted.retries, counted.splits, counted.bytes) == (2, 0, 0, 300 * 400)
     assert counted.seconds["download"] > 0
 
@@ -76,7 +76,7 @@ def test_a_fault_that_passes_is_tried_again(
     earth_engine.faults.add(fault, path=PIXELS, first=3)
     np.testing.assert_array_equal(read(session), EXPECTED)
     assert len(earth_engine.requests.to(PIXELS)) == 2 + 3
-    counted = session.statistics.snapshot()
+    counted = session.statistics
     assert (counted.requests, counted.retries) == (5, 3)
 
 
@@ -230,7 +230,7 @@ def test_what_is_too_much_ends_whole_by_splitting(
 ) -> None:
     rule = earth_engine.faults.add(fault, path=PIXELS, above_pixels=80 * 80)
     np.testing.assert_array_equal(read(session), EXPECTED)
-    counted = session.statistics.snapshot()
+    counted = session.statistics
     # 300 x 256 -> 4 of 150 x 128 -> 16 of 75 x 64; 300 x 144 -> 4 of 150 x 72 -> 16 of 75 x 36.
     assert rule.hits == counted.splits == 2 * (1 + 4)
     assert counted.requests == 2 * (1 + 4 + 16)
@@ -258,13 +258,13 @@ def test_a_window_beyond_the_byte_limit_is_split(earth_engine: LocalEarthEngine)
     with run_session(earth_engine, window_bytes=2 * 512 * 60_000) as session:
         raster = build_raster(session, wide)
         (pixels,) = ComputePixels(session).read_rasters("scene-1", [raster])
-        assert session.statistics.snapshot().splits == 0
+        assert session.statistics.splits == 0
         assert len(earth_engine.requests.to(PIXELS)) == 2
     assert pixels[511, 59_999] == (59_999 + 7 * 511) % 251
     with run_session(earth_engine, window_bytes=3 * 2 * 5000 * 5500) as session:
         raster = build_raster(session, replace(GRID, shape=(5000, 5500)))
         (pixels,) = ComputePixels(session).read_rasters("scene-1", [raster])
-        assert session.statistics.snapshot().splits == 1
+        assert session.statistics.splits == 1
     assert pixels[4999, 5499] == (5499 + 7 * 4999) % 251
 
 
@@ -311,7 +311,7 @@ def test_many_faults_at_once_still_give_the_whole_raster(earth_engine: LocalEart
     earth_engine.faults.add(faults.memory_limit(), path=PIXELS, above_pixels=5000)
     with run_session(earth_engine, attempts=12, window_bytes=2 * 512 * 32, floor_pixels=32) as session:
         np.testing.assert_array_equal(read(session), EXPECTED)
-        counted = session.statistics.snapshot()
+        counted = session.statistics
     assert counted.retries > 0
     assert counted.splits > 0
     assert counted.bytes == 300 * 400
@@ -323,6 +323,5 @@ def test_restricted_mode_is_said_once(
     earth_engine.faults.add(faults.Restricted(), path=PIXELS)
     with caplog.at_level(logging.WARNING, "pc_cloudmask"):
         np.testing.assert_array_equal(read(session), EXPECTED)
-    assert session.restricted
     assert [record.message for record in caplog.records if "restricted mode" in record.message] != []
     assert len(caplog.records) == 1

@@ -113,14 +113,15 @@ def scene(earth_engine: LocalEarthEngine) -> Scene:
 GRANULE = EarthEngineImage(("20181214T133219_20181214T133217_T22KFV",))
 
 
-def read(session: EarthEngineSession, scene: Scene, downloader: PixelDownloader) -> CloudInputs:
-    return EarthEngineInputs(session, MaskParameters(), downloader).read_inputs(scene, GRANULE)
+def read(scene: Scene, downloader: PixelDownloader) -> CloudInputs:
+    return EarthEngineInputs(downloader, MaskParameters()).read_inputs(scene, GRANULE)
 
 
 class OnEachGrid:
     """Tells the installed class the grid that the real one reads from the image."""
 
     def __init__(self, downloader: PixelDownloader, module: type[Downloader]) -> None:
+        self.session = downloader.session
         self._downloader, self._module = downloader, module
 
     def read_rasters(self, scene_id: str, rasters: Sequence[Raster]) -> list[Any]:
@@ -138,7 +139,7 @@ def test_a_true_result_equals_compute_pixels(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     downloader = OnEachGrid(Gees2Downloader(session), module)
-    got, expected = read(session, scene, downloader), read(session, scene, ComputePixels(session))
+    got, expected = read(scene, downloader), read(scene, ComputePixels(session))
     np.testing.assert_array_equal(got.probability_pct, expected.probability_pct)
     np.testing.assert_array_equal(got.dark, expected.dark)
     np.testing.assert_array_equal(got.coarse_probability_pct, expected.coarse_probability_pct)
@@ -162,7 +163,7 @@ def test_the_log_is_not_silenced(
 
     module.read_tile = talking  # type: ignore[method-assign]  # the class is this test's own
     with caplog.at_level(logging.INFO):
-        read(session, scene, OnEachGrid(Gees2Downloader(session), module))
+        read(scene, OnEachGrid(Gees2Downloader(session), module))
         logger.info("after")
     said = [record.getMessage() for record in caplog.records if record.name == logger.name]
     assert set(said) == {"meanwhile", "after"}
@@ -174,13 +175,13 @@ def test_corners_in_degrees_do_for_a_small_tile_and_shift_a_large_one(
 ) -> None:
     module.by_region = True
     downloader = OnEachGrid(Gees2Downloader(session), module)
-    got, expected = read(session, scene, downloader), read(session, scene, ComputePixels(session))
+    got, expected = read(scene, downloader), read(scene, ComputePixels(session))
     np.testing.assert_array_equal(got.probability_pct, expected.probability_pct)
     large = replace(scene, grid=replace(scene.grid, shape=(1600, 1700)))
     with pytest.raises(
         EngineRefused, match=r"pixels are not those of the item's grid: the result is shifted"
     ):
-        read(session, large, downloader)
+        read(large, downloader)
 
 
 def test_a_result_of_another_shape_is_refused(
@@ -189,7 +190,7 @@ def test_a_result_of_another_shape_is_refused(
     module.grid = replace(scene.grid, shape=(99, 130))
     downloader = Gees2Downloader(session)
     with pytest.raises(EngineRefused, match=r"\(99, 130\) pixels came, not \(100, 130\)"):
-        read(session, scene, downloader)
+        read(scene, downloader)
 
 
 def test_a_result_that_never_came_is_refused(
@@ -197,7 +198,7 @@ def test_a_result_that_never_came_is_refused(
 ) -> None:
     monkeypatch.setattr(module, "download", lambda *_: None)
     with pytest.raises(EngineRefused, match="nothing came"):
-        read(session, scene, Gees2Downloader(session))
+        read(scene, Gees2Downloader(session))
 
 
 def test_an_error_in_place_of_a_tile_is_tried_again(
@@ -206,11 +207,11 @@ def test_an_error_in_place_of_a_tile_is_tried_again(
     module.grid = scene.grid
     downloader = OnEachGrid(Gees2Downloader(session), module)
     earth_engine.faults.add(faults.too_many_requests(), path=DOWNLOADS, first=2)
-    assert read(session, scene, downloader).probability_pct.shape == scene.grid.shape
-    assert session.statistics.snapshot().retries == 2
+    assert read(scene, downloader).probability_pct.shape == scene.grid.shape
+    assert session.statistics.retries == 2
     earth_engine.faults.add(faults.unavailable(), path=DOWNLOADS)
     with pytest.raises(EngineUnavailable, match="a tile that is no ZIP file; gave up after 4 attempts"):
-        read(session, scene, downloader)
+        read(scene, downloader)
 
 
 def test_too_much_is_refused_with_the_downloader_that_splits(
@@ -221,7 +222,7 @@ def test_too_much_is_refused_with_the_downloader_that_splits(
     with pytest.raises(
         EngineRefused, match=r"User memory limit exceeded.*CLOUDMASK_DOWNLOADER=compute-pixels"
     ):
-        read(session, scene, Gees2Downloader(session))
+        read(scene, Gees2Downloader(session))
 
 
 def test_one_raster_at_a_time(
@@ -237,7 +238,7 @@ def test_one_raster_at_a_time(
     monkeypatch.setattr(module, "read_tile", counted)
     module.grid = scene.grid
     downloader = Gees2Downloader(session)
-    raster = EarthEngineInputs(session, MaskParameters(), downloader)
+    raster = EarthEngineInputs(downloader, MaskParameters())
     session.start()
     threads = [threading.Thread(target=_read_fine, args=(raster, scene)) for _ in range(3)]
     for thread in threads:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import ee
@@ -14,14 +15,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pc_cloudmask.errors import EngineRefused
+from pc_cloudmask.masking import cloud_score_plus
 from pc_cloudmask.masking.classes import MaskClass, MaskParameters
-from pc_cloudmask.masking.cloud_score_plus import CloudScorePlusEngine
 from pc_cloudmask.masking.earth_engine import graphs
 from pc_cloudmask.masking.earth_engine.download import ComputePixels
 from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
 from pc_cloudmask.masking.earth_engine.windows import Raster
+from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.masking.morphology import compose_mask
-from pc_cloudmask.masking.s2cloudless import EarthEngineInputs, ServerMaskEngine
+from pc_cloudmask.masking.s2cloudless import EarthEngineInputs
 from pc_cloudmask.scene.grid import Window
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene
@@ -44,20 +46,20 @@ def session(earth_engine: LocalEarthEngine) -> Iterator[EarthEngineSession]:
 
 
 def pair(session: EarthEngineSession, scene: Scene) -> EarthEngineImage:
-    inputs = EarthEngineInputs(session, DEFAULTS, ComputePixels(session))
+    inputs = EarthEngineInputs(ComputePixels(session), DEFAULTS)
     ee_image = inputs.find_images([scene])[scene.id]
     assert isinstance(ee_image, EarthEngineImage), ee_image
     return ee_image
 
 
 def derive_here(session: EarthEngineSession, scene: Scene, parameters: MaskParameters = DEFAULTS) -> Mask:
-    source = EarthEngineInputs(session, parameters, ComputePixels(session))
+    source = EarthEngineInputs(ComputePixels(session), parameters)
     inputs = source.read_inputs(scene, pair(session, scene))
     return compose_mask(inputs, scene.solar_azimuth_deg, parameters)
 
 
 def derive_there(session: EarthEngineSession, scene: Scene, parameters: MaskParameters = DEFAULTS) -> Mask:
-    engine = ServerMaskEngine(session, parameters, ComputePixels(session))
+    engine = EarthEngineInputs(ComputePixels(session), parameters)
     return engine.derive_mask(scene, pair(session, scene)).classes
 
 
@@ -97,11 +99,10 @@ def test_what_is_outside_the_swath_is_no_data_in_every_mode(
     assert product.valid is not None
     scene = build_scene(product)
     earth_engine.world.add_sentinel2(product)
-    score = CloudScorePlusEngine(session, DEFAULTS, ComputePixels(session))
     masks = [
         derive_here(session, scene),
         derive_there(session, scene),
-        score.derive_mask(scene, pair(session, scene)).classes,
+        cloud_score_plus.derive_mask(ComputePixels(session), DEFAULTS, scene, pair(session, scene)).classes,
     ]
     # A 20 m pixel has data where one of its 10 m pixels has, and SCL, which is sampled.
     valid = product.valid[::2, ::2]
@@ -128,7 +129,7 @@ def test_an_inset_window_and_small_windows_are_cut_from_the_whole_mask(
         np.testing.assert_array_equal(inset, whole[window.slices])
         with run_session(earth_engine, window_bytes=256 * 512 * 2) as careful:
             (pieces,) = ComputePixels(careful).read_rasters(scene.id, [Raster("mask", image, scene.grid)])
-            assert careful.statistics.snapshot().requests == 1 * 2
+            assert careful.statistics.requests == 1 * 2
         np.testing.assert_array_equal(pieces, whole)
         session.start()
 
@@ -253,9 +254,10 @@ def test_cloud_score_plus_is_split_into_cloud_and_shadow(
     )
     scene = build_scene(product)
     earth_engine.world.add_sentinel2(product)
-    engine = CloudScorePlusEngine(session, DEFAULTS, ComputePixels(session), band="cs")
+    tools = SimpleNamespace(downloader=ComputePixels(session), parameters=DEFAULTS)
+    engine = METHODS["cloud-score-plus"].open_engine(tools)
     ee_image = engine.find_images([scene])[scene.id]
-    assert isinstance(ee_image, EarthEngineImage)
+    assert ee_image == EarthEngineImage((product.index,))
     classes = engine.derive_mask(scene, ee_image).classes
     cloud, shadow, dark_elsewhere, not_clear = (
         area[::2, ::2] for area in (cloud, shadow, dark_elsewhere, not_clear)
@@ -278,8 +280,9 @@ def test_the_threshold_of_cloud_score_plus_is_exact(
     scene = build_scene(product)
     earth_engine.world.add_sentinel2(product)
     parameters = replace(DEFAULTS, clear_score=float(np.float32(0.57)), buffer_m=0)
-    engine = CloudScorePlusEngine(session, parameters, ComputePixels(session))
-    classes = engine.derive_mask(scene, EarthEngineImage((product.index,))).classes
+    classes = cloud_score_plus.derive_mask(
+        ComputePixels(session), parameters, scene, EarthEngineImage((product.index,))
+    ).classes
     assert (classes[:, :30] == MaskClass.CLEAR).all()
     assert (classes[:, 32:] >= MaskClass.CLOUD).all()
 

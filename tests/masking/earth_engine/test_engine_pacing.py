@@ -1,14 +1,11 @@
-"""How fast requests go out, and in whose turn."""
+"""How fast requests go out."""
 
 from __future__ import annotations
-
-import threading
-from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pc_cloudmask.masking.earth_engine.session import FairGate, Limits, TokenBucket
+from pc_cloudmask.masking.earth_engine.pacing import Limits, TokenBucket
 
 
 class Clock:
@@ -63,63 +60,3 @@ def test_the_delay_is_at_least_what_was_asked_for_and_bounded(attempt: int, aske
     limits = Limits(first_delay_s=1, longest_delay_s=20)
     delay_s = limits.delay_s(attempt, asked_s)
     assert asked_s <= delay_s <= asked_s + min(20, 2 ** (attempt - 1))
-
-
-def test_a_crowd_of_one_key_does_not_hold_up_another() -> None:
-    gate, order, queued = FairGate(1), [], []
-    start = threading.Event()
-
-    def enter(key: str) -> None:
-        with gate.slot(key):
-            order.append(key)
-
-    def hold() -> None:
-        with gate.slot("holder"):
-            queued.append(True)
-            start.wait(10)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    while not queued:
-        pass
-    threads = []
-    for number, key in enumerate([*"aaaaaaaa", *"bb"], start=1):
-        threads.append(threading.Thread(target=enter, args=(key,)))
-        threads[-1].start()
-        # Each must have queued before the next, so that the order is known.
-        while sum(map(len, gate._waiting.values())) < number:
-            pass
-    start.set()
-    for thread in [holder, *threads]:
-        thread.join(10)
-    assert "".join(order) == "ababaaaaaa"
-
-
-def test_the_gate_admits_no_more_than_its_limit_and_loses_no_place() -> None:
-    gate, lock = FairGate(3), threading.Lock()
-    inside, peak, served = 0, 0, Counter[str]()
-
-    def work(key: str) -> None:
-        nonlocal inside, peak
-        for _ in range(50):
-            try:
-                with gate.slot(key):
-                    with lock:
-                        inside += 1
-                        peak = max(peak, inside)
-                        served[key] += 1
-                    with lock:
-                        inside -= 1
-                    if served[key] % 7 == 0:
-                        raise ValueError(key)
-            except ValueError:
-                pass
-
-    threads = [threading.Thread(target=work, args=(key,)) for key in "abcdefgh"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-    assert served == Counter(dict.fromkeys("abcdefgh", 50))
-    assert peak <= 3
-    assert gate._free == 3

@@ -11,9 +11,9 @@ import pytest
 import shapely
 
 from pc_cloudmask.errors import EngineRefused, EngineUnavailable
-from pc_cloudmask.masking.earth_engine.graphs import CLOUD_PROBABILITY, CLOUD_SCORE_PLUS, L2A
 from pc_cloudmask.masking.earth_engine.images import ImageFinder
 from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
+from pc_cloudmask.masking.earth_engine.windows import CLOUD_PROBABILITY, CLOUD_SCORE_PLUS, L2A
 from pc_cloudmask.scene.image import EarthEngineImage, Waiting
 from pc_cloudmask.scene.scene import Scene
 from tests.doubles.earth_engine import faults
@@ -84,7 +84,7 @@ def test_two_hundred_scenes_pair_in_two_requests(
         f"scene-{n}": EarthEngineImage((product.index,)) for n, product in enumerate(products)
     }
     assert len(earth_engine.requests) == 2
-    assert session.statistics.snapshot().requests == 2
+    assert session.statistics.requests == 2
 
 
 def test_an_image_that_comes_later_is_found_then(
@@ -218,7 +218,7 @@ def test_scenes_that_are_too_many_to_find_at_a_time_go_on_in_halves(
     pairings = find(session, *scenes)
     assert isinstance(pairings.pop(products[-1].index), Waiting)
     assert pairings == {product.index: EarthEngineImage((product.index,)) for product in products[:-1]}
-    assert session.statistics.snapshot().splits == times
+    assert session.statistics.splits == times
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from pc_cloudmask.errors import EngineRefused, EngineUnavailable, SettingsError
-from pc_cloudmask.masking.earth_engine.session import EarthEngineSession, Limits, open_session
+from pc_cloudmask.masking.earth_engine.pacing import Limits
+from pc_cloudmask.masking.earth_engine.session import EarthEngineSession, open_session
 from pc_cloudmask.web import Deadline
 from tests.doubles.earth_engine import faults
 from tests.doubles.earth_engine.server import LocalEarthEngine
@@ -29,7 +30,7 @@ ALGORITHMS = "algorithms"
 
 def ask(session: EarthEngineSession) -> Any:
     """One small request."""
-    return session.call("asking", lambda: ee.data.computeValue(ee.Number(1).add(2)), Deadline(60), "k")
+    return session.call("asking", lambda: ee.data.computeValue(ee.Number(1).add(2)), Deadline(60))
 
 
 def open_quick(engine: LocalEarthEngine, project: str | None, credentials: str) -> EarthEngineSession:
@@ -331,7 +332,7 @@ def test_it_starts_once_for_many_threads_and_tells_its_time(earth_engine: LocalE
             thread.start()
         for thread in threads:
             thread.join()
-        counted = session.statistics.snapshot()
+        counted = session.statistics
     assert len(earth_engine.requests.to(ALGORITHMS)) == 1
     assert len(earth_engine.requests.to("value:compute")) == counted.requests == 8
     assert counted.seconds.keys() == {"start"}

@@ -1,0 +1,159 @@
+"""What a failed request to Earth Engine means: try again (429, 5xx), ask for less (400), or mend it (401, 403)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+import ee
+import google.auth.exceptions
+from googleapiclient.errors import Error as ApiClientError  # type: ignore[import-untyped]  # has no types
+from googleapiclient.errors import HttpError
+
+from pc_cloudmask.errors import EngineError, EngineRefused, EngineUnavailable
+
+#: Everything that a call of the client raises because of the service, the network or credentials.
+CLIENT_FAILURES: tuple[type[Exception], ...] = (
+    ee.EEException,
+    ApiClientError,
+    google.auth.exceptions.GoogleAuthError,
+    OSError,
+    # What json and numpy say of an answer that is none, or is cut short.
+    ValueError,
+    EOFError,
+    # What the client says of JSON that is no answer.
+    LookupError,
+    TypeError,
+)
+CONSOLE = "https://console.cloud.google.com"
+
+
+class Remedy(Enum):
+    """What may help."""
+
+    RETRY = "retry"
+    SPLIT = "split"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failed request. ``throttled``: others should hold back too. ``retry_after_s``: as asked."""
+
+    text: str
+    error_class: type[EngineError] = EngineRefused
+    remedy: Remedy = Remedy.NONE
+    throttled: bool = False
+    retry_after_s: float | None = None
+
+
+#: 400s that a smaller window cures.
+_TOO_MUCH = re.compile(
+    r"memory limit exceeded|computation timed out|computation is too large|total request size"
+    r"|pixel grid dimensions|image is too large|deadline exceeded while computing",
+    re.IGNORECASE,
+)
+#: There is no such project, or nothing that these credentials may know of: a 403, 404 or 400.
+_NO_PROJECT = re.compile(
+    r"^project '[^']*' not found|denied on resource project |CONSUMER_INVALID", re.IGNORECASE
+)
+#: What a 403 says, and how to mend it; the first that matches counts.
+_MENDED_BY: Mapping[str, str] = {
+    _NO_PROJECT.pattern: (
+        "no project {project} is known to these credentials: CLOUDMASK_EARTHENGINE_PROJECT wants the id, "
+        f"not the name, of one that {CONSOLE}/cloud-resource-manager lists"
+    ),
+    "CONSUMER_SUSPENDED|has been suspended": (
+        f"Google has suspended project {{project}}: see {CONSOLE}/home/dashboard?project={{project}}"
+    ),
+    "has not been used in project|it is disabled|SERVICE_DISABLED": (
+        "the Earth Engine API is not enabled in project {project}: enable it at "
+        f"{CONSOLE}/apis/library/earthengine.googleapis.com?project={{project}}"
+    ),
+    "not registered|not signed up": (
+        "project {project} is not registered for Earth Engine: register it at "
+        f"{CONSOLE}/earth-engine/configuration?project={{project}}"
+    ),
+    "serviceusage|permission to use project|USER_PROJECT_DENIED": (
+        "these credentials may not use project {project}: grant them the role "
+        f"roles/serviceusage.serviceUsageConsumer at {CONSOLE}/iam-admin/iam?project={{project}}"
+    ),
+    r"earthengine\.\w+|permission": (
+        "these credentials may not compute in project {project}: grant them the role "
+        f"roles/earthengine.viewer at {CONSOLE}/iam-admin/iam?project={{project}}"
+    ),
+}
+#: Server errors that pass.
+_PASSING = frozenset({500, 502, 503, 504})
+_QUOTA_USED_UP = re.compile(r"compute quota|EECU|noncommercial", re.IGNORECASE)
+_NOT_FOUND = re.compile(r"not found|does not exist", re.IGNORECASE)
+_SIGN_IN = "sign in again with 'earthengine authenticate', or make a new key"
+
+
+def classify_failure(error: Exception, project: str) -> Failure:
+    """Tell what ``error``, one of ``CLIENT_FAILURES``, means for the request that raised it."""
+    text = one_line(error)
+    if isinstance(error, google.auth.exceptions.GoogleAuthError):
+        if not isinstance(error, google.auth.exceptions.TransportError) and not error.retryable:
+            return Failure(f"the credentials were refused ({one_line(error, 120)}): {_SIGN_IN}")
+        text = f"no access token from Google's sign-in: {text}"
+    elif response := _find_http_error(error):
+        return _classify_status(text, response, project)
+    elif isinstance(error, ee.EEException | ApiClientError):
+        return Failure(text)
+    elif not isinstance(error, OSError):
+        text = f"an answer that cannot be read: {text}"
+    elif not isinstance(error, ConnectionError | TimeoutError):
+        text = f"{type(error).__name__}: {text}"
+    return Failure(text, EngineUnavailable, Remedy.RETRY)
+
+
+def one_line(error: Exception, limit: int = 300) -> str:
+    """Return the error's text without line breaks, bounded."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
+def _find_http_error(error: BaseException | None) -> HttpError | None:
+    """Return the HTTP answer behind ``error``: the client's own exception carries its text only."""
+    while error is not None and not isinstance(error, HttpError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _classify_status(text: str, response: HttpError, project: str) -> Failure:
+    status = int(response.resp.status)
+    if status in {403, 429} and _QUOTA_USED_UP.search(text):
+        return Failure(
+            f"the compute quota of project {project} is used up ({text}): choose a higher tier at "
+            f"{CONSOLE}/earth-engine/configuration?project={project}, raise the project's own limit, or wait "
+            "until it is renewed",
+            EngineUnavailable,
+        )
+    if status == 429 or status in _PASSING:
+        after = str(response.resp.get("retry-after", ""))
+        retry_after_s = float(after) if after.isascii() and after.isdigit() else None
+        text = f"HTTP {status}: {text}"
+        return Failure(text, EngineUnavailable, Remedy.RETRY, status == 429, retry_after_s)
+    if status in {401, 403} or _NO_PROJECT.search(text):
+        return _classify_refusal(status, text, response, project)
+    if _TOO_MUCH.search(text):
+        # Even the smallest window may be in time when the service is less busy; its memory stays as it is.
+        error_class = EngineUnavailable if "timed out" in text.lower() else EngineRefused
+        return Failure(text, error_class, Remedy.SPLIT)
+    if status == 404 or _NOT_FOUND.search(text):
+        # An image that was there when it was paired: it is being replaced, and is paired again later.
+        return Failure(text, EngineUnavailable)
+    return Failure(f"HTTP {status}: {text}")
+
+
+def _classify_refusal(status: int, text: str, response: HttpError, project: str) -> Failure:
+    if status == 401:
+        return Failure(f"Earth Engine does not accept the credentials ({text}): {_SIGN_IN}")
+    # The message alone may lack the reason that the body's details have.
+    everything = f"{text} {response.content.decode('utf-8', 'replace')}"
+    for pattern, mended in _MENDED_BY.items():
+        if re.search(pattern, everything, re.IGNORECASE):
+            return Failure(mended.format(project=project))
+    return Failure(text)
