@@ -264,7 +264,16 @@ _LOGGERS = frozenset(
         "botocore",
         "boto3",
     }
-    | {"google", "google_auth_httplib2", "googleapiclient", "ee", "rasterio", "pystac", "pystac_client"}
+    | {
+        "google",
+        "google_auth_httplib2",
+        "googleapiclient",
+        "ee",
+        "rasterio",
+        "odc",
+        "pystac",
+        "pystac_client",
+    }
     | {"planetary_computer", "asyncio", "py"}
 )
 
