@@ -243,7 +243,7 @@ LONGEST_LINE = 8000
 #: Loggers, with all below them, whose records hold URLs, headers or texts from outside.
 _LOGGERS = frozenset(
     {"pc_cloudmask", "flows", "prefect", "distributed", "urllib3", "requests", "httpx", "httpcore"}
-    | {"boto3", "botocore", "google", "google_auth_httplib2", "googleapiclient", "ee", "rasterio"}
+    | {"boto3", "botocore", "google", "google_auth_httplib2", "googleapiclient", "ee", "odc", "rasterio"}
     | {"pystac", "pystac_client", "planetary_computer", "asyncio", "py"}
 )
 

@@ -153,67 +153,60 @@ def serve(
 
 
 REDUCERS = ("median", "least-cloudy", "most-recent-clear")
-TRUE_COLOUR = "B04,B03,B02"
+OutOption = Annotated[Path, typer.Option(metavar="FILE.tif", help="The COG; picture and item go beside it.")]
+BandsOption = Annotated[str, typer.Option(metavar="BAND,…", help="Reflectances, B01 to B12.")]
+ReducerOption = Annotated[str, typer.Option(help=" | ".join(REDUCERS))]
+MaxCloudOption = Annotated[
+    float | None,
+    typer.Option(min=0, max=100, metavar="PCT", help="Leave out scenes with more cloud and shadow."),
+]
+ResolutionOption = Annotated[
+    float | None, typer.Option(metavar="M", help="Pixel size in metres; default: of the finest band.")
+]
+CrsOption = Annotated[
+    str | None, typer.Option(metavar="EPSG:n", help="In metres; default: the most frequent UTM zone.")
+]
+PlainMedianOption = Annotated[
+    bool, typer.Option("--plain-median", help="Make the median of all observations too, to compare.")
+]
+TruthOption = Annotated[
+    str | None,
+    typer.Option(metavar="ASSET", help="Count what is left of this asset's clouds (the demo's: truth)."),
+]
+MosaicDryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be read and made; write nothing.")
+]
 
 
 @app.command()
 def mosaic(
-    out: Annotated[Path, typer.Option(metavar="FILE.tif", help="The COG; picture and item go beside it.")],
+    out: OutOption,
     bbox: BboxOption = None,
     tile: TileOption = None,
     datetime: DatetimeOption = None,
-    bands: Annotated[str, typer.Option(metavar="BAND,…", help="Reflectances, B01 to B12.")] = TRUE_COLOUR,
-    reducer: Annotated[str, typer.Option(help=" | ".join(REDUCERS))] = REDUCERS[0],
-    max_cloud: Annotated[
-        float | None,
-        typer.Option(min=0, max=100, metavar="PCT", help="Leave out scenes with more cloud and shadow."),
-    ] = None,
-    resolution: Annotated[
-        float | None, typer.Option(metavar="M", help="Pixel size in metres; default: of the finest band.")
-    ] = None,
-    crs: Annotated[
-        str | None, typer.Option(metavar="EPSG:n", help="In metres; default: the most frequent UTM zone.")
-    ] = None,
-    plain_median: Annotated[
-        bool, typer.Option("--plain-median", help="Make the median of all observations too, to compare.")
-    ] = False,
-    truth: Annotated[
-        str | None,
-        typer.Option(metavar="ASSET", help="Count what is left of this asset's clouds (the demo's: truth)."),
-    ] = None,
+    bands: BandsOption = "B04,B03,B02",
+    reducer: ReducerOption = REDUCERS[0],
+    max_cloud: MaxCloudOption = None,
+    resolution: ResolutionOption = None,
+    crs: CrsOption = None,
+    plain_median: PlainMedianOption = False,
+    truth: TruthOption = None,
     files: FilesOption = None,
     store: CatalogOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be read and made; write nothing.")
-    ] = False,
+    dry_run: MosaicDryRunOption = False,
 ) -> None:
     """Make a cloudless composite from published masks and the bands that they belong to."""
+    _check_extra()
     from pc_cloudmask.cli.output import print_json
-    from pc_cloudmask.errors import SettingsError
+    from pc_cloudmask.mosaic.mosaic import build_mosaic
+    from pc_cloudmask.mosaic.plan import MosaicRequest, Reducer, plan_mosaic
     from pc_cloudmask.scene.query import build_query
     from pc_cloudmask.storage.stores import open_reader
 
-    if reducer not in REDUCERS:
-        raise SettingsError(f"--reducer {reducer!r:.40}: choose one of {', '.join(REDUCERS)}")
     query = build_query(bbox=bbox, tiles=tile or (), datetime=datetime)
-    if query.is_open:
-        raise SettingsError("name where: --bbox or --tile")
-    _check_extra()
-    from pc_cloudmask.mosaic.mosaic import build_mosaic
-    from pc_cloudmask.mosaic.plan import MosaicRequest, plan_mosaic
-    from pc_cloudmask.mosaic.reducers import Reducer
-
     request = MosaicRequest(
-        out=out,
-        query=query,
-        bands=tuple(bands.split(",")),
-        reducer=Reducer(reducer),
-        crs=crs,
-        pixel_size_m=resolution,
-        max_cloud_pct=max_cloud,
-        plain_median=plain_median,
-        truth=truth,
-        files=files,
+        *(out, query, tuple(bands.split(",")), Reducer(reducer), crs, resolution),
+        *(max_cloud, plain_median, truth, files),
     )
     settings = load_settings()
     catalog = open_reader(store or settings.store)

@@ -1,22 +1,22 @@
-"""The mosaic's STAC item."""
+"""What a mosaic leaves: a COG, a picture of it, a STAC item."""
 
 from __future__ import annotations
 
 import os
-import os.path
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import file_digest
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import rasterio
 import rasterio.shutil
+import shapely
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError
@@ -40,7 +40,7 @@ from pc_cloudmask.catalog.layout import build_item_title
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.mosaic.compose import Composite
 from pc_cloudmask.mosaic.observation import BAND_PIXEL_SIZES_M, Observation
-from pc_cloudmask.mosaic.plan import _EXPRESSION_FORMAT, MosaicFiles
+from pc_cloudmask.mosaic.plan import EXPRESSION_FORMAT, MosaicPlan, MosaicRequest
 from pc_cloudmask.mosaic.reducers import NO_VALUE, Reducer, Values
 from pc_cloudmask.raster.gdal import gdal_environment
 from pc_cloudmask.raster.picture import encode_picture
@@ -53,6 +53,10 @@ from pc_cloudmask.version import __version__
 COUNT_BAND = "count"
 #: Reflectance of one digital number.
 SCALE = 1e-4
+PICTURE_PX = 1024
+#: Digital numbers that become black and white.
+Stretch = tuple[float, float]
+_STRETCH_PERCENTILES = (0.5, 99.5)
 _BLOCK_PX = 512
 #: GDAL would keep written blocks in a twentieth of the machine's memory.
 _CACHE_BYTES = 64 << 20
@@ -74,6 +78,24 @@ _COG_OPTIONS = {
     "BIGTIFF": "IF_SAFER",
     "NUM_THREADS": "ALL_CPUS",
 }
+_REDUCER_TITLES = {
+    Reducer.MEDIAN: "Median of the clear observations",
+    Reducer.LEAST_CLOUDY: "Clear observations of the least cloudy scenes",
+    Reducer.MOST_RECENT_CLEAR: "Most recent clear observations",
+}
+
+
+@dataclass(slots=True)
+class Tally:
+    """Pixels of a mosaic: all that have a value, and those that truth calls cloud or shadow."""
+
+    filled: int = 0
+    residual: int = 0
+
+    @property
+    def residual_pct(self) -> float:
+        """Cloud and shadow left, in percent of the pixels with a value."""
+        return 100 * self.residual / max(self.filled, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +103,26 @@ class Canvas:
     """A raster under way: each band, then how many observations were usable."""
 
     _dataset: DatasetWriter
+    tally: Tally = field(default_factory=Tally)
 
     def write_block(self, window: Window, composite: Composite) -> None:
-        """Put a block into its place; blocks never written stay without data."""
+        """Count a block and put it into its place; blocks never written stay without data."""
+        self.tally.filled += np.count_nonzero(composite.count)
+        if composite.residual is not None:
+            self.tally.residual += np.count_nonzero(composite.residual)
         place = RasterWindow(window.col, window.row, window.width, window.height)
-        self._dataset.write(composite.values, list(range(1, len(composite.values) + 1)), window=place)
-        self._dataset.write(composite.count, len(composite.values) + 1, window=place)
+        self._dataset.write(np.concatenate([composite.values, composite.count[None]]), window=place)
 
 
 @contextmanager
-def open_canvas(path: Path, grid: Grid, bands: Sequence[str], tags: Mapping[str, str]) -> Iterator[Canvas]:
-    """A canvas that becomes the COG at ``path`` once the block ends without an error.
+def open_canvas(path: Path, grid: Grid, bands: Sequence[str], reducer: str) -> Iterator[Canvas]:
+    """Give a canvas that becomes the COG at ``path`` once the block ends without an error.
 
     uint16, no data 0; what was at ``path`` stays until then. The pixels stand uncompressed in a
-    temporary folder beside it in the meantime.
+    temporary folder next to it in the meantime.
 
     Raises:
-        SettingsError: the folder or the disk does not take it.
+        SettingsError: The folder or the disk does not take it.
     """
     try:
         with (
@@ -106,23 +131,12 @@ def open_canvas(path: Path, grid: Grid, bands: Sequence[str], tags: Mapping[str,
         ):
             work, cog = Path(folder, "work.tif"), Path(folder, "cog.tif")
             with _create(work, grid, bands) as dataset:
-                dataset.update_tags(**tags)
+                dataset.update_tags(TIFFTAG_SOFTWARE=f"pc-cloudmask {__version__}", REDUCER=reducer)
                 yield Canvas(dataset)
             rasterio.shutil.copy(str(work), str(cog), driver="COG", **_COG_OPTIONS)
-            os.replace(cog, path)  # noqa: PTH105 - says that it replaces
+            cog.replace(path)
     except (OSError, RasterioError) as error:
         raise SettingsError(f"{path}: cannot be written: {error}") from error
-
-
-def read_reduced(path: Path, bands: int, size_px: int) -> NDArray[np.uint16]:
-    """The first ``bands`` bands, at most ``size_px`` on the longer edge, ``(band, height, width)``."""
-    with gdal_environment(), rasterio.open(path, driver="GTiff") as dataset:
-        factor = max(1.0, max(dataset.shape) / size_px)
-        shape = (bands, *(max(1, round(side / factor)) for side in dataset.shape))
-        reduced: NDArray[np.uint16] = dataset.read(
-            list(range(1, bands + 1)), out_shape=shape, resampling=Resampling.average
-        )
-    return reduced
 
 
 def _create(path: Path, grid: Grid, bands: Sequence[str]) -> DatasetWriter:
@@ -139,93 +153,128 @@ def _create(path: Path, grid: Grid, bands: Sequence[str]) -> DatasetWriter:
         transform=Affine(*grid.transform),
         **_WORK_OPTIONS,
     )
-    for index, name in enumerate((*bands, COUNT_BAND), start=1):
-        dataset.set_band_description(index, name)
+    dataset.descriptions = (*bands, COUNT_BAND)
     dataset.scales = (*(SCALE for _ in bands), 1.0)
     dataset.colorinterp = [*(_COLORS.get(name, ColorInterp.gray) for name in bands), ColorInterp.undefined]
     return dataset
 
 
-_REDUCER_TITLES = {
-    Reducer.MEDIAN: "Median of the clear observations",
-    Reducer.LEAST_CLOUDY: "Clear observations of the least cloudy scenes",
-    Reducer.MOST_RECENT_CLEAR: "Most recent clear observations",
-}
+def write_pictures(pictures: Mapping[Path, Path], bands: int) -> None:
+    """Draw each raster, by its path, into its picture; all in the stretch of the first one.
 
-
-@dataclass(frozen=True, slots=True)
-class MosaicParts:
-    """What a mosaic's item is made of.
-
-    ``base`` is where the items it was made from are: a URL, or the path of a directory.
+    A picture is a PNG of the first three bands as red, green and blue, or of one as grey; transparent without data.
     """
-
-    files: MosaicFiles
-    grid: Grid
-    bands: Sequence[str]
-    reducer: Reducer
-    observations: Sequence[Observation]
-    base: str
-    now: datetime
-    with_plain: bool
+    stretch = None
+    for raster, picture in pictures.items():
+        values = _read_reduced(raster, bands)
+        stretch = stretch or _find_stretch(values)
+        picture.write_bytes(encode_picture(_colour(values, stretch)))
 
 
-def build_mosaic_item(parts: MosaicParts) -> Item:
-    """The item beside the raster, which names every item whose pixels may be in it."""
-    geometry = _build_geometry(parts.grid)
-    times = [observation.scene.datetime for observation in parts.observations]
-    now = format_instant(parts.now)
-    count = len(parts.observations)
+def _read_reduced(path: Path, bands: int) -> NDArray[np.uint16]:
+    """Return the first ``bands`` bands, ``(band, height, width)``, the longer edge at most ``PICTURE_PX``."""
+    with gdal_environment(), rasterio.open(path, driver="GTiff") as dataset:
+        factor = max(1.0, max(dataset.shape) / PICTURE_PX)
+        shape = (bands, *(max(1, round(side / factor)) for side in dataset.shape))
+        reduced: NDArray[np.uint16] = dataset.read(
+            list(range(1, bands + 1)), out_shape=shape, resampling=Resampling.average
+        )
+    return reduced
+
+
+def _find_stretch(values: Values) -> Stretch:
+    """Return one stretch for all bands, which keeps their colours, from the middle 99 % of the values."""
+    held = values[values != NO_VALUE]
+    if not held.size:
+        return (0.0, 1.0)
+    low, high = np.percentile(held, _STRETCH_PERCENTILES)
+    return (float(low), float(max(high, low + 1)))
+
+
+def _colour(values: Values, stretch: Stretch) -> NDArray[np.uint8]:
+    """Return uint8 ``(height, width, 4)``, the last being opacity."""
+    low, high = stretch
+    shown = values[:3] if len(values) >= 3 else values[[0, 0, 0]]
+    scaled = np.clip((shown.astype(np.float32) - low) / (high - low), 0, 1)
+    pixels = np.empty((*values.shape[1:], 4), np.uint8)
+    pixels[..., :3] = np.rint(255 * scaled).transpose(1, 2, 0)
+    pixels[..., 3] = 255 * (values != NO_VALUE).all(axis=0)
+    return pixels
+
+
+def build_mosaic_item(request: MosaicRequest, plan: MosaicPlan, base: str, now: datetime) -> Item:
+    """Return the item of the mosaic that has been written; it names every item whose pixels may be in it.
+
+    Args:
+        request: What the mosaic was asked to be.
+        plan: What that came to.
+        base: Where the items it was made from are: a URL, or the path of a directory.
+        now: When it was made.
+    """
+    geometry = _build_geometry(plan.grid)
+    observations = sorted(plan.observations, key=lambda each: (each.scene.datetime, each.id))
+    count, created, reducer = len(observations), format_instant(now), request.reducer
     return {
         "type": "Feature",
         "stac_version": STAC_VERSION,
         "stac_extensions": [PROJECTION_URI, RASTER_URI, FILE_URI, PROCESSING_URI],
-        "id": parts.files.raster.stem,
+        "id": request.outputs.raster.stem,
         "geometry": geometry,
         "bbox": find_bbox(geometry),
         "properties": {
             "title": f"Cloudless mosaic of {count} Sentinel-2 scene{'s' * (count > 1)}",
-            "description": f"{_REDUCER_TITLES[parts.reducer]}, without clouds and their shadows",
+            "description": f"{_REDUCER_TITLES[reducer]}, without clouds and their shadows",
             "datetime": None,
-            "start_datetime": format_instant(min(times)),
-            "end_datetime": format_instant(max(times)),
-            "created": now,
-            "updated": now,
-            "gsd": parts.grid.pixel_size_m,
-            "proj:code": parts.grid.crs,
-            "proj:shape": list(parts.grid.shape),
-            "proj:transform": list(parts.grid.transform),
+            "start_datetime": format_instant(observations[0].scene.datetime),
+            "end_datetime": format_instant(observations[-1].scene.datetime),
+            "created": created,
+            "updated": created,
+            "gsd": plan.grid.pixel_size_m,
+            "proj:code": plan.grid.crs,
+            "proj:shape": list(plan.grid.shape),
+            "proj:transform": list(plan.grid.transform),
             "processing:software": {"pc-cloudmask": __version__},
-            "processing:datetime": now,
-            "processing:expression": {"format": _EXPRESSION_FORMAT, "expression": parts.reducer.value},
+            "processing:datetime": created,
+            "processing:expression": {"format": EXPRESSION_FORMAT, "expression": reducer.value},
         },
-        "links": [_build_link(parts, observation) for observation in parts.observations],
-        "assets": _build_assets(parts),
+        "links": [_build_link(observation, base, request.outputs.item) for observation in observations],
+        "assets": _build_assets(request),
     }
 
 
-def _build_link(parts: MosaicParts, observation: Observation) -> dict[str, Any]:
+def _build_geometry(grid: Grid) -> dict[str, Any]:
+    """Return the grid's outline in degrees to a centimetre, counterclockwise, cut at the antimeridian."""
+    west, south, east, north = grid.bounds
+    corners = [(west, north), (west, south), (east, south), (east, north), (west, north)]
+    with gdal_environment():
+        outline = transform_geom(grid.crs, "EPSG:4326", {"type": "Polygon", "coordinates": [corners]})
+    oriented = shapely.orient_polygons(shapely.geometry.shape(outline))
+    geometry: dict[str, Any] = orjson.loads(
+        shapely.to_geojson(shapely.transform(oriented, lambda degrees: degrees.round(7)))
+    )
+    return geometry
+
+
+def _build_link(observation: Observation, base: str, item: Path) -> dict[str, Any]:
     key = observation.keys.item
-    href = f"{parts.base}/{key}"
-    if "://" not in parts.base:
-        href = os.path.relpath(Path(parts.base, key), parts.files.item.parent)
+    href = f"{base}/{key}" if "://" in base else os.path.relpath(Path(base, key), item.parent)
     title = build_item_title(observation.id)
     return {"rel": "derived_from", "href": href, "type": GEOJSON_MEDIA_TYPE, "title": title}
 
 
-def _build_assets(parts: MosaicParts) -> dict[str, Any]:
-    files = parts.files
+def _build_assets(request: MosaicRequest) -> dict[str, Any]:
+    files, bands = request.outputs, request.bands
     assets = {
         "mosaic": {
-            **_build_raster_asset(files.raster, parts.bands),
+            **_build_raster_asset(files.raster, bands),
             "title": "Cloudless mosaic",
             "roles": ["data", "overview"],
         },
-        "thumbnail": _build_picture_asset(files.preview, "Preview"),
+        "thumbnail": _build_picture_asset(files.preview, "Preview", "thumbnail"),
     }
-    if parts.with_plain:
+    if request.plain_median:
         assets["plain-median"] = {
-            **_build_raster_asset(files.plain, parts.bands),
+            **_build_raster_asset(files.plain, bands),
             "title": "Plain median, clouds included",
             "roles": ["metadata"],
         }
@@ -245,76 +294,15 @@ def _build_raster_asset(path: Path, bands: Sequence[str]) -> dict[str, Any]:
         for band in bands
     ]
     described.append({"name": COUNT_BAND, "description": "Number of clear observations"})
-    return {
-        "href": f"./{path.name}",
-        "type": COG_MEDIA_TYPE,
-        "data_type": "uint16",
-        "nodata": NO_VALUE,
-        "bands": described,
-        **_file_fields(path),
-    }
+    return _describe_file(path, COG_MEDIA_TYPE, data_type="uint16", nodata=NO_VALUE, bands=described)
 
 
-def _build_picture_asset(path: Path, title: str, role: str = "thumbnail") -> dict[str, Any]:
-    return {
-        "href": f"./{path.name}",
-        "type": PNG_MEDIA_TYPE,
-        "title": title,
-        "roles": [role],
-        **_file_fields(path),
-    }
+def _build_picture_asset(path: Path, title: str, role: str) -> dict[str, Any]:
+    return _describe_file(path, PNG_MEDIA_TYPE, title=title, roles=[role])
 
 
-def _file_fields(path: Path) -> dict[str, Any]:
+def _describe_file(path: Path, media_type: str, **fields: Any) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = file_digest(file, "sha256").hexdigest()
-    return build_file_fields(path.stat().st_size, digest)
-
-
-def _build_geometry(grid: Grid) -> dict[str, Any]:
-    """The grid's outline in degrees, counterclockwise; across the antimeridian in two parts."""
-    west, south, east, north = grid.bounds
-    ring = [(west, north), (west, south), (east, south), (east, north), (west, north)]
-    with gdal_environment():
-        outline = transform_geom(grid.crs, "EPSG:4326", {"type": "Polygon", "coordinates": [ring]})
-    if outline["type"] == "Polygon":
-        return {"type": "Polygon", "coordinates": _finish_rings(outline["coordinates"])}
-    return {"type": "MultiPolygon", "coordinates": [_finish_rings(part) for part in outline["coordinates"]]}
-
-
-def _finish_rings(rings: Sequence[Sequence[tuple[float, float]]]) -> list[list[list[float]]]:
-    """Rings without holes, counterclockwise, to about a centimetre."""
-    finished = []
-    for ring in rings:
-        twice_area = sum(x * north - east * y for (x, y), (east, north) in pairwise(ring))
-        ordered = ring if twice_area > 0 else ring[::-1]
-        finished.append([[round(x, 7), round(y, 7)] for x, y in ordered])
-    return finished
-
-
-#: Digital numbers that become black and white.
-Stretch = tuple[float, float]
-_PERCENTILES = (0.5, 99.5)
-
-
-def find_stretch(values: Values) -> Stretch:
-    """One stretch for all bands, which keeps their colours, from the middle 99 % of the values."""
-    held = values[values != NO_VALUE]
-    if not held.size:
-        return (0.0, 1.0)
-    low, high = np.percentile(held, _PERCENTILES)
-    return (float(low), float(max(high, low + 1)))
-
-
-def draw_picture(values: Values, stretch: Stretch) -> bytes:
-    """A PNG of the first three bands as red, green and blue, or of one as grey; transparent without data.
-
-    ``values`` is ``(band, height, width)``.
-    """
-    low, high = stretch
-    shown = values[:3] if len(values) >= 3 else values[[0, 0, 0]]
-    scaled = np.clip((shown.astype(np.float32) - low) / (high - low), 0, 1)
-    pixels = np.empty((*values.shape[1:], 4), np.uint8)
-    pixels[..., :3] = np.rint(255 * scaled).transpose(1, 2, 0)
-    pixels[..., 3] = 255 * (values != NO_VALUE).all(axis=0)
-    return encode_picture(pixels)
+    file_fields = build_file_fields(path.stat().st_size, digest)
+    return {"href": f"./{path.name}", "type": media_type, **fields, **file_fields}

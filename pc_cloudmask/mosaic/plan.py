@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,14 @@ from pc_cloudmask.storage.store import ObjectReader
 Bounds = tuple[float, float, float, float]
 #: About 33 full tiles of 10 m.
 MAX_PIXELS = 4_000_000_000
-_LONGITUDES, _LATITUDES = "EPSG:4326", (-180.0, 180.0)
+#: Edges of a block. Larger ones save nothing: assets are stored in blocks of 512.
+LARGEST_PX, SMALLEST_PX = 1024, 64
+#: What the observations of a block may take at once, however many there are.
+MEMORY_BYTES = 384 << 20
+#: Of one observation of one pixel: its value, 2, with three flags of 1 and one more while it is read.
+BYTES_PER_VALUE = 6
+#: Tells a mosaic's item, and what its ``processing:expression`` is, from any other.
+EXPRESSION_FORMAT = "pc-cloudmask-reducer"
 _EDGE_POINTS = 21
 
 
@@ -44,34 +51,34 @@ def build_target_grid(
     crs: str | None = None,
     pixel_size_m: float | None = None,
 ) -> Grid:
-    """The grid that covers ``bbox``, without one all observations.
+    """Return the grid that covers ``bbox``, without one all observations.
 
     Its CRS is the most frequent one of the observations unless ``crs`` names another; its pixels are
     those of the finest band, and lie on those of the observations in the same CRS.
 
     Raises:
-        SettingsError: no projected CRS in metres, a pixel size that is none, a grid too large or empty.
+        SettingsError: No projected CRS in metres, a pixel size that is none, a grid too large or empty.
     """
     crs = _check_crs(crs) if crs else _find_crs(observations)
     size = float(min(BAND_PIXEL_SIZES_M[band] for band in bands)) if pixel_size_m is None else pixel_size_m
     if not (math.isfinite(size) and 1 <= size <= 10_000):
         raise SettingsError(f"--resolution {size:g}: give metres from 1 to 10000")
-    bounds = _project_bbox(bbox, crs) if bbox else _unite(_project(observations, crs))
+    if bbox:
+        bounds = _project_bbox(bbox, crs)
+    else:
+        bounds = _unite(find_bounds(grid, crs) for grid in {each.scene.grid for each in observations})
     return _snap(bounds, crs, size, _find_anchor(observations, crs))
 
 
 def find_bounds(grid: Grid, crs: str) -> Bounds:
-    """What ``grid`` covers in another CRS."""
-    if grid.crs == crs:
-        return grid.bounds
+    """Return what ``grid`` covers, in another CRS."""
+    return grid.bounds if grid.crs == crs else _project(grid.bounds, grid.crs, crs)
+
+
+def _project(bounds: Bounds, crs: str, target_crs: str) -> Bounds:
     with gdal_environment():
-        west, south, east, north = transform_bounds(grid.crs, crs, *grid.bounds, densify_pts=_EDGE_POINTS)
+        west, south, east, north = transform_bounds(crs, target_crs, *bounds, densify_pts=_EDGE_POINTS)
     return (west, south, east, north)
-
-
-def bounds_overlap(one: Bounds, other: Bounds) -> bool:
-    """Whether two bounds share more than an edge."""
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _check_crs(text: str) -> str:
@@ -91,20 +98,13 @@ def _find_crs(observations: Sequence[Observation]) -> str:
 
 
 def _project_bbox(bbox: BBox, crs: str) -> Bounds:
-    """``bbox`` in ``crs``; of one across the antimeridian, both halves."""
+    """Return ``bbox`` in ``crs``; of one across the antimeridian, the bounds of both halves."""
     west, south, east, north = bbox
-    low, high = _LATITUDES
-    halves = [bbox] if west < east else [(west, south, high, north), (low, south, east, north)]
-    with gdal_environment():
-        projected = [transform_bounds(_LONGITUDES, crs, *half, densify_pts=_EDGE_POINTS) for half in halves]
+    halves = [bbox] if west < east else [(west, south, 180.0, north), (-180.0, south, east, north)]
+    projected = [_project(half, "EPSG:4326", crs) for half in halves]
     if not all(map(math.isfinite, sum(projected, ()))):
         raise SettingsError(f"--bbox: lies outside of where {crs} is defined; name another --crs")
     return _unite(projected)
-
-
-def _project(observations: Iterable[Observation], crs: str) -> list[Bounds]:
-    grids = {observation.scene.grid: None for observation in observations}
-    return [find_bounds(grid, crs) for grid in grids]
 
 
 def _unite(bounds: Iterable[Bounds]) -> Bounds:
@@ -113,16 +113,13 @@ def _unite(bounds: Iterable[Bounds]) -> Bounds:
 
 
 def _find_anchor(observations: Sequence[Observation], crs: str) -> tuple[float, float]:
-    """A corner of the observations' pixels: tiles of one zone share their grid of 20 m."""
-    for observation in observations:
-        if observation.scene.grid.crs == crs:
-            _, _, west, _, _, north = observation.scene.grid.transform
-            return (west, north)
-    return (0.0, 0.0)
+    """Return a corner of the observations' pixels: tiles of one zone share their grid of 20 m."""
+    grids = (observation.scene.grid for observation in observations)
+    return next(((grid.transform[2], grid.transform[5]) for grid in grids if grid.crs == crs), (0.0, 0.0))
 
 
 def _snap(bounds: Bounds, crs: str, size: float, anchor: tuple[float, float]) -> Grid:
-    """The smallest grid over ``bounds`` with ``anchor`` on a corner of its pixels."""
+    """Return the smallest grid over ``bounds`` with ``anchor`` on a corner of its pixels."""
     noise = 1e-6  # of a pixel: bounds that lie on the grid must not gain a row by a rounding error
     first_col = math.floor((bounds[0] - anchor[0]) / size + noise)
     last_col = math.ceil((bounds[2] - anchor[0]) / size - noise)
@@ -138,14 +135,6 @@ def _snap(bounds: Bounds, crs: str, size: float, anchor: tuple[float, float]) ->
     return Grid(crs, (size, 0.0, west, 0.0, -size, north), (max(height, 1), max(width, 1)))
 
 
-#: Edges of a block. Larger ones save nothing: assets are stored in blocks of 512.
-LARGEST_PX, SMALLEST_PX = 1024, 64
-#: What the observations of a block may take at once, however many there are.
-MEMORY_BYTES = 384 << 20
-#: Of one observation of one pixel: its value, 2, with three flags of 1 and one more while it is read.
-BYTES_PER_VALUE = 6
-
-
 @dataclass(frozen=True, slots=True)
 class Block:
     """A window of the mosaic, and the observations whose grids reach into it."""
@@ -157,130 +146,37 @@ class Block:
 def plan_blocks(
     grid: Grid, observations: Sequence[Observation], memory_bytes: int = MEMORY_BYTES
 ) -> list[Block]:
-    """Blocks that cover all of ``grid`` that any observation reaches; each observation in its order.
+    """Return blocks that cover all of ``grid`` that any observation reaches; each observation in its order.
 
     The more observations reach into a block, the smaller it is: memory does not grow with the time span.
     """
-    grids = dict.fromkeys(observation.scene.grid for observation in observations)
-    bounds = {each: find_bounds(each, grid.crs) for each in grids}
-    return [
-        block
-        for window in grid.blocks(LARGEST_PX)
-        for block in _plan_window(grid, window, observations, bounds, memory_bytes)
-    ]
+    bounds = {each: find_bounds(each, grid.crs) for each in {each.scene.grid for each in observations}}
 
+    def split(window: Window, candidates: Sequence[Observation]) -> Iterator[Block]:
+        west, south, east, north = grid.window_grid(window).bounds
+        reaching = []
+        for each in candidates:
+            left, bottom, right, top = bounds[each.scene.grid]
+            if left < east and west < right and bottom < north and south < top:
+                reaching.append(each)
+        size = len(reaching) * window.height * window.width * BYTES_PER_VALUE
+        if reaching and (size <= memory_bytes or max(window.shape) <= SMALLEST_PX):
+            yield Block(window, tuple(reaching))
+        elif reaching:
+            for part in _halve(window):
+                yield from split(part, reaching)
 
-def _plan_window(
-    grid: Grid,
-    window: Window,
-    observations: Sequence[Observation],
-    bounds: Mapping[Grid, Bounds],
-    memory_bytes: int,
-) -> Iterator[Block]:
-    extent = grid.window_grid(window).bounds
-    reaching = tuple(each for each in observations if bounds_overlap(bounds[each.scene.grid], extent))
-    size = len(reaching) * window.height * window.width * BYTES_PER_VALUE
-    if not reaching:
-        return
-    if size <= memory_bytes or max(window.shape) <= SMALLEST_PX:
-        yield Block(window, reaching)
-        return
-    for part in _halve(window):
-        yield from _plan_window(grid, part, reaching, bounds, memory_bytes)
+    return [block for window in grid.blocks(LARGEST_PX) for block in split(window, observations)]
 
 
 def _halve(window: Window) -> tuple[Window, Window]:
-    """Both halves across the longer edge: quarters would be twice too small as often as not."""
+    """Return both halves across the longer edge: quarters would be twice too small as often as not."""
     row, col, height, width = window.row, window.col, window.height, window.width
     if height >= width:
         half = height // 2
         return Window(row, col, half, width), Window(row + half, col, height - half, width)
     half = width // 2
     return Window(row, col, height, half), Window(row, col + half, height, width - half)
-
-
-@dataclass(frozen=True, slots=True)
-class MosaicRequest:
-    """What a mosaic is asked to be.
-
-    ``files`` is a folder below which source assets may be read beside the store. ``truth`` names the
-    asset that knows where cloud and shadow are: what is left of them is then counted.
-    """
-
-    out: Path
-    query: SceneQuery
-    bands: tuple[str, ...] = ("B04", "B03", "B02")
-    reducer: Reducer = Reducer.MEDIAN
-    crs: str | None = None
-    pixel_size_m: float | None = None
-    max_cloud_pct: float | None = None
-    plain_median: bool = False
-    truth: str | None = None
-    files: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class MosaicPlan:
-    """What a request comes to: the observations, best first, the grid, the blocks."""
-
-    observations: Sequence[Observation]
-    grid: Grid
-    blocks: Sequence[Block]
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "items": sorted(observation.id for observation in self.observations),
-            "crs": self.grid.crs,
-            "pixel_size_m": self.grid.pixel_size_m,
-            "shape": list(self.grid.shape),
-            "blocks": len(self.blocks),
-        }
-
-
-def plan_mosaic(store: ObjectReader, request: MosaicRequest) -> MosaicPlan:
-    """What would be read and made; reads catalogs and items, writes nothing.
-
-    Raises:
-        SettingsError: nothing matches, an item lacks a band, a grid that cannot be.
-        SourceRefused, StoreUnavailable, StoreRefused: the catalog cannot be read.
-    """
-    check_out(request.out)
-    bands = check_bands(request.bands)
-    found = find_published_items(store, request.query, request.max_cloud_pct)
-    if not found:
-        raise SettingsError(
-            f"nothing that is published in {store.url} matches: widen --bbox, --tile, --datetime or "
-            "--max-cloud; cloudmask status shows what is there"
-        )
-    assets = (*bands, request.truth) if request.truth else bands
-    observations = sort_observations(
-        [read_observation(published, assets, store) for published in found], request.reducer
-    )
-    grid = build_target_grid(
-        observations, bands, bbox=request.query.bbox, crs=request.crs, pixel_size_m=request.pixel_size_m
-    )
-    return MosaicPlan(observations, grid, plan_blocks(grid, observations))
-
-
-def check_out(out: Path) -> None:
-    """See that a mosaic can be written to ``out``.
-
-    Raises:
-        SettingsError: it cannot.
-    """
-    if out.suffix.lower() not in {".tif", ".tiff"}:
-        raise SettingsError(f"--out {out}: name a file that ends in .tif")
-    if not out.absolute().parent.is_dir():
-        raise SettingsError(f"--out {out}: {out.parent} is no folder: make it first")
-    for path in astuple(name_files(out)):
-        if path.is_dir():
-            raise SettingsError(f"--out {out}: {path} is a folder, and would be a file: name another")
-    item = name_files(out).item
-    if item.is_file() and not is_mosaic_item(item.read_bytes()):
-        raise SettingsError(
-            f"--out {out}: {item} beside it is no mosaic's and would be lost: name another file"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,17 +190,109 @@ class MosaicFiles:
     plain_preview: Path
 
 
-def name_files(out: Path) -> MosaicFiles:
-    """The files of the mosaic whose raster is ``out``."""
-    plain = out.with_name(f"{out.stem}-plain.tif")
-    return MosaicFiles(
-        out, out.with_suffix(".png"), out.with_suffix(".json"), plain, plain.with_suffix(".png")
+@dataclass(frozen=True, slots=True)
+class MosaicRequest:
+    """What a mosaic is asked to be.
+
+    Attributes:
+        out: The raster's path; what else is made goes next to it.
+        query: Which published items.
+        bands: Reflectances, by their asset keys.
+        reducer: How several observations of a pixel become one.
+        crs: ``EPSG:n``, in metres; None: the most frequent one of the items.
+        pixel_size_m: None: that of the finest band.
+        max_cloud_pct: Cloud and shadow that an item may have; None: any.
+        plain_median: True to make the median of all observations too, clouds included.
+        truth: The asset that knows where cloud and shadow are: what is left of them is then counted.
+        files: A folder below which source assets may be read, beyond the store.
+    """
+
+    out: Path
+    query: SceneQuery
+    bands: tuple[str, ...] = ("B04", "B03", "B02")
+    reducer: Reducer = Reducer.MEDIAN
+    crs: str | None = None
+    pixel_size_m: float | None = None
+    max_cloud_pct: float | None = None
+    plain_median: bool = False
+    truth: str | None = None
+    files: Path | None = None
+
+    @property
+    def outputs(self) -> MosaicFiles:
+        """The files that are made."""
+        out = self.out.absolute()
+        plain = out.with_name(f"{out.stem}-plain.tif")
+        return MosaicFiles(
+            out, out.with_suffix(".png"), out.with_suffix(".json"), plain, plain.with_suffix(".png")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MosaicPlan:
+    """What a request comes to: the observations, best first, the grid, the blocks."""
+
+    observations: Sequence[Observation]
+    grid: Grid
+    blocks: Sequence[Block]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "items": sorted(observation.id for observation in self.observations),
+            "crs": self.grid.crs,
+            "pixel_size_m": self.grid.pixel_size_m,
+            "shape": list(self.grid.shape),
+            "blocks": len(self.blocks),
+        }
+
+
+def plan_mosaic(store: ObjectReader, request: MosaicRequest) -> MosaicPlan:
+    """Return what would be read and made; read catalogs and items, write nothing.
+
+    Raises:
+        SettingsError: The query names no place, nothing matches, an item lacks a band, or the grid or the files
+            cannot be.
+        SourceRefused, StoreUnavailable, StoreRefused: The catalog cannot be read.
+    """
+    if request.query.is_open:
+        raise SettingsError("name where: --bbox or --tile")
+    _check_outputs(request)
+    check_bands(request.bands)
+    found = find_published_items(store, request.query, request.max_cloud_pct)
+    if not found:
+        raise SettingsError(
+            f"nothing that is published in {store.url} matches: widen --bbox, --tile, --datetime or "
+            "--max-cloud; cloudmask status shows what is there"
+        )
+    assets = (*request.bands, request.truth) if request.truth else request.bands
+    observations = sort_observations(
+        [read_observation(published, assets, store) for published in found], request.reducer
     )
+    grid = build_target_grid(
+        observations,
+        request.bands,
+        bbox=request.query.bbox,
+        crs=request.crs,
+        pixel_size_m=request.pixel_size_m,
+    )
+    return MosaicPlan(observations, grid, plan_blocks(grid, observations))
 
 
-def is_mosaic_item(body: bytes) -> bool:
-    """Whether ``body`` is what ``build_mosaic_item`` made, now or earlier."""
-    return b'"format":"' + _EXPRESSION_FORMAT.encode() + b'"' in body
-
-
-_EXPRESSION_FORMAT = "pc-cloudmask-reducer"
+def _check_outputs(request: MosaicRequest) -> None:
+    """Raise ``SettingsError`` if the mosaic's files cannot be written, or another's would be lost."""
+    out, outputs = request.out, request.outputs
+    if out.suffix.lower() not in {".tif", ".tiff"}:
+        raise SettingsError(f"--out {out}: name a file that ends in .tif")
+    if not outputs.raster.parent.is_dir():
+        raise SettingsError(f"--out {out}: {out.parent} is no folder: make it first")
+    for path in astuple(outputs):
+        if path.is_dir():
+            raise SettingsError(
+                f"--out {out}: {out.with_name(path.name)} is a folder, and would be a file: name another"
+            )
+    marker = f'"format":"{EXPRESSION_FORMAT}"'.encode()
+    if outputs.item.is_file() and marker not in outputs.item.read_bytes():
+        raise SettingsError(
+            f"--out {out}: {out.with_suffix('.json')} beside it is no mosaic's and would be lost: name another file"
+        )

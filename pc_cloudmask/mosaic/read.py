@@ -1,23 +1,18 @@
-"""How odc-stac reads our assets.
-
-odc-stac's own driver opens whatever an href names, by any driver of GDAL, and logs the href with its
-signature where that fails. This one reads GeoTIFFs that passed our rules, signs when it reads, and
-raises our own errors.
-"""
+"""Pixels of published items through odc-stac."""
 
 from __future__ import annotations
 
 import logging
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Any
 
 import dask.array
 import numpy as np
@@ -28,282 +23,173 @@ import xarray
 from numpy.typing import NDArray
 from odc.geo.converters import rio_geobox
 from odc.geo.geobox import GeoBox
-from odc.geo.overlap import ReprojectInfo, compute_reproject_roi
-from odc.geo.roi import roi_is_empty, roi_shape, w_
-from odc.loader import RasterLoadParams, RasterSource
-from rasterio.enums import Resampling
-from rasterio.io import DatasetReader
+from odc.geo.overlap import compute_reproject_roi
+from odc.loader import RasterLoadParams, RasterSource, RioDriver, RioReader
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
-from rasterio.vrt import WarpedVRT
 
 from pc_cloudmask.catalog.fields import PROJECTION_URI, STAC_VERSION
 from pc_cloudmask.errors import AssetRefused, AssetUnavailable, SettingsError, StoreRefused
+from pc_cloudmask.mosaic.compose import ReadPixels
 from pc_cloudmask.mosaic.observation import Observation
-from pc_cloudmask.raster.gdal import GDAL_OPTIONS, Unreadable, gdal_environment, read_asset
+from pc_cloudmask.mosaic.plan import MosaicRequest
+from pc_cloudmask.raster.gdal import Unreadable, read_asset
 from pc_cloudmask.raster.read import Unsuitable, check_raster
-from pc_cloudmask.scene.grid import Grid, Shape
+from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.ids import MASK_ASSET
 from pc_cloudmask.settings import Settings
-from pc_cloudmask.source.assets import AssetReader, renew_href, sign_href
-from pc_cloudmask.source.fields import Item
-from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS
+from pc_cloudmask.source.assets import AssetReader, build_reader
 from pc_cloudmask.storage.local import LocalStore
 from pc_cloudmask.storage.store import ObjectReader
-from pc_cloudmask.text import LOOPBACK_HOSTS, unsigned_href
+from pc_cloudmask.text import unsigned_href
 
 logger = logging.getLogger(__name__)
-#: Where in the grid there are pixels, and the pixels.
-Read = tuple[tuple[Any, Any], NDArray[Any]]
 _ATTEMPTS, _PAUSE_S = 3, 1.0
-_ALIGNMENT_PX = 0.05
 #: From so many of the raster's pixels to one of the grid's on, they are summed up, not picked or blended.
 _SHRINK_FROM = 1.5
-_OVERVIEW_LEVELS = 16
-_WARP_MB = 16
-#: By the name that a load asks for: ``max`` of a mask's classes is cloud or shadow where any of it is.
-SHRINK: Final[Mapping[str, Resampling]] = {"average": Resampling.average, "max": Resampling.max}
+#: How bands and classes are summed up: a cell is cloud or shadow where any pixel of it is.
+SHRINK_BANDS, SHRINK_CLASSES = "average", "max"
+#: Masks fetched side by side: requests wait for the network, not for the processor.
+_DOWNLOADS = 16
 
 
-@dataclass(frozen=True, eq=False)
-class CheckedDriver:
-    """A reader driver of odc-loader; for Dask's threads, not for other processes.
+class CheckedDriver(RioDriver):
+    """odc-loader's own reader of rasters behind our rules; for Dask's threads, not for other processes.
 
-    ``readers`` says which rules an href must pass by how it begins; the first that fits counts.
-    ``item_ids`` names the items of hrefs in errors.
+    odc-loader finds the pixels, copies, repeats, shrinks and warps them. Its reader (0.6.5) is wrapped because
+    by itself it
+
+    - opens whatever an href names, by any driver of GDAL, as it was signed when the graph was built: here
+      each read signs the href, and opens a GeoTIFF that passed our rules;
+    - raises GDAL's errors, which name no item, and no file where decoding fails, and does not try again;
+    - takes one resampling for all rasters of a band, whatever their pixels and CRS, and reads masks through
+      their overviews, which are nearest neighbours and may miss a cloud;
+    - takes 0 for a value where a raster declares no no-data value, as Sentinel-2's bands do not.
+
+    Args:
+        readers: The rules that an href must pass, by how it begins; the first that fits counts.
+        item_ids: The item of each href, for errors.
+        pause: Waits for some seconds before another attempt.
     """
 
-    readers: tuple[tuple[str, AssetReader], ...]
-    item_ids: Mapping[str, str]
-    pause: Callable[[float], None] = field(default=time.sleep)
+    def __init__(
+        self,
+        readers: Sequence[tuple[str, AssetReader]],
+        item_ids: Mapping[str, str],
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        super().__init__()
+        self._readers, self._item_ids, self._pause = readers, item_ids, pause
 
-    md_parser: None = None
-    dask_reader: None = None
-    aux_reader: None = None
-
-    def new_load(self, geobox: GeoBox, *, chunks: dict[str, int] | None = None) -> None:
-        """No state is shared by the reads of a load."""
-
-    def finalise_load(self, load_state: None) -> None:
-        """Nothing to end."""
-
-    def capture_env(self) -> dict[str, Any]:
-        """Nothing of the caller's environment: it may hold credentials."""
-        return {}
-
-    @contextmanager
-    def restore_env(self, env: dict[str, Any], load_state: None) -> Iterator[None]:  # noqa: ARG002
-        """GDAL as every asset is read."""
-        with gdal_environment(**GDAL_OPTIONS):
-            yield
-
-    def open(self, src: RasterSource, ctx: None) -> _Reader:  # noqa: ARG002
-        """A reader of one asset."""
-        reader = next(reader for prefix, reader in self.readers if src.uri.startswith(prefix))
-        return _Reader(src.uri, self.item_ids.get(src.uri, "?"), reader, self.pause)
+    def open(self, src: RasterSource, ctx: Any) -> _CheckedReader:
+        """Return a reader of one asset, which is not opened yet."""
+        assets = next(assets for prefix, assets in self._readers if src.uri.startswith(prefix))
+        return _CheckedReader(src, ctx, assets, self._item_ids.get(src.uri, "?"), self._pause)
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
-    href: str
-    item_id: str
+class _CheckedReader:
+    source: RasterSource
+    context: Any
     assets: AssetReader
+    item_id: str
     pause: Callable[[float], None]
 
-    def read(
-        self,
-        cfg: RasterLoadParams,
-        dst_geobox: GeoBox,
-        *,
-        dst: NDArray[Any] | None = None,
-        selection: Any = None,
-    ) -> Read:
-        """The asset's pixels where it reaches into the grid; its no-data value is 0.
+    def read(self, cfg: RasterLoadParams, dst_geobox: GeoBox, **options: Any) -> Any:
+        """Return where in the grid there are pixels, and the pixels, 0 where there is no data.
 
         Raises:
-            AssetUnavailable, AssetRefused: see ``AssetReader``.
+            AssetUnavailable, AssetRefused: See ``AssetReader``.
         """
-        assert dst is None  # nosec B101 # loads through Dask give no array to fill
-        assert selection is None  # nosec B101 # only for assets of several bands
+        href = self.source.uri
+        shown = f"item {self.item_id}: {unsigned_href(href)}"
         for attempt in range(_ATTEMPTS):
-            name = self.assets.find_readable(self.href, item_id=self.item_id)
-            read = partial(read_raster, name, dst_geobox, SHRINK[cfg.resampling])
+            name = self.assets.find_readable(href, item_id=self.item_id)
             try:
-                return read_asset(read, again=attempt > 0)
+                return read_asset(
+                    partial(self._read_named, name, cfg, dst_geobox, **options), again=attempt > 0
+                )
             except Unsuitable as error:
-                raise AssetRefused(f"item {self.item_id}: {unsigned_href(self.href)}: {error}") from error
+                raise AssetRefused(f"{shown}: {error}") from error
             except Unreadable as error:
                 if not name.startswith("/vsicurl/"):
-                    raise AssetRefused(
-                        f"item {self.item_id}: {self.href}: not a GeoTIFF that can be read: {error}"
-                    ) from error
+                    raise AssetRefused(f"{shown}: not a GeoTIFF that can be read: {error}") from error
                 problem = error
-            logger.info("%s: %s; attempt %d", unsigned_href(self.href), problem, attempt + 1)
+            logger.info("%s: %s; attempt %d", unsigned_href(href), problem, attempt + 1)
             self.pause(_PAUSE_S * 2**attempt)
-        raise AssetUnavailable(
-            f"item {self.item_id}: {unsigned_href(self.href)}: the transfer or the decoding failed: {problem}"
-        ) from problem
+        raise AssetUnavailable(f"{shown}: the transfer or the decoding failed: {problem}") from problem
+
+    def _read_named(self, name: str, cfg: RasterLoadParams, grid: GeoBox, **options: Any) -> Any:
+        with rasterio.open(name, driver="GTiff") as dataset:
+            check_raster(dataset)
+            if dataset.crs is None:
+                raise Unsuitable("has no CRS")
+            fitting = _fit(cfg, rio_geobox(dataset), grid)
+        return RioReader(replace(self.source, uri=name), self.context).read(fitting, grid, **options)
 
 
-def read_raster(name: str, geobox: GeoBox, shrink: Resampling) -> Read:
-    """Band 1 of the GeoTIFF ``name`` on a grid of any CRS, 0 where it has no data.
+def _fit(cfg: RasterLoadParams, raster: GeoBox, grid: GeoBox) -> RasterLoadParams:
+    """Return how a raster is read onto ``grid``: finer pixels are summed up, coarser ones repeated.
 
-    Pixels that coincide are copied; finer ones are summed up by ``shrink``; coarser ones are repeated in
-    their own CRS. Across CRSs ``average`` becomes bilinear and ``max``, which is for classes, nearest.
-
-    Raises:
-        Unsuitable: several bands, no CRS, another dtype than Sentinel-2's, too large.
-        rasterio.errors.RasterioError: GDAL could not open or decode it.
+    Across CRSs, where pixels cannot be repeated, bands are blended.
     """
-    with rasterio.open(name, driver="GTiff") as dataset:
-        check_raster(dataset)
-        if dataset.crs is None:
-            raise Unsuitable("has no CRS")
-        placement = compute_reproject_roi(rio_geobox(dataset), geobox, ttol=_ALIGNMENT_PX)
-        # Overviews of a mask are nearest neighbours, which may miss a cloud.
-        level = _find_overview(dataset, placement.read_shrink) if shrink is Resampling.average else None
-        if level is None:
-            return _read_placed(dataset, geobox, placement, shrink)
-    with rasterio.open(name, driver="GTiff", overview_level=level) as overview:
-        check_raster(overview)
-        placement = compute_reproject_roi(rio_geobox(overview), geobox, ttol=_ALIGNMENT_PX)
-        return _read_placed(overview, geobox, placement, shrink)
-
-
-def _find_overview(dataset: DatasetReader, shrink: int) -> int | None:
-    """The coarsest overview that is no coarser than the grid, as in odc-loader."""
-    fitting = [level for level, factor in enumerate(dataset.overviews(1)) if factor <= shrink]
-    return fitting[-1] if fitting and len(fitting) <= _OVERVIEW_LEVELS else None
-
-
-def _read_placed(
-    dataset: DatasetReader, geobox: GeoBox, placement: ReprojectInfo, shrink: Resampling
-) -> Read:
-    roi = placement.roi_dst
-    pixels = np.zeros(roi_shape(roi), dataset.dtypes[0])
-    if roi_is_empty(roi) or roi_is_empty(placement.roi_src):
-        return roi, pixels
-    nodata = 0 if dataset.nodata is None else dataset.nodata
-    if placement.paste_ok and placement.read_shrink == 1:
-        dataset.read(1, out=pixels, window=w_[placement.roi_src])
-        pixels[pixels == nodata] = 0
-        return roi, pixels
-    part = geobox[roi]
-    if (repeats := _count_repeats(dataset, part)) is not None:
-        _read_repeated(dataset, part, repeats, pixels)
-        pixels[pixels == nodata] = 0
-        return roi, pixels
-    # Not ``reproject`` into an array: it silences a warning of rasterio's in a way that threads trip over.
-    with WarpedVRT(
-        dataset,
-        src_nodata=nodata,
-        nodata=0,
-        crs=str(part.crs),
-        transform=part.transform,
-        height=part.shape[0],
-        width=part.shape[1],
-        resampling=_choose_resampling(dataset, part, placement, shrink),
-        warp_mem_limit=_WARP_MB,
-    ) as warped:
-        warped.read(1, out=pixels)
-    return roi, pixels
-
-
-def _count_repeats(dataset: DatasetReader, part: GeoBox) -> int | None:
-    """How often a pixel of the raster comes again in both directions, where its edges are ``part``'s too.
-
-    A mask of 20 m on bands of 10 m is the usual case, which GDAL's warper takes five times as long for.
-    """
-    there, here = dataset.transform, part.transform
-    repeats = round(there.a / here.a)
-    aligned = (
-        rio_geobox(dataset).crs == part.crs
-        and repeats > 1
-        and np.allclose(tuple(there)[:6], (repeats * here.a, 0, there.c, 0, repeats * here.e, there.f))
-        and np.allclose(_find_offset(dataset, part), np.rint(_find_offset(dataset, part)), atol=_ALIGNMENT_PX)
+    resampling = cfg.resampling
+    if compute_reproject_roi(raster, grid).scale < _SHRINK_FROM:
+        repeated = raster.crs == grid.crs or resampling == SHRINK_CLASSES
+        resampling = "nearest" if repeated else "bilinear"
+    return cfg.patch(
+        resampling=resampling, use_overviews=cfg.resampling == SHRINK_BANDS, src_nodata_fallback=0
     )
-    return repeats if aligned else None
 
 
-def _find_offset(dataset: DatasetReader, part: GeoBox) -> NDArray[np.float64]:
-    """Row and column, in pixels of ``part``, at which it begins in the raster."""
-    there, here = dataset.transform, part.transform
-    return np.array([(here.f - there.f) / here.e, (here.c - there.c) / here.a])
+class BlockReader:
+    """Opens blocks of a mosaic; a chunk of Dask is one asset of one observation.
 
-
-def _read_repeated(dataset: DatasetReader, part: GeoBox, repeats: int, pixels: NDArray[Any]) -> None:
-    """Fill ``pixels``, which ``dataset`` covers, with each of its pixels repeated."""
-    row, col = np.rint(_find_offset(dataset, part)).astype(int)
-    height, width = pixels.shape
-    rows, cols = (
-        slice(start // repeats, -(-(start + size) // repeats))
-        for start, size in ((row, height), (col, width))
-    )
-    coarse = dataset.read(1, window=w_[rows, cols])
-    fine = coarse.repeat(repeats, axis=0).repeat(repeats, axis=1)
-    top, left = row % repeats, col % repeats
-    pixels[:] = fine[top : top + height, left : left + width]
-
-
-def _choose_resampling(
-    dataset: DatasetReader, geobox: GeoBox, placement: ReprojectInfo, shrink: Resampling
-) -> Resampling:
-    if placement.scale >= _SHRINK_FROM:
-        return shrink
-    same_crs = rio_geobox(dataset).crs == geobox.crs
-    return Resampling.nearest if same_crs or shrink is Resampling.max else Resampling.bilinear
-
-
-_TIFF = "image/tiff; application=geotiff"
-_CLASSES, _VALUES = "uint8", "uint16"
-
-
-class OdcBlocks:
-    """Opens blocks through odc-stac; a chunk of Dask is one asset of one observation.
-
-    ``mask_hrefs`` says by item id where masks are; ``classified`` names the assets that hold classes.
+    Args:
+        driver: Reads the assets.
+        mask_paths: The file of each item's mask, by the item's id.
+        bands: Assets of digital numbers, read as uint16.
+        classified: Assets of classes, read as uint8.
+        workers: Threads that read.
     """
 
     def __init__(
         self,
         driver: CheckedDriver,
-        mask_hrefs: Mapping[str, str],
+        mask_paths: Mapping[str, str],
         bands: Sequence[str],
-        classified: Sequence[str] = (MASK_ASSET,),
-        workers: int = 4,
+        classified: Sequence[str],
+        workers: int,
     ) -> None:
-        self._driver = driver
-        self._mask_hrefs = mask_hrefs
-        self._dtypes = {**dict.fromkeys(bands, _VALUES), **dict.fromkeys(classified, _CLASSES)}
-        self._workers = workers
+        self._driver, self._mask_paths, self._workers = driver, mask_paths, workers
+        self._dtypes = {**dict.fromkeys(bands, "uint16"), **dict.fromkeys(classified, "uint8")}
+        self._shrink = {**dict.fromkeys(bands, SHRINK_BANDS), **dict.fromkeys(classified, SHRINK_CLASSES)}
 
-    def open_block(self, observations: Sequence[Observation], grid: Grid) -> OdcBlock:
-        """The block's stack; no pixel is read yet."""
-        items = [self._build_item(observation) for observation in observations]
+    def open_block(self, observations: Sequence[Observation], grid: Grid) -> ReadPixels:
+        """Return what reads the observations' assets on ``grid``; no pixel is read yet."""
         loaded = odc.stac.load(
-            [pystac.Item.from_dict(item, preserve_dict=False) for item in items],
+            [self._build_item(observation) for observation in observations],
             bands=list(self._dtypes),
             geobox=GeoBox(grid.shape, Affine(*grid.transform), grid.crs),
             chunks={"time": 1, "y": grid.shape[0], "x": grid.shape[1]},
             groupby="id",  # by its place in the list: each by itself, in the order given
-            resampling={
-                name: "max" if dtype == _CLASSES else "average" for name, dtype in self._dtypes.items()
-            },
+            resampling=self._shrink,
             driver=self._driver,
         )
-        return OdcBlock(loaded, self._workers)
+        return partial(_read_chunks, loaded, self._workers)
 
-    def _build_item(self, observation: Observation) -> Item:
-        """The least that odc-stac needs: what we checked, nothing else of the published item."""
+    def _build_item(self, observation: Observation) -> pystac.Item:
+        """Return the least that odc-stac needs: what we checked, nothing else of the published item."""
         scene = observation.scene
-        hrefs = {**observation.hrefs, MASK_ASSET: self._mask_hrefs[observation.id]}
+        hrefs = {**observation.hrefs, MASK_ASSET: self._mask_paths[observation.id]}
         placed = {
-            "type": _TIFF,
+            "type": pystac.MediaType.COG,
             "roles": ["data"],
             "proj:code": scene.grid.crs,
             "proj:shape": list(scene.grid.shape),
             "proj:transform": list(scene.grid.transform),
         }
-        return {
+        document = {
             "type": "Feature",
             "stac_version": STAC_VERSION,
             "stac_extensions": [PROJECTION_URI],
@@ -318,63 +204,60 @@ class OdcBlocks:
                 for name, dtype in self._dtypes.items()
             },
         }
+        return pystac.Item.from_dict(document, preserve_dict=False)
 
 
-class OdcBlock:
-    """A block as odc-stac loaded it: nothing is computed before it is read."""
-
-    def __init__(self, loaded: xarray.Dataset, workers: int) -> None:
-        self._loaded = loaded
-        self._workers = workers
-
-    @property
-    def shape(self) -> Shape:
-        height, width = self._loaded.odc.geobox.shape
-        return (height, width)
-
-    def read_values(self, band: str, numbers: Sequence[int]) -> NDArray[np.uint16]:
-        """See ``BlockStack``."""
-        return self._read(band, numbers)
-
-    def read_classes(self, asset: str, numbers: Sequence[int]) -> NDArray[np.uint8]:
-        """See ``BlockStack``."""
-        return self._read(asset, numbers)
-
-    def _read(self, asset: str, numbers: Sequence[int]) -> NDArray[Any]:
-        chunks: dask.array.Array = self._loaded[asset].data
-        pixels = np.empty((len(numbers), *self.shape), chunks.dtype)
+def _read_chunks(
+    loaded: xarray.Dataset, workers: int, asset: str, numbers: Sequence[int]
+) -> NDArray[np.unsignedinteger]:
+    chunks: dask.array.Array = loaded[asset].data
+    pixels = np.empty((len(numbers), *chunks.shape[1:]), chunks.dtype)
+    with warnings.catch_warnings():
+        # rasterio 1.4.4 ignores this one for each warp by itself, in a way that threads undo for each other.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
         # Into one array as they come: collected first, they would be there twice.
         dask.array.store(
-            [chunks.blocks[list(numbers)]],
-            [pixels],
-            lock=False,
-            scheduler="threads",
-            num_workers=self._workers,
+            [chunks.blocks[list(numbers)]], [pixels], lock=False, scheduler="threads", num_workers=workers
         )
-        return pixels
-
-
-#: Masks fetched side by side: requests wait for the network, not for the processor.
-_READERS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class MaskFiles:
-    """Masks as local files: the folder below which they stand, and each one's path by item id."""
-
-    folder: Path
-    paths: Mapping[str, str]
+    return pixels
 
 
 @contextmanager
-def open_masks(store: ObjectReader, observations: Sequence[Observation]) -> Iterator[MaskFiles]:
-    """The masks where they stand; those of no directory in a temporary one: a full tile's takes 0.3 MB.
+def open_blocks(
+    store: ObjectReader, settings: Settings, request: MosaicRequest, observations: Sequence[Observation]
+) -> Iterator[BlockReader]:
+    """Make the masks local and give what opens blocks.
+
+    Source assets are read from where the source's and the store's items may point to, from the store's own folder,
+    and below ``request.files``.
 
     Raises:
-        StoreRefused: a mask is not in the store.
+        SettingsError: ``request.files`` is no folder.
+        StoreRefused: A mask is not in the store.
+    """
+    files = request.files
+    if files is not None and not files.is_dir():
+        raise SettingsError(f"--files {files}: no such folder")
+    sources = build_reader((settings.stac_api_url, store.url), files)
+    classified = (MASK_ASSET, request.truth) if request.truth else (MASK_ASSET,)
+    with _open_masks(store, observations) as (folder, paths):
+        item_ids = {href: each.id for each in observations for href in each.hrefs.values()}
+        item_ids |= {path: item_id for item_id, path in paths.items()}
+        readers = ((f"{folder}/", AssetReader(local_root=folder)), ("", sources))
+        driver = CheckedDriver(readers, item_ids)
+        yield BlockReader(driver, paths, request.bands, classified, settings.workers)
+
+
+@contextmanager
+def _open_masks(
+    store: ObjectReader, observations: Sequence[Observation]
+) -> Iterator[tuple[Path, Mapping[str, str]]]:
+    """Give the masks' folder, and their paths by item id, in a folder of its own for a store that is none.
+
+    The mask of a full tile takes 0.3 MB.
     """
     if isinstance(store, LocalStore):
-        yield MaskFiles(store.root, {each.id: str(store.root / each.mask_key) for each in observations})
+        yield store.root, {each.id: str(store.root / each.mask_key) for each in observations}
         return
     with tempfile.TemporaryDirectory(prefix="cloudmask-") as name:
         folder = Path(name).resolve()
@@ -389,35 +272,5 @@ def open_masks(store: ObjectReader, observations: Sequence[Observation]) -> Iter
             path.write_bytes(stored.body)
             return observation.id, str(path)
 
-        with ThreadPoolExecutor(_READERS) as pool:
-            yield MaskFiles(folder, dict(pool.map(copy, observations)))
-
-
-def build_driver(
-    masks: MaskFiles, sources: AssetReader, observations: Sequence[Observation]
-) -> CheckedDriver:
-    """Reads masks, and what stands in the same folder, by that folder's rule; all else by ``sources``."""
-    item_ids = {href: each.id for each in observations for href in each.hrefs.values()}
-    item_ids |= {path: item_id for item_id, path in masks.paths.items()}
-    return CheckedDriver(
-        ((f"{masks.folder}/", AssetReader(local_root=masks.folder)), ("", sources)), item_ids
-    )
-
-
-def build_source_reader(store: ObjectReader, settings: Settings, files: Path | None) -> AssetReader:
-    """Reads source assets from where the source's and the store's items may point to, and below ``files``.
-
-    Raises:
-        SettingsError: ``files`` is no folder.
-    """
-    if files is not None and not files.is_dir():
-        raise SettingsError(f"--files {files}: no such folder")
-    places = (settings.stac_api_url, *([store.url] if store.url.startswith("http") else ()))
-    hosts = {urlsplit(place).hostname or "" for place in places}
-    return AssetReader(
-        sign_href,
-        files.resolve() if files is not None else None,
-        renew=renew_href,
-        hosts=PLANETARY_COMPUTER_HOSTS | hosts,
-        allow_loopback=not hosts.isdisjoint(LOOPBACK_HOSTS),
-    )
+        with ThreadPoolExecutor(_DOWNLOADS) as pool:
+            yield folder, dict(pool.map(copy, observations))

@@ -12,6 +12,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from pc_cloudmask.errors import SettingsError
+
 Values = NDArray[np.uint16]
 Usable = NDArray[np.bool_]
 NO_VALUE = 0
@@ -24,6 +26,10 @@ class Reducer(StrEnum):
     MEDIAN = "median"
     LEAST_CLOUDY = "least-cloudy"
     MOST_RECENT_CLEAR = "most-recent-clear"
+
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        raise SettingsError(f"--reducer {value!r:.40}: choose one of {', '.join(cls)}")
 
 
 def drop_repeats(usable: Usable, passes: Sequence[Hashable]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -35,7 +35,7 @@ from pc_cloudmask.raster.read import (
 )
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, HrefRules
-from pc_cloudmask.text import unsigned_href
+from pc_cloudmask.text import LOOPBACK_HOSTS, unsigned_href
 from pc_cloudmask.web import (
     Answer,
     BodyTooLarge,
@@ -288,6 +288,21 @@ def _fetch_token(url: str, href: str) -> sas.SASToken:
         # Not chained: the text of a validation error shows the body, which may hold a token.
         problem = f"{blob}: no token: {unsigned_href(url)} answered something else; check PC_SDK_SAS_URL"
     raise AssetUnavailable(problem)
+
+
+def build_reader(servers: Iterable[str], files: Path | None) -> AssetReader:
+    """Return what reads assets of the Planetary Computer, of ``servers``, given as URLs, and below ``files``.
+
+    What is no URL of a web server counts for nothing.
+    """
+    hosts = {urlsplit(url).hostname or "" for url in servers if url.startswith(("http://", "https://"))}
+    return AssetReader(
+        sign_href,
+        files,
+        renew=renew_href,
+        hosts=PLANETARY_COMPUTER_HOSTS | hosts,
+        allow_loopback=not hosts.isdisjoint(LOOPBACK_HOSTS),
+    )
 
 
 _RGB = (1, 2, 3)

@@ -28,20 +28,13 @@ class MemoryStack:
         self.reads: list[tuple[str, int]] = []
 
     @property
-    def shape(self) -> tuple[int, int]:
-        _, height, width = self.assets["cloudmask"].shape
-        return (height, width)
-
-    @property
     def count(self) -> int:
         return len(self.assets["cloudmask"])
 
-    def read_values(self, band: str, numbers: Sequence[int]) -> NDArray[np.uint16]:
-        self.reads.append((band, len(numbers)))
-        return self.assets[band][list(numbers)]
-
-    def read_classes(self, asset: str, numbers: Sequence[int]) -> NDArray[np.uint8]:
-        return self.assets[asset][list(numbers)].astype(np.uint8)
+    def read(self, asset: str, numbers: Sequence[int]) -> NDArray[np.uint16]:
+        if asset in BANDS:
+            self.reads.append((asset, len(numbers)))
+        return self.assets[asset][list(numbers)]
 
 
 def observe(count: int, **options: object) -> list[Observation]:
@@ -55,7 +48,7 @@ def compose(
     truth: str | None = None,
 ) -> Composite:
     observations = observations or observe(stack.count)
-    return Composer(BANDS, reducer, truth).compose(stack, observations)
+    return Composer(BANDS, reducer, truth).compose(stack.read, observations)
 
 
 @pytest.fixture
@@ -140,7 +133,7 @@ def test_what_is_left_of_clouds_is_what_truth_says_of_the_observations_used() ->
     np.testing.assert_array_equal(median.residual, [[False, False, True, False]])
     first = compose(stack, Reducer.LEAST_CLOUDY, truth="truth")
     np.testing.assert_array_equal(first.residual, [[False, True, True, False]])
-    plain = Composer(BANDS, Reducer.MEDIAN, "truth").compose_plain(stack, observe(3))
+    plain = Composer(BANDS, Reducer.MEDIAN, "truth").compose_plain(stack.read, observe(3))
     np.testing.assert_array_equal(plain.values[0], [[12, 22, 32, 50]])
     np.testing.assert_array_equal(plain.residual, [[False, False, False, False]])
 
@@ -163,13 +156,12 @@ class LargeStack:
     def __init__(self, shape: tuple[int, int]) -> None:
         self.shape = shape
 
-    def read_values(self, band: str, numbers: Sequence[int]) -> NDArray[np.uint16]:
+    def read(self, asset: str, numbers: Sequence[int]) -> NDArray[np.unsignedinteger]:
+        if asset not in BANDS:
+            return np.ones((len(numbers), *self.shape), np.uint8)
         values = np.empty((len(numbers), *self.shape), np.uint16)
         values[:] = np.array(numbers)[:, None, None] + 1
         return values
-
-    def read_classes(self, asset: str, numbers: Sequence[int]) -> NDArray[np.uint8]:
-        return np.ones((len(numbers), *self.shape), np.uint8)
 
 
 @pytest.mark.parametrize("reducer", list(Reducer))
@@ -181,7 +173,7 @@ def test_memory_does_not_grow_with_the_time_span(count: int, reducer: Reducer) -
     block = plan_blocks(grid, observations, memory_bytes)[0]
     composer = Composer(BANDS, reducer)
     tracemalloc.start()
-    composite = composer.compose(LargeStack(block.window.shape), observations)
+    composite = composer.compose(LargeStack(block.window.shape).read, observations)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert composite.count.max() == count

@@ -9,22 +9,19 @@ from typing import Any
 
 import pytest
 
-from pc_cloudmask.mosaic.output import MosaicParts, build_mosaic_item
-from pc_cloudmask.mosaic.plan import name_files
-from pc_cloudmask.mosaic.reducers import Reducer
+from pc_cloudmask.mosaic.output import build_mosaic_item
+from pc_cloudmask.mosaic.plan import MosaicPlan, MosaicRequest
 from pc_cloudmask.scene.grid import Grid
+from pc_cloudmask.scene.query import build_query
 from tests.mosaic.observations import build_observation
 
 
 def build_item(folder: Path, grid: Grid) -> dict[str, Any]:
-    files = name_files(folder / "m.tif")
-    files.raster.write_bytes(b"raster")
-    files.preview.write_bytes(b"preview")
-    now = datetime(2026, 11, 24, tzinfo=UTC)
-    observations = [build_observation(grid=grid)]
-    return build_mosaic_item(
-        MosaicParts(files, grid, ["B04"], Reducer.MEDIAN, observations, "https://h", now, False)
-    )
+    request = MosaicRequest(folder / "m.tif", build_query(tiles=["22KFV"]), bands=("B04",))
+    request.outputs.raster.write_bytes(b"raster")
+    request.outputs.preview.write_bytes(b"preview")
+    plan = MosaicPlan([build_observation(grid=grid)], grid, [])
+    return build_mosaic_item(request, plan, "https://h", datetime(2026, 11, 24, tzinfo=UTC))
 
 
 def signed_area(ring: list[list[float]]) -> float:

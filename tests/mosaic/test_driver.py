@@ -15,7 +15,7 @@ from rasterio.enums import Resampling
 from rasterio.transform import Affine
 
 from pc_cloudmask.errors import AssetError, AssetRefused, AssetUnavailable
-from pc_cloudmask.mosaic.read import CheckedDriver, read_raster
+from pc_cloudmask.mosaic.read import SHRINK_BANDS, SHRINK_CLASSES, CheckedDriver
 from pc_cloudmask.raster.gdal import Unreadable
 from pc_cloudmask.source.assets import AssetReader
 from pc_cloudmask.web import RetryPolicy
@@ -49,12 +49,10 @@ def build_box(row: int, col: int, shape: tuple[int, int], size: float = 10.0, cr
     return GeoBox(shape, Affine(size, 0, WEST + col * size, 0, -size, NORTH - row * size), crs)
 
 
-def read(path: Path, box: GeoBox, shrink: Resampling = Resampling.average) -> np.ndarray:
+def read(path: Path, box: GeoBox, shrink: str = SHRINK_BANDS) -> np.ndarray:
     """The whole box, 0 where the raster does not reach."""
-    whole = np.zeros(box.shape, np.uint16)
-    roi, pixels = read_raster(str(path), box, shrink)
-    whole[roi] = pixels
-    return whole
+    reader = AssetReader(local_root=path.parent)
+    return read_through_driver(reader, str(path), box=box, shrink=shrink)
 
 
 @pytest.fixture
@@ -83,7 +81,7 @@ def test_coarser_pixels_are_repeated_from_any_corner(
     path = write_raster(tmp_path / "a.tif", bands, size=10.0 * repeats)
     fine = np.pad(bands.repeat(repeats, 0).repeat(repeats, 1), 20)
     expected = fine[20 + row : 20 + row + 14, 20 + col : 20 + col + 17]
-    np.testing.assert_array_equal(read(path, build_box(row, col, (14, 17)), Resampling.max), expected)
+    np.testing.assert_array_equal(read(path, build_box(row, col, (14, 17)), SHRINK_CLASSES), expected)
 
 
 def test_finer_values_are_averaged_over_what_is_valid(tmp_path: Path) -> None:
@@ -98,7 +96,7 @@ def test_a_cell_is_masked_where_any_of_its_pixels_is(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "a.tif", classes, nodata=0)
     with rasterio.open(path, "r+") as dataset:  # overviews by nearest neighbours lose the single pixel
         dataset.build_overviews([2, 4], Resampling.nearest)
-    shrunk = read(path, build_box(0, 0, (3, 6), 40.0), Resampling.max)
+    shrunk = read(path, build_box(0, 0, (3, 6), 40.0), SHRINK_CLASSES)
     np.testing.assert_array_equal(shrunk, [[1, 1, 1, 1, 1, 3], [1, 2, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1]])
 
 
@@ -108,9 +106,9 @@ def test_a_neighbouring_zone_is_warped_classes_as_they_are(tmp_path: Path) -> No
     path = write_raster(tmp_path / "a.tif", classes, size=20.0, nodata=0)
     x, y = rasterio.warp.transform(CRS, NEXT_ZONE, [WEST + 2000], [NORTH - 3000])
     box = GeoBox((60, 50), Affine(20, 0, x[0] - 500, 0, -20, y[0] + 600), NEXT_ZONE)
-    warped = read(path, box, Resampling.max)
+    warped = read(path, box, SHRINK_CLASSES)
     assert (warped == 2).all()
-    assert set(np.unique(read(path, box.pad(200), Resampling.max))) == {0, 1, 2}
+    assert set(np.unique(read(path, box.pad(200), SHRINK_CLASSES))) == {0, 1, 2}
     # An average of classes would be none; values in between are what bands are to have.
     values = write_raster(tmp_path / "b.tif", classes.astype(np.uint16) * 1000, size=20.0)
     assert len(np.unique(read(values, box.pad(100)))) > 3
@@ -136,14 +134,23 @@ def test_what_is_no_asset_of_ours_is_refused_by_name(tmp_path: Path, write: Any,
     assert "item S2B_X" in str(error.value)
 
 
-def read_through_driver(reader: AssetReader, href: str, pauses: list[float] | None = None) -> np.ndarray:
+def read_through_driver(
+    reader: AssetReader,
+    href: str,
+    pauses: list[float] | None = None,
+    box: GeoBox | None = None,
+    shrink: str = SHRINK_BANDS,
+) -> np.ndarray:
+    """What odc-loader makes of an asset on ``box``, by default the rasters' corner."""
     driver = CheckedDriver((("", reader),), {href: "S2B_X"}, (pauses if pauses is not None else []).append)
     source = RasterSource(href, meta=META)
-    params = RasterLoadParams("uint16", 0, resampling="average")
-    box = build_box(0, 0, (4, 6))
-    with driver.restore_env(driver.capture_env(), None):
-        _, pixels = driver.open(source, None).read(params, box)
-    return pixels
+    params = RasterLoadParams("uint16", 0, resampling=shrink)
+    box = box or build_box(0, 0, (4, 6))
+    whole = np.zeros(box.shape, np.uint16)
+    with driver.restore_env(driver.capture_env(), driver.new_load(box)) as context:
+        roi, pixels = driver.open(source, context).read(params, box)
+    whole[roi] = pixels
+    return whole
 
 
 @pytest.mark.parametrize(
