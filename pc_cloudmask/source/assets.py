@@ -14,24 +14,18 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import orjson
-import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
-from rasterio.transform import Affine
-from rasterio.vrt import WarpedVRT
 
 from pc_cloudmask.errors import AssetError, AssetRefused, AssetUnavailable
 from pc_cloudmask.raster.gdal import Unreadable, read_asset
 from pc_cloudmask.raster.read import (
     CHUNK_BYTES,
     MAGIC,
-    MAX_BLOCK_PIXELS,
-    MAX_PIXELS,
     ResamplingName,
     TooManyDirectories,
     Unsuitable,
     check_directories,
-    read_band,
+    read_raster,
 )
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, HrefRules
@@ -124,7 +118,7 @@ class AssetReader:
     def _read_url(self, url: str, grid: Grid, resampling: ResamplingName) -> NDArray[np.generic]:
         name = f"/vsicurl/{self._find_readable(url)}"
         try:
-            return read_asset(lambda: read_band(name, grid, resampling), again=self._has_failed(url))
+            return read_asset(lambda: read_raster(name, grid, resampling)[0], again=self._has_failed(url))
         except Unsuitable as error:
             raise AssetRefused(f"{unsigned_href(url)}: {error}") from error
         except Unreadable as error:
@@ -195,7 +189,7 @@ def _unchanged(href: str) -> str:
 def _read_file(path: Path, grid: Grid, resampling: ResamplingName) -> NDArray[np.generic]:
     _check_file(path)
     try:
-        return read_asset(lambda: read_band(str(path), grid, resampling))
+        return read_asset(lambda: read_raster(str(path), grid, resampling)[0])
     except Unsuitable as error:
         raise AssetRefused(f"{path}: {error}") from error
     except Unreadable as error:
@@ -332,9 +326,6 @@ def build_reader(servers: Iterable[str], files: Path | None) -> AssetReader:
     )
 
 
-_RGB = (1, 2, 3)
-
-
 def read_picture(reader: AssetReader, href: str, grid: Grid, *, item_id: str) -> NDArray[np.uint8]:
     """The picture behind ``href``, an asset of three bands such as ``visual``, on ``grid``.
 
@@ -348,28 +339,11 @@ def read_picture(reader: AssetReader, href: str, grid: Grid, *, item_id: str) ->
     name = reader.find_readable(href, item_id=item_id)
     shown = f"item {item_id}: {unsigned_href(href)}"
     try:
-        return read_asset(lambda: _read_onto(name, grid))
+        bands = read_asset(lambda: read_raster(name, grid, "average", bands=3))
     except Unsuitable as error:
         raise AssetRefused(f"{shown}: {error}") from error
     except Unreadable as error:
         raise AssetUnavailable(f"{shown}: the transfer or the decoding failed: {error}") from error
-
-
-def _read_onto(name: str, grid: Grid) -> NDArray[np.uint8]:
-    height, width = grid.shape
-    with rasterio.open(name, driver="GTiff") as dataset:
-        block_height, block_width = dataset.block_shapes[0]
-        if dataset.count < len(_RGB) or dataset.dtypes[0] != "uint8":
-            raise Unsuitable(f"has {dataset.count} bands of {dataset.dtypes[0]}, not three of uint8")
-        if dataset.width * dataset.height > MAX_PIXELS or block_height * block_width > MAX_BLOCK_PIXELS:
-            raise Unsuitable(f"claims {dataset.width} x {dataset.height} pixels, or is not in blocks")
-        with WarpedVRT(
-            dataset,
-            crs=grid.crs,
-            transform=Affine(*grid.transform),
-            height=height,
-            width=width,
-            resampling=Resampling.average,
-        ) as warped:
-            bands: NDArray[np.uint8] = warped.read(_RGB)
-    return np.ascontiguousarray(bands.transpose(1, 2, 0))
+    if bands.dtype != np.uint8:
+        raise AssetRefused(f"{shown}: holds {bands.dtype}, not uint8")
+    return np.ascontiguousarray(bands.transpose(1, 2, 0), dtype=np.uint8)
