@@ -16,7 +16,7 @@ T = TypeVar("T")
 GDAL_OPTIONS: Final[dict[str, str | int]] = {
     # No side files: neither listed nor opened.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    # The headers of all overviews of a COG of a whole tile, in the request that opens it.
+    # The headers of all overviews of a COG of a full tile, in the request that opens it.
     "GDAL_INGESTED_BYTES_AT_OPEN": 65_536,
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".tif,.tiff",
     "CPL_VSIL_CURL_USE_S3_REDIRECT": "NO",
@@ -33,7 +33,7 @@ GDAL_OPTIONS: Final[dict[str, str | int]] = {
     "GDAL_CACHEMAX": 32,
 }
 #: GDAL remembers a failure of a URL as long as the process lives, unless told otherwise.
-_ANEW: Final = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/"}
+_ASK_AGAIN: Final = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/"}
 
 
 class Unreadable(Exception):
@@ -41,7 +41,7 @@ class Unreadable(Exception):
 
 
 def gdal_environment(**options: str | int) -> rasterio.Env:
-    """An environment with ``options`` and without credentials, to be entered.
+    """Return an environment with ``options`` and without credentials, to be entered.
 
     Left to itself, rasterio makes a session of boto3 for every dataset that it opens wherever ``AWS_*``
     variables are set: 14 ms each, and the secrets go to GDAL, which has no use for them here.
@@ -50,13 +50,13 @@ def gdal_environment(**options: str | int) -> rasterio.Env:
 
 
 def read_asset(read: Callable[[], T], *, again: bool = False) -> T:
-    """What ``read`` gives in the environment for assets; ``again`` where a reading of the URL failed before.
+    """Call ``read`` in the environment for assets; ``again`` says that a reading of the URL failed before.
 
     Raises:
         Unreadable: GDAL failed.
     """
     try:
-        with gdal_environment(**GDAL_OPTIONS, **(_ANEW if again else {})):
+        with gdal_environment(**GDAL_OPTIONS, **(_ASK_AGAIN if again else {})):
             return read()
     except RasterioError as error:
         problem = make_printable(error)

@@ -23,7 +23,7 @@ ALLOWED_DTYPES = frozenset({"uint8", "uint16", "int16"})
 #: Three times a Sentinel-2 tile at 10 m.
 MAX_SIDE_PX = 32_768
 MAX_PIXELS = 1_000_000_000
-#: A block is decoded whole: 4096 x 4096 bounds its memory; COGs have 512 x 512.
+#: A block is decoded at once: 4096 x 4096 bounds its memory; COGs have 512 x 512.
 MAX_BLOCK_PIXELS = 1 << 24
 #: Origins this fraction of a pixel apart are the same: floating-point noise, 1 cm.
 _ALIGNMENT_PX = 1e-3
@@ -32,7 +32,7 @@ _MAX_OVERVIEWS = 16
 
 
 class Unsuitable(Exception):
-    """The raster is not one that can be read onto the grid; the text says why."""
+    """A raster cannot be read onto the grid; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class _Placement:
 
 
 def read_raster(name: str, grid: Grid, resampling: ResamplingName, bands: int = 1) -> NDArray[np.generic]:
-    """Return the first ``bands`` bands of the GeoTIFF that GDAL calls ``name``, on ``grid``.
+    """Return the pixels of the GeoTIFF that GDAL calls ``name``, which has so many ``bands``, on ``grid``.
 
     Returns:
         ``(band, height, width)`` of the raster's own dtype. Pixels outside the raster hold its no-data
@@ -207,43 +207,34 @@ Read = Callable[[int], bytes]
 
 
 class TooManyDirectories(Exception):
-    """More than ``MAX_DIRECTORIES``, or they lead in a circle; the text says so."""
+    """A TIFF has more than ``MAX_DIRECTORIES``, or they lead in a circle."""
 
 
 def check_directories(read: Read) -> None:
-    """See that a TIFF has no more than ``MAX_DIRECTORIES``; what is broken otherwise is GDAL's to judge.
+    """Raise ``TooManyDirectories`` if a TIFF has more than GDAL should follow; all else is GDAL's to judge."""
+    start, part = 0, read(0)
 
-    Raises:
-        TooManyDirectories: it has, or they lead in a circle.
-    """
-    window = _Window(read)
-    magic = window.take(0, 4)
-    order, is_big = "<" if magic[:2] == b"II" else ">", magic[2:3] == b"+" or magic[3:4] == b"+"
-    first, count_form, entry_bytes, offset_form = (8, "Q", 20, "Q") if is_big else (4, "H", 12, "I")
+    def take(offset: int, form: str) -> int:
+        """Return the number at ``offset``, from the last part that was read if it is there."""
+        nonlocal start, part
+        size = struct.calcsize(form)
+        if not start <= offset <= start + len(part) - size:
+            start, part = offset, read(offset)
+        number: int = struct.unpack(form, part[offset - start :][:size])[0]
+        return number
+
+    order, is_big = "<" if part[:2] == b"II" else ">", part[2:3] == b"+" or part[3:4] == b"+"
+    # Where the first directory's offset stands, the form of a count and an offset, the bytes of an entry.
+    first, count_form, offset_form, entry_bytes = (8, "Q", "Q", 20) if is_big else (4, "H", "I", 12)
     try:
-        (offset,) = struct.unpack(order + offset_form, window.take(first, struct.calcsize(offset_form)))
+        offset = take(first, order + offset_form)
         for _ in range(MAX_DIRECTORIES):
             if not offset:
                 return
-            count_bytes = struct.calcsize(count_form)
-            (entries,) = struct.unpack(order + count_form, window.take(offset, count_bytes))
-            link = offset + count_bytes + entries * entry_bytes
-            (offset,) = struct.unpack(order + offset_form, window.take(link, struct.calcsize(offset_form)))
+            entries = take(offset, order + count_form)
+            link = offset + struct.calcsize(count_form) + entries * entry_bytes
+            offset = take(link, order + offset_form)
     except struct.error:  # cut short
         return
     if offset:
         raise TooManyDirectories(f"has more than {MAX_DIRECTORIES} images and overviews: not a COG")
-
-
-class _Window:
-    """The last part that was read."""
-
-    def __init__(self, read: Read) -> None:
-        self._read = read
-        self._start, self._bytes = 0, read(0)
-
-    def take(self, offset: int, size: int) -> bytes:
-        """``size`` bytes from ``offset``, fewer at the end of the file."""
-        if not self._start <= offset <= self._start + len(self._bytes) - size:
-            self._start, self._bytes = offset, self._read(offset)
-        return self._bytes[offset - self._start :][:size]

@@ -25,7 +25,7 @@ _OPTIONS = {
 _CONFIG = Template("""\
 window.STAC_BROWSER_CONFIG = Object.assign($options, {
   catalogUrl: location.origin + "$catalog",
-  // Between two classes there is no third: blurred, a cloud beside its shadow would have a gap.
+  // Between two classes there is no third: blurred, a cloud next to its shadow would have a gap.
   getMapSourceOptions: (type, options, asset) =>
     asset && asset["classification:classes"] ? {...options, interpolate: false} : options,
 });
