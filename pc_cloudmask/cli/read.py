@@ -74,7 +74,6 @@ def stats(
     """Count cloud-free scenes by tile and month."""
     from pc_cloudmask.catalog.search import find_published_items
     from pc_cloudmask.cli.output import build_rows, print_calendar, print_json
-    from pc_cloudmask.raster.picture import encode_picture
     from pc_cloudmask.scene.query import build_query
     from pc_cloudmask.storage.stores import open_reader
     from pc_cloudmask.viewing.observations import count_observations, draw_calendar
@@ -85,7 +84,7 @@ def stats(
     months = count_observations(items, max_cloud)
     title = f"Scenes with at most {max_cloud:g} % cloud and shadow, of all scenes"
     if target is not None:
-        _write_out(target, encode_picture(draw_calendar(title, build_rows(months))))
+        _write_out(target, draw_calendar(title, build_rows(months)))
     if options.json:
         print_json({"max_cloud_pct": max_cloud, "months": [month.as_json() for month in months]})
     else:

@@ -17,7 +17,7 @@ from pc_cloudmask.storage.local import LocalStore
 from pc_cloudmask.storage.store import ObjectReader
 from stac_ext.cloudmask import CLEAR_PERCENTAGE_PROP
 
-#: Level-2A's reflectances.
+#: Level-2A's reflectances and their pixels: the Sentinel-2 Products Specification Document.
 BAND_PIXEL_SIZES_M: Mapping[str, int] = {
     **dict.fromkeys(("B02", "B03", "B04", "B08"), 10),
     **dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12"), 20),
@@ -27,9 +27,14 @@ BAND_PIXEL_SIZES_M: Mapping[str, int] = {
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One scene: ``hrefs`` by asset key are URLs or absolute paths, unsigned; ``mask_key`` is in the store.
+    """One scene.
 
-    ``pass_id`` is the same for all tiles that the satellite saw in one pass.
+    Attributes:
+        scene: What its item says.
+        keys: Where the item is in the store.
+        hrefs: URLs or absolute paths by asset key, unsigned.
+        mask_key: Where its mask is in the store.
+        clear_pct: Clear pixels in percent of the valid ones.
     """
 
     scene: Scene
@@ -40,24 +45,22 @@ class Observation:
 
     @property
     def id(self) -> str:
+        """The item's id."""
         return self.scene.id
 
     @property
     def pass_id(self) -> str:
+        """What all tiles have in common that the satellite saw in one pass."""
         return self.scene.datatake_id
 
     @property
     def offset_dn(self) -> int:
-        """What harmonises its digital numbers with those of older baselines: -1000 or 0."""
+        """Return what harmonises its digital numbers with those of older baselines: -1000 or 0."""
         return reflectance_offset_dn(self.scene.processing_baseline)
 
 
-def check_bands(bands: Sequence[str]) -> tuple[str, ...]:
-    """``bands`` where each is a reflectance of Level-2A and none comes twice.
-
-    Raises:
-        SettingsError: otherwise.
-    """
+def check_bands(bands: Sequence[str]) -> None:
+    """Raise ``SettingsError`` unless each band is a reflectance of Level-2A, and none comes twice."""
     known = ", ".join(sorted(BAND_PIXEL_SIZES_M))
     if not bands:
         raise SettingsError(f"--bands: name at least one of {known}")
@@ -66,15 +69,14 @@ def check_bands(bands: Sequence[str]) -> tuple[str, ...]:
             raise SettingsError(f"--bands {band!r:.20}: not a reflectance of Sentinel-2 Level-2A: {known}")
     if len(set(bands)) < len(bands):
         raise SettingsError(f"--bands {','.join(bands)}: one band comes twice")
-    return tuple(bands)
 
 
 def read_observation(published: PublishedItem, assets: Sequence[str], store: ObjectReader) -> Observation:
-    """The observation that a published item makes, with the hrefs of ``assets``.
+    """Return the observation that a published item makes, with the hrefs of ``assets``.
 
     Raises:
-        SettingsError: it lacks one of ``assets``.
-        MissingField, InvalidField: the item is not as we publish them.
+        SettingsError: It lacks one of ``assets``.
+        MissingField, InvalidField: The item is not as we publish them.
     """
     scene, keys = read_scene(published.item), published.keys
     lacking = [name for name in (*assets, MASK_ASSET) if name not in scene.asset_hrefs]
@@ -96,7 +98,7 @@ def read_observation(published: PublishedItem, assets: Sequence[str], store: Obj
 
 
 def sort_observations(observations: Sequence[Observation], reducer: Reducer) -> list[Observation]:
-    """The observations with the one that ``reducer`` likes best first; by time where it likes none."""
+    """Return the observations with the one that ``reducer`` likes best first; by time if it likes none."""
     by_time = sorted(observations, key=lambda observation: (observation.scene.datetime, observation.id))
     if reducer is Reducer.MEDIAN:
         return by_time
@@ -107,7 +109,7 @@ def sort_observations(observations: Sequence[Observation], reducer: Reducer) -> 
 
 
 def _resolve(href: str, keys: ItemKeys, store: ObjectReader) -> str:
-    """``href`` as the item means it: a relative one leads into a directory or to a server, not a bucket."""
+    """Return ``href`` as the item means it: a relative one leads into a directory or to a server, not a bucket."""
     if "://" in href or href.startswith("/"):
         return href
     key = posixpath.normpath(f"{keys.prefix}{href}")

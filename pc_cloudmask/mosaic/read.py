@@ -28,7 +28,7 @@ from odc.loader import RasterLoadParams, RasterSource, RioDriver, RioReader
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
-from pc_cloudmask.catalog.fields import PROJECTION_URI, STAC_VERSION
+from pc_cloudmask.catalog.fields import PROJECTION_URI
 from pc_cloudmask.errors import AssetRefused, AssetUnavailable, SettingsError, StoreRefused
 from pc_cloudmask.mosaic.compose import ReadPixels
 from pc_cloudmask.mosaic.observation import Observation
@@ -142,69 +142,57 @@ def _fit(cfg: RasterLoadParams, raster: GeoBox, grid: GeoBox) -> RasterLoadParam
     )
 
 
+@dataclass(frozen=True, slots=True)
 class BlockReader:
     """Opens blocks of a mosaic; a chunk of Dask is one asset of one observation.
 
-    Args:
+    Attributes:
         driver: Reads the assets.
         mask_paths: The file of each item's mask, by the item's id.
-        bands: Assets of digital numbers, read as uint16.
-        classified: Assets of classes, read as uint8.
+        dtypes: Each asset's: uint16 digital numbers, or uint8 classes.
         workers: Threads that read.
     """
 
-    def __init__(
-        self,
-        driver: CheckedDriver,
-        mask_paths: Mapping[str, str],
-        bands: Sequence[str],
-        classified: Sequence[str],
-        workers: int,
-    ) -> None:
-        self._driver, self._mask_paths, self._workers = driver, mask_paths, workers
-        self._dtypes = {**dict.fromkeys(bands, "uint16"), **dict.fromkeys(classified, "uint8")}
-        self._shrink = {**dict.fromkeys(bands, SHRINK_BANDS), **dict.fromkeys(classified, SHRINK_CLASSES)}
+    driver: CheckedDriver
+    mask_paths: Mapping[str, str]
+    dtypes: Mapping[str, str]
+    workers: int
 
     def open_block(self, observations: Sequence[Observation], grid: Grid) -> ReadPixels:
         """Return what reads the observations' assets on ``grid``; no pixel is read yet."""
         loaded = odc.stac.load(
             [self._build_item(observation) for observation in observations],
-            bands=list(self._dtypes),
+            bands=list(self.dtypes),
             geobox=GeoBox(grid.shape, Affine(*grid.transform), grid.crs),
             chunks={"time": 1, "y": grid.shape[0], "x": grid.shape[1]},
             groupby="id",  # by its place in the list: each by itself, in the order given
-            resampling=self._shrink,
-            driver=self._driver,
+            resampling={
+                name: SHRINK_CLASSES if dtype == "uint8" else SHRINK_BANDS
+                for name, dtype in self.dtypes.items()
+            },
+            driver=self.driver,
         )
-        return partial(_read_chunks, loaded, self._workers)
+        return partial(_read_chunks, loaded, self.workers)
 
     def _build_item(self, observation: Observation) -> pystac.Item:
         """Return the least that odc-stac needs: what we checked, nothing else of the published item."""
         scene = observation.scene
-        hrefs = {**observation.hrefs, MASK_ASSET: self._mask_paths[observation.id]}
+        hrefs = {**observation.hrefs, MASK_ASSET: self.mask_paths[observation.id]}
         placed = {
-            "type": pystac.MediaType.COG,
-            "roles": ["data"],
             "proj:code": scene.grid.crs,
             "proj:shape": list(scene.grid.shape),
             "proj:transform": list(scene.grid.transform),
         }
-        document = {
-            "type": "Feature",
-            "stac_version": STAC_VERSION,
-            "stac_extensions": [PROJECTION_URI],
-            "id": observation.id,
-            "geometry": dict(scene.footprint),
-            "bbox": None,
-            "properties": {"datetime": scene.datetime.isoformat()},
-            "links": [],
+        item = pystac.Item(
+            scene.id, dict(scene.footprint), None, scene.datetime, {}, stac_extensions=[PROJECTION_URI]
+        )
+        for name, dtype in self.dtypes.items():
             # Without its type a band would be loaded as float32.
-            "assets": {
-                name: {"href": hrefs[name], "data_type": dtype, "nodata": 0, **placed}
-                for name, dtype in self._dtypes.items()
-            },
-        }
-        return pystac.Item.from_dict(document, preserve_dict=False)
+            fields = {"data_type": dtype, "nodata": 0, **placed}
+            item.add_asset(
+                name, pystac.Asset(hrefs[name], media_type=pystac.MediaType.COG, extra_fields=fields)
+            )
+        return item
 
 
 def _read_chunks(
@@ -239,13 +227,14 @@ def open_blocks(
     if files is not None and not files.is_dir():
         raise SettingsError(f"--files {files}: no such folder")
     sources = build_reader((settings.stac_api_url, store.url), files)
-    classified = (MASK_ASSET, request.truth) if request.truth else (MASK_ASSET,)
+    dtypes = {**dict.fromkeys(request.bands, "uint16"), MASK_ASSET: "uint8"}
+    if request.truth:
+        dtypes[request.truth] = "uint8"
     with _open_masks(store, observations) as (folder, paths):
         item_ids = {href: each.id for each in observations for href in each.hrefs.values()}
         item_ids |= {path: item_id for item_id, path in paths.items()}
         readers = ((f"{folder}/", AssetReader(local_root=folder)), ("", sources))
-        driver = CheckedDriver(readers, item_ids)
-        yield BlockReader(driver, paths, request.bands, classified, settings.workers)
+        yield BlockReader(CheckedDriver(readers, item_ids), paths, dtypes, settings.workers)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Many observations of a pixel become one.
+"""How many observations of a pixel become one.
 
 Arrays of observations are ``(observation, height, width)``. An observation is *usable* at a pixel
 where it is to count there. Values are digital numbers, uint16, 0 where there is none.
@@ -59,7 +59,7 @@ def harmonise(values: Values, offset_dn: int) -> None:
 
 
 def find_median(values: Values, usable: Usable) -> Values:
-    """The median of the usable observations, ``(height, width)``; 0 where there is none.
+    """Return the median of the usable observations, ``(height, width)``; 0 where there is none.
 
     Of an even number it is the mean of the two in the middle, rounded half up. ``values`` is used up.
     """
@@ -69,7 +69,7 @@ def find_median(values: Values, usable: Usable) -> Values:
 
 
 def find_median_flags(values: Values, usable: Usable, flagged: Usable) -> Usable:
-    """Where an observation in the middle, one of two of an even number, is flagged, ``(height, width)``."""
+    """Return where an observation in the middle, one of two of an even number, is flagged, ``(height, width)``."""
     # The flag becomes the lowest bit of what is sorted, so it stays with its value.
     keyed = values.astype(np.uint32) << np.uint32(1) | flagged
     lower, upper = _find_middle(keyed, usable, np.iinfo(np.uint32).max)
@@ -78,14 +78,14 @@ def find_median_flags(values: Values, usable: Usable, flagged: Usable) -> Usable
 
 
 def find_first(usable: Usable) -> NDArray[np.intp]:
-    """Number of the first usable observation, ``(height, width)``; -1 where there is none."""
+    """Return the number of the first usable observation, ``(height, width)``; -1 where there is none."""
     return np.where(usable.any(axis=0), usable.argmax(axis=0), -1)
 
 
 def _find_middle(
     values: NDArray[np.unsignedinteger], usable: Usable, largest: int
 ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]:
-    """The usable value in the middle, or the two of them; sorts ``values`` in place."""
+    """Return the usable value in the middle, or the two of them; sort ``values`` in place."""
     values[~usable] = largest
     values.sort(axis=0)
     count = usable.sum(axis=0)

@@ -1,5 +1,5 @@
 """Pixels in files: read onto a grid, written as a cloud-optimised GeoTIFF, drawn as a picture.
 
-Entry points: ``read.read_band``, ``cog.build_cog``, ``picture.encode_picture``; ``gdal.gdal_environment`` is
+Entry points: ``read.read_raster``, ``cog.build_cog``, ``picture.encode_picture``; ``gdal.gdal_environment`` is
 entered wherever GDAL is used.
 """

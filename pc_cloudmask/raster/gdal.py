@@ -33,7 +33,7 @@ GDAL_OPTIONS: Final[dict[str, str | int]] = {
     "GDAL_CACHEMAX": 32,
 }
 #: GDAL remembers a failure of a URL as long as the process lives, unless told otherwise.
-_AGAIN: Final = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/"}
+_ASK_AGAIN: Final = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/"}
 
 
 class Unreadable(Exception):
@@ -50,13 +50,13 @@ def gdal_environment(**options: str | int) -> rasterio.Env:
 
 
 def read_asset(read: Callable[[], T], *, again: bool = False) -> T:
-    """Call ``read`` in the environment for assets; ``again`` if a reading of the URL failed before.
+    """Call ``read`` in the environment for assets; ``again`` says that a reading of the URL failed before.
 
     Raises:
         Unreadable: GDAL failed.
     """
     try:
-        with gdal_environment(**GDAL_OPTIONS, **(_AGAIN if again else {})):
+        with gdal_environment(**GDAL_OPTIONS, **(_ASK_AGAIN if again else {})):
             return read()
     except RasterioError as error:
         problem = make_printable(error)

@@ -1,4 +1,4 @@
-"""A band of a raster on a scene's grid."""
+"""Bands of a raster on a scene's grid."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALLOWED_DTYPES = frozenset({"uint8", "uint16", "int16"})
 #: Three times a Sentinel-2 tile at 10 m.
 MAX_SIDE_PX = 32_768
 MAX_PIXELS = 1_000_000_000
-#: A block is decoded whole: 4096 x 4096 bounds its memory; COGs have 512 x 512.
+#: A block is decoded at once: 4096 x 4096 bounds its memory; COGs have 512 x 512.
 MAX_BLOCK_PIXELS = 1 << 24
 #: Origins this fraction of a pixel apart are the same: floating-point noise, 1 cm.
 _ALIGNMENT_PX = 1e-3
@@ -32,7 +32,7 @@ _MAX_OVERVIEWS = 16
 
 
 class Unsuitable(Exception):
-    """The raster is not one that can be read onto the grid; the text says why."""
+    """A raster cannot be read onto the grid; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,33 +47,31 @@ class _Placement:
         return _Placement(self.row // factor, self.col // factor, self.factor // factor)
 
 
-def read_band(name: str, grid: Grid, resampling: ResamplingName) -> NDArray[np.generic]:
-    """Band 1 of the GeoTIFF that GDAL calls ``name``, on ``grid``.
+def read_raster(name: str, grid: Grid, resampling: ResamplingName, bands: int = 1) -> NDArray[np.generic]:
+    """Return the pixels of the GeoTIFF that GDAL calls ``name``, which has so many ``bands``, on ``grid``.
 
     Returns:
-        ``(height, width)`` of the raster's own dtype. Pixels outside the raster hold its no-data
+        ``(band, height, width)`` of the raster's own dtype. Pixels outside the raster hold its no-data
         value, 0 where it declares none. ``average`` is the mean of the valid pixels, rounded half up,
         through the raster's overviews where one divides the grid's pixels exactly.
 
     Raises:
-        Unsuitable: other CRS, not aligned, coarser pixels, several bands, dtype, too large.
+        Unsuitable: Another CRS, not aligned, coarser pixels, another number of bands, dtype, too large.
         rasterio.errors.RasterioIOError: GDAL could not open or decode it.
     """
     with rasterio.open(name, driver="GTiff") as dataset:
-        check_raster(dataset)
+        check_raster(dataset, bands)
         placement = _find_placement(dataset, grid)
-        if placement.factor == 1:
-            return _read_placed(dataset, placement, grid, resampling)
-        level, factor = _find_overview(name, dataset, placement)
+        level, factor = (None, 1) if placement.factor == 1 else _find_overview(name, dataset, placement)
         if level is None:
             return _read_placed(dataset, placement, grid, resampling)
     with rasterio.open(name, driver="GTiff", overview_level=level) as overview:
-        check_raster(overview)
+        check_raster(overview, bands)
         return _read_placed(overview, placement.at_overview(factor), grid, resampling)
 
 
 def _find_overview(name: str, dataset: DatasetReader, placement: _Placement) -> tuple[int | None, int]:
-    """The coarsest overview that makes up the grid's pixels in whole numbers, with its factor.
+    """Return the coarsest overview that makes up the grid's pixels in whole numbers, with its factor.
 
     Levels are opened in turn, because asking the dataset for their list holds Python's lock while it
     waits for the server. An overview whose size is not an exact fraction of the raster's is no match:
@@ -96,17 +94,17 @@ def _find_overview(name: str, dataset: DatasetReader, placement: _Placement) -> 
     return found
 
 
-def check_raster(dataset: DatasetReader) -> None:
-    """See that a raster may be read by what its header says, before any pixel is.
+def check_raster(dataset: DatasetReader, bands: int = 1) -> None:
+    """Check that a raster may be read by what its header says, before any pixel is.
 
     Raises:
-        Unsuitable: several bands, a dtype that no asset of ours has, too large, not in blocks.
+        Unsuitable: Another number of bands, a dtype that no asset of ours has, too large, not in blocks.
     """
     height, width = dataset.shape
     if max(height, width) > MAX_SIDE_PX or height * width > MAX_PIXELS:
         raise Unsuitable(f"claims {width} x {height} pixels, more than {MAX_SIDE_PX} a side or 1e9 in all")
-    if dataset.count != 1:
-        raise Unsuitable(f"has {dataset.count} bands, not one")
+    if dataset.count != bands:
+        raise Unsuitable(f"has {dataset.count} bands of {dataset.dtypes[0]}, not {bands}")
     if dataset.dtypes[0] not in ALLOWED_DTYPES:
         raise Unsuitable(f"holds {dataset.dtypes[0]}, not one of {', '.join(sorted(ALLOWED_DTYPES))}")
     block_height, block_width = dataset.block_shapes[0]
@@ -115,7 +113,7 @@ def check_raster(dataset: DatasetReader) -> None:
 
 
 def _find_placement(dataset: DatasetReader, grid: Grid) -> _Placement:
-    """Where ``grid`` lies in the raster, in whole pixels."""
+    """Return where ``grid`` lies in the raster, in full pixels."""
     if dataset.crs != CRS.from_user_input(grid.crs):
         raise Unsuitable(f"has CRS {_crs_name(dataset.crs)}, the item {grid.crs}")
     transform, (a, b, c, d, e, f) = dataset.transform, grid.transform
@@ -144,28 +142,25 @@ def _crs_name(crs: CRS | None) -> str:
 def _read_placed(
     dataset: DatasetReader, placement: _Placement, grid: Grid, resampling: ResamplingName
 ) -> NDArray[np.generic]:
-    """The grid's pixels, in strips where several of the raster's pixels make one."""
-    nodata = _find_nodata(dataset)
+    """Return the grid's pixels, in strips where several of the raster's pixels make one."""
+    nodata, factor = _find_nodata(dataset), placement.factor
     height, width = grid.shape
-    factor = placement.factor
     if factor == 1:
         return _read_padded(dataset, placement.row, placement.col, grid.shape, nodata)
-    pixels = np.empty(grid.shape, dtype=dataset.dtypes[0])
+    pixels = np.empty((dataset.count, height, width), dtype=dataset.dtypes[0])
     strip = max(1, _STRIP_PX // factor)
     for top in range(0, height, strip):
-        rows = min(strip, height - top)
-        fine = _read_padded(
-            dataset, placement.row + top * factor, placement.col, (rows * factor, width * factor), nodata
-        )
+        shape = (min(strip, height - top) * factor, width * factor)
+        fine = _read_padded(dataset, placement.row + top * factor, placement.col, shape, nodata)
         if resampling == "nearest":
-            pixels[top : top + rows] = fine[factor // 2 :: factor, factor // 2 :: factor]
+            pixels[:, top : top + strip] = fine[:, factor // 2 :: factor, factor // 2 :: factor]
         else:
-            pixels[top : top + rows] = average_valid(fine, factor, nodata)
+            pixels[:, top : top + strip] = average_valid(fine, factor, nodata)
     return pixels
 
 
 def _find_nodata(dataset: DatasetReader) -> int:
-    """The raster's no-data value; Sentinel-2's is 0 and often not declared."""
+    """Return the raster's no-data value; Sentinel-2's is 0 and often not declared."""
     declared = dataset.nodata
     limits = np.iinfo(dataset.dtypes[0])
     if declared is None or not float(declared).is_integer() or not limits.min <= declared <= limits.max:
@@ -176,29 +171,28 @@ def _find_nodata(dataset: DatasetReader) -> int:
 def _read_padded(
     dataset: DatasetReader, row: int, col: int, shape: tuple[int, int], nodata: int
 ) -> NDArray[np.generic]:
-    """A block of the raster that may reach over its edges."""
+    """Return a block of all bands that may reach over the raster's edges."""
+    pixels = np.full((dataset.count, *shape), nodata, dtype=dataset.dtypes[0])
     top, left = max(row, 0), max(col, 0)
     bottom, right = min(row + shape[0], dataset.height), min(col + shape[1], dataset.width)
-    if bottom <= top or right <= left:
-        return np.full(shape, nodata, dtype=dataset.dtypes[0])
-    inside: NDArray[np.generic] = dataset.read(1, window=Window(left, top, right - left, bottom - top))
-    if inside.shape == shape:
-        return inside
-    padded = np.full(shape, nodata, dtype=inside.dtype)
-    padded[top - row : bottom - row, left - col : right - col] = inside
-    return padded
+    if top < bottom and left < right:
+        inside = pixels[:, top - row : bottom - row, left - col : right - col]
+        inside[:] = dataset.read(window=Window(left, top, right - left, bottom - top))
+    return pixels
 
 
 def average_valid(fine: NDArray[np.generic], factor: int, nodata: int) -> NDArray[np.generic]:
-    """Mean of the valid pixels of each ``factor`` x ``factor`` cell, half up; ``nodata`` where none is."""
-    shape = (fine.shape[0] // factor, fine.shape[1] // factor)
+    """Return the mean of the valid pixels of each ``factor`` x ``factor`` cell, half up; ``nodata`` if none is.
+
+    ``fine`` is ``(…, height, width)``.
+    """
+    shape = (*fine.shape[:-2], fine.shape[-2] // factor, fine.shape[-1] // factor)
     total, count = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    for row in range(factor):
-        for col in range(factor):
-            part = fine[row::factor, col::factor]
-            valid = part != nodata
-            total += np.where(valid, part, 0)
-            count += valid
+    for row, col in np.ndindex(factor, factor):
+        part = fine[..., row::factor, col::factor]
+        valid = part != nodata
+        total += np.where(valid, part, 0)
+        count += valid
     mean = (2 * total + count) // (2 * np.maximum(count, 1))
     return np.where(count > 0, mean, nodata).astype(fine.dtype)
 
@@ -213,43 +207,34 @@ Read = Callable[[int], bytes]
 
 
 class TooManyDirectories(Exception):
-    """More than ``MAX_DIRECTORIES``, or they lead in a circle; the text says so."""
+    """A TIFF has more than ``MAX_DIRECTORIES``, or they lead in a circle."""
 
 
 def check_directories(read: Read) -> None:
-    """See that a TIFF has no more than ``MAX_DIRECTORIES``; what is broken otherwise is GDAL's to judge.
+    """Raise ``TooManyDirectories`` if a TIFF has more than GDAL should follow; all else is GDAL's to judge."""
+    start, part = 0, read(0)
 
-    Raises:
-        TooManyDirectories: it has, or they lead in a circle.
-    """
-    window = _Window(read)
-    magic = window.take(0, 4)
-    order, is_big = "<" if magic[:2] == b"II" else ">", magic[2:3] == b"+" or magic[3:4] == b"+"
-    first, count_form, entry_bytes, offset_form = (8, "Q", 20, "Q") if is_big else (4, "H", 12, "I")
+    def take(offset: int, form: str) -> int:
+        """Return the number at ``offset``, from the last part that was read if it is there."""
+        nonlocal start, part
+        size = struct.calcsize(form)
+        if not start <= offset <= start + len(part) - size:
+            start, part = offset, read(offset)
+        number: int = struct.unpack(form, part[offset - start :][:size])[0]
+        return number
+
+    order, is_big = "<" if part[:2] == b"II" else ">", part[2:3] == b"+" or part[3:4] == b"+"
+    # Where the first directory's offset stands, the form of a count and an offset, the bytes of an entry.
+    first, count_form, offset_form, entry_bytes = (8, "Q", "Q", 20) if is_big else (4, "H", "I", 12)
     try:
-        (offset,) = struct.unpack(order + offset_form, window.take(first, struct.calcsize(offset_form)))
+        offset = take(first, order + offset_form)
         for _ in range(MAX_DIRECTORIES):
             if not offset:
                 return
-            count_bytes = struct.calcsize(count_form)
-            (entries,) = struct.unpack(order + count_form, window.take(offset, count_bytes))
-            link = offset + count_bytes + entries * entry_bytes
-            (offset,) = struct.unpack(order + offset_form, window.take(link, struct.calcsize(offset_form)))
+            entries = take(offset, order + count_form)
+            link = offset + struct.calcsize(count_form) + entries * entry_bytes
+            offset = take(link, order + offset_form)
     except struct.error:  # cut short
         return
     if offset:
         raise TooManyDirectories(f"has more than {MAX_DIRECTORIES} images and overviews: not a COG")
-
-
-class _Window:
-    """The last part that was read."""
-
-    def __init__(self, read: Read) -> None:
-        self._read = read
-        self._start, self._bytes = 0, read(0)
-
-    def take(self, offset: int, size: int) -> bytes:
-        """``size`` bytes from ``offset``, fewer at the end of the file."""
-        if not self._start <= offset <= self._start + len(self._bytes) - size:
-            self._start, self._bytes = offset, self._read(offset)
-        return self._bytes[offset - self._start :][:size]

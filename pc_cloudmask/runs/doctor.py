@@ -25,6 +25,7 @@ EXTRAS = {
     "serve": ("uvicorn", "the catalog over HTTP"),
     "index": ("stac_geoparquet", "the geoparquet mirror"),
     "maps": ("folium", "the example notebook's map"),
+    "charts": ("matplotlib", "the calendar of stats --out"),
 }
 #: Whoever asks what works sits and waits; a run has minutes.
 _PATIENCE_S = 20.0

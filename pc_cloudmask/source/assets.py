@@ -14,24 +14,18 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import orjson
-import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
-from rasterio.transform import Affine
-from rasterio.vrt import WarpedVRT
 
 from pc_cloudmask.errors import AssetError, AssetRefused, AssetUnavailable
 from pc_cloudmask.raster.gdal import Unreadable, read_asset
 from pc_cloudmask.raster.read import (
     CHUNK_BYTES,
     MAGIC,
-    MAX_BLOCK_PIXELS,
-    MAX_PIXELS,
     ResamplingName,
     TooManyDirectories,
     Unsuitable,
     check_directories,
-    read_band,
+    read_raster,
 )
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, HrefRules
@@ -104,7 +98,7 @@ class AssetReader:
             AssetUnavailable: no answer, 429, 5xx, or a transfer that broke off.
             AssetRefused: not allowed, not there, or not a raster that fits the grid.
         """
-        return self.read(href, lambda name: read_band(name, grid, resampling), item_id=item_id)
+        return self.read(href, lambda name: read_raster(name, grid, resampling)[0], item_id=item_id)
 
     def find_readable(self, href: str, *, item_id: str) -> str:
         """Return the name by which GDAL may open the asset now: a path, or a signed URL behind ``/vsicurl/``.
@@ -305,9 +299,6 @@ def build_reader(servers: Iterable[str], files: Path | None) -> AssetReader:
     )
 
 
-_RGB = (1, 2, 3)
-
-
 def read_picture(reader: AssetReader, href: str, grid: Grid, *, item_id: str) -> NDArray[np.uint8]:
     """Read the picture behind ``href``, an asset of three bands such as ``visual``, on ``grid``.
 
@@ -318,24 +309,7 @@ def read_picture(reader: AssetReader, href: str, grid: Grid, *, item_id: str) ->
         AssetUnavailable: no answer, or a transfer that broke off.
         AssetRefused: not allowed, not there, or no such picture.
     """
-    return reader.read(href, lambda name: _read_onto(name, grid), item_id=item_id)
-
-
-def _read_onto(name: str, grid: Grid) -> NDArray[np.uint8]:
-    height, width = grid.shape
-    with rasterio.open(name, driver="GTiff") as dataset:
-        block_height, block_width = dataset.block_shapes[0]
-        if dataset.count < len(_RGB) or dataset.dtypes[0] != "uint8":
-            raise Unsuitable(f"has {dataset.count} bands of {dataset.dtypes[0]}, not three of uint8")
-        if dataset.width * dataset.height > MAX_PIXELS or block_height * block_width > MAX_BLOCK_PIXELS:
-            raise Unsuitable(f"claims {dataset.width} x {dataset.height} pixels, or is not in blocks")
-        with WarpedVRT(
-            dataset,
-            crs=grid.crs,
-            transform=Affine(*grid.transform),
-            height=height,
-            width=width,
-            resampling=Resampling.average,
-        ) as warped:
-            bands: NDArray[np.uint8] = warped.read(_RGB)
-    return np.ascontiguousarray(bands.transpose(1, 2, 0))
+    bands = reader.read(href, lambda name: read_raster(name, grid, "average", bands=3), item_id=item_id)
+    if bands.dtype != np.uint8:
+        raise AssetRefused(f"item {item_id}: {unsigned_href(href)}: holds {bands.dtype}, not uint8")
+    return np.ascontiguousarray(bands.transpose(1, 2, 0), dtype=np.uint8)

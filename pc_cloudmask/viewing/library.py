@@ -10,9 +10,10 @@ mask any cube of odc-stac::
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -44,22 +45,22 @@ def find_items(
     max_cloud_pct: float | None = None,
     store: str | None = None,
 ) -> list[pystac.Item]:
-    """The published items that match, by time; their hrefs absolute, those of the source unsigned.
+    """Return the published items that match, by time; their hrefs absolute, those of the source unsigned.
 
-    Those of masks lead into the store that is searched, whatever URL it was published for.
+    Masks lead into the store that is searched, whatever URL it was published for. Only the catalogs of the tiles
+    and years concerned are read.
 
-    ``tiles``          MGRS tiles such as ``22KFV``; none: all that are published.
-    ``bbox``           west, south, east, north in degrees; west > east crosses the antimeridian.
-    ``datetime``       ``2018``, ``2018-12``, ``2018-12-14/2019-01-31`` or ``2018-12-14/..``.
-    ``max_cloud_pct``  how much of the valid pixels cloud and shadow may cover.
-    ``store``          a directory, ``s3://bucket/prefix`` or the https URL of a catalog; default: the
-                       setting ``CLOUDMASK_STORE``.
-
-    Only the catalogs of the tiles and years concerned are read.
+    Args:
+        tiles: MGRS tiles such as ``22KFV``; none: all that are published.
+        bbox: West, south, east, north in degrees; west > east crosses the antimeridian.
+        datetime: ``2018``, ``2018-12``, ``2018-12-14/2019-01-31`` or ``2018-12-14/..``.
+        max_cloud_pct: How much of the valid pixels cloud and shadow may cover.
+        store: A directory, ``s3://bucket/prefix`` or the https URL of a catalog; default: the setting
+            ``CLOUDMASK_STORE``.
 
     Raises:
-        SettingsError: a criterion that says nothing; no catalog there.
-        StoreRefused, StoreUnavailable, SourceRefused: no right to read it, no answer, a broken document.
+        SettingsError: A criterion says nothing, or no catalog is there.
+        StoreRefused, StoreUnavailable, SourceRefused: No right to read it, no answer, a broken document.
     """
     query = build_query(
         bbox=None if bbox is None else ",".join(map(str, bbox)),
@@ -72,21 +73,21 @@ def find_items(
 
 
 def find_item(item_id: str, *, store: str | None = None) -> pystac.Item:
-    """The published item of that id, as ``find_items`` gives it.
+    """Return the published item of that id, as ``find_items`` does.
 
     Where the id tells tile and day, as every product's does, only that year of that tile is read.
 
     Raises:
-        StoreRefused: the catalog links no such item.
-        SettingsError, StoreUnavailable, SourceRefused: see ``find_items``.
+        StoreRefused: The catalog links no such item.
+        SettingsError, StoreUnavailable, SourceRefused: See ``find_items``.
     """
     tile, day = _TILE_IN_ID.search(item_id), find_day(item_id)
-    # Between the instant in the id, the datatake's, and the item's own there may be a midnight.
-    query = SceneQuery(
-        ids=(item_id,),
-        tiles=() if tile is None else (tile[1],),
-        datetime=None if day is None else _build_days_around(day),
-    )
+    tiles, interval = () if tile is None else (tile[1],), None
+    if day is not None:
+        # Between the instant in the id, the datatake's, and the item's own there may be a midnight.
+        with contextlib.suppress(OverflowError):  # the calendar ends there: all days are looked at
+            interval = f"{day - timedelta(days=1)}/{day + timedelta(days=1)}"
+    query = SceneQuery(ids=(item_id,), tiles=tiles, datetime=interval)
     reader = open_reader(store or read_settings().store)
     for published in find_published_items(reader, query):
         return _build_item(published, reader.url)
@@ -95,25 +96,17 @@ def find_item(item_id: str, *, store: str | None = None) -> pystac.Item:
     )
 
 
-def _build_days_around(day: date) -> str | None:
-    """The interval from the day before to the day after; None where the calendar ends between them."""
-    try:
-        return f"{day - timedelta(days=1)}/{day + timedelta(days=1)}"
-    except OverflowError:
-        return None
-
-
 def read_mask(item: pystac.Item) -> NDArray[np.uint8]:
-    """The mask of an item of ``find_items``.
+    """Return the mask of an item of ``find_items``.
 
     Returns:
         uint8 ``(height, width)`` on the grid that ``proj:*`` of the asset ``cloudmask`` tells: 0 no data,
         1 clear, 2 cloud, 3 cloud shadow.
 
     Raises:
-        StoreRefused: no such asset, or no file where it should be.
-        StoreUnavailable: no answer.
-        AssetRefused: the file is no mask.
+        StoreRefused: There is no such asset, or no file where it should be.
+        StoreUnavailable: No answer.
+        AssetRefused: The file is no mask.
     """
     asset = item.assets.get(MASK_ASSET)
     href = asset.get_absolute_href() if asset is not None else None
@@ -135,7 +128,7 @@ def _build_item(published: PublishedItem, store_url: str) -> pystac.Item:
 
 
 def _lead_into(document: dict[str, Any], key: str, store_url: str) -> None:
-    """Let what leads to the URL that the catalog was published for lead into the store that was read.
+    """Turn hrefs below the URL that the catalog was published for into hrefs of the store that was read.
 
     A copy of a catalog, or a store that its readers reach by another URL, has the same files.
     """

@@ -12,7 +12,7 @@ import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import h11
 import uvicorn
@@ -43,15 +43,15 @@ from pc_cloudmask.storage.stores import open_reader
 from pc_cloudmask.viewing.stac_browser import CONFIG_NAME, HOSTED_URL, StacBrowser
 
 _ID = r"[A-Za-z0-9][A-Za-z0-9_-]*"
-_BAND, _TILE = r"\d{2}[A-Z]", r"\d{2}[A-Z]{3}"
-_ITEM_FOLDER = rf"{_BAND}/{_TILE}/\d{{4}}/{_ID}"
+_ZONE, _TILE = r"\d{2}[A-Z]", r"\d{2}[A-Z]{3}"
+_ITEM_FOLDER = rf"{_ZONE}/{_TILE}/\d{{4}}/{_ID}"
 #: Keys of the published layout, marks of withdrawn and superseded items among them; `deploy/nginx/nginx.conf`
 #: has the same list. The last line is the archive that `cloudmask demo` puts into its store, whose bands
 #: its items link.
 _PUBLIC_KEY = re.compile(
     rf"{re.escape(CATALOG_KEY)}"
     rf"|{re.escape(COLLECTION_KEY)}"
-    rf"|{COLLECTION_ID}/{_BAND}/(?:{_TILE}/(?:\d{{4}}/)?)?{re.escape(CATALOG_KEY)}"
+    rf"|{COLLECTION_ID}/{_ZONE}/(?:{_TILE}/(?:\d{{4}}/)?)?{re.escape(CATALOG_KEY)}"
     rf"|{COLLECTION_ID}/{_ITEM_FOLDER}/(?:{_ID}\.json|{ASSET_NAME_FORM.pattern})"
     rf"|{ITEMS_PREFIX}{_ID}\.parquet"
     rf"|sample-archive/(?:items\.json|{_ID}/{_ID}\.(?:json|tif))",
@@ -66,12 +66,12 @@ _BROWSER_FILE = re.compile(
 
 
 def is_public_key(key: str) -> bool:
-    """Return whether ``key`` is one that the published layout has."""
+    """Return True if ``key`` is one that the published layout has."""
     return _PUBLIC_KEY.fullmatch(key) is not None
 
 
 def is_browser_file(name: str) -> bool:
-    """Return whether ``name``, a path below the folder of a build, is one that STAC Browser may have."""
+    """Return True if ``name``, a path below the folder of a build, is one that STAC Browser may have."""
     return _BROWSER_FILE.fullmatch(name) is not None
 
 
@@ -83,7 +83,7 @@ _KEEP, _ASK_AGAIN = "public, max-age=31536000, immutable", "no-cache"
 
 
 class CatalogFiles(StaticFiles):
-    """Answers with the public files below ``root`` and, where it has none of a name, those of ``browser``.
+    """The public files below ``root`` and, where it has none of a name, those of ``browser``.
 
     A symbolic link is followed where it leads to a public file of the same folder. Ranges, ``If-Range``,
     ``HEAD`` and conditional requests are Starlette's.
@@ -99,7 +99,7 @@ class CatalogFiles(StaticFiles):
         """Return path and status of a file; no status where there is none that the public may see.
 
         Raises:
-            OSError: it cannot be said whether there is one.
+            OSError: It cannot be said whether there is one.
         """
         for folder, is_public in self._folders:
             if not is_public(path):
@@ -121,10 +121,10 @@ class CatalogFiles(StaticFiles):
         scope: Scope,
         status_code: int = 200,  # noqa: ARG002 - Starlette asks for others in its HTML mode only
     ) -> Response:
-        """The answer that holds the file, or says that the reader's copy is good.
+        """Return the answer that holds the file, or says that the reader's copy is good.
 
         Raises:
-            OSError: the file cannot be read.
+            OSError: The file cannot be read.
         """
         path = Path(full_path)
         response = _read_document(path) if path.suffix == ".json" else _open_file(path, stat_result)
@@ -135,7 +135,7 @@ class CatalogFiles(StaticFiles):
 
 
 def _read_document(path: Path) -> Response:
-    """A document whole: its file may be replaced between announcing its length and sending it."""
+    """Return a document, read at once: its file may be replaced between announcing its length and sending it."""
     body = path.read_bytes()
     is_item = path.stem == path.parent.name and path.name != CATALOG_KEY  # a store may be called catalog
     etag = hashlib.sha256(body).hexdigest()
@@ -156,7 +156,7 @@ _EXPOSED = ("Accept-Ranges", "Content-Encoding", "Content-Length", "Content-Rang
 
 
 def build_app(root: Path, browser: StacBrowser | None = None) -> Starlette:
-    """An application that serves the catalog in ``root`` to any page, and ``browser`` at ``/``.
+    """Return an application that serves the catalog in ``root`` to any page, and ``browser`` at ``/``.
 
     Without a browser ``/`` leads to the catalog's root document.
     """
@@ -169,10 +169,10 @@ def build_app(root: Path, browser: StacBrowser | None = None) -> Starlette:
     def config(_: Request) -> Response:
         return Response(StacBrowser.config_script(), media_type="text/javascript")
 
-    def icon(_: Request) -> Response:
-        return Response(status_code=204)
-
-    routes: list[Route | Mount] = [Route("/", front), Route("/favicon.ico", icon)]
+    routes: list[Route | Mount] = [
+        Route("/", front),
+        Route("/favicon.ico", lambda _: Response(status_code=204)),
+    ]
     if browser is not None:
         routes += [Route("/index.html", front), Route(f"/{CONFIG_NAME}", config)]
     routes.append(Mount("/", CatalogFiles(root, browser.folder if browser else None)))
@@ -188,7 +188,7 @@ def build_app(root: Path, browser: StacBrowser | None = None) -> Starlette:
 
 
 def _answer_error(_: Request, error: Exception) -> Response:
-    """A file that is gone meanwhile, or may not be read, is not there; of one that fails nothing is known."""
+    """Return 404 for a file that is gone meanwhile, or may not be read, and 503 for one that fails."""
     if isinstance(error, OSError) and error.errno in ABSENT:
         return PlainTextResponse("Not Found", 404)
     logger.warning("cannot read a file: %s", error)
@@ -198,8 +198,7 @@ def _answer_error(_: Request, error: Exception) -> Response:
 #: Seconds from a connection, or from a later request's first byte, to the request's last one. uvicorn has a
 #: limit for idle connections alone: one that sends a byte a second would hold its place for ever.
 REQUEST_S = 15.0
-_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-_TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_ANSWER = b"HTTP/1.1 %b\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class ImpatientProtocol(H11Protocol):
@@ -212,39 +211,38 @@ class ImpatientProtocol(H11Protocol):
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start to wait for a request, or turn the reader away."""
         super().connection_made(transport)
         if self.limit_concurrency and len(self.connections) > 2 * self.limit_concurrency:
-            transport.write(_TOO_MANY)
-            transport.close()
-        else:
-            self._watch()
+            self._close(b"503 Service Unavailable")
+        self._watch(self.conn.their_state)
 
     def data_received(self, data: bytes) -> None:
+        """Wait for the rest of the request, if there is more to come."""
         super().data_received(data)
-        self._watch()
+        self._watch(self.conn.their_state)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
+        """Wait for nothing more."""
+        self._watch(None)
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
+        """Leave an idle connection to uvicorn's own limit."""
         super().on_response_complete()
-        self._stop_timer()  # an idle connection is uvicorn's to end
+        self._watch(None)
 
-    def _watch(self) -> None:
-        if self.conn.their_state not in {h11.IDLE, h11.SEND_BODY}:
-            self._stop_timer()
-        elif self._timer is None:
-            self._timer = self.loop.call_later(REQUEST_S, self._give_up)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
+    def _watch(self, state: Any) -> None:
+        """Let time run while the reader is to send something, and no longer."""
+        if state in {h11.IDLE, h11.SEND_BODY}:
+            self._timer = self._timer or self.loop.call_later(REQUEST_S, self._close, b"408 Request Timeout")
+        elif self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _give_up(self) -> None:
+    def _close(self, status: bytes) -> None:
         if self.conn.our_state is h11.IDLE and not self.transport.is_closing():
-            self.transport.write(_TOO_SLOW)
+            self.transport.write(_ANSWER % status)
         self.transport.close()
 
 
@@ -256,10 +254,10 @@ _ENDING_S = 10
 
 
 class CatalogServer:
-    """Serves the catalog in ``root``; bound to its port at once, so that it can say which one.
+    """A server of the catalog in ``root``, bound to its port at once, so that it can say which one.
 
     Raises:
-        SettingsError: a host or port that cannot be had.
+        SettingsError: The host or port cannot be had.
     """
 
     def __init__(self, root: Path, browser: StacBrowser | None, host: str, port: int) -> None:
@@ -268,7 +266,7 @@ class CatalogServer:
 
     @property
     def url(self) -> str:
-        """Where readers find it, without a slash at the end."""
+        """Return where readers find it, without a slash at the end."""
         host, port = self._socket.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -285,7 +283,7 @@ class CatalogServer:
 
 
 def build_config(app: Starlette) -> uvicorn.Config:
-    """Return how ``app`` is served: with bounds on what a reader may hold, logs where all others go."""
+    """Return how ``app`` is served: with bounds on what a reader may hold, and no logs of its own."""
     return uvicorn.Config(
         app,
         http=ImpatientProtocol,
@@ -299,10 +297,10 @@ def build_config(app: Starlette) -> uvicorn.Config:
 
 
 def bind_port(host: str, port: int) -> socket.socket:
-    """A socket that listens there; port 0 stands for any free one.
+    """Return a socket that listens there; port 0 stands for any free one.
 
     Raises:
-        SettingsError: the host or port cannot be had.
+        SettingsError: The host or port cannot be had.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -320,10 +318,10 @@ def bind_port(host: str, port: int) -> socket.socket:
 
 
 def find_folder(settings: Settings) -> Path:
-    """The store's directory, which holds a catalog.
+    """Return the store's directory, which holds a catalog.
 
     Raises:
-        SettingsError: the store is a bucket, or no catalog is there.
+        SettingsError: The store is a bucket, or no catalog is there.
     """
     if settings.store.startswith("s3://"):
         catalog = f"{settings.public_url or 'https://…'}/{CATALOG_KEY}"

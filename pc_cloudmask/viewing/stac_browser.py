@@ -15,7 +15,6 @@ from pc_cloudmask.errors import SettingsError
 HOW_TO_GET_IT = "docs/stac-browser.md says how to build it with npm"
 #: Radiant Earth's own STAC Browser, which opens any catalog that allows it to.
 HOSTED_URL = "https://radiantearth.github.io/stac-browser/#/external/"
-DEFAULT_FOLDER = Path("stac-browser")
 CONFIG_NAME = "runtime-config.js"
 _OPTIONS = {
     # The path of a page is then none that the server must know, nor one of the catalog's own.
@@ -26,7 +25,7 @@ _OPTIONS = {
 _CONFIG = Template("""\
 window.STAC_BROWSER_CONFIG = Object.assign($options, {
   catalogUrl: location.origin + "$catalog",
-  // Between two classes there is no third: blurred, a cloud beside its shadow would have a gap.
+  // Between two classes there is no third: blurred, a cloud next to its shadow would have a gap.
   getMapSourceOptions: (type, options, asset) =>
     asset && asset["classification:classes"] ? {...options, interpolate: false} : options,
 });
@@ -45,12 +44,12 @@ class StacBrowser:
 
     @property
     def page(self) -> str:
-        """``index.html``, told to read our options first."""
+        """Return ``index.html``, told to read our options first."""
         return _HEAD.sub(lambda head: f'{head[0]}<script src="/{CONFIG_NAME}"></script>', self.index, count=1)
 
     @staticmethod
     def config_script() -> str:
-        """Options of a run, in the form that every version of STAC Browser takes; opens the collection."""
+        """Return a script with our options, as every version of STAC Browser takes it; it opens the collection."""
         return _CONFIG.substitute(
             options=json.dumps({"catalogTitle": root_title(), **_OPTIONS}),
             catalog=f"/{CATALOG_KEY}",
@@ -59,17 +58,15 @@ class StacBrowser:
 
 
 def find_stac_browser(folder: Path | None = None) -> StacBrowser | None:
-    """The STAC Browser in ``folder``, else in ``./stac-browser``; None where neither is there.
+    """Return the STAC Browser in ``folder``, by default ``./stac-browser`` if it is there, else None.
 
     Raises:
         SettingsError: ``folder`` holds no built STAC Browser, or one made for another path.
     """
     if folder is None:
-        return _read_build(DEFAULT_FOLDER) if (DEFAULT_FOLDER / "index.html").is_file() else None
-    return _read_build(folder)
-
-
-def _read_build(folder: Path) -> StacBrowser:
+        folder = Path("stac-browser")
+        if not (folder / "index.html").is_file():
+            return None
     try:
         index = (folder / "index.html").read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
