@@ -6,22 +6,21 @@ from typing import Annotated
 
 import typer
 
-from pc_cloudmask.cli.app import EXIT_FAILED, MethodOption, StoreOption, app, load_settings, options
+from pc_cloudmask.cli.app import EXIT_FAILED, app, load_settings, options
+from pc_cloudmask.cli.options import DatetimeOption, ItemsOption, MethodOption, StoreOption, TileOption
 
 
 @app.command()
 def status(
-    tile: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TILE…", help="Ask the source which days of these tiles are missing."),
-    ] = None,
-    datetime: Annotated[str | None, typer.Option(metavar="INTERVAL", help="… within this interval.")] = None,
-    items: Annotated[
-        str | None, typer.Option(metavar="FILE|URL", help="… or compare with these items, no search.")
-    ] = None,
+    tile: TileOption = None,
+    datetime: DatetimeOption = None,
+    items: ItemsOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Count scenes by state; name what waits or failed, and the days that are missing."""
+    """Count scenes by state; name those that wait or failed.
+
+    With --tile or --items, name also the days of which the source has scenes that are not published.
+    """
     from pc_cloudmask.cli.output import print_json, print_status
     from pc_cloudmask.runs.plan import read_status
     from pc_cloudmask.runs.request import IngestRequest

@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pc_cloudmask.cli.app import (
-    EXIT_FAILED,
+from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, options
+from pc_cloudmask.cli.options import (
     BboxOption,
     DatetimeOption,
+    IntersectsOption,
+    ItemsOption,
+    LimitOption,
     MethodOption,
     StoreOption,
     TileOption,
-    app,
-    complain,
-    options,
+    parse_duration,
+    split_commas,
 )
 
 if TYPE_CHECKING:
@@ -29,15 +31,15 @@ if TYPE_CHECKING:
 @app.command()
 def ingest(
     bbox: BboxOption = None,
-    intersects: Annotated[Path | None, typer.Option(metavar="FILE", help="GeoJSON geometry.")] = None,
+    intersects: IntersectsOption = None,
     tile: TileOption = None,
     datetime: DatetimeOption = None,
-    ids: Annotated[list[str] | None, typer.Option(metavar="ID…", help="Item ids.")] = None,
-    items: Annotated[
-        str | None,
-        typer.Option(metavar="FILE|URL", help="ItemCollection, folder or static catalog, no search."),
+    ids: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID,…", callback=split_commas, help="Ids of items; may be repeated."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many scenes.")] = None,
+    items: ItemsOption = None,
+    limit: LimitOption = None,
     method: MethodOption = None,
     compute: Annotated[
         str | None, typer.Option(help="Where Earth Engine's inputs become a mask: local, server.")
@@ -111,9 +113,7 @@ def retry(
     ids: Annotated[
         list[str] | None, typer.Argument(metavar="[ID]…", help="Scenes; default: all of them.")
     ] = None,
-    items: Annotated[
-        str | None, typer.Option(metavar="FILE|URL", help="Where the items are; default: the source API.")
-    ] = None,
+    items: ItemsOption = None,
     store: StoreOption = None,
 ) -> None:
     """Try scenes again that failed or wait, whether it is time or not."""
@@ -145,34 +145,32 @@ def watch(
         typer.Option(metavar="TIME", help="A run each 30m, 1h, 1d …, until interrupted; default 1h."),
     ] = None,
     area: Annotated[
-        list[str] | None, typer.Option(metavar="NAME…", help="Areas of the settings file; default: all.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME,…", callback=split_commas, help="Areas of the settings file; default: all of them."
+        ),
     ] = None,
-    tile: Annotated[
-        list[str] | None, typer.Option(metavar="TILE…", help="… or these MGRS tiles, such as 22KFV.")
-    ] = None,
-    bbox: Annotated[str | None, typer.Option(metavar="W,S,E,N", help="… or this box, in degrees.")] = None,
-    intersects: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="… or this GeoJSON geometry.")
-    ] = None,
+    tile: TileOption = None,
+    bbox: BboxOption = None,
+    intersects: IntersectsOption = None,
     since: Annotated[
         str | None, typer.Option(metavar="DAY", help="Watch what was taken since 2018, 2018-12, 2018-12-14.")
     ] = None,
     look_back: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="WINDOW…", help="hot, recent, full: how far to look back; default: what is due."
+            metavar="WINDOW,…",
+            callback=split_commas,
+            help="How far to look back: hot, recent, full; default: as far as is due.",
         ),
     ] = None,
-    items: Annotated[
-        str | None, typer.Option(metavar="FILE|URL", help="Watch these items in place of the source API.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Publish at most so many scenes a run.")] = None,
+    items: ItemsOption = None,
+    limit: LimitOption = None,
     store: StoreOption = None,
 ) -> None:
     """Keep the catalog level with its source: what is new, late, changed or gone."""
     from datetime import timedelta
 
-    from pc_cloudmask.cli.app import parse_duration
     from pc_cloudmask.cli.run import finish, run_watch
     from pc_cloudmask.errors import SettingsError
     from pc_cloudmask.runs.request import WatchRequest

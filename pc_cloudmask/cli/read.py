@@ -10,16 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pc_cloudmask.cli.app import (
-    BboxOption,
-    CatalogOption,
-    DatetimeOption,
-    FilesOption,
-    TileOption,
-    app,
-    load_settings,
-    options,
-)
+from pc_cloudmask.cli.app import app, load_settings, options
+from pc_cloudmask.cli.options import BboxOption, CatalogOption, DatetimeOption, FilesOption, TileOption
 
 if TYPE_CHECKING:
     from pc_cloudmask.mosaic.mosaic import MosaicReport, Progress
@@ -61,8 +53,8 @@ def view(
 
 @app.command()
 def stats(
-    tile: Annotated[list[str] | None, typer.Option(metavar="TILE…", help="Default: all tiles.")] = None,
-    datetime: Annotated[str | None, typer.Option(metavar="INTERVAL", help="2018, 2018-12, 2018/..")] = None,
+    tile: TileOption = None,
+    datetime: DatetimeOption = None,
     max_cloud: Annotated[
         float, typer.Option(min=0, max=100, metavar="PCT", help="Cloud and shadow of a cloud-free scene.")
     ] = 20.0,
