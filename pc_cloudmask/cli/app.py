@@ -75,7 +75,8 @@ app = typer.Typer(
     name="cloudmask",
     cls=_Group,
     help="Cloud and cloud-shadow masks for the Planetary Computer's Sentinel-2, as a static STAC catalog.",
-    epilog="Global options may stand before or behind the command. Settings: docs/settings.md.",
+    epilog="Global options may stand before or behind the command. An option whose value is a list, TILE,… for one, "
+    "may be repeated too. Settings: docs/settings.md.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -109,10 +110,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def set_globals(
     config: Annotated[
-        Path | None, typer.Option(help="Settings file (TOML); ./cloudmask.toml if present.")
+        Path | None, typer.Option(help="Settings file (TOML); default: ./cloudmask.toml, if it is there.")
     ] = None,
     json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on stdout; all else on stderr.")
+        bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")
     ] = False,
     verbose: Annotated[
         int, typer.Option("-v", "--verbose", count=True, help="Say more; twice: everything.")
@@ -121,11 +122,11 @@ def set_globals(
         bool | None,
         typer.Option(
             "--prefect/--no-prefect",
-            help="As a Prefect flow run; default: where a Prefect API is configured.",
+            help="Run as a Prefect flow run; default: only if a Prefect API is configured.",
         ),
     ] = None,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Remember the global options for the command that follows."""
@@ -156,7 +157,7 @@ def _read_secrets() -> list[str]:
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """The settings of this call."""
+    """Return the settings of this call."""
     from pc_cloudmask.settings import read_settings
 
     return read_settings(options.config, **overrides)
@@ -167,7 +168,7 @@ class Terminated(BaseException):
 
 
 def terminate(_signal: int, _frame: Any) -> NoReturn:
-    """End as after Ctrl-C: what is under way ends whole, nothing further is begun. The next SIGTERM kills."""
+    """End as after Ctrl-C: what is under way is finished, nothing further is begun. The next SIGTERM kills."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     raise Terminated
 

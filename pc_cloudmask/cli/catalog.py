@@ -22,13 +22,14 @@ def status(
     With --tile or --items, name also the days of which the source has scenes that are not published.
     """
     from pc_cloudmask.cli.output import print_json, print_status
+    from pc_cloudmask.runs.context import RunContext
     from pc_cloudmask.runs.plan import read_status
     from pc_cloudmask.runs.request import IngestRequest
 
     request = IngestRequest(
         tiles=tuple(tile or ()), datetime=datetime, items=items, store=store, config=options.config
     )
-    found = read_status(request)
+    found = read_status(RunContext.of(request, read_only=True), request)
     print_json(found.as_json()) if options.json else print_status(found)
 
 
@@ -38,7 +39,7 @@ def check(
     yes: Annotated[
         bool, typer.Option("--yes", help="With --repair: take out any number of broken items.")
     ] = False,
-    deep: Annotated[bool, typer.Option("--deep", help="Count the pixels of every mask, too.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Count the pixels of every mask too.")] = False,
     store: StoreOption = None,
 ) -> None:
     """Find what is wrong in the published catalog, or mend it; exit status 1 if something is left."""
@@ -77,7 +78,7 @@ def check(
 def index(
     store: StoreOption = None,
 ) -> None:
-    """Build the geoparquet mirror again, for searches by DuckDB, pyarrow or rustac."""
+    """Rebuild the geoparquet mirror, for searches by DuckDB, pyarrow or rustac."""
     from pc_cloudmask.catalog.layout import CATALOG_KEY
     from pc_cloudmask.catalog.mirror import rebuild_mirror
     from pc_cloudmask.cli.output import print_json, say
@@ -107,7 +108,7 @@ def doctor(
     store: StoreOption = None,
     method: MethodOption = None,
 ) -> None:
-    """Say what works of settings, credentials, endpoints and store, and how to mend what does not."""
+    """Say which of settings, credentials, endpoints and store work, and how to mend what does not."""
     from pc_cloudmask.cli.output import print_json, print_table
     from pc_cloudmask.runs.context import RunContext
     from pc_cloudmask.runs.doctor import examine

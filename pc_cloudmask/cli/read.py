@@ -24,11 +24,13 @@ def view(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Default: the item's id, in this folder.")
     ] = None,
-    size: Annotated[int, typer.Option(min=16, max=10980, help="Longer edge in pixels, at most.")] = 1098,
+    size: Annotated[
+        int, typer.Option(min=16, max=10980, help="Length of the longer edge, at most, in pixels.")
+    ] = 1098,
     files: FilesOption = None,
     store: CatalogOption = None,
 ) -> None:
-    """Draw a scene in true colour, its clouds and shadows outlined."""
+    """Draw a scene in true colour, with its clouds and shadows outlined."""
     from pc_cloudmask.cli.output import print_json, say
     from pc_cloudmask.viewing.library import find_item
     from pc_cloudmask.viewing.view import draw_view
@@ -56,7 +58,10 @@ def stats(
     tile: TileOption = None,
     datetime: DatetimeOption = None,
     max_cloud: Annotated[
-        float, typer.Option(min=0, max=100, metavar="PCT", help="Cloud and shadow of a cloud-free scene.")
+        float,
+        typer.Option(
+            min=0, max=100, metavar="PCT", help="Cloud and shadow that a cloud-free scene may have."
+        ),
     ] = 20.0,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw the calendar as a picture too.")
@@ -106,7 +111,7 @@ def _write_out(out: Path, png: bytes) -> None:
 
 @app.command()
 def serve(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8000,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")
     ] = "127.0.0.1",
@@ -229,7 +234,7 @@ def _check_extra() -> None:
 
 @contextmanager
 def _show_progress() -> Iterator[Progress]:
-    """A bar on stderr, on a terminal only."""
+    """Show a bar on stderr, on a terminal only."""
     from rich.progress import Progress as Bars
 
     from pc_cloudmask.cli.output import stderr

@@ -43,7 +43,7 @@ class DaskRunner:
         self._retry_delay_s = retry_delay_s
 
     def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
-        """The outcomes in the order in which scenes end."""
+        """Yield the outcomes in the order in which scenes end."""
         attempt = partial(attempt_scene, work, retry_delay_s=self._retry_delay_s)
         waiting = list(reversed(candidates))
         under_way: dict[Any, Candidate] = {}
@@ -72,13 +72,13 @@ class DaskRunner:
 
 
 def find_scheduler() -> str | None:
-    """What ``DASK_SCHEDULER_ADDRESS`` names; None where no cluster is there."""
+    """Return what ``DASK_SCHEDULER_ADDRESS`` names; None if it names no cluster."""
     address: str | None = dask.config.get("scheduler-address", None)
     return address
 
 
 def _read_outcome(future: Any, candidate: Candidate) -> SceneOutcome:
-    """What a scene came to; a cluster that lost it is a failure that trying again may cure."""
+    """Return how a scene ended; a cluster that lost it is a failure that trying again may cure."""
     try:
         outcome: SceneOutcome = future.result()
     except Exception as error:
@@ -89,7 +89,7 @@ def _read_outcome(future: Any, candidate: Candidate) -> SceneOutcome:
 
 @contextmanager
 def open_dask_runner(workers: int, *, retry_delay_s: float = RETRY_DELAY_S) -> Iterator[DaskRunner]:
-    """A runner on the cluster that ``DASK_SCHEDULER_ADDRESS`` names, else on ``workers`` local processes.
+    """Open a runner on the cluster that ``DASK_SCHEDULER_ADDRESS`` names, else on ``workers`` local processes.
 
     Raises:
         SettingsError: the scheduler cannot be reached.

@@ -6,6 +6,7 @@ import logging
 import os.path
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from hashlib import sha256
 
 from pc_cloudmask.catalog.fields import (
@@ -26,6 +27,7 @@ from pc_cloudmask.runs.candidate import Candidate
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.logs import Phase, PhaseClock
 from pc_cloudmask.runs.report import SceneOutcome, SceneState
+from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import map_hrefs
 from pc_cloudmask.version import __version__
@@ -36,68 +38,79 @@ logger = logging.getLogger(__name__)
 def publish_cloudmask(context: RunContext, candidate: Candidate) -> SceneOutcome:
     """Derive the mask of ``candidate`` and put it, its preview and its item into the store.
 
-    The catalogs link the item once ``context.publisher.publish_catalogs`` has run.
+    The catalogs link the item once ``context.publisher.publish_catalogs`` has run. A worker in another process
+    has a context of its own.
 
     Raises:
         CloudmaskError: the scene is not published, and nothing links to what was written of it.
     """
-    clock = PhaseClock(candidate.scene.id)
+    scene, settings = candidate.scene, context.settings
+    clock = PhaseClock(scene.id)
     with clock.measure(Phase.DERIVE):
-        derived = context.engine.derive_mask(candidate.scene, candidate.ee_image)
-        if not context.settings.keep_inputs:
+        derived = context.engine.derive_mask(scene, candidate.ee_image)
+        if not settings.keep_inputs:
             derived = replace(derived, inputs=None)  # 60 MB of a full tile that nothing needs any more
     with clock.measure(Phase.ENCODE):
-        publication = build_publication(context, candidate, derived)
+        folder = context.local_folder(candidate.keys.prefix)
+        publication = build_publication(candidate, derived, settings, context.now, folder)
     with clock.measure(Phase.PUBLISH):
         context.publisher.publish_item(publication)
         logger.info("put as %s", candidate.keys.item)
-    return SceneOutcome(
-        candidate.scene.id, SceneState.PUBLISHED, item_key=candidate.keys.item, phases=clock.seconds
-    )
+    return SceneOutcome(scene.id, SceneState.PUBLISHED, item_key=candidate.keys.item, phases=clock.seconds)
 
 
-def build_publication(context: RunContext, candidate: Candidate, derived: DerivedMask) -> Publication:
-    """Everything that is written for one scene, as bytes under their keys."""
+def build_publication(
+    candidate: Candidate, derived: DerivedMask, settings: Settings, now: datetime, folder: str | None
+) -> Publication:
+    """Return everything that is written for one scene, as bytes under their keys.
+
+    Args:
+        candidate: the scene with its source item.
+        derived: its mask; with ``inputs``, the cloud probability is published too.
+        settings: the run's.
+        now: when the run began.
+        folder: absolute path of the item's folder, None where the store is no local directory.
+
+    Raises:
+        EngineRefused: the mask is not on the scene's grid.
+    """
     scene, keys = candidate.scene, candidate.keys
     if derived.classes.shape != scene.grid.shape:
         raise EngineRefused(
             f"{scene.id}: the mask is {derived.classes.shape}, the item's grid {scene.grid.shape} pixels"
         )
-    mask_file = _build_file(keys.mask, build_mask_cog(derived.classes, scene.grid), COG_MEDIA_TYPE)
-    preview, _ = build_preview(derived.classes)
-    preview_file = _build_file(keys.preview, preview, PNG_MEDIA_TYPE)
-    probability_file = None
-    if context.settings.keep_inputs and derived.inputs is not None:
-        probability = build_probability_cog(derived.inputs.probability_pct, scene.grid)
-        probability_file = _build_file(keys.probability, probability, COG_MEDIA_TYPE)
+    mask = _build_file(keys.mask, build_mask_cog(derived.classes, scene.grid), COG_MEDIA_TYPE)
+    preview = _build_file(keys.preview, build_preview(derived.classes)[0], PNG_MEDIA_TYPE)
+    probability = None
+    if derived.inputs is not None:
+        cog = build_probability_cog(derived.inputs.probability_pct, scene.grid)
+        probability = _build_file(keys.probability, cog, COG_MEDIA_TYPE)
     source = keep_valid(candidate.item)
     if source.left_out:
         logger.warning("not as STAC or its extensions have it, left out of the item: %s", source.summary)
-    item = build_derived_item(
-        DerivedItemParts(
-            source_item=_publishable_hrefs(source.item, context.local_folder(keys.prefix)),
-            scene=scene,
-            keys=keys,
-            method=context.engine.method,
-            parameters=context.settings.mask_parameters,
-            ee_image=derived.ee_image,
-            statistics=measure_mask(derived.classes),
-            software={"pc-cloudmask": __version__, **derived.software},
-            mask=_asset_file(mask_file),
-            preview=_asset_file(preview_file),
-            probability=_asset_file(probability_file) if probability_file else None,
-            now=context.now,
-            created=candidate.created,
-            fingerprint=candidate.fingerprint,
-            context=CatalogContext(context.settings.public_url),
-        )
+    parts = DerivedItemParts(
+        source_item=_publishable_hrefs(source.item, folder),
+        scene=scene,
+        keys=keys,
+        method=settings.method,
+        parameters=settings.mask_parameters,
+        ee_image=derived.ee_image,
+        statistics=measure_mask(derived.classes),
+        software={"pc-cloudmask": __version__, **derived.software},
+        mask=_asset_file(mask),
+        preview=_asset_file(preview),
+        probability=_asset_file(probability) if probability else None,
+        now=now,
+        created=candidate.created,
+        fingerprint=candidate.fingerprint,
+        context=CatalogContext(settings.public_url),
     )
-    files = tuple(file for file in (mask_file, probability_file, preview_file) if file)
-    return Publication(keys, encode_document(item), files)
+    files = tuple(file for file in (mask, probability, preview) if file)
+    return Publication(keys, encode_document(build_derived_item(parts)), files)
 
 
 def _publishable_hrefs(item: Item, folder: str | None) -> Item:
-    """``item`` with local paths made relative to ``folder``, where it will be published locally.
+    """Return ``item`` with local paths made relative to ``folder``, where it will be published locally.
 
     Readers join an absolute local path to the host of the catalog, so only a relative one resolves.
     """
@@ -107,7 +120,7 @@ def _publishable_hrefs(item: Item, folder: str | None) -> Item:
 
 
 def _build_file(build_key: Callable[[str], str], body: bytes, media_type: str) -> PublicationFile:
-    """The file whose key ``build_key`` makes of its content's SHA-256."""
+    """Return the file whose key ``build_key`` makes of its content's SHA-256."""
     return PublicationFile(build_key(sha256(body).hexdigest()), body, media_type)
 
 
