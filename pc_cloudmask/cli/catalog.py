@@ -8,6 +8,7 @@ import typer
 
 from pc_cloudmask.cli.app import EXIT_FAILED, app, load_settings, options
 from pc_cloudmask.cli.options import DatetimeOption, ItemsOption, MethodOption, StoreOption, TileOption
+from pc_cloudmask.errors import SettingsError
 
 
 @app.command()
@@ -82,7 +83,6 @@ def index(
     from pc_cloudmask.catalog.layout import CATALOG_KEY
     from pc_cloudmask.catalog.mirror import rebuild_mirror
     from pc_cloudmask.cli.output import print_json, say
-    from pc_cloudmask.errors import SettingsError
     from pc_cloudmask.runs.context import RunContext
 
     context = RunContext(load_settings(store=store))

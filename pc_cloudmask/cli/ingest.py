@@ -29,6 +29,7 @@ from pc_cloudmask.cli.options import (
     TileOption,
     read_period,
 )
+from pc_cloudmask.errors import SettingsError
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -207,7 +208,6 @@ def _watch_for_ever(request: WatchRequest, period: timedelta) -> None:
 
 
 def _read_look_back(names: list[str] | None) -> tuple[LookBack, ...] | None:
-    from pc_cloudmask.errors import SettingsError
     from pc_cloudmask.runs.due import LookBack
 
     try:

@@ -12,6 +12,7 @@ import typer
 
 from pc_cloudmask.cli.app import app, load_settings, options
 from pc_cloudmask.cli.options import BboxOption, CatalogOption, DatetimeOption, FilesOption, TileOption
+from pc_cloudmask.errors import SettingsError
 
 if TYPE_CHECKING:
     from pc_cloudmask.mosaic.mosaic import MosaicReport, Progress
@@ -91,8 +92,6 @@ def stats(
 
 def _check_out(out: Path) -> Path:
     """``out``, where a PNG can be written to it."""
-    from pc_cloudmask.errors import SettingsError
-
     if out.suffix.lower() != ".png":
         raise SettingsError(f"--out {out}: name a file that ends in .png")
     if not out.parent.is_dir():
@@ -101,7 +100,6 @@ def _check_out(out: Path) -> Path:
 
 
 def _write_out(out: Path, png: bytes) -> None:
-    from pc_cloudmask.errors import SettingsError
 
     try:
         out.write_bytes(png)
@@ -122,7 +120,6 @@ def serve(
 ) -> None:
     """Serve the catalog over HTTP, with CORS and byte ranges, and STAC Browser on the same port."""
     from pc_cloudmask.cli.output import print_json, say
-    from pc_cloudmask.errors import SettingsError
     from pc_cloudmask.viewing.server import find_folder
     from pc_cloudmask.viewing.stac_browser import HOSTED_URL, HOW_TO_GET_IT, find_stac_browser
 
@@ -186,7 +183,6 @@ def mosaic(
 ) -> None:
     """Make a cloudless composite from published masks and the bands that they belong to."""
     from pc_cloudmask.cli.output import print_json
-    from pc_cloudmask.errors import SettingsError
     from pc_cloudmask.scene.query import build_query
     from pc_cloudmask.storage.stores import open_reader
 
@@ -225,8 +221,6 @@ def mosaic(
 
 def _check_extra() -> None:
     from importlib.util import find_spec
-
-    from pc_cloudmask.errors import SettingsError
 
     if not all(find_spec(name) for name in ("odc", "dask", "xarray")):
         raise SettingsError("mosaic needs odc-stac and dask: pip install 'pc-cloudmask[mosaic]'")

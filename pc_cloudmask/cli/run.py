@@ -14,6 +14,7 @@ from uuid import uuid4
 import typer
 
 from pc_cloudmask.cli.app import EXIT_FAILED, complain, options
+from pc_cloudmask.errors import SettingsError
 
 if TYPE_CHECKING:
     from pc_cloudmask.runs.context import RunContext
@@ -83,7 +84,6 @@ def _begin_log(settings: Settings) -> None:
 
 def _check_parameters(request: IngestRequest | WatchRequest, settings: Settings) -> None:
     """Raise for a request that no flow run should begin with, or that holds a secret, which Prefect would show."""
-    from pc_cloudmask.errors import SettingsError
     from pc_cloudmask.runs.request import WatchRequest
     from pc_cloudmask.text import unsigned_href
 
@@ -103,7 +103,6 @@ def _export(settings: Settings, report: Report, command: str) -> Report:
     """
     logger.info("%s: %s", command, report.summary)
     if settings.metrics is not None:
-        from pc_cloudmask.errors import SettingsError
         from pc_cloudmask.runs.metrics import write_metrics
         from pc_cloudmask.settings import read_clock
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -95,16 +95,12 @@ def open_dask_runner(workers: int, *, retry_delay_s: float = RETRY_DELAY_S) -> I
         SettingsError: the scheduler cannot be reached.
     """
     address = find_scheduler()
-    if address is not None:
+    with ExitStack() as stack:
+        cluster = address or stack.enter_context(LocalCluster(n_workers=workers, **CLUSTER_OPTIONS))
         try:
-            client = Client(address, set_as_default=False)
+            client = stack.enter_context(Client(cluster, set_as_default=False))
         except (OSError, TimeoutError, ValueError) as error:
+            if address is None:
+                raise
             raise SettingsError(f"DASK_SCHEDULER_ADDRESS {address}: no scheduler answers there") from error
-        with client:
-            yield DaskRunner(client, retry_delay_s=retry_delay_s)
-        return
-    with (
-        LocalCluster(n_workers=workers, **CLUSTER_OPTIONS) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
         yield DaskRunner(client, retry_delay_s=retry_delay_s)

@@ -64,12 +64,8 @@ def build_publication(
 ) -> Publication:
     """Return everything that is written for one scene, as bytes under their keys.
 
-    Args:
-        candidate: the scene with its source item.
-        derived: its mask; with ``inputs``, the cloud probability is published too.
-        settings: the run's.
-        now: when the run began.
-        folder: absolute path of the item's folder, None where the store is no local directory.
+    ``now`` is when the run began, ``folder`` the absolute path of the item's folder, None where the store is no
+    local directory. The cloud probability is published if ``derived`` has its inputs.
 
     Raises:
         EngineRefused: the mask is not on the scene's grid.
@@ -85,11 +81,8 @@ def build_publication(
     if derived.inputs is not None:
         cog = build_probability_cog(derived.inputs.probability_pct, scene.grid)
         probability = _build_file(keys.probability, cog, COG_MEDIA_TYPE)
-    source = keep_valid(candidate.item)
-    if source.left_out:
-        logger.warning("not as STAC or its extensions have it, left out of the item: %s", source.summary)
     parts = DerivedItemParts(
-        source_item=_publishable_hrefs(source.item, folder),
+        source_item=_build_source_item(candidate.item, folder),
         scene=scene,
         keys=keys,
         method=settings.method,
@@ -109,14 +102,19 @@ def build_publication(
     return Publication(keys, encode_document(build_derived_item(parts)), files)
 
 
-def _publishable_hrefs(item: Item, folder: str | None) -> Item:
-    """Return ``item`` with local paths made relative to ``folder``, where it will be published locally.
+def _build_source_item(item: Item, folder: str | None) -> Item:
+    """Return what of ``item`` is valid, local paths made relative to ``folder``, where it will be published locally.
 
     Readers join an absolute local path to the host of the catalog, so only a relative one resolves.
     """
+    source = keep_valid(item)
+    if source.left_out:
+        logger.warning("not as STAC or its extensions have it, left out of the item: %s", source.summary)
     if folder is None:
-        return item
-    return map_hrefs(item, lambda href: os.path.relpath(href, folder) if href.startswith("/") else href)
+        return source.item
+    return map_hrefs(
+        source.item, lambda href: os.path.relpath(href, folder) if href.startswith("/") else href
+    )
 
 
 def _build_file(build_key: Callable[[str], str], body: bytes, media_type: str) -> PublicationFile:
