@@ -68,7 +68,7 @@ $(VENV)/.installed-dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/pytho
 	$(PIP) check
 	touch $@ $(VENV)/.installed
 
-## Resolve the lock files anew (needs uv).
+## Resolve the lock files again (needs uv).
 lock:
 	uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet -o requirements.lock

@@ -28,7 +28,7 @@ from benchmarks.measure import (
     read_resident_mb,
     run_apart,
 )
-from pc_cloudmask.scene.query import SceneQuery
+from pc_cloudmask.runs.request import IngestRequest
 from tests.doubles.s3_server import S3Server, running_s3_server
 
 WARM_UP_RUNS, RUNS = 2, 9
@@ -51,9 +51,9 @@ def measure() -> list[Row]:
         item = run_apart(partial(write_full_scene, folder))
         items = repeat_item(item, WARM_UP_RUNS + RUNS)
         path = write_items(folder / "items.json", items)
-        queries = [SceneQuery(ids=(item["id"],)) for item in items]
-        ours = run_apart(partial(measure_ours, server, path, queries))
-        together = run_apart(partial(measure_ours, server, path, [SceneQuery()]))
+        requests = [IngestRequest(items=str(path), ids=(item["id"],)) for item in items]
+        ours = run_apart(partial(measure_ours, server, requests))
+        together = run_apart(partial(measure_ours, server, [IngestRequest(items=str(path))]))
         peer = run_apart(partial(measure_naive, server, items))
     cpu_s = Figure.of(ours.cpu_s[WARM_UP_RUNS:])
     an_hour = Figure(3600 / cpu_s.median, 3600 / cpu_s.greatest, 3600 / cpu_s.least)
@@ -69,23 +69,23 @@ def measure() -> list[Row]:
     ]
 
 
-def measure_ours(server: S3Server, items: Path, queries: list[SceneQuery]) -> Cost:
-    """The job for what each query finds, in this process."""
+def measure_ours(server: S3Server, requests: list[IngestRequest]) -> Cost:
+    """The job for each request, in this process."""
     from pc_cloudmask.runs.context import RunContext  # noqa: PLC0415
     from pc_cloudmask.runs.ingest import ingest  # noqa: PLC0415 - not in the peer's process
     from pc_cloudmask.runs.runners import ThreadRunner  # noqa: PLC0415
     from pc_cloudmask.settings import read_settings  # noqa: PLC0415
 
     os.environ.update(server.environment())
-    context = RunContext(read_settings(store=f"s3://{server.create_bucket()}/masks"), str(items))
+    context = RunContext(read_settings(store=f"s3://{server.create_bucket()}/masks"), requests[0].items)
     _ = context.engine, context.publisher  # every adapter with its libraries
 
-    def publish(query: SceneQuery) -> None:
-        report = ingest(context, query, ThreadRunner(1))
+    def publish(request: IngestRequest) -> None:
+        report = ingest(context, request, ThreadRunner(1))
         if not report.published or report.failed:
             raise RuntimeError(f"not published: {report.as_json()}")
 
-    return _measure_runs([partial(publish, query) for query in queries])
+    return _measure_runs([partial(publish, request) for request in requests])
 
 
 def measure_naive(server: S3Server, items: list[Item]) -> Cost:

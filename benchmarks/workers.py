@@ -126,7 +126,7 @@ def time_runs(items: Path, folder: Path, workers: int) -> Times:
     def run(store: Path, limit: int) -> None:
         request = IngestRequest(items=str(items), store=str(store), limit=limit)
         context = RunContext(request.read_settings(), request.items)
-        report = ingest(context, request.read_query(), ThreadRunner(workers))
+        report = ingest(context, request, ThreadRunner(workers))
         _check(len(report.published), limit)
 
     return _time(run, folder)

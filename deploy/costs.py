@@ -17,20 +17,20 @@ from pc_cloudmask.scene.grid import Grid
 
 BENCHMARKS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
+#: Two satellites pass every place within the swath of an orbit once in five days.
 MONTH_DAYS, REPEAT_DAYS = 30, 5
-"""Two satellites pass every place within the swath of an orbit once in five days."""
+#: Orbits of one repeat cycle, Sentinel-2's swath and tile: a tile where swaths overlap is seen more often.
 ORBITS, SWATH_KM, TILE_KM, EQUATOR_KM = 143, 290, 109.8, 40_075
-"""Orbits of one repeat cycle, Sentinel-2's swath and tile: a tile where swaths overlap is seen oftener."""
+#: One search an hour over the last days finds what is late; each item found is looked up in the store.
 RUNS_A_DAY, LOOK_BACK_DAYS, PAGE_ITEMS = 24, 11, 250
-"""One search an hour over the last days finds what is late; each item found is looked up in the store."""
+#: Monthly quotas of Earth Engine's non-commercial tiers.
 QUOTAS_EECU_H = (150, 1_000, 100_000)
-"""Monthly quotas of Earth Engine's non-commercial tiers."""
 FULL_TILE = Grid("EPSG:32632", (20.0, 0.0, 600000.0, 0.0, -20.0, 5500020.0), (5490, 5490))
 
 
 @dataclass(frozen=True)
 class Area:
-    """So many tiles around a latitude."""
+    """A number of tiles around a latitude."""
 
     name: str
     tiles: int
@@ -52,7 +52,7 @@ AREAS = (
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured, a scene of a full tile each."""
+    """What was measured for one scene of a full tile."""
 
     s2cloudless_cpu_s: float
     csmask_cpu_s: float
@@ -62,7 +62,7 @@ class Figures:
 
 
 def read_figures(text: str) -> Figures:
-    """The figures in our column of the benchmarks' tables."""
+    """Read the figures in our column of the benchmarks' tables."""
 
     def find(what: str, unit: str) -> float:
         row = re.search(rf"^\| {re.escape(what)}[^|]*\| ([\d,.]+)(?: \([^)]*\))? {unit} ", text, re.MULTILINE)
@@ -80,7 +80,7 @@ def read_figures(text: str) -> Figures:
 
 
 def build_rows(area: Area, figures: Figures) -> list[tuple[str, str]]:
-    """What the area costs in a month, by name."""
+    """Return what the area costs in a month, by name."""
     scenes = area.scenes
     runs = RUNS_A_DAY * MONTH_DAYS
     found = scenes * LOOK_BACK_DAYS / MONTH_DAYS
@@ -106,7 +106,7 @@ def build_rows(area: Area, figures: Figures) -> list[tuple[str, str]]:
 
 
 def build_table(figures: Figures) -> str:
-    """A table with a column for each area."""
+    """Return a table with a column for each area."""
     columns = [dict(build_rows(area, figures)) for area in AREAS]
     lines = [["a month", *(area.name for area in AREAS)], ["---", *("---:" for _ in AREAS)]]
     lines += [[name, *(column[name] for column in columns)] for name in columns[0]]
@@ -114,7 +114,7 @@ def build_table(figures: Figures) -> str:
 
 
 def _show(value: float) -> str:
-    """Two significant digits; more would claim more than is known."""
+    """Round to two significant digits; more would claim more than is known."""
     rounded = float(f"{value:.2g}")
     return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"
 

@@ -27,7 +27,7 @@ def backfill_flow(request: BackfillRequest) -> list[str]:
     context = RunContext.of(request)
     context.source = LimitedSource(context.source, find_limits())
     begun: list[tuple[IngestRequest, str]] = []
-    for shard in plan_shards(context.source, request):
+    for shard in plan_shards(context.source, request, context.settings):
         begun.append((shard, _begin_shard(shard, request)))
         get_run_logger().info("%d shards begun, the last: %s", len(begun), shard.title)
     leave_shards(begun)

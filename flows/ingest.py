@@ -15,6 +15,6 @@ from pc_cloudmask.runs.request import IngestRequest
 def ingest_flow(request: IngestRequest) -> Report:
     """Publish the masks that ``request`` asks for; what went wrong with a scene is in the report."""
     with open_run(request) as (context, runner, observer):
-        report = ingest(context, request.read_query(), runner, observer, force=request.force)
-        leave_report(context, report, observer.newest)
+        report = ingest(context, request, runner, observer)
+        leave_report(context.store, report, observer.newest)
     return report

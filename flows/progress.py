@@ -6,8 +6,7 @@ import base64
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any, cast
 from uuid import UUID
@@ -22,11 +21,10 @@ from prefect.events import emit_event
 
 from pc_cloudmask.catalog.layout import build_item_title
 from pc_cloudmask.errors import StoreError
-from pc_cloudmask.runs.context import RunContext
-from pc_cloudmask.runs.ingest import Observer, SilentObserver
-from pc_cloudmask.runs.report import Report, SceneOutcome, SceneState
+from pc_cloudmask.runs.report import Observer, Report, SceneOutcome, SceneState
 from pc_cloudmask.runs.request import IngestRequest
 from pc_cloudmask.scene.ids import PREVIEW_ASSET
+from pc_cloudmask.storage.store import ObjectStore
 from pc_cloudmask.text import escape_markdown, make_printable
 
 #: Who is told how a flow run in this process goes on; an observer is no parameter.
@@ -35,18 +33,21 @@ observer_of_run: ContextVar[Observer | None] = ContextVar("observer_of_run", def
 UPDATE_EVERY_S = 5.0
 _EVENTS = {SceneState.PUBLISHED: "cloudmask.scene.published", SceneState.FAILED: "cloudmask.scene.failed"}
 WITHDRAWN_EVENT = "cloudmask.scene.withdrawn"
+#: Bytes of a picture that may be put into the server's database, where no URL shows it.
+LARGEST_PREVIEW = 256 << 10
+logger = logging.getLogger(__name__)
 
 
-class RunObserver:
+class RunObserver(Observer):
     """Emits an event for each scene that was published or failed; keeps the run's progress artifact."""
 
-    def __init__(self, inner: Observer) -> None:
-        self._inner = inner
+    def __init__(self) -> None:
+        self._inner = observer_of_run.get() or Observer()
         self._found = self._ended = 0
         self._artifact: UUID | None = None
         self._updated = 0.0
+        #: The most recently taken scene that was published.
         self.newest: SceneOutcome | None = None
-        """The most recently taken scene that was published."""
 
     def scenes_found(self, count: int) -> None:
         """Lengthen the way to go."""
@@ -66,9 +67,9 @@ class RunObserver:
         if outcome.state in _EVENTS and not outcome.held:
             _emit(_EVENTS[outcome.state], outcome.id, {"reason": outcome.reason, "item": outcome.item_key})
         if outcome.state is SceneState.PUBLISHED:
-            newest = self.newest
-            if newest is None or build_item_title(outcome.id) > build_item_title(newest.id):
-                self.newest = outcome
+            self.newest = max(
+                filter(None, (self.newest, outcome)), key=lambda each: build_item_title(each.id)
+            )
         if time.monotonic() - self._updated > UPDATE_EVERY_S:
             self.update()
 
@@ -79,43 +80,24 @@ class RunObserver:
             update_progress_artifact(self._artifact, 100.0 * self._ended / self._found)
 
 
-@contextmanager
-def observe_run() -> Iterator[RunObserver]:
-    """The observer of the current flow run."""
-    observer = RunObserver(observer_of_run.get() or SilentObserver())
-    try:
-        yield observer
-    finally:
-        observer.update()
-
-
-def emit_withdrawn(ids: Iterable[str]) -> None:
-    """Tell of scenes that were taken out of the catalog."""
-    for scene_id in ids:
-        _emit(WITHDRAWN_EVENT, scene_id, {})
-
-
 def _emit(event: str, scene_id: str, payload: dict[str, str]) -> None:
     shown = make_printable(scene_id)
     resource = {"prefect.resource.id": f"cloudmask.scene.{shown}", "prefect.resource.name": shown}
     emit_event(event, resource=resource, payload=payload)
 
 
-#: Bytes of a picture that may be put into the server's database, where no URL shows it.
-LARGEST_PREVIEW = 256 << 10
-logger = logging.getLogger(__name__)
-
-
-def leave_report(context: RunContext, report: Report, newest: SceneOutcome | None) -> None:
-    """The table of the run's scenes, and the preview of the newest mask."""
+def leave_report(store: ObjectStore, report: Report, newest: SceneOutcome | None) -> None:
+    """Leave a table of the run's scenes and the preview of the newest mask; emit an event for what was withdrawn."""
+    for scene_id in report.withdrawn:
+        _emit(WITHDRAWN_EVENT, scene_id, {})
     create_table_artifact(key="cloudmask-run", table=_report_rows(report), description=report.summary)
-    url = _find_preview(context, newest.item_key) if newest else None
+    url = _find_preview(store, newest.item_key) if newest else None
     if newest and url:
         create_image_artifact(url, key="cloudmask-preview", description=escape_markdown(newest.id))
 
 
 def leave_shards(shards: Sequence[tuple[IngestRequest, str]]) -> None:
-    """The table of a backfill's flow runs."""
+    """Leave a table of a backfill's flow runs."""
     rows = [
         {"scenes": escape_markdown(shard.title), "flow run": escape_markdown(run)} for shard, run in shards
     ]
@@ -123,29 +105,26 @@ def leave_shards(shards: Sequence[tuple[IngestRequest, str]]) -> None:
 
 
 def _report_rows(report: Report) -> list[dict[str, Any]]:
-    done = [(scene_id, "published", "") for scene_id in report.published]
-    done += [(scene_id, "skipped", "") for scene_id in report.skipped]
-    done += [(scene_id, "withdrawn", "") for scene_id in report.withdrawn]
-    done += [
-        (outcome.id, str(outcome.state), outcome.reason)
-        for outcome in (*report.waiting, *report.failed, *report.held_back)
-    ]
-    done += [("", "problem", problem) for problem in report.problems]
+    done = {"published": report.published, "skipped": report.skipped, "withdrawn": report.withdrawn}
+    rows = [(scene_id, state, "") for state, ids in done.items() for scene_id in ids]
+    left = (*report.waiting, *report.failed, *report.held_back)
+    rows += [(outcome.id, str(outcome.state), outcome.reason) for outcome in left]
+    rows += [("", "problem", problem) for problem in report.problems]
     # Prefect's pages take every cell for Markdown.
     columns = ("scene", "state", "reason")
-    return [dict(zip(columns, map(escape_markdown, row), strict=True)) for row in done]
+    return [dict(zip(columns, map(escape_markdown, row), strict=True)) for row in rows]
 
 
-def _find_preview(context: RunContext, item_key: str) -> str | None:
-    """A URL that shows the preview of a published item: its public one, else one that holds its bytes."""
+def _find_preview(store: ObjectStore, item_key: str) -> str | None:
+    """Return a URL that shows the preview of a published item: its public one, else one that holds its bytes."""
     try:
-        stored = context.store.read_object(item_key)
+        stored = store.read_object(item_key)
         if stored is None:
             return None
         href = str(json.loads(stored.body)["assets"][PREVIEW_ASSET]["href"])
         if href.startswith("https://"):
             return href
-        picture = context.store.read_object(f"{item_key.rpartition('/')[0]}/{href.rpartition('/')[2]}")
+        picture = store.read_object(f"{item_key.rpartition('/')[0]}/{href.rpartition('/')[2]}")
     except (StoreError, ValueError, LookupError, TypeError) as error:
         logger.info("%s: no preview to show: %s", item_key, error)
         return None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,7 +21,7 @@ from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from pc_cloudmask.errors import CloudmaskError, SettingsError
-from pc_cloudmask.flows.progress import RunObserver, observe_run
+from pc_cloudmask.flows.progress import RunObserver
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.runs.candidate import Candidate, build_failure
 from pc_cloudmask.runs.context import RunContext
@@ -30,7 +30,7 @@ from pc_cloudmask.runs.report import SceneOutcome
 from pc_cloudmask.runs.request import RunRequest
 from pc_cloudmask.runs.runners import RETRIES, RETRY_DELAY_S, SceneWork
 from pc_cloudmask.scene.query import SceneQuery
-from pc_cloudmask.settings import Runner, Settings
+from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.fields import Item, SceneSource
 
 #: A slot is one scene that is worked on: about one request at a time, of the 40 that a project may have.
@@ -47,12 +47,12 @@ class Limits:
     names: frozenset[str] = frozenset()
 
     def hold(self, name: str) -> AbstractContextManager[None]:
-        """One slot of the limit, waited for, while inside."""
+        """Wait for a slot of the limit, and hold it while inside."""
         return concurrency(name, strict=True) if name in self.names else nullcontext()
 
 
 def find_limits() -> Limits:
-    """The limits that the server has; asked once a run, for a missing one is silently ignored later."""
+    """Return the limits that the server has; asked once a run, for a missing one is silently ignored later."""
     found = set()
     with get_client(sync_client=True) as client:
         for name in (EARTH_ENGINE_LIMIT, SOURCE_LIMIT):
@@ -70,24 +70,12 @@ class LimitedSource:
     def __init__(self, source: SceneSource, limits: Limits) -> None:
         self._source = source
         self._limits = limits
-
-    @property
-    def local_root(self) -> Path | None:
-        """The folder that local assets must lie in; None where no asset may be local."""
-        return self._source.local_root
-
-    @property
-    def asset_hosts(self) -> frozenset[str]:
-        """Hosts that assets may be read from."""
-        return self._source.asset_hosts
-
-    @property
-    def allow_loopback(self) -> bool:
-        """Whether assets may be read from loopback."""
-        return self._source.allow_loopback
+        self.local_root = source.local_root
+        self.asset_hosts = source.asset_hosts
+        self.allow_loopback = source.allow_loopback
 
     def find_items(self, query: SceneQuery) -> Iterator[Item]:
-        """The matching items, as the source gives them."""
+        """Yield the matching items, as the source gives them."""
         items = self._source.find_items(query)
         while True:
             with self._limits.hold(SOURCE_LIMIT):
@@ -100,25 +88,14 @@ class LimitedSource:
 _PREFECTS_OWN = (PrefectException, httpx.HTTPError)
 
 
-class SceneJob:
-    """What a task does.
-
-    A plain object: Prefect and Dask look into dataclasses for futures, in vain and at length.
-    """
-
-    def __init__(self, work: SceneWork, candidate: Candidate, limits: Limits) -> None:
-        self._work = work
-        self._candidate = candidate
-        self._limits = limits
-
-    def run(self) -> SceneOutcome:
-        """The outcome of the scene, within the limits of Earth Engine."""
-        with self._limits.hold(EARTH_ENGINE_LIMIT):
-            return self._work(self._candidate)
+def run_scene(work: SceneWork, candidate: Candidate, limits: Limits) -> SceneOutcome:
+    """Return the outcome of the scene, worked on within the limits of Earth Engine."""
+    with limits.hold(EARTH_ENGINE_LIMIT):
+        return work(candidate)
 
 
 def _is_retryable(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
-    """Whether the error of a failed state may pass; one that is none of ours is never tried again."""
+    """Return True if the error of a failed state may pass; one that is not ours is never tried again."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, CloudmaskError) and error.retryable
 
@@ -133,9 +110,12 @@ def _is_retryable(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def publish_scene(scene_id: str, job: SceneJob) -> SceneOutcome:  # noqa: ARG001 - names the task's run
-    """The outcome of one scene."""
-    return job.run()
+def publish_scene(scene_id: str, job: Callable[[], SceneOutcome]) -> SceneOutcome:  # noqa: ARG001 - names the task's run
+    """Return the outcome of one scene.
+
+    ``job`` is a partial: Prefect and Dask look into dataclasses for futures, in vain and at length.
+    """
+    return job()
 
 
 class PrefectRunner:
@@ -146,13 +126,11 @@ class PrefectRunner:
         self._limits = limits
 
     def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
-        """The outcomes in the order in which tasks end."""
+        """Yield the outcomes in the order in which tasks end."""
         futures: dict[PrefectFuture[SceneOutcome], Candidate] = {}
         for candidate in candidates:
-            parameters = {
-                "scene_id": candidate.scene.id,
-                "job": SceneJob(work, candidate, self._limits),
-            }
+            job = partial(run_scene, work, candidate, self._limits)
+            parameters = {"scene_id": candidate.scene.id, "job": job}
             futures[self._tasks.submit(publish_scene, parameters)] = candidate
         for future in as_completed(list(futures)):
             candidate = futures[future]
@@ -166,7 +144,7 @@ class PrefectRunner:
 
 @contextmanager
 def open_prefect_runner(settings: Settings, limits: Limits) -> Iterator[PrefectRunner]:
-    """The runner that ``settings`` choose; limits of Earth Engine do not hold back the embedded method."""
+    """Open the runner that ``settings`` choose; limits of Earth Engine do not hold back the embedded method."""
     if not METHODS[settings.method].needs_earth_engine:
         limits = Limits(limits.names - {EARTH_ENGINE_LIMIT})
     with _build_task_runner(settings) as tasks:
@@ -174,15 +152,15 @@ def open_prefect_runner(settings: Settings, limits: Limits) -> Iterator[PrefectR
 
 
 def _build_task_runner(settings: Settings) -> TaskRunner[Any]:
-    if settings.runner is Runner.THREADS:
+    if settings.runner == "threads":
         return ThreadPoolTaskRunner(max_workers=settings.workers)
-    try:
-        from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415 - an optional, heavy dependency
-    except ImportError as error:
-        raise SettingsError("CLOUDMASK_RUNNER=dask needs Dask: pip install 'pc-cloudmask[dask]'") from error
-    from pc_cloudmask.runs.dask import CLUSTER_OPTIONS, find_scheduler  # noqa: PLC0415 - as above
+    from pc_cloudmask.runs.dask import CLUSTER_OPTIONS, find_scheduler  # noqa: PLC0415 - optional and heavy
 
     address = find_scheduler()
+    try:
+        from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415 - as above
+    except ImportError as error:
+        raise SettingsError("CLOUDMASK_RUNNER=dask needs Dask: pip install 'pc-cloudmask[dask]'") from error
     if address is not None:
         return DaskTaskRunner(address=address)
     return DaskTaskRunner(cluster_kwargs={"n_workers": settings.workers, **CLUSTER_OPTIONS})
@@ -195,5 +173,9 @@ def open_run(request: RunRequest) -> Iterator[tuple[RunContext, PrefectRunner, R
     context = RunContext.of(request)
     limits = find_limits()
     context.source = LimitedSource(context.source, limits)
-    with observe_run() as observer, open_prefect_runner(context.settings, limits) as runner:
-        yield context, runner, observer
+    observer = RunObserver()
+    with open_prefect_runner(context.settings, limits) as runner:
+        try:
+            yield context, runner, observer
+        finally:
+            observer.update()

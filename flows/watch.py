@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from prefect import flow
 
-from pc_cloudmask.flows.progress import emit_withdrawn, leave_report
+from pc_cloudmask.flows.progress import leave_report
 from pc_cloudmask.flows.tasks import open_run
 from pc_cloudmask.runs.report import Report
 from pc_cloudmask.runs.request import WatchRequest
-from pc_cloudmask.runs.watch import WatchOptions, watch
+from pc_cloudmask.runs.watch import watch
 
 
 @flow(name="watch", persist_result=False, log_prints=False)
 def watch_flow(request: WatchRequest = WatchRequest()) -> Report:  # noqa: B008 - frozen
     """Reconcile the watched areas with what is published, once."""
-    options = WatchOptions(request.look_back, request.limit, request.seconds)
     with open_run(request) as (context, runner, observer):
-        report = watch(context, request.read_areas(), runner, observer, options)
-        emit_withdrawn(report.withdrawn)
-        leave_report(context, report, observer.newest)
+        report = watch(context, request, runner, observer)
+        leave_report(context.store, report, observer.newest)
     return report

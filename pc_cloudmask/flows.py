@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from pc_cloudmask.errors import PrefectUnavailable
 
 if TYPE_CHECKING:
-    from pc_cloudmask.runs.ingest import Observer
-    from pc_cloudmask.runs.report import Report
+    from pc_cloudmask.runs.report import Observer, Report
     from pc_cloudmask.runs.request import IngestRequest, WatchRequest
 
 FLOWS_FOLDER = Path(__file__).resolve().parents[1] / "flows"

@@ -6,12 +6,11 @@ import os
 import re
 import tomllib
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, date, datetime
-from enum import StrEnum
+from dataclasses import fields, replace
+from datetime import UTC, date, datetime, time
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -82,17 +81,17 @@ class Area(BaseModel):
     def start(self) -> datetime:
         """The first instant that is watched."""
         if self.since is None:
-            return datetime(FIRST_IMAGE.year, FIRST_IMAGE.month, FIRST_IMAGE.day, tzinfo=UTC)
+            return datetime.combine(FIRST_IMAGE, time(), UTC)
         return cast(datetime, parse_datetime_interval(self.since)[0])  # the validator saw to it
 
     @property
     def digest(self) -> str:
-        """Tells this area from one of the same name with another extent or start."""
+        """A text that tells this area from one of the same name with another extent or start."""
         geometry = self._read_geometry() or b""
         return sha256(self.model_dump_json().encode() + geometry).hexdigest()[:16]
 
     def read_query(self, interval: Interval) -> SceneQuery:
-        """The query for what the area has within ``interval``.
+        """Return the query for what the area has within ``interval``.
 
         Raises:
             SettingsError: the geometry's file cannot be read, or holds none.
@@ -112,7 +111,7 @@ class Area(BaseModel):
 
 
 def check_area_name(name: str) -> str:
-    """``name`` if it may name an area; it becomes part of a key.
+    """Return ``name`` if it may name an area; it becomes part of a key.
 
     Raises:
         ValueError: it may not.
@@ -123,7 +122,7 @@ def check_area_name(name: str) -> str:
 
 
 def _value_error(parse: Callable[[str], T], text: str) -> T:
-    """What ``parse`` makes of ``text``; pydantic gathers findings as ``ValueError`` only."""
+    """Return what ``parse`` makes of ``text``; pydantic gathers findings as ``ValueError`` only."""
     try:
         return parse(text)
     except SettingsError as error:
@@ -134,6 +133,7 @@ PLANETARY_COMPUTER_URL = "https://planetarycomputer.microsoft.com/api/stac/v1"
 EARTH_ENGINE_URL = "https://earthengine-highvolume.googleapis.com"
 DEFAULT_CONFIG = Path("cloudmask.toml")
 _DEFAULTS = MaskParameters()
+LogFormat = Literal["text", "json"]
 _SECRET_VARIABLES = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -142,34 +142,6 @@ _SECRET_VARIABLES = (
     "PREFECT_API_KEY",
     "PREFECT_API_AUTH_STRING",
 )
-
-
-class Compute(StrEnum):
-    """Where Earth Engine's inputs become a mask."""
-
-    LOCAL = "local"
-    SERVER = "server"
-
-
-class Downloader(StrEnum):
-    """How pixels come from Earth Engine."""
-
-    COMPUTE_PIXELS = "compute-pixels"
-    GEES2DOWNLOADER = "gees2downloader"
-
-
-class Runner(StrEnum):
-    """What scenes run on."""
-
-    THREADS = "threads"
-    DASK = "dask"
-
-
-class LogFormat(StrEnum):
-    """What a line of the log looks like."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 class Settings(BaseSettings):
@@ -182,12 +154,12 @@ class Settings(BaseSettings):
     store: str = "./out"
     public_url: str | None = None
     method: str = "s2cloudless"
-    compute: Compute = Compute.LOCAL
+    compute: Literal["local", "server"] = "local"
     earthengine_project: str | None = None
     earthengine_url: str = EARTH_ENGINE_URL
     earthengine_credentials: str = "default"
-    downloader: Downloader = Downloader.COMPUTE_PIXELS
-    runner: Runner = Runner.THREADS
+    downloader: Literal["compute-pixels", "gees2downloader"] = "compute-pixels"
+    runner: Literal["threads", "dask"] = "threads"
     workers: Annotated[int, Field(ge=1, le=64)] = 4
     keep_inputs: bool = False
     single_writer: bool = False
@@ -196,7 +168,7 @@ class Settings(BaseSettings):
     look_back_days: Annotated[int, Field(ge=1, le=60)] = 10
     request_budget: Annotated[int | None, Field(ge=1)] = None
     withdraw_limit: Annotated[int, Field(ge=0, le=10_000)] = 20
-    log_format: LogFormat = LogFormat.TEXT
+    log_format: LogFormat = "text"
     metrics: Path | None = None
     browser: Path | None = None
     cloud_probability_pct: Annotated[float, Field(ge=0, le=100)] = _DEFAULTS.cloud_probability_pct
@@ -263,17 +235,11 @@ class Settings(BaseSettings):
     @property
     def mask_parameters(self) -> MaskParameters:
         """The thresholds alone."""
-        return MaskParameters(
-            cloud_probability_pct=self.cloud_probability_pct,
-            dark_nir_reflectance=self.dark_nir_reflectance,
-            shadow_distance_m=self.shadow_distance_m,
-            buffer_m=self.buffer_m,
-            clear_score=self.clear_score,
-        )
+        return MaskParameters(**self.model_dump(include={each.name for each in fields(MaskParameters)}))
 
 
 def read_settings(config: Path | None = None, **overrides: Any) -> Settings:
-    """Settings from ``overrides`` (None means: not given), environment, file, defaults, in that order.
+    """Return the settings of ``overrides`` (None means: not given), environment, file, defaults, in that order.
 
     Raises:
         SettingsError: a file that cannot be read, a name that is no setting, a value out of range.
@@ -297,7 +263,7 @@ def read_settings(config: Path | None = None, **overrides: Any) -> Settings:
 
 
 def read_clock() -> datetime:
-    """Now, or the instant that ``SOURCE_DATE_EPOCH`` sets to make a run reproducible.
+    """Return now, or the instant that ``SOURCE_DATE_EPOCH`` sets to make a run reproducible.
 
     Raises:
         SettingsError: ``SOURCE_DATE_EPOCH`` is no number of seconds.
@@ -312,12 +278,12 @@ def read_clock() -> datetime:
 
 
 def read_secrets() -> list[str]:
-    """Values of the ecosystem's variables that must never be shown."""
+    """Return the values of the ecosystem's variables that must never be shown."""
     return [value for name in _SECRET_VARIABLES if (value := os.environ.get(name))]
 
 
 def _is_plain_url(url: str) -> bool:
-    """Whether ``url`` names a host and, but for a port and a path, nothing else."""
+    """Return True if ``url`` names a host and, but for a port and a path, nothing else."""
     try:
         parts = urlsplit(url)
         port_is_one = parts.port is None or parts.port > 0
@@ -327,14 +293,12 @@ def _is_plain_url(url: str) -> bool:
 
 
 def _read_config(path: Path, *, needed: bool) -> dict[str, Any]:
-    """What the file says; nothing where there is none and none was named."""
+    """Return what the file says; nothing where there is none and none was named."""
     try:
         return tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        if needed:
-            raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-        return {}
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not needed:
+            return {}
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not valid TOML: {error}") from error
@@ -343,7 +307,7 @@ def _read_config(path: Path, *, needed: bool) -> dict[str, Any]:
 
 
 def _one_line(error: ValidationError) -> str:
-    """Pydantic's findings as one line that names the variables; values stay out: they may be secret."""
+    """Return pydantic's findings as one line that names the variables; values stay out: they may be secret."""
     findings = []
     for finding in error.errors(include_input=False, include_url=False):
         first, *rest = (str(part) for part in finding["loc"] or ("settings",))

@@ -32,7 +32,7 @@ def ignore_warnings_of_odc(test: Test) -> Test:
 def run_directly(request: IngestRequest) -> Report:
     """``request`` as the command line runs it without Prefect."""
     context = RunContext.of(request)
-    return ingest(context, request.read_query(), ThreadRunner(2, retry_delay_s=0), force=request.force)
+    return ingest(context, request, ThreadRunner(2, retry_delay_s=0))
 
 
 def read_tree(root: Path) -> dict[str, bytes]:

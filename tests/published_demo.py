@@ -18,7 +18,7 @@ def publish_demo(store: Path) -> Path:
         patch.setenv("SOURCE_DATE_EPOCH", "1700000000")
         request = build_demo_request(None, store)
         context = RunContext.of(request)
-        report = ingest(context, request.read_query(), ThreadRunner(2, retry_delay_s=0))
+        report = ingest(context, request, ThreadRunner(2, retry_delay_s=0))
     assert len(report.published) == 4
     assert request.store is not None
     return Path(request.store)

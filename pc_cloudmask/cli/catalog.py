@@ -6,30 +6,31 @@ from typing import Annotated
 
 import typer
 
-from pc_cloudmask.cli.app import EXIT_FAILED, MethodOption, StoreOption, app, load_settings, options
+from pc_cloudmask.cli.app import EXIT_FAILED, app, load_settings, options
+from pc_cloudmask.cli.options import DatetimeOption, ItemsOption, MethodOption, StoreOption, TileOption
+from pc_cloudmask.errors import SettingsError
 
 
 @app.command()
 def status(
-    tile: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TILE…", help="Ask the source which days of these tiles are missing."),
-    ] = None,
-    datetime: Annotated[str | None, typer.Option(metavar="INTERVAL", help="… within this interval.")] = None,
-    items: Annotated[
-        str | None, typer.Option(metavar="FILE|URL", help="… or compare with these items, no search.")
-    ] = None,
+    tile: TileOption = None,
+    datetime: DatetimeOption = None,
+    items: ItemsOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Count scenes by state; name what waits or failed, and the days that are missing."""
+    """Count scenes by state; name those that wait or failed.
+
+    With --tile or --items, name also the days of which the source has scenes that are not published.
+    """
     from pc_cloudmask.cli.output import print_json, print_status
+    from pc_cloudmask.runs.context import RunContext
     from pc_cloudmask.runs.plan import read_status
     from pc_cloudmask.runs.request import IngestRequest
 
     request = IngestRequest(
         tiles=tuple(tile or ()), datetime=datetime, items=items, store=store, config=options.config
     )
-    found = read_status(request)
+    found = read_status(RunContext.of(request, read_only=True), request)
     print_json(found.as_json()) if options.json else print_status(found)
 
 
@@ -73,11 +74,10 @@ def check(
 def index(
     store: StoreOption = None,
 ) -> None:
-    """Build the geoparquet mirror again, for searches by DuckDB, pyarrow or rustac."""
+    """Rebuild the geoparquet mirror, for searches by DuckDB, pyarrow or rustac."""
     from pc_cloudmask.catalog.layout import CATALOG_KEY
     from pc_cloudmask.catalog.mirror import rebuild_mirror
     from pc_cloudmask.cli.output import print_json, say
-    from pc_cloudmask.errors import SettingsError
     from pc_cloudmask.runs.context import RunContext
 
     context = RunContext(load_settings(store=store))
@@ -103,7 +103,7 @@ def doctor(
     store: StoreOption = None,
     method: MethodOption = None,
 ) -> None:
-    """Say what works of settings, credentials, endpoints and store, and how to mend what does not."""
+    """Say which of settings, credentials, endpoints and store work, and how to mend what does not."""
     from pc_cloudmask.cli.output import print_json, print_table
     from pc_cloudmask.runs.context import RunContext
     from pc_cloudmask.runs.doctor import examine

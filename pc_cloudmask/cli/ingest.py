@@ -7,52 +7,55 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pc_cloudmask.cli.app import (
-    EXIT_FAILED,
+from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, options
+from pc_cloudmask.cli.options import (
+    AreaOption,
     BboxOption,
+    ComputeOption,
     DatetimeOption,
+    DryRunOption,
+    EveryOption,
+    ForceOption,
+    IdsOption,
+    IntersectsOption,
+    ItemsOption,
+    KeepInputsOption,
+    LimitOption,
+    LookBackOption,
     MethodOption,
+    OnceOption,
+    SinceOption,
     StoreOption,
     TileOption,
-    app,
-    complain,
-    options,
+    read_period,
 )
+from pc_cloudmask.errors import SettingsError
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from pc_cloudmask.runs.area_state import LookBack
-    from pc_cloudmask.runs.request import WatchRequest
+    from pc_cloudmask.runs.context import RunContext
+    from pc_cloudmask.runs.due import LookBack
+    from pc_cloudmask.runs.request import IngestRequest, WatchRequest
 
 
 @app.command()
 def ingest(
     bbox: BboxOption = None,
-    intersects: Annotated[Path | None, typer.Option(metavar="FILE", help="GeoJSON geometry.")] = None,
+    intersects: IntersectsOption = None,
     tile: TileOption = None,
     datetime: DatetimeOption = None,
-    ids: Annotated[list[str] | None, typer.Option(metavar="ID…", help="Item ids.")] = None,
-    items: Annotated[
-        str | None,
-        typer.Option(metavar="FILE|URL", help="ItemCollection, folder or static catalog, no search."),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many scenes.")] = None,
+    ids: IdsOption = None,
+    items: ItemsOption = None,
+    limit: LimitOption = None,
     method: MethodOption = None,
-    compute: Annotated[
-        str | None, typer.Option(help="Where Earth Engine's inputs become a mask: local, server.")
-    ] = None,
+    compute: ComputeOption = None,
     store: StoreOption = None,
-    keep_inputs: Annotated[
-        bool | None, typer.Option("--keep-inputs", help="Publish the cloud probability too.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be published; write nothing.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Publish again what is published already.")] = False,
+    keep_inputs: KeepInputsOption = None,
+    dry_run: DryRunOption = False,
+    force: ForceOption = False,
 ) -> None:
     """Publish the masks of the scenes that match."""
-    from pc_cloudmask.cli.run import check_reachable, finish, name_missing, run_ingest
     from pc_cloudmask.runs.request import IngestRequest
 
     request = IngestRequest(
@@ -70,20 +73,29 @@ def ingest(
         force=force,
         config=options.config,
     )
-    if dry_run:
-        from pc_cloudmask.cli.output import print_json, print_plan
-        from pc_cloudmask.runs.plan import plan_ingest
+    _print_plan(request) if dry_run else _publish(request)
 
-        check_reachable(request, request.read_query())
-        plan = plan_ingest(request)
-        name_missing(request, plan.ids)
-        print_json(plan.as_json()) if options.json else print_plan(plan)
-        if plan.failed:
-            raise typer.Exit(EXIT_FAILED)
-    else:
-        report = run_ingest(request)
-        name_missing(request, report.ids)
-        finish(report)
+
+def _publish(request: IngestRequest, context: RunContext | None = None) -> None:
+    """Publish what ``request`` asks for; say which of its ids no scene has."""
+    from pc_cloudmask.cli.run import finish, name_missing, run_job
+
+    report = run_job(request, context)
+    name_missing(request, report.ids)
+    finish(report)
+
+
+def _print_plan(request: IngestRequest) -> None:
+    from pc_cloudmask.cli.output import print_json, print_plan
+    from pc_cloudmask.cli.run import name_missing
+    from pc_cloudmask.runs.context import RunContext
+    from pc_cloudmask.runs.plan import plan_ingest
+
+    plan = plan_ingest(RunContext.of(request, read_only=True), request)
+    name_missing(request, plan.ids)
+    print_json(plan.as_json()) if options.json else print_plan(plan)
+    if plan.failed:
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()
@@ -94,11 +106,11 @@ def demo(
 ) -> None:
     """Run the main job on the bundled sample archive and score it against its known truth."""
     from pc_cloudmask.cli.output import print_scores
-    from pc_cloudmask.cli.run import finish, run_ingest
+    from pc_cloudmask.cli.run import finish, run_job
     from pc_cloudmask.demo.demo import build_demo_request, score_demo
 
     request = build_demo_request(options.config, out)
-    report = run_ingest(request)
+    report = run_job(request)
     scores = score_demo(request)
     catalog = f"{request.store}/catalog.json"
     if not options.json:
@@ -109,77 +121,52 @@ def demo(
 @app.command()
 def retry(
     ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]…", help="Scenes; default: all of them.")
+        list[str] | None,
+        typer.Argument(metavar="[ID]…", help="Ids of scenes; default: all that failed or wait."),
     ] = None,
-    items: Annotated[
-        str | None, typer.Option(metavar="FILE|URL", help="Where the items are; default: the source API.")
-    ] = None,
+    items: ItemsOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Try scenes again that failed or wait, whether it is time or not."""
-    from pc_cloudmask.cli.run import finish, name_missing, run_ingest
+    """Try scenes that failed or wait again now, even if they are not due."""
+    from pc_cloudmask.cli.run import finish
     from pc_cloudmask.runs.context import RunContext
     from pc_cloudmask.runs.ingest import find_remembered
     from pc_cloudmask.runs.report import Report
     from pc_cloudmask.runs.request import IngestRequest
 
     request = IngestRequest(items=items, store=store, config=options.config)
-    remembered = find_remembered(RunContext(request.read_settings()).store)
+    context = RunContext.of(request)
+    remembered = find_remembered(context.store)
     wanted = tuple(sorted(remembered.intersection(ids) if ids else remembered))
     if unknown := sorted(set(ids or ()) - remembered):
         complain(f"neither waiting nor failed: {', '.join(unknown)}")
-    if not wanted and not options.json:
+    if wanted:
+        _publish(request.model_copy(update={"ids": wanted}), context)
+    elif options.json:
+        finish(Report())
+    else:
         typer.echo("nothing waits or failed" if not ids else "none of these waits or failed")
-        return
-    request = request.model_copy(update={"ids": wanted})
-    report = run_ingest(request) if wanted else Report()
-    name_missing(request, report.ids)
-    finish(report)
 
 
 @app.command()
 def watch(
-    once: Annotated[bool, typer.Option("--once", help="One run; for cron and the like.")] = False,
-    every: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="A run each 30m, 1h, 1d …, until interrupted; default 1h."),
-    ] = None,
-    area: Annotated[
-        list[str] | None, typer.Option(metavar="NAME…", help="Areas of the settings file; default: all.")
-    ] = None,
-    tile: Annotated[
-        list[str] | None, typer.Option(metavar="TILE…", help="… or these MGRS tiles, such as 22KFV.")
-    ] = None,
-    bbox: Annotated[str | None, typer.Option(metavar="W,S,E,N", help="… or this box, in degrees.")] = None,
-    intersects: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="… or this GeoJSON geometry.")
-    ] = None,
-    since: Annotated[
-        str | None, typer.Option(metavar="DAY", help="Watch what was taken since 2018, 2018-12, 2018-12-14.")
-    ] = None,
-    look_back: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="WINDOW…", help="hot, recent, full: how far to look back; default: what is due."
-        ),
-    ] = None,
-    items: Annotated[
-        str | None, typer.Option(metavar="FILE|URL", help="Watch these items in place of the source API.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Publish at most so many scenes a run.")] = None,
+    once: OnceOption = False,
+    every: EveryOption = None,
+    area: AreaOption = None,
+    tile: TileOption = None,
+    bbox: BboxOption = None,
+    intersects: IntersectsOption = None,
+    since: SinceOption = None,
+    look_back: LookBackOption = None,
+    items: ItemsOption = None,
+    limit: LimitOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Keep the catalog level with its source: what is new, late, changed or gone."""
-    from datetime import timedelta
-
-    from pc_cloudmask.cli.app import parse_duration
-    from pc_cloudmask.cli.run import finish, run_watch
-    from pc_cloudmask.errors import SettingsError
+    """Keep the catalog up to date: publish what is new, late or changed, withdraw what is gone."""
+    from pc_cloudmask.cli.run import finish, run_job
     from pc_cloudmask.runs.request import WatchRequest
 
-    if once and every is not None:
-        raise SettingsError("--once and --every exclude each other: give one of them")
-    period = None if once else parse_duration(every) if every else timedelta(hours=1)
+    period = read_period(once, every)
     request = WatchRequest(
         areas=tuple(area or ()),
         tiles=tuple(tile or ()),
@@ -194,24 +181,24 @@ def watch(
         seconds=period.total_seconds() if period else None,
     )
     if period is None:
-        finish(run_watch(request))
+        finish(run_job(request))
     else:
         _watch_for_ever(request, period)
 
 
 def _watch_for_ever(request: WatchRequest, period: timedelta) -> None:
-    """A run each ``period``, each one's report a line of JSON or of text; a run's failure is not the end."""
+    """Run once each ``period`` and print each report, with ``--json`` as a line; go on after a failed run."""
     import time
 
     from pc_cloudmask.cli.output import print_json_line, print_report
-    from pc_cloudmask.cli.run import run_watch
+    from pc_cloudmask.cli.run import run_job
     from pc_cloudmask.errors import CloudmaskError
     from pc_cloudmask.runs.report import Report
 
     while True:
         started = time.monotonic()
         try:
-            report = run_watch(request)
+            report = run_job(request)
         except CloudmaskError as error:
             if not error.retryable:
                 raise
@@ -221,8 +208,7 @@ def _watch_for_ever(request: WatchRequest, period: timedelta) -> None:
 
 
 def _read_look_back(names: list[str] | None) -> tuple[LookBack, ...] | None:
-    from pc_cloudmask.errors import SettingsError
-    from pc_cloudmask.runs.area_state import LookBack
+    from pc_cloudmask.runs.due import LookBack
 
     try:
         return tuple(LookBack(name) for name in names) if names else None

@@ -13,7 +13,6 @@ from pc_cloudmask.cli.app import (
     Terminated,
     app,
     interrupt,
-    normalise_arguments,
     report_defect,
     report_error,
     report_stop,
@@ -29,7 +28,6 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     sys.excepthook = report_defect
-    sys.argv[1:] = normalise_arguments(sys.argv[1:])
     signal.signal(signal.SIGTERM, terminate)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background job ignores it
         signal.signal(signal.SIGINT, interrupt)

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pc_cloudmask.catalog.layout import build_item_title
-from pc_cloudmask.runs.report import Report, SceneOutcome, SceneState
+from pc_cloudmask.runs.report import Observer, Report, SceneOutcome, SceneState
 from pc_cloudmask.text import encode_for_terminal, make_printable
 from pc_cloudmask.viewing.observations import MONTHS, CalendarRow, MonthOfTile, blend_share
 
@@ -44,18 +44,18 @@ def say(line: str) -> None:
 
 
 def print_json(document: Any) -> None:
-    """One JSON object on stdout."""
+    """Print one JSON object on stdout."""
     sys.stdout.write(encode_for_terminal(document, indent=2) + "\n")
 
 
 def print_json_line(document: Any) -> None:
-    """One JSON object on a line of stdout, at once."""
+    """Print one JSON object on a line of stdout, at once."""
     sys.stdout.write(encode_for_terminal(document) + "\n")
     sys.stdout.flush()
 
 
 def print_report(report: Report) -> None:
-    """The report as a few lines for people."""
+    """Print the report as a few lines for people."""
     say(report.summary)
     for problem in report.problems:
         say(f"  problem: {problem}")
@@ -71,7 +71,7 @@ _WORDS = frozenset({"scene", "what", "verdict", "detail"})
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table; words stand to the left, numbers to the right."""
+    """Print a table; words stand to the left, numbers to the right."""
     table = Table(title=Text(make_printable(title), style="bold"), title_justify="left", box=SIMPLE_HEAD)
     for column in columns:
         table.add_column(column, justify="left" if column in _WORDS else "right", overflow="fold")
@@ -80,7 +80,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     stdout.print(table)
 
 
-class ProgressObserver:
+class ProgressObserver(Observer):
     """Shows counts and throughput while a run goes on."""
 
     def __init__(self, progress: Progress) -> None:
@@ -104,7 +104,7 @@ class ProgressObserver:
 
 @contextmanager
 def show_progress() -> Iterator[ProgressObserver]:
-    """A progress bar on stderr, on a terminal only."""
+    """Show a progress bar on stderr, on a terminal only."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -118,7 +118,7 @@ def show_progress() -> Iterator[ProgressObserver]:
 
 
 def print_scores(scores: Sequence[SceneScore], catalog: str) -> None:
-    """The demo's scores, one scene a line, and where the catalog is."""
+    """Print the demo's scores, one scene a line, and where the catalog is."""
     rows = []
     for score in scores:
         shares = score.score
@@ -137,9 +137,9 @@ def print_scores(scores: Sequence[SceneScore], catalog: str) -> None:
 
 
 def print_plan(plan: Plan) -> None:
-    """What a dry run found."""
+    """Print what a dry run found."""
     for scene in plan.would_publish:
-        say(f"  {scene.item_key}: {scene.requests} requests, {scene.bytes / 1e6:.1f} MB")
+        say(f"  {scene.item}: {scene.requests} requests, {scene.bytes / 1e6:.1f} MB")
     say(
         f"{len(plan.would_publish)} to publish, {len(plan.skipped)} published already, "
         f"{len(plan.failed)} failed; {plan.requests} requests to Earth Engine, "
@@ -150,7 +150,7 @@ def print_plan(plan: Plan) -> None:
 
 
 def print_check(report: CheckReport) -> None:
-    """What a check found, a line for each finding, and what to do about it."""
+    """Print what a check found, a line for each finding, and what to do about it."""
     _print_findings(report.findings, report.problems)
     if report.is_whole and not (report.catalogs or report.problems):
         say("there is no catalog yet: cloudmask ingest or watch makes one")
@@ -169,7 +169,7 @@ def print_check(report: CheckReport) -> None:
 
 
 def _advise(report: CheckReport) -> Iterator[str]:
-    """What the user may do about what was found, or what a repair has left."""
+    """Yield what the user may do about what was found, or what a repair has left."""
     if report.unlinked:
         yield (
             f"broken items taken out of the catalog: {report.unlinked}; cloudmask retry publishes them. "
@@ -202,7 +202,7 @@ def _count_problems(problems: int) -> str:
 
 
 def print_status(status: Status) -> None:
-    """Counts, what is not published, and the days that are missing."""
+    """Print counts, what is not published, and the days that are missing."""
     census = status.census
     say(
         f"{census.published} published on {len(census.days)} tiles, {census.pending} being published, "
@@ -223,13 +223,13 @@ def print_status(status: Status) -> None:
 
 
 def _describe(outcome: SceneOutcome) -> str:
-    """The scene and the reason, whose text may begin with the scene itself."""
+    """Return the scene and the reason, whose text may begin with the scene itself."""
     reason = outcome.reason.removeprefix("item ").removeprefix(f"{outcome.id}: ")
     return f"{outcome.id}: {reason}"
 
 
 def build_rows(months: Iterable[MonthOfTile]) -> list[CalendarRow]:
-    """A row for each tile and year; ``months`` are in this order."""
+    """Return a row for each tile and year; ``months`` are in this order."""
     return [
         CalendarRow(f"{tile} {year}", {month.month: (month.cloud_free, month.scenes) for month in of_year})
         for (tile, year), of_year in groupby(months, lambda month: (month.tile, month.year))
@@ -237,7 +237,7 @@ def build_rows(months: Iterable[MonthOfTile]) -> list[CalendarRow]:
 
 
 def print_calendar(title: str, months: list[MonthOfTile]) -> None:
-    """The calendar as a table, its cells coloured on a terminal, with sums."""
+    """Print the calendar as a table, its cells coloured on a terminal, with sums."""
     if not months:
         say("no published scene matches; cloudmask status shows what is there")
         return

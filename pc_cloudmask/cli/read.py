@@ -10,16 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pc_cloudmask.cli.app import (
-    BboxOption,
-    CatalogOption,
-    DatetimeOption,
-    FilesOption,
-    TileOption,
-    app,
-    load_settings,
-    options,
-)
+from pc_cloudmask.cli.app import app, load_settings, options
+from pc_cloudmask.cli.options import BboxOption, CatalogOption, DatetimeOption, FilesOption, TileOption
+from pc_cloudmask.errors import SettingsError
 
 if TYPE_CHECKING:
     from pc_cloudmask.mosaic.mosaic import MosaicReport, Progress
@@ -32,11 +25,13 @@ def view(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Default: the item's id, in this folder.")
     ] = None,
-    size: Annotated[int, typer.Option(min=16, max=10980, help="Longer edge in pixels, at most.")] = 1098,
+    size: Annotated[
+        int, typer.Option(min=16, max=10980, help="Length of the longer edge, at most, in pixels.")
+    ] = 1098,
     files: FilesOption = None,
     store: CatalogOption = None,
 ) -> None:
-    """Draw a scene in true colour, its clouds and shadows outlined."""
+    """Draw a scene in true colour, with its clouds and shadows outlined."""
     from pc_cloudmask.cli.output import print_json, say
     from pc_cloudmask.viewing.library import find_item
     from pc_cloudmask.viewing.view import draw_view
@@ -61,10 +56,13 @@ def view(
 
 @app.command()
 def stats(
-    tile: Annotated[list[str] | None, typer.Option(metavar="TILE…", help="Default: all tiles.")] = None,
-    datetime: Annotated[str | None, typer.Option(metavar="INTERVAL", help="2018, 2018-12, 2018/..")] = None,
+    tile: TileOption = None,
+    datetime: DatetimeOption = None,
     max_cloud: Annotated[
-        float, typer.Option(min=0, max=100, metavar="PCT", help="Cloud and shadow of a cloud-free scene.")
+        float,
+        typer.Option(
+            min=0, max=100, metavar="PCT", help="Cloud and shadow that a cloud-free scene may have."
+        ),
     ] = 20.0,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw the calendar as a picture too.")
@@ -93,8 +91,6 @@ def stats(
 
 def _check_out(out: Path) -> Path:
     """``out``, where a PNG can be written to it."""
-    from pc_cloudmask.errors import SettingsError
-
     if out.suffix.lower() != ".png":
         raise SettingsError(f"--out {out}: name a file that ends in .png")
     if not out.parent.is_dir():
@@ -103,7 +99,6 @@ def _check_out(out: Path) -> Path:
 
 
 def _write_out(out: Path, png: bytes) -> None:
-    from pc_cloudmask.errors import SettingsError
 
     try:
         out.write_bytes(png)
@@ -113,7 +108,7 @@ def _write_out(out: Path, png: bytes) -> None:
 
 @app.command()
 def serve(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8000,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")
     ] = "127.0.0.1",
@@ -124,7 +119,6 @@ def serve(
 ) -> None:
     """Serve the catalog over HTTP, with CORS and byte ranges, and STAC Browser on the same port."""
     from pc_cloudmask.cli.output import print_json, say
-    from pc_cloudmask.errors import SettingsError
     from pc_cloudmask.viewing.server import find_folder
     from pc_cloudmask.viewing.stac_browser import HOSTED_URL, HOW_TO_GET_IT, find_stac_browser
 
@@ -221,15 +215,13 @@ def mosaic(
 def _check_extra() -> None:
     from importlib.util import find_spec
 
-    from pc_cloudmask.errors import SettingsError
-
     if not all(find_spec(name) for name in ("odc", "dask", "xarray")):
         raise SettingsError("mosaic needs odc-stac and dask: pip install 'pc-cloudmask[mosaic]'")
 
 
 @contextmanager
 def _show_progress() -> Iterator[Progress]:
-    """A bar on stderr, on a terminal only."""
+    """Show a bar on stderr, on a terminal only."""
     from rich.progress import Progress as Bars
 
     from pc_cloudmask.cli.output import stderr

@@ -6,7 +6,6 @@ import logging
 import os
 import secrets
 import tomllib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,64 +14,41 @@ from uuid import uuid4
 import typer
 
 from pc_cloudmask.cli.app import EXIT_FAILED, complain, options
+from pc_cloudmask.errors import SettingsError
 
 if TYPE_CHECKING:
+    from pc_cloudmask.runs.context import RunContext
     from pc_cloudmask.runs.report import Report
-    from pc_cloudmask.runs.request import IngestRequest, RunRequest, WatchRequest
-    from pc_cloudmask.scene.query import SceneQuery
-
+    from pc_cloudmask.runs.request import IngestRequest, WatchRequest
+    from pc_cloudmask.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
-def run_ingest(request: IngestRequest) -> Report:
-    """``ingest``, with progress on a terminal."""
-    check_reachable(request, request.read_query())
-    return _run("ingest", request)
+def run_job(request: IngestRequest | WatchRequest, context: RunContext | None = None) -> Report:
+    """Run the job that ``request`` asks for, with progress on a terminal, and return its report.
 
-
-def run_watch(request: WatchRequest) -> Report:
-    """``watch`` once, with progress on a terminal."""
-    from pc_cloudmask.scene.query import SceneQuery
-
-    request.read_areas()
-    check_reachable(request, SceneQuery())
-    return _run("watch", request)
-
-
-def check_reachable(request: RunRequest, query: SceneQuery) -> None:
-    """See that no path of this machine would be published where others read.
-
-    Raises:
-        SettingsError: an asset of an item that ``query`` finds is a local file, and the store a bucket or
-            one with a public URL; files within the store itself are published with it.
+    Without a ``context`` the request's own is opened. Wrong settings end the command, not a flow run.
     """
-    from pc_cloudmask.errors import SettingsError
+    from pc_cloudmask.cli.output import show_progress
     from pc_cloudmask.runs.context import RunContext
+    from pc_cloudmask.runs.request import WatchRequest
 
-    context = RunContext.of(request)
-    store, public_url = context.settings.store, context.settings.public_url
-    in_bucket = store.startswith("s3:")
-    if request.items is None or not (in_bucket or public_url) or context.source.local_root is None:
-        return
-    root = None if in_bucket else Path(store.removeprefix("file://").removeprefix("file:")).resolve()
-    for item in context.source.find_items(query):
-        for name, path in _list_local_assets(item):
-            if root is None or not path.is_relative_to(root):
-                raise SettingsError(
-                    f"--items {request.items}: asset {name} of {item.get('id')!r:.100} is a local file, "
-                    f"which readers of {public_url or store} cannot reach: upload it and give its https or "
-                    "s3 href, or publish into a directory without CLOUDMASK_PUBLIC_URL"
-                )
+    context = context or RunContext.of(request)
+    settings = context.settings
+    _begin_log(settings)
+    with show_progress() as observer:
+        if prefect_wanted(options.prefect):
+            _check_parameters(request, settings)
+            quieten_prefect()
+            from pc_cloudmask.flows import run_flow
 
+            report = run_flow(request, observer)
+        else:
+            from pc_cloudmask.runs.direct import run_directly
 
-def _list_local_assets(item: dict[str, Any]) -> Iterator[tuple[str, Path]]:
-    """Names and paths of the item's assets that are files of this machine."""
-    assets = item.get("assets")
-    for name, asset in assets.items() if isinstance(assets, dict) else ():
-        href = asset.get("href") if isinstance(asset, dict) else None
-        if isinstance(href, str) and href.startswith("/"):
-            yield name, Path(href)
+            report = run_directly(context, request, observer)
+    return _export(settings, report, "watch" if isinstance(request, WatchRequest) else "ingest")
 
 
 def name_missing(request: IngestRequest, found: frozenset[str]) -> None:
@@ -93,45 +69,25 @@ def finish(report: Report, **extra: Any) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _run(command: str, request: IngestRequest | WatchRequest) -> Report:
-    from pc_cloudmask.cli.output import show_progress
-
-    with show_progress() as observer:
-        if _prepare(request):
-            from pc_cloudmask.flows import run_flow
-
-            report = run_flow(request, observer)
-        else:
-            from pc_cloudmask.runs.watch import run_directly
-
-            report = run_directly(request, observer)
-    return _export(command, request, report)
-
-
-def _prepare(request: RunRequest) -> bool:
-    """Whether the job is to be a flow run. Wrong settings end here, not as a failed flow run."""
+def _begin_log(settings: Settings) -> None:
+    """Begin the log of one run; see first that its figures can be written."""
     from pc_cloudmask.runs.logs import configure_logs, run_id
     from pc_cloudmask.settings import read_secrets
 
-    settings = request.read_settings()
     if settings.metrics is not None:
         from pc_cloudmask.runs.metrics import check_metrics
 
         check_metrics(settings.metrics)
     run_id.set(uuid4().hex[:12])
     configure_logs(options.log_level, read_secrets, settings.log_format)
-    wanted = prefect_wanted(options.prefect)
-    if wanted:
-        _check_parameters(request)
-        quieten_prefect()
-    return wanted
 
 
-def _check_parameters(request: RunRequest) -> None:
-    """Nothing, where the request holds no secret: Prefect stores and shows what a flow run was asked for."""
-    from pc_cloudmask.errors import SettingsError
+def _check_parameters(request: IngestRequest | WatchRequest, settings: Settings) -> None:
+    """Raise for a request that no flow run should begin with, or that holds a secret, which Prefect would show."""
+    from pc_cloudmask.runs.request import WatchRequest
     from pc_cloudmask.text import unsigned_href
 
+    request.read_areas(settings) if isinstance(request, WatchRequest) else request.read_query()
     items = request.items or ""
     if "://" in items and (shown := unsigned_href(items)) != items:
         raise SettingsError(
@@ -140,20 +96,18 @@ def _check_parameters(request: RunRequest) -> None:
         )
 
 
-def _export(command: str, request: RunRequest, report: Report) -> Report:
+def _export(settings: Settings, report: Report, command: str) -> Report:
     """Tell the log and, where there is one, the file of figures how the run went.
 
     That the file cannot be written is a problem of the report: what the run did must be told all the same.
     """
     logger.info("%s: %s", command, report.summary)
-    path = request.read_settings().metrics
-    if path is not None:
-        from pc_cloudmask.errors import SettingsError
+    if settings.metrics is not None:
         from pc_cloudmask.runs.metrics import write_metrics
         from pc_cloudmask.settings import read_clock
 
         try:
-            write_metrics(path, command, report, read_clock())
+            write_metrics(settings.metrics, command, report, read_clock())
         except SettingsError as error:
             return replace(report, problems=(*report.problems, str(error)))
     return report
@@ -174,7 +128,7 @@ QUIET = {
 
 
 def prefect_wanted(choice: bool | None) -> bool:
-    """``choice`` of the command line, else whether a Prefect API is configured."""
+    """Return ``choice`` of the command line, or else True if a Prefect API is configured."""
     return _api_configured() if choice is None else choice
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pc_cloudmask.runs.area_state import list_months
+from pc_cloudmask.runs.due import list_months
 from pc_cloudmask.runs.request import BackfillRequest, IngestRequest
 from pc_cloudmask.scene.query import format_datetime_interval
-from pc_cloudmask.settings import Area, read_clock
+from pc_cloudmask.settings import Area, Settings, read_clock
 from pc_cloudmask.source.fields import SceneSource, find_property
 
 #: Scenes of one run; more where one tile has more in a month. 100 to 500 keep a run within hours, and what a
@@ -18,8 +18,8 @@ from pc_cloudmask.source.fields import SceneSource, find_property
 SHARD_SCENES = 250
 
 
-def plan_shards(source: SceneSource, request: BackfillRequest) -> Iterator[IngestRequest]:
-    """Requests that together ask for everything that ``request`` does, the newest months first.
+def plan_shards(source: SceneSource, request: BackfillRequest, settings: Settings) -> Iterator[IngestRequest]:
+    """Yield requests that together ask for everything that ``request`` does, the newest months first.
 
     Months that are small together make one shard; a large one is cut by tiles. The source is asked for
     what it has of each month, so no shard is empty.
@@ -28,7 +28,7 @@ def plan_shards(source: SceneSource, request: BackfillRequest) -> Iterator[Inges
         SettingsError: no such area, no such years.
         SourceUnavailable, SourceRefused: the source could not be asked; shards already given stand.
     """
-    for area in request.read_areas().values():
+    for area in request.read_areas(settings).values():
         pending: _Months | None = None
         for months, counts in _count_months(source, area, request):
             if pending and pending.scenes + months.scenes > SHARD_SCENES:
@@ -52,7 +52,7 @@ class _Months:
     scenes: int
 
     def join(self, later: _Months) -> _Months:
-        """These months with ``later`` ones."""
+        """Return these months with ``later`` ones."""
         return _Months(self.start, later.end, self.scenes + later.scenes)
 
     @property
@@ -68,7 +68,7 @@ class _Months:
 def _count_months(
     source: SceneSource, area: Area, request: BackfillRequest
 ) -> Iterator[tuple[_Months, Counter[str]]]:
-    """Number of items by tile in each month, the newest month first."""
+    """Yield each month with its number of items by tile, the newest month first."""
     start, end = request.read_period()
     now = request.now or read_clock()
     newest = min(end, now) if end else now
@@ -82,7 +82,7 @@ def _count_months(
 
 
 def _group_tiles(counts: Counter[str]) -> Iterator[tuple[str, ...]]:
-    """Tiles in groups of at most ``SHARD_SCENES`` scenes, one tile at least."""
+    """Yield the tiles in groups of at most ``SHARD_SCENES`` scenes, one tile at least."""
     group: list[str] = []
     scenes = 0
     for tile in sorted(filter(None, counts)):
@@ -98,15 +98,6 @@ def _group_tiles(counts: Counter[str]) -> Iterator[tuple[str, ...]]:
 def _build_shard(
     request: BackfillRequest, area: Area, months: _Months, tiles: tuple[str, ...] = ()
 ) -> IngestRequest:
-    return IngestRequest(
-        bbox=area.bbox,
-        intersects=area.intersects,
-        tiles=tiles or area.tiles,
-        datetime=months.interval,
-        items=request.items,
-        method=request.method,
-        compute=request.compute,
-        store=request.store,
-        keep_inputs=request.keep_inputs,
-        config=request.config,
-    )
+    given = request.model_dump(include={"items", "method", "compute", "store", "keep_inputs", "config"})
+    place = {"bbox": area.bbox, "intersects": area.intersects, "tiles": tiles or area.tiles}
+    return IngestRequest(**given, **place, datetime=months.interval)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -12,12 +12,10 @@ from pc_cloudmask.catalog.item import build_fingerprint
 from pc_cloudmask.catalog.layout import ItemKeys, item_keys
 from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.masking.classes import MaskParameters
-from pc_cloudmask.masking.earth_engine.windows import CostEstimate, estimate_pairing
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.runs.report import SceneOutcome, SceneState
 from pc_cloudmask.scene.image import EarthEngineImage, Pairing, read_image_key
 from pc_cloudmask.scene.scene import Scene
-from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.item import read_scene
 from pc_cloudmask.text import make_printable
@@ -48,7 +46,7 @@ class Candidate:
 
 
 def read_candidate(item: Item, method: str, parameters: MaskParameters) -> Candidate:
-    """The candidate that ``item`` makes, whose hrefs a source has taken the signatures off.
+    """Return the candidate that ``item`` makes, whose hrefs a source has taken the signatures off.
 
     Raises:
         MissingField, InvalidField: the item cannot become a scene.
@@ -63,7 +61,7 @@ def read_candidate(item: Item, method: str, parameters: MaskParameters) -> Candi
 def read_candidates(
     items: Iterable[Item], method: str, parameters: MaskParameters
 ) -> tuple[list[Candidate], list[SceneOutcome]]:
-    """Candidates, and a failed outcome for each item that is none; a repeated id counts once."""
+    """Return candidates, and a failed outcome for each item that is none; a repeated id counts once."""
     candidates: dict[str, Candidate] = {}
     refused: list[SceneOutcome] = []
     for item in items:
@@ -83,7 +81,7 @@ def select_unpublished(
     force: bool,
     workers: int,
 ) -> tuple[list[Candidate], list[SceneOutcome]]:
-    """Candidates whose mask is not in the catalog as it would be made now, and the others as skipped.
+    """Return candidates whose mask is not in the catalog as it would be made now, and the others as skipped.
 
     One read of the store for each candidate, ``workers`` at a time.
     """
@@ -103,7 +101,7 @@ def select_unpublished(
 def pair_candidates(
     candidates: list[Candidate], pairings: Mapping[str, Pairing]
 ) -> tuple[list[Candidate], list[SceneOutcome]]:
-    """Candidates with their Earth Engine image, and those that have none yet as waiting."""
+    """Return candidates with their Earth Engine image, and those that have none yet as waiting."""
     paired: list[Candidate] = []
     waiting: list[SceneOutcome] = []
     for candidate in candidates:
@@ -111,22 +109,19 @@ def pair_candidates(
         if isinstance(pairing, EarthEngineImage):
             paired.append(replace(candidate, ee_image=pairing))
         else:
-            waiting.append(
-                SceneOutcome(
-                    candidate.scene.id,
-                    SceneState.WAITING,
-                    pairing.reason,
-                    retryable=True,
-                    fingerprint=candidate.fingerprint,
-                )
-            )
+            waiting.append(build_waiting(candidate.scene.id, pairing.reason, candidate.fingerprint))
     return paired, waiting
 
 
-def build_failure(scene_id: str, error: Exception, fingerprint: str = "") -> SceneOutcome:
-    """The outcome of a scene that ``error`` ended; an unexpected error is named by its class.
+def build_waiting(scene_id: str, reason: str, fingerprint: str) -> SceneOutcome:
+    """Return the outcome of a scene that a later run will try."""
+    return SceneOutcome(scene_id, SceneState.WAITING, reason, retryable=True, fingerprint=fingerprint)
 
-    Want of memory, or of what else the system gives, tells nothing of the scene: it may pass.
+
+def build_failure(scene_id: str, error: Exception, fingerprint: str = "") -> SceneOutcome:
+    """Return the outcome of a scene that ``error`` ended; an unexpected error is named by its class.
+
+    A lack of memory, or of what else the system gives, tells nothing of the scene: it may pass.
     """
     error_class = type(error).__name__
     if isinstance(error, CloudmaskError):
@@ -134,18 +129,11 @@ def build_failure(scene_id: str, error: Exception, fingerprint: str = "") -> Sce
     else:
         reason = make_printable(f"{error_class}: {error}")
         retryable = isinstance(error, MemoryError | OSError)
-    return SceneOutcome(
-        scene_id,
-        SceneState.FAILED,
-        reason,
-        retryable,
-        error_class,
-        fingerprint=fingerprint,
-    )
+    return SceneOutcome(scene_id, SceneState.FAILED, reason, retryable, error_class, fingerprint=fingerprint)
 
 
 def _find_fingerprint(item: Item, method: str, parameters: MaskParameters) -> str:
-    """The fingerprint of an item that is no candidate; empty where not even that can be made of it."""
+    """Return the fingerprint of an item that is no candidate; empty if not even that can be made of it."""
     try:
         return build_fingerprint(item, method, parameters)
     except (CloudmaskError, TypeError, ValueError, AttributeError, RecursionError):
@@ -156,60 +144,3 @@ def _printable_id(item: Any) -> str:
     item_id = item.get("id") if isinstance(item, dict) else None
     printable = isinstance(item_id, str) and len(item_id) <= MAX_ID_LENGTH and item_id.isprintable()
     return str(item_id) if printable else "?"
-
-
-class Budget:
-    """Requests to Earth Engine, and scenes, that a run may still begin; None sets no limit.
-
-    Requests are estimated beforehand, see ``estimate_scene_cost``: what a split or a further attempt adds is
-    not counted. ``deferred`` counts the scenes that were left to a later run, each once.
-    """
-
-    def __init__(self, settings: Settings, requests: int | None = None, scenes: int | None = None) -> None:
-        self._settings = settings
-        self._requests = requests
-        self._scenes = scenes
-        self._deferred: set[str] = set()
-
-    @property
-    def deferred(self) -> int:
-        return len(self._deferred)
-
-    def select_affordable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """The first of ``candidates`` that fit what is left, and use it up; none once one was deferred."""
-        selected: list[Candidate] = []
-        asking = 0
-        for candidate in [] if self._deferred else candidates:
-            cost = self._cost(candidate)
-            asking += bool(cost)
-            if not self._has(cost + estimate_pairing(asking).requests):
-                break
-            selected.append(candidate)
-            self._spend(cost, scenes=1)
-        self._spend(estimate_pairing(sum(bool(self._cost(each)) for each in selected)).requests)
-        return selected
-
-    def give_back(self, candidates: Sequence[Candidate]) -> None:
-        """What was set aside for ``candidates`` but their pairing, which told that they have to wait."""
-        for candidate in candidates:
-            self._spend(-self._cost(candidate), scenes=-1)
-
-    def defer(self, candidates: Sequence[Candidate]) -> None:
-        """Leave ``candidates``, and all that this run is yet to find, to a later one."""
-        self._deferred.update(candidate.scene.id for candidate in candidates)
-
-    def _cost(self, candidate: Candidate) -> int:
-        return estimate_scene_cost(self._settings, candidate.scene).requests
-
-    def _has(self, requests: int) -> bool:
-        enough = self._requests is None or self._requests >= requests
-        return enough and (self._scenes is None or self._scenes > 0)
-
-    def _spend(self, requests: int, scenes: int = 0) -> None:
-        self._requests = None if self._requests is None else self._requests - requests
-        self._scenes = None if self._scenes is None else self._scenes - scenes
-
-
-def estimate_scene_cost(settings: Settings, scene: Scene) -> CostEstimate:
-    """Estimate what the scene asks of Earth Engine."""
-    return METHODS[settings.method].estimate(scene, settings.compute)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.methods import METHODS, MaskEngine
-from pc_cloudmask.runs.runners import Runner, ThreadRunner
-from pc_cloudmask.settings import Downloader, Settings, read_clock
-from pc_cloudmask.settings import Runner as RunnerKind
+from pc_cloudmask.settings import Settings, read_clock
 from pc_cloudmask.source.fields import SceneSource
 from pc_cloudmask.storage.store import ObjectStore
 
@@ -44,14 +40,14 @@ class RunContext:
         read_only: bool = False,
     ) -> None:
         self.settings = settings
-        self._read_only = read_only
         self.items = items
         self.now = now or read_clock()
         self._begun = time.time() if begun is None else begun
+        self._read_only = read_only
 
     @classmethod
     def of(cls, request: RunRequest, *, read_only: bool = False) -> RunContext:
-        """The adapters of the run that ``request`` asks for.
+        """Read the settings and open the adapters of the run that ``request`` asks for.
 
         Raises:
             SettingsError: a value that cannot be used.
@@ -59,16 +55,16 @@ class RunContext:
         return cls(request.read_settings(), request.items, request.now, read_only=read_only)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """In another process: adapters of its own, made once for all scenes that it is sent."""
+        """Travel as what it is made from: another process has adapters of its own, made once for all its scenes."""
         return share_context, (self.settings, self.items, self.now, self._begun)
 
     def read_time(self) -> datetime:
-        """``now``, which is when the run began, and what has passed since."""
+        """Return ``now``, which is when the run began, and what has passed since."""
         return self.now + timedelta(seconds=max(0.0, time.time() - self._begun))
 
     @cached_property
     def source(self) -> SceneSource:
-        """Where items come from."""
+        """Where items come from: what ``items`` names, else a search of the source API."""
         if self.items is not None:
             from pc_cloudmask.source.item_files import ItemFilesSource
 
@@ -79,7 +75,7 @@ class RunContext:
 
     @cached_property
     def store(self) -> ObjectStore:
-        """Where objects go."""
+        """The store that the settings name."""
         from pc_cloudmask.storage.stores import open_store
 
         return open_store(self.settings.store, read_only=self._read_only)
@@ -124,7 +120,7 @@ class RunContext:
 
     @property
     def has_earth_engine(self) -> bool:
-        """Whether an account is named; a service account's key file names its project itself."""
+        """True if an account is named; a service account's key file names its project itself."""
         settings = self.settings
         return bool(settings.earthengine_project) or settings.earthengine_credentials != "default"
 
@@ -148,7 +144,7 @@ class RunContext:
         Raises:
             SettingsError: ``gees2downloader`` is chosen and not installed.
         """
-        if self.settings.downloader is Downloader.GEES2DOWNLOADER:
+        if self.settings.downloader == "gees2downloader":
             from pc_cloudmask.masking.earth_engine.gees2downloader import Gees2Downloader
 
             return Gees2Downloader(self.session)
@@ -157,25 +153,13 @@ class RunContext:
         return ComputePixels(self.session)
 
     def local_folder(self, prefix: str) -> str | None:
-        """Absolute path of a published folder, or None where the store is not a local directory."""
+        """Return the absolute path of a published folder, or None if the store is no local directory."""
         from pc_cloudmask.storage.local import LocalStore
 
         return str(Path(self.store.url) / prefix) if isinstance(self.store, LocalStore) else None
 
-    def describe_store(self) -> str:
-        """Where the store is, and whether several writers may work on it; probes it."""
-        capabilities = self.store.probe_capabilities()
-        if capabilities.create_only and capabilities.compare_and_swap:
-            return f"{self.store.url}: conditional writes, so any number of writers"
-        return f"{self.store.url}: no conditional writes: one writer, with CLOUDMASK_SINGLE_WRITER=true"
-
-    def describe_earth_engine(self) -> str:
-        """Which project answers at which endpoint; asks it."""
-        self.session.start()
-        return f"project {self.session.project} at {self.session.url}"
-
     def read_transfer(self) -> dict[str, Any]:
-        """What was exchanged with Earth Engine so far; empty where it was not needed."""
+        """Return what was exchanged with Earth Engine so far; empty where it was not needed."""
         session = self.__dict__.get("session")
         return session.statistics.as_json() if session else {}
 
@@ -184,25 +168,9 @@ _SHARED: dict[tuple[str, str | None, datetime, float], RunContext] = {}
 
 
 def share_context(settings: Settings, items: str | None, now: datetime, begun: float) -> RunContext:
-    """This process's context of that run; only the last run's is kept."""
+    """Return this process's context of that run; only the last run's is kept."""
     key = (settings.model_dump_json(), items, now, begun)
     if key not in _SHARED:
         _SHARED.clear()
         _SHARED[key] = RunContext(settings, items, now, begun)
     return _SHARED[key]
-
-
-@contextmanager
-def open_runner(settings: Settings) -> Iterator[Runner]:
-    """The runner that ``settings`` choose.
-
-    Raises:
-        SettingsError: its packages are not installed, or its cluster cannot be reached.
-    """
-    if settings.runner is RunnerKind.THREADS:
-        yield ThreadRunner(settings.workers)
-        return
-    from pc_cloudmask.runs.dask import open_dask_runner
-
-    with open_dask_runner(settings.workers) as runner:
-        yield runner

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -43,7 +43,7 @@ class DaskRunner:
         self._retry_delay_s = retry_delay_s
 
     def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
-        """The outcomes in the order in which scenes end."""
+        """Yield the outcomes in the order in which scenes end."""
         attempt = partial(attempt_scene, work, retry_delay_s=self._retry_delay_s)
         waiting = list(reversed(candidates))
         under_way: dict[Any, Candidate] = {}
@@ -72,13 +72,13 @@ class DaskRunner:
 
 
 def find_scheduler() -> str | None:
-    """What ``DASK_SCHEDULER_ADDRESS`` names; None where no cluster is there."""
+    """Return what ``DASK_SCHEDULER_ADDRESS`` names; None if it names no cluster."""
     address: str | None = dask.config.get("scheduler-address", None)
     return address
 
 
 def _read_outcome(future: Any, candidate: Candidate) -> SceneOutcome:
-    """What a scene came to; a cluster that lost it is a failure that trying again may cure."""
+    """Return how a scene ended; a cluster that lost it is a failure that trying again may cure."""
     try:
         outcome: SceneOutcome = future.result()
     except Exception as error:
@@ -89,22 +89,18 @@ def _read_outcome(future: Any, candidate: Candidate) -> SceneOutcome:
 
 @contextmanager
 def open_dask_runner(workers: int, *, retry_delay_s: float = RETRY_DELAY_S) -> Iterator[DaskRunner]:
-    """A runner on the cluster that ``DASK_SCHEDULER_ADDRESS`` names, else on ``workers`` local processes.
+    """Open a runner on the cluster that ``DASK_SCHEDULER_ADDRESS`` names, else on ``workers`` local processes.
 
     Raises:
         SettingsError: the scheduler cannot be reached.
     """
     address = find_scheduler()
-    if address is not None:
+    with ExitStack() as stack:
+        cluster = address or stack.enter_context(LocalCluster(n_workers=workers, **CLUSTER_OPTIONS))
         try:
-            client = Client(address, set_as_default=False)
+            client = stack.enter_context(Client(cluster, set_as_default=False))
         except (OSError, TimeoutError, ValueError) as error:
+            if address is None:
+                raise
             raise SettingsError(f"DASK_SCHEDULER_ADDRESS {address}: no scheduler answers there") from error
-        with client:
-            yield DaskRunner(client, retry_delay_s=retry_delay_s)
-        return
-    with (
-        LocalCluster(n_workers=workers, **CLUSTER_OPTIONS) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
         yield DaskRunner(client, retry_delay_s=retry_delay_s)

@@ -11,8 +11,9 @@ from pc_cloudmask.masking.earth_engine.gees2downloader import HOW_TO_INSTALL
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.scene.query import SceneQuery
-from pc_cloudmask.settings import Downloader, Settings
+from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.stac_api import PlanetaryComputerSource
+from pc_cloudmask.storage.store import ObjectStore
 
 EXTRAS = {
     **{
@@ -47,16 +48,17 @@ class Finding:
 
 
 def examine(context: RunContext) -> Iterator[Finding]:
-    """Findings, each as soon as it is known; nothing is written but the store's own probe."""
+    """Yield findings, each as soon as it is known; nothing is written but the store's own probe."""
     settings = context.settings
     yield Finding("settings", True, True, f"method {settings.method}, {settings.workers} workers")
-    yield _try("store", True, context.describe_store)
+    yield _try("store", True, lambda: _describe_store(context.store))
     yield _try("source", True, lambda: _ask_source(settings))
-    yield _try("earth engine", METHODS[settings.method].needs_earth_engine, context.describe_earth_engine)
+    needs_earth_engine = METHODS[settings.method].needs_earth_engine
+    yield _try("earth engine", needs_earth_engine, lambda: _ask_earth_engine(context))
     yield _module(
         "geeS2downloader",
         "geeS2downloader",
-        settings.downloader is Downloader.GEES2DOWNLOADER,
+        settings.downloader == "gees2downloader",
         HOW_TO_INSTALL,
     )
     for extra, (module, purpose) in EXTRAS.items():
@@ -77,6 +79,20 @@ def _module(what: str, module: str, needed: bool, mend: str) -> Finding:
     except ModuleNotFoundError:
         present = False
     return Finding(what, present, needed, "installed" if present else mend)
+
+
+def _describe_store(store: ObjectStore) -> str:
+    """Say where the store is, and if several writers may work on it; probe it."""
+    capabilities = store.probe_capabilities()
+    if capabilities.create_only and capabilities.compare_and_swap:
+        return f"{store.url}: conditional writes, so any number of writers"
+    return f"{store.url}: no conditional writes: one writer, with CLOUDMASK_SINGLE_WRITER=true"
+
+
+def _ask_earth_engine(context: RunContext) -> str:
+    session = context.session
+    session.start()
+    return f"project {session.project} at {session.url}"
 
 
 def _ask_source(settings: Settings) -> str:

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from pc_cloudmask.catalog.layout import FAILED_PREFIX, WAITING_PREFIX, ItemKeys
+from pc_cloudmask.catalog.layout import ItemKeys
 from pc_cloudmask.catalog.mirror import append_mirror, check_available
 from pc_cloudmask.catalog.states import (
     Failure,
@@ -22,126 +22,84 @@ from pc_cloudmask.catalog.states import (
     record_failed,
     record_waiting,
 )
+from pc_cloudmask.runs.budget import Budget
 from pc_cloudmask.runs.candidate import (
-    Budget,
     Candidate,
+    build_waiting,
     pair_candidates,
     read_candidates,
     select_unpublished,
 )
 from pc_cloudmask.runs.context import RunContext
-from pc_cloudmask.runs.report import Report, SceneOutcome, SceneState, build_report
+from pc_cloudmask.runs.reach import check_reachable
+from pc_cloudmask.runs.report import Observer, Report, SceneOutcome, SceneState, build_report
+from pc_cloudmask.runs.request import IngestRequest
 from pc_cloudmask.runs.runners import Runner
 from pc_cloudmask.runs.scene import publish_cloudmask
 from pc_cloudmask.scene.ids import is_item_id
 from pc_cloudmask.scene.query import SceneQuery
-from pc_cloudmask.source.fields import Item
+from pc_cloudmask.source.fields import Item, SceneSource
 from pc_cloudmask.storage.store import ObjectStore
 
+#: Scenes that are paired, published and linked together: one page of the Planetary Computer's API. A run that dies
+#: loses the links of one batch at the most, and the next run restores those.
+BATCH_SCENES = 250
 #: Scenes that one run notes as waiting or failed for the first time. Each later run reads every state: these
 #: take ten seconds from a bucket. A page of junk wrote 55,763.
 MAX_NEW_STATES = 5_000
 #: States noted side by side: requests wait for the network, or for the disk to sync.
 _WRITERS = 16
-
-
-def find_remembered(store: ObjectStore) -> frozenset[str]:
-    """Ids of the scenes that an earlier run left waiting or failed; two listings."""
-    return frozenset(
-        info.key.removeprefix(prefix).removesuffix(".json")
-        for prefix in (WAITING_PREFIX, FAILED_PREFIX)
-        for info in store.list_objects(prefix)
-    )
-
-
-def remember_outcomes(
-    store: ObjectStore,
-    outcomes: Iterable[SceneOutcome],
-    remembered: frozenset[str],
-    now: datetime,
-    room: int = MAX_NEW_STATES,
-) -> int:
-    """Note each waiting or failed scene, and forget what is noted of one that is published by now.
-
-    An outcome whose id can be no key, of an item that was refused for it, is in the report alone, and so
-    are those beyond the first ``room`` of which nothing is noted yet. One that was held back is noted
-    already.
-
-    Returns:
-        What is left of ``room``; negative, of how many nothing could be noted.
-    """
-
-    def remember(outcome: SceneOutcome) -> None:
-        if outcome.state is SceneState.WAITING:
-            record_waiting(store, outcome.id, outcome.reason, now, outcome.fingerprint)
-        elif outcome.state is SceneState.FAILED:
-            failure = Failure(outcome.error_class, outcome.reason, outcome.retryable, outcome.fingerprint)
-            record_failed(store, outcome.id, failure, now)
-        elif outcome.id in remembered:
-            clear_state(store, outcome.id)
-
-    told = [outcome for outcome in outcomes if not outcome.held and is_item_id(outcome.id)]
-    new = [outcome for outcome in told if outcome.id not in remembered and _is_noted(outcome)]
-    beyond = {outcome.id for outcome in new[room:]}
-    with ThreadPoolExecutor(_WRITERS) as pool:
-        list(pool.map(remember, (outcome for outcome in told if outcome.id not in beyond)))
-    return room - len(new)
-
-
-def _is_noted(outcome: SceneOutcome) -> bool:
-    return outcome.state in (SceneState.WAITING, SceneState.FAILED)
-
-
-def hold_back(
-    scene: Candidate | SceneOutcome, noted: Mapping[str, NotedState], now: datetime
-) -> SceneOutcome | None:
-    """The outcome of a scene that an earlier run left waiting or failed and that it is not yet time to try.
-
-    None for one that is to be tried: nothing is noted of it, it is due, or its item has changed since.
-    """
-    scene_id = scene.scene.id if isinstance(scene, Candidate) else scene.id
-    state = noted.get(scene_id)
-    if state is None or state.is_due(now) or state.fingerprint != scene.fingerprint:
-        return None
-    return SceneOutcome(
-        scene_id,
-        SceneState(state.kind),
-        state.reason,
-        retryable=not state.is_quarantined,
-        error_class=state.error_class,
-        held=True,
-        fingerprint=state.fingerprint,
-    )
-
-
-#: Scenes that are paired, published and linked together: one page of the Planetary Computer's API.
-#:
-#: A run that dies loses the links of one batch at the most, and the next run restores those.
-BATCH_SCENES = 250
+#: Scenes that are due that the source is asked for in one request.
+IDS_AT_ONCE = 100
+UNLISTED = "the source does not list it now"
+#: Attempts from which on a scene is forgotten that the source did not list twice running: one empty answer
+#: forgets nothing. Should the source list it again, the scan of everything finds it.
+FORGET_AFTER = 5
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
-class Observer(Protocol):
-    """Is told how a run goes on."""
+def ingest(
+    context: RunContext, request: IngestRequest, runner: Runner, observer: Observer | None = None
+) -> Report:
+    """Publish the mask of every scene that ``request`` asks for and the catalog lacks.
 
-    def scenes_found(self, count: int) -> None:
-        """``count`` further scenes were found."""
-        ...
+    One scene's failure stops no other; it is in the report.
 
-    def scene_ended(self, outcome: SceneOutcome) -> None:
-        """One scene ended."""
-        ...
+    Raises:
+        CloudmaskError: the run cannot go on: settings, store or source.
+    """
+    started = time.monotonic()
+    query = request.read_query()
+    check_reachable(context.source, query, context.settings, request.items)
+    ingestion = Ingestion(context, runner, observer, force=request.force)
+    ingestion.begin()
+    ingestion.publish(context.source.find_items(query))
+    if query.names_only_ids:
+        ingestion.leave_unlisted(ingestion.read_unlisted(query.ids))
+    seconds = time.monotonic() - started
+    return build_report(ingestion.outcomes, seconds, transfer=context.read_transfer())
 
 
-class SilentObserver:
-    """Tells nobody."""
+def retry_due_scenes(source: SceneSource, ingestion: Ingestion, now: datetime) -> None:
+    """Publish the scenes that an earlier run noted and that are due, wherever they are.
 
-    def scenes_found(self, count: int) -> None:
-        """Nothing."""
+    Raises:
+        CloudmaskError: the source, the engine or the store ended it; what it did stays done.
+    """
+    due = {state.item_id: state for state in ingestion.noted.values() if state.is_due(now)}
+    listed: set[str] = set()
+    ingestion.publish(_find(source, sorted(due), listed))
+    unlisted = [state for item_id, state in sorted(due.items()) if item_id not in listed]
+    ingestion.leave_unlisted(unlisted)
 
-    def scene_ended(self, outcome: SceneOutcome) -> None:
-        """Nothing."""
+
+def _find(source: SceneSource, ids: list[str], listed: set[str]) -> Iterator[Item]:
+    """Yield the items of ``ids``, a request for each hundred; add the ids that the source has to ``listed``."""
+    for asked in batches(ids, IDS_AT_ONCE):
+        for item in source.find_items(SceneQuery(ids=tuple(asked))):
+            listed.add(str(item.get("id")))
+            yield item
 
 
 class Ingestion:
@@ -161,7 +119,7 @@ class Ingestion:
     ) -> None:
         self._context = context
         self._runner = runner
-        self._observer = observer or SilentObserver()
+        self._observer = observer or Observer()
         self._budget = budget or Budget(context.settings)
         self._force = force
         self._remembered: frozenset[str] = frozenset()
@@ -176,7 +134,7 @@ class Ingestion:
         return self._budget.deferred
 
     def begin(self, noted: Iterable[NotedState] = ()) -> None:
-        """End what a run that died had begun; hold back those of ``noted`` that are not due.
+        """Finish what a run that died had begun; hold back those of ``noted`` that are not due.
 
         Raises:
             CloudmaskError: the run cannot go on: settings or store.
@@ -199,24 +157,17 @@ class Ingestion:
             self._observer.scenes_found(len(new))
             self.note(self._publish_batch(new))
 
-    def read_unlisted(self, ids: Iterable[str]) -> list[NotedState]:
-        """The states that earlier runs left of ``ids``, of those scenes whose items this run did not meet."""
-        unlisted = sorted(self._remembered.intersection(ids) - self._ended)
-        states = [find_state(self._context.store, kind, each) for each in unlisted for kind in StateKind]
-        return [state for state in states if state is not None]
-
     def note(self, outcomes: Iterable[SceneOutcome]) -> None:
-        """Tell of ``outcomes`` as they come; remember them beside the catalog once they are all there."""
+        """Tell of ``outcomes`` as they come; note them beside the catalog once they are all there.
+
+        Once there is no room for further states, say so, once.
+        """
         ended = []
         for outcome in outcomes:
             self._observer.scene_ended(outcome)
             ended.append(outcome)
         self.outcomes += ended
         self._ended.update(outcome.id for outcome in ended)
-        self._remember(ended)
-
-    def _remember(self, ended: list[SceneOutcome]) -> None:
-        """Note how scenes ended, as far as there is room; say once where there is none."""
         had_room, room = self._room >= 0, max(0, self._room)
         left = remember_outcomes(self._context.store, ended, self._remembered, self._context.now, room)
         self._room = min(self._room, left)
@@ -227,8 +178,24 @@ class Ingestion:
                 MAX_NEW_STATES,
             )
 
+    def leave_unlisted(self, unlisted: Iterable[NotedState]) -> None:
+        """Let those wait that the source does not list, quarantined ones too, until it does or they are forgotten."""
+        kept = []
+        for state in unlisted:
+            if state.attempts >= FORGET_AFTER and state.reason == UNLISTED:
+                clear_state(self._context.store, state.item_id)
+            else:
+                kept.append(state)
+        self.note(build_waiting(state.item_id, UNLISTED, state.fingerprint) for state in kept)
+
+    def read_unlisted(self, ids: Iterable[str]) -> list[NotedState]:
+        """Return the states that earlier runs left of ``ids``, of scenes whose items this run did not meet."""
+        unlisted = sorted(self._remembered.intersection(ids) - self._ended)
+        states = [find_state(self._context.store, kind, each) for each in unlisted for kind in StateKind]
+        return [state for state in states if state is not None]
+
     def _publish_batch(self, items: list[Item]) -> Iterator[SceneOutcome]:
-        """The outcomes of one batch: select, pair, publish, link."""
+        """Yield the outcomes of one batch: select, pair, publish, link."""
         context, settings = self._context, self._context.settings
         candidates, refused = read_candidates(items, settings.method, settings.mask_parameters)
         yield from (hold_back(outcome, self.noted, context.now) or outcome for outcome in refused)
@@ -260,7 +227,7 @@ class Ingestion:
         logger.info("%d items linked", len(published))
 
     def _pair(self, wanted: list[Candidate]) -> tuple[list[Candidate], list[SceneOutcome]]:
-        """Those that the budget allows with their images, and those that turn out to wait."""
+        """Return those that the budget allows with their images, and those that turn out to wait."""
         paired: list[Candidate] = []
         waiting: list[SceneOutcome] = []
         while affordable := self._budget.select_affordable(wanted):
@@ -282,73 +249,74 @@ class Ingestion:
         append_mirror(self._context.store, items, f"{self._context.now:%Y%m%dT%H%M%SZ}")
 
 
+def find_remembered(store: ObjectStore) -> frozenset[str]:
+    """Return the ids of the scenes that an earlier run left waiting or failed; two listings."""
+    return frozenset(
+        info.key.removeprefix(kind.prefix).removesuffix(".json")
+        for kind in StateKind
+        for info in store.list_objects(kind.prefix)
+    )
+
+
+def remember_outcomes(
+    store: ObjectStore,
+    outcomes: Iterable[SceneOutcome],
+    remembered: frozenset[str],
+    now: datetime,
+    room: int = MAX_NEW_STATES,
+) -> int:
+    """Note each waiting or failed scene, and forget what is noted of one that is published by now.
+
+    An outcome whose id can be no key, of an item that was refused for it, is in the report alone, and so
+    are those beyond the first ``room`` of which nothing is noted yet. One that was held back is noted
+    already.
+
+    Returns:
+        What is left of ``room``; negative, of how many nothing could be noted.
+    """
+
+    def remember(outcome: SceneOutcome) -> None:
+        if outcome.state is SceneState.WAITING:
+            record_waiting(store, outcome.id, outcome.reason, now, outcome.fingerprint)
+        elif outcome.state is SceneState.FAILED:
+            failure = Failure(outcome.error_class, outcome.reason, outcome.retryable, outcome.fingerprint)
+            record_failed(store, outcome.id, failure, now)
+        elif outcome.id in remembered:
+            clear_state(store, outcome.id)
+
+    told = [outcome for outcome in outcomes if not outcome.held and is_item_id(outcome.id)]
+    noted = (SceneState.WAITING, SceneState.FAILED)
+    new = [outcome for outcome in told if outcome.id not in remembered and outcome.state in noted]
+    beyond = {outcome.id for outcome in new[room:]}
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        list(pool.map(remember, (outcome for outcome in told if outcome.id not in beyond)))
+    return room - len(new)
+
+
+def hold_back(
+    scene: Candidate | SceneOutcome, noted: Mapping[str, NotedState], now: datetime
+) -> SceneOutcome | None:
+    """Return the outcome of a scene that an earlier run left waiting or failed and that it is not yet time to try.
+
+    None for one that is to be tried: nothing is noted of it, it is due, or its item has changed since.
+    """
+    scene_id = scene.scene.id if isinstance(scene, Candidate) else scene.id
+    state = noted.get(scene_id)
+    if state is None or state.is_due(now) or state.fingerprint != scene.fingerprint:
+        return None
+    return SceneOutcome(
+        scene_id,
+        SceneState(state.kind),
+        state.reason,
+        retryable=not state.is_quarantined,
+        error_class=state.error_class,
+        held=True,
+        fingerprint=state.fingerprint,
+    )
+
+
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """``items`` in lists of ``size``, the last one shorter."""
+    """Yield ``items`` in lists of ``size``, the last one shorter."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
-
-
-UNLISTED = "the source does not list it now"
-#: Attempts from which on a scene is forgotten that the source did not list twice running: one empty answer
-#: forgets nothing. Should the source list it again, the scan of everything finds it.
-FORGET_AFTER = 5
-
-
-def leave_unlisted(store: ObjectStore, unlisted: Iterable[NotedState]) -> Iterator[SceneOutcome]:
-    """Their outcomes: they wait, quarantined ones too, until they are listed again or forgotten."""
-    for state in unlisted:
-        if state.attempts >= FORGET_AFTER and state.reason == UNLISTED:
-            clear_state(store, state.item_id)
-        else:
-            yield SceneOutcome(
-                state.item_id, SceneState.WAITING, UNLISTED, retryable=True, fingerprint=state.fingerprint
-            )
-
-
-def ingest(
-    context: RunContext,
-    query: SceneQuery,
-    runner: Runner,
-    observer: Observer | None = None,
-    *,
-    force: bool = False,
-) -> Report:
-    """Publish the mask of every scene that ``query`` finds and the catalog lacks.
-
-    One scene's failure stops no other; it is in the report.
-
-    Raises:
-        CloudmaskError: the run as a whole cannot go on: settings, store or source.
-    """
-    started = time.monotonic()
-    ingestion = Ingestion(context, runner, observer, force=force)
-    ingestion.begin()
-    ingestion.publish(context.source.find_items(query))
-    if query.names_only_ids:
-        ingestion.note(leave_unlisted(context.store, ingestion.read_unlisted(query.ids)))
-    seconds = time.monotonic() - started
-    return build_report(ingestion.outcomes, seconds, transfer=context.read_transfer())
-
-
-IDS_AT_ONCE = 100
-
-
-def retry_due_scenes(context: RunContext, ingestion: Ingestion) -> None:
-    """Publish those scenes that are due, wherever they are.
-
-    Raises:
-        CloudmaskError: the source, the engine or the store ended it; what it did stays done.
-    """
-    due = {state.item_id: state for state in ingestion.noted.values() if state.is_due(context.now)}
-    listed: set[str] = set()
-    ingestion.publish(_find(context, sorted(due), listed))
-    unlisted = [state for item_id, state in sorted(due.items()) if item_id not in listed]
-    ingestion.note(leave_unlisted(context.store, unlisted))
-
-
-def _find(context: RunContext, ids: list[str], listed: set[str]) -> Iterator[Item]:
-    for asked in batches(ids, IDS_AT_ONCE):
-        for item in context.source.find_items(SceneQuery(ids=tuple(asked))):
-            listed.add(str(item.get("id")))
-            yield item

@@ -62,6 +62,7 @@ class TextFormatter(logging.Formatter):
     """``INFO pc_cloudmask.runs.runners [S2B_… derive]: message``; lines of a traceback are indented, and no others."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and those of a traceback."""
         where = " ".join(filter(None, (item_id.get(), phase_name.get())))
         name = f"{record.name} [{where}]" if where else record.name
         line = make_printable(f"{record.levelname} {name}: {record.getMessage()}", LONGEST_LINE)
@@ -73,6 +74,7 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, logger, message; run, item, phase, error where there are any."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
         fields = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

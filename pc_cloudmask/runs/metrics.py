@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from datetime import datetime
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram
-from prometheus_client.exposition import generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Histogram, write_to_textfile
 
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.runs.report import Report
@@ -18,7 +16,7 @@ PHASE_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 def check_metrics(path: Path) -> None:
-    """Nothing, where a file can be written to ``path``: a run of hours should not end with the news.
+    """Raise if no file can be written to ``path``: a run of hours should not end with the news.
 
     Raises:
         SettingsError: it cannot.
@@ -28,46 +26,35 @@ def check_metrics(path: Path) -> None:
 
 
 def write_metrics(path: Path, command: str, report: Report, now: datetime) -> None:
-    """Write the figures of the run of ``command`` that ended at ``now``, in one piece.
+    """Write the figures of the run of ``command`` that ended at ``now``; a reader sees the old file or the new.
 
     Raises:
         SettingsError: the file cannot be written.
     """
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            written = Path(folder, path.name)
-            written.write_bytes(render_metrics(command, report, now))
-            written.chmod(0o644)
-            written.replace(path)
+        write_to_textfile(str(path), build_metrics(command, report, now))
     except OSError as error:
         raise SettingsError(f"CLOUDMASK_METRICS: {path} cannot be written: {error.strerror}") from error
 
 
-def render_metrics(command: str, report: Report, now: datetime) -> bytes:
-    """The figures of the run of ``command`` that ended at ``now``."""
+def build_metrics(command: str, report: Report, now: datetime) -> CollectorRegistry:
+    """Return the figures of the run of ``command`` that ended at ``now``."""
     registry = CollectorRegistry()
-    gauges = {
-        "cloudmask_run_timestamp_seconds": ("When the last run ended", now.timestamp()),
-        "cloudmask_run_seconds": ("How long the last run took", report.seconds),
-        "cloudmask_run_whole": ("1 if the last run did all it was asked to", float(report.is_whole)),
-        "cloudmask_run_problems": ("Sources and areas out of reach", len(report.problems)),
-    }
-    for name, (text, value) in gauges.items():
-        Gauge(name, text, ["command"], registry=registry).labels(command).set(value)
-    scenes = Gauge(
-        "cloudmask_run_scenes", "Scenes by how the run left them", ["command", "state"], registry=registry
-    )
+
+    def open_gauge(name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"cloudmask_run_{name}", text, ["command", *labels], registry=registry)
+
+    open_gauge("timestamp_seconds", "When the last run ended").labels(command).set(now.timestamp())
+    open_gauge("seconds", "How long the last run took").labels(command).set(report.seconds)
+    open_gauge("whole", "1 if the last run did all it was asked to").labels(command).set(report.is_whole)
+    open_gauge("problems", "Sources and areas out of reach").labels(command).set(len(report.problems))
+    scenes = open_gauge("scenes", "Scenes by how the run left them", "state")
     for state, count in report.counts.items():
         scenes.labels(command, state).set(count)
-    transfer = Gauge(
-        "cloudmask_run_earthengine",
-        "What was exchanged with Earth Engine",
-        ["command", "what"],
-        registry=registry,
-    )
+    exchanged = open_gauge("earthengine", "What was exchanged with Earth Engine", "what")
     for what in ("requests", "bytes", "retries", "splits"):
         if what in report.transfer:
-            transfer.labels(command, what).set(report.transfer[what])
+            exchanged.labels(command, what).set(report.transfer[what])
     phases = Histogram(
         "cloudmask_phase_seconds",
         "Seconds of work on a scene by phase",
@@ -78,4 +65,4 @@ def render_metrics(command: str, report: Report, now: datetime) -> bytes:
     for phase, seconds in sorted(report.phases.items()):
         for second in seconds:
             phases.labels(command, phase).observe(second)
-    return generate_latest(registry)
+    return registry

@@ -1,43 +1,37 @@
-"""What a run would do, found out without writing anything."""
+"""What a run would do, and what was done, found out without writing anything."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
+from functools import partial
 from typing import Any
 
 from pc_cloudmask.catalog.publisher import find_published
 from pc_cloudmask.catalog.search import Census, read_census
 from pc_cloudmask.catalog.states import NotedState, list_states
 from pc_cloudmask.masking.earth_engine.windows import estimate_pairing
-from pc_cloudmask.runs.candidate import Candidate, estimate_scene_cost, read_candidates, select_unpublished
+from pc_cloudmask.runs.budget import estimate_scene_cost
+from pc_cloudmask.runs.candidate import Candidate, read_candidates, select_unpublished
 from pc_cloudmask.runs.context import RunContext
+from pc_cloudmask.runs.reach import check_reachable
 from pc_cloudmask.runs.report import SceneOutcome
 from pc_cloudmask.runs.request import IngestRequest
+from pc_cloudmask.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedScene:
-    """A scene that would be published, the keys it would get, and what its inputs cost.
+    """A scene that would be published, the keys of its item and assets, and what its inputs cost.
 
     An asset's key carries the hash of its content, which is not known yet: it ends in ``-*``.
     """
 
     id: str
-    item_key: str
-    asset_keys: tuple[str, ...]
+    item: str
+    assets: tuple[str, ...]
     requests: int
     bytes: int
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "id": self.id,
-            "item": self.item_key,
-            "assets": list(self.asset_keys),
-            "requests": self.requests,
-            "bytes": self.bytes,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +44,14 @@ class Plan:
 
     @property
     def ids(self) -> frozenset[str]:
-        """Of every scene that was found."""
-        planned = (scene.id for scene in self.would_publish)
-        return frozenset((*self.skipped, *planned, *(outcome.id for outcome in self.failed)))
+        """The ids of every scene that was found."""
+        return frozenset((*self.skipped, *(scene.id for scene in (*self.would_publish, *self.failed))))
 
     @property
     def requests(self) -> int:
         """Requests to Earth Engine in all, those that pair scenes with their images among them."""
-        asking = [scene for scene in self.would_publish if scene.requests]
-        return sum(scene.requests for scene in asking) + estimate_pairing(len(asking)).requests
+        asking = [scene.requests for scene in self.would_publish if scene.requests]
+        return sum(asking) + estimate_pairing(len(asking)).requests
 
     @property
     def bytes(self) -> int:
@@ -66,48 +59,47 @@ class Plan:
         return sum(scene.bytes for scene in self.would_publish)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON values; ``failed`` as in a report."""
+        """Return plain JSON values; ``failed`` as in a report."""
         return {
             "dry_run": True,
-            "would_publish": [scene.as_json() for scene in self.would_publish],
-            "skipped": list(self.skipped),
+            "would_publish": [asdict(scene) for scene in self.would_publish],
+            "skipped": self.skipped,
             "failed": [scene.as_failure() for scene in self.failed],
             "requests": self.requests,
             "bytes": self.bytes,
         }
 
 
-def plan_ingest(request: IngestRequest) -> Plan:
-    """What ``ingest`` would do for ``request``."""
-    context = RunContext.of(request, read_only=True)
-    settings = context.settings
-    items = context.source.find_items(request.read_query())
-    candidates, refused = read_candidates(items, settings.method, settings.mask_parameters)
+def plan_ingest(context: RunContext, request: IngestRequest) -> Plan:
+    """Return what ``ingest`` would do for ``request``."""
+    settings, query = context.settings, request.read_query()
+    check_reachable(context.source, query, settings, request.items)
+    candidates, refused = read_candidates(
+        context.source.find_items(query), settings.method, settings.mask_parameters
+    )
     wanted, skipped = select_unpublished(
         candidates,
-        lambda keys: find_published(context.store, keys),
+        partial(find_published, context.store),
         force=request.force,
         workers=settings.workers,
     )
     return Plan(
-        would_publish=tuple(_plan_scene(context, candidate) for candidate in wanted),
+        would_publish=tuple(_plan_scene(settings, candidate) for candidate in wanted),
         skipped=tuple(outcome.id for outcome in skipped),
         failed=tuple(refused),
     )
 
 
-def _plan_scene(context: RunContext, candidate: Candidate) -> PlannedScene:
-    settings = context.settings
-    cost = estimate_scene_cost(settings, candidate.scene)
-    assets = [candidate.keys.mask("*"), candidate.keys.preview("*")]
-    if settings.keep_inputs:
-        assets.insert(1, candidate.keys.probability("*"))
-    return PlannedScene(candidate.scene.id, candidate.keys.item, tuple(assets), cost.requests, cost.bytes)
+def _plan_scene(settings: Settings, candidate: Candidate) -> PlannedScene:
+    cost, keys = estimate_scene_cost(settings, candidate.scene), candidate.keys
+    probability = [keys.probability("*")] if settings.keep_inputs else []
+    assets = (keys.mask("*"), *probability, keys.preview("*"))
+    return PlannedScene(candidate.scene.id, keys.item, assets, cost.requests, cost.bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Counts by state, the states of what is not published, and by tile the days that lack.
+    """Counts by state, the states of what is not published, and by tile the days that are missing.
 
     ``gaps`` is None where the source was not asked.
     """
@@ -122,41 +114,39 @@ class Status:
         return sum(state.is_quarantined for state in self.states)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        census = self.census
-        document: dict[str, Any] = {
+        """Return plain JSON values."""
+        census, gaps = self.census, self.gaps
+        states = [
+            {
+                "id": state.item_id,
+                "state": state.kind,
+                "reason": state.reason,
+                "attempts": state.attempts,
+                "next_try": state.next_try.isoformat() if state.next_try else None,
+            }
+            for state in self.states
+        ]
+        document = {
             "published": census.published,
             "pending": census.pending,
             "waiting": census.waiting,
             "failed": census.failed,
             "quarantined": self.quarantined,
             "tiles": {tile: len(days) for tile, days in sorted(census.days.items())},
-            "states": [
-                {
-                    "id": state.item_id,
-                    "state": str(state.kind),
-                    "reason": state.reason,
-                    "attempts": state.attempts,
-                    "next_try": state.next_try.isoformat() if state.next_try else None,
-                }
-                for state in self.states
-            ],
+            "states": states,
         }
-        if self.gaps is not None:
-            document["gaps"] = {tile: [day.isoformat() for day in days] for tile, days in self.gaps.items()}
-        return document
+        if gaps is None:
+            return document
+        return document | {"gaps": {tile: [day.isoformat() for day in days] for tile, days in gaps.items()}}
 
 
-def read_status(request: IngestRequest) -> Status:
-    """The status of the request's store; the source is asked for what the request's query names."""
-    context = RunContext.of(request, read_only=True)
+def read_status(context: RunContext, request: IngestRequest) -> Status:
+    """Return the status of the store; the source is asked for what the request's query names."""
     census = read_census(context.store)
     gaps = None
     if request.tiles or request.items:
         settings = context.settings
         items = context.source.find_items(request.read_query())
         candidates, _ = read_candidates(items, settings.method, settings.mask_parameters)
-        gaps = census.find_gaps(
-            (candidate.scene.tile, candidate.scene.datetime.date()) for candidate in candidates
-        )
+        gaps = census.find_gaps((each.scene.tile, each.scene.datetime.date()) for each in candidates)
     return Status(census, tuple(list_states(context.store)), gaps)

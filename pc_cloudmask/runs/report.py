@@ -37,7 +37,7 @@ class SceneOutcome:
     phases: Mapping[str, float] = field(default_factory=dict, hash=False, compare=False)
 
     def as_failure(self) -> dict[str, Any]:
-        """What a report's JSON says of a failed scene."""
+        """Return what a report's JSON says of a failed scene."""
         return {"id": self.id, "error": self.reason, "retryable": self.retryable}
 
 
@@ -59,20 +59,14 @@ class Report:
 
     @property
     def ids(self) -> frozenset[str]:
-        """Of every scene that the run met."""
+        """The ids of every scene that the run met."""
         noted = (*self.waiting, *self.failed, *self.held_back)
         return frozenset((*self.published, *self.skipped, *(scene.id for scene in noted)))
 
     @property
     def is_whole(self) -> bool:
-        """Whether the run did all it was asked to: no scene failed, no source was out of reach."""
+        """True if the run did all it was asked to: no scene failed, no source was out of reach."""
         return not (self.failed or self.problems)
-
-    @property
-    def count(self) -> int:
-        """Number of scenes that the run looked at."""
-        named = (self.published, self.skipped, self.waiting, self.failed, self.held_back)
-        return sum(map(len, named)) + self.deferred
 
     @property
     def counts(self) -> dict[str, int]:
@@ -94,28 +88,36 @@ class Report:
         return f"{text or 'no scene found'} in {self.seconds:.1f} s"
 
     def as_json(self) -> dict[str, Any]:
-        """The report as plain JSON values."""
-        document: dict[str, Any] = {
-            "published": list(self.published),
-            "skipped": list(self.skipped),
+        """Return the report as plain JSON values; the last four only where there is something to say."""
+        further = {
+            "held_back": [{"id": scene.id, "error": scene.reason} for scene in self.held_back],
+            "deferred": self.deferred,
+            "problems": self.problems,
+            "transfer": self.transfer,
+        }
+        return {
+            "published": self.published,
+            "skipped": self.skipped,
             "waiting": [{"id": scene.id, "reason": scene.reason} for scene in self.waiting],
             "failed": [scene.as_failure() for scene in self.failed],
-            "withdrawn": list(self.withdrawn),
+            "withdrawn": self.withdrawn,
             "seconds": round(self.seconds, 3),
+            **{name: value for name, value in further.items() if value},
         }
-        if self.held_back:
-            document["held_back"] = [{"id": scene.id, "error": scene.reason} for scene in self.held_back]
-        if self.deferred:
-            document["deferred"] = self.deferred
-        if self.problems:
-            document["problems"] = list(self.problems)
-        if self.transfer:
-            document["transfer"] = self.transfer
-        return document
+
+
+class Observer:
+    """Is told how a run goes on; this one tells nobody."""
+
+    def scenes_found(self, count: int) -> None:
+        """Hear that ``count`` further scenes were found."""
+
+    def scene_ended(self, outcome: SceneOutcome) -> None:
+        """Hear how one scene ended."""
 
 
 def build_report(outcomes: Iterable[SceneOutcome], seconds: float, **extra: Any) -> Report:
-    """The outcomes by state, each list ordered by scene id so that equal runs report equally.
+    """Return the outcomes by state, each list ordered by scene id so that equal runs report equally.
 
     ``extra`` are further fields of ``Report``.
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.runs.area_state import LookBack
+from pc_cloudmask.runs.due import LookBack
 from pc_cloudmask.scene.query import SceneQuery, build_query, parse_datetime_interval
 from pc_cloudmask.settings import FIRST_IMAGE, Area, Settings, read_settings
 
@@ -34,18 +34,13 @@ class RunRequest(BaseModel):
     now: dt.datetime | None = None
 
     def read_settings(self) -> Settings:
-        """The environment's settings with this request's own.
+        """Return the environment's settings with this request's own.
 
         Raises:
             SettingsError: a value that cannot be used.
         """
-        return read_settings(
-            self.config,
-            method=self.method,
-            compute=self.compute,
-            store=self.store,
-            keep_inputs=self.keep_inputs,
-        )
+        own = self.model_dump(include={"method", "compute", "store", "keep_inputs"})
+        return read_settings(self.config, **own)
 
 
 class IngestRequest(RunRequest):
@@ -62,7 +57,7 @@ class IngestRequest(RunRequest):
         return " ".join(filter(None, named)) or "scenes"
 
     def read_query(self) -> SceneQuery:
-        """The query.
+        """Return the query, its geometry read from its file.
 
         Raises:
             SettingsError: text that is no bbox, interval, tile or geometry, or no criterion at all.
@@ -89,8 +84,8 @@ class AreaRequest(RunRequest):
     areas: tuple[str, ...] = ()
     since: str | None = None
 
-    def read_areas(self) -> dict[str, Area]:
-        """The areas by name.
+    def read_areas(self, settings: Settings) -> dict[str, Area]:
+        """Return the areas by name, of those in ``settings`` or the request's own.
 
         Raises:
             SettingsError: none at all, an unknown name, or no place.
@@ -98,9 +93,13 @@ class AreaRequest(RunRequest):
         if self.tiles or self.bbox or self.intersects:
             if self.areas:
                 raise SettingsError("--area and --tile, --bbox, --intersects exclude each other")
-            area = self._build_area()
+            try:
+                area = Area(tiles=self.tiles, bbox=self.bbox, intersects=self.intersects, since=self.since)
+            except ValidationError as error:
+                problem = error.errors(include_input=False, include_url=False)[0]["msg"]
+                raise SettingsError(f"the watched area: {problem.removeprefix('Value error, ')}") from error
             return {f"unnamed-{area.digest}": area}
-        areas = self.read_settings().areas
+        areas = settings.areas
         if unknown := sorted(set(self.areas) - set(areas)):
             known = ", ".join(sorted(areas)) or "none"
             raise SettingsError(
@@ -114,13 +113,6 @@ class AreaRequest(RunRequest):
         if self.since is not None:
             raise SettingsError("--since goes with --tile, --bbox or --intersects: a named area has its own")
         return {name: areas[name] for name in self.areas or areas}
-
-    def _build_area(self) -> Area:
-        try:
-            return Area(tiles=self.tiles, bbox=self.bbox, intersects=self.intersects, since=self.since)
-        except ValidationError as error:
-            problem = error.errors(include_input=False, include_url=False)[0]["msg"]
-            raise SettingsError(f"the watched area: {problem.removeprefix('Value error, ')}") from error
 
 
 class WatchRequest(AreaRequest):
@@ -146,7 +138,7 @@ class BackfillRequest(AreaRequest):
     attempt: int = 1
 
     def read_period(self) -> tuple[dt.datetime, dt.datetime | None]:
-        """First and last instant; None leaves the end open.
+        """Return the first and last instant; None leaves the end open.
 
         Raises:
             SettingsError: neither years nor an interval, both of them, or an interval with an open start.

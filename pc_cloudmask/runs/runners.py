@@ -25,7 +25,7 @@ class Runner(Protocol):
     """Runs one function over many candidates."""
 
     def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
-        """The outcomes in the order in which scenes end; never raises for a scene."""
+        """Yield the outcomes in the order in which scenes end; never raise for a scene."""
         ...
 
 
@@ -37,6 +37,7 @@ class ThreadRunner:
         self._retry_delay_s = retry_delay_s
 
     def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
+        """Yield the outcomes in the order in which scenes end."""
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="scene")
         stopping = Event()
         try:
@@ -56,7 +57,7 @@ class ThreadRunner:
 def attempt_scene(
     work: SceneWork, candidate: Candidate, retry_delay_s: float, stopping: Event | None = None
 ) -> SceneOutcome:
-    """The outcome of ``work``, tried again where that can help, until ``stopping``; never raises."""
+    """Return the outcome of ``work``, tried again where that can help, until ``stopping``; never raise."""
     stopping = stopping or Event()
     for attempt in range(RETRIES + 1):
         try:

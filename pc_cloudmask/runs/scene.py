@@ -6,6 +6,7 @@ import logging
 import os.path
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from hashlib import sha256
 
 from pc_cloudmask.catalog.fields import (
@@ -25,6 +26,7 @@ from pc_cloudmask.runs.candidate import Candidate
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.logs import Phase, PhaseClock
 from pc_cloudmask.runs.report import SceneOutcome, SceneState
+from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import map_hrefs
 from pc_cloudmask.version import __version__
@@ -35,77 +37,86 @@ logger = logging.getLogger(__name__)
 def publish_cloudmask(context: RunContext, candidate: Candidate) -> SceneOutcome:
     """Derive the mask of ``candidate`` and put it, its preview and its item into the store.
 
-    The catalogs link the item once ``context.publisher.publish_catalogs`` has run.
+    The catalogs link the item once ``context.publisher.publish_catalogs`` has run. A worker in another process
+    has a context of its own.
 
     Raises:
         CloudmaskError: the scene is not published, and nothing links to what was written of it.
     """
-    clock = PhaseClock(candidate.scene.id)
+    scene, settings = candidate.scene, context.settings
+    clock = PhaseClock(scene.id)
     with clock.measure(Phase.DERIVE):
-        derived = context.engine.derive_mask(candidate.scene, candidate.ee_image)
-        if not context.settings.keep_inputs:
+        derived = context.engine.derive_mask(scene, candidate.ee_image)
+        if not settings.keep_inputs:
             derived = replace(derived, inputs=None)  # 60 MB of a full tile that nothing needs any more
     with clock.measure(Phase.ENCODE):
-        publication = build_publication(context, candidate, derived)
+        folder = context.local_folder(candidate.keys.prefix)
+        publication = build_publication(candidate, derived, settings, context.now, folder)
     with clock.measure(Phase.PUBLISH):
         context.publisher.publish_item(publication)
         logger.info("put as %s", candidate.keys.item)
-    return SceneOutcome(
-        candidate.scene.id, SceneState.PUBLISHED, item_key=candidate.keys.item, phases=clock.seconds
-    )
+    return SceneOutcome(scene.id, SceneState.PUBLISHED, item_key=candidate.keys.item, phases=clock.seconds)
 
 
-def build_publication(context: RunContext, candidate: Candidate, derived: DerivedMask) -> Publication:
-    """Everything that is written for one scene, as bytes under their keys."""
+def build_publication(
+    candidate: Candidate, derived: DerivedMask, settings: Settings, now: datetime, folder: str | None
+) -> Publication:
+    """Return everything that is written for one scene, as bytes under their keys.
+
+    ``now`` is when the run began, ``folder`` the absolute path of the item's folder, None where the store is no
+    local directory. The cloud probability is published if ``derived`` has its inputs.
+
+    Raises:
+        EngineRefused: the mask is not on the scene's grid.
+    """
     scene, keys = candidate.scene, candidate.keys
     if derived.classes.shape != scene.grid.shape:
         raise EngineRefused(
             f"{scene.id}: the mask is {derived.classes.shape}, the item's grid {scene.grid.shape} pixels"
         )
-    mask_file = _build_file(keys.mask, build_mask_cog(derived.classes, scene.grid), COG_MEDIA_TYPE)
-    preview, _ = build_preview(derived.classes)
-    preview_file = _build_file(keys.preview, preview, PNG_MEDIA_TYPE)
-    probability_file = None
-    if context.settings.keep_inputs and derived.inputs is not None:
-        probability = build_probability_cog(derived.inputs.probability_pct, scene.grid)
-        probability_file = _build_file(keys.probability, probability, COG_MEDIA_TYPE)
-    source = keep_valid(candidate.item)
-    if source.left_out:
-        logger.warning("not as STAC or its extensions have it, left out of the item: %s", source.summary)
-    item = build_derived_item(
-        DerivedItemParts(
-            source_item=_publishable_hrefs(source.item, context.local_folder(keys.prefix)),
-            scene=scene,
-            keys=keys,
-            method=context.engine.method,
-            parameters=context.settings.mask_parameters,
-            ee_image=derived.ee_image,
-            statistics=measure_mask(derived.classes),
-            software={"pc-cloudmask": __version__, **derived.software},
-            mask=mask_file,
-            preview=preview_file,
-            probability=probability_file,
-            now=context.now,
-            created=candidate.created,
-            fingerprint=candidate.fingerprint,
-            context=CatalogContext(context.settings.public_url),
-        )
+    mask = _build_file(keys.mask, build_mask_cog(derived.classes, scene.grid), COG_MEDIA_TYPE)
+    preview = _build_file(keys.preview, build_preview(derived.classes)[0], PNG_MEDIA_TYPE)
+    probability = None
+    if derived.inputs is not None:
+        cog = build_probability_cog(derived.inputs.probability_pct, scene.grid)
+        probability = _build_file(keys.probability, cog, COG_MEDIA_TYPE)
+    parts = DerivedItemParts(
+        source_item=_build_source_item(candidate.item, folder),
+        scene=scene,
+        keys=keys,
+        method=settings.method,
+        parameters=settings.mask_parameters,
+        ee_image=derived.ee_image,
+        statistics=measure_mask(derived.classes),
+        software={"pc-cloudmask": __version__, **derived.software},
+        mask=mask,
+        preview=preview,
+        probability=probability,
+        now=now,
+        created=candidate.created,
+        fingerprint=candidate.fingerprint,
+        context=CatalogContext(settings.public_url),
     )
-    files = tuple(file for file in (mask_file, probability_file, preview_file) if file)
-    return Publication(keys, item, files)
+    files = tuple(file for file in (mask, probability, preview) if file)
+    return Publication(keys, build_derived_item(parts), files)
 
 
-def _publishable_hrefs(item: Item, folder: str | None) -> Item:
-    """``item`` with local paths made relative to ``folder``, where it will be published locally.
+def _build_source_item(item: Item, folder: str | None) -> Item:
+    """Return what of ``item`` is valid, local paths made relative to ``folder``, where it will be published locally.
 
     Readers join an absolute local path to the host of the catalog, so only a relative one resolves.
     """
+    source = keep_valid(item)
+    if source.left_out:
+        logger.warning("not as STAC or its extensions have it, left out of the item: %s", source.summary)
     if folder is None:
-        return item
-    return map_hrefs(item, lambda href: os.path.relpath(href, folder) if href.startswith("/") else href)
+        return source.item
+    return map_hrefs(
+        source.item, lambda href: os.path.relpath(href, folder) if href.startswith("/") else href
+    )
 
 
 def _build_file(build_key: Callable[[str], str], body: bytes, media_type: str) -> AssetFile:
-    """The file whose key ``build_key`` makes of its content's SHA-256."""
+    """Return the file whose key ``build_key`` makes of its content's SHA-256."""
     digest = sha256(body).hexdigest()
     return AssetFile(build_key(digest), body, media_type, digest)

@@ -3,64 +3,100 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 
-from pc_cloudmask.catalog.layout import ItemKeys, find_day
+from pc_cloudmask.catalog.layout import ItemKeys, YearKeys, find_day
+from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.versions import read_scene_prefix
-from pc_cloudmask.catalog.walk import YearListings
-from pc_cloudmask.runs.area_state import AGREEING_SCANS, AreaState, count_missing_scans
-from pc_cloudmask.runs.context import RunContext
+from pc_cloudmask.catalog.walk import YearListing, YearListings
+from pc_cloudmask.runs.area_state import AGREEING_SCANS, AreaState, MissingScan, count_missing_scans
 from pc_cloudmask.scene.query import Interval, SceneQuery, may_hold_day, parse_instant
-from pc_cloudmask.source.fields import Item
+from pc_cloudmask.settings import FIRST_IMAGE, Settings
+from pc_cloudmask.source.fields import Item, SceneSource
+from pc_cloudmask.storage.store import ObjectStore
 
-#: Scenes that the source is asked for in one request, beside the one that it must know.
+#: Scenes that the source is asked for in one request, in addition to the control item.
 IDS_AT_ONCE = 99
 logger = logging.getLogger(__name__)
 
 
 class Withdrawals:
-    """One run's withdrawals: at most ``limit`` of them.
+    """One run's withdrawals, at most ``CLOUDMASK_WITHDRAW_LIMIT`` of them.
 
     A scene is withdrawn once several complete scans agree that the source does not have it. An answer
-    counts only if it holds a scene that this run has seen in the source, asked for in the same request: an
-    empty or truncated answer says nothing.
+    counts only if it holds a control item, which this run has seen in the source, asked for in the same
+    request: an empty or truncated answer says nothing.
     """
 
-    def __init__(self, context: RunContext, limit: int) -> None:
-        self._context = context
-        self._left = limit
-        self._listings = YearListings(context.store)
-        self._witness: str | None = None
+    def __init__(
+        self, source: SceneSource, publisher: Publisher, store: ObjectStore, settings: Settings, now: datetime
+    ) -> None:
+        self._source = source
+        self._publisher = publisher
+        self._listings = YearListings(store)
+        self._collection = settings.collection
+        self._left = settings.withdraw_limit
+        self._now = now
+        self._control: str | None = None
         self.withdrawn: list[str] = []
 
-    def reconcile(self, state: AreaState, interval: Interval, seen: frozenset[str]) -> AreaState:
-        """``state`` after the complete scan of ``interval`` that saw ``seen``; what is certain is withdrawn.
+    def reconcile(self, state: AreaState, interval: Interval, seen: frozenset[str]) -> dict[str, MissingScan]:
+        """Withdraw what is certain after the complete scan of ``interval`` that saw ``seen``.
+
+        Returns:
+            What scans have missed of the area by now, without what is withdrawn.
 
         Raises:
             SourceUnavailable: it could not be asked for what it did not list.
             StoreUnavailable: trying again is harmless.
         """
         # Where the source has nothing left in the interval, a scene that another scan saw must do.
-        self._witness = min(seen, default=self._witness)
-        unfinished = self._find_unfinished(state, interval)
-        superseded = self._find_superseded(state, interval)
-        suspects = self._find_suspects(state, interval, seen)
+        self._control = min(seen, default=self._control)
+        listings = list(self._listings.read(state.tiles, _list_years(interval, self._now)))
+        unfinished = _find_unfinished(listings, state)
+        suspects = [
+            keys
+            for keys in _find_unseen(listings, interval, seen)
+            if _is_of_source(self._publisher.find_published(keys), self._collection, interval)
+        ]
         missing, present = self._ask_source(suspects)
-        missing_scans = count_missing_scans(
+        scans = count_missing_scans(
             state.missing_scans,
-            {item_id: (keys.year_keys.tile, keys.year_keys.year) for item_id, keys in missing.items()},
-            seen | present | superseded,
-            self._context.now,
+            {keys.item_id: (keys.year_keys.tile, keys.year_keys.year) for keys in missing},
+            seen | present | _find_superseded(listings, state),
+            self._now,
         )
         replaced = {read_scene_prefix(item_id) for item_id in seen}
+        # One that was made again steps back once the new one is published.
         certain = [
             keys
-            for item_id, keys in sorted(missing.items())
-            # One that was made again steps back once the new one is published.
-            if missing_scans[item_id].is_certain and read_scene_prefix(item_id) not in replaced
+            for keys in missing
+            if scans[keys.item_id].is_certain and read_scene_prefix(keys.item_id) not in replaced
         ]
+        chosen = self._choose(certain)
+        self._withdraw([*unfinished, *chosen])
+        self.withdrawn += [keys.item_id for keys in chosen]
+        done = {keys.item_id for keys in (*unfinished, *chosen)}
+        return {item_id: each for item_id, each in scans.items() if item_id not in done}
+
+    def _ask_source(self, suspects: Sequence[ItemKeys]) -> tuple[list[ItemKeys], frozenset[str]]:
+        """Return those of ``suspects`` that the source says it does not have, and the ids that it has after all."""
+        missing: list[ItemKeys] = []
+        present: set[str] = set()
+        for start in range(0, len(suspects), IDS_AT_ONCE) if self._control else ():
+            asked = suspects[start : start + IDS_AT_ONCE]
+            query = SceneQuery(ids=(*(keys.item_id for keys in asked), str(self._control)))
+            answer = {str(item.get("id")) for item in self._source.find_items(query)}
+            if self._control not in answer:
+                logger.warning("the source does not answer for scenes it has: nothing is withdrawn")
+                continue
+            present |= answer
+            missing += [keys for keys in asked if keys.item_id not in answer]
+        return missing, frozenset(present)
+
+    def _choose(self, certain: list[ItemKeys]) -> list[ItemKeys]:
+        """Return the first of ``certain`` that this run may still withdraw."""
         if len(certain) > self._left:
             logger.warning(
                 "the source lacks %d published scenes; %d are withdrawn in this run, the others in the next "
@@ -70,90 +106,64 @@ class Withdrawals:
             )
         chosen = certain[: self._left]
         self._left -= len(chosen)
-        self._withdraw([*unfinished, *chosen])
-        self.withdrawn += [keys.item_id for keys in chosen]
-        done = {keys.item_id for keys in (*unfinished, *chosen)}
-        kept = {
-            item_id: missing_scan for item_id, missing_scan in missing_scans.items() if item_id not in done
-        }
-        return replace(state, missing_scans=kept)
+        return chosen
 
     def _withdraw(self, items: list[ItemKeys]) -> None:
         if items:
-            reason = f"{AGREEING_SCANS} scans of the source did not find it"
-            self._context.publisher.withdraw(items, reason)
+            self._publisher.withdraw(items, f"{AGREEING_SCANS} scans of the source did not find it")
             logger.info("withdrawn: %s", ", ".join(keys.item_id for keys in items))
             self._listings.forget(keys.year_keys for keys in items)
 
-    def _find_unfinished(self, state: AreaState, interval: Interval) -> list[ItemKeys]:
-        """Items with a withdrawn marker that a run was still to take out of their catalog when it died."""
-        return [
-            ItemKeys(year_keys, item_id)
-            for year_keys, listing in self._listings.read(state.tiles, self._years(interval))
-            for item_id in sorted(listing.withdrawn & state.missing_scans.keys())
-        ]
 
-    def _find_superseded(self, state: AreaState, interval: Interval) -> frozenset[str]:
-        """Scenes that were missing, and step back for newer products of theirs by now."""
-        return frozenset(
-            item_id
-            for year_keys, listing in self._listings.read(state.tiles, self._years(interval))
-            for item_id, missing_scan in state.missing_scans.items()
-            if (missing_scan.tile, missing_scan.year) == (year_keys.tile, year_keys.year)
-            and item_id not in listing.linked | listing.withdrawn
-        )
-
-    def _find_suspects(
-        self, state: AreaState, interval: Interval, seen: frozenset[str]
-    ) -> dict[str, ItemKeys]:
-        """Published items of this source and interval that the scan did not see."""
-        unseen = (
-            ItemKeys(year_keys, item_id)
-            for year_keys, listing in self._listings.read(state.tiles, self._years(interval))
-            for item_id in sorted(listing.linked - seen)
-            if may_hold_day(interval, find_day(item_id))
-        )
-        return {keys.item_id: keys for keys in unseen if self._is_of_source(keys, interval)}
-
-    def _is_of_source(self, keys: ItemKeys, interval: Interval) -> bool:
-        """Whether the published item was made from one of the source's collection, within ``interval``."""
-        item = self._context.publisher.find_published(keys)
-        if item is None:
-            return False
-        collection = f"/collections/{self._context.settings.collection}/items/"
-        origins = [str(link.get("href")) for link in _derived_from(item)]
-        try:
-            taken = parse_instant(item["properties"]["datetime"])
-        except (LookupError, TypeError, ValueError):
-            return False
-        start, end = interval
-        inside = (start is None or start <= taken) and (end is None or taken <= end)
-        return inside and any(collection in origin for origin in origins)
-
-    def _ask_source(self, suspects: Mapping[str, ItemKeys]) -> tuple[dict[str, ItemKeys], frozenset[str]]:
-        """Which of ``suspects`` the source says it does not have, and which it has after all."""
-        missing: dict[str, ItemKeys] = {}
-        present: set[str] = set()
-        if self._witness is None:
-            return missing, frozenset()
-        ids = sorted(suspects)
-        for start in range(0, len(ids), IDS_AT_ONCE):
-            asked = ids[start : start + IDS_AT_ONCE]
-            query = SceneQuery(ids=(*asked, self._witness))
-            answer = {str(item.get("id")) for item in self._context.source.find_items(query)}
-            if self._witness not in answer:
-                logger.warning("the source does not answer for scenes it has: nothing is withdrawn")
-                continue
-            present |= answer
-            missing |= {item_id: suspects[item_id] for item_id in asked if item_id not in answer}
-        return missing, frozenset(present)
-
-    def _years(self, interval: Interval) -> range:
-        start, end = interval
-        first = (start or datetime.min.replace(tzinfo=UTC)).year
-        return range(first, max(first, (end or self._context.now + timedelta(days=1)).year) + 1)
+Listings = Sequence[tuple[YearKeys, YearListing]]
 
 
-def _derived_from(item: Item) -> Iterator[Mapping[str, object]]:
-    links: Iterable[Mapping[str, object]] = item.get("links", ())
-    return (link for link in links if link.get("rel") == "derived_from")
+def _find_unfinished(listings: Listings, state: AreaState) -> list[ItemKeys]:
+    """Return items with a withdrawn marker that a run was still to take out of their catalog when it died."""
+    return [
+        ItemKeys(year_keys, item_id)
+        for year_keys, listing in listings
+        for item_id in sorted(listing.withdrawn & state.missing_scans.keys())
+    ]
+
+
+def _find_superseded(listings: Listings, state: AreaState) -> frozenset[str]:
+    """Return scenes that were missing and by now step back for newer versions of theirs."""
+    years = {(keys.tile, keys.year): listing.linked | listing.withdrawn for keys, listing in listings}
+    return frozenset(
+        item_id
+        for item_id, scan in state.missing_scans.items()
+        if item_id not in years.get((scan.tile, scan.year), {item_id})
+    )
+
+
+def _find_unseen(listings: Listings, interval: Interval, seen: frozenset[str]) -> list[ItemKeys]:
+    """Return published items of the interval's days that the scan did not see, in the order of their ids."""
+    unseen = (
+        ItemKeys(year_keys, item_id)
+        for year_keys, listing in listings
+        for item_id in listing.linked - seen
+        if may_hold_day(interval, find_day(item_id))
+    )
+    return sorted(unseen, key=lambda keys: keys.item_id)
+
+
+def _is_of_source(item: Item | None, collection: str, interval: Interval) -> bool:
+    """Return True if the published item was made from one of the source's collection, within ``interval``."""
+    if item is None:
+        return False
+    links: Iterable[Item] = item.get("links", ())
+    origins = [str(link.get("href")) for link in links if link.get("rel") == "derived_from"]
+    try:
+        taken = parse_instant(item["properties"]["datetime"])
+    except (LookupError, TypeError, ValueError):
+        return False
+    start, end = interval
+    inside = (start is None or start <= taken) and (end is None or taken <= end)
+    return inside and any(f"/collections/{collection}/items/" in origin for origin in origins)
+
+
+def _list_years(interval: Interval, now: datetime) -> range:
+    start, end = interval
+    first = start.year if start else FIRST_IMAGE.year
+    return range(first, max(first, (end or now + timedelta(days=1)).year) + 1)

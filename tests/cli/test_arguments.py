@@ -1,55 +1,85 @@
+"""How the command line is read: global options anywhere, several values of one option."""
+
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from pc_cloudmask.cli.app import GLOBAL_FLAGS, normalise_arguments
+from pc_cloudmask.cli import main  # noqa: F401 - adds the commands
+from pc_cloudmask.cli.app import app, options
+from pc_cloudmask.cli.options import split_commas
 
-
-def test_global_options_may_stand_behind_the_command() -> None:
-    assert normalise_arguments(["ingest", "--dry-run", "--json", "--config", "x.toml", "-v", "-vv"]) == [
-        "--json",
-        "--config",
-        "x.toml",
-        "-v",
-        "-vv",
-        "ingest",
-        "--dry-run",
-    ]
+ITEMS = Path(__file__).parents[1] / "golden" / "archive" / "items.json"
+EMPTY = '{"type": "FeatureCollection", "features": []}'
 
 
-def test_a_list_after_an_option_becomes_repeated_options() -> None:
-    assert normalise_arguments(["ingest", "--tile", "22KFV", "33UUP", "--limit", "3"]) == [
-        "ingest",
-        "--tile",
-        "22KFV",
-        "--tile",
-        "33UUP",
-        "--limit",
-        "3",
-    ]
+def invoke(*arguments: str) -> Any:
+    return CliRunner().invoke(app, arguments)
 
 
-def test_words_behind_a_double_dash_are_left_alone() -> None:
-    assert normalise_arguments(["retry", "--", "--json"]) == ["retry", "--", "--json"]
+@pytest.fixture
+def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A dry run of nothing, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "items.json").write_text(EMPTY)
+    (tmp_path / "x.toml").write_text("workers = 1")
+    return ["ingest", "--items", "items.json", "--dry-run"]
 
 
-def test_a_bbox_that_begins_with_a_minus_stays_with_its_option() -> None:
-    arguments = ["ingest", "--bbox", "-50,-23,-49,-22"]
-    assert normalise_arguments(arguments) == arguments
+def test_global_options_may_stand_before_and_behind_the_command(planned: list[str]) -> None:
+    given = ["--json", "--config", "x.toml", "-vv", "--no-prefect"]
+    for arguments in ([*given, *planned], [*planned, *given], [*given[:3], *planned, *given[3:]]):
+        answer = invoke(*arguments)
+        assert answer.exit_code == 0, answer.output
+        assert json.loads(answer.stdout)["dry_run"]
+        assert (options.config, options.verbose, options.prefect) == (Path("x.toml"), 2, False)
 
 
-@given(
-    st.lists(
-        st.sampled_from(["ingest", "--json", "--tile", "22KFV", "-v", "--limit", "3", "--config=a", "--"])
-    )
-)
-def test_no_word_is_lost(arguments: list[str]) -> None:
-    kept = [word for word in normalise_arguments(arguments) if word != "--tile"]
-    assert sorted(kept) == sorted(word for word in arguments if word != "--tile")
+def test_a_call_forgets_the_global_options_of_the_one_before(planned: list[str]) -> None:
+    invoke(*planned, "--json")
+    assert "nothing was written" in invoke(*planned).stdout
 
 
-@given(st.permutations(["ingest", "--dry-run", *sorted(GLOBAL_FLAGS)]))
-def test_global_flags_come_first_wherever_they_stood(arguments: list[str]) -> None:
-    normalised = normalise_arguments(arguments)
-    assert set(normalised[: len(GLOBAL_FLAGS)]) == set(GLOBAL_FLAGS)
+def test_a_commands_help_does_not_repeat_them() -> None:
+    assert "--json" in invoke("--help").stdout
+    assert "--json" not in invoke("status", "--help").stdout
+
+
+@pytest.mark.parametrize("given", [["22KFV", "--tile", "33UUP"], ["22KFV,33UUP"], ["22KFV, 33UUP"]])
+def test_tiles_are_repeated_or_stand_between_commas(given: list[str], planned: list[str]) -> None:
+    assert find_tiles(planned, "22KFV") == {"22KFV"}
+    assert find_tiles(planned, *given) == {"22KFV", "33UUP"}
+
+
+def find_tiles(planned: list[str], *given: str) -> set[str]:
+    """The tiles of the recorded items that a dry run with ``--tile`` finds."""
+    answer = invoke(*planned, "--json", "--items", str(ITEMS), "--tile", *given)
+    assert answer.exit_code == 0, answer.output
+    return {scene["item"].split("/")[2] for scene in json.loads(answer.stdout)["would_publish"]}
+
+
+@pytest.mark.parametrize("tiles", ["", "22KFV,", ",22KFV"])
+def test_an_empty_tile_is_refused(tiles: str, planned: list[str]) -> None:
+    answer = invoke(*planned, "--tile", tiles)
+    assert answer.exit_code != 0
+    assert "--tile" in str(answer.exception)
+
+
+def test_words_behind_a_double_dash_are_no_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "none of these waits or failed" in invoke("retry", "--", "--json").stdout
+
+
+def test_a_bbox_that_begins_with_a_minus_stays_with_its_option(planned: list[str]) -> None:
+    assert invoke(*planned, "--bbox", "-50,-23,-49,-22").exit_code == 0
+
+
+@given(st.lists(st.lists(st.text("ABC-1", min_size=1), min_size=1)))
+def test_no_value_is_lost(values: list[list[str]]) -> None:
+    assert split_commas([",".join(parts) for parts in values]) == [part for parts in values for part in parts]

@@ -89,7 +89,9 @@ def test_who_has_no_home_can_run_a_job(tmp_path: Path) -> None:
 def test_ids_that_no_scene_has_are_named(mode: list[str], shared_data: Path, tmp_path: Path) -> None:
     found = sorted(path.stem for path in (shared_data / "pc-items").glob("S2*.json"))[0]
     ids = ["absent", found] if mode else ["absent"]
-    result = run("ingest", "--items", shared_data / "pc-items", "--json", *mode, "--ids", *ids, cwd=tmp_path)
+    result = run(
+        "ingest", "--items", shared_data / "pc-items", "--json", *mode, "--ids", ",".join(ids), cwd=tmp_path
+    )
     assert result.returncode == 0
     assert result.stderr == "cloudmask: no scene matches: absent\n"
     assert json.loads(result.stdout)["failed"] == []

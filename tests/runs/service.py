@@ -12,8 +12,9 @@ from typing import Any
 
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.report import Report
+from pc_cloudmask.runs.request import WatchRequest
 from pc_cloudmask.runs.runners import ThreadRunner
-from pc_cloudmask.runs.watch import WatchOptions, watch
+from pc_cloudmask.runs.watch import watch
 from pc_cloudmask.settings import Area, Settings
 from pc_cloudmask.source.stac_api import PlanetaryComputerSource
 from pc_cloudmask.web import RetryPolicy
@@ -44,10 +45,10 @@ class Service:
         weather: Any = calm,
         *,
         clock: datetime | None = None,
-        options: WatchOptions | None = None,
         seed: int = 0,
+        **asked: Any,
     ) -> Report:
-        """One run at ``now`` by a clock that may be wrong."""
+        """One run at ``now`` by a clock that may be wrong; ``asked`` are fields of its request."""
         items = self.archive.list_items(now)
         self.server.items = list(items)
         self.server.conforms_to = list(CONFORMANCE.values())
@@ -63,6 +64,7 @@ class Service:
             earthengine_project="p",
             earthengine_credentials="anonymous",
             workers=2,
+            areas=self.areas,
             **self.settings,
         )
         context = RunContext(settings, now=clock or now)
@@ -70,7 +72,7 @@ class Service:
         quick = RetryPolicy(attempts=20, backoff_s=0.001)
         context.source = PlanetaryComputerSource(settings.stac_api_url, settings.collection, retry=quick)
         try:
-            return watch(context, self.areas, ThreadRunner(2, retry_delay_s=0), options=options)
+            return watch(context, WatchRequest(**asked), ThreadRunner(2, retry_delay_s=0))
         finally:
             self.server.faults.clear()
 

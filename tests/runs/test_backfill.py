@@ -10,6 +10,7 @@ import pytest
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.runs.backfill import plan_shards
 from pc_cloudmask.runs.request import BackfillRequest, IngestRequest
+from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.stac_api import PlanetaryComputerSource
 from tests.doubles.stac_api import StacApiServer, make_item
 
@@ -40,7 +41,9 @@ def count_found(source: PlanetaryComputerSource, shards: list[IngestRequest]) ->
 def test_every_scene_is_in_one_run_and_no_run_is_large_or_empty(
     source: PlanetaryComputerSource, place: dict[str, object]
 ) -> None:
-    shards = list(plan_shards(source, BackfillRequest.model_validate({**place, "years": (2018,)})))
+    shards = list(
+        plan_shards(source, BackfillRequest.model_validate({**place, "years": (2018,)}), Settings())
+    )
     found = count_found(source, shards)
     total = sum(found, Counter())
     assert len(total) == (10 * 2 + 9) * len(TILES)
@@ -52,7 +55,7 @@ def test_every_scene_is_in_one_run_and_no_run_is_large_or_empty(
 
 def test_an_interval_is_kept_at_both_ends(source: PlanetaryComputerSource) -> None:
     request = BackfillRequest(tiles=TILES, datetime="2018-03-03/2018-05-03")
-    found = sum(count_found(source, list(plan_shards(source, request))), Counter())
+    found = sum(count_found(source, list(plan_shards(source, request, Settings()))), Counter())
     assert {item_id[-4:] for item_id in found} == {"0302", "0401", "0402", "0501"}
 
 
@@ -62,4 +65,4 @@ def test_an_interval_is_kept_at_both_ends(source: PlanetaryComputerSource) -> No
 def test_a_period_that_is_none_is_refused(source: PlanetaryComputerSource, period: dict[str, object]) -> None:
     request = BackfillRequest.model_validate({"tiles": TILES, **period})
     with pytest.raises(SettingsError):
-        list(plan_shards(source, request))
+        list(plan_shards(source, request, Settings()))

@@ -50,7 +50,7 @@ def watch(
     archive: Path, store: Path, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     return run(
-        "--json", "watch", "--items", archive, "--tile", "22KFV", "33UUP", "--store", store, *arguments,
+        "--json", "watch", "--items", archive, "--tile", "22KFV,33UUP", "--store", store, *arguments,
         cwd=store.parent,
         **{"SOURCE_DATE_EPOCH": EPOCH, **environment},
     )  # fmt: skip
@@ -116,6 +116,7 @@ def start(archive: Path, store: Path, *arguments: str) -> subprocess.Popen[str]:
         archive,
         "--tile",
         "22KFV",
+        "--tile",
         "33UUP",
     ]
     return subprocess.Popen(

@@ -18,9 +18,9 @@ from pc_cloudmask.errors import AssetRefused, EngineUnavailable, SettingsError
 from pc_cloudmask.runs.candidate import Candidate
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.dask import DaskRunner, open_dask_runner
-from pc_cloudmask.runs.report import SceneOutcome, SceneState
+from pc_cloudmask.runs.direct import run_directly
+from pc_cloudmask.runs.report import Report, SceneOutcome, SceneState
 from pc_cloudmask.runs.request import IngestRequest
-from pc_cloudmask.runs.watch import run_directly
 from tests.direct_runs import read_tree
 
 pytestmark = pytest.mark.usefixtures("fixed_clock")
@@ -60,10 +60,14 @@ def die_once(folder: Path, candidate: Candidate) -> SceneOutcome:
 def test_two_workers_publish_what_one_thread_does(
     demo: IngestRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_directly(demo.model_copy(update={"store": str(tmp_path / "threads")}))
+    def publish(store: Path) -> Report:
+        request = demo.model_copy(update={"store": str(store)})
+        return run_directly(RunContext.of(request), request)
+
+    publish(tmp_path / "threads")
     monkeypatch.setenv("CLOUDMASK_RUNNER", "dask")
     monkeypatch.setenv("CLOUDMASK_WORKERS", "2")
-    report = run_directly(demo.model_copy(update={"store": str(tmp_path / "dask")}))
+    report = publish(tmp_path / "dask")
     assert len(report.published) == 4
     assert read_tree(tmp_path / "dask") == read_tree(tmp_path / "threads")
     assert len(report.phases["derive"]) == 4

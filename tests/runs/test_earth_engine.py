@@ -49,7 +49,7 @@ def run(request: IngestRequest) -> Report:
     """``request`` directly; the client's connections are closed behind it."""
     context = RunContext(request.read_settings(), request.items)
     try:
-        return ingest(context, request.read_query(), ThreadRunner(1, retry_delay_s=0), force=request.force)
+        return ingest(context, request, ThreadRunner(1, retry_delay_s=0))
     finally:
         context.session.close()
 

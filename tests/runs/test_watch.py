@@ -15,9 +15,9 @@ import pytest
 from pc_cloudmask.catalog.layout import item_keys
 from pc_cloudmask.catalog.states import Failure, StateKind, find_state, record_failed
 from pc_cloudmask.catalog.versions import write_withdrawn_marker
-from pc_cloudmask.runs.area_state import LookBack, read_area_state, write_area_state
+from pc_cloudmask.runs.area_state import read_area_state, write_area_state
+from pc_cloudmask.runs.due import LookBack
 from pc_cloudmask.runs.ingest import FORGET_AFTER
-from pc_cloudmask.runs.watch import WatchOptions
 from pc_cloudmask.settings import Area
 from pc_cloudmask.storage.stores import open_store
 from tests.catalog.publications import Walk, walk_catalog
@@ -288,15 +288,15 @@ def test_scenes_that_wait_cost_a_budget_no_more_than_their_pairing(service: Serv
 def test_a_limit_counts_what_is_published(service: Service) -> None:
     for number in range(0, 10, 2):
         edit(service, number, image=NEVER)
-    report = service.run(NOW, options=WatchOptions(limit=4))
+    report = service.run(NOW, limit=4)
     assert len(report.published) == 4
 
 
 def test_what_is_left_to_the_next_run_is_counted_once(service: Service) -> None:
     """Though two scans of each of two areas find it."""
     service.areas = {**HOME, "part": Area(tiles=("22KFV",), since="2024-01-01")}
-    report = service.run(NOW, options=WatchOptions(limit=3))
-    assert (len(report.published), report.deferred, report.count) == (3, 7, 10)
+    report = service.run(NOW, limit=3)
+    assert (len(report.published), report.deferred) == (3, 7)
 
 
 def test_a_long_scan_is_left_to_the_next_run_and_goes_on_where_it_stopped(
@@ -304,16 +304,16 @@ def test_a_long_scan_is_left_to_the_next_run_and_goes_on_where_it_stopped(
 ) -> None:
     with run_service(build_plain_archive(days=200), earth_engine, tmp_path / "out") as service:
         now = START + 210 * DAY
-        report = service.run(now, options=WatchOptions(seconds=0.0))
+        report = service.run(now, seconds=0.0)
         assert 0 < len(report.published) < 40  # of the last 60 days
-        service.run(now, options=WatchOptions(limit=10))
+        service.run(now, limit=10)
         state = read_area_state(open_store(str(service.store)), "home", HOME["home"].digest)
-        assert state.progress.full_next is not None
-        while state.progress.full_next is not None:
-            earlier = state.progress.full_next
-            service.run(now, options=WatchOptions(limit=10))
+        assert state.full_next is not None
+        while state.full_next is not None:
+            earlier = state.full_next
+            service.run(now, limit=10)
             state = read_area_state(open_store(str(service.store)), "home", HOME["home"].digest)
-            assert state.progress.full_next is None or state.progress.full_next <= earlier
+            assert state.full_next is None or state.full_next <= earlier
         assert set(walk(service).items) == {product.id for product in service.archive.products}
 
 
@@ -343,7 +343,7 @@ def test_one_areas_history_does_not_keep_the_budget_from_what_is_new_in_another(
     service.archive = build_plain_archive(days=200)
     tiles = ("22KFV", "32TNS")
     service.areas = {tile.lower(): Area(tiles=(tile,), since="2024-01-01") for tile in tiles}
-    report = service.run(START + 200 * DAY, options=WatchOptions(limit=30))
+    report = service.run(START + 200 * DAY, limit=30)
     newest = service.archive.products[-12:]
     assert {each.id for each in newest} <= set(report.published)
     assert {each.image_of.tile for each in newest} == set(tiles)
@@ -356,7 +356,7 @@ def test_a_scene_that_waits_and_is_taken_back_is_forgotten(service: Service) -> 
     edit(service, 0, image=NEVER, withdrawn=NOW)
     reasons = set()
     for hour in range(1, 60):
-        report = service.run(NOW + timedelta(hours=hour), options=WatchOptions(look_back=(LookBack.HOT,)))
+        report = service.run(NOW + timedelta(hours=hour), look_back=(LookBack.HOT,))
         reasons |= {outcome.reason for outcome in report.waiting}
         if state := find_state(open_store(str(service.store)), StateKind.WAITING, waiting.id):
             attempts = state.attempts
@@ -368,7 +368,7 @@ def test_a_scene_that_waits_and_is_taken_back_is_forgotten(service: Service) -> 
 def test_one_empty_answer_forgets_no_scene_that_has_waited_long(service: Service) -> None:
     waiting = edit(service, 0, image=NEVER)
     for hour in range(0, 24 * 6, 6):
-        service.run(NOW + timedelta(hours=hour), options=WatchOptions(look_back=(LookBack.FULL,)))
+        service.run(NOW + timedelta(hours=hour), look_back=(LookBack.FULL,))
     service.areas = {"far": Area(tiles=("33UUP",))}  # nothing but the note tells of the scene
     assert not service.run(NOW + 8 * DAY, empty_answers).published
     edit(service, 0, image=NOW)
@@ -380,7 +380,7 @@ def test_a_broken_state_costs_a_scan_and_no_more(service: Service) -> None:
     path = service.store / "_watch" / "home.json"
     naive = {"tile": "22KFV", "year": 2024, "scans": 1, "first": "2024-01-01", "last": "2024-01-01T00:00:00"}
     state = json.loads(path.read_bytes())
-    strange = [state | {"absences": {"x": naive | {"year": year}}} for year in (2024, float("inf"))]
+    strange = [state | {"missing_scans": {"x": naive | {"year": year}}} for year in (2024, float("inf"))]
     for body in (b"{", b"[]", b'{"digest": 1}', b"\xff", *(json.dumps(each).encode() for each in strange)):
         path.write_bytes(body)
         report = service.run(NOW + timedelta(hours=1))
@@ -396,7 +396,7 @@ def test_a_states_form_survives_being_written(service: Service) -> None:
     state = read_area_state(store, "home", HOME["home"].digest)
     assert state.missing_scans
     assert state.tiles == {"22KFV", "32TNS"}
-    write_area_state(store, state)
+    write_area_state(store, "home", state)
     assert read_area_state(store, "home", HOME["home"].digest) == state
 
 

@@ -1,0 +1,109 @@
+"""The options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pc_cloudmask.errors import SettingsError
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+SHORTEST, LONGEST = timedelta(seconds=1), timedelta(days=31)
+
+
+def split_commas(values: list[str] | None) -> list[str]:
+    """Return the values of an option that may be repeated, each of which may be several with commas between them.
+
+    An empty value stays, so that ``--tile ""`` is refused and does not mean all tiles.
+    """
+    return [part.strip() for value in values or () for part in value.split(",")]
+
+
+def read_period(once: bool, every: str | None) -> timedelta | None:
+    """Return the time from one run to the next; None for a single run.
+
+    Raises:
+        SettingsError: both are given, or ``every`` is no duration.
+    """
+    if once and every is not None:
+        raise SettingsError("--once and --every exclude each other: give one of them")
+    return None if once else parse_duration(every or "1h")
+
+
+def parse_duration(text: str) -> timedelta:
+    """Return the length that ``90s``, ``30m``, ``1h`` or ``1.5d`` names.
+
+    Raises:
+        SettingsError: it names none, or one that is shorter than a second or longer than 31 days.
+    """
+    match = _DURATION.fullmatch(text.strip().lower())
+    try:
+        length = timedelta(**{_UNITS[match[2]]: float(match[1])}) if match else None
+    except OverflowError:
+        length = None
+    if length is None or not SHORTEST <= length <= LONGEST:
+        raise SettingsError(f"--every {text!r:.40}: write 30m, 1h or 1d; at least 1s, at most 31d")
+    return length
+
+
+def _complete_method() -> list[str]:
+    """Name the methods for the shell; the table is read only then, as it takes numpy to import."""
+    from pc_cloudmask.masking.methods import METHODS
+
+    return list(METHODS)
+
+
+def _option(metavar: str, text: str, **more: Any) -> Any:
+    return typer.Option(metavar=metavar, help=text, **more)
+
+
+def _several(metavar: str, text: str) -> Any:
+    return _option(metavar, text, callback=split_commas)
+
+
+Text = str | None
+Texts = list[str] | None
+#: Which scenes.
+BboxOption = Annotated[Text, _option("W,S,E,N", "A box, in degrees; W > E crosses 180°.")]
+IntersectsOption = Annotated[Path | None, _option("FILE", "A GeoJSON geometry in place of a box.")]
+TileOption = Annotated[Texts, _several("TILE,…", "MGRS tiles, such as 22KFV.")]
+DatetimeOption = Annotated[Text, _option("INTERVAL", "2018-12, 2018-12-14/2019-01-31, 2018-12-14/..")]
+IdsOption = Annotated[Texts, _several("ID,…", "Ids of items.")]
+ItemsOption = Annotated[
+    Text, _option("FILE|URL", "An ItemCollection, folder or static catalog to take items from, not the API.")
+]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Publish at most this many scenes in a run.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Publish again what is published already.")]
+#: How masks are made, and where they go.
+MethodOption = Annotated[
+    Text,
+    _option("METHOD", "How masks are made: a method of docs/settings.md.", autocompletion=_complete_method),
+]
+ComputeOption = Annotated[
+    Text, typer.Option(help="Where Earth Engine's inputs become a mask: local (here) or server (there).")
+]
+KeepInputsOption = Annotated[
+    bool | None, typer.Option("--keep-inputs", help="Publish the cloud probability too.")
+]
+StoreOption = Annotated[Text, _option("URL", "Where the catalog is: a directory or s3://bucket/prefix.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
+#: What is watched, and when.
+OnceOption = Annotated[bool, typer.Option("--once", help="Run once, for cron and the like.")]
+EveryOption = Annotated[Text, _option("TIME", "Run every 30m, 1h, 1d …, until interrupted; default: 1h.")]
+AreaOption = Annotated[Texts, _several("NAME,…", "Areas of the settings file; default: all of them.")]
+SinceOption = Annotated[Text, _option("DAY", "Watch scenes taken since 2018, 2018-12 or 2018-12-14.")]
+LookBackOption = Annotated[
+    Texts, _several("WINDOW,…", "How far to look back: hot, recent, full; default: as far as is due.")
+]
+#: A store that is only read, and the source files of its items.
+CatalogOption = Annotated[
+    Text, _option("URL", "The catalog: a directory, s3://bucket/prefix or a catalog's https URL.")
+]
+FilesOption = Annotated[
+    Path | None, _option("DIR", "A folder, besides the store, that local bands may be in.")
+]
