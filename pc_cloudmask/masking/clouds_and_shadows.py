@@ -18,7 +18,7 @@ from pc_cloudmask.scene.scene import reflectance_offset_dn
 SCL_WATER = 6
 #: Digital numbers of a reflectance of 1: L2A's ``QUANTIFICATION_VALUE``, the tutorial's ``SR_BAND_SCALE``.
 REFLECTANCE_SCALE = 10_000
-#: Rows that are compared at a time, to need no further raster of the scene's size.
+#: Rows that are compared at a time, so that no further raster of the scene's size is needed.
 _ROWS = 128
 
 
@@ -27,7 +27,7 @@ def find_cloud(probability_pct: NDArray[np.uint8], threshold_pct: float) -> NDAr
 
     A pixel without data (255) is never cloud.
     """
-    # For whole numbers p, p > t is p > floor(t): comparing integers needs no float64 copy.
+    # For integers p, p > t is p > floor(t): comparing integers needs no float64 copy.
     cloud = probability_pct > math.floor(threshold_pct)
     cloud &= probability_pct != PROBABILITY_NODATA
     return cloud
@@ -42,7 +42,7 @@ def find_dark(
     on, 0 before it as in Earth Engine's harmonised collection. Water is as dark as a shadow, so SCL 6
     is left out. A pixel without data (DN 0) is dark: the probability decides where there is data.
     """
-    # Whole numbers again; rounding keeps 0.29 * 10000 from being a hair above or below 2900.
+    # Integers again; rounding keeps 0.29 * 10000 from being a hair above or below 2900.
     limit_dn = math.ceil(round(dark_nir_reflectance * REFLECTANCE_SCALE - offset_dn, 6))
     dark = nir_dn < limit_dn
     for row in range(0, len(dark), _ROWS):
@@ -50,8 +50,8 @@ def find_dark(
     return dark
 
 
-#: Nothing on Earth is brighter. The digital number of a saturated pixel, 65535, would else be 6.5, and one
-#: such pixel would sway what a network thinks of its whole tile.
+#: Nothing on Earth is brighter. A saturated pixel, 65535, would be 6.5 otherwise, and one of them would sway
+#: how a network labels its entire tile.
 MAX_REFLECTANCE = 2.0
 _DN_COUNT = 1 << 16
 
@@ -79,7 +79,7 @@ def find_shadow_candidates(
     sun, each step rounded to the nearest pixel. Outside the raster there is no cloud.
 
     Raises:
-        ValueError: an azimuth that is not finite.
+        ValueError: the azimuth is not finite.
     """
     candidates = np.zeros_like(coarse_cloud)
     height, width = coarse_cloud.shape
@@ -97,7 +97,7 @@ def sun_steps(solar_azimuth_deg: float, reach_px: float) -> list[tuple[int, int]
     ``k`` is ``(-k sin a, k cos a)`` with ``a = 90 - azimuth``: the tutorial's angle, counter-clockwise from east.
 
     Raises:
-        ValueError: an azimuth that is not finite.
+        ValueError: the azimuth is not finite.
     """
     if not math.isfinite(solar_azimuth_deg):
         raise ValueError(f"a solar azimuth of {solar_azimuth_deg} degrees is no direction")
@@ -109,7 +109,7 @@ def sun_steps(solar_azimuth_deg: float, reach_px: float) -> list[tuple[int, int]
 
 
 def _round_half_away(value: float) -> int:
-    """Return the nearest whole number, a half going away from zero: alike in all four quadrants."""
+    """Return the nearest integer, a half going away from zero: alike in all four quadrants."""
     return int(math.copysign(math.floor(round(abs(value), _TIE_DECIMALS) + 0.5), value))
 
 

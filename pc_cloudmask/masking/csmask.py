@@ -30,7 +30,7 @@ from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.assets import AssetReader
 
-#: The one for L2A with six bands; those for four bands or L1C lie beside it.
+#: The model for six bands of L2A; the package has others for four bands and for L1C.
 MODEL = "model_6b_l2a"
 #: Sentinel-2's bands by the names that ukis-csmask gives them.
 ASSETS: Mapping[str, str] = {

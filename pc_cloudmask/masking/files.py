@@ -1,4 +1,4 @@
-"""A mask as people and tools open it: its COG, the COG of its probability, its preview, its outline.
+"""A mask as people and tools open it: its COG, the COG of its probability, its preview and outlines.
 
 Overviews of the mask are nearest neighbours. They keep every class's share of the area within
 0.2 % at 16 x, where mode loses 5 % of the cloud and more than a third of the (narrow) shadow, at
@@ -51,7 +51,7 @@ def build_mask_cog(classes: NDArray[np.uint8], grid: Grid) -> bytes:
 
 
 def build_probability_cog(probability_pct: NDArray[np.uint8], grid: Grid) -> bytes:
-    """Return the COG of a cloud probability: uint8 per cent, no data 255, averaged overviews.
+    """Return the COG of a cloud probability: uint8 percent, no data 255, averaged overviews.
 
     Raises:
         ValueError: ``probability_pct`` is not a uint8 array of the grid's shape.

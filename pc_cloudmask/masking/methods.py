@@ -41,7 +41,7 @@ class DerivedMask:
 
     ``classes`` is uint8 ``(height, width)`` on the scene's grid with values of ``MaskClass``.
     ``software`` maps a package or model to its version, for ``processing:software``.
-    ``inputs`` is kept where the engine has them, to publish the probability beside the mask.
+    ``inputs`` is kept where the engine has them, to publish the probability with the mask.
     """
 
     classes: NDArray[np.uint8]
@@ -70,7 +70,7 @@ class MaskEngine:
 
 
 class EngineTools(Protocol):
-    """What an engine may be made of, by a run's settings; each part is opened when it is first asked for."""
+    """The parts that an engine may be made of, by a run's settings; each is opened when it is first asked for."""
 
     @property
     def parameters(self) -> MaskParameters:
@@ -136,7 +136,7 @@ class MaskMethod:
 
 
 def has_own_inputs(scene: Scene) -> bool:
-    """Tell whether the item carries the inputs of s2cloudless itself."""
+    """Return True if the item itself carries the inputs of s2cloudless."""
     return {PROBABILITY_ASSET, NIR_ASSET, CLASSES_ASSET} <= scene.asset_hrefs.keys()
 
 

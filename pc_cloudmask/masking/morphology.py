@@ -47,7 +47,7 @@ from pc_cloudmask.masking.clouds_and_shadows import find_cloud, find_shadow_cand
 # - An erosion is the dilation of the complement.
 #
 # A strip's packed arrays fit the processor's cache. The result equals filters with Earth Engine's kernels bit for
-# bit; ``benchmarks/mask_core.py`` says how fast it is beside scipy and OpenCV.
+# bit; ``benchmarks/mask_core.py`` compares its speed with scipy's and OpenCV's.
 
 #: A binary raster of eight segments, a bit each: ``(rows of one segment, width)``.
 Packed = NDArray[np.uint8]
@@ -159,7 +159,7 @@ def compose_mask(
     ``solar_azimuth_deg`` is clockwise from north, any real number.
 
     Raises:
-        ValueError: inputs whose shapes do not belong together, or an azimuth that is not finite.
+        ValueError: the inputs' shapes do not belong together, or the azimuth is not finite.
     """
     factor = _coarse_factor(inputs, pixel_size_m)
     threshold_pct = parameters.cloud_probability_pct
@@ -198,7 +198,7 @@ def compose_classes(
     where ``valid`` is false there is no data.
 
     Raises:
-        ValueError: arrays of different shapes.
+        ValueError: the arrays' shapes differ.
     """
     if not cloud.shape == shadow.shape == valid.shape:
         raise ValueError(
@@ -271,7 +271,7 @@ def _compose(
 def _pack_expanded(coarse: NDArray[np.bool_], factor: int, strip: Strip) -> Packed:
     """Pack ``coarse`` on the grid of ``strip``, each of its pixels ``factor`` x ``factor`` pixels there.
 
-    It is packed before it grows: the segments begin on whole coarse pixels, so they all grow alike.
+    It is packed before it grows: every segment begins on the edge of a coarse pixel, so they all grow alike.
     """
     halo = math.ceil(strip.halo / factor)
     coarse_strip = Strip(len(coarse), strip.first_row // factor, strip.segment_height // factor, halo)
@@ -288,7 +288,7 @@ def _coarse_factor(inputs: CloudInputs, pixel_size_m: float) -> int:
     """Return how many pixels the edge of a coarse pixel has.
 
     Raises:
-        ValueError: shapes that do not belong together, or a coarse pixel that is no whole number of pixels.
+        ValueError: shapes do not belong together, or a coarse pixel is not a multiple of a pixel.
     """
     factor = round(COARSE_PIXEL_M / pixel_size_m)
     if factor < 1 or factor * pixel_size_m != COARSE_PIXEL_M:

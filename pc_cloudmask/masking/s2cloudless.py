@@ -46,7 +46,7 @@ from pc_cloudmask.scene.image import EarthEngineImage, Pairing
 from pc_cloudmask.scene.scene import Scene, reflectance_offset_dn
 from pc_cloudmask.source.assets import AssetReader
 
-#: Rows that are checked at a time, to need no further raster of the scene's size.
+#: Rows that are checked at a time, so that no further raster of the scene's size is needed.
 _ROWS = 128
 
 
@@ -74,8 +74,8 @@ class LocalEngine:
         """Return, by scene id, the Earth Engine image or why there is none yet; ask once at most.
 
         Raises:
-            EngineRefused: every scene needs Earth Engine, which is not configured. Where only some do,
-                the others go on and ``read_inputs`` refuses these.
+            EngineRefused: every scene needs Earth Engine, which is not configured. If only some do, the others
+                go on and ``read_inputs`` refuses these.
         """
         pairings = dict(need_no_image(scenes))
         others = [scene for scene in scenes if not has_own_inputs(scene)]

@@ -12,7 +12,7 @@ DECIMALS = 2
 #: A hundred percent in steps of the last decimal.
 _UNITS = 100 * 10**DECIMALS
 _ONE = np.uint8(1)
-#: Rows that are counted at a time, to need no second raster of the mask's size.
+#: Rows that are counted at a time, so that no second raster of the mask's size is needed.
 _ROWS = 128
 
 
@@ -20,8 +20,8 @@ _ROWS = 128
 class MaskStatistics:
     """Percentages with ``DECIMALS`` decimals.
 
-    ``cloud_percentage``, ``shadow_percentage`` and ``clear_percentage`` are of the valid pixels; as
-    decimals they sum to exactly 100. Only where no pixel is valid are all three 0.
+    ``cloud_percentage``, ``shadow_percentage`` and ``clear_percentage`` are of the valid pixels and add up
+    to exactly 100 as decimals; if no pixel is valid, all three are 0.
     ``nodata_percentage`` is of all pixels.
     """
 

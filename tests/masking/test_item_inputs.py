@@ -1,4 +1,4 @@
-"""Inputs read from rasters beside the item."""
+"""Inputs read from the rasters that an item carries."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.text import is_loopback
 
 DEFAULT, ANONYMOUS = "default", "anonymous"
-#: What is asked for: no access to storage or Drive, which the client's own scopes include.
+#: The access that is asked for: without storage and Drive, which the client's own scopes include.
 SCOPES = (
     "https://www.googleapis.com/auth/earthengine",
     # The project's quota is used through Google Cloud's own scope.
@@ -33,7 +33,7 @@ def check_account(project: str | None, url: str, credentials: str) -> str:
     """Return the project to compute in, found without a request.
 
     Raises:
-        SettingsError: no project, a key file that is none, or ``anonymous`` beyond this machine.
+        SettingsError: there is no project, the key file is not one, or ``anonymous`` goes beyond this machine.
     """
     if credentials == ANONYMOUS:
         if not is_loopback(url):

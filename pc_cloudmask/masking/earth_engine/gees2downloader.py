@@ -2,7 +2,7 @@
 
 https://github.com/cordmaur/GEES2Downloader: module ``geeS2downloader``, class ``GEES2Downloader``. It
 asks for tiles by their corners in degrees and fits whatever comes into its array, so a tile may be
-shifted or stretched without a word. Therefore each pixel carries its address, which is checked here.
+shifted or stretched unnoticed. Therefore each pixel carries its address, which is checked here.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Gees2Downloader:
         return pixels
 
     def _download(self, image: Any) -> Any:
-        # It prints, and standard output is for the report; the redirection is the whole process's.
+        # It prints, and standard output is for the report; the redirection holds for all threads.
         with self._turn, contextlib.redirect_stdout(sys.stderr):
             with _keep_log_levels():
                 downloader = self._module.GEES2Downloader()

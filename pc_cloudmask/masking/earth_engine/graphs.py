@@ -1,7 +1,6 @@
 """The expressions that Earth Engine computes.
 
-Each answers one byte a pixel in which no data is told apart from every value, for Earth Engine
-downloads masked pixels as zeros.
+Each gives one byte a pixel, with a value for no data, because Earth Engine downloads masked pixels as zeros.
 
 Source: Earth Engine community tutorial "Sentinel-2 Cloud Masking with s2cloudless", in the form for one
 image. As there, projections are the image's own *objects*: with a bare CRS string Earth Engine takes
@@ -36,7 +35,7 @@ PIXEL_M = 20.0
 DARK_BIT = 128
 #: Bits of a pixel of Cloud Score+; 0 is no data.
 VALID, NOT_CLEAR, DARK = 1, 2, 4
-#: An address is ``(col + 11 * row) mod 127``: seven bits beside a byte in int16, which the package
+#: An address is ``(col + 11 * row) mod 127``: seven bits above a byte in int16, which the package
 #: GEES2Downloader returns. Shifts of up to ten pixels along both axes change every address.
 ADDRESS_MODULUS, ADDRESS_ROW_FACTOR = 127, 11
 
@@ -104,7 +103,7 @@ def stamp_address(image: ee.Image, grid: Grid) -> ee.Image:
 
 
 def _read_probability(ee_image: EarthEngineImage) -> ee.Image:
-    """Return the probability in whole percent, rounded up: a mean above the threshold stays above it."""
+    """Return the probability in percent, rounded up, so that a mean above the threshold stays above it."""
     return _mosaic(CLOUD_PROBABILITY, ee_image, "probability").ceil()
 
 

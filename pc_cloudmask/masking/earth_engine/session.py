@@ -83,7 +83,7 @@ class TransferStatistics:
 class EarthEngineSession:
     """One project at one endpoint; made by ``open_session``.
 
-    The ``ee`` client keeps its state for the whole process, so the session that was used last owns it:
+    The ``ee`` client keeps its state for the process, so the session that was used last owns it:
     sessions may follow each other, yet two must not be used at the same time.
     """
 
@@ -194,7 +194,7 @@ def open_session(
     ``credentials``: ``default``, a service account's key file, or ``anonymous`` on loopback.
 
     Raises:
-        SettingsError: no project, a key file that is none, ``anonymous`` beyond this machine.
+        SettingsError: there is no project, the key file is not one, or ``anonymous`` goes beyond this machine.
     """
     in_flight = min(workers * REQUESTS_PER_WORKER, CONCURRENT_REQUESTS)
     project = check_account(project, url, credentials)
