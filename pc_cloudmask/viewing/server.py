@@ -42,6 +42,7 @@ from pc_cloudmask.storage.local import LocalStore
 from pc_cloudmask.storage.stores import open_reader
 from pc_cloudmask.viewing.stac_browser import CONFIG_NAME, HOSTED_URL, StacBrowser
 
+logger = logging.getLogger(__name__)
 _ID = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 _ZONE, _TILE = r"\d{2}[A-Z]", r"\d{2}[A-Z]{3}"
 _ITEM_FOLDER = rf"{_ZONE}/{_TILE}/\d{{4}}/{_ID}"
@@ -63,6 +64,22 @@ _BROWSER_FILE = re.compile(
     r"(?:[^/._][^/]*/)*[^/.][^/]*\."
     r"(?:html|js|mjs|css|map|webmanifest|png|jpe?g|gif|svg|webp|ico|woff2?|ttf|wasm)"
 )
+_MEDIA_TYPES = {".tif": COG_MEDIA_TYPE, ".parquet": PARQUET_MEDIA_TYPE}
+#: Errors of a path that leads to nothing a reader may have, a loop of links among them. Any other one, of a
+#: disk or of too many open files, says nothing about the file.
+ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM}
+_KEEP, _ASK_AGAIN = "public, max-age=31536000, immutable", "no-cache"
+#: Headers that scripts of other pages may read: what geotiff.js needs to read a COG by ranges.
+_EXPOSED = ("Accept-Ranges", "Content-Encoding", "Content-Length", "Content-Range", "ETag", "Last-Modified")
+#: Seconds from a connection, or from a later request's first byte, to the request's last one. uvicorn has a
+#: limit for idle connections alone: one that sends a byte a second would hold its place for ever.
+REQUEST_S = 15.0
+_ANSWER = b"HTTP/1.1 %b\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_BACKLOG = 128
+#: Connections from which on a request is answered with 503: a page of STAC Browser opens about ten.
+_MOST_CONNECTIONS = 256
+#: Seconds that answers under way are given once the server is told to end.
+_ENDING_S = 10
 
 
 def is_public_key(key: str) -> bool:
@@ -73,13 +90,6 @@ def is_public_key(key: str) -> bool:
 def is_browser_file(name: str) -> bool:
     """Return True if ``name``, a path below the folder of a build, is one that STAC Browser may have."""
     return _BROWSER_FILE.fullmatch(name) is not None
-
-
-_MEDIA_TYPES = {".tif": COG_MEDIA_TYPE, ".parquet": PARQUET_MEDIA_TYPE}
-#: Errors of a path that leads to nothing a reader may have, a loop of links among them. Any other one, of a
-#: disk or of too many open files, says nothing about the file.
-ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM}
-_KEEP, _ASK_AGAIN = "public, max-age=31536000, immutable", "no-cache"
 
 
 class CatalogFiles(StaticFiles):
@@ -150,11 +160,6 @@ def _open_file(path: Path, status: os.stat_result) -> Response:
     return FileResponse(path, media_type=_MEDIA_TYPES.get(path.suffix), stat_result=status)
 
 
-logger = logging.getLogger(__name__)
-#: Headers that scripts of other pages may read: what geotiff.js needs to read a COG by ranges.
-_EXPOSED = ("Accept-Ranges", "Content-Encoding", "Content-Length", "Content-Range", "ETag", "Last-Modified")
-
-
 def build_app(root: Path, browser: StacBrowser | None = None) -> Starlette:
     """Return an application that serves the catalog in ``root`` to any page, and ``browser`` at ``/``.
 
@@ -193,12 +198,6 @@ def _answer_error(_: Request, error: Exception) -> Response:
         return PlainTextResponse("Not Found", 404)
     logger.warning("cannot read a file: %s", error)
     return PlainTextResponse("The file cannot be read at the moment", 503)
-
-
-#: Seconds from a connection, or from a later request's first byte, to the request's last one. uvicorn has a
-#: limit for idle connections alone: one that sends a byte a second would hold its place for ever.
-REQUEST_S = 15.0
-_ANSWER = b"HTTP/1.1 %b\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class ImpatientProtocol(H11Protocol):
@@ -246,27 +245,32 @@ class ImpatientProtocol(H11Protocol):
         self.transport.close()
 
 
-_BACKLOG = 128
-#: Connections from which on a request is answered with 503: a page of STAC Browser opens about ten.
-_MOST_CONNECTIONS = 256
-#: Seconds that answers under way are given once the server is told to end.
-_ENDING_S = 10
-
-
-class CatalogServer:
+class CatalogServer(uvicorn.Server):
     """A server of the catalog in ``root``, bound to its port at once, so that it can say which one.
+
+    What a reader may hold has bounds; logs go where all others go.
 
     Raises:
         SettingsError: The host or port cannot be had.
     """
 
     def __init__(self, root: Path, browser: StacBrowser | None, host: str, port: int) -> None:
-        self._app = build_app(root, browser)
+        config = uvicorn.Config(
+            build_app(root, browser),
+            http=ImpatientProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            server_header=False,
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_graceful_shutdown=_ENDING_S,
+        )
+        super().__init__(config)
         self._socket = bind_port(host, port)
 
     @property
     def url(self) -> str:
-        """Return where readers find it, without a slash at the end."""
+        """Where readers find it, without a slash at the end."""
         host, port = self._socket.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -276,24 +280,10 @@ class CatalogServer:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def run(self) -> None:
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until interrupted."""
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(build_config(self._app)).run(sockets=[self._socket])
-
-
-def build_config(app: Starlette) -> uvicorn.Config:
-    """Return how ``app`` is served: with bounds on what a reader may hold, and no logs of its own."""
-    return uvicorn.Config(
-        app,
-        http=ImpatientProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        server_header=False,
-        limit_concurrency=_MOST_CONNECTIONS,
-        timeout_graceful_shutdown=_ENDING_S,
-    )
+            super().run(sockets or [self._socket])
 
 
 def bind_port(host: str, port: int) -> socket.socket:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import socket
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 
-from pc_cloudmask.viewing.server import bind_port, build_app, build_config
+from pc_cloudmask.viewing.server import CatalogServer
 from pc_cloudmask.viewing.stac_browser import StacBrowser
 
 ITEM = "sentinel-2-l2a-cloudmask/22K/22KFV/2018/S2B_X/S2B_X.json"
@@ -61,19 +60,18 @@ def serve() -> Iterator[Serve]:
 
     All servers end together: each one takes a fifth of a second for it.
     """
-    running: list[tuple[uvicorn.Server, threading.Thread, socket.socket]] = []
+    running: list[tuple[CatalogServer, threading.Thread]] = []
+    with contextlib.ExitStack() as sockets:
 
-    def start(root: Path, browser: StacBrowser | None = None) -> str:
-        listening = bind_port("127.0.0.1", 0)
-        server = uvicorn.Server(build_config(build_app(root, browser)))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        running.append((server, thread, listening))
-        return "http://127.0.0.1:{1}".format(*listening.getsockname())
+        def start(root: Path, browser: StacBrowser | None = None) -> str:
+            server = sockets.enter_context(CatalogServer(root, browser, "127.0.0.1", 0))
+            thread = threading.Thread(target=server.run)
+            thread.start()
+            running.append((server, thread))
+            return server.url
 
-    yield start
-    for server, _, _ in running:
-        server.should_exit = True
-    for _, thread, listening in running:
-        thread.join()
-        listening.close()
+        yield start
+        for server, _ in running:
+            server.should_exit = True
+        for _, thread in running:
+            thread.join()
