@@ -192,7 +192,8 @@ def mosaic(
     _check_extra()
     from pc_cloudmask.cli.output import print_json
     from pc_cloudmask.mosaic.mosaic import build_mosaic
-    from pc_cloudmask.mosaic.plan import MosaicRequest, Reducer, plan_mosaic
+    from pc_cloudmask.mosaic.plan import MosaicRequest, plan_mosaic
+    from pc_cloudmask.mosaic.reducers import Reducer
     from pc_cloudmask.scene.query import build_query
     from pc_cloudmask.storage.stores import open_reader
 

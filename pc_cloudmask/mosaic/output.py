@@ -107,9 +107,9 @@ class Canvas:
 
     def write_block(self, window: Window, composite: Composite) -> None:
         """Count a block and put it into its place; blocks never written stay without data."""
-        self.tally.filled += np.count_nonzero(composite.count)
+        self.tally.filled += int(np.count_nonzero(composite.count))
         if composite.residual is not None:
-            self.tally.residual += np.count_nonzero(composite.residual)
+            self.tally.residual += int(np.count_nonzero(composite.residual))
         place = RasterWindow(window.col, window.row, window.width, window.height)
         self._dataset.write(np.concatenate([composite.values, composite.count[None]]), window=place)
 

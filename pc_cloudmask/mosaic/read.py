@@ -22,6 +22,7 @@ import rasterio
 import xarray
 from numpy.typing import NDArray
 from odc.geo.converters import rio_geobox
+from odc.geo.gcp import GCPGeoBox
 from odc.geo.geobox import GeoBox
 from odc.geo.overlap import compute_reproject_roi
 from odc.loader import RasterLoadParams, RasterSource, RioDriver, RioReader
@@ -81,7 +82,7 @@ class CheckedDriver(RioDriver):
         super().__init__()
         self._readers, self._item_ids, self._pause = readers, item_ids, pause
 
-    def open(self, src: RasterSource, ctx: Any) -> _CheckedReader:
+    def open(self, src: RasterSource, ctx: Any) -> Any:
         """Return a reader of one asset, which is not opened yet."""
         assets = next(assets for prefix, assets in self._readers if src.uri.startswith(prefix))
         return _CheckedReader(src, ctx, assets, self._item_ids.get(src.uri, "?"), self._pause)
@@ -128,7 +129,7 @@ class _CheckedReader:
         return RioReader(replace(self.source, uri=name), self.context).read(fitting, grid, **options)
 
 
-def _fit(cfg: RasterLoadParams, raster: GeoBox, grid: GeoBox) -> RasterLoadParams:
+def _fit(cfg: RasterLoadParams, raster: GeoBox | GCPGeoBox, grid: GeoBox) -> RasterLoadParams:
     """Return how a raster is read onto ``grid``: finer pixels are summed up, coarser ones repeated.
 
     Across CRSs, where pixels cannot be repeated, bands are blended.

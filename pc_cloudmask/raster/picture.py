@@ -36,7 +36,7 @@ def encode_palette(values: NDArray[np.uint8], colors: Sequence[tuple[int, int, i
     height, width = values.shape
     rows = np.zeros((height, -(-width // 4) * 4), np.uint8)
     rows[:, :width] = values
-    packed = rows[:, 0::4] << 6 | rows[:, 1::4] << 4 | rows[:, 2::4] << 2 | rows[:, 3::4]
+    packed = (rows[:, 0::4] << 6 | rows[:, 1::4] << 4 | rows[:, 2::4] << 2 | rows[:, 3::4]).astype(np.uint8)
     chunks = {
         b"PLTE": b"".join(bytes(color[:3]) for color in colors),
         b"tRNS": bytes(color[3] for color in colors),

@@ -143,17 +143,14 @@ class _Fields(TypedDict):
 
 
 _FIELDS = TypeAdapter(_Fields)
-_GRID = TypeAdapter(
-    TypedDict(
-        "_GridAsset",
-        {
-            "proj:shape": Annotated[list[_Side], Field(min_length=2, max_length=2)],
-            "proj:transform": Annotated[
-                list[_Number], Field(fail_fast=True), AfterValidator(_check_transform)
-            ],
-        },
-    )
+_GridAsset = TypedDict(
+    "_GridAsset",
+    {
+        "proj:shape": Annotated[list[_Side], Field(min_length=2, max_length=2)],
+        "proj:transform": Annotated[list[_Number], Field(fail_fast=True), AfterValidator(_check_transform)],
+    },
 )
+_GRID = TypeAdapter(_GridAsset)
 
 
 def read_scene(item: Item) -> Scene:
@@ -174,7 +171,7 @@ def read_scene(item: Item) -> Scene:
     properties = fields["properties"]
     scene = Scene(
         id=item_id,
-        datetime=properties["datetime"],
+        datetime=properties["datetime"],  # type: ignore[arg-type]  # its validator returns an instant
         tile=check_tile(properties["s2:mgrs_tile"], item_id),
         platform=properties["platform"],
         grid=_read_grid(item, item_id),
