@@ -277,7 +277,7 @@ def _read_grid(item: Item, item_id: str) -> Grid:
     """Return the 20 m grid that the first of ``GRID_ASSETS`` tells."""
     name = next((name for name in GRID_ASSETS if item["assets"].get(name) is not None), GRID_ASSETS[0])
     asset = item["assets"].get(name)
-    fields: dict[str, Any] = _validate(_GRID, asset, item_id, "assets", name)
+    fields = _validate(_GRID, asset, item_id, "assets", name)
     height, width = map(int, fields["proj:shape"])
     a, b, c, d, e, f = fields["proj:transform"][:6]
     return Grid(_read_crs(item, name, item_id), (a, b, c, d, e, f), (height, width))
