@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from pc_cloudmask.runs.due import list_months
 from pc_cloudmask.runs.request import BackfillRequest, IngestRequest
@@ -99,5 +100,5 @@ def _build_shard(
     request: BackfillRequest, area: Area, months: _Months, tiles: tuple[str, ...] = ()
 ) -> IngestRequest:
     given = request.model_dump(include={"items", "method", "compute", "store", "keep_inputs", "config"})
-    place = {"bbox": area.bbox, "intersects": area.intersects, "tiles": tiles or area.tiles}
+    place: dict[str, Any] = {"bbox": area.bbox, "intersects": area.intersects, "tiles": tiles or area.tiles}
     return IngestRequest(**given, **place, datetime=months.interval)
