@@ -99,8 +99,6 @@ def _group_tiles(counts: Counter[str]) -> Iterator[tuple[str, ...]]:
 def _build_shard(
     request: BackfillRequest, area: Area, months: _Months, tiles: tuple[str, ...] = ()
 ) -> IngestRequest:
-    given: dict[str, Any] = request.model_dump(
-        include={"items", "method", "compute", "store", "keep_inputs", "config"}
-    )
+    given = request.model_dump(include={"items", "method", "compute", "store", "keep_inputs", "config"})
     place: dict[str, Any] = {"bbox": area.bbox, "intersects": area.intersects, "tiles": tiles or area.tiles}
     return IngestRequest(**given, **place, datetime=months.interval)
