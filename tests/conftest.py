@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -20,14 +20,24 @@ if TYPE_CHECKING:
     from tests.doubles.s3_server import S3Server
     from tests.offline_validator import OfflineValidator
 
-# A slow machine is no failure, and CI tries the same examples every time.
-hypothesis.settings.register_profile(
-    "default", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.register_profile("ci", hypothesis.settings.get_profile("default"), derandomize=True)
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
-
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@cache
+def load_hypothesis_profile() -> None:
+    """Let hypothesis take its time, for a slow machine is no failure; CI tries the same examples every time."""
+    from hypothesis import HealthCheck, settings
+
+    patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("default", patient)
+    settings.register_profile("ci", patient, derandomize=True)
+    settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+def pytest_pycollect_makemodule(module_path: Path) -> None:
+    """Import hypothesis only for modules that use it: it takes most of a second, a focused run not much more."""
+    if b"hypothesis" in module_path.read_bytes():
+        load_hypothesis_profile()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ stops and kills for each store, ``CLOUDMASK_TEST_CHAOS_FAULTS`` what the front d
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import random
 import signal
@@ -43,6 +42,7 @@ from tests.catalog.publications import (
     public_bytes,
     walk_catalog,
 )
+from tests.doubles.command import PROCESSES
 from tests.doubles.memory_store import MemoryStore
 from tests.doubles.s3_server import S3Server, running_front
 
@@ -58,8 +58,6 @@ FORKSERVER_MISSED_IT = 255
 #: A writer's time runs from its first word on: it is to be killed at its work, not at its start.
 STARTING_S = 60
 POOL = [product_id(number) for number in range(16)] + [product_id(number, "22KFU") for number in range(8)]
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["pc_cloudmask.storage.s3", "boto3", "tests.catalog.publications"])
 
 
 def write_for_ever(environment: dict[str, str], url: str, seed: int, acknowledged: Connection) -> None:

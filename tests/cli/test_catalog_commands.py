@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pc_cloudmask.demo.demo import build_demo_request
-from tests.cli.test_commands import run
 from tests.direct_runs import run_directly
+from tests.doubles.command import run
 from tests.doubles.stac_api.loopback import LoopbackServer, QuietHandler
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -14,26 +13,7 @@ import pytest
 from pc_cloudmask.catalog.states import record_waiting
 from pc_cloudmask.storage.local import LocalStore
 from tests.catalog.items import NOW, make_source_item
-
-ROOT = Path(__file__).parents[2]
-
-
-def run(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """``cloudmask`` with ``arguments``; nothing of the caller's settings reaches it."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("CLOUDMASK_", "PREFECT_", "AWS_", "PYTEST_"))
-    }
-    return subprocess.run(
-        [sys.executable, "-m", "pc_cloudmask", *map(str, arguments)],
-        cwd=cwd,
-        env={**inherited, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(cwd / "prefect"), **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+from tests.doubles.command import ROOT, run
 
 
 @pytest.mark.parametrize(

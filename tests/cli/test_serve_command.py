@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.cli.test_commands import ROOT, run
+from tests.doubles.command import ROOT, run
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.errors import SettingsError, StoreRefused
 from pc_cloudmask.settings import read_clock
 from pc_cloudmask.storage.local import LocalStore
-from tests.cli.test_commands import run
+from tests.doubles.command import run
 from tests.offline_validator import OfflineValidator
 from tests.published_demo import copy_catalog
 

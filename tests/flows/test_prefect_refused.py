@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_commands import ROOT, run
+from tests.doubles.command import ROOT, run
 
 pytestmark = pytest.mark.usefixtures("fixed_clock")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_commands import run
+from tests.doubles.command import run
 
 CORNER = ("--bbox", "-49.99,-22.66,-49.96,-22.635")
 

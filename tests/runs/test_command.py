@@ -16,7 +16,7 @@ import pytest
 
 from pc_cloudmask.storage.stores import open_store
 from tests.catalog.publications import public_bytes, walk_catalog
-from tests.cli.test_commands import ROOT, run
+from tests.doubles.command import ROOT, run
 from tests.sample_archive import read_items
 
 EPOCH = "1700000000"

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,59 +12,21 @@ from pc_cloudmask.catalog.check import check_catalog
 from pc_cloudmask.catalog.fields import CatalogContext
 from pc_cloudmask.catalog.findings import CheckReport
 from pc_cloudmask.storage.stores import open_store
+from tests.doubles import command
+from tests.doubles.command import run_in_new_interpreter
 
-ROOT = Path(__file__).parents[2]
-PROGRAM = "from pc_cloudmask.cli.main import main; main()"
+#: Every run happens at this instant, so that equal work leaves equal bytes.
 SOURCE_DATE_EPOCH = "1700000000"
-"""Every run happens at this instant, so that equal work leaves equal bytes."""
-
-
-@contextmanager
-def running(
-    *arguments: str | Path,
-    cwd: Path,
-    environment: dict[str, str] | None = None,
-    prelude: str = "",
-) -> Iterator[subprocess.Popen[str]]:
-    """``cloudmask`` with ``arguments``, gone in the end; nothing of the caller's settings reaches it.
-
-    ``prelude`` is Python that the process runs first.
-    """
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("CLOUDMASK_", "PREFECT_", "AWS_", "PC_SDK_", "PYTEST_"))
-    }
-    with subprocess.Popen(
-        [sys.executable, "-c", f"{prelude}\n{PROGRAM}", *map(str, arguments)],
-        cwd=cwd,
-        env={
-            **inherited,
-            "PYTHONPATH": str(ROOT),
-            "PREFECT_HOME": str(cwd / "prefect"),
-            "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
-            **(environment or {}),
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def run(
-    *arguments: str | Path,
-    cwd: Path,
-    environment: dict[str, str] | None = None,
-    prelude: str = "",
+    *arguments: str | Path, cwd: Path, environment: dict[str, str] | None = None, prelude: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """What the command said, and its exit status."""
-    with running(*arguments, cwd=cwd, environment=environment, prelude=prelude) as process:
-        stdout, stderr = process.communicate(timeout=120)
-        return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
+    """Run the command at the instant of every run, after the Python of ``prelude``."""
+    settings = {"SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, **(environment or {})}
+    if prelude:
+        return run_in_new_interpreter(*arguments, cwd=cwd, prelude=prelude, **settings)
+    return command.run(*arguments, cwd=cwd, **settings)
 
 
 def read_report(done: subprocess.CompletedProcess[str]) -> Any:

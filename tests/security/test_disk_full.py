@@ -12,7 +12,7 @@ from pc_cloudmask.catalog.layout import CATALOG_KEY
 from pc_cloudmask.storage.local import TEMPORARY_FOLDER
 from tests.security.commands import check_store, run
 
-WHOLE = "4 items, 9 catalogs, 8 files; 0 problems; 0 being published; the catalog is whole"
+WHOLE = "looked at 4 items, 9 catalogs, 8 files; 0 being published; nothing wrong found"
 WHOLE_KB = 4096
 """More than the sample archive's catalog takes, which is some 210 kB."""
 

@@ -12,13 +12,15 @@ import requests
 
 from pc_cloudmask.catalog.layout import CATALOG_KEY
 from pc_cloudmask.storage.stores import open_store
+from tests.doubles.command import running
 from tests.doubles.range_server import RangeServer, wait_until
 from tests.doubles.s3_server import S3Server
 from tests.doubles.stac_api.loopback import LoopbackServer, QuietHandler
-from tests.security.commands import check_store, run, running
+from tests.security.commands import SOURCE_DATE_EPOCH, check_store, run
 
 STARTING_S = 60
-WHOLE = "4 items, 9 catalogs, 8 files; 0 problems; 0 being published; the catalog is whole"
+WHOLE = "looked at 4 items, 9 catalogs, 8 files; 0 being published; nothing wrong found"
+FIXED = {"SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH}
 HEED_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 """Ctrl-C reaches the command even where the tests run in the background and inherit that none does."""
 
@@ -101,8 +103,8 @@ def test_a_signal_ends_the_scene_under_way_links_nothing_and_the_next_run_goes_o
         running(
             *ingest,
             cwd=tmp_path,
-            environment={**s3_server.environment(), **one, "AWS_ENDPOINT_URL": gate.url},
             prelude=HEED_INTERRUPTS,
+            **{**FIXED, **s3_server.environment(), **one, "AWS_ENDPOINT_URL": gate.url},
         ) as process,
     ):
         wait_until(lambda: gate.held, STARTING_S)
@@ -134,8 +136,8 @@ def test_a_second_signal_kills_and_the_next_run_goes_on(
         running(
             *ingest,
             cwd=tmp_path,
-            environment={**s3_server.environment(), "AWS_ENDPOINT_URL": gate.url},
             prelude=HEED_INTERRUPTS,
+            **{**FIXED, **s3_server.environment(), "AWS_ENDPOINT_URL": gate.url},
         ) as process,
     ):
         wait_until(lambda: gate.held, STARTING_S)
