@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,8 @@ import pytest
 
 from pc_cloudmask.catalog import check as check_module
 from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.fields import CatalogContext
+from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.repair import repair_year
 from pc_cloudmask.errors import StoreUnavailable
 from pc_cloudmask.storage.local import LocalStore
@@ -156,3 +159,27 @@ def test_an_item_that_publishing_would_not_write_is_found(name: str) -> None:
     LIES[name](item)
     store.objects[KEYS.item] = json.dumps(item).encode()
     assert not check_catalog(store, CONTEXT, repair=False, now=NOW).is_whole
+
+
+@pytest.mark.xfail(strict=True, reason="an item may name its own public URL, so its mask may lie anywhere")
+def test_an_item_whose_own_links_all_lead_to_a_stranger_is_found() -> None:
+    store = MemoryStore()
+    fill(store)
+    store.objects[KEYS.item] = build_publication(
+        VICTIM, context=CatalogContext("https://evil.example/c")
+    ).item
+    assert not check_catalog(store, CONTEXT, repair=False, now=NOW).is_whole
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the older version is not asked for by name once the newer one is withdrawn"
+)
+def test_the_older_version_is_linked_though_a_listing_lacks_it() -> None:
+    """It was reached through the newer one, so the year's catalog did not link it."""
+    store = DoubtfulStore()
+    fill(store)
+    store.hidden = keys_of(OLDER).item
+    with contextlib.suppress(StoreUnavailable):
+        Publisher(store, CONTEXT, NOW, pause=lambda _: None).withdraw([keys_of(NEWER)], "gone")
+    store.hidden = ""
+    assert {OLDER, NEWER} & walk_catalog(store).items.keys()
