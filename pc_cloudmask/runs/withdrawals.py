@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 from pc_cloudmask.catalog.layout import ItemKeys, find_day
 from pc_cloudmask.catalog.versions import read_scene_prefix
@@ -17,15 +18,18 @@ from pc_cloudmask.source.fields import Item
 
 #: Scenes that the source is asked for in one request, beside the one that it must know.
 IDS_AT_ONCE = 99
+#: Scenes that a scan asks the source for one by one, since it does not give them.
+CONFIRMED_AT_ONCE = 100
 logger = logging.getLogger(__name__)
 
 
 class Withdrawals:
     """One run's withdrawals: at most ``limit`` of them.
 
-    A scene is withdrawn once several complete scans agree that the source does not have it. An answer
-    counts only if it holds a scene that this run has seen in the source, asked for in the same request: an
-    empty or truncated answer says nothing.
+    A scene is withdrawn once several complete scans agree that the source does not have it. It is asked for
+    by name, alone, then beside a control item: a scene that this run has seen in the source. Only an answer that
+    is empty, and one that holds the control item alone, count: an answer that was cut, to no items or to one, is
+    not both.
     """
 
     def __init__(self, context: RunContext, limit: int) -> None:
@@ -139,14 +143,29 @@ class Withdrawals:
         ids = sorted(suspects)
         for start in range(0, len(ids), IDS_AT_ONCE):
             asked = ids[start : start + IDS_AT_ONCE]
-            query = SceneQuery(ids=(*asked, self._witness))
-            answer = {str(item.get("id")) for item in self._context.source.find_items(query)}
+            answer = self._ask((*asked, self._witness))
             if self._witness not in answer:
                 logger.warning("the source does not answer for scenes it has: nothing is withdrawn")
                 continue
             present |= answer
             missing |= {item_id: suspects[item_id] for item_id in asked if item_id not in answer}
-        return missing, frozenset(present)
+        return self._confirm(missing, present), frozenset(present)
+
+    def _confirm(self, missing: Mapping[str, ItemKeys], present: set[str]) -> dict[str, ItemKeys]:
+        """Those of ``missing`` that the source does not give when asked for one alone; what it gives is ``present``.
+
+        No more than ``CONFIRMED_AT_ONCE``: the others are left as they are, to later scans.
+        """
+        confirmed: dict[str, ItemKeys] = {}
+        for item_id, keys in islice(missing.items(), CONFIRMED_AT_ONCE):
+            alone, beside = self._ask((item_id,)), self._ask((item_id, str(self._witness)))
+            if not alone and beside == {self._witness}:
+                confirmed[item_id] = keys
+            present |= alone | beside
+        return confirmed
+
+    def _ask(self, ids: tuple[str, ...]) -> set[str]:
+        return {str(item.get("id")) for item in self._context.source.find_items(SceneQuery(ids=ids))}
 
     def _years(self, interval: Interval) -> range:
         start, end = interval

@@ -96,6 +96,11 @@ def _check_holder(reader: ItemReader, path: str, holder: Any) -> str:
     return str(href)
 
 
+def is_relative(href: str) -> bool:
+    """Return True if ``href`` is a path that begins at the document which holds it."""
+    return not _SCHEME.match(href) and re.match(r"[\w.]", href, re.ASCII) is not None
+
+
 def _find_problem(href: Any) -> str | None:
     """Why ``href`` must not be published; None where it may."""
     if not is_printable(href, MAX_HREF_LENGTH) or href != href.strip():

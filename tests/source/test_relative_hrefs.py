@@ -19,12 +19,8 @@ from tests.doubles.stac_api.server import StacApiServer
     [
         "./MTD_TL.xml",
         "https://planetarycomputer.microsoft.com/MTD_TL.xml",
-        pytest.param(
-            "MTD_TL.xml",
-            marks=pytest.mark.xfail(
-                strict=True, reason="published as a file of ours, which check finds broken"
-            ),
-        ),
+        "MTD_TL.xml",
+        "folder/MTD_TL.xml",
     ],
 )
 def test_what_is_published_passes_its_own_check(href: str) -> None:
