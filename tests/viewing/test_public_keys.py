@@ -14,7 +14,6 @@ def test_what_publishing_writes_is_public(name: str) -> None:
     assert is_public_key(f"{FOLDER}/{name}")
 
 
-@pytest.mark.xfail(strict=True, reason="any .json in an item's folder is public")
 @pytest.mark.parametrize("name", ["secret.json", "credentials.json", "S2B_Y.json"])
 def test_other_documents_beside_an_item_are_not(name: str) -> None:
     assert not is_public_key(f"{FOLDER}/{name}")
