@@ -12,7 +12,13 @@ from math import cos, radians
 from typing import Any
 
 from pc_cloudmask.catalog.documents import Coverage, read_coverage
-from pc_cloudmask.catalog.fields import SHA256_MULTIHASH, decode_document, find_public_url
+from pc_cloudmask.catalog.fields import (
+    EXTENSIONS_URI,
+    SHA256_MULTIHASH,
+    CatalogContext,
+    decode_document,
+    find_public_url,
+)
 from pc_cloudmask.catalog.findings import (
     CouldNotRead,
     Finding,
@@ -22,8 +28,13 @@ from pc_cloudmask.catalog.findings import (
     looking_at,
     read,
 )
-from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, ItemKeys
-from pc_cloudmask.catalog.versions import read_predecessors, read_sensing_start
+from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, ItemKeys
+from pc_cloudmask.catalog.versions import (
+    PREDECESSOR_REL,
+    read_predecessors,
+    read_scene_prefix,
+    read_sensing_start,
+)
 from pc_cloudmask.catalog.walk import YearFolder
 from pc_cloudmask.errors import AssetRefused, CloudmaskError
 from pc_cloudmask.masking.statistics import DECIMALS, MaskStatistics, measure_mask
@@ -37,6 +48,7 @@ from stac_ext.cloudmask import (
     CLOUD_PERCENTAGE_PROP,
     FINGERPRINT_PROP,
     NODATA_PERCENTAGE_PROP,
+    SCHEMA_URI,
     SHADOW_PERCENTAGE_PROP,
 )
 
@@ -57,7 +69,11 @@ _TILE_DEG = 1.0
 #: Where footprints may cross the antimeridian or reach a pole; Sentinel-2 ends at 84 degrees north.
 _ANTIMERIDIAN_DEG, _POLE_DEG = -170.0, 85.0
 #: Problems of an item that is sound.
-_HARMLESS = frozenset({Problem.DOUBTFUL_SOURCE, Problem.NOT_OPTIMIZED})
+_HARMLESS = frozenset({Problem.DOUBTFUL_SOURCE, Problem.FOREIGN_LINKS, Problem.NOT_OPTIMIZED})
+#: Of the first version that this program wrote, and of later ones.
+_STAC_VERSION = re.compile(r"1\.\d+\.\d+")
+#: Where the schemas are that publishing keeps or adds.
+_SCHEMAS = (f"{EXTENSIONS_URI}/", f"{SCHEMA_URI.rsplit('/', 2)[0]}/")
 _UNREADABLE = (CloudmaskError, LookupError, TypeError, ValueError, AttributeError)
 
 
@@ -71,12 +87,14 @@ def find_faults(item: Item, keys: ItemKeys) -> Iterator[str]:
     if item["id"] != keys.item_id:
         yield f"its id is {item['id']!r:.60}"
         return
+    yield from _check_form(item, keys)
     try:
         check_footprint(item["geometry"])
     except ValueError as error:
         yield f"its geometry {error}"
         return
     properties = item["properties"]
+    parse_instant(properties.get("created", properties["datetime"]))
     if parse_instant(properties["datetime"]).year != keys.year_keys.year:
         yield f"its datetime {properties['datetime']!r:.40} is not of {keys.year_keys.year:04d}"
     tile = properties.get("s2:mgrs_tile", keys.year_keys.tile)
@@ -138,6 +156,26 @@ def resolve_href(public_url: str | None, href: str, from_key: str) -> str | None
     return key if _KEY.fullmatch(key) else None
 
 
+def _check_form(item: Item, keys: ItemKeys) -> Iterator[str]:
+    """Check what publishing writes alike into every item: type, version, collection, schemas and links up."""
+    if item.get("type") != "Feature" or item.get("collection") != COLLECTION_ID:
+        yield f"is no Feature of the collection {COLLECTION_ID}"
+    if not _STAC_VERSION.fullmatch(str(item.get("stac_version"))):
+        yield f"its stac_version is {item.get('stac_version')!r:.40}"
+    for uri in item.get("stac_extensions", ()):
+        if not str(uri).startswith(_SCHEMAS):
+            yield f"lists the extension {uri!r:.80}, which publishing never does"
+    if not isinstance(item["links"], list):
+        yield "its links are no list"
+        return
+    public_url = find_public_url(item, keys.item)
+    targets = {"root": CATALOG_KEY, "parent": keys.year_keys.catalog, "collection": COLLECTION_KEY}
+    for rel, key in targets.items():
+        hrefs = [link["href"] for link in item["links"] if link["rel"] == rel]
+        if [resolve_href(public_url, href, keys.item) for href in hrefs] != [key]:
+            yield f"its link {rel} does not lead to {key}, or is not the only one"
+
+
 def _check_percentages(properties: Mapping[str, Any]) -> Iterator[str]:
     nodata = properties.get(NODATA_PERCENTAGE_PROP)
     shares = [properties[name] for name in _SHARES if name in properties]
@@ -180,7 +218,8 @@ def _check_extent(item: Item) -> Iterator[str]:
 class ItemCheck:
     """What one item is: its findings, its files' keys, the older items it links, what it covers.
 
-    ``digest`` is the SHA-256 of its document as it was read, ``start`` the sensing start of its datastrip.
+    ``digest`` is the SHA-256 of its document as it was read, ``start`` the sensing start of its datastrip,
+    ``lost`` the key of the version before it, which it links and which is not there: no fault of its own.
     """
 
     keys: ItemKeys
@@ -191,6 +230,7 @@ class ItemCheck:
     digest: str = ""
     fingerprint: str | None = None
     start: str | None = None
+    lost: str = ""
 
     @property
     def is_unread(self) -> bool:
@@ -217,18 +257,23 @@ class ItemCheck:
         return (str(each) for each in self.findings if each.problem not in _HARMLESS)
 
 
-def check_item(store: ObjectStore, year: YearFolder, item_id: str, *, deep: bool = False) -> ItemCheck:
+def check_item(
+    store: ObjectStore, context: CatalogContext, year: YearFolder, item_id: str, *, deep: bool = False
+) -> ItemCheck:
     """Check the item's document, its links inside the store and its files, byte by byte.
 
     Its own ``self`` link says what is inside: an item that was published for another public URL is sound
-    too. A ``deep`` check validates its rasters with rio-cogeo and counts the mask's pixels as well.
+    too, and is named, for its readers go there. A ``deep`` check validates its rasters with rio-cogeo and counts
+    the mask's pixels as well.
     """
     check = ItemCheck(ItemKeys(year.year_keys, item_id))
-    check.findings.extend(_find_all(store, year, check, deep=deep))
+    check.findings.extend(_find_all(store, context, year, check, deep=deep))
     return check
 
 
-def _find_all(store: ObjectStore, year: YearFolder, check: ItemCheck, *, deep: bool) -> Iterator[Finding]:
+def _find_all(
+    store: ObjectStore, context: CatalogContext, year: YearFolder, check: ItemCheck, *, deep: bool
+) -> Iterator[Finding]:
     keys = check.keys
     try:
         body = _read_listed(store, keys.item, year.folders[keys.item_id].item)
@@ -248,7 +293,10 @@ def _find_all(store: ObjectStore, year: YearFolder, check: ItemCheck, *, deep: b
         if not faults:
             for text in find_contradictions(item, keys):
                 yield Finding(Problem.DOUBTFUL_SOURCE, keys.item, text)
-        yield from _check_links(store, year, item, keys)
+            public_url = find_public_url(item, keys.item)
+            if public_url not in {None, context.public_url}:
+                yield Finding(Problem.FOREIGN_LINKS, keys.item, f"its links lead to {public_url:.200}")
+        yield from _check_links(store, year, item, check)
         yield from _check_assets(store, year, item, check, deep=deep and not faults)
     except _UNREADABLE as error:
         detail = " ".join(str(error).split())
@@ -269,7 +317,8 @@ def _read_listed(store: ObjectStore, key: str, info: ObjectInfo | None) -> bytes
     return stored.body
 
 
-def _check_links(store: ObjectStore, year: YearFolder, item: Item, keys: ItemKeys) -> Iterator[Finding]:
+def _check_links(store: ObjectStore, year: YearFolder, item: Item, check: ItemCheck) -> Iterator[Finding]:
+    keys = check.keys
     public_url = find_public_url(item, keys.item)
     known = {CATALOG_KEY, COLLECTION_KEY, year.year_keys.catalog, keys.item}
     for link in item["links"]:
@@ -279,10 +328,15 @@ def _check_links(store: ObjectStore, year: YearFolder, item: Item, keys: ItemKey
         if not key.startswith(year.year_keys.prefix):
             yield from _check_source_file(store, key)
             continue
-        folder = year.folders.get(key.split("/")[-2])
+        other = key.split("/")[-2]
+        folder = year.folders.get(other)
         if folder is None or folder.item is None or folder.item.key != key:
             doubt = find_absence(store, key)
-            yield doubt or Finding(Problem.DANGLING_LINK, keys.item, f"links {key}, which is not there")
+            is_version = link["rel"] == PREDECESSOR_REL and other < keys.item_id
+            if doubt is None and is_version and read_scene_prefix(other) == read_scene_prefix(keys.item_id):
+                check.lost = key
+            else:
+                yield doubt or Finding(Problem.DANGLING_LINK, keys.item, f"links {key}, which is not there")
 
 
 def _check_assets(

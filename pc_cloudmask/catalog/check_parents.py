@@ -15,7 +15,15 @@ from pc_cloudmask.catalog.fields import (
     find_public_url,
     read_document,
 )
-from pc_cloudmask.catalog.findings import CouldNotRead, Finding, Problem, is_there, looking_at, read
+from pc_cloudmask.catalog.findings import (
+    CouldNotRead,
+    Finding,
+    Problem,
+    check_length,
+    looking_at,
+    read,
+    read_catalog,
+)
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, PENDING_PREFIX, ItemKeys
 from pc_cloudmask.catalog.parents import ParentCatalog, collection_parent
 from pc_cloudmask.catalog.steps import LEASE, list_markers, read_marker
@@ -43,7 +51,7 @@ def check_parent(store: ObjectStore, parent: ParentCatalog, children: Children) 
         CouldNotRead: the catalog, or what lies next to it.
     """
     wanted = children.present - children.unsure
-    stored = read(store, parent.key)
+    stored = read_catalog(store, parent.key)
     if stored is None:
         if wanted:
             text = f"catalogs that it should link: {len(children.present)}"
@@ -73,7 +81,7 @@ def check_collection(
     Raises:
         CouldNotRead: the collection, or what lies next to it.
     """
-    document = read_document(read(store, COLLECTION_KEY))
+    document = read_document(read_catalog(store, COLLECTION_KEY))
     covered = read_collection_coverage(document)
     yield from check_parent(store, collection_parent(store, context, covered, document), zones)
     if document is not None and needed is not None and (covered is None or covered.merge(needed) != covered):
@@ -94,7 +102,7 @@ def check_root(store: ObjectStore, context: CatalogContext, zones: Children) -> 
     Raises:
         CouldNotRead: the catalog.
     """
-    stored = read(store, CATALOG_KEY)
+    stored = read_catalog(store, CATALOG_KEY)
     if stored is None:
         if zones.present - zones.unsure:
             yield Finding(Problem.MISSING_CATALOG, CATALOG_KEY, "the collection is not linked")
@@ -160,14 +168,16 @@ def read_markers(store: ObjectStore, now: datetime) -> Markers:
         try:
             with looking_at(key):
                 marker = read_marker(store, key)
-            is_gone = marker is None and not is_there(store, key)
+            stored = read(store, key) if marker is None else None
+            if stored is not None:
+                check_length(store, stored)
         except CouldNotRead as error:
             findings.append(error.finding)
             unread.append(key.removeprefix(PENDING_PREFIX).removesuffix(".json"))
             continue
         if marker is not None and not marker.is_stale(now):
             live.append(marker.keys)
-        elif not is_gone:
+        elif marker is not None or stored is not None:
             stale.append(key)
             findings.append(Finding(Problem.STALE_MARKER, key, "no living writer ends what it announces"))
     pending = frozenset(unread).union(keys.item_id for keys in live)

@@ -10,13 +10,21 @@ from functools import partial
 from pc_cloudmask.catalog.check_item import ItemCheck, check_item
 from pc_cloudmask.catalog.documents import Coverage, build_year_catalog, merge_coverages
 from pc_cloudmask.catalog.fields import CatalogContext, encode_document, read_document
-from pc_cloudmask.catalog.findings import CouldNotRead, Finding, Problem, find_absence, read
+from pc_cloudmask.catalog.findings import (
+    CouldNotRead,
+    Finding,
+    Problem,
+    explain_error,
+    find_absence,
+    read,
+    read_catalog,
+)
 from pc_cloudmask.catalog.layout import WITHDRAWN_NAME, ItemKeys
-from pc_cloudmask.catalog.versions import find_unsettled, read_scene_prefix
+from pc_cloudmask.catalog.versions import find_unsettled, read_scene_prefix, read_withdrawn_marker
 from pc_cloudmask.catalog.walk import ItemFolder, YearFolder, list_links, superseded_name
+from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.scene.ids import is_item_id
 from pc_cloudmask.storage.store import ObjectInfo, ObjectStore
-from stac_ext.cloudmask import FINGERPRINT_PROP
 
 #: How long an object that is of no use any more is kept: readers may hold an older item or catalog.
 GRACE = timedelta(days=7)
@@ -77,6 +85,7 @@ class YearCheck:
 
     ``broken`` are items to be taken out and published again; ``restored`` those whose withdrawn marker
     was a mistake, with the fingerprint that it kept; ``withdrawn`` those whose grace period is over;
+    ``dangling`` those that link a version before them which is not there;
     ``orphans`` and ``wrong_marks`` keys of no use; ``unlinked`` items whose versions are to settle.
     ``doubtful`` are linked items that the listing lacks and that are not surely absent. A year that
     ``is_in_doubt``, whose catalog or what it links could not be looked at, is not written.
@@ -87,6 +96,7 @@ class YearCheck:
     findings: list[Finding] = field(default_factory=list)
     broken: dict[str, BrokenItem] = field(default_factory=dict)
     restored: dict[str, str | None] = field(default_factory=dict)
+    dangling: list[str] = field(default_factory=list)
     withdrawn: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
     wrong_marks: list[str] = field(default_factory=list)
@@ -108,7 +118,7 @@ def check_year(checker: Checker, folder: YearFolder) -> YearCheck:
     """Check the year as ``folder`` lists it."""
     check = YearCheck(folder, YearTotals(folder.hash_listing()))
     present = [item_id for item_id, each in sorted(folder.folders.items()) if each.item is not None]
-    work = partial(check_item, checker.store, folder, deep=checker.deep)
+    work = partial(check_item, checker.store, checker.context, folder, deep=checker.deep)
     items = {item.keys.item_id: item for item in checker.map_items(work, present)}
     for item in items.values():
         _judge_item(checker, check, item)
@@ -130,23 +140,23 @@ def _judge_item(checker: Checker, check: YearCheck, item: ItemCheck) -> None:
         check.findings.extend(item.findings)
         if item.is_broken and not is_pending:
             check.broken[item_id] = BrokenItem(item.reason, item.digest)
-        return
-    try:
-        marker = read_document(read(checker.store, item.keys.withdrawn_marker)) or {}
-    except CouldNotRead as error:
-        check.findings.append(error.finding)
-        return
-    if is_pending:
-        return
-    kept = marker.get(FINGERPRINT_PROP) if isinstance(marker.get(FINGERPRINT_PROP), str) else None
-    if item.is_broken and item.fingerprint is not None:
-        # A repair died before it took the fingerprint, and so would keep ``ingest`` from publishing it.
-        check.findings.extend(item.findings)
-        check.broken[item_id] = BrokenItem(item.reason, item.digest)
-    elif not item.is_broken and (item.fingerprint or kept) is not None:
-        check.restored[item_id] = kept
-        reason = "is marked as withdrawn, was not withdrawn by its source, and is sound"
-        check.report(Problem.UNLINKED_ITEM, item.keys.item, reason)
+        elif item.lost and item.is_sound and not is_pending:
+            check.dangling.append(item_id)
+            check.report(Problem.DANGLING_LINK, item.keys.item, f"links {item.lost}, which is not there")
+    elif item.fingerprint is not None and not is_pending:
+        # Whatever its marker says: who withdraws an item takes its fingerprint.
+        if item.is_broken:
+            # A repair died before it took the fingerprint, and so would keep ``ingest`` from publishing it.
+            check.findings.extend(item.findings)
+            check.broken[item_id] = BrokenItem(item.reason, item.digest)
+        else:
+            _restore(check, item.keys)
+
+
+def _restore(check: YearCheck, keys: ItemKeys, fingerprint: str | None = None) -> None:
+    check.restored[keys.item_id] = fingerprint
+    reason = "is marked as withdrawn, was not withdrawn by its source, and is sound"
+    check.report(Problem.UNLINKED_ITEM, keys.item, reason)
 
 
 def _sum_up(checker: Checker, check: YearCheck, items: Mapping[str, ItemCheck]) -> None:
@@ -199,7 +209,7 @@ def _check_catalog(checker: Checker, check: YearCheck, items: Mapping[str, ItemC
     key, folder = check.folder.year_keys.catalog, check.folder
     expected = set(folder.linked_ids)
     try:
-        catalog = read(checker.store, key)
+        catalog = read_catalog(checker.store, key)
     except CouldNotRead as error:
         check.is_in_doubt = True
         check.findings.append(error.finding)
@@ -266,11 +276,8 @@ def _check_leftovers(checker: Checker, check: YearCheck, folder: ItemFolder, ite
     if item_id in checker.pending:
         check.totals.awaiting_removal += len(unused)
     elif folder.is_withdrawn:
-        rest = [info for name, info in folder.objects.items() if name != WITHDRAWN_NAME]
-        if rest and checker.is_past_grace(*folder.objects.values()):
-            check.withdrawn.append(item_id)
-        else:
-            check.totals.awaiting_removal += len(unused)
+        if folder.objects.keys() != {WITHDRAWN_NAME}:
+            _check_withdrawn(checker, check, folder, item, len(unused))
     elif not checker.is_past_grace(*unused, folder.item):
         check.totals.awaiting_removal += len(unused)
     elif folder.item is None:
@@ -279,6 +286,38 @@ def _check_leftovers(checker: Checker, check: YearCheck, folder: ItemFolder, ite
     else:
         check.orphans += [info.key for info in unused]
         check.findings += [Finding(Problem.ORPHAN, info.key, "no item links it") for info in unused]
+
+
+def _check_withdrawn(
+    checker: Checker, check: YearCheck, folder: ItemFolder, item: ItemCheck | None, files: int
+) -> None:
+    """Let a withdrawn item go whose grace period is over, by its marker's clock as well as by the store's.
+
+    One that was taken out as broken, and is sound, comes back. Where its marker, or what became of its document,
+    is in doubt, it stays.
+    """
+    keys = ItemKeys(check.folder.year_keys, folder.item_id)
+    try:
+        stored = read(checker.store, keys.withdrawn_marker)
+        if stored is None:
+            raise CouldNotRead(keys.withdrawn_marker, "was there a moment ago")
+        marker = read_withdrawn_marker(stored, keys)
+    except CouldNotRead as error:
+        check.findings.append(error.finding)
+        return
+    except (CloudmaskError, LookupError, TypeError, ValueError) as error:
+        reason = explain_error(keys.withdrawn_marker, error)
+        check.report(Problem.COULD_NOT_READ, keys.withdrawn_marker, f"is no withdrawn marker: {reason}")
+        return
+    doubt = find_absence(checker.store, keys.item) if folder.item is None else None
+    if doubt is not None:
+        check.findings.append(doubt)
+    elif item is not None and not item.is_broken and marker.fingerprint is not None:
+        _restore(check, keys, marker.fingerprint)
+    elif marker.withdrawn <= checker.now - GRACE and checker.is_past_grace(*folder.objects.values()):
+        check.withdrawn.append(folder.item_id)
+    else:
+        check.totals.awaiting_removal += files
 
 
 def _judge_remains(store: ObjectStore, check: YearCheck, keys: ItemKeys) -> None:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from pc_cloudmask.catalog.fields import read_document
+from pc_cloudmask.catalog.walk import holds_object, list_links
 from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.storage.store import ObjectInfo, ObjectStore, StoredObject
 
@@ -35,6 +37,7 @@ class Problem(StrEnum):
     STALE_MARKER = "stale-marker"
     UNKNOWN_OBJECT = "unknown-object"
     DOUBTFUL_SOURCE = "doubtful-source"
+    FOREIGN_LINKS = "foreign-links"
     NOT_OPTIMIZED = "not-optimized"
     COULD_NOT_READ = "could-not-read"
     COULD_NOT_REPAIR = "could-not-repair"
@@ -49,6 +52,7 @@ _LEFT_ALONE = frozenset(
     {
         Problem.UNKNOWN_OBJECT,
         Problem.DOUBTFUL_SOURCE,
+        Problem.FOREIGN_LINKS,
         Problem.NOT_OPTIMIZED,
         Problem.COULD_NOT_READ,
         Problem.COULD_NOT_REPAIR,
@@ -168,23 +172,52 @@ def looking_at(key: str) -> Iterator[None]:
 
 
 def read(store: ObjectStore, key: str) -> StoredObject | None:
-    """Return the object, or None if the store says that there is none.
+    """Return the object, or None if the store says in every way that there is none.
 
     Raises:
-        CouldNotRead: it says neither.
+        CouldNotRead: it says neither, or both.
     """
     with looking_at(key):
-        return store.read_object(key)
+        stored = store.read_object(key)
+        if stored is None and holds_object(store, key):
+            stored = store.read_object(key)  # a writer may have put it meanwhile
+            if stored is None:
+                raise CouldNotRead(key, "is there, and the store says that it is not when it is read")
+        return stored
+
+
+def read_catalog(store: ObjectStore, key: str) -> StoredObject | None:
+    """Return what is at ``key`` as ``read`` does; it may be no catalog, but then it is what the store holds.
+
+    Raises:
+        CouldNotRead: it says neither, or both, or what came is no catalog and not what a listing shows.
+    """
+    stored = read(store, key)
+    if stored is not None and list_links(read_document(stored), "child") is None:
+        check_length(store, stored)
+    return stored
+
+
+def check_length(store: ObjectStore, stored: StoredObject) -> None:
+    """Check that what makes no sense is as long as a listing says: a proxy's page, or a part, is not.
+
+    Raises:
+        CouldNotRead: it is not.
+    """
+    sizes = [info.size for info in list_objects(store, stored.key) if info.key == stored.key]
+    if sizes != [len(stored.body)]:
+        said = f"its listing says {sizes[0]}" if sizes else "no listing shows it"
+        raise CouldNotRead(stored.key, f"{len(stored.body)} bytes came that are no document, {said}")
 
 
 def is_there(store: ObjectStore, key: str) -> bool:
-    """Return True if the store has the object.
+    """Return True if the store has the object, False if it says in every way that it has not.
 
     Raises:
-        CouldNotRead: it does not say.
+        CouldNotRead: it does not say, or says both.
     """
     with looking_at(key):
-        return store.find_object(key) is not None
+        return holds_object(store, key)
 
 
 def list_objects(store: ObjectStore, prefix: str) -> Iterator[ObjectInfo]:

@@ -143,13 +143,19 @@ def check_available() -> None:
 def _remove_retired(store: ObjectStore, publisher: Publisher) -> None:
     """Remove retired parts and then their marks, once the collection lists them no longer.
 
-    A run that died may have left that to do. A part that is listed still, as a listing lacked its mark, stays.
+    A run that died may have left that to do. A part that is listed still, as a listing lacked its mark, stays,
+    and so do all where the collection cannot be read.
     """
     marks = [info.key for info in store.list_objects(ITEMS_PREFIX) if info.key.endswith(RETIRED_SUFFIX)]
     if marks:
         publisher.publish_collection()
-        listed = read_mirror_keys(read_document(store.read_object(COLLECTION_KEY)))
-        marks = [mark for mark in marks if mark.removesuffix(RETIRED_SUFFIX) not in listed]
+        collection = read_document(store.read_object(COLLECTION_KEY))
+        listed = read_mirror_keys(collection)
+        marks = (
+            []
+            if collection is None
+            else [mark for mark in marks if mark.removesuffix(RETIRED_SUFFIX) not in listed]
+        )
     for mark in marks:
         store.delete_object(mark.removesuffix(RETIRED_SUFFIX))
         store.delete_object(mark)

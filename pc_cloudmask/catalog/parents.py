@@ -30,12 +30,12 @@ from pc_cloudmask.catalog.layout import (
     zone_catalog_key,
 )
 from pc_cloudmask.catalog.steps import Step, StepName, Steps, swap_steps
-from pc_cloudmask.catalog.versions import list_unsettled, settle_steps
+from pc_cloudmask.catalog.versions import list_unsettled, list_year_versions, settle_steps
 from pc_cloudmask.catalog.walk import (
     YEAR_FORM,
     ZONE_FORM,
+    holds_object,
     list_year,
-    list_year_surely,
     read_children,
     read_linked_items,
 )
@@ -70,9 +70,7 @@ class ParentCatalog:
 
     def holds(self, store: ObjectStore, name: str) -> bool:
         """Return True if a child of that name has a catalog."""
-        return bool(self.form.fullmatch(name)) and (
-            store.find_object(f"{self.folder}{name}/catalog.json") is not None
-        )
+        return bool(self.form.fullmatch(name)) and holds_object(store, f"{self.folder}{name}/catalog.json")
 
     def find_children(
         self, store: ObjectStore, document: Document | None, own: AbstractSet[str], *, rebuild: bool = False
@@ -161,7 +159,7 @@ def year_steps(
     unsettled: list[ItemKeys] = []
 
     def render(current: StoredObject | None) -> bytes | None:
-        folder = list_year_surely(store, year_keys, own | read_linked_items(current))
+        folder = list_year_versions(store, year_keys, own | read_linked_items(current))
         unsettled[:] = list_unsettled(store, folder)
         if unsettled:
             return None
@@ -252,7 +250,7 @@ def find_mirror_keys(store: ObjectStore, current: Document | None) -> tuple[str,
     retired = {key.removesuffix(RETIRED_SUFFIX) for key in keys if key.endswith(RETIRED_SUFFIX)}
     parts = {key for key in keys if key.endswith(MIRROR_SUFFIX)} - retired
     for key in sorted(read_mirror_keys(current) - keys - retired):
-        if store.find_object(key) is not None and store.find_object(f"{key}{RETIRED_SUFFIX}") is None:
+        if holds_object(store, key) and store.find_object(f"{key}{RETIRED_SUFFIX}") is None:
             parts.add(key)
     return tuple(sorted(parts))
 

@@ -28,6 +28,8 @@ from pc_cloudmask.catalog.states import Failure, StateKind, find_state, record_f
 from pc_cloudmask.catalog.steps import run_steps, swap_steps
 from pc_cloudmask.catalog.versions import (
     change_steps,
+    is_current,
+    link_older_steps,
     list_versions,
     parse_item,
     predecessor_steps,
@@ -36,7 +38,7 @@ from pc_cloudmask.catalog.versions import (
     settle_steps,
     write_withdrawn_marker,
 )
-from pc_cloudmask.catalog.walk import group_year
+from pc_cloudmask.catalog.walk import group_year, holds_object
 from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 from stac_ext.cloudmask import FINGERPRINT_PROP
@@ -112,6 +114,8 @@ def _mend_marks(store: ObjectStore, context: CatalogContext, check: YearCheck) -
         _restore(store, ItemKeys(year_keys, item_id), fingerprint)
     for key in check.wrong_marks:
         store.delete_object(key)
+    for item_id in check.dangling:
+        run_steps(link_older_steps(store, context, ItemKeys(year_keys, item_id)))
     for item_id in (*check.unlinked, *check.restored):
         run_steps(settle_steps(store, context, ItemKeys(year_keys, item_id)))
 
@@ -128,11 +132,16 @@ def _remove_leftovers(store: ObjectStore, context: CatalogContext, check: YearCh
 
 
 def _take_out(store: ObjectStore, keys: ItemKeys, item: BrokenItem, now: datetime) -> None:
-    """Put the withdrawn marker, then take the fingerprint of the very document that was found broken."""
+    """Put the withdrawn marker, then take the fingerprint of the very document that was found broken.
+
+    Where another repair did so since, its marker keeps the fingerprint, which the document has no more.
+    """
     logger.info("taking %s out of the catalog: %s", keys.item_id, item.reason)
     record_failed(store, keys.item_id, Failure(_ERROR_CLASS, item.reason, retryable=True), now)
     document = read_document(store.read_object(keys.item))
     fingerprint = find_property(document or {}, FINGERPRINT_PROP)
+    if fingerprint is None and holds_object(store, keys.withdrawn_marker):
+        return
     write_withdrawn_marker(store, keys, item.reason, now, fingerprint)
     if fingerprint is None:
         return
@@ -163,12 +172,15 @@ def _restore(store: ObjectStore, keys: ItemKeys, fingerprint: str | None) -> Non
 
 
 def _is_wanted_again(store: ObjectStore, year_keys: YearKeys, key: str) -> bool:
-    """Return True if a writer puts that file again, or did while the listed year was read."""
+    """Return True if a writer puts that file again, or did while the listed year was read.
+
+    An item that is not there any more says nothing of its files.
+    """
     item_id, _, name = key.removeprefix(year_keys.prefix).partition("/")
     if _is_pending(store, item_id):
         return True
     item = store.read_object(ItemKeys(year_keys, item_id).item)
-    return item is not None and name.encode() in item.body
+    return item is None or name.encode() in item.body
 
 
 def _is_pending(store: ObjectStore, item_id: str) -> bool:
@@ -192,6 +204,8 @@ def _remove(store: ObjectStore, context: CatalogContext, check: YearCheck, keys:
     """Remove an item that no catalog links: first newer versions' links to it, then it, then its files."""
     if store.find_object(keys.withdrawn_marker) is None or _is_pending(store, keys.item_id):
         return  # published again meanwhile
+    if is_current(read_document(store.read_object(keys.item))):
+        return  # published again, by a writer whose marker a listing lacks or who died
     logger.info("removing %s", keys.item)
     _unlink_version(store, context, check, keys)
     store.delete_object(keys.item)

@@ -18,6 +18,7 @@ from pc_cloudmask.catalog.layout import FAILED_PREFIX, WAITING_PREFIX, is_state_
 from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.scene.ids import check_item_id
 from pc_cloudmask.storage.store import ObjectStore
+from pc_cloudmask.text import make_printable
 
 FIRST_DELAY = timedelta(hours=1)
 USUAL_LATENESS = timedelta(days=30)
@@ -163,7 +164,9 @@ def _read_state(store: ObjectStore, kind: StateKind, key: str) -> NotedState | N
         return None
     try:
         document = decode_document(stored.body, key)
-        return _STATE.validate_python({"item_id": document.pop("id"), "kind": kind, **document})
+        state = _STATE.validate_python({"item_id": document.pop("id"), "kind": kind, **document})
     except (ValidationError, KeyError, CloudmaskError):
         logger.warning("%s is not a state of this program: remove it", key)
         return None
+    # Another program may have put it there: what it says is shown like any text from outside.
+    return replace(state, reason=make_printable(state.reason), error_class=make_printable(state.error_class))

@@ -30,10 +30,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
 from itertools import groupby
+from typing import NamedTuple
 
 from pc_cloudmask.catalog.fields import (
     GEOJSON_MEDIA_TYPE,
@@ -54,9 +56,18 @@ from pc_cloudmask.catalog.steps import (
     swap_steps,
     write_marker,
 )
-from pc_cloudmask.catalog.walk import LISTINGS, ItemFolder, YearFolder, group_year, superseded_name
+from pc_cloudmask.catalog.walk import (
+    LISTINGS,
+    ItemFolder,
+    YearFolder,
+    group_year,
+    holds_object,
+    list_year_surely,
+    superseded_name,
+)
 from pc_cloudmask.errors import StoreUnavailable
 from pc_cloudmask.scene.ids import is_item_id
+from pc_cloudmask.scene.query import parse_instant
 from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 from stac_ext.cloudmask import FINGERPRINT_PROP
@@ -107,8 +118,7 @@ def settle_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys) ->
             yield from _mark_steps(store, keys.year_keys, folders, pairs)
             return
         # The oldest alone: whatever the next one is to link must link what is before that.
-        newer = ItemKeys(keys.year_keys, wrong[0])
-        yield from predecessor_steps(store, context, newer, partial(_find_older, store, newer))
+        yield from link_older_steps(store, context, ItemKeys(keys.year_keys, wrong[0]))
     raise StoreUnavailable(f"{keys.prefix}: its versions changed {_SETTLE_ATTEMPTS} times: try again")
 
 
@@ -130,6 +140,23 @@ def find_unsettled(starts: Mapping[str, str | None], linked_ids: Iterable[str]) 
     """
     linked = {item_id: starts[item_id] for item_id in linked_ids if item_id in starts}
     return [(each, newer) for older, newer in _pair_versions(linked) for each in older]
+
+
+def list_year_versions(store: ObjectStore, year_keys: YearKeys, expected: AbstractSet[str]) -> YearFolder:
+    """Return the year as ``list_year_surely`` does, sure of what comes back in a withdrawn item's place, too.
+
+    That is the version before it: while the newer one stood in the catalog, nothing but its link named it.
+
+    Raises:
+        StoreUnavailable: the listings and what is there contradict each other.
+    """
+    while True:
+        folder = list_year_surely(store, year_keys, expected)
+        items = _read_items(store, year_keys, sorted(folder.withdrawn_ids & expected))
+        older = {each for item in items.values() for each in read_predecessors(item) if is_item_id(each)}
+        if older <= expected:
+            return folder
+        expected = expected | older
 
 
 def group_versions(starts: Mapping[str, str | None]) -> list[list[str]]:
@@ -175,6 +202,15 @@ def list_versions(store: ObjectStore, keys: ItemKeys, expected: Iterable[str]) -
     raise StoreUnavailable(
         f"{prefix}: the listing of {store.url} lacks versions that are there: try again later"
     )
+
+
+def link_older_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> Steps:
+    """Make the published item link the version before it, as a listing shows it, or none.
+
+    Raises:
+        StoreUnavailable: the item is gone, or the listing lacks a version that it links and that is there.
+    """
+    return predecessor_steps(store, context, keys, partial(_find_older, store, keys))
 
 
 def predecessor_steps(
@@ -302,13 +338,33 @@ def _find_older(store: ObjectStore, keys: ItemKeys, item: Item, stored: Item | N
 
 
 def _is_published(store: ObjectStore, keys: ItemKeys) -> bool:
-    return store.find_object(keys.item) is not None and store.find_object(keys.withdrawn_marker) is None
+    return store.find_object(keys.withdrawn_marker) is None and holds_object(store, keys.item)
 
 
 def _read_items(store: ObjectStore, year_keys: YearKeys, ids: Iterable[str]) -> dict[str, Item]:
     """Return the items that can be read, by id."""
     items = {item_id: parse_item(store.read_object(ItemKeys(year_keys, item_id).item)) for item_id in ids}
     return {item_id: item for item_id, item in items.items() if item is not None}
+
+
+class WithdrawnMarker(NamedTuple):
+    """What a withdrawn marker tells: when it was put, and the fingerprint that it keeps of a broken item."""
+
+    withdrawn: datetime
+    fingerprint: str | None
+
+
+def read_withdrawn_marker(stored: StoredObject, keys: ItemKeys) -> WithdrawnMarker:
+    """Return what the item's withdrawn marker tells.
+
+    Raises:
+        CloudmaskError, LookupError, TypeError, ValueError: it is none that this program wrote.
+    """
+    marker = decode_document(stored.body, stored.key)
+    fingerprint = marker.get(FINGERPRINT_PROP)
+    if marker["id"] != keys.item_id or not isinstance(fingerprint, str | None):
+        raise ValueError("it is another item's, or keeps no text")
+    return WithdrawnMarker(parse_instant(marker["withdrawn"]), fingerprint)
 
 
 def withdraw_steps(
@@ -326,7 +382,7 @@ def withdraw_steps(
         item["properties"].pop(FINGERPRINT_PROP, None)
         return item
 
-    if store.find_object(keys.item) is None:
+    if not holds_object(store, keys.item):
         return
     marker = mark_withdrawal(keys, reason, now)
     write_marker(store, marker)

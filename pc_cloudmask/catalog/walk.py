@@ -170,6 +170,24 @@ class YearFolder:
         }
 
 
+def holds_object(store: ObjectStore, key: str) -> bool:
+    """Return True if the store has the object; False only where a HEAD, a GET and a listing of it agree.
+
+    Some stores answer a HEAD with 404 for what a GET gives, and a listing may lag behind both.
+
+    Raises:
+        StoreUnavailable: they contradict each other, twice: no writer that came between them is the reason.
+    """
+    for _ in range(2):
+        if store.find_object(key) is not None:
+            return True
+        if store.read_object(key) is None and all(info.key != key for info in store.list_objects(key)):
+            return False
+    raise StoreUnavailable(
+        f"{key}: {store.url} says both that it is there and that it is not: try again later"
+    )
+
+
 def list_with_control(store: ObjectStore, prefix: str, control: str) -> Iterator[ObjectInfo]:
     """Yield every object below ``prefix``, the control object at ``control`` among them, should it be there.
 
@@ -180,7 +198,7 @@ def list_with_control(store: ObjectStore, prefix: str, control: str) -> Iterator
     for info in store.list_objects(prefix):
         is_shown = is_shown or info.key == control
         yield info
-    if not is_shown and store.find_object(control) is not None:
+    if not is_shown and holds_object(store, control):
         raise StoreUnavailable(f"{control}: the listing of {store.url} lacks it: try again later")
 
 
@@ -213,7 +231,7 @@ def list_year_surely(store: ObjectStore, year_keys: YearKeys, expected: Iterable
     for _ in range(LISTINGS):
         folder = list_year(store, year_keys)
         missing = folder.find_missing(expected)
-        there = (store.find_object(ItemKeys(year_keys, item_id).item) for item_id in sorted(missing))
+        there = (holds_object(store, ItemKeys(year_keys, item_id).item) for item_id in sorted(missing))
         if not missing or (missing == missing_before and not any(there)):
             return folder
         missing_before = missing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.runs.report import SceneOutcome, SceneState
 from pc_cloudmask.scene.image import EarthEngineImage, Pairing, read_image_key
+from pc_cloudmask.scene.query import parse_instant
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.item import read_scene
@@ -41,8 +43,9 @@ class Candidate:
     @property
     def created(self) -> datetime | None:
         """When the scene was first published; None if it was not, or its item does not say."""
-        text = (self.published or {}).get("properties", {}).get("created")
-        return datetime.fromisoformat(text) if isinstance(text, str) else None
+        with suppress(LookupError, TypeError, ValueError):
+            return parse_instant((self.published or {})["properties"]["created"])
+        return None
 
 
 def read_candidate(item: Item, method: str, parameters: MaskParameters) -> Candidate:

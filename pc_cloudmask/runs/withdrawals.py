@@ -18,15 +18,17 @@ from pc_cloudmask.storage.store import ObjectStore
 
 #: Scenes that the source is asked for in one request, in addition to the control item.
 IDS_AT_ONCE = 99
+#: Scenes that a scan asks the source for one by one, since it does not give them.
+CONFIRMED_AT_ONCE = 100
 logger = logging.getLogger(__name__)
 
 
 class Withdrawals:
     """One run's withdrawals, at most ``CLOUDMASK_WITHDRAW_LIMIT`` of them.
 
-    A scene is withdrawn once several complete scans agree that the source does not have it. An answer
-    counts only if it holds a control item, which this run has seen in the source, asked for in the same
-    request: an empty or truncated answer says nothing.
+    A scene is withdrawn once several complete scans agree that the source does not have it. It is asked for by name,
+    alone, then together with a control item: a scene that this run has seen in the source. Only an answer that is
+    empty, and one that holds the control item alone, count: an answer that was cut, to no items or to one, is not both.
     """
 
     def __init__(
@@ -86,14 +88,30 @@ class Withdrawals:
         present: set[str] = set()
         for start in range(0, len(suspects), IDS_AT_ONCE) if self._control else ():
             asked = suspects[start : start + IDS_AT_ONCE]
-            query = SceneQuery(ids=(*(keys.item_id for keys in asked), str(self._control)))
-            answer = {str(item.get("id")) for item in self._source.find_items(query)}
+            answer = self._ask(*(keys.item_id for keys in asked), self._control)
             if self._control not in answer:
                 logger.warning("the source does not answer for scenes it has: nothing is withdrawn")
                 continue
             present |= answer
             missing += [keys for keys in asked if keys.item_id not in answer]
-        return missing, frozenset(present)
+        return self._confirm(missing, present), frozenset(present)
+
+    def _confirm(self, missing: Sequence[ItemKeys], present: set[str]) -> list[ItemKeys]:
+        """Return those of ``missing`` that the source does not give alone either; what it gives goes to ``present``.
+
+        The first ``CONFIRMED_AT_ONCE`` are asked for; the others are left as they are, to later scans.
+        """
+        confirmed = []
+        for keys in missing[:CONFIRMED_AT_ONCE]:
+            alone, with_control = self._ask(keys.item_id), self._ask(keys.item_id, self._control)
+            if not alone and with_control == {self._control}:
+                confirmed.append(keys)
+            present |= alone | with_control
+        return confirmed
+
+    def _ask(self, *ids: str | None) -> set[str]:
+        query = SceneQuery(ids=tuple(filter(None, ids)))
+        return {str(item.get("id")) for item in self._source.find_items(query)}
 
     def _choose(self, certain: list[ItemKeys]) -> list[ItemKeys]:
         """Return the first of ``certain`` that this run may still withdraw."""

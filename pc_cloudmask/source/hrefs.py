@@ -69,6 +69,11 @@ def map_hrefs(item: Item, change: Callable[[str], str]) -> Item:
     return {**item, "assets": assets, "links": [move(link) for link in item.get("links", ())]}
 
 
+def is_relative(href: str) -> bool:
+    """Return True if ``href`` is a path that begins at the document which holds it."""
+    return not _SCHEME.match(href) and re.match(r"[\w.]", href, re.ASCII) is not None
+
+
 def check_href(href: str) -> str:
     """Return ``href`` if it may be published.
 

@@ -30,7 +30,7 @@ from pc_cloudmask.scene.query import (
 )
 from pc_cloudmask.source.documents import parse_json
 from pc_cloudmask.source.fields import Item, find_property
-from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, find_holders, unsign_item
+from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, find_holders, is_relative, unsign_item
 from pc_cloudmask.source.selection import sort_items, sort_stream
 from pc_cloudmask.text import LOOPBACK_HOSTS, make_printable, unsigned_href
 from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy, find_origin
@@ -243,10 +243,12 @@ class PlanetaryComputerSource:
     def _read_pages(self, client: Client, parameters: dict[str, Any], most: int) -> Iterator[list[Item]]:
         """Yield the pages of one search, of together no more than ``most`` items."""
         count = 0
+        matched: Any = None
         with self._named_errors():
             for page in client.search(**parameters).pages_as_dicts():
                 features = page["features"]
                 count += len(features)
+                matched = page.get("numberMatched", (page.get("context") or {}).get("matched", matched))
                 if count > most:
                     raise SourceRefused(
                         f"{self._url}: gives more than {most} items, more than Sentinel-2 can have taken "
@@ -254,12 +256,17 @@ class PlanetaryComputerSource:
                     )
                 # What is no item fails as one without an id, and stops no other.
                 yield [item if isinstance(item, dict) else {} for item in features]
+        if parameters["ids"] and isinstance(matched, int) and count < matched:
+            # What is asked for by name and not given would pass for gone.
+            raise SourceUnavailable(
+                f"{self._url}: says that {matched} items match, gives {count} and ends: try again later"
+            )
 
     def _resolve_hrefs(self, item: Item) -> Item:
-        """Return ``item`` with hrefs that begin with a dot as they are meant: relative to the item's own URL."""
+        """Return ``item`` with relative hrefs as they are meant: relative to the item's own URL."""
         base = f"{self._url}/collections/{quote(self._collection, safe='')}/items/"
         for holder in find_holders(item):
-            if holder["href"].startswith(("./", "../")):
+            if is_relative(holder["href"]):
                 holder["href"] = urljoin(base, holder["href"])
         return item
 

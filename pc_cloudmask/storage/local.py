@@ -76,7 +76,7 @@ class LocalStore:
         path = self._path(key)
         with _translated(key):
             try:
-                body = path.read_bytes()
+                body = _read_file(path)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 self._check_root()
                 return None
@@ -88,7 +88,7 @@ class LocalStore:
         with _translated(key):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 status = path.stat()
-                if stat.S_ISREG(status.st_mode):
+                if not stat.S_ISDIR(status.st_mode):
                     return _info(key, status)
             self._check_root()
             return None
@@ -100,7 +100,7 @@ class LocalStore:
             try:
                 os.link(temporary, path)
             except FileExistsError:
-                if path.read_bytes() != body:
+                if _read_file(path) != body:
                     raise KeyExists(f"{key} exists in {self.url} with other content") from None
 
         self._place(key, body, link)
@@ -300,6 +300,18 @@ def _still_at(folder: Path, descriptor: int) -> bool:
         return os.path.samestat(folder.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
+
+
+def _read_file(path: Path) -> bytes:
+    """Read a regular file; without waiting for a writer, should it be a FIFO.
+
+    Raises:
+        OSError, StoreRefused: it cannot be read, or is no file.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise StoreRefused(f"{path}: is neither a file nor a folder: move it away")
+        return file.read()
 
 
 def _etag(body: bytes) -> str:

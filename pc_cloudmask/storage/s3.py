@@ -170,18 +170,19 @@ class S3Store:
 
     def _pages(self, name: str, **options: Any) -> Iterator[Answer]:
         """Yield every page of the keys that begin with ``name``, each proven."""
-        shown, token = name.removeprefix(self._prefix), None
+        shown, tokens = name.removeprefix(self._prefix), list[str]()
         while True:
-            page = ask_until_proven(self.url, shown, partial(self._ask_page, name, token, options))
+            page = ask_until_proven(self.url, shown, partial(self._ask_page, name, tokens, options))
             yield page
             if not page.get("IsTruncated"):
                 return
-            token = page["NextContinuationToken"]
+            tokens.append(page["NextContinuationToken"])
 
-    def _ask_page(self, name: str, token: str | None, options: dict[str, Any]) -> Answer:
-        going_on: dict[str, Any] = {"ContinuationToken": token} if token else {}
+    def _ask_page(self, name: str, tokens: list[str], options: dict[str, Any]) -> Answer:
+        """Return the page that the last of ``tokens`` leads to, the first one without any."""
+        going_on: dict[str, Any] = {"ContinuationToken": tokens[-1]} if tokens else {}
         page: Answer = self._client.list_objects_v2(Bucket=self._bucket, Prefix=name, **options, **going_on)
-        check_page(page, name, token)
+        check_page(page, name, tokens)
         return page
 
     def _ask_object(self, key: str, name: str) -> StoredObject | None:
@@ -212,7 +213,7 @@ class S3Store:
             raise error
         if proves_absence(error):
             return
-        page = self._ask_page(name, None, {"MaxKeys": 1})  # of keys that begin so, itself comes first
+        page = self._ask_page(name, [], {"MaxKeys": 1})  # of keys that begin so, itself comes first
         if any(entry["Key"] == name for entry in page.get("Contents", ())):
             raise DoubtfulAnswer("404 for an object that its listing shows")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from http.client import HTTPException
 from typing import Any, TypeVar
 
@@ -114,10 +114,10 @@ def check_found(answer: Answer) -> None:
         raise DoubtfulAnswer("an object without a length or an ETag")
 
 
-def check_page(page: Answer, name: str, token: str | None) -> None:
+def check_page(page: Answer, name: str, tokens: Collection[str] = ()) -> None:
     """Check that a page of a listing of the keys that begin with ``name`` is one, and says how to go on.
 
-    ``token`` is what the page was asked for with.
+    ``tokens`` are those that pages of this listing were asked for with: one that comes again leads in a circle.
 
     Raises:
         DoubtfulAnswer: an answer that breaks off after its status line, which botocore takes for an
@@ -125,7 +125,7 @@ def check_page(page: Answer, name: str, token: str | None) -> None:
     """
     if _PAGE_PROOFS.isdisjoint(page):
         raise DoubtfulAnswer("a listing that says nothing, not even that it is complete")
-    if page.get("IsTruncated") and page.get("NextContinuationToken") in {None, "", token}:
+    if page.get("IsTruncated") and page.get("NextContinuationToken") in {None, "", *tokens}:
         raise DoubtfulAnswer("a cut listing that does not say how it goes on")
     for entry in page.get("Contents", ()):
         if not str(entry.get("Key", "")).startswith(name) or "Size" not in entry:
@@ -138,9 +138,13 @@ def is_absent(error: ClientError) -> bool:
 
 
 def proves_absence(error: ClientError) -> bool:
-    """Return True if a 404 is the store's own: a proxy in front of one that is down has a page of its own."""
+    """Return True if a 404 is the store's own: a proxy in front of one that is down has a page of its own.
+
+    CloudFront, a proxy, names its own headers ``x-amz-cf-``.
+    """
     headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return error_code(error) == "NoSuchKey" or any(name.startswith("x-amz") for name in headers)
+    own = (name for name in headers if not name.lower().startswith("x-amz-cf-"))
+    return error_code(error) == "NoSuchKey" or any(name.lower().startswith("x-amz-") for name in own)
 
 
 def error_code(error: ClientError) -> str:

@@ -45,7 +45,8 @@ from pc_cloudmask.viewing.stac_browser import CONFIG_NAME, HOSTED_URL, StacBrows
 logger = logging.getLogger(__name__)
 _ID = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 _ZONE, _TILE = r"\d{2}[A-Z]", r"\d{2}[A-Z]{3}"
-_ITEM_FOLDER = rf"{_ZONE}/{_TILE}/\d{{4}}/{_ID}"
+_ITEM_FOLDER = rf"{_ZONE}/{_TILE}/\d{{4}}/(?P<item>{_ID})"
+_ITEM_DOCUMENT = rf"(?:(?P=item)|withdrawn|superseded-by-{_ID})\.json"
 #: Keys of the published layout, marks of withdrawn and superseded items among them; `deploy/nginx/nginx.conf`
 #: has the same list. The last line is the archive that `cloudmask demo` puts into its store, whose bands
 #: its items link.
@@ -53,7 +54,7 @@ _PUBLIC_KEY = re.compile(
     rf"{re.escape(CATALOG_KEY)}"
     rf"|{re.escape(COLLECTION_KEY)}"
     rf"|{COLLECTION_ID}/{_ZONE}/(?:{_TILE}/(?:\d{{4}}/)?)?{re.escape(CATALOG_KEY)}"
-    rf"|{COLLECTION_ID}/{_ITEM_FOLDER}/(?:{_ID}\.json|{ASSET_NAME_FORM.pattern})"
+    rf"|{COLLECTION_ID}/{_ITEM_FOLDER}/(?:{_ITEM_DOCUMENT}|{ASSET_NAME_FORM.pattern})"
     rf"|{ITEMS_PREFIX}{_ID}\.parquet"
     rf"|sample-archive/(?:items\.json|{_ID}/{_ID}\.(?:json|tif))",
     re.ASCII,

@@ -121,10 +121,10 @@ TRUST_ONE_LISTING = Mutant(
     (
         Edit(
             "parents",
-            "list_year_surely(store, year_keys, own | read_linked_items(current))",
+            "list_year_versions(store, year_keys, own | read_linked_items(current))",
             "group_year(year_keys, store.list_objects(year_keys.prefix))",
         ),
-        Edit("parents", "    list_year_surely,\n", "    group_year,\n"),
+        Edit("parents", "    list_year,\n", "    group_year,\n    list_year,\n"),
     ),
 )
 TRUST_A_LISTING_OF_FOLDERS = Mutant(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -114,3 +115,17 @@ def test_rubbish_is_passed_over_and_counted_anew(body: bytes) -> None:
 def test_an_id_that_is_no_key_is_refused() -> None:
     with pytest.raises(InvalidField, match="is not 1 to 128 letters"):
         record_waiting(MemoryStore(), "../../x", "no image yet", NOW)
+
+
+def test_what_someone_planted_is_shown_without_its_secrets() -> None:
+    store = MemoryStore()
+    record_failed(store, SCENE, Failure("E", "x", retryable=True), NOW)
+    key = next(iter(store.objects))
+    planted = "https://user:hunter2@example.com/?sig=hunter2 \x1b[2J"  # pragma: allowlist secret
+    store.objects[key] = store.objects[key].replace(
+        b'"reason": "x"', f'"reason": {json.dumps(planted)}'.encode()
+    )
+    (state,) = list_states(store)
+    assert "example.com" in state.reason
+    assert "hunter2" not in state.reason
+    assert "\x1b" not in state.reason

@@ -274,3 +274,13 @@ class TestRootsThatVanish:
         assert store.read_object("a") is None
         store.write_object("a", b"1", "text/plain")
         assert [info.key for info in store.list_objects("")] == ["a"]
+
+
+def test_a_fifo_in_place_of_a_file_is_refused_at_once(tmp_path: Path) -> None:
+    """Reading one waits for a writer, for ever."""
+    os.mkfifo(tmp_path / "a")
+    store = LocalStore(tmp_path)
+    assert [info.key for info in store.list_objects("")] == ["a"]
+    for ask in (store.read_object, lambda key: store.create_object(key, b"x", "text/plain")):
+        with pytest.raises(StoreRefused, match="neither a file nor a folder"):
+            ask("a")

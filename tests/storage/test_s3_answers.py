@@ -8,8 +8,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 import pytest
+from botocore.exceptions import ClientError
 
 from pc_cloudmask.errors import StoreError, StoreRefused, StoreUnavailable
+from pc_cloudmask.storage.s3_answers import proves_absence
 from pc_cloudmask.storage.store import ObjectStore, StoreCapabilities
 from pc_cloudmask.storage.stores import open_store
 from tests.doubles.breaking_front import Script, running_breaking_front
@@ -164,3 +166,17 @@ def test_no_error_of_the_client_comes_out_raw(script: Script, store: ObjectStore
     ):
         with contextlib.suppress(StoreError):
             call()
+
+
+@pytest.mark.parametrize(
+    ("headers", "proves"),
+    [
+        ({"x-amz-request-id": "1"}, True),
+        ({"x-amz-cf-id": "1", "x-amz-cf-pop": "FRA2"}, False),
+        ({"x-amz-cf-id": "1", "x-amz-request-id": "1"}, True),
+        ({}, False),
+    ],
+)
+def test_a_404_of_cloudfront_is_a_proxys(headers: dict[str, str], proves: bool) -> None:
+    answer = {"Error": {"Code": "404"}, "ResponseMetadata": {"HTTPStatusCode": 404, "HTTPHeaders": headers}}
+    assert proves_absence(ClientError(answer, "HeadObject")) is proves  # type: ignore[arg-type]
