@@ -49,8 +49,9 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
+## The tests without the slow ones, those that start servers or many commands: two minutes on two cores.
 unit: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -x -q
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

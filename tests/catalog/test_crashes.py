@@ -25,6 +25,8 @@ from tests.catalog.publications import (
 )
 from tests.doubles.memory_store import MemoryStore
 
+pytestmark = pytest.mark.slow
+
 FIRST_RUN = [product_id(0), product_id(400)]
 SECOND_RUN = [product_id(5), product_id(6), product_id(1, "22KFU"), product_id(2, "33UUP")]
 NEWER = product_id(0, made="20210101T000000")

@@ -46,6 +46,8 @@ from tests.doubles.command import PROCESSES
 from tests.doubles.memory_store import MemoryStore
 from tests.doubles.s3_server import S3Server, running_front
 
+pytestmark = pytest.mark.slow
+
 logger = logging.getLogger(__name__)
 
 CHAOS = int(os.environ.get("CLOUDMASK_TEST_CHAOS", "6"))

@@ -34,6 +34,8 @@ from tests.catalog.publications import (
 )
 from tests.doubles.memory_store import MemoryStore
 
+pytestmark = pytest.mark.slow
+
 #: The default leaves out what takes more than some CPU seconds.
 EVERYTHING = os.environ.get("CLOUDMASK_TEST_STATES") == "all"
 PACKAGE: ContextVar[ModuleType] = ContextVar("PACKAGE", default=pc_cloudmask.catalog)

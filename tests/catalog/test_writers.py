@@ -11,6 +11,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.catalog.mutants import MUTANTS, Mutant, mutated
 from tests.catalog.writers import Writers, writers_machine
 
+pytestmark = pytest.mark.slow
+
 QUIET = settings(
     deadline=None,
     database=None,

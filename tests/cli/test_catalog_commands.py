@@ -13,6 +13,8 @@ from tests.direct_runs import run_directly
 from tests.doubles.command import run
 from tests.doubles.stac_api.loopback import LoopbackServer, QuietHandler
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -21,6 +21,8 @@ from tests.catalog.publications import CONTEXT, NOW, build_publication, product_
 from tests.doubles.breaking_front import running_breaking_front
 from tests.doubles.s3_server import S3Server
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SOURCE_ITEM = ROOT / "tests" / "data" / "source-item.json"
 PUBLISHED = [product_id(0), product_id(5), product_id(400)]

@@ -17,6 +17,8 @@ import requests
 
 from tests.doubles.command import ROOT, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:

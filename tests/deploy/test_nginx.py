@@ -26,6 +26,8 @@ from pc_cloudmask.viewing.stac_browser import StacBrowser
 from tests.doubles.s3_server import S3Server
 from tests.published_demo import copy_catalog
 
+pytestmark = pytest.mark.slow
+
 NGINX = Path(__file__).parents[2] / "deploy" / "nginx"
 POLICY = NGINX.parent / "s3" / "bucket-policy.json"
 COLLECTION = "sentinel-2-l2a-cloudmask"

@@ -33,6 +33,8 @@ from tests.deploy.policies import (
 )
 from tests.doubles.s3_server import S3Server
 
+pytestmark = pytest.mark.slow
+
 FIRST, SECOND = product_id(0), product_id(5)
 REISSUED = product_id(0, made="20210101T000000")
 TILE_FOLDER = f"{COLLECTION_ID}/22K/22KFV/2018"

@@ -22,6 +22,8 @@ from botocore.exceptions import ClientError
 
 from tests.flows.compose import SECRETS, read_service, write_secrets
 
+pytestmark = pytest.mark.slow
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
 #: Stands for the address that a container has on its network; SeaweedFS's other ports are on 127.0.0.1.
 NETWORK_ADDRESS = "127.0.0.2"

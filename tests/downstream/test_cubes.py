@@ -11,6 +11,8 @@ import pytest
 import rasterio
 import stackstac
 
+pytestmark = pytest.mark.slow
+
 # odc-stac leaves out assets with the role "overview", which STAC Browser draws, unless they are named.
 ODC_STAC_CONFIG = {"sentinel-2-l2a-cloudmask": {"assets": {"cloudmask": {"data_type": "uint8", "nodata": 0}}}}
 

@@ -13,6 +13,8 @@ pytest.importorskip("atheris", reason="atheris has no wheel for this platform")
 from tests.fuzz.__main__ import fuzz
 from tests.fuzz.targets import TARGETS, run_target
 
+pytestmark = pytest.mark.slow
+
 EXECUTIONS = 100
 ROOT = Path(__file__).parents[2]
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.doubles.command import run
 
+pytestmark = pytest.mark.slow
+
 CORNER = ("--bbox", "-49.99,-22.66,-49.96,-22.635")
 
 

@@ -19,6 +19,8 @@ from tests.catalog.publications import public_bytes, walk_catalog
 from tests.doubles.command import ROOT, run
 from tests.sample_archive import read_items
 
+pytestmark = pytest.mark.slow
+
 EPOCH = "1700000000"
 COPIES = 4
 
@@ -149,7 +151,6 @@ def count_files(store: Path) -> int:
     return sum(len(files) for _, _, files in os.walk(store))
 
 
-@pytest.mark.slow
 def test_killed_in_mid_run_nothing_is_lost_and_nothing_twice(
     archive: Path, tmp_path: Path, figures: list[str]
 ) -> None:

@@ -27,6 +27,8 @@ from tests.runs.archive import DAY, NEVER, START, Archive, Product, build_archiv
 from tests.runs.service import HOME, Service, run_service
 from tests.runs.weather import empty_answers, outage, silent_about_ids
 
+pytestmark = pytest.mark.slow
+
 NOW = START + 30 * DAY
 Change = Callable[[Product], Product]
 

@@ -12,6 +12,8 @@ from pc_cloudmask.catalog.layout import CATALOG_KEY
 from pc_cloudmask.storage.local import TEMPORARY_FOLDER
 from tests.security.commands import check_store, run
 
+pytestmark = pytest.mark.slow
+
 WHOLE = "looked at 4 items, 9 catalogs, 8 files; 0 being published; nothing wrong found"
 WHOLE_KB = 4096
 """More than the sample archive's catalog takes, which is some 210 kB."""

@@ -18,6 +18,8 @@ from tests.doubles.s3_server import S3Server
 from tests.doubles.stac_api.loopback import LoopbackServer, QuietHandler
 from tests.security.commands import SOURCE_DATE_EPOCH, check_store, run
 
+pytestmark = pytest.mark.slow
+
 STARTING_S = 60
 WHOLE = "looked at 4 items, 9 catalogs, 8 files; 0 being published; nothing wrong found"
 FIXED = {"SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH}

@@ -12,6 +12,8 @@ from pc_cloudmask.storage.store import ObjectStore, StoreCapabilities
 from pc_cloudmask.storage.stores import open_store
 from tests.doubles.s3_server import S3Server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> S3Server:
