@@ -45,7 +45,8 @@ class Plan:
     @property
     def ids(self) -> frozenset[str]:
         """The ids of every scene that was found."""
-        return frozenset((*self.skipped, *(scene.id for scene in (*self.would_publish, *self.failed))))
+        planned = (scene.id for scene in self.would_publish)
+        return frozenset((*self.skipped, *planned, *(outcome.id for outcome in self.failed)))
 
     @property
     def requests(self) -> int:
