@@ -46,7 +46,7 @@ class Plan:
     def ids(self) -> frozenset[str]:
         """The ids of every scene that was found."""
         planned = (scene.id for scene in self.would_publish)
-        return frozenset((*self.skipped, *planned, *(scene.id for scene in self.failed)))
+        return frozenset((*self.skipped, *planned, *(outcome.id for outcome in self.failed)))
 
     @property
     def requests(self) -> int:
