@@ -64,6 +64,15 @@ def sample_items(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_sample_archive(tmp_path_factory.mktemp("sample-archive"))
 
 
+@pytest.fixture
+def served_items(sample_items: Path) -> Iterator[str]:
+    """URL of the sample archive's items: a bucket takes none whose assets are local files."""
+    from tests.doubles.range_server import RangeServer
+
+    with RangeServer(sample_items.parent) as server:
+        yield f"{server.url}/{sample_items.name}"
+
+
 @pytest.fixture(scope="session")
 def published_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's store, four scenes and their sources; tests leave it as it is."""

@@ -3,7 +3,7 @@
 Object.assign(module.exports, {
   // On a bucket no server leads every path to index.html.
   historyMode: "hash",
-  // Between two classes there is no third: blurred, a cloud beside its shadow would have a gap.
+  // Between two classes there is no third: blurred, a cloud next to its shadow would have a gap.
   getMapSourceOptions: (type, options, asset) =>
     asset && asset["classification:classes"] ? Object.assign({}, options, {interpolate: false}) : options,
 });

@@ -71,7 +71,7 @@ def map_hrefs(item: Item, change: Callable[[str], str]) -> Item:
 
 def is_relative(href: str) -> bool:
     """Return True if ``href`` is a path that begins at the document which holds it."""
-    return not _SCHEME.match(href) and re.match(r"[\w.]", href, re.ASCII) is not None
+    return re.match(r"(?![a-z][\w+.-]*:)[\w.]", href, re.ASCII | re.IGNORECASE) is not None
 
 
 def check_href(href: str) -> str:

@@ -38,7 +38,7 @@ def test_a_cell_of_a_table_is_printed_as_it_is(capsys: pytest.CaptureFixture[str
 
 
 def test_a_locale_that_lacks_a_character_costs_that_character_alone(tmp_path: Path) -> None:
-    result = run_in_new_interpreter("ingest", "--help", cwd=tmp_path, PYTHONIOENCODING="ascii")
+    result = run_in_new_interpreter("ingest", "--help", cwd=tmp_path, PYTHONIOENCODING="ascii", COLUMNS="200")
     assert result.returncode == 0
     assert "W > E crosses 180?" in result.stdout
 

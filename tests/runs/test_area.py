@@ -34,14 +34,14 @@ def test_a_settings_file_names_areas(tmp_path: Path) -> None:
         bbox = "6,45,12,48"
         """,
     )
-    areas = WatchRequest(config=config).read_areas()
+    areas = WatchRequest().read_areas(read_settings(config))
     assert areas["brazil"].tiles == ("22KFV", "22KFU")
     assert areas["brazil"].start == datetime(2018, 12, 1, tzinfo=UTC)
     assert areas["alps"].start.date() == FIRST_IMAGE
     query = areas["alps"].read_query(INTERVAL)
     assert query.bbox == (6, 45, 12, 48)
     assert query.datetime == "2018-01-01T00:00:00Z/.."
-    assert list(WatchRequest(config=config, areas=("alps",)).read_areas()) == ["alps"]
+    assert list(WatchRequest(areas=("alps",)).read_areas(read_settings(config))) == ["alps"]
 
 
 def test_the_environment_names_areas_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,27 +90,27 @@ def test_areas_that_are_no_json_are_named(monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_a_request_for_no_area_is_refused(request_: WatchRequest, hint: str) -> None:
     with pytest.raises(SettingsError, match=hint):
-        request_.read_areas()
+        request_.read_areas(read_settings())
 
 
 def test_since_goes_with_a_place_of_its_own(tmp_path: Path) -> None:
     config = write_config(tmp_path, 'areas.home = {tiles = ["22KFV"]}')
     with pytest.raises(SettingsError, match="--since"):
-        WatchRequest(config=config, since="2018").read_areas()
+        WatchRequest(since="2018").read_areas(read_settings(config))
 
 
 def test_a_places_name_follows_from_what_it_is(tmp_path: Path) -> None:
     geometry = tmp_path / "area.geojson"
     geometry.write_text(json.dumps(BOX))
-    (first,) = WatchRequest(intersects=geometry).read_areas()
-    (again,) = WatchRequest(intersects=geometry).read_areas()
-    (since,) = WatchRequest(intersects=geometry, since="2018").read_areas()
+    (first,) = WatchRequest(intersects=geometry).read_areas(read_settings())
+    (again,) = WatchRequest(intersects=geometry).read_areas(read_settings())
+    (since,) = WatchRequest(intersects=geometry, since="2018").read_areas(read_settings())
     geometry.write_text(json.dumps(BOX).replace("1", "2"))
-    (moved,) = WatchRequest(intersects=geometry).read_areas()
+    (moved,) = WatchRequest(intersects=geometry).read_areas(read_settings())
     assert first == again
     assert len({first, since, moved}) == 3
 
 
 def test_a_geometry_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"absent\.json"):
-        WatchRequest(intersects=tmp_path / "absent.json").read_areas()
+        WatchRequest(intersects=tmp_path / "absent.json").read_areas(read_settings())

@@ -17,21 +17,25 @@ pytestmark = pytest.mark.usefixtures("fixed_clock")
 
 
 def test_a_bucket_holds_the_same_keys_and_bytes_as_a_directory_save_for_hrefs(
-    demo: IngestRequest, out: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+    served_items: str, tmp_path: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3_server.use(monkeypatch)
     bucket = s3_server.create_bucket()
-    report = run_directly(demo.model_copy(update={"store": f"s3://{bucket}/masks"}))
-    assert len(report.published) == 4
-    assert _without_hrefs(_read_bucket(bucket)) == _without_hrefs(read_tree(out))
+    reports = [
+        run_directly(IngestRequest(items=served_items, store=store))
+        for store in (f"s3://{bucket}/masks", str(tmp_path))
+    ]
+    assert reports[0].published
+    assert reports[0].published == reports[1].published
+    assert _without_hrefs(_read_bucket(bucket)) == _without_hrefs(read_tree(tmp_path))
 
 
 def test_a_store_for_a_single_writer_ends_a_run_before_any_scene_and_holds_nothing_against_one(
-    demo: IngestRequest, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+    served_items: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3_server.use(monkeypatch)
     bucket = s3_server.create_bucket("careless")
-    request = demo.model_copy(update={"store": f"s3://{bucket}/masks"})
+    request = IngestRequest(items=served_items, store=f"s3://{bucket}/masks")
     with pytest.raises(StoreRefused, match="ignores conditional writes"):
         run_directly(request)
     client = boto3.session.Session().client("s3")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import requests
 from pc_cloudmask.catalog.layout import CATALOG_KEY
 from pc_cloudmask.storage.stores import open_store
 from tests.doubles.command import running
-from tests.doubles.range_server import RangeServer, wait_until
+from tests.doubles.range_server import wait_until
 from tests.doubles.s3_server import S3Server
 from tests.doubles.stac_api.loopback import LoopbackServer, QuietHandler
 from tests.security.commands import SOURCE_DATE_EPOCH, check_store, run
@@ -63,13 +62,6 @@ class Gate(LoopbackServer):
         self.held_suffix = held_suffix
         self.held: list[str] = []
         self.opened = threading.Event()
-
-
-@pytest.fixture
-def served_items(sample_items: Path) -> Iterator[str]:
-    """URL of the sample archive's items: a bucket takes none whose assets are local files."""
-    with RangeServer(sample_items.parent) as server:
-        yield f"{server.url}/{sample_items.name}"
 
 
 @pytest.fixture

@@ -180,7 +180,7 @@ def test_a_read_that_fails_says_nothing_of_writing(
     def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(Path, "read_bytes", fail)
+    monkeypatch.setattr(local_store.os, "open", fail)
     with pytest.raises(error, match=remedy) as raised:
         store.read_object("a")
     assert not re.search("write|change", str(raised.value))

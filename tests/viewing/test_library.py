@@ -115,13 +115,14 @@ def test_a_catalog_for_another_url_is_read_where_it_is(
 ) -> None:
     """Nothing answers at the URL: a bucket may be private, or not uploaded yet."""
     monkeypatch.setenv("CLOUDMASK_PUBLIC_URL", "https://masks.invalid/catalog")
-    archive, store = str(out / "sample-archive"), str(tmp_path / "store")
-    assert len(run_directly(IngestRequest(items=archive, store=store, tiles=("22KFV",))).published) == 2
+    store = str(tmp_path / "store")
+    archive = shutil.copytree(out / "sample-archive", tmp_path / "store" / "sample-archive")
+    assert len(run_directly(IngestRequest(items=str(archive), store=store, tiles=("22KFV",))).published) == 2
     for there in find_items("22KFV", store=store):
         here = find_item(there.id, store=str(out))
         assert Path(there.assets["cloudmask"].href).is_relative_to(store)
         assert np.array_equal(read_mask(there), read_mask(here))
-        assert draw_view(there, 100, files=out).png == draw_view(here, 100).png
+        assert draw_view(there, 100, files=Path(store)).png == draw_view(here, 100).png
 
 
 def test_the_store_of_the_settings_is_searched(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
