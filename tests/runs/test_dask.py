@@ -22,6 +22,7 @@ from pc_cloudmask.runs.report import SceneOutcome, SceneState
 from pc_cloudmask.runs.request import IngestRequest
 from pc_cloudmask.runs.watch import run_directly
 from tests.direct_runs import read_tree
+from tests.sample_archive import SAMPLE_IDS
 
 pytestmark = pytest.mark.usefixtures("fixed_clock")
 
@@ -64,9 +65,9 @@ def test_two_workers_publish_what_one_thread_does(
     monkeypatch.setenv("CLOUDMASK_RUNNER", "dask")
     monkeypatch.setenv("CLOUDMASK_WORKERS", "2")
     report = run_directly(demo.model_copy(update={"store": str(tmp_path / "dask")}))
-    assert len(report.published) == 4
+    assert len(report.published) == len(SAMPLE_IDS)
     assert read_tree(tmp_path / "dask") == read_tree(tmp_path / "threads")
-    assert len(report.phases["derive"]) == 4
+    assert len(report.phases["derive"]) == len(SAMPLE_IDS)
 
 
 def test_what_may_pass_is_tried_again(

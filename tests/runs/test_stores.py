@@ -12,6 +12,7 @@ from pc_cloudmask.errors import StoreRefused
 from pc_cloudmask.runs.request import IngestRequest
 from tests.direct_runs import read_tree, run_directly
 from tests.doubles.s3_server import S3Server
+from tests.sample_archive import SAMPLE_IDS
 
 pytestmark = pytest.mark.usefixtures("fixed_clock")
 
@@ -22,7 +23,7 @@ def test_a_bucket_holds_the_same_keys_and_bytes_as_a_directory_save_for_hrefs(
     s3_server.use(monkeypatch)
     bucket = s3_server.create_bucket()
     report = run_directly(demo.model_copy(update={"store": f"s3://{bucket}/masks"}))
-    assert len(report.published) == 4
+    assert len(report.published) == len(SAMPLE_IDS)
     assert _without_hrefs(_read_bucket(bucket)) == _without_hrefs(read_tree(out))
 
 
