@@ -75,7 +75,7 @@ def served_items(sample_items: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def published_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's store, four scenes and their sources; tests leave it as it is."""
+    """The demo's store, the sample scenes and their sources; tests leave it as it is."""
     from tests.published_demo import publish_demo
 
     return publish_demo(tmp_path_factory.mktemp("published-demo") / "out")

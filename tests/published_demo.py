@@ -7,19 +7,20 @@ from pathlib import Path
 import pytest
 
 from pc_cloudmask.demo.demo import build_demo_request
+from pc_cloudmask.demo.scenes import SAMPLE_SCENES
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.ingest import ingest
 from pc_cloudmask.runs.runners import ThreadRunner
 
 
 def publish_demo(store: Path) -> Path:
-    """Publish the demo into ``store``, four scenes and their sources; return its folder."""
+    """Publish the demo into ``store``, the sample scenes and their sources; return its folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOURCE_DATE_EPOCH", "1700000000")
         request = build_demo_request(None, store)
         context = RunContext.of(request)
         report = ingest(context, request, ThreadRunner(2, retry_delay_s=0))
-    assert len(report.published) == 4
+    assert len(report.published) == len(SAMPLE_SCENES)
     assert request.store is not None
     return Path(request.store)
 

@@ -10,8 +10,17 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
+from pc_cloudmask.demo.scenes import SAMPLE_SCENES
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.item import read_scene
+
+#: Ids of the sample scenes by tile, in order of time.
+BRAZIL, BAVARIA = (
+    sorted(sample.id for sample in SAMPLE_SCENES if sample.tile.name == tile) for tile in ("22KFV", "33UUP")
+)
+SAMPLE_IDS = (*BRAZIL, *BAVARIA)
+#: What ``check`` looks at in the sample archive's catalog: a mask and a preview of each item.
+SAMPLE_COUNTS = f"{len(SAMPLE_IDS)} items, 9 catalogs, {2 * len(SAMPLE_IDS)} files"
 
 
 def read_items(items: Path) -> list[dict[str, Any]]:

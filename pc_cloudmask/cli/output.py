@@ -119,20 +119,23 @@ def show_progress() -> Iterator[ProgressObserver]:
 
 def print_scores(scores: Sequence[SceneScore], catalog: str) -> None:
     """Print the demo's scores, one scene a line, and where the catalog is."""
-    rows = []
-    for score in scores:
-        shares = score.score
-        rows.append(
-            (
-                f"{score.tile} {build_item_title(score.scene_id)[:10]}",
-                f"{shares.cloud_recall:.3f}",
-                f"{shares.shadow_recall:.3f}",
-                f"{shares.cloud_iou:.3f}",
-                f"{shares.shadow_iou:.3f}",
-            )
+    rows = [
+        (
+            f"{scene.tile} {build_item_title(scene.scene_id)[:10]}",
+            f"{scene.score.cloud_recall:.3f}",
+            f"{scene.score.cloud_iou:.3f}",
+            f"{scene.score.shadow_recall:.3f}",
+            f"{scene.score.shadow_iou:.3f}",
+            f"{scene.score.water_shadow_found_px}/{scene.score.water_shadow_px}",
+            f"{scene.score.haze_found_px}/{scene.score.haze_px}",
         )
-    columns = ("scene", "cloud recall", "shadow recall", "cloud IoU", "shadow IoU")
+        for scene in scores
+    ]
+    columns = ("scene", "cloud\nrecall", "\nIoU", "shadow\nrecall", "\nIoU", "shadow on\nwater", "\nhaze")
     print_table("Published masks against the known truth", columns, rows)
+    say(
+        "shadow on water, haze: masked of true pixels; the method looks for neither, and the shares count both"
+    )
     say(f"catalog: {catalog}")
 
 

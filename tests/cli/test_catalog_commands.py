@@ -12,6 +12,7 @@ from pc_cloudmask.demo.demo import build_demo_request
 from tests.direct_runs import run_directly
 from tests.doubles.command import run
 from tests.doubles.stac_api.loopback import LoopbackServer, QuietHandler
+from tests.sample_archive import SAMPLE_IDS
 
 pytestmark = pytest.mark.slow
 
@@ -54,7 +55,7 @@ def test_check_proves_the_demo_whole(demo_store: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout
     report = json.loads(result.stdout)
     assert report["whole"]
-    assert (report["items"], report["catalogs"], report["files"]) == (4, 9, 8)
+    assert (report["items"], report["catalogs"], report["files"]) == (len(SAMPLE_IDS), 9, 2 * len(SAMPLE_IDS))
 
 
 def test_check_finds_what_is_missing_and_repair_restores_the_same_bytes(
@@ -75,7 +76,7 @@ def test_a_dry_run_asks_nothing_of_earth_engine_for_items_with_inputs_of_their_o
 ) -> None:
     items = demo_store / "sample-archive" / "items.json"
     plan = json.loads(run("ingest", "--items", items, "--dry-run", "--json", cwd=tmp_path).stdout)
-    assert (len(plan["would_publish"]), plan["requests"], plan["bytes"]) == (4, 0, 0)
+    assert (len(plan["would_publish"]), plan["requests"], plan["bytes"]) == (len(SAMPLE_IDS), 0, 0)
 
 
 def test_status_counts_and_names_the_days_that_lack(demo_store: Path, tmp_path: Path) -> None:
@@ -83,13 +84,13 @@ def test_status_counts_and_names_the_days_that_lack(demo_store: Path, tmp_path: 
     published = json.loads(
         run("status", "--store", demo_store, "--items", items, "--json", cwd=tmp_path).stdout
     )
-    assert published["published"] == 4
+    assert published["published"] == len(SAMPLE_IDS)
     assert published["gaps"] == {}
     empty = json.loads(
         run("status", "--store", tmp_path / "none", "--items", items, "--json", cwd=tmp_path).stdout
     )
     assert empty["published"] == 0
-    assert empty["gaps"]["22KFV"] == ["2018-06-17", "2018-12-14"]
+    assert empty["gaps"]["22KFV"] == ["2018-06-17", "2018-09-15", "2018-12-14"]
 
 
 def test_a_failed_scene_is_remembered_and_retried(demo_store: Path, tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_a_failed_scene_is_remembered_and_retried(demo_store: Path, tmp_path: Pa
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["published"] == [broken["id"]]
     status = json.loads(run("status", "--store", store, "--json", cwd=tmp_path).stdout)
-    assert (status["published"], status["failed"]) == (4, 0)
+    assert (status["published"], status["failed"]) == (len(SAMPLE_IDS), 0)
 
 
 def test_a_quarantined_scene_that_the_source_took_back_waits_to_be_forgotten(
@@ -158,4 +159,4 @@ def test_a_repair_says_what_it_took_out_and_restores_what_is_sound_again(
     mask.write_bytes(body)
     assert run("check", "--repair", "--store", store, cwd=tmp_path).returncode == 0
     deep = json.loads(run("check", "--deep", "--json", "--store", store, cwd=tmp_path).stdout)
-    assert (deep["whole"], deep["items"], deep["problems"]) == (True, 4, 0)
+    assert (deep["whole"], deep["items"], deep["problems"]) == (True, len(SAMPLE_IDS), 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections import Counter
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from rio_cogeo.cogeo import cog_validate
 from scipy import ndimage
 
 from pc_cloudmask.demo.archive import build_sample_archive
-from pc_cloudmask.demo.scenes import SAMPLE_SCENES, SampleCloud, SampleScene
+from pc_cloudmask.demo.rasters import Truth
+from pc_cloudmask.demo.scenes import SAMPLE_SCENES, WINDOW_PX, SampleScene
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.masking.classes import MaskClass
 from pc_cloudmask.scene.scene import reflectance_offset_dn
 from tests.sample_archive import read_items, read_pixels, read_scenes
 
@@ -75,14 +76,15 @@ class TestBuilding:
             build_sample_archive(tmp_path / "file" / "folder" / "archive")
 
     def test_it_is_small(self, sample_items: Path):
-        assert sum(path.stat().st_size for path in sample_items.parent.rglob("*.tif")) < 26e6
+        assert sum(path.stat().st_size for path in sample_items.parent.rglob("*.tif")) < 45e6
 
 
 class TestItems:
-    def test_four_scenes_of_two_tiles_say_that_they_are_synthetic(self, sample_items: Path):
+    def test_three_scenes_of_each_of_two_tiles_say_that_they_are_synthetic(self, sample_items: Path):
         items = read_items(sample_items)
-        assert len({item["id"] for item in items}) == 4
-        assert {item["properties"]["s2:mgrs_tile"] for item in items} == {"22KFV", "33UUP"}
+        assert len({item["id"] for item in items}) == len(items)
+        tiles = Counter(item["properties"]["s2:mgrs_tile"] for item in items)
+        assert tiles == {"22KFV": 3, "33UUP": 3}
         assert all(item["properties"]["synthetic"] is True for item in items)
         assert all(item["properties"]["description"].startswith("Synthetic") for item in items)
 
@@ -98,7 +100,7 @@ class TestItems:
         assert scene.tile == sample.tile.name
         assert scene.datetime.replace(microsecond=0) == sample.datetime
         assert scene.grid == sample.tile.grid()
-        assert scene.grid.shape == (1098, 1098)
+        assert scene.grid.shape == (WINDOW_PX, WINDOW_PX)
         assert (scene.solar_azimuth_deg, scene.solar_zenith_deg) == (
             sample.solar_azimuth_deg,
             sample.solar_zenith_deg,
@@ -175,34 +177,25 @@ class TestRasters:
         assert [sample.swath_edge_m is not None for sample in SAMPLE_SCENES].count(True) == 1
 
     def test_the_offset_of_the_baseline_is_in_the_digital_numbers(self, sample_items: Path):
-        old, new = (sample for sample in SAMPLE_SCENES if sample.tile.name == "33UUP")
+        old, new, _ = (sample for sample in SAMPLE_SCENES if sample.tile.name == "33UUP")
         assert (old.processing_baseline, new.processing_baseline) == ("03.01", "04.00")
         clear = (read_asset(sample_items, old, "truth") == 1) & (read_asset(sample_items, new, "truth") == 1)
         red = [read_asset(sample_items, sample, "B04")[::2, ::2][clear].mean() for sample in (old, new)]
         offsets = [reflectance_offset_dn(sample.processing_baseline) for sample in (old, new)]
         assert offsets == [0, -1000]
-        assert red[1] + offsets[1] == pytest.approx(red[0] + offsets[0], rel=0.05)
+        assert red[1] + offsets[1] == pytest.approx(red[0] + offsets[0], rel=0.1)  # the season greens it
 
 
 class TestTruth:
     @by_id
-    def test_each_shadow_is_its_cloud_moved_away_from_the_sun(self, sample_items: Path, sample: SampleScene):
+    def test_shadows_are_the_clouds_moved_away_from_the_sun(self, sample_items: Path, sample: SampleScene):
         truth = read_asset(sample_items, sample, "truth")
-        ground = (truth != 0) & (read_asset(sample_items, sample, "SCL") != WATER)
-        outlines, _ = ndimage.label(truth == MaskClass.CLOUD)
-        shares = []
-        for cloud in sample.clouds:
-            outline = outlines == outlines[round(cloud.south_m / 20), round(cloud.east_m / 20)]
-            rows, cols = expected_shift_px(sample, cloud)
-            assert math.hypot(rows, cols) * 20 < 1000, "the algorithm looks no further"
-            share = shadowed_share(truth, ground, outline, rows, cols)
-            if share is None:
-                continue
-            for wrong in ((-rows, -cols), (cols, rows), (rows * 1.5, cols * 1.5)):
-                assert (shadowed_share(truth, ground, outline, *wrong) or 0) < share
-            shares.append(share)
-        assert min(shares) > 0.97
-        assert len(shares) >= len(sample.clouds) - 1, "only one cloud has its shadow beyond the swath"
+        rows, cols = expected_shift_px(sample)
+        assert 700 < math.hypot(rows, cols) * 20 < 1000, "the algorithm looks no further"
+        share = shadowed_share(truth, rows, cols)
+        assert share > 0.97
+        for wrong in ((-rows, -cols), (cols, rows), (rows * 1.5, cols * 1.5)):
+            assert shadowed_share(truth, *wrong) < share - 0.1
 
     def test_the_sun_stands_in_two_quadrants(self):
         assert {int(sample.solar_azimuth_deg // 90) for sample in SAMPLE_SCENES} == {0, 1}
@@ -210,43 +203,78 @@ class TestTruth:
     @by_id
     def test_shadow_darkens_land_below_the_threshold(self, sample_items: Path, sample: SampleScene):
         truth, reflectance = read_asset(sample_items, sample, "truth"), read_nir(sample_items, sample)
-        core = ndimage.binary_erosion(truth == MaskClass.CLOUD_SHADOW, iterations=5)
-        assert (reflectance[core] < 0.15).mean() > 0.99
-        assert np.median(reflectance[truth == MaskClass.CLEAR]) > 0.2
+        core = ndimage.binary_erosion(truth == Truth.SHADOW_ON_LAND, iterations=5)
+        assert (reflectance[core] < 0.15).mean() > 0.95
+        assert np.median(reflectance[truth == Truth.CLEAR]) > 0.2
 
     @by_id
     def test_darkness_alone_does_not_tell_a_shadow(self, sample_items: Path, sample: SampleScene):
-        clear = read_asset(sample_items, sample, "truth") == MaskClass.CLEAR
+        clear = read_asset(sample_items, sample, "truth") == Truth.CLEAR
         water = read_asset(sample_items, sample, "SCL") == WATER
         dark = read_nir(sample_items, sample) < 0.15
         assert np.count_nonzero(clear & water & dark) > 5_000
-        assert np.count_nonzero(clear & ~water & dark) > 5_000
+        assert np.count_nonzero(clear & ~water & dark) > 1_000
 
     @by_id
-    def test_shadow_on_water_is_not_in_the_truth(self, sample_items: Path, sample: SampleScene):
-        water = read_asset(sample_items, sample, "SCL") == WATER
-        assert not (read_asset(sample_items, sample, "truth")[water] == MaskClass.CLOUD_SHADOW).any()
+    def test_shadow_on_water_is_told_apart(self, sample_items: Path, sample: SampleScene):
+        scene_classes = read_asset(sample_items, sample, "SCL")
+        truth = read_asset(sample_items, sample, "truth")
+        assert not (truth[scene_classes == WATER] == Truth.SHADOW_ON_LAND).any()
+        assert set(scene_classes[truth == Truth.SHADOW_ON_WATER]) <= {WATER, 8}, "or thin cloud over it"
+
+    @pytest.mark.parametrize("tile", ["22KFV", "33UUP"])
+    def test_a_cloud_stands_over_water_and_shades_it(self, sample_items: Path, tile: str):
+        truths = [
+            read_pixels(scene.asset_hrefs["truth"])
+            for scene in read_scenes(sample_items)
+            if scene.tile == tile
+        ]
+        assert max(np.count_nonzero(truth == Truth.SHADOW_ON_WATER) for truth in truths) > 2_000
+
+    def test_haze_is_blue_and_shows_the_ground(self, sample_items: Path):
+        (sample,) = (sample for sample in SAMPLE_SCENES if sample.haze)
+        truth = read_asset(sample_items, sample, "truth")
+        haze, clear = truth == Truth.HAZE, truth == Truth.CLEAR
+        assert np.count_nonzero(haze) > 20_000
+        blue, red = (read_asset(sample_items, sample, band)[::2, ::2].astype(int) for band in ("B02", "B04"))
+        assert (blue - red)[haze].mean() > (blue - red)[clear].mean() + 50
+        probability = read_asset(sample_items, sample, "cloud-probability")[::2, ::2]
+        assert 10 < np.median(probability[haze]) < 50
+
+    @pytest.mark.parametrize("tile", ["22KFV", "33UUP"])
+    def test_a_plain_median_of_the_dates_is_cloudy_though_each_place_is_clear_once(
+        self, sample_items: Path, tile: str
+    ):
+        truths = [
+            read_pixels(scene.asset_hrefs["truth"])
+            for scene in read_scenes(sample_items)
+            if scene.tile == tile
+        ]
+        covered = np.sum([np.isin(truth, COVERED) for truth in truths], axis=0)
+        assert (covered == len(truths)).mean() < 0.001
+        assert (covered >= 2).mean() > 0.08
 
 
-def expected_shift_px(sample: SampleScene, cloud: SampleCloud) -> tuple[float, float]:
+COVERED = (Truth.CLOUD, Truth.SHADOW_ON_LAND, Truth.SHADOW_ON_WATER)
+
+
+def expected_shift_px(sample: SampleScene) -> tuple[float, float]:
     """Rows and columns from a cloud to its shadow, from the definition: opposite to the sun."""
-    length_px = cloud.height_m * math.tan(math.radians(sample.solar_zenith_deg)) / 20
+    length_px = sample.cloud_height_m * math.tan(math.radians(sample.solar_zenith_deg)) / 20
     direction = math.radians(sample.solar_azimuth_deg + 180)
     return -math.cos(direction) * length_px, math.sin(direction) * length_px
 
 
-def shadowed_share(
-    truth: NDArray[np.uint8], ground: NDArray[np.bool_], outline: NDArray[np.bool_], rows: float, cols: float
-) -> float | None:
-    """Of the ground under the moved outline that no cloud hides, what is in shadow; None if all is hidden."""
-    core = ndimage.binary_erosion(outline, iterations=2)
+def shadowed_share(truth: NDArray[np.uint8], rows: float, cols: float) -> float:
+    """Of the ground under the moved clouds that no cloud hides, what is in shadow."""
+    core = ndimage.binary_erosion(truth == Truth.CLOUD, iterations=2)
     moved = ndimage.shift(core, (round(rows), round(cols)), order=0)
-    seen = moved & ground & (truth != MaskClass.CLOUD)
-    return float((truth[seen] == MaskClass.CLOUD_SHADOW).mean()) if seen.any() else None
+    seen = truth[moved & (truth != Truth.NO_DATA) & (truth != Truth.CLOUD)]
+    return float(np.isin(seen, (Truth.SHADOW_ON_LAND, Truth.SHADOW_ON_WATER)).mean())
 
 
 def read_nir(items: Path, sample: SampleScene) -> NDArray[np.float64]:
     """Reflectance at 20 m, means of four pixels."""
     band = read_asset(items, sample, "B08").astype(np.float64)
-    mean = band.reshape(1098, 2, 1098, 2).mean(axis=(1, 3))
+    mean = band.reshape(WINDOW_PX, 2, WINDOW_PX, 2).mean(axis=(1, 3))
     return np.where(mean > 0, (mean + reflectance_offset_dn(sample.processing_baseline)) / 10_000, np.nan)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from scipy import ndimage
 from pc_cloudmask.demo.demo import TARGETS, MaskScore, score_mask
 from pc_cloudmask.masking.classes import MaskParameters
 
+ALL = MaskScore(1, 1, 1, 1)
 NO_BUFFER = MaskParameters(buffer_m=0)
 SHAPE = (9, 14)
 classes_arrays = arrays(np.uint8, SHAPE, elements=st.integers(0, 3))
@@ -25,7 +28,7 @@ def draw(*rows: str) -> NDArray[np.uint8]:
 
 def test_the_truth_itself_scores_one_without_a_buffer():
     truth = draw("0011", "1223", "1233")
-    assert score_mask(truth, truth, NO_BUFFER) == MaskScore(1, 1, 1, 1)
+    assert score_mask(truth, truth, NO_BUFFER) == ALL
 
 
 def test_recalls_are_shares_of_the_truth():
@@ -75,7 +78,7 @@ def test_a_mask_without_data_misses_what_is_there():
 
 
 def test_nothing_to_find_and_nothing_found_is_one():
-    assert score_mask(draw("11"), draw("11"), NO_BUFFER) == MaskScore(1, 1, 1, 1)
+    assert score_mask(draw("11"), draw("11"), NO_BUFFER) == ALL
 
 
 def test_other_shapes_are_refused():
@@ -83,12 +86,22 @@ def test_other_shapes_are_refused():
         score_mask(draw("11"), draw("1", "1"), NO_BUFFER)
 
 
-def test_targets_are_met_share_by_share():
-    assert MaskScore(0.99, 0.95, 0.95, 0.80).meets(TARGETS)
-    assert not MaskScore(0.98, 1, 1, 1).meets(TARGETS)
-    assert not MaskScore(1, 0.94, 1, 1).meets(TARGETS)
-    assert not MaskScore(1, 1, 0.94, 1).meets(TARGETS)
-    assert not MaskScore(1, 1, 1, 0.79).meets(TARGETS)
+def test_shadow_on_water_is_shadow_like_any_other_and_counted_besides():
+    score = score_mask(draw("131311"), draw("134431"), NO_BUFFER)
+    assert (score.shadow_recall, score.shadow_iou) == (0.5, 0.5)
+    assert (score.water_shadow_px, score.water_shadow_found_px) == (2, 1)
+
+
+def test_masked_haze_is_masked_for_nothing_and_counted_besides():
+    score = score_mask(draw("122231"), draw("125555"), NO_BUFFER)
+    assert (score.cloud_recall, score.cloud_iou, score.shadow_iou) == (1, 1 / 3, 0)
+    assert (score.haze_px, score.haze_found_px) == (4, 3)
+
+
+@pytest.mark.parametrize("share", ["cloud_recall", "cloud_iou", "shadow_recall", "shadow_iou"])
+def test_targets_are_met_share_by_share(share: str):
+    assert TARGETS.meets(TARGETS)
+    assert not replace(ALL, **{share: getattr(TARGETS, share) - 0.01}).meets(TARGETS)
 
 
 @given(classes_arrays, classes_arrays, st.sampled_from([0.0, 15.0, 20.0, 50.0]))

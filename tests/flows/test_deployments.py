@@ -20,6 +20,7 @@ from tests.doubles.prefect_server import ROOT, PrefectServer, run_prefect_server
 from tests.doubles.range_server import RangeServer
 from tests.doubles.stac_api.server import StacApiServer
 from tests.flows.compose import SECRETS
+from tests.sample_archive import SAMPLE_IDS
 
 pytestmark = pytest.mark.slow
 PLANTED = {
@@ -159,7 +160,7 @@ def test_a_scheduled_run_is_made_by_a_worker(
     assert run["state_type"] == "COMPLETED", (server.folder / "worker.log").read_text()
     assert run["auto_scheduled"]
     published = set(walk_catalog(open_store(str(store))).items)
-    assert len(published) == 4
+    assert len(published) == len(SAMPLE_IDS)
 
     tasks = server.post("/task_runs/filter", task_runs={"flow_run_id": {"any_": [run_id]}})
     assert {task["name"] for task in tasks if task["state_type"] == "COMPLETED"} == published
@@ -171,7 +172,11 @@ def test_a_scheduled_run_is_made_by_a_worker(
     assert "2022-06-17" not in artifacts["cloudmask-preview"]["data"]
     assert artifacts["cloudmask-preview"]["description"] == max(published, key=lambda each: each[11:26])
     events = wait_for(
-        lambda: found if len(found := read_events(server, "cloudmask.scene.published")) >= 4 else None,
+        lambda: (
+            found
+            if len(found := read_events(server, "cloudmask.scene.published")) >= len(SAMPLE_IDS)
+            else None
+        ),
         "the events",
     )
     assert {event["resource"]["prefect.resource.name"] for event in events} == published

@@ -14,6 +14,7 @@ import pytest
 from pc_cloudmask.demo.demo import build_demo_request
 from pc_cloudmask.runs.request import IngestRequest
 from tests.direct_runs import read_tree
+from tests.sample_archive import SAMPLE_IDS
 
 pytestmark = pytest.mark.usefixtures("fixed_clock")
 
@@ -37,7 +38,7 @@ def test_a_flow_run_publishes_the_same_bytes_and_shows_no_path_or_secret(
     )
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
-    assert len(report["published"]) == 4
+    assert len(report["published"]) == len(SAMPLE_IDS)
     assert read_tree(store) == read_tree(out)
 
     database = sqlite3.connect(tmp_path / "prefect" / "prefect.db")

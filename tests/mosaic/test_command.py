@@ -11,7 +11,7 @@ from tests.doubles.command import run
 
 pytestmark = pytest.mark.slow
 
-CORNER = ("--bbox", "-49.99,-22.66,-49.96,-22.635")
+CORNER = ("--bbox", "-49.995,-22.63,-49.965,-22.605")
 
 
 def test_it_says_what_was_made_and_what_is_left_of_clouds(published_demo: Path, tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_it_says_what_was_made_and_what_is_left_of_clouds(published_demo: Path, 
     )
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
-    assert len(report["items"]) == 2
+    assert len(report["items"]) == 3
     assert report["crs"] == "EPSG:32722"
     assert report["residual_percentage"] <= 1
     assert report["plain_residual_percentage"] > 10
@@ -37,8 +37,8 @@ def test_a_dry_run_names_the_scenes_and_writes_nothing(published_demo: Path, tmp
     )
     assert result.returncode == 0, result.stderr
     *items, summary = result.stdout.splitlines()
-    assert len(items) == 2
-    assert summary.startswith("2 scenes on ")
+    assert len(items) == 3
+    assert summary.startswith("3 scenes on ")
     assert summary.endswith("nothing was written")
     assert list(tmp_path.iterdir()) == []
 

@@ -17,17 +17,17 @@ import pytest
 from pc_cloudmask.storage.stores import open_store
 from tests.catalog.publications import public_bytes, walk_catalog
 from tests.doubles.command import ROOT, run
-from tests.sample_archive import read_items
+from tests.sample_archive import SAMPLE_IDS, read_items
 
 pytestmark = pytest.mark.slow
 
 EPOCH = "1700000000"
-COPIES = 4
+COPIES = 3
 
 
 @pytest.fixture(scope="module")
 def archive(sample_items: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four sample scenes, each taken again on the days that follow: sixteen."""
+    """The sample scenes, each taken again on the days that follow."""
     features = [shift(item, days) for item in read_items(sample_items) for days in range(COPIES)]
     path = sample_items.parent / "days.json"
     for item in features:
@@ -61,10 +61,10 @@ def watch(
 def test_one_run_prints_one_report(archive: Path, tmp_path: Path) -> None:
     result = watch(archive, tmp_path / "out", "--once", "--since", "2015")
     assert result.returncode == 0, result.stderr
-    assert len(json.loads(result.stdout)["published"]) == 16
+    assert len(json.loads(result.stdout)["published"]) == COPIES * len(SAMPLE_IDS)
     result = watch(archive, tmp_path / "out", "--once", "--since", "2015", "--look-back", "full")
     report = json.loads(result.stdout)
-    assert len(report["skipped"]) == 16
+    assert len(report["skipped"]) == COPIES * len(SAMPLE_IDS)
     assert set(report) == {"published", "skipped", "waiting", "failed", "withdrawn", "seconds"}
 
 
@@ -136,14 +136,14 @@ def test_it_goes_on_until_it_is_told_to_end(archive: Path, tmp_path: Path) -> No
     published: list[str] = []
     runs = 0
     # A scan of everything that takes longer than the period is left to the next run, which goes on with it.
-    while len(published) < 16:
+    while len(published) < COPIES * len(SAMPLE_IDS):
         published += json.loads(process.stdout.readline())["published"]
         runs += 1
         assert runs < 100
     assert not json.loads(process.stdout.readline())["published"]
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)
-    assert len(set(published)) == 16
+    assert len(set(published)) == COPIES * len(SAMPLE_IDS)
     assert "Traceback" not in errors
 
 
@@ -161,7 +161,7 @@ def test_killed_in_mid_run_nothing_is_lost_and_nothing_twice(
     store = tmp_path / "killed"
     while kills < 40:
         process = start(archive, store, "--once")
-        # Sixteen scenes make some eighty files: each process is killed after a few more of them.
+        # The scenes make more than a hundred files: each process is killed after a few more of them.
         enough = count_files(store) + dice.randint(1, 12)
         while process.poll() is None and count_files(store) < enough:
             time.sleep(0.002)
@@ -176,5 +176,5 @@ def test_killed_in_mid_run_nothing_is_lost_and_nothing_twice(
     assert result.returncode == 0, result.stderr
     assert kills
     assert public_bytes(open_store(str(store))) == public_bytes(open_store(str(tmp_path / "whole")))
-    assert len(walk_catalog(open_store(str(store))).items) == 16
+    assert len(walk_catalog(open_store(str(store))).items) == COPIES * len(SAMPLE_IDS)
     figures.append(f"watch, killed {kills} times in mid-run: the catalog is the same, byte by byte")

@@ -22,6 +22,7 @@ from pc_cloudmask.runs.direct import run_directly
 from pc_cloudmask.runs.report import Report, SceneOutcome, SceneState
 from pc_cloudmask.runs.request import IngestRequest
 from tests.direct_runs import read_tree
+from tests.sample_archive import SAMPLE_IDS
 
 pytestmark = pytest.mark.usefixtures("fixed_clock")
 
@@ -68,9 +69,9 @@ def test_two_workers_publish_what_one_thread_does(
     monkeypatch.setenv("CLOUDMASK_RUNNER", "dask")
     monkeypatch.setenv("CLOUDMASK_WORKERS", "2")
     report = publish(tmp_path / "dask")
-    assert len(report.published) == 4
+    assert len(report.published) == len(SAMPLE_IDS)
     assert read_tree(tmp_path / "dask") == read_tree(tmp_path / "threads")
-    assert len(report.phases["derive"]) == 4
+    assert len(report.phases["derive"]) == len(SAMPLE_IDS)
 
 
 def test_what_may_pass_is_tried_again(

@@ -10,13 +10,14 @@ import pytest
 
 from pc_cloudmask.catalog.layout import CATALOG_KEY
 from pc_cloudmask.storage.local import TEMPORARY_FOLDER
+from tests.sample_archive import SAMPLE_COUNTS, SAMPLE_IDS
 from tests.security.commands import check_store, run
 
 pytestmark = pytest.mark.slow
 
-WHOLE = "looked at 4 items, 9 catalogs, 8 files; 0 being published; nothing wrong found"
+WHOLE = f"looked at {SAMPLE_COUNTS}; 0 being published; nothing wrong found"
 WHOLE_KB = 4096
-"""More than the sample archive's catalog takes, which is some 210 kB."""
+"""More than the sample archive's catalog takes, which is some 280 kB."""
 
 
 class Disk:
@@ -53,7 +54,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 # The disk is full among the files, and among the catalogs.
-@pytest.mark.parametrize("size_kb", [60, 200])
+@pytest.mark.parametrize("size_kb", [60, 260])
 def test_a_full_disk_links_nothing_that_is_not_whole_and_the_next_run_ends_it(
     disk: Disk, sample_items: Path, size_kb: int
 ) -> None:
@@ -77,12 +78,12 @@ def test_a_full_disk_links_nothing_that_is_not_whole_and_the_next_run_ends_it(
 
 
 def test_a_file_that_may_not_grow_fails_its_scene_alone(sample_items: Path, tmp_path: Path) -> None:
-    """The form of it that any user meets: masks take 25 kB, items 10 kB."""
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
+    """The form of it that any user meets: masks take 16 kB and more, items 11 kB."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (14_000, 14_000))"
     limited = run("ingest", "--items", sample_items, "--store", "out", cwd=tmp_path, prelude=limit)
     assert limited.returncode == 1
     assert limited.stderr == ""
-    assert limited.stdout.count("File too large; raise this user's limit") == 4
+    assert limited.stdout.count("File too large; raise this user's limit") == len(SAMPLE_IDS)
     assert check_store(str(tmp_path / "out")).is_whole
     assert not (tmp_path / "out" / CATALOG_KEY).exists()
     assert run("ingest", "--items", sample_items, "--store", "out", cwd=tmp_path).returncode == 0

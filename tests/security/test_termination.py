@@ -15,12 +15,13 @@ from tests.doubles.command import running
 from tests.doubles.range_server import wait_until
 from tests.doubles.s3_server import S3Server
 from tests.doubles.stac_api.loopback import LoopbackServer, QuietHandler
+from tests.sample_archive import SAMPLE_COUNTS
 from tests.security.commands import SOURCE_DATE_EPOCH, check_store, run
 
 pytestmark = pytest.mark.slow
 
 STARTING_S = 60
-WHOLE = "looked at 4 items, 9 catalogs, 8 files; 0 being published; nothing wrong found"
+WHOLE = f"looked at {SAMPLE_COUNTS}; 0 being published; nothing wrong found"
 FIXED = {"SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH}
 HEED_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 """Ctrl-C reaches the command even where the tests run in the background and inherit that none does."""

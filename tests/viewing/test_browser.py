@@ -19,6 +19,7 @@ from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
 from pc_cloudmask.raster.picture import encode_picture
 from pc_cloudmask.viewing.stac_browser import find_stac_browser
 from tests.direct_runs import run_directly
+from tests.sample_archive import SAMPLE_IDS
 from tests.viewing.conftest import Serve
 
 pytestmark = pytest.mark.browser
@@ -37,7 +38,7 @@ def url(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> str:
     if "CLOUDMASK_BROWSER" not in os.environ:
         pytest.skip("CLOUDMASK_BROWSER names no built STAC Browser")
     request = build_demo_request(None, tmp_path_factory.mktemp("browser") / "out")
-    assert len(run_directly(request).published) == 4
+    assert len(run_directly(request).published) == len(SAMPLE_IDS)
     return serve(Path(str(request.store)), find_stac_browser(Path(os.environ["CLOUDMASK_BROWSER"])))
 
 

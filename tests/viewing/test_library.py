@@ -22,6 +22,7 @@ from pc_cloudmask.storage.stores import open_store
 from pc_cloudmask.viewing.view import draw_view
 from tests.direct_runs import ignore_warnings_of_odc, run_directly
 from tests.doubles.s3_server import S3Server
+from tests.sample_archive import SAMPLE_IDS
 from tests.viewing.conftest import Serve, serve
 
 pytestmark = pytest.mark.usefixtures("fixed_clock")
@@ -35,13 +36,15 @@ def days(items: list[pystac.Item]) -> list[str]:
 
 def test_items_are_found_by_tile_and_time(out: Path) -> None:
     store = str(out)
-    everything = ["22KFV 2018-06-17", "22KFV 2018-12-14", "33UUP 2021-09-10", "33UUP 2022-06-17"]
+    brazil = ["22KFV 2018-06-17", "22KFV 2018-09-15", "22KFV 2018-12-14"]
+    bavaria = ["33UUP 2021-09-10", "33UUP 2022-04-18", "33UUP 2022-06-17"]
+    everything = brazil + bavaria
     assert days(find_items(store=store)) == everything
-    assert days(find_items("22KFV", store=store)) == everything[:2]
+    assert days(find_items("22KFV", store=store)) == brazil
     assert days(find_items(["33uup", "T22KFV"], store=store)) == everything
-    assert days(find_items(store=store, datetime="2018-12/2021")) == everything[1:3]
-    assert days(find_items("22KFV", store=store, datetime="2018-12-14")) == everything[1:2]
-    assert days(find_items(store=store, bbox=(12, 48, 13, 49))) == everything[2:]
+    assert days(find_items(store=store, datetime="2018-12/2021")) == [brazil[2], bavaria[0]]
+    assert days(find_items("22KFV", store=store, datetime="2018-12-14")) == brazil[2:]
+    assert days(find_items(store=store, bbox=(12, 48, 13, 49))) == bavaria
     assert find_items("22KFU", store=store) == []
 
 
@@ -117,7 +120,7 @@ def test_a_catalog_for_another_url_is_read_where_it_is(
     monkeypatch.setenv("CLOUDMASK_PUBLIC_URL", "https://masks.invalid/catalog")
     store = str(tmp_path / "store")
     archive = shutil.copytree(out / "sample-archive", tmp_path / "store" / "sample-archive")
-    assert len(run_directly(IngestRequest(items=str(archive), store=store, tiles=("22KFV",))).published) == 2
+    assert len(run_directly(IngestRequest(items=str(archive), store=store, tiles=("22KFV",))).published) == 3
     for there in find_items("22KFV", store=store):
         here = find_item(there.id, store=str(out))
         assert Path(there.assets["cloudmask"].href).is_relative_to(store)
@@ -127,7 +130,7 @@ def test_a_catalog_for_another_url_is_read_where_it_is(
 
 def test_the_store_of_the_settings_is_searched(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLOUDMASK_STORE", str(out))
-    assert len(find_items()) == 4
+    assert len(find_items()) == len(SAMPLE_IDS)
 
 
 def test_what_cannot_be_read_is_said_so(out: Path, tmp_path: Path) -> None:
