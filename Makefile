@@ -36,7 +36,7 @@ bench: $(VENV)/.installed-dev
 ## The catalog in a real browser: needs npm and Chromium.
 browser-test: $(VENV)/.installed-dev stac-browser
 	$(PIP) install --quiet playwright
-	CLOUDMASK_BROWSER=stac-browser $(BIN)/python -m pytest -m browser tests/serving
+	CLOUDMASK_BROWSER=stac-browser $(BIN)/python -m pytest -m browser tests/viewing
 
 stac-browser:
 	deploy/stac-browser/build.sh $@

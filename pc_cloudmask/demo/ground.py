@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pc_cloudmask.demo.scenes import PIXEL_SIZE_M, WINDOW_PX, SampleTile
 from pc_cloudmask.scene.grid import Shape
 
-FloatArray = NDArray[np.float32]
+FloatArray = NDArray[np.floating[Any]]
 #: Codes of what covers the ground.
 Codes = NDArray[np.uint8]
 Scalar = TypeVar("Scalar", bound=np.generic)

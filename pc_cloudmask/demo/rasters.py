@@ -94,14 +94,19 @@ def build_sky(scene: SampleScene) -> Sky:
     # A cloud is brighter where it rises away from its shadow.
     lit = thickness - _move(thickness, -rows // 10, -cols // 10)
     veil = build_noise(rng, shape, range(4, 9), 0.5) + np.float32(scene.haze - 1)
-    layers = (
-        opacity,
-        np.clip(0.4 + 0.3 * thickness + 1.1 * lit, 0.3, 1),
-        _move(opacity, rows, cols),
-        np.maximum(0.5 * smooth_step(veil / 0.9), 0.09 * smooth_step(thickness / 0.3 + 1)),
+    return Sky(
+        opacity=_cut(opacity),
+        brightness=_cut(np.clip(0.4 + 0.3 * thickness + 1.1 * lit, 0.3, 1)),
+        shade=_cut(_move(opacity, rows, cols)),
+        haze=_cut(np.maximum(0.5 * smooth_step(veil / 0.9), 0.09 * smooth_step(thickness / 0.3 + 1))),
+        valid=_build_swath(scene),
     )
+
+
+def _cut(layer: FloatArray) -> FloatArray:
+    """Return ``layer`` without its margins, in few steps, so that it compresses well."""
     window = slice(_MARGIN_PX, -_MARGIN_PX)
-    return Sky(*(_round_to(layer[window, window], _SKY_STEPS) for layer in layers), _build_swath(scene))
+    return _round_to(layer[window, window], _SKY_STEPS)
 
 
 def _move(layer: FloatArray, rows: int, cols: int) -> FloatArray:
@@ -111,7 +116,8 @@ def _move(layer: FloatArray, rows: int, cols: int) -> FloatArray:
 
 def _round_to(values: FloatArray, steps: int) -> FloatArray:
     """Return ``values`` rounded to the nearest ``1 / steps``."""
-    return np.rint(values * np.float32(steps)) / np.float32(steps)
+    rounded: FloatArray = np.rint(values * np.float32(steps)) / np.float32(steps)
+    return rounded
 
 
 def _build_swath(scene: SampleScene) -> NDArray[np.bool_]:
