@@ -43,16 +43,22 @@ def build_noise(rng: np.random.Generator, shape: Shape, octaves: range, persiste
     It has cells of ``2 ** octave`` pixels for each of ``octaves``; the coarsest has amplitude 1, each finer one
     ``persistence`` times that of the one before.
     """
-    amplitude, noise = np.float32(1), None
+    amplitude = np.float32(1)
+    noise: FloatArray = np.zeros(_count_cells(shape, octaves.stop), np.float32)
     for octave in reversed(octaves):
-        cells = [-(-length // 2**octave) + 1 for length in shape]
+        cells = _count_cells(shape, octave)
         layer = amplitude * (2 * rng.random(cells, dtype=np.float32) - 1)
-        noise = layer if noise is None else layer + upsample(noise)[: cells[0], : cells[1]]
+        noise = layer + upsample(noise)[: cells[0], : cells[1]]
         amplitude *= np.float32(persistence)
-    assert noise is not None
     for _ in range(octaves.start):
         noise = upsample(noise)
     return noise[: shape[0], : shape[1]]
+
+
+def _count_cells(shape: Shape, octave: int) -> tuple[int, int]:
+    """Return the cells of ``2 ** octave`` pixels that cover ``shape``, and one more each way to interpolate to."""
+    rows, cols = (-(-length // 2**octave) + 1 for length in shape)
+    return rows, cols
 
 
 def upsample(values: FloatArray) -> FloatArray:
