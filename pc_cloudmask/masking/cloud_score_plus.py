@@ -20,11 +20,10 @@ from pc_cloudmask.masking.classes import COARSE_PIXEL_M, MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import find_shadow_candidates
 from pc_cloudmask.masking.earth_engine.graphs import DARK, NOT_CLEAR, VALID, build_score_flags
 from pc_cloudmask.masking.earth_engine.images import ImageFinder
-from pc_cloudmask.masking.earth_engine.session import SOFTWARE
+from pc_cloudmask.masking.earth_engine.session import SOFTWARE, PixelDownloader
 from pc_cloudmask.masking.earth_engine.windows import (
     CLOUD_SCORE_PLUS,
     Bytes,
-    PixelDownloader,
     Raster,
 )
 from pc_cloudmask.masking.methods import DerivedMask, EngineTools, MaskEngine

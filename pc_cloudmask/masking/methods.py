@@ -28,7 +28,7 @@ from pc_cloudmask.scene.image import EarthEngineImage, Pairing
 from pc_cloudmask.scene.scene import Scene
 
 if TYPE_CHECKING:
-    from pc_cloudmask.masking.earth_engine.windows import PixelDownloader
+    from pc_cloudmask.masking.earth_engine.session import PixelDownloader
     from pc_cloudmask.source.assets import AssetReader
 
 #: Assets of an item that carries the inputs of s2cloudless itself.

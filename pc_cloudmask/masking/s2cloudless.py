@@ -22,11 +22,10 @@ from pc_cloudmask.masking.classes import (
 from pc_cloudmask.masking.clouds_and_shadows import find_dark
 from pc_cloudmask.masking.earth_engine import graphs
 from pc_cloudmask.masking.earth_engine.images import ImageFinder
-from pc_cloudmask.masking.earth_engine.session import SOFTWARE
+from pc_cloudmask.masking.earth_engine.session import SOFTWARE, PixelDownloader
 from pc_cloudmask.masking.earth_engine.windows import (
     CLOUD_PROBABILITY,
     Bytes,
-    PixelDownloader,
     Raster,
 )
 from pc_cloudmask.masking.item_bands import read_item_band

@@ -16,8 +16,7 @@ from pc_cloudmask.storage.store import ObjectStore
 
 if TYPE_CHECKING:
     from pc_cloudmask.catalog.publisher import Publisher
-    from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
-    from pc_cloudmask.masking.earth_engine.windows import PixelDownloader
+    from pc_cloudmask.masking.earth_engine.session import EarthEngineSession, PixelDownloader
     from pc_cloudmask.runs.request import RunRequest
     from pc_cloudmask.source.assets import AssetReader
 

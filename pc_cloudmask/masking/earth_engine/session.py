@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import ee
 
@@ -21,6 +21,7 @@ from pc_cloudmask.masking.earth_engine.pacing import (
     TokenBucket,
 )
 from pc_cloudmask.masking.earth_engine.transport import BoundedHttp
+from pc_cloudmask.masking.earth_engine.windows import Bytes, Raster
 from pc_cloudmask.web import Deadline
 
 #: For ``processing:software`` of every mask that Earth Engine had a part in.
@@ -210,3 +211,17 @@ def _no_list_of_deprecated_assets() -> Iterator[None]:
         yield
     finally:
         ee.deprecation.InitializeDeprecatedAssets = fetch
+
+
+class PixelDownloader(Protocol):
+    """Downloads rasters."""
+
+    session: EarthEngineSession
+
+    def read_rasters(self, scene_id: str, rasters: Sequence[Raster]) -> list[Bytes]:
+        """Download ``rasters``: uint8 of the shape of each one's grid.
+
+        Raises:
+            EngineUnavailable: try again later.
+            EngineRefused: never.
+        """

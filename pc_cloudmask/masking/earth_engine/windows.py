@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +12,6 @@ from pc_cloudmask.scene.grid import Grid, Window
 
 if TYPE_CHECKING:
     import ee
-
-    from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
 
 #: Surface reflectance free of the offset that baselines from 04.00 on have.
 L2A = "COPERNICUS/S2_SR_HARMONIZED"
@@ -90,17 +87,3 @@ class Raster:
     name: str
     image: ee.Image
     grid: Grid
-
-
-class PixelDownloader(Protocol):
-    """Downloads rasters."""
-
-    session: EarthEngineSession
-
-    def read_rasters(self, scene_id: str, rasters: Sequence[Raster]) -> list[Bytes]:
-        """Download ``rasters``: uint8 of the shape of each one's grid.
-
-        Raises:
-            EngineUnavailable: try again later.
-            EngineRefused: never.
-        """

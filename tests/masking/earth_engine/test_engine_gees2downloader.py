@@ -30,8 +30,8 @@ from pc_cloudmask.masking.earth_engine.gees2downloader import (
     build_addresses,
     check_addresses,
 )
-from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
-from pc_cloudmask.masking.earth_engine.windows import PixelDownloader, Raster
+from pc_cloudmask.masking.earth_engine.session import EarthEngineSession, PixelDownloader
+from pc_cloudmask.masking.earth_engine.windows import Raster
 from pc_cloudmask.masking.s2cloudless import EarthEngineInputs
 from pc_cloudmask.scene.grid import Grid, Window
 from pc_cloudmask.scene.image import EarthEngineImage
