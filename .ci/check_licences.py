@@ -39,7 +39,7 @@ def find_dependencies(project: str) -> set[str]:
 
 
 def read_licences(names: set[str]) -> dict[str, str]:
-    """What each distribution says of its licence, in one line."""
+    """Return what each distribution says of its licence, in one line."""
     command = [Path(sys.executable).with_name("pip-licenses"), "--from=mixed", "--format=json", "--packages"]
     answer = subprocess.run([*command, *sorted(names)], capture_output=True, check=True)
     listed = {canonicalize_name(entry["Name"]): entry["License"] for entry in json.loads(answer.stdout)}
@@ -47,7 +47,7 @@ def read_licences(names: set[str]) -> dict[str, str]:
 
 
 def find_problems(licences: dict[str, str], allowed: set[str], reviewed: dict[str, str]) -> list[str]:
-    """A line for each distribution whose licence is neither on the list nor reviewed."""
+    """Return a line for each distribution whose licence is neither on the list nor reviewed."""
     problems = []
     for name, text in sorted(licences.items()):
         parts = {part.strip() for part in _CONNECTIVES.split(text)} - {""}

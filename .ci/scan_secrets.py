@@ -34,7 +34,7 @@ def main() -> int:
 
 
 def list_files() -> list[str]:
-    """What git tracks; in a copy without git, all that stands in no folder that is made here."""
+    """Return what git tracks or, in a copy without git, every file outside the folders that are made here."""
     try:
         answer = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, check=True)
     except (FileNotFoundError, subprocess.CalledProcessError):

@@ -46,7 +46,7 @@ class Section:
     rows: list[Row]
 
     def as_markdown(self) -> str:
-        """The section of the document."""
+        """Return the section of the document."""
         return "\n\n".join(filter(None, (f"## {self.title}", self.text, format_rows(self.rows))))
 
 
@@ -71,14 +71,14 @@ def main() -> None:
 
 
 def measure(name: str) -> Section:
-    """The section of the benchmark ``name``, measured in a process of its own."""
+    """Return the section of the benchmark ``name``, measured in a process of its own."""
     module = import_module(f"benchmarks.{name}")
     title, _, text = (inspect.getdoc(module) or name).replace("``", "`").partition("\n\n")
     return Section(title.replace("\n", " ").removesuffix("."), text, run_apart(module.measure))
 
 
 def build_document(sections: list[Section]) -> str:
-    """The whole document."""
+    """Return the document."""
     promised = [row for section in sections for row in section.rows if row.target is not None]
     met = sum(row.met for row in promised)
     verdict = f"{met} of {len(promised)} targets are met."
@@ -88,7 +88,7 @@ def build_document(sections: list[Section]) -> str:
 
 
 def describe_machine() -> str:
-    """What was measured on, in one paragraph."""
+    """Return what was measured on, in one paragraph."""
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     return (

@@ -56,7 +56,7 @@ def measure() -> list[Row]:
 
 
 def build_mask() -> NDArray[np.uint8]:
-    """A fifth cloudy, clouds of all sizes with ragged edges, shadows beside them, a wedge without data."""
+    """Draw a mask, a fifth of it cloud: clouds of all sizes with ragged edges, shadows, a wedge without data."""
     rng = np.random.default_rng(20181214)
     thickness = sum(share * draw_terrain(rng, SHAPE, size_px) for size_px, share in CLOUD_SIZES.items())
     probability_pct = np.clip(50 + 40 * (thickness / np.std(thickness) - 0.9), 0, 100).astype(np.uint8)
@@ -68,7 +68,7 @@ def build_mask() -> NDArray[np.uint8]:
 
 
 def measure_reading() -> Row:
-    """A 10 m band at 20 m: through the overview, beside the mean of all pixels."""
+    """Read a 10 m band at 20 m: through the overview, and as the mean of all pixels."""
     pixels = np.random.default_rng(8).integers(1000, 2000, SHAPE, dtype=np.uint16)
     grid = _grid_of((SHAPE[0] // 2, SHAPE[1] // 2))
     with tempfile.TemporaryDirectory() as folder:
@@ -89,7 +89,7 @@ def measure_reading() -> Row:
 
 
 def translate_cog(classes: NDArray[np.uint8], grid: Grid) -> bytes:
-    """The same COG by rio-cogeo, as its documentation has it for an array."""
+    """Write the same COG by rio-cogeo, as its documentation shows it for an array."""
     height, width = classes.shape
     deflate: dict[str, Any] = cog_profiles.get("deflate")  # type: ignore[no-untyped-call]  # as it is
     profile = deflate | {"blockxsize": BLOCK_PX, "blockysize": BLOCK_PX, "zlevel": 6}

@@ -57,7 +57,7 @@ class Cost:
 
 
 class SampledNetwork:
-    """Computes a few tiles, answers the others with zeros, counts all."""
+    """A network that computes a few tiles, answers the others with zeros, and counts all."""
 
     def __init__(self, network: Network, computed: int) -> None:
         self._network = network
@@ -66,6 +66,7 @@ class SampledNetwork:
         self.cpu_s: list[float] = []
 
     def __call__(self, tile: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the scores of one tile, or zeros once enough are computed."""
         self.tiles += 1
         if len(self.cpu_s) >= self._to_compute:
             return np.zeros((1, CLASS_COUNT, TILE_PX, TILE_PX), np.float32)
@@ -78,7 +79,7 @@ class SampledNetwork:
 
 
 def measure_cost(run: Callable[[], object], networks: list[SampledNetwork]) -> Cost:
-    """The cost of ``run`` as if all tiles of the one network that it makes or uses had been computed."""
+    """Return the cost of ``run`` as if all tiles of the one network that it makes or uses had been computed."""
     start = time.process_time()
     run()
     (network,) = networks

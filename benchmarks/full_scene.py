@@ -32,7 +32,7 @@ Item = dict[str, Any]
 
 
 def write_full_scene(folder: Path, sample_index: int = 0) -> Item:
-    """The item, its hrefs absolute paths of COGs in ``folder``; takes half a minute."""
+    """Write COGs into ``folder`` and return the item, its hrefs absolute paths; takes half a minute."""
     archive = build_sample_archive(folder / "sample-archive")
     item: Item = json.loads(archive.read_bytes())["features"][sample_index]
     epsg = item["properties"]["proj:epsg"]
@@ -48,13 +48,13 @@ def write_full_scene(folder: Path, sample_index: int = 0) -> Item:
 
 
 def write_items(path: Path, items: list[Item]) -> Path:
-    """An ItemCollection at ``path``."""
+    """Write an ItemCollection to ``path``."""
     path.write_text(json.dumps({"type": "FeatureCollection", "features": items}), "utf-8")
     return path
 
 
 def repeat_item(item: Item, count: int) -> list[Item]:
-    """``item`` and copies acquired on the days after it, which share its files."""
+    """Return ``item`` and copies acquired on the days after it, which share its files."""
     return [_move_days(item, days) for days in range(count)]
 
 
@@ -70,7 +70,7 @@ def _lay_out(sample: NDArray[Any], key: str) -> NDArray[Any]:
 
 
 def _move_days(item: Item, days: int) -> Item:
-    """The item of an acquisition ``days`` later: its id, its times, its Earth Engine image differ."""
+    """Return the item of an acquisition ``days`` later: its id, its times, its Earth Engine image differ."""
     fields = json.dumps({key: value for key, value in item.items() if key != "assets"})
     first = item["properties"]["datetime"][:10]
     then = str(np.datetime64(first) + days)

@@ -59,7 +59,7 @@ def measure() -> list[Row]:
 
 
 def build_inputs(shape: tuple[int, int]) -> CloudInputs:
-    """A scene half of cloud, with dark ground, specks and a wedge without data."""
+    """Draw a scene, half of it cloud, with dark ground, specks and a wedge without data."""
     rng = np.random.default_rng(20181214)
     probability_pct = np.clip(50 + 40 * draw_terrain(rng, shape, 60), 0, 100).astype(np.uint8)
     probability_pct[rng.random(shape) < 0.001] = 90
@@ -92,7 +92,7 @@ def find_raw(
 def compose_with_scipy(
     inputs: CloudInputs, solar_azimuth_deg: float = SOLAR_AZIMUTH_DEG
 ) -> NDArray[np.uint8]:
-    """The mask by ``scipy.ndimage``'s filters, as one writes it down."""
+    """Compute the mask by ``scipy.ndimage``'s filters, as one writes it down."""
     cloud, shadow, valid = find_raw(inputs, solar_azimuth_deg)
     small, large = (reference.disk(radius_px) for radius_px in (2, 5))
     raw, data = (np.pad(part.view(np.uint8), 2) for part in ((cloud | shadow) & valid, valid))
@@ -104,7 +104,7 @@ def compose_with_scipy(
 
 
 def compose_with_opencv(inputs: CloudInputs) -> NDArray[np.uint8]:
-    """The mask by OpenCV's morphology with Earth Engine's disks (its own ellipse is another shape)."""
+    """Compute the mask by OpenCV's morphology with Earth Engine's disks (its own ellipse is another shape)."""
     cloud, shadow, valid = find_raw(inputs, SOLAR_AZIMUTH_DEG)
     small, large = (reference.disk(radius_px).astype(np.uint8) for radius_px in (2, 5))
     raw, data = (np.pad(part.view(np.uint8), 2) for part in ((cloud | shadow) & valid, valid))

@@ -26,7 +26,7 @@ class Figure:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Figure:
-        """The figure of at least one run."""
+        """Return the figure of at least one run."""
         return cls(statistics.median(values), min(values), max(values))
 
 
@@ -61,14 +61,14 @@ class Row:
 
 
 def compare_costs(name: str, ours: Figure | float, peer: Peer, unit: str, target: float | None) -> Row:
-    """The row of a figure that is better the smaller it is."""
+    """Return the row of a figure that is better the smaller it is."""
     our_figure, peer_figure = _figure(ours), _figure(peer.figure)
     ratio = peer_figure.median / our_figure.median if our_figure.median else float("inf")
     return Row(name, our_figure, peer_figure, peer.name, unit, ratio, target)
 
 
 def compare_rates(name: str, ours: Figure | float, peer: Peer, unit: str, target: float | None) -> Row:
-    """The row of a figure that is better the greater it is."""
+    """Return the row of a figure that is better the greater it is."""
     our_figure, peer_figure = _figure(ours), _figure(peer.figure)
     return Row(name, our_figure, peer_figure, peer.name, unit, our_figure.median / peer_figure.median, target)
 
@@ -98,7 +98,7 @@ def measure_peak_mb(run: Callable[[], object]) -> float:
 
 
 def run_apart(run: Callable[[], T]) -> T:
-    """What ``run`` gives in a new process, whose memory and imports are its own."""
+    """Return what ``run`` gives in a new process, whose memory and imports are its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(run).result()
 
@@ -114,7 +114,7 @@ def read_peak_resident_mb() -> float:
 
 
 def format_rows(rows: Iterable[Row]) -> str:
-    """The rows as a Markdown table whose columns are aligned."""
+    """Return the rows as a Markdown table whose columns are aligned."""
     header = ["what", "ours", "peer or budget", "ratio", "target", ""]
     cells = [header, *map(_format_row, rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(header))]

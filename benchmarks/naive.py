@@ -34,10 +34,12 @@ class S3StacIO(DefaultStacIO):
         self.s3 = boto3.client("s3")
 
     def read_text(self, source: Any, *_args: Any, **_options: Any) -> str:
+        """Return the text of an object."""
         bucket, key = _split(source)
         return self.s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
 
     def write_text(self, dest: Any, txt: str, *_args: Any, **_options: Any) -> None:
+        """Write the text of an object."""
         bucket, key = _split(dest)
         self.s3.put_object(Bucket=bucket, Key=key, Body=txt.encode(), ContentType="application/json")
 

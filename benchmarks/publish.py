@@ -92,7 +92,7 @@ def measure() -> list[Row]:
 
 
 def measure_size(size: int) -> Cost:
-    """The cost in a catalog of ``size`` items."""
+    """Return the cost in a catalog of ``size`` items."""
     with tempfile.TemporaryDirectory() as name:
         store = LocalStore(Path(name))
         seed_items(partial(_put, store.root), size)
@@ -127,7 +127,7 @@ def measure_pystac(size: int, runs: int) -> Figure:
 
 
 def build_real_publication(item_id: str) -> Publication:
-    """A publication whose item and preview are as large as those of a real scene."""
+    """Return a publication whose item and preview are as large as those of a real scene."""
     publication = build_publication(item_id)
     golden, item = json.loads(GOLDEN.read_bytes()), publication.item
     source = [asset for name, asset in golden["assets"].items() if not name.startswith("cloudmask")]

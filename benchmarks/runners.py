@@ -54,7 +54,7 @@ def measure() -> list[Row]:
 
 
 def do_nothing(candidate: Any) -> Any:
-    """The outcome of a scene that is published without any work."""
+    """Return the outcome of a scene that is published without any work."""
     from pc_cloudmask.runs.report import SceneOutcome, SceneState  # noqa: PLC0415 - not before the environment is set
 
     return SceneOutcome(candidate.scene.id, SceneState.PUBLISHED)
@@ -99,7 +99,7 @@ def time_prefect(home: Path, count: int) -> Cost:
 
 
 def time_scenes(runner: Any, candidates: Sequence[Any]) -> Cost:
-    """The runner's costs, after some scenes to warm up."""
+    """Return the runner's costs, after some scenes to warm up."""
     # Let the kernel forget what making the candidates took at its peak.
     Path("/proc/self/clear_refs").write_text("5")
     before_mb = read_resident_mb()

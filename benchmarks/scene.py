@@ -70,7 +70,7 @@ def measure() -> list[Row]:
 
 
 def measure_ours(server: S3Server, requests: list[IngestRequest]) -> Cost:
-    """The job for each request, in this process."""
+    """Do the job for each request, in this process."""
     from pc_cloudmask.runs.context import RunContext  # noqa: PLC0415
     from pc_cloudmask.runs.ingest import ingest  # noqa: PLC0415 - not in the peer's process
     from pc_cloudmask.runs.runners import ThreadRunner  # noqa: PLC0415
@@ -89,7 +89,7 @@ def measure_ours(server: S3Server, requests: list[IngestRequest]) -> Cost:
 
 
 def measure_naive(server: S3Server, items: list[Item]) -> Cost:
-    """The same job the usual way, in this process."""
+    """Do the same job the usual way, in this process."""
     from benchmarks.naive import NaivePipeline  # noqa: PLC0415 - not in the process that measures ours
 
     os.environ.update(server.environment())

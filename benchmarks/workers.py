@@ -108,7 +108,7 @@ def _measure_share(_: int) -> float:
 
 
 def write_small_scenes(folder: Path) -> Path:
-    """An ItemCollection of ``SCENES`` scenes made of the sample archive's, on days of their own."""
+    """Return an ItemCollection of ``SCENES`` scenes made of the sample archive's, on days of their own."""
     archive = build_sample_archive(folder / "sample-archive")
     samples = json.loads(archive.read_bytes())["features"]
     days = -(-SCENES // len(samples))
@@ -117,7 +117,7 @@ def write_small_scenes(folder: Path) -> Path:
 
 
 def time_runs(items: Path, folder: Path, workers: int) -> Times:
-    """Runs without Prefect, in this process, each into a new directory."""
+    """Run without Prefect, in this process, each time into a new directory."""
     from pc_cloudmask.runs.context import RunContext  # noqa: PLC0415
     from pc_cloudmask.runs.ingest import ingest  # noqa: PLC0415 - not before the environment of the other process is set
     from pc_cloudmask.runs.request import IngestRequest  # noqa: PLC0415
@@ -133,7 +133,7 @@ def time_runs(items: Path, folder: Path, workers: int) -> Times:
 
 
 def time_flow_runs(items: Path, folder: Path, workers: int) -> Times:
-    """The same as flow runs on an ephemeral server."""
+    """Run the same as flow runs on an ephemeral server."""
     home = folder / "prefect-home"
     home.mkdir(parents=True)
     os.environ["PREFECT_HOME"] = str(home)
