@@ -1,1 +1,1 @@
-"""Figures of this package beside those of its peers: `python -m benchmarks.NAME`."""
+"""Figures of this package and of its peers: `python -m benchmarks.NAME`."""

@@ -1,4 +1,4 @@
-"""Encoding a full tile's mask, beside rio-cogeo; reading a band, beside reading all its pixels."""
+"""Encoding a full tile's mask, compared with rio-cogeo; reading a band, compared with reading all its pixels."""
 
 from __future__ import annotations
 

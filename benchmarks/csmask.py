@@ -1,4 +1,4 @@
-"""The csmask method on a full tile at 20 m, beside ukis-csmask called on the whole array.
+"""The csmask method on a full tile at 20 m, compared with ukis-csmask called on the full array.
 
 Every tile costs the network the same, so 24 are computed and the others answered with zeros: the time is
 scaled from those. ``python -m benchmarks.csmask 784`` computes all of them. Of our time nineteen parts in

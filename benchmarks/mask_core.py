@@ -1,4 +1,4 @@
-"""The mask core on a full tile at 20 m, beside scipy's filters, OpenCV's and its memory budget."""
+"""The mask core on a full tile at 20 m, compared with scipy's and OpenCV's filters and its memory budget."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure of ours beside that of a peer.
+    """One figure of ours and that of a peer.
 
     ``ratio`` says how many times better the median of ours is, ``target`` how many times it has to be;
     None where nothing was promised.

@@ -1,4 +1,4 @@
-"""Publishing one item into catalogs of growing size, beside pystac's read, add and save.
+"""Publishing one item into catalogs of growing size, compared with pystac's read, add and save.
 
 The catalogs lie in a local directory; a request is what the same call would be to a bucket. Each
 catalog is made by ``check --repair`` from items that were put there, and checked after that: every
@@ -51,7 +51,7 @@ GOLDEN = Path(__file__).parents[1] / "tests" / "data" / "derived-item.json"
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of publishing one item: CPU, requests, bytes beside the mask; then of the check of all items."""
+    """Of publishing one item: CPU, requests, bytes other than the mask's; then of the check of all items."""
 
     cpu_ms: Figure
     requests: Counter[str]

@@ -38,7 +38,7 @@ Cost = tuple[list[float], float]
 
 
 def measure() -> list[Row]:
-    """Overheads beside that of threads, memory beside a budget."""
+    """Overheads against that of threads, memory against a budget."""
     with tempfile.TemporaryDirectory() as name:
         threads_ms, threads_mb = run_apart(partial(time_runner, "threads", SCENES))
         dask_ms, dask_mb = run_apart(partial(time_runner, "dask", SCENES))

@@ -1,4 +1,4 @@
-"""One scene of a full tile, from item to published item, beside the usual libraries' way.
+"""One scene of a full tile, from item to published item, compared with the usual libraries.
 
 Everything local: the near infrared, scene classes and cloud probability are read from COGs of 10 m and
 20 m, and mask, COG, preview, item and catalogs go to an S3 server of its own process, whose CPU time does

@@ -49,7 +49,7 @@ class Times:
 
 
 def measure() -> list[Row]:
-    """Rates by number of workers beside that of one; a scene with Prefect beside one without."""
+    """Rates by number of workers against that of one; a scene with Prefect against one without."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         items = write_small_scenes(folder)

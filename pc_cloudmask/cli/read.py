@@ -146,7 +146,7 @@ def serve(
 
 
 REDUCERS = ("median", "least-cloudy", "most-recent-clear")
-OutOption = Annotated[Path, typer.Option(metavar="FILE.tif", help="The COG; picture and item go beside it.")]
+OutOption = Annotated[Path, typer.Option(metavar="FILE.tif", help="The COG; picture and item go next to it.")]
 BandsOption = Annotated[str, typer.Option(metavar="BAND,…", help="Reflectances, B01 to B12.")]
 ReducerOption = Annotated[str, typer.Option(help=" | ".join(REDUCERS))]
 MaxCloudOption = Annotated[

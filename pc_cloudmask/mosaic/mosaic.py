@@ -81,7 +81,7 @@ def build_mosaic(
         write_pictures(pictures, len(request.bands))
         files.item.write_bytes(encode_document(build_mosaic_item(request, plan, base, read_clock())))
     except OSError as error:
-        raise SettingsError(f"{files.raster}: what goes beside it cannot be written: {error}") from error
+        raise SettingsError(f"{files.raster}: what goes next to it cannot be written: {error}") from error
     seconds = time.monotonic() - started
     return MosaicReport(plan, files, mosaic, plain, request.truth is not None, seconds)
 

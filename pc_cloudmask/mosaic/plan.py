@@ -294,5 +294,5 @@ def _check_outputs(request: MosaicRequest) -> None:
     marker = f'"format":"{EXPRESSION_FORMAT}"'.encode()
     if outputs.item.is_file() and marker not in outputs.item.read_bytes():
         raise SettingsError(
-            f"--out {out}: {out.with_suffix('.json')} beside it is no mosaic's and would be lost: name another file"
+            f"--out {out}: {out.with_suffix('.json')} next to it is no mosaic's and would be lost: name another file"
         )

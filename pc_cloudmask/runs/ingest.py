@@ -158,7 +158,7 @@ class Ingestion:
             self.note(self._publish_batch(new))
 
     def note(self, outcomes: Iterable[SceneOutcome]) -> None:
-        """Tell of ``outcomes`` as they come; note them beside the catalog once they are all there.
+        """Tell of ``outcomes`` as they come; note them next to the catalog once they are all there.
 
         Once there is no room for further states, say so, once.
         """

@@ -228,7 +228,7 @@ def test_only_a_mosaics_item_is_written_over(published_demo: Path, tmp_path: Pat
     for _ in range(2):
         make(published_demo, tmp_path / "m.tif", **options)
     (tmp_path / "field.json").write_text('{"type": "Polygon"}')
-    with pytest.raises(SettingsError, match=r"field\.json beside it .* would be lost"):
+    with pytest.raises(SettingsError, match=r"field\.json next to it .* would be lost"):
         make(published_demo, tmp_path / "field.tif", **options)
     assert (tmp_path / "field.json").read_text() == '{"type": "Polygon"}'
 
