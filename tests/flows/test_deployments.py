@@ -205,7 +205,7 @@ def test_a_backfill_is_cut_into_runs_and_begun_again_begins_none_twice(
             start_run(server, "backfill/cloudmask", years=[2018, 2019, 2020, 2021, 2022])
         )
     assert again["state_type"] == "COMPLETED"
-    assert len(shards) == 1  # four scenes
+    assert len(shards) == 1
     assert {shard["id"] for shard in find_shards(server)} == {shard["id"] for shard in shards}
     assert shards[0]["parameters"]["request"]["tiles"] == ["22KFV", "33UUP"]
     assert public_bytes(open_store(str(store))) == before

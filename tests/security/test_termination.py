@@ -76,7 +76,7 @@ def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     [
         (signal.SIGTERM, 143, "terminated", ".tif", 1),
         (signal.SIGINT, 130, "interrupted", ".tif", 1),
-        (signal.SIGTERM, 143, "terminated", "/2018/catalog.json", 4),
+        (signal.SIGTERM, 143, "terminated", "/2018/catalog.json", 6),
     ],
 )
 def test_a_signal_ends_the_scene_under_way_links_nothing_and_the_next_run_goes_on(

@@ -51,7 +51,7 @@ def test_it_runs_from_the_top(
     for picture in pictures[0], pictures[-1]:
         assert decode(picture._repr_png_()).shape == (*picture.shape, 3)
     printed = capsys.readouterr().out
-    assert "2018-06-17   82.4 % clear" in printed
+    assert "2018-06-17   65.4 % clear" in printed
     assert "cloud shadow" in printed
     assert list(tmp_path.iterdir()) == []
 
