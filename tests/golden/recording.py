@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +15,9 @@ from typing import Any
 
 import pyarrow.parquet
 
+from tests.doubles.command import run
+
 GOLDEN = Path(__file__).parent
-COMMAND = Path(sys.executable).with_name("cloudmask")
 SOURCE_DATE_EPOCH = "1700000000"
 
 STORIES: dict[str, tuple[str, ...]] = {
@@ -55,9 +53,6 @@ STORIES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-#: Variables of the caller that would reach the command's settings or GDAL's.
-FOREIGN = re.compile(r"(CLOUDMASK|AWS|PC_SDK|PREFECT|GOOGLE|GDAL|CPL)_|(https?|all|no)_proxy$", re.IGNORECASE)
-
 #: What differs from run to run, from release to release, or with the version of a library.
 CHANGEABLE = (
     (re.compile(r'("seconds": ?)[\d.]+'), r'\1"<seconds>"'),
@@ -76,7 +71,7 @@ def record(story: str, folder: Path) -> Recording:
     shutil.copytree(GOLDEN / "archive", work / "archive")
     home.mkdir()
     with _serve_nothing() as url:
-        environment = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)} | {
+        environment = {
             "HOME": str(home),
             "PREFECT_HOME": str(home / "prefect"),
             "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
@@ -142,14 +137,7 @@ def _serve_nothing() -> Iterator[str]:
 
 def _run(command: str, work: Path, environment: dict[str, str]) -> dict[str, Any]:
     """Return the exit status of ``command`` and its answer: JSON, or None where it printed nothing."""
-    done = subprocess.run(
-        [COMMAND, "--json", *command.split()],
-        cwd=work,
-        env=environment,
-        capture_output=True,
-        check=False,
-        text=True,
-    )
+    done = run("--json", *command.split(), cwd=work, **environment)
     text = _hide_changeable(done.stdout, work)
     return {"status": done.returncode, "answer": json.loads(text) if text else None}
 

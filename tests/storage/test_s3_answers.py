@@ -106,7 +106,9 @@ def test_a_listing_goes_on_over_broken_pages(
     script: Script, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store(f"s3://{s3_server.create_bucket()}")
-    keys = [f"{number:04d}" for number in range(1005)]
+    events = store._client.meta.events  # type: ignore[attr-defined]
+    events.register("provide-client-params.s3.ListObjectsV2", lambda params, **_: {**params, "MaxKeys": 2})
+    keys = [f"{number:04d}" for number in range(9)]
     for key in keys:
         store.write_object(key, b"", "text/plain")
     script.faults["list"] = deque(["half", "none", "status"])
