@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, TypeVar
 
 import rasterio
+from rasterio.crs import CRS
+from rasterio.env import PROJDataFinder, set_proj_data_search_path
 from rasterio.errors import RasterioError
 from rasterio.session import DummySession
 
+from pc_cloudmask.errors import SettingsError, is_out_of_memory
 from pc_cloudmask.text import make_printable
+from pc_cloudmask.web import find_ca_bundle
 
 T = TypeVar("T")
 #: How assets are read.
@@ -36,6 +41,27 @@ GDAL_OPTIONS: Final[dict[str, str | int]] = {
 _ASK_AGAIN: Final = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/"}
 
 
+#: What other programs set to their own database of projections, which rasterio would take for its own.
+PROJECTION_VARIABLES: Final = ("PROJ_DATA", "PROJ_LIB")
+if own_projections := PROJDataFinder().search_wheel():
+    set_proj_data_search_path(own_projections)
+
+
+def check_projections() -> None:
+    """Check that the database of projections can be used; that of a wheel is, whatever ``PROJ_DATA`` says.
+
+    Raises:
+        SettingsError: it cannot.
+    """
+    try:
+        CRS.from_epsg(32606)
+    except RasterioError as error:
+        raise SettingsError(
+            f"{' or '.join(PROJECTION_VARIABLES)} names another installation's database of projections, or none "
+            f"is installed: unset it ({make_printable(error, 200)})"
+        ) from None
+
+
 class Unreadable(Exception):
     """Says why GDAL could not open or decode a raster, without signatures."""
 
@@ -54,11 +80,17 @@ def read_asset(read: Callable[[], T], *, again: bool = False) -> T:
 
     Raises:
         Unreadable: GDAL failed.
+        MemoryError: for want of memory.
     """
+    options = GDAL_OPTIONS | (_ASK_AGAIN if again else {})
+    if (bundle := find_ca_bundle()) and Path(bundle).is_file():
+        options["GDAL_CURL_CA_BUNDLE"] = bundle
     try:
-        with gdal_environment(**GDAL_OPTIONS, **(_ASK_AGAIN if again else {})):
+        with gdal_environment(**options):
             return read()
     except RasterioError as error:
-        problem = make_printable(error)
+        problem, lacks_memory = make_printable(error), is_out_of_memory(error)
+    if lacks_memory:
+        raise MemoryError(problem)
     # Outside the handler: GDAL's own error carries the signature and must not be chained.
     raise Unreadable(problem)
