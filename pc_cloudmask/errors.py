@@ -210,14 +210,10 @@ _MACHINE_ERRORS = frozenset(
 )
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return True if ``error``, or what caused it, tells of a lack of memory."""
-    return any(isinstance(each, MemoryError) or _NO_MEMORY.search(str(each)) for each in _list_causes(error))
-
-
 def find_machine_fault(error: Exception) -> MachineError | None:
     """Return what to say if an error that is not ours tells of a fault of this machine, else None."""
-    if is_out_of_memory(error):
+    causes = _list_causes(error)
+    if any(isinstance(each, MemoryError) or _NO_MEMORY.search(str(each)) for each in causes):
         return MachineError(
             f"this machine has no memory left ({error}): let fewer scenes run side by side (CLOUDMASK_WORKERS), "
             "or give it more"

@@ -12,7 +12,7 @@ from rasterio.env import PROJDataFinder, set_proj_data_search_path
 from rasterio.errors import RasterioError
 from rasterio.session import DummySession
 
-from pc_cloudmask.errors import SettingsError, is_out_of_memory
+from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.text import make_printable
 from pc_cloudmask.web import find_ca_bundle
 
@@ -44,7 +44,8 @@ _ASK_AGAIN: Final = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/"}
 #: What other programs set to their own database of projections, which rasterio would take for its own.
 PROJECTION_VARIABLES: Final = ("PROJ_DATA", "PROJ_LIB")
 if own_projections := PROJDataFinder().search_wheel():
-    set_proj_data_search_path(own_projections)
+    with rasterio.Env(session=DummySession()):  # whose first one looks at the variables
+        set_proj_data_search_path(own_projections)
 
 
 def check_projections() -> None:
@@ -79,8 +80,7 @@ def read_asset(read: Callable[[], T], *, again: bool = False) -> T:
     """Call ``read`` in the environment for assets; ``again`` says that a reading of the URL failed before.
 
     Raises:
-        Unreadable: GDAL failed.
-        MemoryError: for want of memory.
+        Unreadable: GDAL failed; be it for want of memory, for which a damaged file may ask without end.
     """
     options = GDAL_OPTIONS | (_ASK_AGAIN if again else {})
     if (bundle := find_ca_bundle()) and Path(bundle).is_file():
@@ -89,8 +89,6 @@ def read_asset(read: Callable[[], T], *, again: bool = False) -> T:
         with gdal_environment(**options):
             return read()
     except RasterioError as error:
-        problem, lacks_memory = make_printable(error), is_out_of_memory(error)
-    if lacks_memory:
-        raise MemoryError(problem)
+        problem = make_printable(error)
     # Outside the handler: GDAL's own error carries the signature and must not be chained.
     raise Unreadable(problem)

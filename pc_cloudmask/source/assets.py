@@ -243,8 +243,8 @@ _RENEWAL_INTERVAL_S = 30.0
 _MAX_TOKEN_BYTES = 1 << 16
 _lock: Final = Lock()
 _fetched_at: Final[dict[str, float]] = {}
-#: By token URL, when the service last used up a deadline: who asks soon after need not wait for it, too.
-_gave_up_at: Final[dict[str, float]] = {}
+#: By token URL, when and why the service last used up a deadline: who asks soon after need not wait for it, too.
+_gave_up: Final[dict[str, tuple[float, str]]] = {}
 #: Of Sentinel-2: whatever the token service says of it, it is the Planetary Computer's.
 _OWN_CONTAINER = "/sentinel2l2a01/sentinel2-l2"
 #: What the service's 403 says where it is not the key that it minds.
@@ -284,10 +284,9 @@ def _sign(href: str, *, renew: bool) -> str:
         token = sas.TOKEN_CACHE.get(url)
         age_s = time.monotonic() - _fetched_at.get(url, float("-inf"))
         if token is None or token.ttl() < _MIN_VALIDITY_S or (renew and age_s > _RENEWAL_INTERVAL_S):
-            if time.monotonic() - _gave_up_at.get(url, float("-inf")) < _RENEWAL_INTERVAL_S:
-                raise AssetUnavailable(
-                    f"{unsigned_href(href)}: no token: {unsigned_href(url)} did not give one a moment ago"
-                )
+            gave_up_at, why = _gave_up.get(url, (float("-inf"), ""))
+            if time.monotonic() - gave_up_at < _RENEWAL_INTERVAL_S:
+                raise AssetUnavailable(f"{unsigned_href(href)}: no token: {why}")
             sas.TOKEN_CACHE[url] = _fetch_token(url, href)
             _fetched_at[url] = time.monotonic()
     return str(sas.sign_url(href))
@@ -303,7 +302,7 @@ def _fetch_token(url: str, href: str) -> sas.SASToken:
     try:
         answer = http.get(url, deadline=Deadline(TOKEN_DEADLINE_S), max_body_bytes=_MAX_TOKEN_BYTES)
     except NoAnswer as error:
-        _gave_up_at[url] = time.monotonic()
+        _gave_up[url] = (time.monotonic(), str(error))
         raise AssetUnavailable(f"{blob}: no token: {error}") from error
     except RefusedAnswer as error:
         raise AssetMissing(f"{blob}: no token: {error}; check PC_SDK_SAS_URL") from error
@@ -315,7 +314,7 @@ def _fetch_token(url: str, href: str) -> sas.SASToken:
         # The service says so of its own containers, too, now and then.
         raise AssetUnavailable(f"{problem}; the service is busy, or this is not a container that it knows")
     if answer.status != 200:
-        raise AssetUnavailable(f"{problem}; check PC_SDK_SAS_URL")
+        raise AssetUnavailable(f"{problem}; its quota may be used up, or PC_SDK_SAS_URL leads elsewhere")
     try:
         return sas.SASToken(**orjson.loads(answer.body))
     except (orjson.JSONDecodeError, TypeError, ValueError):
