@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
@@ -41,11 +42,25 @@ GDAL_OPTIONS: Final[dict[str, str | int]] = {
 _ASK_AGAIN: Final = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/"}
 
 
-#: What other programs set to their own database of projections, which rasterio would take for its own.
+#: What QGIS, PostGIS or conda set to their own database of projections.
 PROJECTION_VARIABLES: Final = ("PROJ_DATA", "PROJ_LIB")
-if own_projections := PROJDataFinder().search_wheel():
-    with rasterio.Env(session=DummySession()):  # whose first one looks at the variables
-        set_proj_data_search_path(own_projections)
+
+
+def _use_own_projections() -> tuple[str, ...]:
+    """Let a rasterio that brings its own database use that; return the variables that said otherwise.
+
+    Each environment of rasterio's looks at them when it is entered, so in this process they have to go.
+    """
+    own = PROJDataFinder().search_wheel()
+    if own is None:
+        return ()
+    foreign = tuple(name for name in PROJECTION_VARIABLES if os.environ.pop(name, own) != own)
+    set_proj_data_search_path(own)
+    return foreign
+
+
+#: Those of ``PROJECTION_VARIABLES`` that name another database and are passed over.
+FOREIGN_PROJECTIONS: Final = _use_own_projections()
 
 
 def check_projections() -> None:
