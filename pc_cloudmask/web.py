@@ -190,7 +190,7 @@ def find_ca_bundle() -> str | None:
     return None
 
 
-#: What a proxy that does not let us through to a server is quoted with, and whether it may pass.
+#: How http.client quotes a proxy that does not let us through.
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3}) ?([\w -]{0,60})")
 _WITHOUT_SOCKS = "Missing dependencies for SOCKS support"
 
@@ -201,42 +201,40 @@ def find_proxy(url: str) -> str | None:
     return unsigned_href(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
 
 
-def explain_proxy(error: BaseException, url: str) -> str | None:
+def explain_proxy(error: object, url: str, proxy: str | None = None) -> str | None:
     """Return what to say of a request to ``url`` that failed at the proxy on its way; None if it did not.
+
+    ``proxy`` is the one that the environment names for ``url``, unless it is given.
 
     Raises:
         SettingsError: the proxy refuses us, which trying again does not change.
     """
-    text, proxy = str(error), find_proxy(url)
+    proxy, text = proxy or find_proxy(url), str(error)
     if proxy is None:
         return None
-    host = urlsplit(url).netloc.rpartition("@")[2]
     if _WITHOUT_SOCKS in text or isinstance(error, requests.exceptions.InvalidProxyURL):
-        raise SettingsError(
-            f"proxy {proxy}: not one that this program can use: mend HTTPS_PROXY, or list {host} in NO_PROXY"
-        )
-    refusal = _TUNNEL.search(text)
-    if refusal is None:
-        return (
-            f"no connection to the proxy {proxy}"
-            if isinstance(error, requests.exceptions.ProxyError)
-            else None
-        )
-    status, reason = refusal[1], refusal[2].strip()
-    if int(status) not in RETRIED_STATUSES:
-        raise SettingsError(_refused_by_proxy(proxy, status, reason, host))
-    return f"the proxy {proxy} answers HTTP {status}"
+        raise SettingsError(f"proxy {proxy}: not one that this program can use: {_mend_proxy(url)}")
+    if answer := _TUNNEL.search(text):
+        if int(answer[1]) not in RETRIED_STATUSES:
+            raise _refuse_by_proxy(proxy, answer[1], answer[2].strip(), url)
+        return f"the proxy {proxy} answers HTTP {answer[1]}"
+    return f"no connection to the proxy {proxy}" if "roxy" in type(error).__name__ else None
 
 
-def _refused_by_proxy(proxy: str, status: str, reason: str, host: str) -> str:
-    wanted = (
-        "wants a user and password that it knows" if status == "407" else "does not let this program through"
+def _refuse_by_proxy(proxy: str, status: str, reason: str, url: str) -> SettingsError:
+    problem = (
+        "it wants a user and password" if status == "407" else f"it does not let us through to {_host(url)}"
     )
     said = f" ({reason})" if reason else ""
-    return (
-        f"proxy {proxy} answers HTTP {status}{said}: it {wanted} to {host}: mend HTTPS_PROXY, or list the host "
-        "in NO_PROXY"
-    )
+    return SettingsError(f"proxy {proxy} answers HTTP {status}{said}: {problem}: {_mend_proxy(url)}")
+
+
+def _mend_proxy(url: str) -> str:
+    return f"mend HTTPS_PROXY, or list {_host(url)} in NO_PROXY"
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or url
 
 
 class HttpClient:
@@ -336,8 +334,7 @@ class HttpClient:
         ):
             body = read_body(response, max_body_bytes)
         if response.status_code == _PROXY_WANTS_USER and (proxy := find_proxy(request.url)):
-            host = urlsplit(request.url).netloc.rpartition("@")[2]
-            raise SettingsError(_refused_by_proxy(proxy, "407", "", host))
+            raise _refuse_by_proxy(proxy, "407", "", request.url)
         return Answer(response.status_code, response.headers, body)
 
 
@@ -385,7 +382,10 @@ def _describe(error: requests.RequestException) -> str:
     if is_timeout(error):
         return "timed out"
     if isinstance(error, requests.exceptions.SSLError):
-        return "its TLS certificate was not accepted"
+        return (
+            "its TLS certificate was not accepted (if this network puts its own in place, let REQUESTS_CA_BUNDLE "
+            "name the file that it is signed by)"
+        )
     if isinstance(error, requests.ConnectionError):
         return "no connection"
     return make_printable(f"{type(error).__name__}: {error}", 200)
