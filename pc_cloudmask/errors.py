@@ -227,6 +227,8 @@ def find_machine_fault(error: Exception) -> MachineError | None:
 
 
 def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # a chain may lead in a circle
+        seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__

@@ -90,7 +90,9 @@ def attempt_scene(
         try:
             return work(candidate)
         except Exception as error:
-            if fault := find_fault(error):
+            if (fault := find_fault(error)) is error:
+                raise
+            if fault:
                 raise fault from error
             may_pass = isinstance(error, CloudmaskError) and error.retryable
             if may_pass and attempt < RETRIES and not stopping.wait(retry_delay_s * 2**attempt):
