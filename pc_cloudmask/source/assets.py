@@ -246,6 +246,7 @@ _fetched_at: Final[dict[str, float]] = {}
 #: By token URL, when and why the service last used up a deadline: who asks soon after need not wait for it, too.
 _gave_up: Final[dict[str, tuple[float, str]]] = {}
 #: Of Sentinel-2: whatever the token service says of it, it is the Planetary Computer's.
+_OWN_HOST = "sentinel2l2a01.blob.core.windows.net"
 _OWN_CONTAINER = "/sentinel2l2a01/sentinel2-l2"
 #: What the service's 403 says where it is not the key that it minds.
 _USED_UP = re.compile(rb"quota|rate limit|thrott", re.IGNORECASE)
@@ -292,7 +293,18 @@ def _sign(href: str, *, renew: bool) -> str:
     return str(sas.sign_url(href))
 
 
-def _fetch_token(url: str, href: str) -> sas.SASToken:
+def check_tokens(patience_s: float) -> str:
+    """Fetch a token for Sentinel-2's container, and return the service's URL.
+
+    Raises:
+        AssetError: there is none within ``patience_s``.
+    """
+    service = str(Settings.get().sas_url)
+    _fetch_token(f"{service}{_OWN_CONTAINER}", f"https://{_OWN_HOST}/", patience_s)
+    return unsigned_href(service)
+
+
+def _fetch_token(url: str, href: str, deadline_s: float | None = None) -> sas.SASToken:
     """Fetch a token from the service; texts name the blob, not the token."""
     blob = unsigned_href(href)
     key = Settings.get().subscription_key
@@ -300,7 +312,9 @@ def _fetch_token(url: str, href: str) -> sas.SASToken:
         RetryPolicy(attempts=_TOKEN_ATTEMPTS), {"Ocp-Apim-Subscription-Key": key} if key else None
     )
     try:
-        answer = http.get(url, deadline=Deadline(TOKEN_DEADLINE_S), max_body_bytes=_MAX_TOKEN_BYTES)
+        answer = http.get(
+            url, deadline=Deadline(deadline_s or TOKEN_DEADLINE_S), max_body_bytes=_MAX_TOKEN_BYTES
+        )
     except NoAnswer as error:
         _gave_up[url] = (time.monotonic(), str(error))
         raise AssetUnavailable(f"{blob}: no token: {error}") from error
