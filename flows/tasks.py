@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any
 
-import httpx
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
-from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture, as_completed
 from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -23,7 +22,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pc_cloudmask.errors import CloudmaskError, SettingsError
 from pc_cloudmask.flows.progress import RunObserver
 from pc_cloudmask.masking.methods import METHODS
-from pc_cloudmask.runs.candidate import Candidate, build_failure
+from pc_cloudmask.runs.candidate import Candidate, build_failure, find_fault
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.logs import run_id
 from pc_cloudmask.runs.report import SceneOutcome
@@ -85,9 +84,6 @@ class LimitedSource:
             yield from page
 
 
-_PREFECTS_OWN = (PrefectException, httpx.HTTPError)
-
-
 def run_scene(work: SceneWork, candidate: Candidate, limits: Limits) -> SceneOutcome:
     """Return the outcome of the scene, worked on within the limits of Earth Engine."""
     with limits.hold(EARTH_ENGINE_LIMIT):
@@ -126,7 +122,11 @@ class PrefectRunner:
         self._limits = limits
 
     def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
-        """Yield the outcomes in the order in which tasks end."""
+        """Yield the outcomes in the order in which tasks end; what ends the run is raised once all have.
+
+        A fault of the set-up ends those that are not begun yet in no time: each meets it as its first.
+        """
+        fault: CloudmaskError | None = None
         futures: dict[PrefectFuture[SceneOutcome], Candidate] = {}
         for candidate in candidates:
             job = partial(run_scene, work, candidate, self._limits)
@@ -137,9 +137,12 @@ class PrefectRunner:
             try:
                 yield future.result()
             except Exception as error:
-                failure = build_failure(candidate.scene.id, error, candidate.fingerprint)
-                # A task that crashed, a server that is away: no fault of the scene's.
-                yield replace(failure, retryable=failure.retryable or isinstance(error, _PREFECTS_OWN))
+                if found := find_fault(error):
+                    fault = fault or found
+                    continue
+                yield build_failure(candidate.scene.id, error, candidate.fingerprint)
+        if fault:
+            raise fault
 
 
 @contextmanager

@@ -1,33 +1,50 @@
 """The tree of errors.
 
     CloudmaskError
-    ├── SettingsError              wrong usage or settings: exit status 2
+    ├── SettingsError              wrong usage or settings                                  (ends the run)
+    ├── MachineError               no memory, disk or right, or a package that is missing   (ends the run)
     ├── SourceError                the source API or one of its items
     │   ├── SourceUnavailable      no answer, 429, 5xx (retryable)
     │   ├── SourceRefused          an answer that breaks a rule of ours: size, host, form
-    │   └── ItemError              one item cannot become a scene
+    │   └── ItemError              one item cannot become a scene                           (proven)
     │       ├── MissingField       … because a field is absent
     │       └── InvalidField       … because a field is there and wrong
     ├── AssetError                 the pixels of an asset
     │   ├── AssetUnavailable       could not be read now (retryable)
-    │   └── AssetRefused           host, driver or size is not allowed, or it is not what it claims
+    │   ├── AssetDenied            the token service does not accept us                     (ends the run)
+    │   └── AssetRefused           host, driver or size is not allowed, or another raster   (proven)
+    │       └── AssetMissing       not there, or not given out, as it is served now
     ├── EngineError                deriving the mask
     │   ├── EngineUnavailable      quota, time-out, 5xx (retryable)
-    │   └── EngineRefused          credentials, registration, a request that can never succeed
+    │   └── EngineRefused          an answer that cannot be used, a request that cannot succeed as it stands
+    │       └── EngineDenied       credentials, registration, rights                        (ends the run)
     ├── PrefectUnavailable         no answer from the Prefect API that is configured (retryable)
     └── StoreError                 the object store
         ├── StoreUnavailable       no answer or an unknown outcome (retryable)
-        ├── StoreRefused           credentials, a missing bucket, a read-only directory
+        ├── StoreRefused           credentials, a missing bucket, a read-only directory     (ends the run)
+        │   └── StoreObstructed    something stands in the way of one key alone
         ├── KeyExists              create-only write met an object
         └── WriteConflict          compare-and-swap lost
 
-Every error's text is one line that says what happened and how to mend it. Only errors whose
-``retryable`` is true are retried.
+Every error's text is one line that says what happened and how to mend it.
+
+What an error means for the scene that it meets:
+
+    retryable   a further attempt in the same run may succeed; no other error is tried again at once
+    proven      the item itself is wrong: its scene is quarantined, left alone until its item changes
+    ends_run    the set-up is at fault, and every scene would fail: the run ends with exit status 2, and
+                nothing is noted of the scene
+
+A scene that met any other error, one that nobody expected among them, is tried again by later runs, later and
+later, weekly in the end: a fault of the environment is never booked on a scene.
 """
 
 from __future__ import annotations
 
 import copyreg
+import errno
+import re
+from collections.abc import Iterator
 from typing import ClassVar
 
 from pc_cloudmask.text import make_printable
@@ -37,6 +54,8 @@ class CloudmaskError(Exception):
     """Base of every error that this package raises on purpose; its text may be shown anywhere."""
 
     retryable: ClassVar[bool] = False
+    proven: ClassVar[bool] = False
+    ends_run: ClassVar[bool] = False
 
     def __init__(self, text: str = "") -> None:
         super().__init__(make_printable(text))
@@ -48,6 +67,14 @@ class CloudmaskError(Exception):
 
 class SettingsError(CloudmaskError):
     """Wrong usage or settings; nothing was written."""
+
+    ends_run = True
+
+
+class MachineError(CloudmaskError):
+    """This machine lacks memory, disk, a right or a package that every scene needs."""
+
+    ends_run = True
 
 
 class SourceError(CloudmaskError):
@@ -66,6 +93,8 @@ class SourceRefused(SourceError):
 
 class ItemError(SourceError):
     """One source item cannot become a scene."""
+
+    proven = True
 
     def __init__(self, item_id: str, field: str, problem: str) -> None:
         super().__init__(f"item {item_id}: {field} {problem}")
@@ -94,8 +123,22 @@ class AssetUnavailable(AssetError):
     retryable = True
 
 
+class AssetDenied(AssetError):
+    """The token service of the assets does not accept our key, or wants one."""
+
+    ends_run = True
+
+
 class AssetRefused(AssetError):
     """An asset is not where, or not what, it may be."""
+
+    proven = True
+
+
+class AssetMissing(AssetRefused):
+    """An asset is not there, or not given out, as it is served now: asking again at once meets the same."""
+
+    proven = False
 
 
 class EngineError(CloudmaskError):
@@ -109,7 +152,13 @@ class EngineUnavailable(EngineError):
 
 
 class EngineRefused(EngineError):
-    """The engine will never answer this request as it stands."""
+    """The engine will not answer this request as it stands, or gave an answer that cannot be used."""
+
+
+class EngineDenied(EngineRefused):
+    """The engine does not accept our credentials, or lets them do too little."""
+
+    ends_run = True
 
 
 class PrefectUnavailable(CloudmaskError):
@@ -131,6 +180,14 @@ class StoreUnavailable(StoreError):
 class StoreRefused(StoreError):
     """The store is there and does not let us work on it."""
 
+    ends_run = True
+
+
+class StoreObstructed(StoreRefused):
+    """Something stands where one object must be; the others are not concerned."""
+
+    ends_run = False
+
 
 class KeyExists(StoreError):
     """A create-only write met an existing object."""
@@ -138,3 +195,40 @@ class KeyExists(StoreError):
 
 class WriteConflict(StoreError):
     """A compare-and-swap write lost against another writer."""
+
+
+#: What libraries say that have errors of their own for it: GDAL, PROJ and SQLite, onnxruntime, threads.
+_NO_MEMORY = re.compile(
+    r"out of memory|(cannot|unable to|failed to|can't) (allocate|start new thread)|bad_alloc", re.IGNORECASE
+)
+#: Of the system's errors those that every scene would meet; others pass, or concern one file.
+_MACHINE_ERRORS = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG),
+        *(errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EMFILE, errno.ENFILE),
+    }
+)
+
+
+def find_machine_fault(error: Exception) -> MachineError | None:
+    """Return what to say if an error that is not ours tells of a fault of this machine, else None."""
+    causes = _list_causes(error)
+    if any(isinstance(each, MemoryError) or _NO_MEMORY.search(str(each)) for each in causes):
+        return MachineError(
+            f"this machine has no memory left ({error}): let fewer scenes run side by side (CLOUDMASK_WORKERS), "
+            "or give it more"
+        )
+    if isinstance(error, ImportError):
+        return MachineError(f"a package is missing or broken ({error}): install pc-cloudmask again")
+    if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
+        where = f" ({error.filename})" if error.filename else ""
+        return MachineError(f"this machine refuses: {error.strerror}{where}: mend it, and run again")
+    return None
+
+
+def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # a chain may lead in a circle
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import random
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,9 +20,12 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase, HTTPBasicAuth
+from requests.utils import get_auth_from_url, get_environ_proxies, select_proxy
 from urllib3.exceptions import InvalidHeader, ReadTimeoutError
 from urllib3.util import Retry
 
+from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.text import keep_signatures_out_of_logs, make_printable, unsigned_href
 
 logger = logging.getLogger(__name__)
@@ -33,6 +38,8 @@ _LONG_WAIT_S = 5.0
 MAX_CONNECTIONS = 64
 _MAX_REDIRECTS = 3
 _CHUNK_BYTES = 1 << 16
+_PROXY_WANTS_USER = 407
+_WAIT_IN_TEXT = re.compile(rb"(?:try again|retry) (?:in|after) (\d{1,6}) ?s(?:ec|\b)", re.IGNORECASE)
 #: Headers of which a complete answer has one.
 _LENGTHS = ("Content-Length", "Transfer-Encoding")
 _ends: ContextVar[float] = ContextVar("_ends", default=float("inf"))
@@ -135,11 +142,99 @@ class RetryPolicy:
         return delay * random.uniform(0.5, 1.0)  # nosec B311 # spreads clients, hides nothing
 
 
-class _Session(requests.Session):
-    """Looks at no redirect: to say where one leads, requests reads its body to the end, however large."""
+class Session(requests.Session):
+    """Takes proxies and CA bundles from the environment, as requests does, and no password from ``~/.netrc``.
+
+    A ``default`` entry there is for any server: it would go to the STAC API and beside the signature of an asset,
+    whose store answers that with 403. Nor is any redirect followed: to say where one leads, requests reads its
+    body to the end, however large.
+    """
+
+    def __init__(self, connections: int) -> None:
+        super().__init__()
+        self.auth = _UrlCredentials()
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, DeadlineAdapter(pool_maxsize=connections))
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Return None: ``HttpClient`` follows by itself."""
+
+    def merge_environment_settings(self, url: Any, *settings: Any) -> Any:
+        """Return what the environment says of requests to ``url``, ``SSL_CERT_FILE`` included."""
+        bundle = find_ca_bundle()
+        merged: Any = super().merge_environment_settings(url, *settings)
+        if bundle and merged["verify"] is True:
+            merged["verify"] = bundle
+        return merged
+
+
+class _UrlCredentials(AuthBase):
+    """Stands where requests would look into ``~/.netrc``; user and password of the URL itself count."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        user, password = get_auth_from_url(request.url or "")
+        return HTTPBasicAuth(user, password)(request) if user or password else request
+
+
+def find_ca_bundle() -> str | None:
+    """Return the path of the certificates that the user trusts in place of the usual ones, for every client alike.
+
+    Raises:
+        SettingsError: there is nothing at that path.
+    """
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        if bundle := os.environ.get(name):
+            if not os.path.exists(bundle):  # noqa: PTH110 - it may be no path at all
+                raise SettingsError(f"{name} names {bundle}, where there is nothing: mend it, or unset it")
+            return bundle
+    return None
+
+
+#: How http.client quotes a proxy that does not let us through.
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3}) ?([\w -]{0,60})")
+_WITHOUT_SOCKS = "Missing dependencies for SOCKS support"
+
+
+def find_proxy(url: str) -> str | None:
+    """Return the proxy that requests to ``url`` go through, without its password; None if they go directly."""
+    proxy = select_proxy(url, get_environ_proxies(url))
+    return unsigned_href(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
+
+
+def explain_proxy(error: object, url: str, proxy: str | None = None) -> str | None:
+    """Return what to say of a request to ``url`` that failed at the proxy on its way; None if it did not.
+
+    ``proxy`` is the one that the environment names for ``url``, unless it is given.
+
+    Raises:
+        SettingsError: the proxy refuses us, which trying again does not change.
+    """
+    proxy, text = proxy or find_proxy(url), str(error)
+    if proxy is None:
+        return None
+    if _WITHOUT_SOCKS in text or isinstance(error, requests.exceptions.InvalidProxyURL):
+        raise SettingsError(f"proxy {proxy}: not one that this program can use: {_mend_proxy(url)}")
+    if answer := _TUNNEL.search(text):
+        if int(answer[1]) not in RETRIED_STATUSES:
+            raise _refuse_by_proxy(proxy, answer[1], answer[2].strip(), url)
+        return f"the proxy {proxy} answers HTTP {answer[1]}"
+    return f"no connection to the proxy {proxy}" if "roxy" in type(error).__name__ else None
+
+
+def _refuse_by_proxy(proxy: str, status: str, reason: str, url: str) -> SettingsError:
+    problem = (
+        "it wants a user and password" if status == "407" else f"it does not let us through to {_host(url)}"
+    )
+    said = f" ({reason})" if reason else ""
+    return SettingsError(f"proxy {proxy} answers HTTP {status}{said}: {problem}: {_mend_proxy(url)}")
+
+
+def _mend_proxy(url: str) -> str:
+    return f"mend HTTPS_PROXY, or list {_host(url)} in NO_PROXY"
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or url
 
 
 class HttpClient:
@@ -159,10 +254,8 @@ class HttpClient:
         keep_signatures_out_of_logs()
         self._retry = retry or RetryPolicy()
         self._needs_length = needs_length
-        self._session = _Session()
+        self._session = Session(MAX_CONNECTIONS)
         self._session.headers.update(headers or {})
-        for scheme in ("https://", "http://"):
-            self._session.mount(scheme, DeadlineAdapter(pool_maxsize=MAX_CONNECTIONS))
 
     def get(
         self, url: str, *, deadline: Deadline, max_body_bytes: int, headers: Mapping[str, str] | None = None
@@ -175,7 +268,8 @@ class HttpClient:
         """Return the answer to ``request``, whatever its status, once that is not among ``RETRIED_STATUSES``.
 
         Raises:
-            NoAnswer: deadline passed, attempts used up, or a Retry-After beyond the deadline.
+            NoAnswer: deadline passed, attempts used up, or a wait asked for beyond the deadline.
+            SettingsError: the proxy that the environment names does not let us through.
             BodyTooLarge, ForeignRedirect: the answer is not taken.
         """
         shown = unsigned_href(request.url)
@@ -187,14 +281,14 @@ class HttpClient:
             try:
                 answer = self._follow(request, deadline, max_body_bytes)
             except requests.RequestException as error:
-                problem = _describe(error)
+                problem = explain_proxy(error, request.url) or _describe(error)
                 if isinstance(error, ValueError):  # requests' own mark of a URL that is none
                     break
             else:
                 found = self._find_problem(answer)
                 if found is None:
                     return answer
-                problem, wanted_s = found, _read_retry_after(answer.headers)
+                problem, wanted_s = found, find_wait_s(answer)
             delay_s = max(wanted_s, self._retry.delay_s(attempt))
             if attempt == self._retry.attempts or delay_s >= deadline.remaining_s():
                 waits = f", asks to wait {wanted_s:.0f} s" if wanted_s else ""
@@ -239,6 +333,8 @@ class HttpClient:
             self._session.send(prepared, timeout=timeout, allow_redirects=False, **settings) as response,
         ):
             body = read_body(response, max_body_bytes)
+        if response.status_code == _PROXY_WANTS_USER and (proxy := find_proxy(request.url)):
+            raise _refuse_by_proxy(proxy, "407", "", request.url)
         return Answer(response.status_code, response.headers, body)
 
 
@@ -269,12 +365,16 @@ def read_body(response: requests.Response, max_body_bytes: int) -> bytes:
     return bytes(body)
 
 
-def _read_retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds that Retry-After asks for, as a number or a date; 0 where it cannot be read."""
+def find_wait_s(answer: Answer) -> float:
+    """Return the seconds that ``answer`` asks to wait, 0 if none.
+
+    By Retry-After, a number or a date; else in its text, as Azure's gateway has it: "Try again in 23 seconds."
+    """
     try:
-        return float(Retry().parse_retry_after(headers.get("Retry-After", "")))
+        return float(Retry().parse_retry_after(answer.headers.get("Retry-After", "")))
     except (InvalidHeader, ValueError, OverflowError):
-        return 0.0
+        said = _WAIT_IN_TEXT.search(answer.body)
+        return float(said[1]) if said else 0.0
 
 
 def _describe(error: requests.RequestException) -> str:
@@ -282,7 +382,10 @@ def _describe(error: requests.RequestException) -> str:
     if is_timeout(error):
         return "timed out"
     if isinstance(error, requests.exceptions.SSLError):
-        return "its TLS certificate was not accepted"
+        return (
+            "its TLS certificate was not accepted (if this network puts its own in place, let REQUESTS_CA_BUNDLE "
+            "name the file that it is signed by)"
+        )
     if isinstance(error, requests.ConnectionError):
         return "no connection"
     return make_printable(f"{type(error).__name__}: {error}", 200)

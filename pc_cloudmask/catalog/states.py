@@ -58,7 +58,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class NotedState:
-    """What is noted of a scene, tried ``attempts`` times; ``next_try`` is None if trying cannot help."""
+    """What is noted of a scene, tried ``attempts`` times; ``next_try`` is None if trying cannot help.
+
+    ``proven`` says of such a one why: its item is wrong. Only that is quarantined.
+    """
 
     item_id: Annotated[str, AfterValidator(check_item_id)]
     kind: StateKind
@@ -70,11 +73,13 @@ class NotedState:
     error_class: str = ""
     #: What the mask would have followed from: a changed item is tried at once.
     fingerprint: str = ""
+    #: The item itself is wrong. Earlier versions did not say so, and quarantined for faults of the environment too.
+    proven: bool = False
 
     @property
     def is_quarantined(self) -> bool:
         """Whether it is left alone until its item changes or someone asks for it."""
-        return self.next_try is None
+        return self.next_try is None and self.proven
 
     @property
     def key(self) -> str:
@@ -82,8 +87,13 @@ class NotedState:
         return self.kind.key(self.item_id)
 
     def is_due(self, now: datetime) -> bool:
-        """Return True if it is time to try again; a clock that ran ahead at the last attempt delays nothing."""
-        return self.next_try is not None and not self.last_try <= now < self.next_try
+        """Return True if it is time to try again; a clock that ran ahead at the last attempt delays nothing.
+
+        What an earlier version left alone for good is due at once: tried again, it is proven wrong or comes free.
+        """
+        if self.next_try is None:
+            return not self.proven
+        return not self.last_try <= now < self.next_try
 
 
 _STATE = TypeAdapter(NotedState)
@@ -101,7 +111,15 @@ def record_failed(store: ObjectStore, item_id: str, failure: Failure, now: datet
     """Note that the scene failed, and whether trying again can help."""
     next_try = now if failure.retryable else None
     state = NotedState(item_id, StateKind.FAILED, failure.message, 1, now, now, next_try)
-    return _record(store, replace(state, error_class=failure.error_class, fingerprint=failure.fingerprint))
+    return _record(
+        store,
+        replace(
+            state,
+            error_class=failure.error_class,
+            fingerprint=failure.fingerprint,
+            proven=not failure.retryable,
+        ),
+    )
 
 
 def clear_state(store: ObjectStore, item_id: str) -> None:

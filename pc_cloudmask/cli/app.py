@@ -197,7 +197,8 @@ def report_stop(how: str) -> None:
 
 def report_error(error: Exception) -> int:
     """Print what ended the run in one line; return the exit status."""
-    from pc_cloudmask.errors import EngineRefused, SettingsError, StoreRefused
+    from pc_cloudmask.errors import EngineRefused, StoreRefused
 
     complain(str(error))
-    return EXIT_USAGE if isinstance(error, SettingsError | StoreRefused | EngineRefused) else EXIT_FAILED
+    refused = isinstance(error, StoreRefused | EngineRefused) or getattr(error, "ends_run", False)
+    return EXIT_USAGE if refused else EXIT_FAILED

@@ -22,7 +22,7 @@ from pc_cloudmask.cli.app import (
 
 def main() -> None:
     """Run the command line; the process ends with its exit status."""
-    from pc_cloudmask.errors import CloudmaskError
+    from pc_cloudmask.errors import CloudmaskError, find_machine_fault
 
     for stream in (sys.stdout, sys.stderr):  # a locale that lacks a character costs that character alone
         if isinstance(stream, io.TextIOWrapper):
@@ -35,6 +35,10 @@ def main() -> None:
         app()
     except CloudmaskError as error:
         sys.exit(report_error(error))
+    except Exception as error:
+        if (fault := find_machine_fault(error)) is None:
+            raise
+        sys.exit(report_error(fault))
     except Terminated:
         report_stop("terminated")
         sys.exit(EXIT_TERMINATED)

@@ -18,7 +18,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from pc_cloudmask.errors import EngineRefused, SettingsError
+from pc_cloudmask.errors import MachineError, SettingsError
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import build_reflectance_table
 from pc_cloudmask.masking.csmask_tiles import Network, ReadRows, label_scene
@@ -179,7 +179,7 @@ class Classifier:
             MissingField: a band is not among the item's assets.
             AssetUnavailable: a band could not be read now.
             AssetRefused: a band may not be read, or is not what it should be.
-            EngineRefused: the network cannot be loaded.
+            MachineError: the network cannot be loaded.
         """
         read_rows = open_rows(self._reader, scene, self._model.bands)
         tables = self._model.build_tables(build_reflectance_table(scene.processing_baseline))
@@ -202,7 +202,7 @@ class Classifier:
             return load_network(self._model)
         except Exception as error:  # onnxruntime has a tree of errors of its own
             reason = str(error).partition("\n")[0]
-            raise EngineRefused(
+            raise MachineError(
                 f"{self._model.path.name}: onnxruntime cannot load it: {reason};"
                 " pip install --force-reinstall 'pc-cloudmask[csmask]'"
             ) from error

@@ -45,7 +45,7 @@ def build_mask_cog(classes: NDArray[np.uint8], grid: Grid) -> bytes:
 
     Raises:
         ValueError: ``classes`` is not a uint8 array of the grid's shape.
-        AssetRefused: what GDAL wrote is not a cloud-optimised GeoTIFF.
+        NotOptimized: what GDAL wrote is not a cloud-optimised GeoTIFF.
     """
     return _build_valid_cog(classes, grid, MASK_STYLE)
 
@@ -55,7 +55,7 @@ def build_probability_cog(probability_pct: NDArray[np.uint8], grid: Grid) -> byt
 
     Raises:
         ValueError: ``probability_pct`` is not a uint8 array of the grid's shape.
-        AssetRefused: what GDAL wrote is not a cloud-optimised GeoTIFF.
+        NotOptimized: what GDAL wrote is not a cloud-optimised GeoTIFF.
     """
     return _build_valid_cog(probability_pct, grid, PROBABILITY_STYLE)
 

@@ -72,11 +72,17 @@ def build_cog(pixels: NDArray[np.uint8], grid: Grid, style: BandStyle) -> bytes:
         return _copy_as_cog(source)
 
 
+class NotOptimized(AssetRefused):
+    """A raster is not a cloud-optimised GeoTIFF; of one that GDAL has just written, no item is to blame."""
+
+    proven = False
+
+
 def validate_cog(data: bytes, what: str) -> None:
     """Check with rio-cogeo that ``data`` is a cloud-optimised GeoTIFF; what it recommends is required.
 
     Raises:
-        AssetRefused: it is not; the text names ``what`` and every fault.
+        NotOptimized: it is not; the text names ``what`` and every fault.
     """
     # With the tile matrices that it brings, it takes a third of a second to import.
     from rio_cogeo.cogeo import cog_validate  # noqa: PLC0415
@@ -88,9 +94,9 @@ def validate_cog(data: bytes, what: str) -> None:
             _, errors, warnings = cog_validate(file.name, strict=True, config=config, quiet=True)
             faults = [fault for fault in errors + warnings if not _is_false_alarm(fault, file.name)]
     except RasterioError as error:
-        raise AssetRefused(f"{what} cannot be read: {error}") from error
+        raise NotOptimized(f"{what} cannot be read: {error}") from error
     if faults:
-        raise AssetRefused(f"{what} is not a cloud-optimised GeoTIFF: {'; '.join(faults)}")
+        raise NotOptimized(f"{what} is not a cloud-optimised GeoTIFF: {'; '.join(faults)}")
 
 
 def _is_false_alarm(fault: str, path: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pc_cloudmask.catalog.item import build_fingerprint
 from pc_cloudmask.catalog.layout import ItemKeys, item_keys
-from pc_cloudmask.errors import CloudmaskError
+from pc_cloudmask.errors import CloudmaskError, find_machine_fault
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.runs.report import SceneOutcome, SceneState
@@ -124,15 +124,21 @@ def build_waiting(scene_id: str, reason: str, fingerprint: str) -> SceneOutcome:
 def build_failure(scene_id: str, error: Exception, fingerprint: str = "") -> SceneOutcome:
     """Return the outcome of a scene that ``error`` ended; an unexpected error is named by its class.
 
-    A lack of memory, or of what else the system gives, tells nothing of the scene: it may pass.
+    A later run tries it again unless the error proves that the item itself is wrong.
     """
-    error_class = type(error).__name__
+    error_class, proven = type(error).__name__, False
     if isinstance(error, CloudmaskError):
-        reason, retryable = str(error), error.retryable
+        reason, proven = str(error), error.proven
     else:
         reason = make_printable(f"{error_class}: {error}")
-        retryable = isinstance(error, MemoryError | OSError)
-    return SceneOutcome(scene_id, SceneState.FAILED, reason, retryable, error_class, fingerprint=fingerprint)
+    return SceneOutcome(scene_id, SceneState.FAILED, reason, not proven, error_class, fingerprint=fingerprint)
+
+
+def find_fault(error: Exception) -> CloudmaskError | None:
+    """Return what has to end the run, if ``error``, met by one scene, tells that every scene would meet it."""
+    if isinstance(error, CloudmaskError):
+        return error if error.ends_run else None
+    return find_machine_fault(error)
 
 
 def _find_fingerprint(item: Item, method: str, parameters: MaskParameters) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.errors import CloudmaskError, SettingsError
 from pc_cloudmask.runs.candidate import Candidate, build_failure
 from pc_cloudmask.runs.report import SceneOutcome
 from pc_cloudmask.runs.runners import RETRY_DELAY_S, SceneWork, attempt_scene
@@ -47,6 +46,7 @@ class DaskRunner:
         attempt = partial(attempt_scene, work, retry_delay_s=self._retry_delay_s)
         waiting = list(reversed(candidates))
         under_way: dict[Any, Candidate] = {}
+        fault: CloudmaskError | None = None
         ended = as_completed(loop=self._client.loop)
 
         def send_next() -> None:
@@ -63,10 +63,17 @@ class DaskRunner:
                 return
             for future in ended:
                 candidate = under_way.pop(future)
-                if waiting:
+                try:
+                    outcome = _read_outcome(future, candidate)
+                except CloudmaskError as error:
+                    fault = fault or error
+                else:
+                    yield outcome
+                if waiting and not fault:
                     send_next()
-                yield _read_outcome(future, candidate)
                 future.release()
+            if fault:
+                raise fault
         finally:
             self._client.cancel(list(under_way))
 
@@ -78,12 +85,18 @@ def find_scheduler() -> str | None:
 
 
 def _read_outcome(future: Any, candidate: Candidate) -> SceneOutcome:
-    """Return how a scene ended; a cluster that lost it is a failure that trying again may cure."""
+    """Return how a scene ended; one that the cluster lost is tried again by a later run.
+
+    Raises:
+        CloudmaskError: what ends the run.
+    """
     try:
         outcome: SceneOutcome = future.result()
+    except CloudmaskError:
+        raise
     except Exception as error:
         logger.warning("%s: the cluster lost it: %s", candidate.scene.id, error)
-        return replace(build_failure(candidate.scene.id, error, candidate.fingerprint), retryable=True)
+        return build_failure(candidate.scene.id, error, candidate.fingerprint)
     return outcome
 
 

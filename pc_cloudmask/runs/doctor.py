@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.masking.earth_engine.gees2downloader import HOW_TO_INSTALL
 from pc_cloudmask.masking.methods import METHODS
+from pc_cloudmask.raster.gdal import FOREIGN_PROJECTIONS, check_projections
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.settings import Settings
+from pc_cloudmask.source.assets import check_tokens
+from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS
 from pc_cloudmask.source.stac_api import PlanetaryComputerSource
 from pc_cloudmask.storage.store import ObjectStore
+from pc_cloudmask.web import find_ca_bundle, find_proxy
 
 EXTRAS = {
     **{
@@ -51,8 +58,11 @@ def examine(context: RunContext) -> Iterator[Finding]:
     """Yield findings, each as soon as it is known; nothing is written but the store's own probe."""
     settings = context.settings
     yield Finding("settings", True, True, f"method {settings.method}, {settings.workers} workers")
+    yield from _examine_environment(settings)
     yield _try("store", True, lambda: _describe_store(context.store))
     yield _try("source", True, lambda: _ask_source(settings))
+    if urlsplit(settings.stac_api_url).hostname in PLANETARY_COMPUTER_HOSTS:
+        yield _try("tokens", True, lambda: f"{check_tokens(_PATIENCE_S)} gives tokens for assets")
     needs_earth_engine = METHODS[settings.method].needs_earth_engine
     yield _try("earth engine", needs_earth_engine, lambda: _ask_earth_engine(context))
     yield _module(
@@ -64,6 +74,23 @@ def examine(context: RunContext) -> Iterator[Finding]:
     for extra, (module, purpose) in EXTRAS.items():
         needed = extra in {METHODS[settings.method].extra, settings.runner}
         yield _module(f"extra {extra}", module, needed, f"{purpose}: pip install 'pc-cloudmask[{extra}]'")
+
+
+def _examine_environment(settings: Settings) -> Iterator[Finding]:
+    """Yield what other programs left in the environment: what is used of it, and what is passed over."""
+    yield _try("projections", True, _describe_projections)
+    yield _try("certificates", True, lambda: find_ca_bundle() or "those that come with this program")
+    proxies = {find_proxy(url) for url in (settings.stac_api_url, settings.earthengine_url)} - {None}
+    yield Finding(
+        "proxy", True, False, ", ".join(sorted(map(str, proxies))) or "none: servers are asked directly"
+    )
+    netrc = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    yield Finding("netrc", True, False, f"{netrc} is there, and not read" if netrc.exists() else "none")
+
+
+def _describe_projections() -> str:
+    check_projections()
+    return f"rasterio's own; passed over: {', '.join(FOREIGN_PROJECTIONS) or 'none'}"
 
 
 def _try(what: str, needed: bool, look: Callable[[], str]) -> Finding:

@@ -22,6 +22,8 @@ from pc_cloudmask.catalog.states import (
     record_failed,
     record_waiting,
 )
+from pc_cloudmask.errors import CloudmaskError
+from pc_cloudmask.raster.gdal import check_projections
 from pc_cloudmask.runs.budget import Budget
 from pc_cloudmask.runs.candidate import (
     Candidate,
@@ -141,6 +143,7 @@ class Ingestion:
         """
         if self._context.settings.mirror:
             check_available()
+        check_projections()
         self._context.publisher.recover()
         # A run that died while a scene changed from waiting to failed, or back, left both: the later holds.
         self.noted = {state.item_id: state for state in sorted(noted, key=lambda state: state.last_try)}
@@ -161,11 +164,21 @@ class Ingestion:
         """Tell of ``outcomes`` as they come; note them next to the catalog once they are all there.
 
         Once there is no room for further states, say so, once.
+
+        Raises:
+            CloudmaskError: the run cannot go on; what came before is noted.
         """
-        ended = []
-        for outcome in outcomes:
-            self._observer.scene_ended(outcome)
-            ended.append(outcome)
+        ended: list[SceneOutcome] = []
+        try:
+            for outcome in outcomes:
+                self._observer.scene_ended(outcome)
+                ended.append(outcome)
+        except CloudmaskError:
+            self._remember(ended)
+            raise
+        self._remember(ended)
+
+    def _remember(self, ended: list[SceneOutcome]) -> None:
         self.outcomes += ended
         self._ended.update(outcome.id for outcome in ended)
         had_room, room = self._room >= 0, max(0, self._room)
@@ -216,15 +229,21 @@ class Ingestion:
         yield from waiting
         keys = {candidate.scene.id: candidate.keys for candidate in paired}
         published: list[ItemKeys] = []
-        for outcome in self._runner.run_scenes(partial(publish_cloudmask, context), paired):
-            if outcome.state is SceneState.PUBLISHED:
-                published.append(keys[outcome.id])
-            yield outcome
+        fault: CloudmaskError | None = None
+        try:
+            for outcome in self._runner.run_scenes(partial(publish_cloudmask, context), paired):
+                if outcome.state is SceneState.PUBLISHED:
+                    published.append(keys[outcome.id])
+                yield outcome
+        except CloudmaskError as error:
+            fault = error  # once what was published is linked
         if settings.mirror:
             # Before the catalogs: the collection lists the part in the same write that covers its items.
             self._mirror_items(published)
         context.publisher.publish_catalogs(published)
         logger.info("%d items linked", len(published))
+        if fault:
+            raise fault
 
     def _pair(self, wanted: list[Candidate]) -> tuple[list[Candidate], list[SceneOutcome]]:
         """Return those that the budget allows with their images, and those that turn out to wait."""

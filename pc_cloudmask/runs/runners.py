@@ -10,7 +10,7 @@ from threading import Event
 from typing import Protocol
 
 from pc_cloudmask.errors import CloudmaskError
-from pc_cloudmask.runs.candidate import Candidate, build_failure
+from pc_cloudmask.runs.candidate import Candidate, build_failure, find_fault
 from pc_cloudmask.runs.report import SceneOutcome
 
 #: Further attempts at a scene whose error is retryable; the adapters retry single requests themselves.
@@ -25,7 +25,11 @@ class Runner(Protocol):
     """Runs one function over many candidates."""
 
     def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
-        """Yield the outcomes in the order in which scenes end; never raise for a scene."""
+        """Yield the outcomes in the order in which scenes end.
+
+        Raises:
+            CloudmaskError: one that ends the run; first come the outcomes of all scenes that were begun.
+        """
         ...
 
 
@@ -40,14 +44,33 @@ class ThreadRunner:
         """Yield the outcomes in the order in which scenes end."""
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="scene")
         stopping = Event()
+        fault: CloudmaskError | None = None
+
+        def attempt(candidate: Candidate) -> SceneOutcome | None:
+            if stopping.is_set():
+                return None
+            try:
+                return attempt_scene(work, candidate, self._retry_delay_s, stopping)
+            except CloudmaskError:
+                stopping.set()
+                raise
+
         try:
             futures = [
                 # Each in a context of its own, so that the log tells runs and items apart.
-                pool.submit(copy_context().run, attempt_scene, work, candidate, self._retry_delay_s, stopping)
+                pool.submit(copy_context().run, attempt, candidate)
                 for candidate in candidates
             ]
             for future in as_completed(futures):
-                yield future.result()
+                try:
+                    outcome = future.result()
+                except CloudmaskError as error:
+                    fault = fault or error
+                    continue
+                if outcome is not None:
+                    yield outcome
+            if fault:
+                raise fault
         finally:
             # An interrupted run starts no further scene or attempt and lets those under way end whole.
             stopping.set()
@@ -57,17 +80,26 @@ class ThreadRunner:
 def attempt_scene(
     work: SceneWork, candidate: Candidate, retry_delay_s: float, stopping: Event | None = None
 ) -> SceneOutcome:
-    """Return the outcome of ``work``, tried again where that can help, until ``stopping``; never raise."""
+    """Return the outcome of ``work``, tried again where that can help, until ``stopping``.
+
+    Raises:
+        CloudmaskError: one that ends the run, and is no failure of the scene.
+    """
     stopping = stopping or Event()
     for attempt in range(RETRIES + 1):
         try:
             return work(candidate)
-        except CloudmaskError as error:
-            is_last = not error.retryable or attempt == RETRIES
-            if is_last or stopping.wait(retry_delay_s * 2**attempt):
-                logger.info("%s failed: %s", candidate.scene.id, error)
-                return build_failure(candidate.scene.id, error, candidate.fingerprint)
         except Exception as error:
-            logger.exception("%s: unexpected error", candidate.scene.id)
+            if (fault := find_fault(error)) is error:
+                raise
+            if fault:
+                raise fault from error
+            may_pass = isinstance(error, CloudmaskError) and error.retryable
+            if may_pass and attempt < RETRIES and not stopping.wait(retry_delay_s * 2**attempt):
+                continue
+            if isinstance(error, CloudmaskError):
+                logger.info("%s failed: %s", candidate.scene.id, error)
+            else:
+                logger.exception("%s: unexpected error", candidate.scene.id)
             return build_failure(candidate.scene.id, error, candidate.fingerprint)
     raise AssertionError("the last attempt returns")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +17,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from pc_cloudmask.errors import AssetError, AssetRefused, AssetUnavailable
+from pc_cloudmask.errors import AssetDenied, AssetError, AssetMissing, AssetRefused, AssetUnavailable
 from pc_cloudmask.raster.gdal import Unreadable, read_asset
 from pc_cloudmask.raster.read import (
     CHUNK_BYTES,
@@ -49,7 +50,6 @@ _REMEMBERED_PROBES = 1024
 #: What is wrong where a server answers a request for a part of a TIFF with these.
 _REFUSALS = {
     200: "the server sends no byte ranges",
-    206: "not a TIFF",
     401: "access denied (HTTP 401); a token of that container is needed",
     403: "access denied (HTTP 403); a token of that container is needed",
     404: "not there (HTTP 404); the product may have been issued again",
@@ -96,7 +96,9 @@ class AssetReader:
 
         Raises:
             AssetUnavailable: no answer, 429, 5xx, or a transfer that broke off.
-            AssetRefused: not allowed, not there, or not a raster that fits the grid.
+            AssetMissing: not there, or not given out.
+            AssetDenied: no token, for the key is not accepted.
+            AssetRefused: not allowed, or not a raster that fits the grid.
         """
         return self.read(href, lambda name: read_raster(name, grid, resampling)[0], item_id=item_id)
 
@@ -107,8 +109,8 @@ class AssetReader:
         ``driver="GTiff"``, and neither keep nor show the name: it may carry a signature.
 
         Raises:
-            AssetUnavailable: no answer, 429, 5xx.
-            AssetRefused: not allowed, not there, or not a TIFF.
+            AssetUnavailable, AssetMissing, AssetDenied: as ``read_band``.
+            AssetRefused: not allowed, or not a TIFF.
         """
         with _named(item_id):
             return self._find_name(self._rules.find_tiff(href))
@@ -117,7 +119,7 @@ class AssetReader:
         """Return what ``read`` makes of the asset, given the name by which GDAL may open it.
 
         Raises:
-            AssetUnavailable, AssetRefused: as ``read_band``.
+            AssetUnavailable, AssetMissing, AssetDenied, AssetRefused: as ``read_band``.
         """
         with _named(item_id):
             location = self._rules.find_tiff(href)
@@ -128,8 +130,8 @@ class AssetReader:
             except Unsuitable as error:
                 raise AssetRefused(f"{shown}: {error}") from error
             except Unreadable as error:
-                if isinstance(location, Path):
-                    raise AssetRefused(f"{shown}: not a GeoTIFF that can be read: {error}") from error
+                if isinstance(location, Path):  # a file that is still being written, say
+                    raise AssetMissing(f"{shown}: not a GeoTIFF that can be read: {error}") from error
                 self._probed.pop(location, None)
                 self._failed.add(location)
                 raise AssetUnavailable(f"{shown}: the transfer or the decoding failed: {error}") from error
@@ -153,8 +155,9 @@ class AssetReader:
             logger.info("%s: HTTP %d, trying once more with a new token", shown, answer.status)
             signed = self._renew(url)
             answer = self._probe(signed)
-        if answer.status != 206 or answer.body[:4] not in MAGIC:
-            raise AssetRefused(f"{shown}: {_REFUSALS.get(answer.status, f'HTTP {answer.status}')}")
+        if answer.status != 206:
+            raise AssetMissing(f"{shown}: {_REFUSALS.get(answer.status, f'HTTP {answer.status}')}")
+        _check_magic(answer.body[:4], shown)
         try:
             check_directories(lambda offset: self._probe(signed, offset).body if offset else answer.body)
         except TooManyDirectories as error:
@@ -173,10 +176,10 @@ class AssetReader:
             )
         except NoAnswer as error:
             raise AssetUnavailable(str(error)) from None
-        except ForeignRedirect as error:
-            raise AssetRefused(str(error)) from None
+        except ForeignRedirect as error:  # to a sign-in page of this network's, say
+            raise AssetMissing(str(error)) from None
         except BodyTooLarge:
-            raise AssetRefused(f"{unsigned_href(signed)}: {_REFUSALS[200]}") from None
+            raise AssetMissing(f"{unsigned_href(signed)}: {_REFUSALS[200]}") from None
 
 
 @contextmanager
@@ -188,11 +191,25 @@ def _named(item_id: str) -> Iterator[None]:
         raise type(error)(f"item {item_id}: {error}") from error
 
 
-def _check_file(path: Path) -> None:
-    """Check that GDAL will be done with the file's directories soon.
+def _check_magic(start: bytes, shown: object) -> None:
+    """Check that what begins with the four bytes ``start`` is a TIFF.
 
     Raises:
-        AssetRefused: it will not, or the file cannot be read.
+        AssetMissing: there is nothing yet: no bytes, or room that was only set aside.
+        AssetRefused: it is something else.
+    """
+    if start not in MAGIC:
+        if not start.strip(b"\0"):
+            raise AssetMissing(f"{shown}: not a TIFF: nothing is written there yet")
+        raise AssetRefused(f"{shown}: not a TIFF")
+
+
+def _check_file(path: Path) -> None:
+    """Check that the file is a TIFF, and that GDAL will be done with its directories soon.
+
+    Raises:
+        AssetMissing: the file cannot be read.
+        AssetRefused: it is no such file.
     """
     try:
         with path.open("rb") as file:
@@ -201,9 +218,12 @@ def _check_file(path: Path) -> None:
                 file.seek(offset)
                 return file.read(CHUNK_BYTES)
 
+            _check_magic(read(0)[:4], path)
             check_directories(read)
-    except (OSError, OverflowError, TooManyDirectories) as error:
-        raise AssetRefused(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise AssetMissing(f"{path}: {error.strerror or error}") from error
+    except (OverflowError, TooManyDirectories) as error:
+        raise AssetRefused(f"{path}: {error}") from error
 
 
 with warnings.catch_warnings():
@@ -214,6 +234,8 @@ with warnings.catch_warnings():
     from planetary_computer.utils import parse_blob_url
 #: The SDK's own request has no time-out, and retries for minutes.
 TOKEN_DEADLINE_S = 60.0
+#: More than the deadline has room for.
+_TOKEN_ATTEMPTS = 20
 #: More than the minute below which the SDK asks for a token itself, without a time-out.
 _MIN_VALIDITY_S = 120.0
 #: A refusal of a younger token is not the token's age: threads that fail together renew it once.
@@ -221,6 +243,13 @@ _RENEWAL_INTERVAL_S = 30.0
 _MAX_TOKEN_BYTES = 1 << 16
 _lock: Final = Lock()
 _fetched_at: Final[dict[str, float]] = {}
+#: By token URL, when and why the service last used up a deadline: who asks soon after need not wait for it, too.
+_gave_up: Final[dict[str, tuple[float, str]]] = {}
+#: Of Sentinel-2: whatever the token service says of it, it is the Planetary Computer's.
+_OWN_HOST = "sentinel2l2a01.blob.core.windows.net"
+_OWN_CONTAINER = "/sentinel2l2a01/sentinel2-l2"
+#: What the service's 403 says where it is not the key that it minds.
+_USED_UP = re.compile(rb"quota|rate limit|thrott", re.IGNORECASE)
 
 
 def sign_href(href: str) -> str:
@@ -230,8 +259,10 @@ def sign_href(href: str) -> str:
     their meaning.
 
     Raises:
-        AssetUnavailable: no token within a minute.
-        AssetRefused: the service does not know the container, or refuses us.
+        AssetUnavailable: no token within a minute, or the service says that it does not know the container.
+        AssetDenied: it does not accept the key.
+        AssetMissing: it refuses us a container of which we do not know that it is the Planetary Computer's.
+        AssetRefused: the URL is of no blob.
     """
     return _sign(href, renew=False)
 
@@ -254,28 +285,50 @@ def _sign(href: str, *, renew: bool) -> str:
         token = sas.TOKEN_CACHE.get(url)
         age_s = time.monotonic() - _fetched_at.get(url, float("-inf"))
         if token is None or token.ttl() < _MIN_VALIDITY_S or (renew and age_s > _RENEWAL_INTERVAL_S):
+            gave_up_at, why = _gave_up.get(url, (float("-inf"), ""))
+            if time.monotonic() - gave_up_at < _RENEWAL_INTERVAL_S:
+                raise AssetUnavailable(f"{unsigned_href(href)}: no token: {why}")
             sas.TOKEN_CACHE[url] = _fetch_token(url, href)
             _fetched_at[url] = time.monotonic()
     return str(sas.sign_url(href))
 
 
-def _fetch_token(url: str, href: str) -> sas.SASToken:
+def check_tokens(patience_s: float) -> str:
+    """Fetch a token for Sentinel-2's container, and return the service's URL.
+
+    Raises:
+        AssetError: there is none within ``patience_s``.
+    """
+    service = str(Settings.get().sas_url)
+    _fetch_token(f"{service}{_OWN_CONTAINER}", f"https://{_OWN_HOST}/", patience_s)
+    return unsigned_href(service)
+
+
+def _fetch_token(url: str, href: str, deadline_s: float | None = None) -> sas.SASToken:
     """Fetch a token from the service; texts name the blob, not the token."""
     blob = unsigned_href(href)
     key = Settings.get().subscription_key
-    http = HttpClient(RetryPolicy(attempts=4), {"Ocp-Apim-Subscription-Key": key} if key else None)
+    http = HttpClient(
+        RetryPolicy(attempts=_TOKEN_ATTEMPTS), {"Ocp-Apim-Subscription-Key": key} if key else None
+    )
     try:
-        answer = http.get(url, deadline=Deadline(TOKEN_DEADLINE_S), max_body_bytes=_MAX_TOKEN_BYTES)
+        answer = http.get(
+            url, deadline=Deadline(deadline_s or TOKEN_DEADLINE_S), max_body_bytes=_MAX_TOKEN_BYTES
+        )
     except NoAnswer as error:
+        _gave_up[url] = (time.monotonic(), str(error))
         raise AssetUnavailable(f"{blob}: no token: {error}") from error
     except RefusedAnswer as error:
-        raise AssetRefused(f"{blob}: no token: {error}; check PC_SDK_SAS_URL") from error
-    if answer.status in {401, 403}:
-        raise AssetRefused(f"{blob}: no token: HTTP {answer.status}; check PC_SDK_SUBSCRIPTION_KEY")
+        raise AssetMissing(f"{blob}: no token: {error}; check PC_SDK_SAS_URL") from error
+    problem = f"{blob}: no token: HTTP {answer.status}"
+    if answer.status in {401, 403} and not _USED_UP.search(answer.body):
+        refusal = AssetDenied if url.endswith(_OWN_CONTAINER) else AssetMissing
+        raise refusal(f"{problem}; check PC_SDK_SUBSCRIPTION_KEY and PC_SDK_SAS_URL")
+    if answer.status == 404:
+        # The service says so of its own containers, too, now and then.
+        raise AssetUnavailable(f"{problem}; the service is busy, or this is not a container that it knows")
     if answer.status != 200:
-        raise AssetRefused(
-            f"{blob}: no token: HTTP {answer.status}; not a container of the Planetary Computer"
-        )
+        raise AssetUnavailable(f"{problem}; its quota may be used up, or PC_SDK_SAS_URL leads elsewhere")
     try:
         return sas.SASToken(**orjson.loads(answer.body))
     except (orjson.JSONDecodeError, TypeError, ValueError):

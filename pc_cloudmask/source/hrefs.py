@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pc_cloudmask.errors import AssetRefused
+from pc_cloudmask.errors import AssetMissing, AssetRefused
 from pc_cloudmask.source.fields import Item, check_object, is_printable
 from pc_cloudmask.text import LOOPBACK_HOSTS, logger, unsign_urls, unsigned_href
 
@@ -140,6 +140,7 @@ class HrefRules:
         """Return where the GeoTIFF behind ``href`` is: a URL, or the path of a file.
 
         Raises:
+            AssetMissing: it is a file that is not there, or that may not be read.
             AssetRefused: it is neither https to an allowed host, nor a server on loopback where that is
                 allowed, nor a regular file below the local root. Texts name the rule, not the item.
         """
@@ -181,7 +182,7 @@ class HrefRules:
             inside = resolved.is_relative_to(self.local_root.resolve(strict=True))
         except (OSError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or "a loop of links"
-            raise AssetRefused(f"{href}: cannot be read: {reason}") from error
+            raise AssetMissing(f"{href}: cannot be read: {reason}") from error
         if not inside:
             raise AssetRefused(
                 f"{href}: leads out of {self.local_root}, below which the items' files are read"

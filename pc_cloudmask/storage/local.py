@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pc_cloudmask.errors import KeyExists, StoreRefused, StoreUnavailable, WriteConflict
+from pc_cloudmask.errors import KeyExists, StoreObstructed, StoreRefused, StoreUnavailable, WriteConflict
 from pc_cloudmask.storage.store import (
     PROBE_PREFIX,
     ObjectInfo,
@@ -183,7 +183,7 @@ class LocalStore:
         with contextlib.suppress(RuntimeError):  # of links that lead in a circle
             if path.resolve() == path:
                 return path
-        raise StoreRefused(f"{key} in {self.url} leads over a symbolic link: put the file itself there")
+        raise StoreObstructed(f"{key} in {self.url} leads over a symbolic link: put the file itself there")
 
     def _place(self, key: str, body: bytes, put: Callable[[Path, Path], None]) -> None:
         """Write ``body`` to a temporary file, then let ``put`` bring it to its place under the lock."""
@@ -310,7 +310,7 @@ def _read_file(path: Path) -> bytes:
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise StoreRefused(f"{path}: is neither a file nor a folder: move it away")
+            raise StoreObstructed(f"{path}: is neither a file nor a folder: move it away")
         return file.read()
 
 
@@ -332,7 +332,8 @@ def _translated(key: str) -> Iterator[None]:
         remedy = _REMEDIES.get(error.errno or 0)
         if remedy is None:
             raise StoreUnavailable(f"{where}; try again") from error
-        raise StoreRefused(f"{where}; {remedy}") from error
+        refusal = StoreObstructed if remedy is _NO_FOLDER else StoreRefused
+        raise refusal(f"{where}; {remedy}") from error
 
 
 _NO_RIGHT = "give this user the right to it, or choose another CLOUDMASK_STORE"

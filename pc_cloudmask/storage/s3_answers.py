@@ -15,6 +15,8 @@ from botocore.exceptions import (
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
+    ProxyConnectionError,
+    SSLError,
     SSOError,
     TokenRetrievalError,
 )
@@ -22,7 +24,8 @@ from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from pc_cloudmask.errors import StoreRefused, StoreUnavailable
-from pc_cloudmask.web import RetryPolicy
+from pc_cloudmask.text import unsigned_href
+from pc_cloudmask.web import RetryPolicy, explain_proxy
 
 T = TypeVar("T")
 Answer = Mapping[str, Any]
@@ -32,6 +35,12 @@ SIGN_IN_ERRORS = (SSOError, TokenRetrievalError)
 _PASSING = frozenset({"408", "429", "RequestTimeout", "SlowDown", "Throttling", "TooManyRequests"})
 _PASSING_STATUSES = frozenset({408, 409, 429})
 _SIGN_IN_AGAIN = "the sign-in has expired: sign in again ('aws sso login'), or set other credentials"
+#: Of an error of TLS: the certificate, not a connection that broke off.
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+_WANTS_BUCKET_IN_HOST = (
+    "this store wants the bucket in the host's name: set addressing_style = virtual, below s3 =, in the AWS "
+    "configuration"
+)
 _IN_ANOTHER_REGION = "the bucket is in another region: set AWS_DEFAULT_REGION to its own"
 #: How to mend answers that say it themselves: codes of 400s and 301s. boto3 follows a region on AWS alone.
 _MENDED_BY = {
@@ -40,6 +49,9 @@ _MENDED_BY = {
     "AuthorizationHeaderMalformed": _IN_ANOTHER_REGION,
     "PermanentRedirect": _IN_ANOTHER_REGION,
     "IllegalLocationConstraintException": _IN_ANOTHER_REGION,
+    "SecondLevelDomainForbidden": _WANTS_BUCKET_IN_HOST,
+    "PathStyleDomainForbidden": _WANTS_BUCKET_IN_HOST,
+    "VirtualHostDomainRequired": _WANTS_BUCKET_IN_HOST,
     "RequestTimeTooSkewed": "this machine's clock is wrong: set it",
 }
 #: Codes of a 404 that speaks of the object; empty is that of a page which is not the store's.
@@ -168,6 +180,19 @@ def translated_errors(url: str, key: str) -> Iterator[None]:
         raise StoreRefused(f"{where}: {url}: {_SIGN_IN_AGAIN}") from error
     except ParamValidationError as error:
         raise StoreRefused(f"{where}: {url} is no bucket: look at CLOUDMASK_STORE") from error
+    except ProxyConnectionError as error:
+        proxy = unsigned_href(str(error.kwargs.get("proxy_url")))
+        problem = explain_proxy(error.kwargs.get("error"), url, proxy)
+        raise StoreUnavailable(f"{where}: {url}: {problem}: try again") from error
+    except SSLError as error:
+        if _UNTRUSTED not in str(error):
+            raise StoreUnavailable(
+                f"{where}: {url} does not answer ({type(error).__name__}): try again"
+            ) from error
+        raise StoreRefused(
+            f"{where}: {url}: its TLS certificate was not accepted: let AWS_CA_BUNDLE name the file that it is "
+            "signed by"
+        ) from error
     except (BotoCoreError, HTTPError, HTTPException) as error:
         raise StoreUnavailable(
             f"{where}: {url} does not answer ({type(error).__name__}): try again, or look at AWS_ENDPOINT_URL"

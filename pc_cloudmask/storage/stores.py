@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from pc_cloudmask.errors import SettingsError, StoreRefused
@@ -12,6 +13,7 @@ from pc_cloudmask.storage.local import LocalStore
 from pc_cloudmask.storage.store import ObjectReader, ObjectStore
 from pc_cloudmask.storage.web import HttpStore
 from pc_cloudmask.text import LOOPBACK_HOSTS, unsigned_href
+from pc_cloudmask.web import find_ca_bundle
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -22,7 +24,16 @@ if TYPE_CHECKING:
 #: What may end the URL of a catalog: the name of its root document.
 ROOT_DOCUMENT = "catalog.json"
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 10, 60
-_ATTEMPTS = 5
+#: Of the AWS configuration's settings, by their names there, where the user has none.
+_DEFAULTS: Mapping[str, Any] = {
+    "max_attempts": 5,
+    "retry_mode": "standard",
+    # Stores other than AWS need not know its newer checksums.
+    "request_checksum_calculation": "when_required",
+    "response_checksum_validation": "when_required",
+}
+#: What GDAL takes for true.
+_YES = frozenset({"YES", "TRUE", "ON", "1"})
 #: As many as ``CLOUDMASK_WORKERS`` may be.
 _CONNECTIONS = 64
 
@@ -122,23 +133,49 @@ def _build_bucket(url: str) -> S3Store:
 
 
 def _build_client() -> S3Client:
-    """Build a client as the ``AWS_*`` variables say; time-outs set, retries bounded."""
+    """Build a client as the ``AWS_*`` variables and the AWS configuration say; what they leave open has our defaults.
+
+    Some variables are not boto3's own, but other programs': those of GDAL for public and for requester-pays
+    buckets, the SDKs' ``AWS_REGION``, the certificates that every client here trusts.
+    """
     import boto3  # noqa: PLC0415
+    import botocore.session  # noqa: PLC0415
+    from botocore import UNSIGNED  # noqa: PLC0415
     from botocore.config import Config  # noqa: PLC0415
 
+    core = botocore.session.Session()
+    session = boto3.session.Session(
+        botocore_session=core, region_name=core.get_config_variable("region") or os.environ.get("AWS_REGION")
+    )
+    configured = core.get_scoped_config()
+    defaults = {
+        name: value
+        for name, value in _DEFAULTS.items()
+        if f"AWS_{name.upper()}" not in os.environ and name not in configured
+    }
+    names = {"max_attempts": "total_max_attempts", "retry_mode": "mode"}
+    retries: Any = {names[name]: defaults.pop(name) for name in names.keys() & defaults.keys()}
     config = Config(
         connect_timeout=_CONNECT_TIMEOUT_S,
         read_timeout=_READ_TIMEOUT_S,
-        retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
         max_pool_connections=_CONNECTIONS,
-        # Stores other than AWS need not know its newer checksums.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
+        retries=retries or None,
+        signature_version=UNSIGNED if os.environ.get("AWS_NO_SIGN_REQUEST", "").upper() in _YES else None,
+        **defaults,
     )
-    session = boto3.session.Session()
-    client = session.client("s3", config=config)
+    verify = core.get_config_variable("ca_bundle") or find_ca_bundle()
+    client = session.client("s3", config=config, verify=verify)
     host = urlsplit(client.meta.endpoint_url).hostname or ""
-    if host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
-        return client
-    # Elsewhere no DNS name need exist for each bucket.
-    return session.client("s3", config=config.merge(Config(s3={"addressing_style": "path"})))
+    chosen = (client.meta.config.s3 or {}).get("addressing_style")  # type: ignore[attr-defined]
+    if not chosen and not host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+        # Elsewhere no DNS name need exist for each bucket.
+        path_style = config.merge(Config(s3={"addressing_style": "path"}))
+        client = session.client("s3", config=path_style, verify=verify)
+    if os.environ.get("AWS_REQUEST_PAYER", "").lower() == "requester":
+        client.meta.events.register("before-call.s3", _pay)
+    return client
+
+
+def _pay(params: dict[str, Any], **_: Any) -> None:
+    """Let a request say that we pay for it, in the bucket of someone who does not."""
+    params["headers"]["x-amz-request-payer"] = "requester"

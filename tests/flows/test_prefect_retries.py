@@ -13,7 +13,7 @@ from prefect.futures import PrefectConcurrentFuture
 from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from pc_cloudmask.errors import AssetRefused, EngineUnavailable
+from pc_cloudmask.errors import AssetRefused, CloudmaskError, EngineDenied, EngineUnavailable
 from pc_cloudmask.flows.tasks import Limits, PrefectRunner, publish_scene
 from pc_cloudmask.runs.candidate import Candidate
 
@@ -47,16 +47,28 @@ class LosesTasks(ThreadPoolTaskRunner[Any]):
 
 
 @pytest.mark.parametrize(
-    ("error", "again"),
+    "error",
     [
-        (CrashedRun("the process died"), True),
-        (httpx.ConnectError("the server is away"), True),
-        (ZeroDivisionError("ours"), False),
+        CrashedRun("the process died"),
+        httpx.ConnectError("the server is away"),
+        ZeroDivisionError("ours"),
     ],
 )
 def test_a_scene_is_not_put_in_quarantine_for_what_befell_prefect(
-    candidates: list[Candidate], error: Exception, again: bool
+    candidates: list[Candidate], error: Exception
 ) -> None:
     runner = PrefectRunner(LosesTasks(error), Limits(frozenset()))
     outcomes = list(runner.run_scenes(pytest.fail, candidates))
-    assert [outcome.retryable for outcome in outcomes] == [again] * len(candidates)
+    assert [outcome.retryable for outcome in outcomes] == [True] * len(candidates)
+
+
+@pytest.mark.parametrize(
+    "error", [EngineDenied("no right"), MemoryError("no memory"), ImportError("no package")]
+)
+def test_a_fault_of_the_set_up_ends_the_run_and_is_no_scenes(
+    candidates: list[Candidate], error: Exception
+) -> None:
+    runner = PrefectRunner(LosesTasks(error), Limits(frozenset()))
+    with pytest.raises(CloudmaskError) as fault:
+        list(runner.run_scenes(pytest.fail, candidates))
+    assert fault.value.ends_run

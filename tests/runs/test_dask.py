@@ -14,7 +14,7 @@ from pathlib import Path
 import dask
 import pytest
 
-from pc_cloudmask.errors import AssetRefused, EngineUnavailable, SettingsError
+from pc_cloudmask.errors import AssetRefused, EngineDenied, EngineUnavailable, SettingsError
 from pc_cloudmask.runs.candidate import Candidate
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.dask import DaskRunner, open_dask_runner
@@ -87,6 +87,18 @@ def test_a_refusal_is_not(runner: DaskRunner, candidates: list[Candidate], tmp_p
     assert all(outcome.error_class == "AssetRefused" and not outcome.retryable for outcome in outcomes)
     assert all(outcome.fingerprint for outcome in outcomes)
     assert all((tmp_path / candidate.scene.id).read_text() == "x" for candidate in candidates)
+
+
+def deny(folder: Path, candidate: Candidate) -> SceneOutcome:
+    count_attempt(folder, candidate)
+    raise EngineDenied("these credentials may not compute in project p")
+
+
+def test_a_fault_of_the_set_up_ends_the_run(
+    runner: DaskRunner, candidates: list[Candidate], tmp_path: Path
+) -> None:
+    with pytest.raises(EngineDenied, match="may not compute"):
+        list(runner.run_scenes(partial(deny, tmp_path), candidates))
 
 
 def test_a_worker_that_dies_costs_no_scene(candidates: list[Candidate], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from pc_cloudmask.errors import EngineRefused
+from pc_cloudmask.errors import EngineDenied, EngineRefused
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.ingest import ingest
 from pc_cloudmask.runs.report import Report
@@ -162,3 +162,55 @@ def test_cloud_score_plus_publishes_its_own_parameters(
     item, mask = read_published(request_)
     assert "clear_score" in item["properties"]["cloudmask:parameters"]
     assert {1, 2} <= set(np.unique(mask))
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        faults.not_registered(),
+        faults.missing_role(),
+        faults.api_not_enabled(),
+        faults.ErrorReply(401, "UNAUTHENTICATED", "Request had invalid authentication credentials."),
+        faults.ErrorReply(403, "PERMISSION_DENIED", "The caller does not have permission"),
+        faults.ErrorReply(403, "PERMISSION_DENIED", "something that nobody has seen before"),
+    ],
+)
+def test_a_refusal_at_the_pixels_ends_the_run_and_is_noted_of_no_scene(
+    request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine, refusal: faults.ErrorReply
+) -> None:
+    earth_engine.world.add_sentinel2(product)
+    earth_engine.faults.add(refusal, path="computePixels")
+    with pytest.raises(EngineDenied) as error:
+        run(request_)
+    assert error.value.ends_run
+    assert not list(Path(request_.store or "").rglob("_failed/*"))
+    earth_engine.faults.clear()
+    assert run(request_).published
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        faults.ErrorReply(403, "RESOURCE_EXHAUSTED", "Rate Limit Exceeded"),
+        faults.ErrorReply(
+            403,
+            "PERMISSION_DENIED",
+            "The request cannot be answered now.",
+            ({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "RATE_LIMIT_EXCEEDED"},),
+        ),
+        faults.ErrorReply(
+            403,
+            "PERMISSION_DENIED",
+            "Slower.",
+            ({"domain": "usageLimits", "reason": "userRateLimitExceeded"},),
+        ),
+    ],
+)
+def test_a_403_that_says_too_fast_is_tried_again_at_once(
+    request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine, refusal: faults.ErrorReply
+) -> None:
+    earth_engine.world.add_sentinel2(product)
+    earth_engine.faults.add(refusal, path="computePixels", first=1)
+    report = run(request_)
+    assert report.published
+    assert report.transfer["retries"] == 1

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from pc_cloudmask.runs.candidate import build_failure
 from pc_cloudmask.runs.request import IngestRequest
 from tests.direct_runs import read_tree, run_directly
 from tests.sample_archive import SAMPLE_IDS
@@ -54,18 +53,3 @@ def test_a_broken_item_is_named_and_the_others_are_published(
     assert len(report.published) == len(SAMPLE_IDS) - 1
     kept = [key for key in read_tree(tmp_path / "out") if broken["id"] in key]
     assert all(key.startswith("_failed/") for key in kept)
-
-
-@pytest.mark.parametrize(
-    ("error", "may_pass"),
-    [
-        (MemoryError("cannot allocate 240 MB"), True),
-        (OSError(28, "No space left on device"), True),
-        (ConnectionResetError("by peer"), True),
-        (IndexError("pop from empty list"), False),
-    ],
-)
-def test_an_unexpected_error_puts_a_scene_in_quarantine_unless_it_may_pass(
-    error: Exception, may_pass: bool
-) -> None:
-    assert build_failure("x", error).retryable is may_pass

@@ -138,7 +138,7 @@ def test_a_vrt_in_disguise_is_refused(folders: tuple[Path, Path]) -> None:
     path.write_text(VRT.format(crs=CRS, west=WEST, north=NORTH, secret=secret))
     with rasterio.open(path) as dataset:  # what an unguarded reader would do
         assert dataset.read(1)[0, 0] == 77
-    refuse(AssetReader(local_root=root), str(path), "not a GeoTIFF")
+    refuse(AssetReader(local_root=root), str(path), "not a TIFF")
 
 
 def test_a_vrt_in_disguise_on_a_server_is_refused(folders: tuple[Path, Path]) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pc_cloudmask.errors import AssetRefused, AssetUnavailable
+from pc_cloudmask.errors import AssetDenied, AssetMissing, AssetRefused, AssetUnavailable
 from pc_cloudmask.source import assets as our_sas
 from pc_cloudmask.source.assets import renew_href, sas, sign_href
 from pc_cloudmask.text import keep_signatures_out_of_logs, make_printable, unsigned_href
@@ -55,6 +55,7 @@ def tokens(monkeypatch: pytest.MonkeyPatch) -> Iterator[TokenServer]:
         our_sas.Settings.get.cache_clear()
         sas.TOKEN_CACHE.clear()
         our_sas._fetched_at.clear()
+        our_sas._gave_up.clear()
 
     with TokenServer() as server:
         monkeypatch.setenv("PC_SDK_SAS_URL", f"{server.url}/token")
@@ -110,13 +111,16 @@ def test_a_refused_token_is_renewed_once_for_all_threads(
 @pytest.mark.parametrize(
     ("answers", "error", "problem"),
     [
-        ([(404, b"{}")], AssetRefused, "HTTP 404; not a container of the Planetary Computer"),
-        ([(401, b"{}")], AssetRefused, "HTTP 401; check PC_SDK_SUBSCRIPTION_KEY"),
+        ([(404, b"{}")], AssetUnavailable, "HTTP 404; the service is busy, or this is not a container"),
+        ([(400, b"{}")], AssetUnavailable, "HTTP 400; its quota may be used up, or PC_SDK_SAS_URL leads"),
+        ([(401, b"{}")], AssetDenied, "HTTP 401; check PC_SDK_SUBSCRIPTION_KEY"),
+        ([(403, b"{}")], AssetDenied, "HTTP 403; check PC_SDK_SUBSCRIPTION_KEY"),
+        ([(403, b"Out of call volume quota.")], AssetUnavailable, "HTTP 403; its quota may be used up"),
         ([(200, b"<html>")], AssetUnavailable, "something else; check PC_SDK_SAS_URL"),
         ([(200, b'{"token": "sig=s3cr3t0"}')], AssetUnavailable, "something else"),
         ([(200, b'{"token": "sig=s3cr3t0", "msft:expiry": "soon"}')], AssetUnavailable, "something else"),
         ([(200, b'["sig=s3cr3t0"]')], AssetUnavailable, "something else"),
-        ([(200, b"x" * 100_000)], AssetRefused, "more than 65536 bytes"),
+        ([(200, b"x" * 100_000)], AssetMissing, "more than 65536 bytes"),
     ],
 )
 def test_without_a_token_the_blob_is_named(
@@ -130,6 +134,27 @@ def test_without_a_token_the_blob_is_named(
     assert "s3cr3t" not in shown
     assert KEY not in shown
     assert sign_href(BLOB).endswith("s3cr3t2"), "a failure is not remembered"
+
+
+def test_a_container_that_may_be_anybodys_ends_no_run(tokens: TokenServer) -> None:
+    tokens.answers = [(401, b"{}")]
+    with pytest.raises(AssetMissing, match="HTTP 401") as refusal:
+        sign_href(BLOB.replace("sentinel2-l2/", "other/"))
+    assert not refusal.value.ends_run
+    assert not refusal.value.proven
+
+
+def test_who_asks_soon_after_a_deadline_is_told_at_once_what_used_it_up(
+    tokens: TokenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(our_sas, "TOKEN_DEADLINE_S", 5.0)
+    tokens.answers = [(429, b'{"message": "Rate limit is exceeded. Try again in 23 seconds."}')]
+    for _ in range(2):
+        with pytest.raises(AssetUnavailable, match="HTTP 429, asks to wait 23 s"):
+            sign_href(BLOB)
+    assert len(tokens.requests) == 1
+    our_sas._gave_up.clear()  # as if it were long ago
+    assert sign_href(BLOB).endswith("s3cr3t2")
 
 
 def test_a_url_that_is_none_is_named_at_once(tokens: TokenServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import google.auth.exceptions
 from googleapiclient.errors import Error as ApiClientError  # type: ignore[import-untyped]  # has no types
 from googleapiclient.errors import HttpError
 
-from pc_cloudmask.errors import EngineError, EngineRefused, EngineUnavailable
+from pc_cloudmask.errors import EngineDenied, EngineError, EngineRefused, EngineUnavailable
 
 #: Everything that a call of the client raises because of the service, the network or credentials.
 CLIENT_FAILURES: tuple[type[Exception], ...] = (
@@ -87,6 +87,10 @@ _MENDED_BY: Mapping[str, str] = {
 }
 #: Server errors that pass.
 _PASSING = frozenset({500, 502, 503, 504})
+#: Reasons of a 403 that is one of Google's ways to say 429.
+_TOO_FAST = re.compile(
+    r"rate.?limit.?exceeded|quota.?exceeded|RESOURCE_EXHAUSTED|too many (concurrent )?requests", re.IGNORECASE
+)
 _QUOTA_USED_UP = re.compile(r"compute quota|EECU|noncommercial", re.IGNORECASE)
 _NOT_FOUND = re.compile(r"not found|does not exist", re.IGNORECASE)
 _SIGN_IN = "sign in again with 'earthengine authenticate', or make a new key"
@@ -97,7 +101,7 @@ def classify_failure(error: Exception, project: str) -> Failure:
     text = one_line(error)
     if isinstance(error, google.auth.exceptions.GoogleAuthError):
         if not isinstance(error, google.auth.exceptions.TransportError) and not error.retryable:
-            return Failure(f"the credentials were refused ({one_line(error, 120)}): {_SIGN_IN}")
+            return Failure(f"the credentials were refused ({one_line(error, 120)}): {_SIGN_IN}", EngineDenied)
         text = f"no access token from Google's sign-in: {text}"
     elif response := _find_http_error(error):
         return _classify_status(text, response, project)
@@ -131,11 +135,12 @@ def _classify_status(text: str, response: HttpError, project: str) -> Failure:
             "until it is renewed",
             EngineUnavailable,
         )
-    if status == 429 or status in _PASSING:
+    throttled = status == 429 or (status == 403 and bool(_TOO_FAST.search(_read_everything(text, response))))
+    if throttled or status in _PASSING:
         after = str(response.resp.get("retry-after", ""))
         retry_after_s = float(after) if after.isascii() and after.isdigit() else None
         text = f"HTTP {status}: {text}"
-        return Failure(text, EngineUnavailable, Remedy.RETRY, status == 429, retry_after_s)
+        return Failure(text, EngineUnavailable, Remedy.RETRY, throttled, retry_after_s)
     if status in {401, 403} or _NO_PROJECT.search(text):
         return _classify_refusal(status, text, response, project)
     if _TOO_MUCH.search(text):
@@ -150,10 +155,14 @@ def _classify_status(text: str, response: HttpError, project: str) -> Failure:
 
 def _classify_refusal(status: int, text: str, response: HttpError, project: str) -> Failure:
     if status == 401:
-        return Failure(f"Earth Engine does not accept the credentials ({text}): {_SIGN_IN}")
-    # The message alone may lack the reason that the body's details have.
-    everything = f"{text} {response.content.decode('utf-8', 'replace')}"
+        return Failure(f"Earth Engine does not accept the credentials ({text}): {_SIGN_IN}", EngineDenied)
+    everything = _read_everything(text, response)
     for pattern, mended in _MENDED_BY.items():
         if re.search(pattern, everything, re.IGNORECASE):
-            return Failure(mended.format(project=project))
-    return Failure(text)
+            return Failure(mended.format(project=project), EngineDenied)
+    return Failure(f"HTTP {status}: {text}", EngineDenied)
+
+
+def _read_everything(text: str, response: HttpError) -> str:
+    """Return the message with the body behind it: the message alone may lack the reason that the details have."""
+    return f"{text} {response.content.decode('utf-8', 'replace')}"

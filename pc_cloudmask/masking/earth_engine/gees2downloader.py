@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import os
 import sys
 import threading
 import zipfile
@@ -75,7 +76,7 @@ class Gees2Downloader:
 
     def _download(self, image: Any) -> Any:
         # It prints, and standard output is for the report; the redirection holds for all threads.
-        with self._turn, contextlib.redirect_stdout(sys.stderr):
+        with self._turn, contextlib.redirect_stdout(sys.stderr), _without_netrc():
             with _keep_log_levels():
                 downloader = self._module.GEES2Downloader()
             try:
@@ -110,6 +111,19 @@ def build_addresses(shape: Shape) -> NDArray[np.int32]:
     rows = np.arange(shape[0], dtype=np.int32)[:, None]
     cols = np.arange(shape[1], dtype=np.int32)[None, :]
     return (cols + ADDRESS_ROW_FACTOR * rows) % ADDRESS_MODULUS
+
+
+@contextlib.contextmanager
+def _without_netrc() -> Iterator[None]:
+    """Keep passwords of ``~/.netrc`` from the package's own requests, see ``pc_cloudmask.web.Session``."""
+    named = os.environ.get("NETRC")
+    os.environ["NETRC"] = os.devnull
+    try:
+        yield
+    finally:
+        del os.environ["NETRC"]
+        if named is not None:
+            os.environ["NETRC"] = named
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import httplib2  # type: ignore[import-untyped]  # has no types
 import requests
 
-from pc_cloudmask.web import DeadlineAdapter, answer_within, is_timeout
+from pc_cloudmask.web import Session, answer_within, explain_proxy, is_timeout
 
 logger = logging.getLogger(__name__)
 #: More than ``computePixels`` may answer (48 MB) or any listing of ours.
@@ -29,10 +29,7 @@ class BoundedHttp:
 
     def __init__(self, timeout_s: float, connections: int) -> None:
         self._timeout_s = timeout_s
-        self._session = requests.Session()
-        adapter = DeadlineAdapter(pool_maxsize=connections)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        self._session = Session(connections)
         self._restricted = False
 
     def request(
@@ -49,6 +46,7 @@ class BoundedHttp:
         Raises:
             TimeoutError: the answer is not complete within the time-out.
             ConnectionError: the answer is refused, reset, cut short, too long, or a web page.
+            SettingsError: the proxy that the environment names does not let us through.
         """
         try:
             with (
@@ -66,7 +64,11 @@ class BoundedHttp:
         except requests.RequestException as error:
             if is_timeout(error):
                 raise TimeoutError(f"no answer within {self._timeout_s:g} s") from error
-            raise ConnectionError(_describe(error)) from error
+            raise ConnectionError(explain_proxy(error, uri) or _describe(error)) from error
+        if response.is_redirect or 300 <= response.status_code < 400:
+            raise ConnectionError(
+                "a redirect came in place of Earth Engine's answer: a proxy or a sign-in page?"
+            )
         if response.status_code == 200 and _is_web_page(response.headers, content):
             raise ConnectionError(
                 "a web page came in place of Earth Engine's answer: a proxy or a sign-in page?"
