@@ -83,8 +83,10 @@ class CloudInputs:
     ``coarse_probability_pct``  the same probability at 100 m, ``(ceil(h/5), ceil(w/5))``, anchored
                                 at the same upper-left corner, 255 no data. Shadows are projected
                                 at this scale, as the tutorial does.
+    ``lacking_px``              pixels at 20 m with reflectance but without a probability.
     """
 
     probability_pct: NDArray[np.uint8]
     dark: NDArray[np.bool_]
     coarse_probability_pct: NDArray[np.uint8]
+    lacking_px: int = 0

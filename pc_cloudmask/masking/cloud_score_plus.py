@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pc_cloudmask.masking.classes import COARSE_PIXEL_M, MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import find_shadow_candidates
-from pc_cloudmask.masking.earth_engine.graphs import DARK, NOT_CLEAR, VALID, build_score_flags
+from pc_cloudmask.masking.earth_engine.graphs import DARK, LACKING_FLAG, NOT_CLEAR, VALID, build_score_flags
 from pc_cloudmask.masking.earth_engine.images import ImageFinder
 from pc_cloudmask.masking.earth_engine.session import SOFTWARE, PixelDownloader
 from pc_cloudmask.masking.earth_engine.windows import (
@@ -51,7 +51,8 @@ def derive_mask(
     downloader.session.start()
     image = build_score_flags(ee_image, parameters)
     (flags,) = downloader.read_rasters(scene.id, [Raster("cloud score flags", image, scene.grid)])
-    return DerivedMask(classify_flags(flags, scene, parameters), ee_image, SOFTWARE)
+    lacking_px = int(np.count_nonzero(flags == LACKING_FLAG))
+    return DerivedMask(classify_flags(flags, scene, parameters), ee_image, SOFTWARE, lacking_px=lacking_px)
 
 
 def classify_flags(flags: Bytes, scene: Scene, parameters: MaskParameters) -> Bytes:

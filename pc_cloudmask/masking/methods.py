@@ -42,12 +42,14 @@ class DerivedMask:
     ``classes`` is uint8 ``(height, width)`` on the scene's grid with values of ``MaskClass``.
     ``software`` maps a package or model to its version, for ``processing:software``.
     ``inputs`` is kept where the engine has them, to publish the probability with the mask.
+    ``lacking_px`` counts the pixels with reflectance that have no data here, for want of another input.
     """
 
     classes: NDArray[np.uint8]
     ee_image: EarthEngineImage = field(default_factory=EarthEngineImage)
     software: Mapping[str, str] = field(default_factory=dict)
     inputs: CloudInputs | None = None
+    lacking_px: int = 0
 
 
 def need_no_image(scenes: Sequence[Scene]) -> Mapping[str, Pairing]:

@@ -35,6 +35,9 @@ PIXEL_M = 20.0
 DARK_BIT = 128
 #: Bits of a pixel of Cloud Score+; 0 is no data.
 VALID, NOT_CLEAR, DARK = 1, 2, 4
+#: Where the near infrared has data and another input has none, in place of no data: of the packed inputs, of the
+#: mask that Earth Engine computes, and of Cloud Score+. The cloud layer of an image may be masked for a while.
+LACKING_INPUT, LACKING_CLASS, LACKING_FLAG = 254, 4, 8
 #: An address is ``(col + 11 * row) mod 127``: seven bits above a byte in int16, which the package
 #: GEES2Downloader returns. Shifts of up to ten pixels along both axes change every address.
 ADDRESS_MODULUS, ADDRESS_ROW_FACTOR = 127, 11
@@ -66,15 +69,18 @@ def build_server_mask(
     near_cloud = _grow(clouds.updateMask(found.mask()), reach_px)
     # CLEAR 1; masked adds 1 near a cloud, 2 elsewhere: CLOUD 2, CLOUD_SHADOW 3.
     classes = masked.multiply(ee.Image(MaskClass.CLOUD).subtract(near_cloud)).add(MaskClass.CLEAR)
-    return _as_byte(classes.updateMask(found.mask()), MaskClass.NO_DATA).reproject(
-        crs=projection, scale=PIXEL_M
-    )
+    nodata = _tell_lacking(ee_image, MaskClass.NO_DATA, LACKING_CLASS)
+    return _as_byte(classes.updateMask(found.mask()), nodata).reproject(crs=projection, scale=PIXEL_M)
 
 
 def build_packed_inputs(ee_image: EarthEngineImage, parameters: MaskParameters) -> ee.Image:
-    """Return the cloud probability in percent, plus ``DARK_BIT`` where the ground is dark; 255 no data."""
+    """Return the cloud probability in percent, plus ``DARK_BIT`` where the ground is dark.
+
+    255 is no data, ``LACKING_INPUT`` no data but in the near infrared.
+    """
     dark = _build_dark(ee_image, parameters)
-    return _as_byte(_read_probability(ee_image).add(dark.multiply(DARK_BIT)), PROBABILITY_NODATA)
+    nodata = _tell_lacking(ee_image, PROBABILITY_NODATA, LACKING_INPUT)
+    return _as_byte(_read_probability(ee_image).add(dark.multiply(DARK_BIT)), nodata)
 
 
 def build_coarse_probability_image(ee_image: EarthEngineImage) -> ee.Image:
@@ -83,10 +89,14 @@ def build_coarse_probability_image(ee_image: EarthEngineImage) -> ee.Image:
 
 
 def build_score_flags(ee_image: EarthEngineImage, parameters: MaskParameters) -> ee.Image:
-    """Return ``VALID``, with ``NOT_CLEAR`` and ``DARK`` where they hold, by Cloud Score+; 0 no data."""
+    """Return ``VALID``, with ``NOT_CLEAR`` and ``DARK`` where they hold, by Cloud Score+.
+
+    0 is no data, ``LACKING_FLAG`` no data but in the near infrared.
+    """
     not_clear = _mosaic(CLOUD_SCORE_PLUS, ee_image, CLEAR_SCORE_BAND).lt(parameters.clear_score)
     dark = _build_dark(ee_image, parameters)
-    return _as_byte(not_clear.multiply(NOT_CLEAR).add(dark.multiply(DARK)).add(VALID), 0)
+    nodata = _tell_lacking(ee_image, 0, LACKING_FLAG)
+    return _as_byte(not_clear.multiply(NOT_CLEAR).add(dark.multiply(DARK)).add(VALID), nodata)
 
 
 def stamp_address(image: ee.Image, grid: Grid) -> ee.Image:
@@ -126,6 +136,12 @@ def _grow(image: ee.Image, radius_px: float) -> ee.Image:
     return image.focalMax(radius_px) if radius_px >= 1 else image
 
 
-def _as_byte(image: ee.Image, nodata: int) -> ee.Image:
+def _tell_lacking(ee_image: EarthEngineImage, nodata: int, lacking: int) -> ee.Image:
+    """Return ``lacking`` where the near infrared has data, ``nodata`` elsewhere, beyond its footprint too."""
+    has_data = _mosaic(L2A, ee_image, "B8").gt(-1).unmask(0, sameFootprint=False)
+    return has_data.multiply(lacking - nodata).add(nodata)
+
+
+def _as_byte(image: ee.Image, nodata: int | ee.Image) -> ee.Image:
     """Return one byte with ``nodata`` wherever the image is masked, beyond its footprint too."""
     return image.unmask(nodata, sameFootprint=False).toByte().rename(BAND)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,7 +39,8 @@ class Sentinel2:
     ``origin`` is the upper-left corner in ``crs``. Arrays are ``(height, width)`` of any band of
     ``PIXEL_SIZES_M``, each at its own pixel size; those left out hold a plain value. ``probability``
     (uint8, 0..100), ``clear_score`` (float32, 0..1) and ``valid`` (bool) are at 10 m. ``pyramiding`` is
-    that of the continuous bands.
+    that of the continuous bands. ``cloud_valid`` masks probability and score further, as Earth Engine's
+    are for a while, ``masked_bands`` are reflectance that is masked everywhere.
     """
 
     tile: str
@@ -53,6 +54,8 @@ class Sentinel2:
     solar_zenith_deg: float = 35.0
     clear_score: NDArray[np.float32] | None = None
     valid: NDArray[np.bool_] | None = None
+    cloud_valid: NDArray[np.bool_] | None = None
+    masked_bands: frozenset[str] = frozenset()
     spacecraft: str = "S2B"
     baseline: str = "02.12"
     cloudy_pixel_percentage: float = 30.0
@@ -98,8 +101,9 @@ def build_assets(product: Sentinel2) -> dict[str, tuple[dict[str, StoredRaster],
     time = {"system:time_start": product.time_start_millis, "system:time_end": product.time_start_millis}
     reflectance = _reflectance(product)
     level1 = {name: raster for name, raster in reflectance.items() if name != "SCL"}
-    probability = _raster(product, product.probability, 10, "probability")
-    score = _clear_score(product)
+    clouds = _mask_clouds(product)
+    probability = _raster(clouds, product.probability, 10, "probability")
+    score = _clear_score(clouds)
     return {
         L2A: (reflectance, _metadata(product, "MSIL2A") | time),
         L1C: (level1, _metadata(product, "MSIL1C") | time),
@@ -120,8 +124,18 @@ def _reflectance(product: Sentinel2) -> dict[str, StoredRaster]:
         array = product.bands.get(name, np.broadcast_to(default, shape))
         if array.shape != shape:
             raise ValueError(f"{name} at {size} m must have shape {shape}, not {array.shape}")
-        rasters[name] = _raster(product, array, size, name)
+        nothing = np.zeros(product.shape_10m, bool)
+        masked = replace(product, valid=nothing) if name in product.masked_bands else product
+        rasters[name] = _raster(masked, array, size, name)
     return rasters
+
+
+def _mask_clouds(product: Sentinel2) -> Sentinel2:
+    """The product as its cloud layers are masked."""
+    if product.cloud_valid is None:
+        return product
+    valid = product.cloud_valid if product.valid is None else product.valid & product.cloud_valid
+    return replace(product, valid=valid)
 
 
 def _raster(product: Sentinel2, array: Raster, pixel_size_m: int, name: str) -> StoredRaster:
