@@ -162,7 +162,7 @@ class EarthEngineInputs:
         """
         self._downloader.session.start()
         fine = graphs.build_packed_inputs(ee_image, self._parameters)
-        coarse = graphs.build_coarse_probability_image(ee_image)
+        coarse = graphs.build_coarse_probability_image(ee_image, self._parameters)
         coarse_grid = scene.grid.at_pixel_size(COARSE_PIXEL_M)
         packed, coarse_pct = self._downloader.read_rasters(
             scene.id,

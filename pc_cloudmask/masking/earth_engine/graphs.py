@@ -80,12 +80,13 @@ def build_packed_inputs(ee_image: EarthEngineImage, parameters: MaskParameters) 
     """
     dark = _build_dark(ee_image, parameters)
     nodata = _tell_lacking(ee_image, PROBABILITY_NODATA, LACKING_INPUT)
-    return _as_byte(_read_probability(ee_image).add(dark.multiply(DARK_BIT)), nodata)
+    probability = _read_probability(ee_image, parameters.cloud_probability_pct)
+    return _as_byte(probability.add(dark.multiply(DARK_BIT)), nodata)
 
 
-def build_coarse_probability_image(ee_image: EarthEngineImage) -> ee.Image:
+def build_coarse_probability_image(ee_image: EarthEngineImage, parameters: MaskParameters) -> ee.Image:
     """Return the cloud probability in percent, to be read at 100 m; 255 no data."""
-    return _as_byte(_read_probability(ee_image), PROBABILITY_NODATA)
+    return _as_byte(_read_probability(ee_image, parameters.cloud_probability_pct), PROBABILITY_NODATA)
 
 
 def build_score_flags(ee_image: EarthEngineImage, parameters: MaskParameters) -> ee.Image:
@@ -112,9 +113,15 @@ def stamp_address(image: ee.Image, grid: Grid) -> ee.Image:
     return stamped.reproject(crs=grid.crs, crsTransform=list(grid.transform)).clip(bounds)
 
 
-def _read_probability(ee_image: EarthEngineImage) -> ee.Image:
-    """Return the probability in percent, rounded up, so that a mean above the threshold stays above it."""
-    return _mosaic(CLOUD_PROBABILITY, ee_image, "probability").ceil()
+def _read_probability(ee_image: EarthEngineImage, threshold_pct: float) -> ee.Image:
+    """Return the probability in whole percent, on the same side of the threshold as the pyramid's mean is.
+
+    Means are not always whole. ``find_cloud`` compares with the threshold's whole part ``t``: what exceeds ``t + f``
+    exceeds ``t`` once ``f`` is taken off and the rest is rounded up, and nothing else does.
+    """
+    probability = _mosaic(CLOUD_PROBABILITY, ee_image, "probability")
+    fraction = round(threshold_pct - math.floor(threshold_pct), 6)
+    return (probability.subtract(fraction) if fraction else probability).ceil()
 
 
 def _mosaic(collection: str, ee_image: EarthEngineImage, band: str) -> ee.Image:
