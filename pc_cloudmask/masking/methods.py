@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
@@ -73,6 +74,10 @@ class MaskEngine:
 
 class EngineTools(Protocol):
     """The parts that an engine may be made of, by a run's settings; each is opened when it is first asked for."""
+
+    @property
+    def now(self) -> datetime:
+        """When the run began."""
 
     @property
     def parameters(self) -> MaskParameters:
@@ -171,7 +176,7 @@ METHODS: Mapping[str, MaskMethod] = {
         MaskMethod(
             "cloud-score-plus",
             "Google's Cloud Score+, divided into cloud and shadow",
-            ("clear_score", "dark_nir_reflectance", "shadow_distance_m", "buffer_m"),
+            ("clear_score", "clear_score_band", "dark_nir_reflectance", "shadow_distance_m", "buffer_m"),
             description=(
                 "not clear where Google's Cloud Score+ is below a threshold; divided into cloud and shadow by "
                 "the same projection."

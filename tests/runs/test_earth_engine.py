@@ -19,7 +19,7 @@ from pc_cloudmask.runs.request import IngestRequest
 from pc_cloudmask.runs.runners import ThreadRunner
 from tests.doubles.earth_engine import faults
 from tests.doubles.earth_engine.scenes import SUNS, build_ragged_scene, build_scene
-from tests.doubles.earth_engine.sentinel2 import Sentinel2
+from tests.doubles.earth_engine.sentinel2 import L2A, Sentinel2
 from tests.doubles.earth_engine.server import LocalEarthEngine
 from tests.masking.earth_engine.items import build_item
 
@@ -265,6 +265,61 @@ def test_kept_inputs_are_published_beside_the_mask(
     assert dataset.nodata == probability["nodata"] == 255
     assert values[values != 255].max() <= 100
     np.testing.assert_array_equal(values == 255, read_published(request_)[1] == 0)
+
+
+def test_cloud_score_plus_does_with_level_1_once_surface_reflectance_is_overdue(
+    request_: IngestRequest,
+    product: Sentinel2,
+    earth_engine: LocalEarthEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    earth_engine.world.add_sentinel2(product, without=[L2A])
+    request = request_.model_copy(update={"method": "cloud-score-plus"})
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1546300800")  # 2019-01-01, 18 days after the scene
+    (waiting,) = run(request).waiting
+    assert L2A in waiting.reason
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1556668800")
+    assert run(request_).waiting, "s2cloudless needs surface reflectance"
+    assert run(request).published == (waiting.id,)
+    item, mask = read_published(request)
+    assert item["properties"]["cloudmask:parameters"]["nir_level"] == "L1C"
+    assert set(np.unique(mask)) == {0, 1, 2, 3}
+    assert run(request).skipped == (waiting.id,)
+
+
+def test_cloud_score_plus_waits_for_a_masked_score_by_level_1_too(
+    request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine
+) -> None:
+    earth_engine.world.add_sentinel2(mask_clouds(product, 0.5), without=[L2A])
+    (waiting,) = run(request_.model_copy(update={"method": "cloud-score-plus"})).waiting
+    assert "not complete yet" in waiting.reason
+
+
+def test_the_other_band_of_cloud_score_plus_is_a_setting(
+    request_: IngestRequest,
+    product: Sentinel2,
+    earth_engine: LocalEarthEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    height, width = product.shape_10m
+    score = np.where(np.arange(width) < width // 2, 0.1, 0.9).astype(np.float32)
+    earth_engine.world.add_sentinel2(
+        replace(product, valid=None, clear_score_cs=np.broadcast_to(score, (height, width)).copy())
+    )
+    request = request_.model_copy(update={"method": "cloud-score-plus"})
+    assert run(request).published
+    item, plain = read_published(request)
+    assert "clear_score_band" not in item["properties"]["cloudmask:parameters"]
+    monkeypatch.setenv("CLOUDMASK_CLEAR_SCORE_BAND", "cs")
+    assert run(request).published, "another band is another mask"
+    other = request.model_copy(update={"store": str(tmp_path / "cs")})
+    assert run(other).published
+    item, mask = read_published(other)
+    assert item["properties"]["cloudmask:parameters"]["clear_score_band"] == "cs"
+    assert (mask[:, : width // 4 - 1] >= 2).all()
+    assert (mask[:, width // 4 + 6 :] == 1).all()
+    assert (mask != plain).any()
 
 
 def test_cloud_score_plus_publishes_its_own_parameters(

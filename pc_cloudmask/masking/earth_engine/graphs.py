@@ -21,14 +21,15 @@ from pc_cloudmask.masking.earth_engine.windows import (
     BAND,
     CLOUD_PROBABILITY,
     CLOUD_SCORE_PLUS,
+    L1C,
     L2A,
 )
 from pc_cloudmask.masking.morphology import DILATION_BUFFERS, EROSION_M
 from pc_cloudmask.scene.grid import Grid
-from pc_cloudmask.scene.image import EarthEngineImage
+from pc_cloudmask.scene.image import L1C_LEVEL, L2A_LEVEL, EarthEngineImage
 
-#: Band of Cloud Score+ that varies less over time than ``cs`` does.
-CLEAR_SCORE_BAND = "cs_cdf"
+#: The collection of each level of reflectance.
+_REFLECTANCE = {L2A_LEVEL: L2A, L1C_LEVEL: L1C}
 #: Pixel of the mask and of the tutorial's morphology.
 PIXEL_M = 20.0
 #: Set on a probability (0..100) whose pixel is dark.
@@ -94,7 +95,8 @@ def build_score_flags(ee_image: EarthEngineImage, parameters: MaskParameters) ->
 
     0 is no data, ``LACKING_FLAG`` no data but in the near infrared.
     """
-    not_clear = _mosaic(CLOUD_SCORE_PLUS, ee_image, CLEAR_SCORE_BAND).lt(parameters.clear_score)
+    score = _mosaic(CLOUD_SCORE_PLUS, ee_image, parameters.clear_score_band)
+    not_clear = score.lt(parameters.clear_score)
     dark = _build_dark(ee_image, parameters)
     nodata = _tell_lacking(ee_image, 0, LACKING_FLAG)
     return _as_byte(not_clear.multiply(NOT_CLEAR).add(dark.multiply(DARK)).add(VALID), nodata)
@@ -133,9 +135,19 @@ def _mosaic(collection: str, ee_image: EarthEngineImage, band: str) -> ee.Image:
 
 
 def _build_dark(ee_image: EarthEngineImage, parameters: MaskParameters) -> ee.Image:
-    """Return 1 where the near infrared is below the threshold and the ground is not water, else 0."""
+    """Return 1 where the near infrared is below the threshold and the ground is not water, else 0.
+
+    Level-1C does not tell water.
+    """
     limit = round(parameters.dark_nir_reflectance * REFLECTANCE_SCALE, 6)
-    return _mosaic(L2A, ee_image, "B8").lt(limit).multiply(_mosaic(L2A, ee_image, "SCL").neq(SCL_WATER))
+    dark = _read_nir(ee_image).lt(limit)
+    return (
+        dark if ee_image.level == L1C_LEVEL else dark.multiply(_mosaic(L2A, ee_image, "SCL").neq(SCL_WATER))
+    )
+
+
+def _read_nir(ee_image: EarthEngineImage) -> ee.Image:
+    return _mosaic(_REFLECTANCE[ee_image.level], ee_image, "B8")
 
 
 def _grow(image: ee.Image, radius_px: float) -> ee.Image:
@@ -145,7 +157,7 @@ def _grow(image: ee.Image, radius_px: float) -> ee.Image:
 
 def _tell_lacking(ee_image: EarthEngineImage, nodata: int, lacking: int) -> ee.Image:
     """Return ``lacking`` where the near infrared has data, ``nodata`` elsewhere, beyond its footprint too."""
-    has_data = _mosaic(L2A, ee_image, "B8").gt(-1).unmask(0, sameFootprint=False)
+    has_data = _read_nir(ee_image).gt(-1).unmask(0, sameFootprint=False)
     return has_data.multiply(lacking - nodata).add(nodata)
 
 

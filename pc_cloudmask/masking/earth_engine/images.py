@@ -48,11 +48,11 @@ class _Wanted:
 
 
 class ImageFinder:
-    """Pairs scenes with images that are in every one of ``collections``."""
+    """Pairs scenes with images that are in ``reflectance`` and every one of ``collections``."""
 
-    def __init__(self, session: EarthEngineSession, *collections: str) -> None:
+    def __init__(self, session: EarthEngineSession, *collections: str, reflectance: str = L2A) -> None:
         self._session = session
-        self._collections = (L2A, *collections)
+        self._collections = (reflectance, *collections)
 
     def find_images(self, scenes: Sequence[Scene]) -> dict[str, Pairing]:
         """By scene id, the Earth Engine image or why there is none yet.
@@ -137,7 +137,7 @@ class ImageFinder:
         """Look for other images of the same datatakes and tiles."""
         starts = sorted({want.key.datatake_start for want in chunk})
         images = (
-            _within(chunk, L2A)
+            _within(chunk, self._collections[0])
             .filter(ee.Filter.inList("MGRS_TILE", sorted({want.key.tile for want in chunk})))
             .filter(ee.Filter.Or(*(ee.Filter.stringStartsWith("system:index", start) for start in starts)))
         )

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Surface reflectance free of the offset that baselines from 04.00 on have.
 L2A = "COPERNICUS/S2_SR_HARMONIZED"
+#: Reflectance at the top of the atmosphere, likewise free of the offset.
+L1C = "COPERNICUS/S2_HARMONIZED"
 CLOUD_PROBABILITY = "COPERNICUS/S2_CLOUD_PROBABILITY"
 CLOUD_SCORE_PLUS = "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"
 

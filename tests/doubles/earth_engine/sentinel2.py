@@ -38,9 +38,10 @@ class Sentinel2:
 
     ``origin`` is the upper-left corner in ``crs``. Arrays are ``(height, width)`` of any band of
     ``PIXEL_SIZES_M``, each at its own pixel size; those left out hold a plain value. ``probability``
-    (uint8, 0..100), ``clear_score`` (float32, 0..1) and ``valid`` (bool) are at 10 m. ``pyramiding`` is
-    that of the continuous bands. ``cloud_valid`` masks probability and score further, as Earth Engine's
-    are for a while, ``masked_bands`` are reflectance that is masked everywhere.
+    (uint8, 0..100), ``clear_score`` and ``clear_score_cs`` (float32, 0..1; Cloud Score+'s bands ``cs_cdf`` and
+    ``cs``) and ``valid`` (bool) are at 10 m. ``pyramiding`` is that of the continuous bands. ``cloud_valid``
+    masks probability and score further, as Earth Engine's are for a while, ``masked_bands`` are reflectance
+    that is masked everywhere.
     """
 
     tile: str
@@ -53,6 +54,7 @@ class Sentinel2:
     solar_azimuth_deg: float
     solar_zenith_deg: float = 35.0
     clear_score: NDArray[np.float32] | None = None
+    clear_score_cs: NDArray[np.float32] | None = None
     valid: NDArray[np.bool_] | None = None
     cloud_valid: NDArray[np.bool_] | None = None
     masked_bands: frozenset[str] = frozenset()
@@ -103,12 +105,12 @@ def build_assets(product: Sentinel2) -> dict[str, tuple[dict[str, StoredRaster],
     level1 = {name: raster for name, raster in reflectance.items() if name != "SCL"}
     clouds = _mask_clouds(product)
     probability = _raster(clouds, product.probability, 10, "probability")
-    score = _clear_score(clouds)
+    score = _clear_score(clouds, clouds.clear_score)
     return {
         L2A: (reflectance, _metadata(product, "MSIL2A") | time),
         L1C: (level1, _metadata(product, "MSIL1C") | time),
         CLOUD_PROBABILITY: ({"probability": probability}, time),
-        CLOUD_SCORE_PLUS: ({"cs": score, "cs_cdf": score}, time),
+        CLOUD_SCORE_PLUS: ({"cs": _clear_score(clouds, clouds.clear_score_cs), "cs_cdf": score}, time),
     }
 
 
@@ -153,9 +155,8 @@ def _valid(product: Sentinel2, shape: tuple[int, ...], pixel_size_m: int) -> NDA
     return product.valid[::step, ::step][: shape[0], : shape[1]]
 
 
-def _clear_score(product: Sentinel2) -> StoredRaster:
+def _clear_score(product: Sentinel2, score: NDArray[np.float32] | None) -> StoredRaster:
     """By default the clearness that the probability leaves."""
-    score = product.clear_score
     if score is None:
         score = (1 - product.probability / 100).astype(np.float32)
     return _raster(product, score, 10, "cs")
