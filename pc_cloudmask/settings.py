@@ -176,6 +176,7 @@ class Settings(BaseSettings):
     shadow_distance_m: Annotated[float, Field(ge=0, le=20_000)] = _DEFAULTS.shadow_distance_m
     buffer_m: Annotated[float, Field(ge=0, le=1_000)] = _DEFAULTS.buffer_m
     clear_score: Annotated[float, Field(ge=0, le=1)] = _DEFAULTS.clear_score
+    clear_score_band: Literal["cs_cdf", "cs"] = "cs_cdf"
 
     @field_validator("stac_api_url", "earthengine_url", "public_url")
     @classmethod

@@ -37,7 +37,7 @@ from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.masking.statistics import MaskStatistics
 from pc_cloudmask.scene.geometry import find_bbox
 from pc_cloudmask.scene.ids import MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET
-from pc_cloudmask.scene.image import EarthEngineImage
+from pc_cloudmask.scene.image import L2A_LEVEL, EarthEngineImage
 from pc_cloudmask.scene.query import format_instant
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.fields import Item
@@ -85,10 +85,15 @@ def build_fingerprint(source_item: Item, method: str, parameters: MaskParameters
     return sha256(orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def select_parameters(method: str, parameters: MaskParameters) -> dict[str, float]:
-    """Return the thresholds that ``method`` uses, by name."""
-    values = asdict(parameters)
-    return {name: values[name] for name in METHODS[method].parameters}
+def select_parameters(method: str, parameters: MaskParameters) -> dict[str, float | str]:
+    """Return the thresholds that ``method`` uses, by name, and names that are not the default ones."""
+    values, defaults = asdict(parameters), asdict(MaskParameters())
+    return {
+        name: values[name]
+        for name in METHODS[method].parameters
+        # Masks were published before there was a choice: what follows from the default one stays the same.
+        if not isinstance(values[name], str) or values[name] != defaults[name]
+    }
 
 
 def build_derived_item(parts: DerivedItemParts) -> Item:
@@ -120,11 +125,14 @@ def _build_properties(parts: DerivedItemParts) -> dict[str, Any]:
         "processing:software": {**properties.get("processing:software", {}), **parts.software},
         "processing:datetime": now,
     }
+    parameters = select_parameters(parts.method, parts.parameters)
+    if parts.ee_image.level != L2A_LEVEL:
+        parameters["nir_level"] = parts.ee_image.level
     item = pystac.Item(parts.scene.id, None, None, parts.now, properties)
     cloudmask.CloudmaskExtension(item).apply(
         parts.method,
         _find_percentages(parts.statistics),
-        select_parameters(parts.method, parts.parameters),
+        parameters,
         parts.ee_image.image_ids,
         parts.fingerprint,
     )

@@ -59,6 +59,7 @@ class MaskParameters:
     ``buffer_m``               growth of the mask. The tutorial dilates by twice this (its
                                ``BUFFER * 2 / 20`` pixels of 20 m), and so do we.
     ``clear_score``            Cloud Score+ at or above which a pixel is clear (0..1).
+    ``clear_score_band``       band of Cloud Score+: ``cs_cdf`` varies less over time, ``cs`` tells more of haze.
     """
 
     cloud_probability_pct: float = 50.0
@@ -66,6 +67,7 @@ class MaskParameters:
     shadow_distance_m: float = 1000.0
     buffer_m: float = 50.0
     clear_score: float = 0.60
+    clear_score_band: str = "cs_cdf"
 
 
 #: Pixel size at which shadows are projected: the tutorial's ``reproject(scale=100)``.
@@ -83,8 +85,10 @@ class CloudInputs:
     ``coarse_probability_pct``  the same probability at 100 m, ``(ceil(h/5), ceil(w/5))``, anchored
                                 at the same upper-left corner, 255 no data. Shadows are projected
                                 at this scale, as the tutorial does.
+    ``lacking_px``              pixels at 20 m with reflectance but without a probability.
     """
 
     probability_pct: NDArray[np.uint8]
     dark: NDArray[np.bool_]
     coarse_probability_pct: NDArray[np.uint8]
+    lacking_px: int = 0

@@ -7,10 +7,17 @@ at least half is not clear and not dark, within the shadow distance and to withi
 cloud. The result is eroded, grown and classed as every mask here, so its buffer means the same. Earth Engine
 computes flags alone; the rest is done here, whatever ``compute`` says: a neighbourhood costs more there than
 a byte does on the way.
+
+Cloud Score+ is made of Level-1C. Where the surface reflectance of a scene is not there a month after the scene was
+taken, as it is of many before 2019, the near infrared of Level-1C splits it, which does not tell water from shadow;
+the published item says so (``nir_level``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 import numpy as np
@@ -18,25 +25,46 @@ from numpy.typing import NDArray
 
 from pc_cloudmask.masking.classes import COARSE_PIXEL_M, MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import find_shadow_candidates
-from pc_cloudmask.masking.earth_engine.graphs import DARK, NOT_CLEAR, VALID, build_score_flags
+from pc_cloudmask.masking.earth_engine.graphs import DARK, LACKING_FLAG, NOT_CLEAR, VALID, build_score_flags
 from pc_cloudmask.masking.earth_engine.images import ImageFinder
 from pc_cloudmask.masking.earth_engine.session import SOFTWARE, PixelDownloader
 from pc_cloudmask.masking.earth_engine.windows import (
     CLOUD_SCORE_PLUS,
+    L1C,
     Bytes,
     Raster,
 )
 from pc_cloudmask.masking.methods import DerivedMask, EngineTools, MaskEngine
 from pc_cloudmask.masking.morphology import compose_classes
-from pc_cloudmask.scene.image import EarthEngineImage
+from pc_cloudmask.scene.image import L1C_LEVEL, EarthEngineImage, Pairing, Waiting
 from pc_cloudmask.scene.scene import Scene
+
+#: How late surface reflectance may be without being overdue.
+USUAL_LATENESS = timedelta(days=30)
 
 
 def open_engine(tools: EngineTools) -> MaskEngine:
     """Open the engine, whatever ``compute`` says: Earth Engine computes flags alone."""
-    finder = ImageFinder(tools.downloader.session, CLOUD_SCORE_PLUS)
     derive = partial(derive_mask, tools.downloader, tools.parameters)
-    return MaskEngine("cloud-score-plus", derive, finder.find_images)
+    return MaskEngine("cloud-score-plus", derive, partial(find_images, tools))
+
+
+def find_images(tools: EngineTools, scenes: Sequence[Scene]) -> dict[str, Pairing]:
+    """Return, by scene id, the Earth Engine image, of Level-1C where that of Level-2A is overdue, or why none.
+
+    Raises:
+        EngineUnavailable, EngineRefused: nothing can be said of any scene.
+    """
+    session = tools.downloader.session
+    pairings = ImageFinder(session, CLOUD_SCORE_PLUS).find_images(scenes)
+    waiting = [scene for scene in scenes if isinstance(pairings[scene.id], Waiting)]
+    overdue = [scene for scene in waiting if tools.now - scene.datetime > USUAL_LATENESS]
+    level1 = ImageFinder(session, CLOUD_SCORE_PLUS, reflectance=L1C).find_images(overdue)
+    return pairings | {
+        scene_id: replace(pairing, level=L1C_LEVEL)
+        for scene_id, pairing in level1.items()
+        if isinstance(pairing, EarthEngineImage)
+    }
 
 
 def derive_mask(
@@ -51,7 +79,8 @@ def derive_mask(
     downloader.session.start()
     image = build_score_flags(ee_image, parameters)
     (flags,) = downloader.read_rasters(scene.id, [Raster("cloud score flags", image, scene.grid)])
-    return DerivedMask(classify_flags(flags, scene, parameters), ee_image, SOFTWARE)
+    lacking_px = int(np.count_nonzero(flags == LACKING_FLAG))
+    return DerivedMask(classify_flags(flags, scene, parameters), ee_image, SOFTWARE, lacking_px=lacking_px)
 
 
 def classify_flags(flags: Bytes, scene: Scene, parameters: MaskParameters) -> Bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
@@ -42,12 +43,14 @@ class DerivedMask:
     ``classes`` is uint8 ``(height, width)`` on the scene's grid with values of ``MaskClass``.
     ``software`` maps a package or model to its version, for ``processing:software``.
     ``inputs`` is kept where the engine has them, to publish the probability with the mask.
+    ``lacking_px`` counts the pixels with reflectance that have no data here, for want of another input.
     """
 
     classes: NDArray[np.uint8]
     ee_image: EarthEngineImage = field(default_factory=EarthEngineImage)
     software: Mapping[str, str] = field(default_factory=dict)
     inputs: CloudInputs | None = None
+    lacking_px: int = 0
 
 
 def need_no_image(scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
@@ -71,6 +74,10 @@ class MaskEngine:
 
 class EngineTools(Protocol):
     """The parts that an engine may be made of, by a run's settings; each is opened when it is first asked for."""
+
+    @property
+    def now(self) -> datetime:
+        """When the run began."""
 
     @property
     def parameters(self) -> MaskParameters:
@@ -169,7 +176,7 @@ METHODS: Mapping[str, MaskMethod] = {
         MaskMethod(
             "cloud-score-plus",
             "Google's Cloud Score+, divided into cloud and shadow",
-            ("clear_score", "dark_nir_reflectance", "shadow_distance_m", "buffer_m"),
+            ("clear_score", "clear_score_band", "dark_nir_reflectance", "shadow_distance_m", "buffer_m"),
             description=(
                 "not clear where Google's Cloud Score+ is below a threshold; divided into cloud and shadow by "
                 "the same projection."

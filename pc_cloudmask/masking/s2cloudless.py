@@ -88,7 +88,7 @@ class LocalEngine:
         """Return the mask of one scene, with the inputs that it was made from."""
         inputs = self.read_inputs(scene, ee_image)
         classes = compose_mask(inputs, scene.solar_azimuth_deg, self._parameters, scene.grid.pixel_size_m)
-        return DerivedMask(classes, ee_image, inputs=inputs)
+        return DerivedMask(classes, ee_image, inputs=inputs, lacking_px=inputs.lacking_px)
 
     def read_inputs(self, scene: Scene, ee_image: EarthEngineImage) -> CloudInputs:
         """Return the inputs on the scene's grid.
@@ -125,16 +125,21 @@ def read_item_inputs(reader: AssetReader, scene: Scene, parameters: MaskParamete
         AssetRefused: an asset may not be read, or is not what it should be.
     """
     # Dark first: the near infrared takes most memory, and is not kept.
+    nir_dn = read_item_band(reader, scene, NIR_ASSET, np.uint16)
     dark = find_dark(
-        read_item_band(reader, scene, NIR_ASSET, np.uint16),
+        nir_dn,
         read_item_band(reader, scene, CLASSES_ASSET, np.uint8, "nearest"),
         parameters.dark_nir_reflectance,
         reflectance_offset_dn(scene.processing_baseline),
     )
+    lacking = nir_dn > 0
+    del nir_dn
     probability_pct = read_item_band(reader, scene, PROBABILITY_ASSET, np.uint8)
     if _find_highest(probability_pct) > 100:
         raise AssetRefused(f"item {scene.id}: asset {PROBABILITY_ASSET} holds more than 100 percent")
-    return CloudInputs(probability_pct, dark, build_coarse_probability(probability_pct))
+    lacking &= probability_pct == PROBABILITY_NODATA
+    lacking_px = int(np.count_nonzero(lacking))
+    return CloudInputs(probability_pct, dark, build_coarse_probability(probability_pct), lacking_px)
 
 
 class EarthEngineInputs:
@@ -157,7 +162,7 @@ class EarthEngineInputs:
         """
         self._downloader.session.start()
         fine = graphs.build_packed_inputs(ee_image, self._parameters)
-        coarse = graphs.build_coarse_probability_image(ee_image)
+        coarse = graphs.build_coarse_probability_image(ee_image, self._parameters)
         coarse_grid = scene.grid.at_pixel_size(COARSE_PIXEL_M)
         packed, coarse_pct = self._downloader.read_rasters(
             scene.id,
@@ -166,25 +171,28 @@ class EarthEngineInputs:
                 Raster("cloud probability at 100 m", coarse, coarse_grid),
             ],
         )
+        lacking_px = int(np.count_nonzero(packed == graphs.LACKING_INPUT))
         probability_pct, dark = unpack_inputs(packed)
         highest = max(_find_highest(probability_pct), _find_highest(coarse_pct))
         if highest > 100:
             raise EngineRefused(f"{scene.id}: Earth Engine gave a cloud probability of {highest} %")
-        return CloudInputs(probability_pct, dark, coarse_pct)
+        return CloudInputs(probability_pct, dark, coarse_pct, lacking_px)
 
     def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
         """Return the mask that Earth Engine computes: one byte a pixel comes back, its class."""
         self._downloader.session.start()
         image = graphs.build_server_mask(ee_image, scene.solar_azimuth_deg, self._parameters)
         (classes,) = self._downloader.read_rasters(scene.id, [Raster("cloud mask", image, scene.grid)])
+        lacking = classes == graphs.LACKING_CLASS
+        classes[lacking] = MaskClass.NO_DATA
         if classes.max(initial=0) > max(MaskClass):
             raise EngineRefused(f"{scene.id}: Earth Engine gave a mask with a class {classes.max()}")
-        return DerivedMask(classes, ee_image, SOFTWARE)
+        return DerivedMask(classes, ee_image, SOFTWARE, lacking_px=int(np.count_nonzero(lacking)))
 
 
 def unpack_inputs(packed: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
     """Return probability (uint8 percent, 255 no data) and dark (bool) of ``graphs.build_packed_inputs``."""
-    missing = packed == PROBABILITY_NODATA
+    missing = packed >= graphs.LACKING_INPUT
     dark = (packed >= graphs.DARK_BIT) & ~missing
     probability_pct: Bytes = packed & np.uint8(graphs.DARK_BIT - 1)
     probability_pct[missing] = PROBABILITY_NODATA

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from pc_cloudmask.masking.earth_engine.windows import CostEstimate, estimate_pairing
 from pc_cloudmask.masking.methods import METHODS
@@ -32,15 +33,16 @@ class Budget:
     def select_affordable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Return the first of ``candidates`` that fit what is left, and use it up; none once one was deferred."""
         selected: list[Candidate] = []
-        asking = 0
+        asking: list[datetime] = []
         for candidate in [] if self._deferred else candidates:
             cost = self._cost(candidate)
-            asking += bool(cost)
+            asking += [candidate.scene.datetime] if cost else []
             if not self._has(cost + estimate_pairing(asking).requests):
                 break
             selected.append(candidate)
             self._spend(cost, scenes=1)
-        self._spend(estimate_pairing(sum(bool(self._cost(each)) for each in selected)).requests)
+        paired = (each.scene.datetime for each in selected if self._cost(each))
+        self._spend(estimate_pairing(paired).requests)
         return selected
 
     def give_back(self, candidates: Sequence[Candidate]) -> None:

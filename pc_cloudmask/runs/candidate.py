@@ -13,15 +13,16 @@ from pc_cloudmask.catalog.item import build_fingerprint
 from pc_cloudmask.catalog.layout import ItemKeys, item_keys
 from pc_cloudmask.errors import CloudmaskError, find_machine_fault
 from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.completeness import is_too_empty
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.runs.report import SceneOutcome, SceneState
 from pc_cloudmask.scene.image import EarthEngineImage, Pairing, read_image_key
 from pc_cloudmask.scene.query import parse_instant
 from pc_cloudmask.scene.scene import Scene
-from pc_cloudmask.source.fields import Item
+from pc_cloudmask.source.fields import Item, is_number
 from pc_cloudmask.source.item import read_scene
 from pc_cloudmask.text import make_printable
-from stac_ext.cloudmask import FINGERPRINT_PROP
+from stac_ext.cloudmask import FINGERPRINT_PROP, NODATA_PERCENTAGE_PROP
 
 MAX_ID_LENGTH = 128
 
@@ -86,6 +87,8 @@ def select_unpublished(
 ) -> tuple[list[Candidate], list[SceneOutcome]]:
     """Return candidates whose mask is not in the catalog as it would be made now, and the others as skipped.
 
+    A mask with less data than its item promises, which earlier versions published, is made again.
+
     One read of the store for each candidate, ``workers`` at a time.
     """
     with ThreadPoolExecutor(workers) as pool:
@@ -93,12 +96,19 @@ def select_unpublished(
     wanted: list[Candidate] = []
     skipped: list[SceneOutcome] = []
     for candidate, item in zip(candidates, published, strict=True):
-        current = item is not None and item["properties"].get(FINGERPRINT_PROP) == candidate.fingerprint
+        current = item is not None and _is_current(item, candidate)
         if current and not force:
             skipped.append(SceneOutcome(candidate.scene.id, SceneState.SKIPPED))
         else:
             wanted.append(replace(candidate, published=item))
     return wanted, skipped
+
+
+def _is_current(published: Item, candidate: Candidate) -> bool:
+    properties = published["properties"]
+    nodata_pct = properties.get(NODATA_PERCENTAGE_PROP)
+    is_empty = is_number(nodata_pct) and is_too_empty(nodata_pct, candidate.scene.nodata_pct)
+    return properties.get(FINGERPRINT_PROP) == candidate.fingerprint and not is_empty
 
 
 def pair_candidates(

@@ -41,6 +41,7 @@ class Plan:
     would_publish: tuple[PlannedScene, ...] = ()
     skipped: tuple[str, ...] = ()
     failed: tuple[SceneOutcome, ...] = ()
+    pairing_requests: int = 0
 
     @property
     def ids(self) -> frozenset[str]:
@@ -51,8 +52,7 @@ class Plan:
     @property
     def requests(self) -> int:
         """Requests to Earth Engine in all, those that pair scenes with their images among them."""
-        asking = [scene.requests for scene in self.would_publish if scene.requests]
-        return sum(asking) + estimate_pairing(len(asking)).requests
+        return sum(scene.requests for scene in self.would_publish) + self.pairing_requests
 
     @property
     def bytes(self) -> int:
@@ -84,10 +84,13 @@ def plan_ingest(context: RunContext, request: IngestRequest) -> Plan:
         force=request.force,
         workers=settings.workers,
     )
+    planned = tuple(_plan_scene(settings, candidate) for candidate in wanted)
+    asking = (each.scene.datetime for each, plan in zip(wanted, planned, strict=True) if plan.requests)
     return Plan(
-        would_publish=tuple(_plan_scene(settings, candidate) for candidate in wanted),
+        would_publish=planned,
         skipped=tuple(outcome.id for outcome in skipped),
         failed=tuple(refused),
+        pairing_requests=estimate_pairing(asking).requests,
     )
 
 

@@ -19,10 +19,11 @@ from pc_cloudmask.catalog.item import DerivedItemParts, build_derived_item
 from pc_cloudmask.catalog.steps import Publication
 from pc_cloudmask.catalog.valid_fields import keep_valid
 from pc_cloudmask.errors import EngineRefused
+from pc_cloudmask.masking.completeness import find_shortfall
 from pc_cloudmask.masking.files import build_mask_cog, build_preview, build_probability_cog
 from pc_cloudmask.masking.methods import DerivedMask
 from pc_cloudmask.masking.statistics import measure_mask
-from pc_cloudmask.runs.candidate import Candidate
+from pc_cloudmask.runs.candidate import Candidate, build_waiting
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.logs import Phase, PhaseClock
 from pc_cloudmask.runs.report import SceneOutcome, SceneState
@@ -38,7 +39,7 @@ def publish_cloudmask(context: RunContext, candidate: Candidate) -> SceneOutcome
     """Derive the mask of ``candidate`` and put it, its preview and its item into the store.
 
     The catalogs link the item once ``context.publisher.publish_catalogs`` has run. A worker in another process
-    has a context of its own.
+    has a context of its own. A scene whose mask would lack what reflectance or the item have waits.
 
     Raises:
         CloudmaskError: the scene is not published, and nothing links to what was written of it.
@@ -47,6 +48,10 @@ def publish_cloudmask(context: RunContext, candidate: Candidate) -> SceneOutcome
     clock = PhaseClock(scene.id)
     with clock.measure(Phase.DERIVE):
         derived = context.engine.derive_mask(scene, candidate.ee_image)
+        shortfall = find_shortfall(derived.classes, derived.lacking_px, scene.nodata_pct)
+        if shortfall:
+            logger.info("%s waits: %s", scene.id, shortfall)
+            return build_waiting(scene.id, shortfall, candidate.fingerprint)
         if not settings.keep_inputs:
             derived = replace(derived, inputs=None)  # 60 MB of a full tile that nothing needs any more
     with clock.measure(Phase.ENCODE):

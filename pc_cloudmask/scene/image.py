@@ -75,14 +75,20 @@ NEEDED_COVER = 0.9
 LEAST_GAIN = 0.01
 
 
+#: Levels of processing that the near infrared may come from: surface reflectance, or that at the top of the
+#: atmosphere where there is no other.
+L2A_LEVEL, L1C_LEVEL = "L2A", "L1C"
+
+
 @dataclass(frozen=True, slots=True)
 class EarthEngineImage:
     """The ``system:index`` of the image, or of both images of a split datatake, in mosaic order.
 
-    Empty for an engine that needs no Earth Engine image.
+    Empty for an engine that needs no Earth Engine image. ``level`` is that of the near infrared.
     """
 
     image_ids: tuple[str, ...] = ()
+    level: str = L2A_LEVEL
 
 
 @dataclass(frozen=True, slots=True)

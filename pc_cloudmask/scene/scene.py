@@ -15,7 +15,7 @@ class Scene:
     """What deriving a mask needs to know of an item; built by ``pc_cloudmask.source.item``.
 
     Angles are in degrees, the azimuth clockwise from north. ``asset_hrefs`` maps asset keys to
-    unsigned hrefs.
+    unsigned hrefs. ``nodata_pct`` is the share of the tile without data, None where the item does not tell it.
     """
 
     id: str
@@ -30,6 +30,7 @@ class Scene:
     processing_baseline: str
     footprint: Mapping[str, Any] = field(hash=False)
     asset_hrefs: Mapping[str, str] = field(hash=False)
+    nodata_pct: float | None = None
 
     @property
     def year(self) -> int:

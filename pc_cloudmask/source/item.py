@@ -18,7 +18,15 @@ from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.ids import check_item_id, check_tile
 from pc_cloudmask.scene.query import parse_instant
 from pc_cloudmask.scene.scene import Scene
-from pc_cloudmask.source.fields import MAX_TEXT_LENGTH, UNKNOWN_ID, Item, check_object, is_printable
+from pc_cloudmask.source.fields import (
+    MAX_TEXT_LENGTH,
+    UNKNOWN_ID,
+    Item,
+    check_object,
+    find_property,
+    is_number,
+    is_printable,
+)
 from pc_cloudmask.source.hrefs import MAX_ASSETS, check_href
 
 T = TypeVar("T")
@@ -182,6 +190,7 @@ def read_scene(item: Item) -> Scene:
         processing_baseline=properties["s2:processing_baseline"],
         footprint=fields["geometry"],
         asset_hrefs={name: asset["href"] for name, asset in fields["assets"].items()},
+        nodata_pct=_read_nodata(item),
     )
     encoded = _encode(item, item_id)
     if len(encoded) > MAX_ITEM_BYTES:
@@ -189,6 +198,12 @@ def read_scene(item: Item) -> Scene:
     if b"null" in encoded and (path := _find_not_finite(item)):
         raise InvalidField(item_id, path, "is NaN or infinite, which JSON does not have")
     return scene
+
+
+def _read_nodata(item: Item) -> float | None:
+    """Return the share of the tile without data, in percent, or None where the item tells none that can be."""
+    value = find_property(item, "s2:nodata_pixel_percentage")
+    return float(value) if is_number(value) and 0 <= value <= 100 else None
 
 
 def hash_item(item: Item) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from itertools import islice
 from math import ceil, cos, radians
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
+from pystac import Link
 from pystac.errors import STACError
 from pystac_client import Client, ConformanceClasses
 from pystac_client.errors import ClientTypeError
@@ -31,6 +32,7 @@ from pc_cloudmask.scene.query import (
 from pc_cloudmask.source.documents import parse_json
 from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, find_holders, is_relative, unsign_item
+from pc_cloudmask.source.paging import PAGE_ITEMS, read_all_pages
 from pc_cloudmask.source.selection import sort_items, sort_stream
 from pc_cloudmask.text import LOOPBACK_HOSTS, make_printable, unsigned_href
 from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy, find_origin
@@ -109,7 +111,21 @@ class BoundedStacApiIO(StacApiIO):
             raise SourceRefused("STAC API: the answer is JSON but not STAC: check CLOUDMASK_STAC_API_URL")
         if not isinstance(document.get("features", []), list):
             raise SourceRefused("STAC API: a page holds no list of items")
+        if not isinstance(document.get("links") or [], list):
+            raise SourceRefused("STAC API: a page holds no list of links")
         return document
+
+    def get_pages(
+        self, url: str, method: str | None = None, parameters: dict[str, Any] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield every page that the one before it links to, an empty one as well, which ends pystac-client's own."""
+        page = self.read_json(url, method=method, parameters=parameters)
+        while True:
+            yield page
+            following = next((link for link in page.get("links") or [] if link["rel"] == "next"), None)
+            if following is None:
+                return
+            page = self.read_json(Link.from_dict(following), parameters=parameters)
 
 
 def _check_landing_page(document: dict[str, Any]) -> None:
@@ -161,8 +177,6 @@ def _count_tiles(west: float, south: float, east: float, north: float) -> int:
     return 2 * columns * rows
 
 
-#: The Planetary Computer's default, of at most 1000: pages of 5 MB.
-PAGE_ITEMS = 250
 #: How late an item may arrive and still be put in order.
 HELD_ITEMS = 4 * PAGE_ITEMS
 IDS_AT_ONCE = 100
@@ -175,6 +189,16 @@ _SORT = [{"field": "properties.datetime", "direction": "asc"}, {"field": "id", "
 _SHOWN = 200
 #: What pystac and pystac-client raise on an answer of another form: they trust what an API sends.
 _TRIPPED = (STACError, ClientTypeError, NotImplementedError, KeyError, TypeError, ValueError, AttributeError)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """One search: the keywords of ``Client.search``, the interval among them, and the most items it may find."""
+
+    api_io: BoundedStacApiIO
+    parameters: dict[str, Any]
+    interval: Interval | None
+    most: int
 
 
 class PlanetaryComputerSource:
@@ -226,11 +250,16 @@ class PlanetaryComputerSource:
             id_groups = _ids_at_once(query.ids)
             asked = query if client.conforms_to(ConformanceClasses.QUERY) else replace(query, tiles=())
             searches = [
-                (self._search_parameters(client, query, ids, interval), find_most_items(asked, ids, interval))
+                _Search(
+                    api_io,
+                    self._search_parameters(client, query, ids, interval),
+                    interval,
+                    find_most_items(asked, ids, interval),
+                )
                 for ids in id_groups
                 for interval in _intervals_at_once(query)
             ]
-        pages = (page for parameters, most in searches for page in self._read_pages(client, parameters, most))
+        pages = (page for search in searches for page in self._read_pages(client, search))
         items: Iterator[Item] = _keep_tiles(_keep_new(pages), query.tiles)
         items = (self._resolve_hrefs(item) for item in items)
         if len(id_groups) == 1 and client.conforms_to(ConformanceClasses.SORT):
@@ -240,27 +269,29 @@ class PlanetaryComputerSource:
             ordered = sort_items(items)
         yield from islice(ordered, query.limit)
 
-    def _read_pages(self, client: Client, parameters: dict[str, Any], most: int) -> Iterator[list[Item]]:
-        """Yield the pages of one search, of together no more than ``most`` items."""
+    def _read_pages(self, client: Client, search: _Search) -> Iterator[list[Item]]:
+        """Yield the pages of one search, of together no more than its ``most`` items."""
         count = 0
-        matched: Any = None
-        with self._named_errors():
-            for page in client.search(**parameters).pages_as_dicts():
-                features = page["features"]
-                count += len(features)
-                matched = page.get("numberMatched", (page.get("context") or {}).get("matched", matched))
-                if count > most:
+
+        def read(start: datetime | None, limit: int) -> Iterator[dict[str, Any]]:
+            nonlocal count
+            parameters = search.parameters | {"limit": limit}
+            if start:
+                end = search.interval[1] if search.interval else None
+                parameters["datetime"] = format_datetime_interval((start, end))
+            asked = client.search(**parameters)
+            for page in search.api_io.get_pages(asked.url, asked.method, asked.get_parameters()):
+                count += len(page["features"])
+                if count > search.most:
                     raise SourceRefused(
-                        f"{self._url}: gives more than {most} items, more than Sentinel-2 can have taken "
+                        f"{self._url}: gives more than {search.most} items, more than Sentinel-2 can have taken "
                         "of what was asked: the API does not end its pages; narrow the search, or try again"
                     )
-                # What is no item fails as one without an id, and stops no other.
-                yield [item if isinstance(item, dict) else {} for item in features]
-        if parameters["ids"] and isinstance(matched, int) and count < matched:
-            # What is asked for by name and not given would pass for gone.
-            raise SourceUnavailable(
-                f"{self._url}: says that {matched} items match, gives {count} and ends: try again later"
-            )
+                yield page
+
+        limit, is_sorted = search.parameters["limit"], "sortby" in search.parameters
+        with self._named_errors():
+            yield from read_all_pages(read, self._url, limit, is_sorted=is_sorted)
 
     def _resolve_hrefs(self, item: Item) -> Item:
         """Return ``item`` with relative hrefs as they are meant: relative to the item's own URL."""
@@ -348,17 +379,10 @@ def _choose_method(client: Client) -> str:
 
 
 def _keep_new(pages: Iterable[list[Item]]) -> Iterator[Item]:
-    """Yield the items of ``pages`` without signatures, each id once.
-
-    Raises:
-        SourceRefused: a page without any new item, which a broken paging link repeats for ever.
-    """
+    """Yield the items of ``pages`` without signatures, each id once."""
     seen: set[str] = set()
     for page in pages:
-        new = [item for item in page if str(item.get("id")) not in seen]
-        if not new:
-            raise SourceRefused("the STAC API repeats its pages; try again, or narrow the search")
-        for item in new:
+        for item in page:
             if str(item.get("id")) not in seen:
                 seen.add(str(item.get("id")))
                 yield unsign_item(item)

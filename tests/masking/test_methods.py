@@ -21,7 +21,8 @@ by_method = pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS
 def build_page_head(method: MaskMethod) -> str:
     """What a method's page says of its row."""
     defaults = asdict(MaskParameters())
-    thresholds = [f"`CLOUDMASK_{name.upper()}` ({defaults[name]:g})" for name in method.parameters]
+    shown = {name: value if isinstance(value, str) else f"{value:g}" for name, value in defaults.items()}
+    thresholds = [f"`CLOUDMASK_{name.upper()}` ({shown[name]})" for name in method.parameters]
     collections = [f"`{collection}`" for collection in method.collections]
     rows = {
         "what": "",

@@ -19,7 +19,7 @@ from pc_cloudmask.runs.request import IngestRequest
 from pc_cloudmask.runs.runners import ThreadRunner
 from tests.doubles.earth_engine import faults
 from tests.doubles.earth_engine.scenes import SUNS, build_ragged_scene, build_scene
-from tests.doubles.earth_engine.sentinel2 import Sentinel2
+from tests.doubles.earth_engine.sentinel2 import L2A, Sentinel2
 from tests.doubles.earth_engine.server import LocalEarthEngine
 from tests.masking.earth_engine.items import build_item
 
@@ -96,6 +96,119 @@ def test_a_scene_waits_for_its_image_and_is_published_once_it_is_there(
     assert set(np.unique(mask)) == {0, 1, 2, 3}
 
 
+WAYS = [("s2cloudless", "local"), ("s2cloudless", "server"), ("cloud-score-plus", "local")]
+
+
+def mask_clouds(product: Sentinel2, left: float) -> Sentinel2:
+    """The product with cloud layers that end where a share of ``left`` is reached, from the top."""
+    valid = np.zeros(product.shape_10m, bool)
+    valid[: round(left * len(valid))] = True
+    return replace(product, cloud_valid=valid)
+
+
+def choose(request: IngestRequest, way: tuple[str, str]) -> IngestRequest:
+    """The request by that method and compute."""
+    return request.model_copy(update={"method": way[0], "compute": way[1]})
+
+
+def tell(request: IngestRequest, properties: dict[str, Any]) -> None:
+    """Let the request's item say so, too."""
+    path = Path(request.items or "")
+    item = json.loads(path.read_text())
+    item["properties"] |= properties
+    path.write_text(json.dumps(item))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("left", [0.0, 0.5, 0.8])
+@pytest.mark.parametrize("told", [{}, {"s2:nodata_pixel_percentage": 12.5}])
+def test_a_masked_cloud_layer_is_waited_for_and_never_published_as_no_data(
+    way: tuple[str, str],
+    left: float,
+    told: dict[str, float],
+    request_: IngestRequest,
+    product: Sentinel2,
+    earth_engine: LocalEarthEngine,
+) -> None:
+    tell(request_, told)
+    request = choose(request_, way)
+    earth_engine.world.add_sentinel2(mask_clouds(product, left))
+    report = run(request)
+    (waiting,) = report.waiting
+    assert "not complete yet" in waiting.reason
+    assert not report.failed
+    assert not list(Path(request.store or "").rglob("*.tif"))
+    assert list(Path(request.store or "").glob("_waiting/*.json"))
+    earth_engine.world.add_sentinel2(product)
+    assert run(request).published == (waiting.id,)
+    assert not list(Path(request.store or "").glob("_waiting/*.json"))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_rim_that_the_cloud_layer_leaves_out_is_no_data(
+    way: tuple[str, str], request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine
+) -> None:
+    request = choose(request_, way)
+    earth_engine.world.add_sentinel2(mask_clouds(product, 0.96))
+    assert run(request).published
+    _, mask = read_published(request)
+    assert not mask[round(0.97 * len(mask)) :].any()
+    assert mask[: round(0.95 * len(mask)), 0].all()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "lack",
+    [
+        {"valid": np.zeros((506, 614), bool)},
+        {"masked_bands": frozenset({"B8"})},
+        {"masked_bands": frozenset({"SCL"})},
+        {"masked_bands": frozenset({"B8", "SCL"})},
+    ],
+    ids=["all", "B8", "SCL", "both"],
+)
+@pytest.mark.parametrize("told", [{}, {"s2:nodata_pixel_percentage": 0}, {"s2:nodata_pixel_percentage": "0"}])
+def test_an_image_without_any_pixel_is_no_proof_that_there_is_none(
+    way: tuple[str, str],
+    lack: dict[str, Any],
+    told: dict[str, Any],
+    request_: IngestRequest,
+    product: Sentinel2,
+    earth_engine: LocalEarthEngine,
+) -> None:
+    tell(request_, told)
+    earth_engine.world.add_sentinel2(replace(product, **lack))
+    report = run(choose(request_, way))
+    (waiting,) = report.waiting
+    assert "not complete yet" in waiting.reason
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_item_that_says_that_it_is_empty_is_published_so(
+    way: tuple[str, str], request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine
+) -> None:
+    tell(request_, {"s2:nodata_pixel_percentage": 99.9971})
+    earth_engine.world.add_sentinel2(replace(product, valid=np.zeros((506, 614), bool)))
+    request = choose(request_, way)
+    assert run(request).published
+    assert not read_published(request)[1].any()
+    assert run(request).skipped
+
+
+def test_an_empty_mask_that_an_earlier_version_published_is_made_again(
+    request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine
+) -> None:
+    earth_engine.world.add_sentinel2(product)
+    (published,) = run(request_).published
+    assert run(request_).skipped == (published,)
+    (path,) = Path(request_.store or "").rglob("S2*_*.json")
+    item = json.loads(path.read_text())
+    item["properties"]["cloudmask:nodata_percentage"] = 100.0
+    path.write_text(json.dumps(item))
+    assert run(request_).published == (published,)
+    assert run(request_).skipped == (published,)
+
+
 def test_both_computes_publish_one_mask(
     request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine, tmp_path: Path
 ) -> None:
@@ -152,6 +265,61 @@ def test_kept_inputs_are_published_beside_the_mask(
     assert dataset.nodata == probability["nodata"] == 255
     assert values[values != 255].max() <= 100
     np.testing.assert_array_equal(values == 255, read_published(request_)[1] == 0)
+
+
+def test_cloud_score_plus_does_with_level_1_once_surface_reflectance_is_overdue(
+    request_: IngestRequest,
+    product: Sentinel2,
+    earth_engine: LocalEarthEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    earth_engine.world.add_sentinel2(product, without=[L2A])
+    request = request_.model_copy(update={"method": "cloud-score-plus"})
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1546300800")  # 2019-01-01, 18 days after the scene
+    (waiting,) = run(request).waiting
+    assert L2A in waiting.reason
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1556668800")
+    assert run(request_).waiting, "s2cloudless needs surface reflectance"
+    assert run(request).published == (waiting.id,)
+    item, mask = read_published(request)
+    assert item["properties"]["cloudmask:parameters"]["nir_level"] == "L1C"
+    assert set(np.unique(mask)) == {0, 1, 2, 3}
+    assert run(request).skipped == (waiting.id,)
+
+
+def test_cloud_score_plus_waits_for_a_masked_score_by_level_1_too(
+    request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine
+) -> None:
+    earth_engine.world.add_sentinel2(mask_clouds(product, 0.5), without=[L2A])
+    (waiting,) = run(request_.model_copy(update={"method": "cloud-score-plus"})).waiting
+    assert "not complete yet" in waiting.reason
+
+
+def test_the_other_band_of_cloud_score_plus_is_a_setting(
+    request_: IngestRequest,
+    product: Sentinel2,
+    earth_engine: LocalEarthEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    height, width = product.shape_10m
+    score = np.where(np.arange(width) < width // 2, 0.1, 0.9).astype(np.float32)
+    earth_engine.world.add_sentinel2(
+        replace(product, valid=None, clear_score_cs=np.broadcast_to(score, (height, width)).copy())
+    )
+    request = request_.model_copy(update={"method": "cloud-score-plus"})
+    assert run(request).published
+    item, plain = read_published(request)
+    assert "clear_score_band" not in item["properties"]["cloudmask:parameters"]
+    monkeypatch.setenv("CLOUDMASK_CLEAR_SCORE_BAND", "cs")
+    assert run(request).published, "another band is another mask"
+    other = request.model_copy(update={"store": str(tmp_path / "cs")})
+    assert run(other).published
+    item, mask = read_published(other)
+    assert item["properties"]["cloudmask:parameters"]["clear_score_band"] == "cs"
+    assert (mask[:, : width // 4 - 1] >= 2).all()
+    assert (mask[:, width // 4 + 6 :] == 1).all()
+    assert (mask != plain).any()
 
 
 def test_cloud_score_plus_publishes_its_own_parameters(

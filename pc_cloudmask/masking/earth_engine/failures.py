@@ -55,6 +55,8 @@ _TOO_MUCH = re.compile(
     r"|pixel grid dimensions|image is too large|deadline exceeded while computing",
     re.IGNORECASE,
 )
+#: A listing that looks at too many images at a time, by whatever status: fewer scenes may do.
+_TOO_MANY = re.compile(r"aggregation limit|aborted after accumulating", re.IGNORECASE)
 #: There is no such project, or nothing that these credentials may know of: a 403, 404 or 400.
 _NO_PROJECT = re.compile(
     r"^project '[^']*' not found|denied on resource project |CONSUMER_INVALID", re.IGNORECASE
@@ -136,16 +138,17 @@ def _classify_status(text: str, response: HttpError, project: str) -> Failure:
             EngineUnavailable,
         )
     throttled = status == 429 or (status == 403 and bool(_TOO_FAST.search(_read_everything(text, response))))
-    if throttled or status in _PASSING:
+    if (throttled or status in _PASSING) and not _TOO_MANY.search(text):
         after = str(response.resp.get("retry-after", ""))
         retry_after_s = float(after) if after.isascii() and after.isdigit() else None
         text = f"HTTP {status}: {text}"
         return Failure(text, EngineUnavailable, Remedy.RETRY, throttled, retry_after_s)
     if status in {401, 403} or _NO_PROJECT.search(text):
         return _classify_refusal(status, text, response, project)
-    if _TOO_MUCH.search(text):
+    if _TOO_MUCH.search(text) or _TOO_MANY.search(text):
         # Even the smallest window may be in time when the service is less busy; its memory stays as it is.
-        error_class = EngineUnavailable if "timed out" in text.lower() else EngineRefused
+        may_pass = "timed out" in text.lower() or _TOO_MANY.search(text)
+        error_class = EngineUnavailable if may_pass else EngineRefused
         return Failure(text, error_class, Remedy.SPLIT)
     if status == 404 or _NOT_FOUND.search(text):
         # An image that was there when it was paired: it is being replaced, and is paired again later.

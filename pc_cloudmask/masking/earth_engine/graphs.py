@@ -21,20 +21,24 @@ from pc_cloudmask.masking.earth_engine.windows import (
     BAND,
     CLOUD_PROBABILITY,
     CLOUD_SCORE_PLUS,
+    L1C,
     L2A,
 )
 from pc_cloudmask.masking.morphology import DILATION_BUFFERS, EROSION_M
 from pc_cloudmask.scene.grid import Grid
-from pc_cloudmask.scene.image import EarthEngineImage
+from pc_cloudmask.scene.image import L1C_LEVEL, L2A_LEVEL, EarthEngineImage
 
-#: Band of Cloud Score+ that varies less over time than ``cs`` does.
-CLEAR_SCORE_BAND = "cs_cdf"
+#: The collection of each level of reflectance.
+_REFLECTANCE = {L2A_LEVEL: L2A, L1C_LEVEL: L1C}
 #: Pixel of the mask and of the tutorial's morphology.
 PIXEL_M = 20.0
 #: Set on a probability (0..100) whose pixel is dark.
 DARK_BIT = 128
 #: Bits of a pixel of Cloud Score+; 0 is no data.
 VALID, NOT_CLEAR, DARK = 1, 2, 4
+#: Where the near infrared has data and another input has none, in place of no data: of the packed inputs, of the
+#: mask that Earth Engine computes, and of Cloud Score+. The cloud layer of an image may be masked for a while.
+LACKING_INPUT, LACKING_CLASS, LACKING_FLAG = 254, 4, 8
 #: An address is ``(col + 11 * row) mod 127``: seven bits above a byte in int16, which the package
 #: GEES2Downloader returns. Shifts of up to ten pixels along both axes change every address.
 ADDRESS_MODULUS, ADDRESS_ROW_FACTOR = 127, 11
@@ -66,27 +70,36 @@ def build_server_mask(
     near_cloud = _grow(clouds.updateMask(found.mask()), reach_px)
     # CLEAR 1; masked adds 1 near a cloud, 2 elsewhere: CLOUD 2, CLOUD_SHADOW 3.
     classes = masked.multiply(ee.Image(MaskClass.CLOUD).subtract(near_cloud)).add(MaskClass.CLEAR)
-    return _as_byte(classes.updateMask(found.mask()), MaskClass.NO_DATA).reproject(
-        crs=projection, scale=PIXEL_M
-    )
+    nodata = _tell_lacking(ee_image, MaskClass.NO_DATA, LACKING_CLASS)
+    return _as_byte(classes.updateMask(found.mask()), nodata).reproject(crs=projection, scale=PIXEL_M)
 
 
 def build_packed_inputs(ee_image: EarthEngineImage, parameters: MaskParameters) -> ee.Image:
-    """Return the cloud probability in percent, plus ``DARK_BIT`` where the ground is dark; 255 no data."""
+    """Return the cloud probability in percent, plus ``DARK_BIT`` where the ground is dark.
+
+    255 is no data, ``LACKING_INPUT`` no data but in the near infrared.
+    """
     dark = _build_dark(ee_image, parameters)
-    return _as_byte(_read_probability(ee_image).add(dark.multiply(DARK_BIT)), PROBABILITY_NODATA)
+    nodata = _tell_lacking(ee_image, PROBABILITY_NODATA, LACKING_INPUT)
+    probability = _read_probability(ee_image, parameters.cloud_probability_pct)
+    return _as_byte(probability.add(dark.multiply(DARK_BIT)), nodata)
 
 
-def build_coarse_probability_image(ee_image: EarthEngineImage) -> ee.Image:
+def build_coarse_probability_image(ee_image: EarthEngineImage, parameters: MaskParameters) -> ee.Image:
     """Return the cloud probability in percent, to be read at 100 m; 255 no data."""
-    return _as_byte(_read_probability(ee_image), PROBABILITY_NODATA)
+    return _as_byte(_read_probability(ee_image, parameters.cloud_probability_pct), PROBABILITY_NODATA)
 
 
 def build_score_flags(ee_image: EarthEngineImage, parameters: MaskParameters) -> ee.Image:
-    """Return ``VALID``, with ``NOT_CLEAR`` and ``DARK`` where they hold, by Cloud Score+; 0 no data."""
-    not_clear = _mosaic(CLOUD_SCORE_PLUS, ee_image, CLEAR_SCORE_BAND).lt(parameters.clear_score)
+    """Return ``VALID``, with ``NOT_CLEAR`` and ``DARK`` where they hold, by Cloud Score+.
+
+    0 is no data, ``LACKING_FLAG`` no data but in the near infrared.
+    """
+    score = _mosaic(CLOUD_SCORE_PLUS, ee_image, parameters.clear_score_band)
+    not_clear = score.lt(parameters.clear_score)
     dark = _build_dark(ee_image, parameters)
-    return _as_byte(not_clear.multiply(NOT_CLEAR).add(dark.multiply(DARK)).add(VALID), 0)
+    nodata = _tell_lacking(ee_image, 0, LACKING_FLAG)
+    return _as_byte(not_clear.multiply(NOT_CLEAR).add(dark.multiply(DARK)).add(VALID), nodata)
 
 
 def stamp_address(image: ee.Image, grid: Grid) -> ee.Image:
@@ -102,9 +115,15 @@ def stamp_address(image: ee.Image, grid: Grid) -> ee.Image:
     return stamped.reproject(crs=grid.crs, crsTransform=list(grid.transform)).clip(bounds)
 
 
-def _read_probability(ee_image: EarthEngineImage) -> ee.Image:
-    """Return the probability in percent, rounded up, so that a mean above the threshold stays above it."""
-    return _mosaic(CLOUD_PROBABILITY, ee_image, "probability").ceil()
+def _read_probability(ee_image: EarthEngineImage, threshold_pct: float) -> ee.Image:
+    """Return the probability in whole percent, on the same side of the threshold as the pyramid's mean is.
+
+    Means are not always whole. ``find_cloud`` compares with the threshold's whole part ``t``: what exceeds ``t + f``
+    exceeds ``t`` once ``f`` is taken off and the rest is rounded up, and nothing else does.
+    """
+    probability = _mosaic(CLOUD_PROBABILITY, ee_image, "probability")
+    fraction = round(threshold_pct - math.floor(threshold_pct), 6)
+    return (probability.subtract(fraction) if fraction else probability).ceil()
 
 
 def _mosaic(collection: str, ee_image: EarthEngineImage, band: str) -> ee.Image:
@@ -116,9 +135,19 @@ def _mosaic(collection: str, ee_image: EarthEngineImage, band: str) -> ee.Image:
 
 
 def _build_dark(ee_image: EarthEngineImage, parameters: MaskParameters) -> ee.Image:
-    """Return 1 where the near infrared is below the threshold and the ground is not water, else 0."""
+    """Return 1 where the near infrared is below the threshold and the ground is not water, else 0.
+
+    Level-1C does not tell water.
+    """
     limit = round(parameters.dark_nir_reflectance * REFLECTANCE_SCALE, 6)
-    return _mosaic(L2A, ee_image, "B8").lt(limit).multiply(_mosaic(L2A, ee_image, "SCL").neq(SCL_WATER))
+    dark = _read_nir(ee_image).lt(limit)
+    return (
+        dark if ee_image.level == L1C_LEVEL else dark.multiply(_mosaic(L2A, ee_image, "SCL").neq(SCL_WATER))
+    )
+
+
+def _read_nir(ee_image: EarthEngineImage) -> ee.Image:
+    return _mosaic(_REFLECTANCE[ee_image.level], ee_image, "B8")
 
 
 def _grow(image: ee.Image, radius_px: float) -> ee.Image:
@@ -126,6 +155,12 @@ def _grow(image: ee.Image, radius_px: float) -> ee.Image:
     return image.focalMax(radius_px) if radius_px >= 1 else image
 
 
-def _as_byte(image: ee.Image, nodata: int) -> ee.Image:
+def _tell_lacking(ee_image: EarthEngineImage, nodata: int, lacking: int) -> ee.Image:
+    """Return ``lacking`` where the near infrared has data, ``nodata`` elsewhere, beyond its footprint too."""
+    has_data = _read_nir(ee_image).gt(-1).unmask(0, sameFootprint=False)
+    return has_data.multiply(lacking - nodata).add(nodata)
+
+
+def _as_byte(image: ee.Image, nodata: int | ee.Image) -> ee.Image:
     """Return one byte with ``nodata`` wherever the image is masked, beyond its footprint too."""
     return image.unmask(nodata, sameFootprint=False).toByte().rename(BAND)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -12,7 +13,7 @@ import ee
 
 from pc_cloudmask.errors import EngineRefused, InvalidField
 from pc_cloudmask.masking.earth_engine.session import EarthEngineSession, TooMuch
-from pc_cloudmask.masking.earth_engine.windows import L2A, PAIRING_CHUNK
+from pc_cloudmask.masking.earth_engine.windows import L2A, cut_for_pairing
 from pc_cloudmask.scene.image import (
     ImageCandidate,
     ImageKey,
@@ -40,20 +41,25 @@ class _Wanted:
     scene: Scene
     key: ImageKey
 
+    @property
+    def start(self) -> datetime:
+        """The nominal start of the datatake."""
+        return datetime.strptime(self.key.datatake_start, "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+
 
 class ImageFinder:
-    """Pairs scenes with images that are in every one of ``collections``."""
+    """Pairs scenes with images that are in ``reflectance`` and every one of ``collections``."""
 
-    def __init__(self, session: EarthEngineSession, *collections: str) -> None:
+    def __init__(self, session: EarthEngineSession, *collections: str, reflectance: str = L2A) -> None:
         self._session = session
-        self._collections = (L2A, *collections)
+        self._collections = (reflectance, *collections)
 
     def find_images(self, scenes: Sequence[Scene]) -> dict[str, Pairing]:
         """By scene id, the Earth Engine image or why there is none yet.
 
-        One request for up to ``PAIRING_CHUNK`` scenes, and one more for those of them whose very
-        image is nowhere, so that footprints decide. Scenes near in time go together; where they are too
-        many for Earth Engine to find at a time, they go on in halves.
+        One request for up to ``PAIRING_CHUNK`` scenes within ``PAIRING_SPAN``, and one more for those of them
+        whose very image is nowhere, so that footprints decide. Where scenes are too many for Earth Engine to
+        find at a time, they go on in halves. Chunks are under way together, each with a deadline of its own.
 
         Raises:
             EngineUnavailable, EngineRefused: nothing can be said of any scene.
@@ -69,17 +75,31 @@ class ImageFinder:
         if not wanted:
             return pairings
         self._session.start()
-        deadline = Deadline(self._session.limits.deadline_s)
         wanted.sort(key=lambda want: want.key)
         with self._session.statistics.phase("pairing"):
-            unknown: list[_Wanted] = []
-            for chunk in _chunks(wanted):
-                exact = self._pair(chunk, self._find_own, deadline)
-                pairings |= {scene_id: pairing for scene_id, pairing in exact.items() if pairing}
-                unknown += [want for want in chunk if exact[want.scene.id] is None]
-            for chunk in _chunks(unknown):
-                by_footprint = self._pair(chunk, self._find_candidates, deadline)
-                pairings |= {scene_id: pairing for scene_id, pairing in by_footprint.items() if pairing}
+            exact = self._pair_all(wanted, self._find_own)
+            unknown = [want for want in wanted if exact[want.scene.id] is None]
+            found = exact | self._pair_all(unknown, self._find_candidates)
+        return pairings | {scene_id: pairing for scene_id, pairing in found.items() if pairing}
+
+    def _pair_all(
+        self, wanted: Sequence[_Wanted], find: Callable[[Sequence[_Wanted], Deadline], Found]
+    ) -> dict[str, Pairing | None]:
+        """Pair ``wanted``, in order of time, with what ``find`` finds, chunk by chunk; the first failure ends it."""
+        chunks = [wanted[cut] for cut in cut_for_pairing([want.start for want in wanted])]
+        pairings: dict[str, Pairing | None] = {}
+        if not chunks:
+            return pairings
+
+        def pair(chunk: Sequence[_Wanted]) -> dict[str, Pairing | None]:
+            return self._pair(chunk, find, Deadline(self._session.limits.pairing_deadline_s))
+
+        pool = ThreadPoolExecutor(min(len(chunks), self._session.in_flight), "pairing")
+        try:
+            for paired in pool.map(pair, chunks):
+                pairings |= paired
+        finally:
+            pool.shutdown(cancel_futures=True)
         return pairings
 
     def _pair(
@@ -111,13 +131,13 @@ class ImageFinder:
             for collection in self._collections
         ]
         present = self._compute(ee.List(found), f"finding the images of {len(chunk)} scenes", deadline)
-        return dict(zip(self._collections, map(frozenset, present), strict=True)), None
+        return dict(zip(self._collections, map(_read_indexes, present), strict=True)), None
 
     def _find_candidates(self, chunk: Sequence[_Wanted], deadline: Deadline) -> Found:
         """Look for other images of the same datatakes and tiles."""
         starts = sorted({want.key.datatake_start for want in chunk})
         images = (
-            _within(chunk, L2A)
+            _within(chunk, self._collections[0])
             .filter(ee.Filter.inList("MGRS_TILE", sorted({want.key.tile for want in chunk})))
             .filter(ee.Filter.Or(*(ee.Filter.stringStartsWith("system:index", start) for start in starts)))
         )
@@ -130,35 +150,52 @@ class ImageFinder:
         ]
         what = f"finding images by footprint for {len(chunk)} scenes"
         found, *present = self._compute(ee.List([rows, *others]), what, deadline)
+        rows_found = _read_rows(found)
         candidates = [
-            ImageCandidate(key, footprint) for index, footprint in found if (key := parse_image_index(index))
+            ImageCandidate(key, footprint)
+            for index, footprint in rows_found
+            if (key := parse_image_index(index))
         ]
-        in_each = [frozenset(row[0] for row in found), *map(frozenset, present)]
+        in_each = [frozenset(index for index, _ in rows_found), *map(_read_indexes, present)]
         return dict(zip(self._collections, in_each, strict=True)), candidates
 
     def _compute(self, value: ee.List, what: str, deadline: Deadline) -> list[Any]:
         """Return the value, a list with one entry for each collection."""
         answer = self._session.call(what, partial(ee.data.computeValue, value), deadline)
         if not isinstance(answer, list) or len(answer) != len(self._collections):
-            raise EngineRefused(f"{what}: Earth Engine answered with something else than the lists asked for")
+            raise _not_as_asked()
         return answer
+
+
+def _read_indexes(found: Any) -> frozenset[str]:
+    """Return the indexes that were found in a collection: an answer of another form tells nothing of any image."""
+    if not isinstance(found, list) or not all(isinstance(index, str) for index in found):
+        raise _not_as_asked()
+    return frozenset(found)
+
+
+def _read_rows(found: Any) -> list[tuple[str, dict[str, Any]]]:
+    """Return the indexes and footprints that were found."""
+    if not isinstance(found, list) or not all(
+        isinstance(row, list) and len(row) == 2 and isinstance(row[0], str) and isinstance(row[1], dict)
+        for row in found
+    ):
+        raise _not_as_asked()
+    return [(index, footprint) for index, footprint in found]
+
+
+def _not_as_asked() -> EngineRefused:
+    return EngineRefused(
+        "pairing: Earth Engine answered with something else than the lists of images asked for"
+    )
 
 
 def _within(chunk: Sequence[_Wanted], collection: str) -> ee.ImageCollection:
     """Return the collection's images from about the first datatake's start to the last one's end."""
-    starts = [_parse_time(want.key.datatake_start) for want in chunk]
+    starts = [want.start for want in chunk]
     start, end = min(starts) - CLOCK_SLACK, max(starts) + LONGEST_DATATAKE
     images: ee.ImageCollection = ee.ImageCollection(collection).filterDate(_millis(start), _millis(end))
     return images
-
-
-def _chunks(wanted: Sequence[_Wanted]) -> Iterator[Sequence[_Wanted]]:
-    for start in range(0, len(wanted), PAIRING_CHUNK):
-        yield wanted[start : start + PAIRING_CHUNK]
-
-
-def _parse_time(text: str) -> datetime:
-    return datetime.strptime(text, "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
 
 
 def _millis(moment: datetime) -> int:

@@ -20,18 +20,20 @@ REQUESTS_PER_WORKER = 2
 class Limits:
     """How a session treats the service.
 
-    ``requests_per_second`` is a tenth of Earth Engine's quota of 100. ``attempts`` counts the first.
+    ``requests_per_second`` is half of Earth Engine's quota of 100: with requests of a second and more, the
+    places in flight bind, not the rate. ``attempts`` counts the first.
     ``request_timeout_s`` is the five minutes after which Earth Engine itself gives up, and some.
-    ``deadline_s`` bounds all requests for one raster or one batch of scenes together.
+    ``deadline_s`` bounds all requests for one raster, ``pairing_deadline_s`` all for a chunk of scenes.
     """
 
-    requests_per_second: float = 10.0
-    burst: int = 10
+    requests_per_second: float = 50.0
+    burst: int = CONCURRENT_REQUESTS
     attempts: int = 6
     first_delay_s: float = 1.0
     longest_delay_s: float = 60.0
     request_timeout_s: float = 320.0
     deadline_s: float = 1800.0
+    pairing_deadline_s: float = 900.0
     window_bytes: int = WINDOW_BYTES
     floor_pixels: int = FLOOR_PIXELS
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Surface reflectance free of the offset that baselines from 04.00 on have.
 L2A = "COPERNICUS/S2_SR_HARMONIZED"
+#: Reflectance at the top of the atmosphere, likewise free of the offset.
+L1C = "COPERNICUS/S2_HARMONIZED"
 CLOUD_PROBABILITY = "COPERNICUS/S2_CLOUD_PROBABILITY"
 CLOUD_SCORE_PLUS = "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"
 
@@ -49,8 +53,20 @@ def split_window(window: Window, floor_pixels: int = FLOOR_PIXELS) -> list[Windo
     return window.split()
 
 
-#: Scenes that one listing request asks about.
-PAIRING_CHUNK = 100
+#: Scenes that one listing request asks about, and the time within which they were taken: Earth Engine looks at every
+#: image of the world of that time, some ten thousand a day. Three passes of a satellite over a tile fit in.
+PAIRING_CHUNK, PAIRING_SPAN = 100, timedelta(days=10, hours=12)
+
+
+def cut_for_pairing(starts: Sequence[datetime]) -> list[slice]:
+    """Cut instants, sorted, into runs that one listing request can ask about."""
+    cuts = []
+    first = 0
+    for number, start in enumerate(starts):
+        if number - first == PAIRING_CHUNK or start - starts[first] > PAIRING_SPAN:
+            cuts.append(slice(first, number))
+            first = number
+    return [*cuts, slice(first, len(starts))] if starts else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +86,9 @@ def estimate_raster(grid: Grid) -> CostEstimate:
     return CostEstimate(len(plan_windows(grid)), height * width)
 
 
-def estimate_pairing(scene_count: int) -> CostEstimate:
-    """Estimate what finding the images of so many scenes costs, if each has the very image of its item."""
-    return CostEstimate(requests=-(-scene_count // PAIRING_CHUNK))
+def estimate_pairing(taken: Iterable[datetime]) -> CostEstimate:
+    """Estimate what finding the images of scenes taken then costs, if each has the very image of its item."""
+    return CostEstimate(requests=len(cut_for_pairing(sorted(taken))))
 
 
 #: Name of the only band that every image of ours has.

@@ -71,6 +71,13 @@ class Html:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """JSON of another form than the right answer's, with status 200."""
+
+    document: Any
+
+
+@dataclass(frozen=True, slots=True)
 class WrongShape:
     """Pixels of a grid with this many more rows and columns than asked for."""
 
@@ -78,7 +85,7 @@ class WrongShape:
     cols: int = 0
 
 
-Fault = ErrorReply | Reset | Truncate | Hang | Delay | Restricted | Html | WrongShape
+Fault = ErrorReply | Reset | Truncate | Hang | Delay | Restricted | Html | Answer | WrongShape
 
 
 def too_many_requests(retry_after_s: int | None = None) -> ErrorReply:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,8 +38,10 @@ class Sentinel2:
 
     ``origin`` is the upper-left corner in ``crs``. Arrays are ``(height, width)`` of any band of
     ``PIXEL_SIZES_M``, each at its own pixel size; those left out hold a plain value. ``probability``
-    (uint8, 0..100), ``clear_score`` (float32, 0..1) and ``valid`` (bool) are at 10 m. ``pyramiding`` is
-    that of the continuous bands.
+    (uint8, 0..100), ``clear_score`` and ``clear_score_cs`` (float32, 0..1; Cloud Score+'s bands ``cs_cdf`` and
+    ``cs``) and ``valid`` (bool) are at 10 m. ``pyramiding`` is that of the continuous bands. ``cloud_valid``
+    masks probability and score further, as Earth Engine's are for a while, ``masked_bands`` are reflectance
+    that is masked everywhere.
     """
 
     tile: str
@@ -52,7 +54,10 @@ class Sentinel2:
     solar_azimuth_deg: float
     solar_zenith_deg: float = 35.0
     clear_score: NDArray[np.float32] | None = None
+    clear_score_cs: NDArray[np.float32] | None = None
     valid: NDArray[np.bool_] | None = None
+    cloud_valid: NDArray[np.bool_] | None = None
+    masked_bands: frozenset[str] = frozenset()
     spacecraft: str = "S2B"
     baseline: str = "02.12"
     cloudy_pixel_percentage: float = 30.0
@@ -98,13 +103,14 @@ def build_assets(product: Sentinel2) -> dict[str, tuple[dict[str, StoredRaster],
     time = {"system:time_start": product.time_start_millis, "system:time_end": product.time_start_millis}
     reflectance = _reflectance(product)
     level1 = {name: raster for name, raster in reflectance.items() if name != "SCL"}
-    probability = _raster(product, product.probability, 10, "probability")
-    score = _clear_score(product)
+    clouds = _mask_clouds(product)
+    probability = _raster(clouds, product.probability, 10, "probability")
+    score = _clear_score(clouds, clouds.clear_score)
     return {
         L2A: (reflectance, _metadata(product, "MSIL2A") | time),
         L1C: (level1, _metadata(product, "MSIL1C") | time),
         CLOUD_PROBABILITY: ({"probability": probability}, time),
-        CLOUD_SCORE_PLUS: ({"cs": score, "cs_cdf": score}, time),
+        CLOUD_SCORE_PLUS: ({"cs": _clear_score(clouds, clouds.clear_score_cs), "cs_cdf": score}, time),
     }
 
 
@@ -120,8 +126,18 @@ def _reflectance(product: Sentinel2) -> dict[str, StoredRaster]:
         array = product.bands.get(name, np.broadcast_to(default, shape))
         if array.shape != shape:
             raise ValueError(f"{name} at {size} m must have shape {shape}, not {array.shape}")
-        rasters[name] = _raster(product, array, size, name)
+        nothing = np.zeros(product.shape_10m, bool)
+        masked = replace(product, valid=nothing) if name in product.masked_bands else product
+        rasters[name] = _raster(masked, array, size, name)
     return rasters
+
+
+def _mask_clouds(product: Sentinel2) -> Sentinel2:
+    """The product as its cloud layers are masked."""
+    if product.cloud_valid is None:
+        return product
+    valid = product.cloud_valid if product.valid is None else product.valid & product.cloud_valid
+    return replace(product, valid=valid)
 
 
 def _raster(product: Sentinel2, array: Raster, pixel_size_m: int, name: str) -> StoredRaster:
@@ -139,9 +155,8 @@ def _valid(product: Sentinel2, shape: tuple[int, ...], pixel_size_m: int) -> NDA
     return product.valid[::step, ::step][: shape[0], : shape[1]]
 
 
-def _clear_score(product: Sentinel2) -> StoredRaster:
+def _clear_score(product: Sentinel2, score: NDArray[np.float32] | None) -> StoredRaster:
     """By default the clearness that the probability leaves."""
-    score = product.clear_score
     if score is None:
         score = (1 - product.probability / 100).astype(np.float32)
     return _raster(product, score, 10, "cs")

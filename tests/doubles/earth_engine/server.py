@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from tests.doubles.earth_engine.downloads import File
 from tests.doubles.earth_engine.errors import EarthEngineError
 from tests.doubles.earth_engine.faults import (
+    Answer,
     Delay,
     ErrorReply,
     Fault,
@@ -158,6 +159,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif isinstance(fault, Html):
             self._reply(request, 200, File(fault.body.encode(), "text/html; charset=utf-8"))
+        elif isinstance(fault, Answer):
+            self._reply(request, 200, File(json.dumps(fault.document).encode(), "application/json"))
         elif isinstance(fault, ErrorReply):
             self._reply_error(request, fault)
         else:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -18,9 +19,12 @@ from pc_cloudmask.masking.earth_engine.session import TransferStatistics
 from pc_cloudmask.masking.earth_engine.windows import (
     BYTES_PER_PIXEL,
     LONGEST_SIDE,
+    PAIRING_CHUNK,
+    PAIRING_SPAN,
     ROW_STEP,
     WINDOW_BYTES,
     CostEstimate,
+    cut_for_pairing,
     estimate_pairing,
     plan_windows,
     split_window,
@@ -98,14 +102,24 @@ def test_a_run_costs_what_was_estimated(compute: str, earth_engine: LocalEarthEn
             engine = EarthEngineInputs(downloader, MaskParameters())
             engine.derive_mask(scene, engine.find_images([scene])[scene.id])
         spent = session.statistics
-    expected = METHODS["s2cloudless"].estimate(scene, compute) + estimate_pairing(1)
+    expected = METHODS["s2cloudless"].estimate(scene, compute) + estimate_pairing([scene.datetime])
     assert CostEstimate(spent.requests, spent.bytes) == expected
     assert spent.seconds.keys() == {"start", "pairing", "download"}
 
 
-def test_costs_add_up_and_two_hundred_scenes_pair_in_two_requests() -> None:
-    assert estimate_pairing(200) + CostEstimate(3, 10) == CostEstimate(5, 10)
-    assert estimate_pairing(0) == CostEstimate()
+def test_costs_add_up_and_two_hundred_scenes_of_a_day_pair_in_two_requests() -> None:
+    day = datetime(2018, 12, 14, tzinfo=UTC)
+    assert estimate_pairing([day] * 200) + CostEstimate(3, 10) == CostEstimate(5, 10)
+    assert estimate_pairing([]) == CostEstimate()
+
+
+@given(st.lists(st.integers(0, 2000), max_size=400))
+def test_a_listing_asks_about_few_scenes_of_a_short_time(days: list[int]) -> None:
+    taken = [datetime(2018, 12, 14, tzinfo=UTC) + timedelta(days=day) for day in sorted(days)]
+    runs = [taken[cut] for cut in cut_for_pairing(taken)]
+    assert [moment for run in runs for moment in run] == taken
+    assert all(len(run) <= PAIRING_CHUNK and run[-1] - run[0] <= PAIRING_SPAN for run in runs)
+    assert estimate_pairing(reversed(taken)).requests == len(runs)
 
 
 def test_a_cost_is_told_without_the_client() -> None:

@@ -27,6 +27,7 @@ from pc_cloudmask.masking.s2cloudless import EarthEngineInputs
 from pc_cloudmask.scene.grid import Window
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene
+from tests.doubles.earth_engine.pyramid import Pyramiding
 from tests.doubles.earth_engine.scenes import SUNS, Sun, build_ragged_scene, build_scene, split_datatake
 from tests.doubles.earth_engine.sentinel2 import Sentinel2
 from tests.doubles.earth_engine.server import LocalEarthEngine
@@ -78,6 +79,24 @@ def test_both_modes_and_the_tutorial_give_one_mask(
         ee.Image(collection.map(add_cloud_mask).first()).select("cloudmask"), build_grid(product, 20)
     )
     np.testing.assert_array_equal(tutorial[there > 0], there[there > 0] >= MaskClass.CLOUD)
+
+
+@pytest.mark.parametrize("threshold", [0.5, 40.25, 40.5, 40.9, 41, 63.333, 90.75])
+@pytest.mark.parametrize("pyramiding", [Pyramiding.MEAN, Pyramiding.EXACT_MEAN])
+def test_both_modes_agree_on_thresholds_that_are_not_whole(
+    threshold: float, pyramiding: Pyramiding, earth_engine: LocalEarthEngine, session: EarthEngineSession
+) -> None:
+    product = build_ragged_scene(SUNS[1], seed=1, shape_20m=(153, 207))
+    rng = np.random.default_rng(5)
+    close = rng.integers(max(0, int(threshold) - 1), min(101, int(threshold) + 3), product.shape_10m)
+    ragged = np.where(rng.random(product.shape_10m) < 0.2, product.probability, close).astype(np.uint8)
+    product = replace(product, probability=ragged, pyramiding=pyramiding)
+    scene = build_scene(product)
+    earth_engine.world.add_sentinel2(product)
+    parameters = replace(DEFAULTS, cloud_probability_pct=threshold, buffer_m=10)
+    here, there = derive_here(session, scene, parameters), derive_there(session, scene, parameters)
+    np.testing.assert_array_equal(here, there)
+    assert {*np.unique(there)} >= {1, 2}
 
 
 @pytest.mark.parametrize("parameters", [OTHERS, replace(DEFAULTS, buffer_m=30)], ids=["all", "buffer"])

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
 import shapely
 
-from pc_cloudmask.errors import EngineRefused, EngineUnavailable
+from pc_cloudmask.errors import EngineError, EngineRefused, EngineUnavailable
 from pc_cloudmask.masking.earth_engine.images import ImageFinder
 from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
-from pc_cloudmask.masking.earth_engine.windows import CLOUD_PROBABILITY, CLOUD_SCORE_PLUS, L2A
+from pc_cloudmask.masking.earth_engine.windows import (
+    CLOUD_PROBABILITY,
+    CLOUD_SCORE_PLUS,
+    L2A,
+    PAIRING_SPAN,
+)
 from pc_cloudmask.scene.image import EarthEngineImage, Waiting
 from pc_cloudmask.scene.scene import Scene
 from tests.doubles.earth_engine import faults
+from tests.doubles.earth_engine.requests import Request
 from tests.doubles.earth_engine.scenes import NORTH, SOUTH, build_scene, split_datatake
 from tests.doubles.earth_engine.sentinel2 import Sentinel2
 from tests.doubles.earth_engine.server import LocalEarthEngine
@@ -69,7 +78,7 @@ def reason(session: EarthEngineSession, scene: Scene, collection: str = CLOUD_PR
     return pairing.reason
 
 
-def test_two_hundred_scenes_pair_in_two_requests(
+def test_many_scenes_pair_in_few_requests_each_of_a_short_time(
     earth_engine: LocalEarthEngine, session: EarthEngineSession
 ) -> None:
     products = [build_product(number) for number in range(200)]
@@ -83,8 +92,24 @@ def test_two_hundred_scenes_pair_in_two_requests(
     assert pairings == {
         f"scene-{n}": EarthEngineImage((product.index,)) for n, product in enumerate(products)
     }
-    assert len(earth_engine.requests) == 2
-    assert session.statistics.requests == 2
+    spans = [find_span(request) for request in earth_engine.requests]
+    assert len(spans) == session.statistics.requests == 34  # six scenes in ten days each
+    assert max(spans) <= PAIRING_SPAN + timedelta(hours=2)
+
+
+def find_span(request: Request) -> timedelta:
+    """The time between the first and the last instant that a request names."""
+    millis = [int(text) for text in re.findall(r"\b\d{13}\b", json.dumps(request.body))]
+    return timedelta(milliseconds=max(millis) - min(millis))
+
+
+@pytest.mark.parametrize("answer", [["a", "b"], [["a"], None], [[1], [2]], [{}, {}], [["a"]], "no list"])
+def test_an_answer_of_another_form_says_nothing_of_any_image(
+    answer: Any, earth_engine: LocalEarthEngine, session: EarthEngineSession
+) -> None:
+    earth_engine.faults.add(faults.Answer({"result": answer}), path="value:compute")
+    with pytest.raises(EngineError):
+        find(session, build_scene(build_product()))
 
 
 def test_an_image_that_comes_later_is_found_then(
@@ -207,14 +232,23 @@ def test_json_that_is_no_answer_is_asked_for_again(
 
 
 @pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        faults.computation_timed_out(),
+        faults.ErrorReply(400, "INVALID_ARGUMENT", "Collection query aborted after accumulating over 5000 elements."),
+        faults.ErrorReply(400, "INVALID_ARGUMENT", "The aggregation limit was exceeded."),
+        faults.ErrorReply(429, "RESOURCE_EXHAUSTED", "Aggregation limit reached."),
+    ],
+)  # fmt: skip
 def test_scenes_that_are_too_many_to_find_at_a_time_go_on_in_halves(
-    times: int, earth_engine: LocalEarthEngine, session: EarthEngineSession
+    fault: faults.Fault, times: int, earth_engine: LocalEarthEngine, session: EarthEngineSession
 ) -> None:
-    products = [build_product(number) for number in range(7)]
+    products = [build_product(number) for number in range(6)]
     for product in products[:-1]:
         earth_engine.world.add_sentinel2(product)
     scenes = [replace(build_scene(product), id=product.index) for product in products]
-    earth_engine.faults.add(faults.computation_timed_out(), path="value:compute", first=times)
+    earth_engine.faults.add(fault, path="value:compute", first=times)
     pairings = find(session, *scenes)
     assert isinstance(pairings.pop(products[-1].index), Waiting)
     assert pairings == {product.index: EarthEngineImage((product.index,)) for product in products[:-1]}

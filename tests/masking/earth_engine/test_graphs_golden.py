@@ -35,7 +35,7 @@ GRAPHS: dict[str, Callable[[], Any]] = {
     "server-mask-of-split-datatake": lambda: graphs.build_server_mask(SPLIT, AZIMUTH_DEG, PARAMETERS),
     "packed-inputs": lambda: graphs.build_packed_inputs(ONE, PARAMETERS),
     "packed-inputs-of-split-datatake": lambda: graphs.build_packed_inputs(SPLIT, PARAMETERS),
-    "coarse-probability": lambda: graphs.build_coarse_probability_image(ONE),
+    "coarse-probability": lambda: graphs.build_coarse_probability_image(ONE, PARAMETERS),
     "score-flags": lambda: graphs.build_score_flags(ONE, PARAMETERS),
     "stamped-inputs": lambda: graphs.stamp_address(graphs.build_packed_inputs(ONE, PARAMETERS), GRID),
 }
