@@ -29,7 +29,7 @@ from pc_cloudmask.scene.query import (
     parse_datetime_interval,
     parse_tile,
 )
-from pc_cloudmask.text import is_loopback
+from pc_cloudmask.text import decode_text, is_loopback
 
 #: When Sentinel-2A took its first image.
 FIRST_IMAGE = date(2015, 6, 27)
@@ -295,12 +295,12 @@ def _is_plain_url(url: str) -> bool:
 def _read_config(path: Path, *, needed: bool) -> dict[str, Any]:
     """Return what the file says; nothing where there is none and none was named."""
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(decode_text(path.read_bytes()))
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not needed:
             return {}
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise SettingsError(f"{path}: not valid TOML: {error}") from error
     except RecursionError as error:
         raise SettingsError(f"{path}: nested too deeply; settings are plain values") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 import re
@@ -235,6 +236,17 @@ def _escape(text: str) -> str:
         else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def decode_text(body: bytes) -> str:
+    """Return the text of a file in UTF-8, without the byte order mark that Windows and Esri begin it with.
+
+    Raises:
+        ValueError: another encoding; the text says which, where a mark tells.
+    """
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError("it is in UTF-16: save it as UTF-8")
+    return body.decode("utf-8-sig")
 
 
 logger = logging.getLogger(__name__)
