@@ -249,6 +249,28 @@ def decode_text(body: bytes) -> str:
     return body.decode("utf-8-sig")
 
 
+def read_file_uri(text: str) -> str:
+    """Return the path in a ``file:`` URI as RFC 8089 has them, percent-encoded; any other text as it is.
+
+    Raises:
+        ValueError: it names another machine, or no path.
+    """
+    scheme, colon, rest = text.partition(":")
+    if not colon or scheme.lower() != "file":
+        return text
+    if rest.startswith("//"):
+        host, slash, below = rest[2:].partition("/")
+        if host.lower() not in {"", *LOOPBACK_HOSTS}:
+            raise ValueError(
+                f"names the machine {host!r:.60}: write file:///PATH with three slashes, or a path"
+            )
+        rest = slash + below
+    path = unquote(rest, errors="surrogateescape")
+    if not path.strip("/") or "\0" in path:
+        raise ValueError("names no path: write file:///PATH, or a path")
+    return path
+
+
 logger = logging.getLogger(__name__)
 #: Characters of a line in the log.
 LONGEST_LINE = 8000

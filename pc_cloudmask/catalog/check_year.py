@@ -133,7 +133,7 @@ def check_year(checker: Checker, folder: YearFolder) -> YearCheck:
     for item_folder in folder.folders.values():
         _check_leftovers(checker, check, item_folder, items.get(item_folder.item_id))
     for info in folder.unknown_objects:
-        check.report(Problem.UNKNOWN_OBJECT, info.key, "is no object of this catalog: look at it")
+        check.report(Problem.UNKNOWN_OBJECT, info.key, "is no object of this catalog")
     return check
 
 

@@ -128,9 +128,9 @@ def retry(
     store: StoreOption = None,
 ) -> None:
     """Try scenes that failed or wait again now, even if they are not due."""
+    from pc_cloudmask.catalog.states import list_states
     from pc_cloudmask.cli.run import finish
     from pc_cloudmask.runs.context import RunContext
-    from pc_cloudmask.runs.ingest import find_remembered
     from pc_cloudmask.runs.report import Report
     from pc_cloudmask.runs.request import IngestRequest
     from pc_cloudmask.scene.ids import drop_baseline
@@ -138,7 +138,7 @@ def retry(
 
     request = IngestRequest(items=items, store=store, config=options.config)
     context = RunContext.of(request)
-    remembered = find_remembered(context.store)
+    remembered = {state.item_id for state in list_states(context.store)}
     asked = {drop_baseline(parse_ids(text)[0]): text for text in ids or ()}
     wanted = tuple(sorted(each for each in remembered if not ids or drop_baseline(each) in asked))
     if unknown := sorted(asked[each] for each in asked.keys() - set(map(drop_baseline, wanted))):

@@ -167,7 +167,7 @@ def translated_errors(url: str, key: str) -> Iterator[None]:
     except SIGN_IN_ERRORS as error:
         raise StoreRefused(f"{where}: {url}: {_SIGN_IN_AGAIN}") from error
     except ParamValidationError as error:
-        raise StoreRefused(f"{where}: {url} is no bucket: look at CLOUDMASK_STORE") from error
+        raise StoreRefused(f"{where}: {url} is no bucket: look at its name") from error
     except (BotoCoreError, HTTPError, HTTPException) as error:
         raise StoreUnavailable(
             f"{where}: {url} does not answer ({type(error).__name__}): try again, or look at AWS_ENDPOINT_URL"
@@ -185,7 +185,7 @@ def _explain(url: str, where: str, error: ClientError) -> StoreUnavailable | Sto
     if code in _MENDED_BY:
         return StoreRefused(f"{where}: {url} answered {code}: {_MENDED_BY[code]}")
     if code == "NoSuchBucket":
-        return StoreRefused(f"{where}: {url}: the bucket does not exist: create it, or mend CLOUDMASK_STORE")
+        return StoreRefused(f"{where}: {url}: the bucket does not exist: create it, or name another")
     if status in {401, 403}:
         return StoreRefused(
             f"{where}: {url} answered {code}: look at the credentials and the bucket's policy"
