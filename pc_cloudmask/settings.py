@@ -29,7 +29,7 @@ from pc_cloudmask.scene.query import (
     parse_datetime_interval,
     parse_tile,
 )
-from pc_cloudmask.text import is_loopback
+from pc_cloudmask.text import decode_text, is_loopback, read_file_uri
 
 #: When Sentinel-2A took its first image.
 FIRST_IMAGE = date(2015, 6, 27)
@@ -202,8 +202,8 @@ class Settings(BaseSettings):
     def _store_url(cls, value: str) -> str:
         scheme, separator, rest = value.partition("://")
         mistyped = value.startswith("s3:") and not separator  # it would become a folder of that name
-        if mistyped or (separator and (scheme not in {"s3", "file"} or not rest)):
-            raise ValueError("must be a directory, file:PATH or s3://bucket/prefix")
+        if mistyped or (separator and (scheme not in {"s3", "file", "FILE"} or not rest)):
+            raise ValueError("must be a directory, file:///PATH or s3://bucket/prefix")
         if not value:
             raise ValueError("must not be empty")
         if scheme == "s3" and (set("@?#:") & set(rest)):
@@ -211,8 +211,7 @@ class Settings(BaseSettings):
                 "must be s3://bucket/prefix without user, password or query: set AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
             )
-        if value.startswith("file:") and not value.removeprefix("file:").strip("/"):
-            raise ValueError("must name a directory")
+        read_file_uri(value)
         return value.rstrip("/") or "/"
 
     @field_validator("earthengine_credentials")
@@ -296,12 +295,12 @@ def _is_plain_url(url: str) -> bool:
 def _read_config(path: Path, *, needed: bool) -> dict[str, Any]:
     """Return what the file says; nothing where there is none and none was named."""
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(decode_text(path.read_bytes()))
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not needed:
             return {}
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise SettingsError(f"{path}: not valid TOML: {error}") from error
     except RecursionError as error:
         raise SettingsError(f"{path}: nested too deeply; settings are plain values") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 import re
@@ -235,6 +236,39 @@ def _escape(text: str) -> str:
         else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def decode_text(body: bytes) -> str:
+    """Return the text of a file in UTF-8, without the byte order mark that Windows and Esri begin it with.
+
+    Raises:
+        ValueError: another encoding; the text says which, where a mark tells.
+    """
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError("it is in UTF-16: save it as UTF-8")
+    return body.decode("utf-8-sig")
+
+
+def read_file_uri(text: str) -> str:
+    """Return the path in a ``file:`` URI as RFC 8089 has them, percent-encoded; any other text as it is.
+
+    Raises:
+        ValueError: it names another machine, or no path.
+    """
+    scheme, colon, rest = text.partition(":")
+    if not colon or scheme.lower() != "file":
+        return text
+    if rest.startswith("//"):
+        host, slash, below = rest[2:].partition("/")
+        if host.lower() not in {"", *LOOPBACK_HOSTS}:
+            raise ValueError(
+                f"names the machine {host!r:.60}: write file:///PATH with three slashes, or a path"
+            )
+        rest = slash + below
+    path = unquote(rest, errors="surrogateescape")
+    if not path.strip("/") or "\0" in path:
+        raise ValueError("names no path: write file:///PATH, or a path")
+    return path
 
 
 logger = logging.getLogger(__name__)

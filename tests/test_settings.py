@@ -79,6 +79,21 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str, hint: st
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_byte_order_mark_before_the_settings_is_skipped(tmp_path: Path, newline: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(f"\ufeffworkers = 3{newline}store = 'mine'{newline}".encode())
+    settings = read_settings(path)
+    assert (settings.workers, settings.store) == (3, "mine")
+
+
+def test_settings_in_another_encoding_are_told_so(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("workers = 3", "utf-16")
+    with pytest.raises(SettingsError, match=r"mine\.toml.*save it as UTF-8"):
+        read_settings(path)
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"absent\.toml"):
         read_settings(tmp_path / "absent.toml")

@@ -282,7 +282,7 @@ class Look:
         return found
 
     def _report_unknown_object(self, key: str) -> None:
-        self.tally.report(Finding(Problem.UNKNOWN_OBJECT, key, "is no part of this catalog: look at it"))
+        self.tally.report(Finding(Problem.UNKNOWN_OBJECT, key, "is no part of this catalog"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from pc_cloudmask.catalog.findings import (
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, ItemKeys
 from pc_cloudmask.catalog.versions import (
     PREDECESSOR_REL,
+    order_version,
     read_predecessors,
     read_scene_prefix,
     read_sensing_start,
@@ -332,7 +333,7 @@ def _check_links(store: ObjectStore, year: YearFolder, item: Item, check: ItemCh
         folder = year.folders.get(other)
         if folder is None or folder.item is None or folder.item.key != key:
             doubt = find_absence(store, key)
-            is_version = link["rel"] == PREDECESSOR_REL and other < keys.item_id
+            is_version = link["rel"] == PREDECESSOR_REL and order_version(other) < order_version(keys.item_id)
             if doubt is None and is_version and read_scene_prefix(other) == read_scene_prefix(keys.item_id):
                 check.lost = key
             else:

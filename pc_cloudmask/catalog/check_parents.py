@@ -29,7 +29,7 @@ from pc_cloudmask.catalog.parents import ParentCatalog, collection_parent
 from pc_cloudmask.catalog.steps import LEASE, list_markers, read_marker
 from pc_cloudmask.catalog.walk import read_children
 from pc_cloudmask.errors import CloudmaskError, SettingsError
-from pc_cloudmask.storage.store import PROBE_PREFIX, ObjectStore, StoredObject
+from pc_cloudmask.storage.store import PROBE_FORM, PROBE_PREFIX, ObjectStore, StoredObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,5 +189,5 @@ def list_dead_probes(store: ObjectStore, now: datetime) -> list[str]:
     return [
         info.key
         for info in store.list_objects(PROBE_PREFIX)
-        if info.modified is not None and info.modified + LEASE <= now
+        if PROBE_FORM.fullmatch(info.key) and info.modified is not None and info.modified + LEASE <= now
     ]

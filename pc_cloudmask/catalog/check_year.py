@@ -20,7 +20,12 @@ from pc_cloudmask.catalog.findings import (
     read_catalog,
 )
 from pc_cloudmask.catalog.layout import WITHDRAWN_NAME, ItemKeys
-from pc_cloudmask.catalog.versions import find_unsettled, read_scene_prefix, read_withdrawn_marker
+from pc_cloudmask.catalog.versions import (
+    find_unsettled,
+    order_version,
+    read_scene_prefix,
+    read_withdrawn_marker,
+)
 from pc_cloudmask.catalog.walk import ItemFolder, YearFolder, list_links, superseded_name
 from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.scene.ids import is_item_id
@@ -128,7 +133,7 @@ def check_year(checker: Checker, folder: YearFolder) -> YearCheck:
     for item_folder in folder.folders.values():
         _check_leftovers(checker, check, item_folder, items.get(item_folder.item_id))
     for info in folder.unknown_objects:
-        check.report(Problem.UNKNOWN_OBJECT, info.key, "is no object of this catalog: look at it")
+        check.report(Problem.UNKNOWN_OBJECT, info.key, "is no object of this catalog")
     return check
 
 
@@ -198,7 +203,7 @@ def _check_versions(checker: Checker, check: YearCheck, items: Mapping[str, Item
 def _is_newer_version(other: ItemCheck, item: ItemCheck) -> bool:
     other_id, item_id = other.keys.item_id, item.keys.item_id
     return (
-        other_id > item_id
+        order_version(other_id) > order_version(item_id)
         and read_scene_prefix(other_id) == read_scene_prefix(item_id)
         and other.start is not None
         and other.start == item.start

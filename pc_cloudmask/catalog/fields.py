@@ -16,7 +16,7 @@ from pc_cloudmask.masking.classes import CLASS_STYLES, PROBABILITY_NODATA, MaskC
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.storage.store import StoredObject
-from pc_cloudmask.text import make_printable
+from pc_cloudmask.text import decode_text, make_printable
 from stac_ext.cloudmask import SCHEMA_URI
 
 COG_MEDIA_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -229,10 +229,10 @@ def decode_document(body: bytes, name: str) -> dict[str, Any]:
     if len(body) > MAX_DOCUMENT_BYTES:
         raise SourceRefused(f"{shown}: {len(body)} bytes are more than {MAX_DOCUMENT_BYTES}")
     try:
-        document = orjson.loads(body)
+        document = orjson.loads(decode_text(body))
         # orjson reads four times as deep as it writes.
         orjson.dumps(document)
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
+    except (ValueError, orjson.JSONEncodeError) as error:
         raise SourceRefused(f"{shown}: not JSON in UTF-8, or nested too deep: {error}") from error
     if not isinstance(document, dict):
         raise SourceRefused(f"{shown}: holds no JSON object")

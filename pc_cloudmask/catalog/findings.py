@@ -78,7 +78,8 @@ class CheckReport:
 
     ``pending`` counts items that living writers are publishing; ``awaiting_removal`` counts objects that
     are of no use any more and are kept until their grace period is over. ``problems`` and ``findings``
-    are what it met; a repair acts on the ``mendable`` ones. One that mended something looks again:
+    are what it met, but ``unknown_objects``, which harm nothing and are no problem, are among the latter alone;
+    a repair acts on the ``mendable`` ones. One that mended something looks again:
     ``left`` and ``left_findings`` are what it met then, else ``left`` is ``problems``. ``unread`` counts
     what the last look could not read, ``unlinked`` broken items that the repair took out of the catalog,
     ``held_back`` those beyond its limit.
@@ -103,7 +104,7 @@ class CheckReport:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing was found by the last look."""
+        """Whether nothing but unknown objects was found by the last look."""
         return self.left == 0
 
 
@@ -114,6 +115,7 @@ class Tally:
     counts: Counter[str] = field(default_factory=Counter)
     problems: Counter[Problem] = field(default_factory=Counter)
     _findings: list[Finding] = field(default_factory=list)
+    _unknown: list[Finding] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, **counts: int) -> None:
@@ -125,12 +127,22 @@ class Tally:
         """Take the findings in."""
         with self._lock:
             self.problems.update(finding.problem for finding in findings)
-            self._findings += findings[: max(0, MOST_FINDINGS - len(self._findings))]
+            for finding in findings:
+                # Apart, so that a program's thousands of side files push no problem out.
+                kept = self._unknown if finding.problem is Problem.UNKNOWN_OBJECT else self._findings
+                if len(kept) < MOST_FINDINGS:
+                    kept.append(finding)
+
+    @property
+    def problem_count(self) -> int:
+        """How many problems were found, without objects that are not the catalog's."""
+        return self.problems.total() - self.problems[Problem.UNKNOWN_OBJECT]
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Those that were kept, in order of key, whichever thread came first."""
-        return tuple(sorted(self._findings, key=lambda finding: (finding.key, finding.problem)))
+        kept = [*self._findings, *self._unknown]
+        return tuple(sorted(kept, key=lambda finding: (finding.key, finding.problem)))
 
 
 def build_report(first: Tally, last: Tally, *, repaired: bool, unlinked: int, held_back: int) -> CheckReport:
@@ -138,14 +150,14 @@ def build_report(first: Tally, last: Tally, *, repaired: bool, unlinked: int, he
     looked_again = last is not first
     return CheckReport(
         **{name: last.counts[name] for name in ("items", "catalogs", "files", "pending", "awaiting_removal")},
-        problems=first.problems.total(),
+        problems=first.problem_count,
         unknown_objects=first.problems[Problem.UNKNOWN_OBJECT],
         unread=last.problems[Problem.COULD_NOT_READ],
         mendable=sum(number for problem, number in first.problems.items() if problem.is_mendable),
         findings=first.findings,
         repaired=repaired,
         looked_again=looked_again,
-        left=last.problems.total(),
+        left=last.problem_count,
         left_findings=last.findings if looked_again else (),
         unlinked=unlinked,
         held_back=held_back,

@@ -248,7 +248,7 @@ def find_mirror_keys(store: ObjectStore, current: Document | None) -> tuple[str,
     """
     keys = {info.key for info in store.list_objects(ITEMS_PREFIX)}
     retired = {key.removesuffix(RETIRED_SUFFIX) for key in keys if key.endswith(RETIRED_SUFFIX)}
-    parts = {key for key in keys if key.endswith(MIRROR_SUFFIX)} - retired
+    parts = {key for key in keys if _PART_NAME.fullmatch(key.removeprefix(ITEMS_PREFIX))} - retired
     for key in sorted(read_mirror_keys(current) - keys - retired):
         if holds_object(store, key) and store.find_object(f"{key}{RETIRED_SUFFIX}") is None:
             parts.add(key)

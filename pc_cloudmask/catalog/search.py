@@ -34,7 +34,7 @@ from pc_cloudmask.catalog.walk import YEAR_FORM, ZONE_FORM, list_years, read_chi
 from pc_cloudmask.errors import AssetRefused, CloudmaskError, SettingsError, SourceRefused, StoreRefused
 from pc_cloudmask.masking.statistics import DECIMALS
 from pc_cloudmask.raster.read import Unsuitable, check_raster
-from pc_cloudmask.scene.ids import MASK_ASSET
+from pc_cloudmask.scene.ids import MASK_ASSET, drop_baseline
 from pc_cloudmask.scene.query import Interval, SceneQuery, may_hold_day, parse_datetime_interval
 from pc_cloudmask.scene.tile_box import boxes_meet, build_tile_box, build_zone_box
 from pc_cloudmask.source.fields import Item
@@ -70,12 +70,15 @@ def find_published_items(
     """
     interval = parse_datetime_interval(query.datetime) if query.datetime else (None, None)
     matches = build_filter(query)
+    ids = {drop_baseline(item_id) for item_id in query.ids}
     with ThreadPoolExecutor(_READERS) as pool:
         years = walk_years(
             partial(_find_names, store, query, interval), _find_tiles(store, query, pool), pool.map
         )
         linked = pool.map(partial(_find_linked, store, interval=interval), years)
-        wanted = [keys for keys in chain.from_iterable(linked) if not query.ids or keys.item_id in query.ids]
+        wanted = [
+            keys for keys in chain.from_iterable(linked) if not ids or drop_baseline(keys.item_id) in ids
+        ]
         items = pool.map(lambda keys: PublishedItem(keys, _read(store, keys.item)), wanted)
         found = [
             published

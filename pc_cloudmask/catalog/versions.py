@@ -66,15 +66,13 @@ from pc_cloudmask.catalog.walk import (
     superseded_name,
 )
 from pc_cloudmask.errors import StoreUnavailable
-from pc_cloudmask.scene.ids import is_item_id
+from pc_cloudmask.scene.ids import PRODUCT_FORM, is_item_id
 from pc_cloudmask.scene.query import parse_instant
 from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 from stac_ext.cloudmask import FINGERPRINT_PROP
 
 PREDECESSOR_REL = "predecessor-version"
-#: A product's id ends with when it was made; what stands before names platform, datatake and tile.
-_PRODUCT_ID = re.compile(r"(?P<scene>S2[A-Z]_MSIL2A_\d{8}T\d{6}_R\d{3}_T[0-9A-Z]{5}_)\d{8}T\d{6}")
 #: The S-part of a datastrip's id. A datatake split into two datastrips gives two scenes, not two versions.
 _SENSING_START = re.compile(r"_S(\d{8}T\d{6})_")
 #: Each attempt puts one link right, so that only a storm of writers of one scene takes more.
@@ -125,7 +123,7 @@ def settle_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys) ->
 def list_unsettled(store: ObjectStore, folder: YearFolder) -> list[ItemKeys]:
     """Return the items of a year for whose scenes ``settle_steps`` must run before its catalog is written."""
     unsettled = []
-    for _, group in groupby(folder.linked_ids, read_scene_prefix):
+    for _, group in groupby(sorted(folder.linked_ids, key=read_scene_prefix), read_scene_prefix):
         ids = list(group)
         items = _read_items(store, folder.year_keys, ids) if len(ids) > 1 else {}
         newer = [newer for _, newer in find_unsettled(read_starts(items), ids)]
@@ -165,7 +163,8 @@ def group_versions(starts: Mapping[str, str | None]) -> list[list[str]]:
     ``starts`` maps an id to when the item's datastrip begins; where that is unknown it is a scene of its own.
     """
     scenes: dict[tuple[str, str], list[str]] = {}
-    for item_id, start in sorted(starts.items()):
+    for item_id in sorted(starts, key=order_version):
+        start = starts[item_id]
         scenes.setdefault((read_scene_prefix(item_id), start or item_id), []).append(item_id)
     return list(scenes.values())
 
@@ -176,9 +175,18 @@ def read_starts(items: Mapping[str, Item]) -> dict[str, str | None]:
 
 
 def read_scene_prefix(item_id: str) -> str:
-    """Return what the ids of all products made from one scene begin with; the id itself if it is no product's."""
-    match = _PRODUCT_ID.fullmatch(item_id)
-    return match["scene"] if match else item_id
+    """Return platform, datatake and tile of a product's id, as all products of one scene have them.
+
+    The baseline, which ESA's ids name in between, is left out; an id that is no product's stands for itself.
+    """
+    product = PRODUCT_FORM.fullmatch(item_id)
+    return product["start"] + product["place"] if product else item_id
+
+
+def order_version(item_id: str) -> tuple[str, str]:
+    """Return what sorts the products of one scene by when they were made, whether ids name the baseline or not."""
+    product = PRODUCT_FORM.fullmatch(item_id)
+    return (product["made"] if product else "", item_id)
 
 
 def list_versions(store: ObjectStore, keys: ItemKeys, expected: Iterable[str]) -> dict[str, ItemFolder]:
@@ -191,14 +199,16 @@ def list_versions(store: ObjectStore, keys: ItemKeys, expected: Iterable[str]) -
         StoreUnavailable: the listings lack again and again what is there.
     """
     scene = read_scene_prefix(keys.item_id)
-    prefix = keys.prefix if scene == keys.item_id else keys.year_keys.prefix + scene
+    product = PRODUCT_FORM.fullmatch(keys.item_id)
+    # Up to where ESA's ids name the baseline, and others do not.
+    prefix = keys.year_keys.prefix + product["start"] if product else keys.prefix
     for _ in range(LISTINGS):
         year = group_year(keys.year_keys, store.list_objects(prefix))
         named = {each for folder in year.folders.values() for each in folder.successors}
         siblings = {each for each in named if is_item_id(each) and read_scene_prefix(each) == scene}
         lacking = [each for each in sorted(siblings.union(expected)) if not year.holds(each)]
         if not any(_is_published(store, ItemKeys(keys.year_keys, each)) for each in lacking):
-            return year.folders
+            return {each: found for each, found in year.folders.items() if read_scene_prefix(each) == scene}
     raise StoreUnavailable(
         f"{prefix}: the listing of {store.url} lacks versions that are there: try again later"
     )

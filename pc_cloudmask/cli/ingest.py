@@ -128,17 +128,20 @@ def retry(
     store: StoreOption = None,
 ) -> None:
     """Try scenes that failed or wait again now, even if they are not due."""
+    from pc_cloudmask.catalog.states import list_states
     from pc_cloudmask.cli.run import finish
     from pc_cloudmask.runs.context import RunContext
-    from pc_cloudmask.runs.ingest import find_remembered
     from pc_cloudmask.runs.report import Report
     from pc_cloudmask.runs.request import IngestRequest
+    from pc_cloudmask.scene.ids import drop_baseline
+    from pc_cloudmask.scene.query import parse_ids
 
     request = IngestRequest(items=items, store=store, config=options.config)
     context = RunContext.of(request)
-    remembered = find_remembered(context.store)
-    wanted = tuple(sorted(remembered.intersection(ids) if ids else remembered))
-    if unknown := sorted(set(ids or ()) - remembered):
+    remembered = {state.item_id for state in list_states(context.store)}
+    asked = {drop_baseline(parse_ids(text)[0]): text for text in ids or ()}
+    wanted = tuple(sorted(each for each in remembered if not ids or drop_baseline(each) in asked))
+    if unknown := sorted(asked[each] for each in asked.keys() - set(map(drop_baseline, wanted))):
         complain(f"neither waiting nor failed: {', '.join(unknown)}")
     if wanted:
         _publish(request.model_copy(update={"ids": wanted}), context)

@@ -43,6 +43,11 @@ def say(line: str) -> None:
     stdout.print(Text(make_printable(line)), soft_wrap=True)
 
 
+def count(number: int, noun: str) -> str:
+    """Return ``1 item`` or ``2 items``."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def print_json(document: Any) -> None:
     """Print one JSON object on stdout."""
     sys.stdout.write(encode_for_terminal(document, indent=2) + "\n")
@@ -154,17 +159,19 @@ def print_plan(plan: Plan) -> None:
 
 def print_check(report: CheckReport) -> None:
     """Print what a check found, a line for each finding, and what to do about it."""
-    _print_findings(report.findings, report.problems)
+    unknown = report.unknown_objects
+    _print_findings(report.findings, report.problems + unknown)
     if report.is_whole and not (report.catalogs or report.problems):
         say("there is no catalog yet: cloudmask ingest or watch makes one")
         return
     say(
-        f"looked at {report.items} items, {report.catalogs} catalogs, {report.files} files; "
+        f"looked at {count(report.items, 'item')}, {count(report.catalogs, 'catalog')}, "
+        f"{count(report.files, 'file')}; "
         f"{report.pending} being published; {_count_problems(report.problems)}",
     )
     if report.looked_again:
         say(f"repaired, and looked again: {_count_problems(report.left)}")
-        _print_findings(report.left_findings, report.left)
+        _print_findings(report.left_findings, report.left + unknown)
     elif report.repaired and report.problems:
         say("nothing was repaired")
     for line in _advise(report):
@@ -177,6 +184,11 @@ def _advise(report: CheckReport) -> Iterator[str]:
         yield (
             f"broken items taken out of the catalog: {report.unlinked}; cloudmask retry publishes them. "
             "Their files stay for a week; an item that proves to be sound comes back with the next --repair"
+        )
+    if report.unknown_objects:
+        yield (
+            f"not the catalog's: {count(report.unknown_objects, 'object')}, which readers never see and a "
+            "repair leaves alone; remove what nobody needs"
         )
     if report.held_back:
         yield (
@@ -201,7 +213,7 @@ def _print_findings(findings: Sequence[Finding], problems: int) -> None:
 
 
 def _count_problems(problems: int) -> str:
-    return "nothing wrong found" if not problems else f"{problems} problem{'s' * (problems > 1)}"
+    return count(problems, "problem") if problems else "nothing wrong found"
 
 
 def print_status(status: Status) -> None:

@@ -15,6 +15,9 @@ import typer
 
 from pc_cloudmask.cli.app import EXIT_FAILED, complain, options
 from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.scene.ids import PRODUCT_FORM, drop_baseline
+from pc_cloudmask.scene.query import parse_ids
+from pc_cloudmask.text import decode_text
 
 if TYPE_CHECKING:
     from pc_cloudmask.runs.context import RunContext
@@ -53,8 +56,15 @@ def run_job(request: IngestRequest | WatchRequest, context: RunContext | None = 
 
 def name_missing(request: IngestRequest, found: frozenset[str]) -> None:
     """Say on stderr which of the ids that were asked for do not match; a limit leaves that open."""
-    if request.limit is None and (missing := sorted(set(request.ids) - found)):
+    known = {drop_baseline(item_id) for item_id in found}
+    missing = sorted({text for text in request.ids if drop_baseline(parse_ids(text)[0]) not in known})
+    if request.limit is None and missing:
         complain(f"no scene matches: {', '.join(missing)}")
+        if any(PRODUCT_FORM.fullmatch(parse_ids(text)[0]) for text in missing):
+            complain(
+                "the same scene may be there as another product, whose id ends with another time: "
+                "--tile and --datetime find it"
+            )
 
 
 def finish(report: Report, **extra: Any) -> None:
@@ -150,7 +160,7 @@ def _api_configured() -> bool:
         return True
     try:
         home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
-        profiles = tomllib.loads((home / "profiles.toml").read_text("utf-8"))
+        profiles = tomllib.loads(decode_text((home / "profiles.toml").read_bytes()))
         active = os.environ.get("PREFECT_PROFILE", profiles.get("active", ""))
         return bool(profiles["profiles"][active].get("PREFECT_API_URL"))
     except (OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError):  # or there is no home

@@ -167,7 +167,9 @@ def score_demo(request: IngestRequest) -> list[SceneScore]:
         candidate = read_candidate(item, settings.method, settings.mask_parameters)
         scene = candidate.scene
         href = scene.asset_hrefs["truth"]
-        truth = context.reader.read_band(href, scene.grid, resampling="nearest", item_id=scene.id)
+        truth = context.reader.read_band(
+            href, scene.grid, resampling="nearest", item_id=scene.id, stated=scene.asset_grids["truth"]
+        )
         classes = read_published_mask(context.store, candidate.keys)
         score = score_mask(classes, truth.astype(np.uint8), settings.mask_parameters, scene.grid.pixel_size_m)
         scores.append(SceneScore(scene.id, scene.tile, score))

@@ -35,7 +35,8 @@ def read_item_band(
     if href is None:
         raise MissingField(scene.id, f"assets.{key}")
     grid = scene.grid.window_grid(window) if window else scene.grid
-    pixels = reader.read_band(href, grid, resampling=resampling, item_id=scene.id)
+    stated = scene.asset_grids.get(key, ())
+    pixels = reader.read_band(href, grid, resampling=resampling, item_id=scene.id, stated=stated)
     if pixels.dtype != dtype:
         raise AssetRefused(f"item {scene.id}: asset {key} holds {pixels.dtype}, not {np.dtype(dtype)}")
     return pixels.astype(dtype, copy=False)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import dask.array
@@ -19,6 +20,7 @@ import numpy as np
 import odc.stac
 import pystac
 import rasterio
+import rasterio.shutil
 import xarray
 from numpy.typing import NDArray
 from odc.geo.converters import rio_geobox
@@ -27,6 +29,7 @@ from odc.geo.geobox import GeoBox
 from odc.geo.overlap import compute_reproject_roi
 from odc.loader import RasterLoadParams, RasterSource, RioDriver, RioReader
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import DatasetReader, MemoryFile
 from rasterio.transform import Affine
 
 from pc_cloudmask.catalog.fields import PROJECTION_URI
@@ -35,7 +38,7 @@ from pc_cloudmask.mosaic.compose import ReadPixels
 from pc_cloudmask.mosaic.observation import Observation
 from pc_cloudmask.mosaic.plan import MosaicRequest
 from pc_cloudmask.raster.gdal import Unreadable, read_asset
-from pc_cloudmask.raster.read import Unsuitable, check_raster
+from pc_cloudmask.raster.read import Unsuitable, check_crs, check_raster
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.ids import MASK_ASSET
 from pc_cloudmask.settings import Settings
@@ -70,6 +73,7 @@ class CheckedDriver(RioDriver):
     Args:
         readers: The rules that an href must pass, by how it begins; the first that fits counts.
         item_ids: The item of each href, for errors.
+        stated: The grids that an item states for the asset at each href, on one of which it may lie without a CRS.
         pause: Waits for some seconds before another attempt.
     """
 
@@ -78,14 +82,16 @@ class CheckedDriver(RioDriver):
         readers: Sequence[tuple[str, AssetReader]],
         item_ids: Mapping[str, str],
         pause: Callable[[float], None] = time.sleep,
+        stated: Mapping[str, Sequence[Grid]] = MappingProxyType({}),
     ) -> None:
         super().__init__()
-        self._readers, self._item_ids, self._pause = readers, item_ids, pause
+        self._readers, self._item_ids, self._pause, self._stated = readers, item_ids, pause, stated
 
     def open(self, src: RasterSource, ctx: Any) -> Any:
         """Return a reader of one asset, which is not opened yet."""
         assets = next(assets for prefix, assets in self._readers if src.uri.startswith(prefix))
-        return _CheckedReader(src, ctx, assets, self._item_ids.get(src.uri, "?"), self._pause)
+        item_id, stated = self._item_ids.get(src.uri, "?"), self._stated.get(src.uri, ())
+        return _CheckedReader(src, ctx, assets, item_id, self._pause, stated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,7 @@ class _CheckedReader:
     assets: AssetReader
     item_id: str
     pause: Callable[[float], None]
+    stated: Sequence[Grid] = ()
 
     def read(self, cfg: RasterLoadParams, dst_geobox: GeoBox, **options: Any) -> Any:
         """Return where in the grid there are pixels, and the pixels, 0 where there is no data.
@@ -123,10 +130,30 @@ class _CheckedReader:
     def _read_named(self, name: str, cfg: RasterLoadParams, grid: GeoBox, **options: Any) -> Any:
         with rasterio.open(name, driver="GTiff") as dataset:
             check_raster(dataset)
-            if dataset.crs is None:
+            if not self.stated and not dataset.crs:
                 raise Unsuitable("has no CRS")
-            fitting = _fit(cfg, rio_geobox(dataset), grid)
-        return RioReader(replace(self.source, uri=name), self.context).read(fitting, grid, **options)
+            crs = self.stated[0].crs if self.stated else ""
+            if not crs or check_crs(dataset, crs, self.stated):
+                return self._read_from(name, rio_geobox(dataset), cfg, grid, **options)
+            with _state_crs(dataset, crs) as named:
+                return self._read_from(named.name, rio_geobox(named), cfg, grid, **options)
+
+    def _read_from(
+        self, name: str, raster: GeoBox | GCPGeoBox, cfg: RasterLoadParams, grid: GeoBox, **options: Any
+    ) -> Any:
+        reader = RioReader(replace(self.source, uri=name), self.context)
+        return reader.read(_fit(cfg, raster, grid), grid, **options)
+
+
+@contextmanager
+def _state_crs(dataset: DatasetReader, crs: str) -> Iterator[DatasetReader]:
+    """Give a raster that states no CRS as a virtual one that states ``crs``, in memory."""
+    with MemoryFile(ext=".vrt") as memory:
+        rasterio.shutil.copy(dataset, memory.name, driver="VRT")
+        with rasterio.open(memory.name, "r+") as virtual:
+            virtual.crs = crs
+        with rasterio.open(memory.name) as named:
+            yield named
 
 
 def _fit(cfg: RasterLoadParams, raster: GeoBox | GCPGeoBox, grid: GeoBox) -> RasterLoadParams:
@@ -235,7 +262,10 @@ def open_blocks(
         item_ids = {href: each.id for each in observations for href in each.hrefs.values()}
         item_ids |= {path: item_id for item_id, path in paths.items()}
         readers = ((f"{folder}/", AssetReader(local_root=folder)), ("", sources))
-        yield BlockReader(CheckedDriver(readers, item_ids), paths, dtypes, settings.workers)
+        stated = {
+            href: each.scene.asset_grids[name] for each in observations for name, href in each.hrefs.items()
+        }
+        yield BlockReader(CheckedDriver(readers, item_ids, stated=stated), paths, dtypes, settings.workers)
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Literal
@@ -17,6 +19,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from pc_cloudmask.scene.grid import Grid
+from pc_cloudmask.text import unsigned_href
 
 ResamplingName = Literal["nearest", "average"]
 ALLOWED_DTYPES = frozenset({"uint8", "uint16", "int16"})
@@ -29,6 +32,11 @@ MAX_BLOCK_PIXELS = 1 << 24
 _ALIGNMENT_PX = 1e-3
 _STRIP_PX = 512
 _MAX_OVERVIEWS = 16
+
+
+#: The first name in a CRS's text.
+_CRS_NAME = re.compile(r'[A-Z_]+\["([^"]*)"')
+logger = logging.getLogger(__name__)
 
 
 class Unsuitable(Exception):
@@ -47,8 +55,12 @@ class _Placement:
         return _Placement(self.row // factor, self.col // factor, self.factor // factor)
 
 
-def read_raster(name: str, grid: Grid, resampling: ResamplingName, bands: int = 1) -> NDArray[np.generic]:
+def read_raster(
+    name: str, grid: Grid, resampling: ResamplingName, bands: int = 1, stated: Sequence[Grid] = ()
+) -> NDArray[np.generic]:
     """Return the pixels of the GeoTIFF that GDAL calls ``name``, which has so many ``bands``, on ``grid``.
+
+    ``stated`` are the grids that the item states for it: one that states no CRS must lie on one of them.
 
     Returns:
         ``(band, height, width)`` of the raster's own dtype. Pixels outside the raster hold its no-data
@@ -61,6 +73,7 @@ def read_raster(name: str, grid: Grid, resampling: ResamplingName, bands: int = 
     """
     with rasterio.open(name, driver="GTiff") as dataset:
         check_raster(dataset, bands)
+        check_crs(dataset, grid.crs, stated)
         placement = _find_placement(dataset, grid)
         level, factor = (None, 1) if placement.factor == 1 else _find_overview(name, dataset, placement)
         if level is None:
@@ -112,10 +125,44 @@ def check_raster(dataset: DatasetReader, bands: int = 1) -> None:
         raise Unsuitable(f"is stored in blocks of {block_width} x {block_height} pixels: not a COG")
 
 
+def check_crs(dataset: DatasetReader, crs: str, stated: Sequence[Grid]) -> bool:
+    """Return True if a raster states the item's CRS, False if it states none and lies as the item says.
+
+    Since 2026 some of the Planetary Computer's COGs have a geotransform alone.
+
+    Raises:
+        Unsuitable: It states another CRS, or none and lies elsewhere.
+    """
+    wanted = CRS.from_user_input(crs)
+    if dataset.crs == wanted:
+        return True
+    if not _tells_nothing(dataset.crs, wanted):
+        raise Unsuitable(f"has CRS {_crs_name(dataset.crs)}, the item {crs}")
+    if not any(_lies_on(dataset, grid) for grid in stated):
+        raise Unsuitable("has no CRS, and lies otherwise than the item's proj:transform and proj:shape say")
+    logger.info("%s: states no CRS: it is read in the item's, %s", unsigned_href(dataset.name), crs)
+    return False
+
+
+def _tells_nothing(crs: CRS | None, wanted: CRS) -> bool:
+    """Return True for no CRS, and for a local one that no name, or the wanted one's, stands in."""
+    if not crs:
+        return True
+    if crs.is_projected or crs.is_geographic:
+        return False
+    names = [_CRS_NAME.match(each.to_wkt()) for each in (crs, wanted)]
+    name, wanted_name = (found[1].lower() if found else "" for found in names)
+    return name in {"", "unknown", "unnamed", wanted_name}
+
+
+def _lies_on(dataset: DatasetReader, grid: Grid) -> bool:
+    return dataset.shape == grid.shape and np.allclose(
+        tuple(dataset.transform)[:6], grid.transform, rtol=0, atol=_ALIGNMENT_PX * abs(grid.transform[0])
+    )
+
+
 def _find_placement(dataset: DatasetReader, grid: Grid) -> _Placement:
-    """Return where ``grid`` lies in the raster, in full pixels."""
-    if dataset.crs != CRS.from_user_input(grid.crs):
-        raise Unsuitable(f"has CRS {_crs_name(dataset.crs)}, the item {grid.crs}")
+    """Return where ``grid`` lies in the raster, in full pixels; both are in one CRS."""
     transform, (a, b, c, d, e, f) = dataset.transform, grid.transform
     if b or d or transform.b or transform.d or not (transform.a > 0 > transform.e and a > 0 > e):
         raise Unsuitable("is not north-up")
@@ -132,9 +179,7 @@ def _find_placement(dataset: DatasetReader, grid: Grid) -> _Placement:
     return _Placement(round(row), round(col), factor)
 
 
-def _crs_name(crs: CRS | None) -> str:
-    if crs is None:
-        return "none"
+def _crs_name(crs: CRS) -> str:
     code = crs.to_epsg()
     return f"EPSG:{code}" if code else "of its own"
 

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
-from pc_cloudmask.catalog.layout import ItemKeys
+from pc_cloudmask.catalog.layout import ItemKeys, is_state_key
 from pc_cloudmask.catalog.mirror import append_mirror, check_available
 from pc_cloudmask.catalog.states import (
     Failure,
@@ -274,6 +274,7 @@ def find_remembered(store: ObjectStore) -> frozenset[str]:
         info.key.removeprefix(kind.prefix).removesuffix(".json")
         for kind in StateKind
         for info in store.list_objects(kind.prefix)
+        if is_state_key(info.key)
     )
 
 

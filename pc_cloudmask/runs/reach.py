@@ -9,6 +9,7 @@ from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.fields import Item, SceneSource
+from pc_cloudmask.storage.stores import read_path
 
 
 def check_reachable(source: SceneSource, query: SceneQuery, settings: Settings, name: str | None) -> None:
@@ -22,7 +23,7 @@ def check_reachable(source: SceneSource, query: SceneQuery, settings: Settings, 
     in_bucket = store.startswith("s3:")
     if name is None or not (in_bucket or public_url) or source.local_root is None:
         return
-    root = None if in_bucket else Path(store.removeprefix("file://").removeprefix("file:")).resolve()
+    root = None if in_bucket else read_path(store).resolve()
     for item in source.find_items(query):
         for asset, path in _list_local_assets(item):
             if root is None or not path.is_relative_to(root):

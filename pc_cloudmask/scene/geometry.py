@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Annotated, Any
 
 import numpy as np
 import orjson
 import shapely
+import shapely.errors
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from shapely.affinity import translate
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
+
+from pc_cloudmask.text import decode_text
 
 #: Of a geometry that a user gives: comparing geometries takes time in proportion.
 MAX_POSITIONS = 100_000
@@ -21,6 +25,12 @@ MAX_FOOTPRINT_POSITIONS = 10_000
 #: piece, 179 to 181.
 FARTHEST_LONGITUDE = 360
 _TURNS = (0, -360, 360)
+
+#: Where collections of GeoJSON hold their members; they are seldom nested, and never deep.
+_MEMBERS = {"FeatureCollection": "features", "GeometryCollection": "geometries"}
+_DEEPEST = 8
+#: Half the width of the area that a point or line becomes where it is merged with areas: a centimetre.
+_HAIR_DEG = 1e-7
 
 _Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 #: Its height, where there is one, is dropped.
@@ -81,25 +91,56 @@ def check_footprint(geometry: Any) -> Any:
 
 
 def read_geometry(text: str | bytes) -> dict[str, Any]:
-    """Return the geometry that a GeoJSON text holds: itself, a feature's, or that of a collection's one feature.
+    """Return the geometry that a GeoJSON text holds: itself, a feature's, or that of a collection of either.
+
+    The members of a collection become one geometry: areas are merged.
 
     Raises:
         ValueError: not JSON, no geometry, or an empty one.
     """
     try:
-        document = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        document = orjson.loads(decode_text(text) if isinstance(text, bytes) else text.removeprefix("\ufeff"))
+    except ValueError as error:
         raise ValueError(f"is not JSON: {error}") from error
-    if isinstance(document, dict) and document.get("type") == "FeatureCollection":
-        features = document.get("features")
-        if not isinstance(features, list) or len(features) != 1:
-            raise ValueError("is a FeatureCollection, but not of one feature: merge them into a MultiPolygon")
-        document = features[0]
-    if isinstance(document, dict) and document.get("type") == "Feature":
-        document = document.get("geometry")
-    if build_shape(document, farthest_longitude=180).is_empty:
+    found = list(islice(_list_geometries(document), MAX_POSITIONS + 1))
+    if len(found) > MAX_POSITIONS:
+        raise ValueError(f"has more than {MAX_POSITIONS} geometries")
+    shapes = [build_shape(geometry, farthest_longitude=180) for geometry in found]
+    if all(each.is_empty for each in shapes):
         raise ValueError("is empty")
-    return {"type": document["type"], "coordinates": document["coordinates"]}
+    if len(found) == 1:
+        return {"type": found[0]["type"], "coordinates": found[0]["coordinates"]}
+    return _merge([each for each in shapes if not each.is_empty])
+
+
+def _list_geometries(document: Any, depth: int = 0) -> Iterator[Any]:
+    """Yield the geometries of a GeoJSON object that is none itself; a feature may have none."""
+    kind = document.get("type") if isinstance(document, dict) else None
+    members = document.get(_MEMBERS.get(str(kind))) if isinstance(document, dict) else None
+    if kind == "Feature":
+        if document.get("geometry") is not None:
+            yield from _list_geometries(document["geometry"], depth)
+    elif isinstance(members, list) and depth < _DEEPEST:
+        for member in members:
+            yield from _list_geometries(member, depth + 1)
+    else:
+        yield document
+
+
+def _merge(shapes: Sequence[BaseGeometry]) -> dict[str, Any]:
+    """Return the union of ``shapes`` as one GeoJSON geometry that is no collection, which few APIs take."""
+    try:
+        union = shapely.unary_union([shapely.make_valid(each) for each in shapes])
+    except shapely.errors.GEOSException as error:
+        raise ValueError(f"holds geometries that cannot be merged: {error}") from error
+    if union.geom_type == "GeometryCollection":  # areas, and lines or points elsewhere
+        union = shapely.unary_union(
+            [each if shapely.get_dimensions(each) == 2 else each.buffer(_HAIR_DEG) for each in union.geoms]
+        )
+    if shapely.get_num_coordinates(union) > MAX_POSITIONS:
+        raise ValueError(f"has more than {MAX_POSITIONS} positions")
+    merged: dict[str, Any] = orjson.loads(shapely.to_geojson(union))
+    return merged
 
 
 def build_box(west: float, south: float, east: float, north: float) -> dict[str, Any]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
+from typing import Any
 
 #: ``(height, width)`` in pixels, always in this order.
 Shape = tuple[int, int]
 #: ``(a, b, c, d, e, f)`` of STAC's ``proj:transform``: x = a*col + b*row + c, y = d*col + e*row + f.
 Affine = tuple[float, float, float, float, float, float]
+
+
+#: Pixels of Sentinel-2's assets, in metres.
+_PIXEL_SIZES_M = (10, 20, 60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +92,25 @@ class Grid:
         for row in range(0, rows, height):
             for col in range(0, cols, width):
                 yield Window(row, col, min(height, rows - row), min(width, cols - col))
+
+
+def list_stated_grids(grid: Grid, fields: Mapping[str, Any]) -> tuple[Grid, ...]:
+    """Return the grids that an asset may have by what its item states, all of them in the CRS of ``grid``.
+
+    That is the one of the asset's own ``proj:transform`` and ``proj:shape``; without them the item's ``grid`` with
+    Sentinel-2's pixels.
+    """
+    transform, shape = fields.get("proj:transform"), fields.get("proj:shape")
+    if _are_numbers(transform, (6, 9)) and _are_numbers(shape, (2,)):
+        a, b, c, d, e, f = transform[:6]
+        return (Grid(grid.crs, (a, b, c, d, e, f), (int(shape[0]), int(shape[1]))),)
+    return tuple(grid.at_pixel_size(size) for size in _PIXEL_SIZES_M)
+
+
+def _are_numbers(values: Any, lengths: tuple[int, ...]) -> bool:
+    """Return True if ``values`` is a list of finite numbers of one of ``lengths``."""
+    return (
+        isinstance(values, list)
+        and len(values) in lengths
+        and all(isinstance(each, int | float) and isfinite(each) for each in values)
+    )

@@ -1,9 +1,10 @@
-"""The form of an MGRS tile's name."""
+"""The names of MGRS tiles, items and products."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from pc_cloudmask.errors import InvalidField
 
@@ -36,11 +37,42 @@ def check_item_id(item_id: Any) -> str:
     return item_id
 
 
+def parse_item_id(text: str) -> str:
+    """Return the id in what a user writes for an item: the id, a product's name or file, the item's URL.
+
+    Raises:
+        ValueError: no item has it for an id; the text says what to write.
+    """
+    last = urlsplit(text.strip()).path if "://" in text else text.strip()
+    item_id = _ENDINGS.sub("", unquote(last).rstrip("/").rpartition("/")[2])
+    if not is_item_id(item_id):
+        raise ValueError(f"no item's id; write one such as {_EXAMPLE}, or the item's URL")
+    if re.match(r"S2[A-Z]_MSIL1", item_id):
+        raise ValueError(
+            f"a product of Level-1C; masks belong to those of Level-2A, whose ids are such as {_EXAMPLE}"
+        )
+    return item_id
+
+
+def drop_baseline(item_id: str) -> str:
+    """Return a product's id as the Planetary Computer writes it: ESA's own names the baseline, ``_N0510``, too."""
+    product = PRODUCT_FORM.fullmatch(item_id)
+    return f"{product['start']}{product['place']}{product['made']}" if product else item_id
+
+
 def is_item_id(text: str) -> bool:
     """Return True if ``text`` may be an item's id."""
     return bool(_ITEM_ID.fullmatch(text)) and not _RESERVED_ID.fullmatch(text)
 
 
+#: A product's id: what was seen where, and when the product was made; between them ESA names the baseline.
+PRODUCT_FORM = re.compile(
+    r"(?P<start>S2[A-Z]_MSIL2A_\d{8}T\d{6}_)(?:N\d{4}_)?(?P<place>R\d{3}_T[0-9A-Z]{5}_)(?P<made>\d{8}T\d{6})",
+    re.ASCII,
+)
+_EXAMPLE = "S2B_MSIL2A_20190629T212529_R043_T06VVN_20201006T080531"
+#: What follows an id in the name of a file.
+_ENDINGS = re.compile(r"(?:\.(?:SAFE|zip|json|geojson|xml))+$", re.IGNORECASE)
 _ITEM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 #: Names of marks in an item's folder, where its document has its own id for a name.
 _RESERVED_ID = re.compile(r"withdrawn|superseded-by-.*")

@@ -12,7 +12,7 @@ from typing import Any
 
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.scene.geometry import read_geometry
-from pc_cloudmask.scene.ids import TILE_FORM
+from pc_cloudmask.scene.ids import TILE_FORM, drop_baseline, parse_item_id
 
 #: ``(west, south, east, north)`` in degrees; west > east crosses the antimeridian.
 BBox = tuple[float, float, float, float]
@@ -77,9 +77,22 @@ def build_query(
         intersects=area,
         tiles=tuple(dict.fromkeys(parse_tile(tile) for tile in tiles)),
         datetime=datetime,
-        ids=tuple(dict.fromkeys(ids)),
+        ids=tuple(dict.fromkeys(form for item_id in ids for form in parse_ids(item_id))),
         limit=limit,
     )
+
+
+def parse_ids(text: str) -> tuple[str, ...]:
+    """Return the id in what a user writes for an item, as it is and as the Planetary Computer writes it.
+
+    Raises:
+        SettingsError: there is none in it.
+    """
+    try:
+        item_id = parse_item_id(text)
+    except ValueError as error:
+        raise SettingsError(f"--ids {text!r:.100}: {error}") from error
+    return tuple(dict.fromkeys((item_id, drop_baseline(item_id))))
 
 
 def parse_tile(text: str) -> str:

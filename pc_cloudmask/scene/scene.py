@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,8 @@ class Scene:
     """What deriving a mask needs to know of an item; built by ``pc_cloudmask.source.item``.
 
     Angles are in degrees, the azimuth clockwise from north. ``asset_hrefs`` maps asset keys to
-    unsigned hrefs. ``nodata_pct`` is the share of the tile without data, None where the item does not tell it.
+    unsigned hrefs, ``asset_grids`` to the grids that the item states for the asset: a COG that states no CRS must
+    lie on one of them. ``nodata_pct`` is the share of the tile without data, None where the item does not tell it.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Scene:
     footprint: Mapping[str, Any] = field(hash=False)
     asset_hrefs: Mapping[str, str] = field(hash=False)
     nodata_pct: float | None = None
+    asset_grids: Mapping[str, Sequence[Grid]] = field(default_factory=dict, hash=False)
 
     @property
     def year(self) -> int:

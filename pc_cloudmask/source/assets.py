@@ -6,7 +6,7 @@ import logging
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -85,9 +85,17 @@ class AssetReader:
         self._failed: set[str] = set()
 
     def read_band(
-        self, href: str, grid: Grid, *, resampling: ResamplingName, item_id: str
+        self,
+        href: str,
+        grid: Grid,
+        *,
+        resampling: ResamplingName,
+        item_id: str,
+        stated: Sequence[Grid] = (),
     ) -> NDArray[np.generic]:
         """Read the asset's pixels on ``grid``, which may be a window of the item's grid.
+
+        ``stated`` are the grids that the item states for the asset, on one of which it may lie without a CRS.
 
         Returns:
             ``(height, width)`` of the asset's own dtype (uint8, uint16 or int16). Pixels outside it
@@ -100,7 +108,9 @@ class AssetReader:
             AssetDenied: no token, for the key is not accepted.
             AssetRefused: not allowed, or not a raster that fits the grid.
         """
-        return self.read(href, lambda name: read_raster(name, grid, resampling)[0], item_id=item_id)
+        return self.read(
+            href, lambda name: read_raster(name, grid, resampling, stated=stated)[0], item_id=item_id
+        )
 
     def find_readable(self, href: str, *, item_id: str) -> str:
         """Return the name by which GDAL may open the asset now: a path, or a signed URL behind ``/vsicurl/``.
@@ -352,8 +362,10 @@ def build_reader(servers: Iterable[str], files: Path | None) -> AssetReader:
     )
 
 
-def read_picture(reader: AssetReader, href: str, grid: Grid, *, item_id: str) -> NDArray[np.uint8]:
-    """Read the picture behind ``href``, an asset of three bands such as ``visual``, on ``grid``.
+def read_picture(
+    reader: AssetReader, href: str, grid: Grid, *, item_id: str, stated: Sequence[Grid] = ()
+) -> NDArray[np.uint8]:
+    """Read the picture behind ``href``, an asset of three bands such as ``visual``, on ``grid``; see ``read_band``.
 
     Returns:
         uint8 ``(height, width, 3)``, averaged through the file's overviews, black outside it.
@@ -362,7 +374,7 @@ def read_picture(reader: AssetReader, href: str, grid: Grid, *, item_id: str) ->
         AssetUnavailable: no answer, or a transfer that broke off.
         AssetRefused: not allowed, not there, or no such picture.
     """
-    bands = reader.read(href, lambda name: read_raster(name, grid, "average", bands=3), item_id=item_id)
+    bands = reader.read(href, lambda name: read_raster(name, grid, "average", 3, stated), item_id=item_id)
     if bands.dtype != np.uint8:
         raise AssetRefused(f"item {item_id}: {unsigned_href(href)}: holds {bands.dtype}, not uint8")
     return np.ascontiguousarray(bands.transpose(1, 2, 0), dtype=np.uint8)

@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 import orjson
 
 from pc_cloudmask.errors import SourceRefused, SourceUnavailable
-from pc_cloudmask.text import unsigned_href
+from pc_cloudmask.text import decode_text, unsigned_href
 from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy, find_origin
 
 
@@ -24,11 +24,12 @@ def parse_json(body: bytes | str) -> Any:
     Raises:
         ValueError: no JSON even so, or nested beyond 1024 levels.
     """
+    text = decode_text(body) if isinstance(body, bytes) else body.removeprefix("\ufeff")
     try:
-        return orjson.loads(body)
+        return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         try:
-            return json.loads(body.decode("utf-8") if isinstance(body, bytes) else body)
+            return json.loads(text)
         except (ValueError, RecursionError):
             raise error from None
 

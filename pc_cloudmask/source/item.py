@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from pc_cloudmask.errors import InvalidField, ItemError, MissingField
 from pc_cloudmask.scene.geometry import FARTHEST_LONGITUDE, check_footprint
-from pc_cloudmask.scene.grid import Grid
+from pc_cloudmask.scene.grid import Grid, list_stated_grids
 from pc_cloudmask.scene.ids import check_item_id, check_tile
 from pc_cloudmask.scene.query import parse_instant
 from pc_cloudmask.scene.scene import Scene
@@ -176,13 +176,13 @@ def read_scene(item: Item) -> Scene:
         raise MissingField(UNKNOWN_ID, "id")
     item_id = check_item_id(item["id"])
     fields = _validate(_FIELDS, item, item_id)
-    properties = fields["properties"]
+    properties, grid = fields["properties"], _read_grid(item, item_id)
     scene = Scene(
         id=item_id,
         datetime=properties["datetime"],  # type: ignore[arg-type]  # its validator returns an instant
         tile=check_tile(properties["s2:mgrs_tile"], item_id),
         platform=properties["platform"],
-        grid=_read_grid(item, item_id),
+        grid=grid,
         solar_azimuth_deg=properties["s2:mean_solar_azimuth"],
         solar_zenith_deg=properties["s2:mean_solar_zenith"],
         datatake_id=properties["s2:datatake_id"],
@@ -191,6 +191,7 @@ def read_scene(item: Item) -> Scene:
         footprint=fields["geometry"],
         asset_hrefs={name: asset["href"] for name, asset in fields["assets"].items()},
         nodata_pct=_read_nodata(item),
+        asset_grids={name: list_stated_grids(grid, asset) for name, asset in item["assets"].items()},
     )
     encoded = _encode(item, item_id)
     if len(encoded) > MAX_ITEM_BYTES:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pc_cloudmask.errors import SourceRefused
 from pc_cloudmask.scene.geometry import build_box, geometries_meet
+from pc_cloudmask.scene.ids import drop_baseline
 from pc_cloudmask.scene.query import Interval, SceneQuery, parse_datetime_interval, parse_instant
 from pc_cloudmask.source.fields import Item, find_property
 
@@ -88,11 +89,12 @@ def build_filter(query: SceneQuery) -> Callable[[Item], bool]:
         SettingsError: the query's interval says nothing.
     """
     interval = parse_datetime_interval(query.datetime) if query.datetime else None
+    ids = {drop_baseline(item_id) for item_id in query.ids}
     areas = [area for area in (build_box(*query.bbox) if query.bbox else None, query.intersects) if area]
 
     def matches(item: Item) -> bool:
         return (
-            (not query.ids or item.get("id") in query.ids)
+            (not ids or (isinstance(item.get("id"), str) and drop_baseline(item["id"]) in ids))
             and _matches_tiles(item, query.tiles)
             and _matches_interval(item, interval)
             and all(_matches_area(item, area) for area in areas)

@@ -63,11 +63,12 @@ class LocalStore:
         with self._probe_lock:
             if not self._probed:
                 key = f"{PROBE_PREFIX}{uuid.uuid4().hex}"
-                self.create_object(key, b"probe", "text/plain")
-                try:
-                    self.replace_object(key, b"proved", "text/plain", _etag(b"probe"))
-                finally:
-                    self.delete_object(key)
+                with self._traceless():
+                    self.create_object(key, b"probe", "text/plain")
+                    try:
+                        self.replace_object(key, b"proved", "text/plain", _etag(b"probe"))
+                    finally:
+                        self.delete_object(key)
                 self._probed = True
         return StoreCapabilities(create_only=True, compare_and_swap=True)
 
@@ -98,7 +99,8 @@ class LocalStore:
 
         def link(temporary: Path, path: Path) -> None:
             try:
-                os.link(temporary, path)
+                with _provided("create a key exclusively", "hard links", _NO_LINK):
+                    os.link(temporary, path)
             except FileExistsError:
                 if _read_file(path) != body:
                     raise KeyExists(f"{key} exists in {self.url} with other content") from None
@@ -189,14 +191,32 @@ class LocalStore:
         """Write ``body`` to a temporary file, then let ``put`` bring it to its place under the lock."""
         path = self._path(key)
         with _translated(key):
-            self._check_root()
-        with (
-            _translated(key),
-            self._temporary(body) as temporary,
-            _locked(path.parent, create=True) as folder,
-        ):
-            put(temporary, path)
-            os.fsync(folder)
+            is_new = self._check_root() is None
+        with self._traceless() if is_new else contextlib.nullcontext():
+            try:
+                with (
+                    _translated(key),
+                    self._temporary(body) as temporary,
+                    _locked(path.parent, create=True) as folder,
+                ):
+                    put(temporary, path)
+                    _sync_folder(folder)
+            except StoreRefused:
+                self._prune(path.parent)
+                raise
+
+    @contextlib.contextmanager
+    def _traceless(self) -> Iterator[None]:
+        """Remove the folders that are made inside and that nothing is in at the end."""
+        folders = (self.root / TEMPORARY_FOLDER, self.root, *self.root.parents)
+        made = [folder for folder in folders if not folder.exists()]
+        try:
+            yield
+        finally:
+            for folder in made:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+                    self._seen = None if folder == self.root else self._seen
 
     @contextlib.contextmanager
     def _temporary(self, body: bytes) -> Iterator[Path]:
@@ -230,7 +250,10 @@ class LocalStore:
         """Remove folders that became empty, so that a listing of folders tells what a bucket's would."""
         while folder != self.root:
             try:
-                with _locked(folder):
+                try:
+                    with _locked(folder):
+                        folder.rmdir()
+                except StoreRefused:  # there are no locks, so that nobody writes here
                     folder.rmdir()
             except OSError:
                 return
@@ -284,7 +307,8 @@ def _locked(folder: Path, create: bool = False) -> Iterator[int]:
                 raise
             continue
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with _provided("lock a folder", "locks", _NO_LOCK):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _still_at(folder, descriptor):
                 yield descriptor
                 return
@@ -293,6 +317,33 @@ def _locked(folder: Path, create: bool = False) -> Iterator[int]:
     raise StoreUnavailable(
         f"{folder} vanishes as fast as it is made: try again where no other program cleans up"
     )
+
+
+@contextlib.contextmanager
+def _provided(deed: str, means: str, lacking: frozenset[int]) -> Iterator[None]:
+    """Tell a file system that lacks the ``means`` to a deed from one that refuses or fails this once.
+
+    Raises:
+        StoreRefused: the error's number is one of ``lacking``, by which file systems say so.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in lacking:
+            raise
+        raise StoreRefused(
+            f"the file system of this store cannot {deed} ({error.strerror}): choose a store on one with "
+            f"{means}, such as a local disk, or a bucket"
+        ) from error
+
+
+def _sync_folder(descriptor: int) -> None:
+    """Put a folder's entries on the disk, where its file system knows how to."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
 
 
 def _still_at(folder: Path, descriptor: int) -> bool:
@@ -336,14 +387,19 @@ def _translated(key: str) -> Iterator[None]:
         raise refusal(f"{where}; {remedy}") from error
 
 
-_NO_RIGHT = "give this user the right to it, or choose another CLOUDMASK_STORE"
+_NO_RIGHT = "give this user the right to it, or choose another store"
 _NO_FOLDER = "a file stands where a folder must be, or the other way round: move it away"
-_NO_SPACE = "free some space, or choose another CLOUDMASK_STORE"
-_NO_LINKS = "this file system cannot create exclusively: choose a CLOUDMASK_STORE on one with hard links"
+_NO_SPACE = "free some space, or choose another store"
+_TWO_DISKS = "its folders are on several file systems: choose a store that is on one"
+#: By these file systems say that they have no hard links (FAT, FUSE, CIFS), no locks (NFS, FUSE), or no way to
+#: sync a folder (CIFS, FUSE).
+_NO_LINK = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY})
+_NO_LOCK = frozenset({*_NO_LINK, errno.ENOLCK, errno.EBADF})
+_NO_SYNC = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF})
 _REMEDIES = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _NO_RIGHT),
     **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), _NO_FOLDER),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _NO_SPACE),
-    **dict.fromkeys((errno.ENOTSUP, errno.EXDEV), _NO_LINKS),
-    errno.EFBIG: "raise this user's limit on file sizes (ulimit -f), or choose another CLOUDMASK_STORE",
+    errno.EXDEV: _TWO_DISKS,
+    errno.EFBIG: "raise this user's limit on file sizes (ulimit -f), or choose another store",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -150,6 +150,8 @@ class S3Store:
         """See ``ObjectStore``."""
         for page in self._pages(self._prefix + check_prefix(prefix)):
             for entry in page.get("Contents", ()):
+                if _is_folder_marker(entry):
+                    continue
                 yield ObjectInfo(
                     entry["Key"].removeprefix(self._prefix), entry["Size"], entry.get("LastModified")
                 )
@@ -331,6 +333,14 @@ def _agree(store: S3Store, trial: Callable[[str], T], honours: Callable[[T], boo
     raise StoreUnavailable(
         f"{store.url}: could not find out whether it honours conditional writes ({problem}): try again later"
     )
+
+
+def _is_folder_marker(entry: Mapping[str, Any]) -> bool:
+    """Return True for the empty objects by which consoles and sync tools show a folder: they are no objects.
+
+    Hadoop's end with ``_$folder$``, all others' with a slash.
+    """
+    return entry["Size"] == 0 and entry["Key"].endswith(("/", "_$folder$"))
 
 
 def _name_folders(page: Answer, name: str) -> Iterator[str]:

@@ -179,7 +179,7 @@ def translated_errors(url: str, key: str) -> Iterator[None]:
     except SIGN_IN_ERRORS as error:
         raise StoreRefused(f"{where}: {url}: {_SIGN_IN_AGAIN}") from error
     except ParamValidationError as error:
-        raise StoreRefused(f"{where}: {url} is no bucket: look at CLOUDMASK_STORE") from error
+        raise StoreRefused(f"{where}: {url} is no bucket: look at its name") from error
     except ProxyConnectionError as error:
         proxy = unsigned_href(str(error.kwargs.get("proxy_url")))
         problem = explain_proxy(error.kwargs.get("error"), url, proxy)
@@ -210,7 +210,7 @@ def _explain(url: str, where: str, error: ClientError) -> StoreUnavailable | Sto
     if code in _MENDED_BY:
         return StoreRefused(f"{where}: {url} answered {code}: {_MENDED_BY[code]}")
     if code == "NoSuchBucket":
-        return StoreRefused(f"{where}: {url}: the bucket does not exist: create it, or mend CLOUDMASK_STORE")
+        return StoreRefused(f"{where}: {url}: the bucket does not exist: create it, or name another")
     if status in {401, 403}:
         return StoreRefused(
             f"{where}: {url} answered {code}: look at the credentials and the bucket's policy"

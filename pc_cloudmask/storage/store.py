@@ -123,3 +123,4 @@ def check_prefix(prefix: str) -> str:
 
 #: Objects that a store's capabilities are tried on; a killed probe leaves one behind.
 PROBE_PREFIX = "_probe/"
+PROBE_FORM = re.compile(rf"{PROBE_PREFIX}[0-9a-f]{{32}}")

@@ -12,7 +12,7 @@ from pc_cloudmask.errors import SettingsError, StoreRefused
 from pc_cloudmask.storage.local import LocalStore
 from pc_cloudmask.storage.store import ObjectReader, ObjectStore
 from pc_cloudmask.storage.web import HttpStore
-from pc_cloudmask.text import LOOPBACK_HOSTS, unsigned_href
+from pc_cloudmask.text import LOOPBACK_HOSTS, read_file_uri, unsigned_href
 from pc_cloudmask.web import find_ca_bundle
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def open_store(url: str, *, read_only: bool = False) -> ObjectStore:
         store = _build_bucket(url)
         store.check_bucket()
         return store
-    root = _read_path(url)
+    root = read_path(url)
     _check_directory(root, read_only=read_only)
     return LocalStore(root)
 
@@ -68,18 +68,16 @@ def open_reader(url: str) -> ObjectReader:
         StoreUnavailable: the endpoint does not answer.
     """
     url = url.removesuffix(f"/{ROOT_DOCUMENT}").rstrip("/") or "/"
+    if url[:5].lower() == "file:" or "://" not in url:
+        return LocalStore(read_path(url))
     parts = _split_url(url)
-    if "://" in url and unsigned_href(url) != url:
+    if unsigned_href(url) != url:
         raise SettingsError(f"store {unsigned_href(url)}: name it without user, password, query or fragment")
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS):
         return HttpStore(url)
     if parts.scheme == "s3":
         return _build_bucket(url)
-    if "://" in url and parts.scheme != "file":
-        raise SettingsError(
-            f"store {unsigned_href(url)}: name a directory, s3://bucket/prefix or an https URL"
-        )
-    return LocalStore(_read_path(url))
+    raise SettingsError(f"store {unsigned_href(url)}: name a directory, s3://bucket/prefix or an https URL")
 
 
 def _split_url(url: str) -> SplitResult:
@@ -89,9 +87,16 @@ def _split_url(url: str) -> SplitResult:
         raise SettingsError(f"store {unsigned_href(url)}: not a URL") from error
 
 
-def _read_path(url: str) -> Path:
-    """Return the directory's absolute path."""
-    path = url.removeprefix("file://").removeprefix("file:")
+def read_path(url: str) -> Path:
+    """Return the absolute path of the directory that a path or a ``file:`` URI names.
+
+    Raises:
+        SettingsError: it names none.
+    """
+    try:
+        path = read_file_uri(url)
+    except ValueError as error:
+        raise SettingsError(f"store {url}: {error}") from error
     try:
         return Path(path).expanduser().absolute()
     except (RuntimeError, OSError) as error:  # no such user's home; a current directory that is gone
@@ -103,12 +108,11 @@ def _check_directory(root: Path, *, read_only: bool) -> None:
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
-        raise StoreRefused(f"store {root}: {folder} is a file: name a directory in CLOUDMASK_STORE")
+        raise StoreRefused(f"store {root}: {folder} is a file: name a directory")
     needed, what = (os.R_OK, "read") if read_only else (os.W_OK, "written")
     if not os.access(folder, needed | os.X_OK):
         raise StoreRefused(
-            f"store {root}: {folder} cannot be {what}: give this user the right, "
-            "or choose another CLOUDMASK_STORE"
+            f"store {root}: {folder} cannot be {what}: give this user the right, or choose another store"
         )
 
 
@@ -121,7 +125,7 @@ def _build_bucket(url: str) -> S3Store:
 
     parts = _split_url(url)
     if not parts.netloc or unsigned_href(url) != url or set("@:?#") & set(parts.netloc):
-        raise StoreRefused(f"store {unsigned_href(url)}: write it as s3://bucket/prefix in CLOUDMASK_STORE")
+        raise StoreRefused(f"store {unsigned_href(url)}: write it as s3://bucket/prefix")
     try:
         client = _build_client()
     except (ValueError, BotoCoreError) as error:

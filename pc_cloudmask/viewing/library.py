@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from pc_cloudmask.catalog.fields import find_public_url
 from pc_cloudmask.catalog.layout import COLLECTION_ID, find_day
 from pc_cloudmask.catalog.search import PublishedItem, decode_mask, find_published_items
-from pc_cloudmask.errors import StoreRefused
+from pc_cloudmask.errors import SettingsError, StoreRefused
 from pc_cloudmask.masking.classes import MaskClass
-from pc_cloudmask.scene.ids import MASK_ASSET
+from pc_cloudmask.scene.ids import MASK_ASSET, parse_item_id
 from pc_cloudmask.scene.query import SceneQuery, build_query
 from pc_cloudmask.settings import read_settings
 from pc_cloudmask.storage.stores import open_reader
@@ -81,6 +81,10 @@ def find_item(item_id: str, *, store: str | None = None) -> pystac.Item:
         StoreRefused: The catalog links no such item.
         SettingsError, StoreUnavailable, SourceRefused: See ``find_items``.
     """
+    try:
+        item_id = parse_item_id(item_id)
+    except ValueError as error:
+        raise SettingsError(f"item {item_id!r:.100}: {error}") from error
     tile, day = _TILE_IN_ID.search(item_id), find_day(item_id)
     tiles, interval = () if tile is None else (tile[1],), None
     if day is not None:

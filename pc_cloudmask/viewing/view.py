@@ -10,7 +10,7 @@ import pystac
 from pc_cloudmask.errors import MissingField
 from pc_cloudmask.masking.files import draw_outlines, reduce_classes
 from pc_cloudmask.raster.picture import encode_picture
-from pc_cloudmask.scene.grid import Grid, Shape
+from pc_cloudmask.scene.grid import Grid, Shape, list_stated_grids
 from pc_cloudmask.scene.ids import MASK_ASSET
 from pc_cloudmask.source.assets import build_reader, read_picture
 from pc_cloudmask.viewing.library import read_mask
@@ -54,6 +54,7 @@ def draw_view(item: pystac.Item, size_px: int = SIZE_PX, files: Path | None = No
     root = item.get_root_link()
     catalog = (root.get_absolute_href() if root is not None else None) or ""
     reader = build_reader((catalog,), files or (Path(catalog).parent if catalog.startswith("/") else None))
-    picture = read_picture(reader, href, reduced, item_id=item.id)
+    stated = list_stated_grids(grid, item.assets[PICTURE_ASSET].extra_fields)
+    picture = read_picture(reader, href, reduced, item_id=item.id, stated=stated)
     drawn = draw_outlines(picture, reduce_classes(read_mask(item), factor))
     return View(encode_picture(drawn), reduced.shape)

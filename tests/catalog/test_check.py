@@ -15,7 +15,7 @@ from pc_cloudmask.catalog.check_year import GRACE, Checker, check_year
 from pc_cloudmask.catalog.documents import build_year_catalog
 from pc_cloudmask.catalog.fields import CatalogContext, encode_document
 from pc_cloudmask.catalog.findings import CheckReport, Problem
-from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY
+from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, ITEMS_PREFIX
 from pc_cloudmask.catalog.publisher import Publisher, item_steps
 from pc_cloudmask.catalog.repair import Removals, repair_year
 from pc_cloudmask.catalog.search import read_census
@@ -479,11 +479,12 @@ def test_a_root_that_a_living_writer_has_yet_to_write_is_no_problem() -> None:
 
 def test_what_a_killed_probe_left_goes_after_a_while(store: MemoryStore) -> None:
     store.modified = NOW
-    store.objects["_probe/1"] = b"create"
+    probe = f"_probe/{'1f' * 16}"
+    store.objects[probe] = b"create"
     repair(store, NOW + LEASE - timedelta(seconds=1))
-    assert "_probe/1" in store.objects
+    assert probe in store.objects
     repair(store, NOW + LEASE)
-    assert "_probe/1" not in store.objects
+    assert probe not in store.objects
 
 
 #: Among them names that no store of ours would take as a key.
@@ -500,14 +501,23 @@ STRANGE = {
 
 
 def test_strange_objects_are_named_and_left_alone(store: MemoryStore) -> None:
-    strange = STRANGE | {"index.html", "_pending/my notes.json", "_pending/a/b.json", "_failed/x y.json"}
+    strange = STRANGE | {
+        f"{ITEMS_PREFIX}my table.parquet",
+        "_probe/readme.txt",
+        "index.html",
+        "_pending/my notes.json",
+        "_pending/a/b.json",
+        "_failed/x y.json",
+    }
     store.objects |= dict.fromkeys(strange, b"mine")
     publish(store, product_id(7))
     break_missing(store)
     report = check_catalog(store, CONTEXT, repair=True, now=NOW)
     assert {finding.problem for finding in report.findings} == {Problem.UNKNOWN_OBJECT, Problem.MISSING_FILE}
     assert report.unknown_objects == len(STRANGE)
-    assert not report.is_whole
+    assert (report.problems, report.left, report.is_whole) == (1, 0, True)
+    again = check_catalog(store, CONTEXT, repair=False, now=NOW)
+    assert (again.problems, again.unknown_objects, again.is_whole) == (0, len(STRANGE), True)
     assert strange <= set(store.objects)
     census = read_census(store)
     assert (census.pending, census.failed) == (0, 1)
@@ -545,9 +555,11 @@ def test_an_item_that_was_published_for_another_public_url_keeps_its_files(store
 def test_many_findings_are_counted_and_few_kept(store: MemoryStore) -> None:
     for number in range(1200):
         store.objects[f"{LEAF.prefix}{number}.txt"] = b""
+    break_missing(store)
     report = check(store)
-    assert report.problems == 1200
-    assert len(report.findings) == 1000
+    assert (report.problems, report.unknown_objects) == (1, 1200)
+    assert Problem.MISSING_FILE in {finding.problem for finding in report.findings}
+    assert len(report.findings) == 1001
 
 
 @pytest.mark.parametrize("steps", [1, 2, 99])

@@ -93,6 +93,29 @@ def test_status_counts_and_names_the_days_that_lack(demo_store: Path, tmp_path: 
     assert empty["gaps"]["22KFV"] == ["2018-06-17", "2018-09-15", "2018-12-14"]
 
 
+def test_foreign_files_are_told_and_hinder_neither_check_nor_retry(demo_store: Path, tmp_path: Path) -> None:
+    store = tmp_path / "out"
+    shutil.copytree(demo_store, store)
+    mask = next(store.rglob("cloudmask-*.tif"))
+    foreign = [
+        mask.with_name(f"{mask.name}.aux.xml"),
+        store / "_failed" / "readme.txt",
+        store / "_waiting" / "notes.json",
+    ]
+    for path in foreign:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    for more in ([], ["--repair"]):
+        result = run("check", "--store", store, *more, cwd=tmp_path)
+        assert (result.returncode, result.stdout.count("aux.xml")) == (0, 1), result.stdout
+        assert "nothing wrong found" in result.stdout
+        assert "1 object, which readers never see and a repair leaves alone" in result.stdout
+    result = run("retry", "--store", store, cwd=tmp_path, CLOUDMASK_STAC_API_URL="http://127.0.0.1:9")
+    assert (result.returncode, result.stdout) == (0, "nothing waits or failed\n")
+    assert "_waiting/notes.json is not a state of this program" in result.stderr
+    assert all(path.exists() for path in foreign)
+
+
 def test_a_failed_scene_is_remembered_and_retried(demo_store: Path, tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     shutil.copytree(demo_store / "sample-archive", archive)

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -45,6 +46,10 @@ class S3Server:
         bucket = f"{behaviour}-{uuid.uuid4().hex[:12]}"
         self._put(bucket)
         return bucket
+
+    def put_object(self, bucket: str, key: str, body: bytes = b"") -> None:
+        """Write any key, as other programs do."""
+        self._put(f"{bucket}/{quote(key)}", body)
 
     def script_faults(self, *names: str) -> None:
         """What happens to the next PUTs of objects, one by one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rasterio.transform import Affine
 from pc_cloudmask.errors import AssetError, AssetRefused, AssetUnavailable
 from pc_cloudmask.mosaic.read import SHRINK_BANDS, SHRINK_CLASSES, CheckedDriver
 from pc_cloudmask.raster.gdal import Unreadable
+from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.source.assets import AssetReader
 from pc_cloudmask.web import RetryPolicy
 from tests.doubles.range_server import RangeServer
@@ -140,9 +142,11 @@ def read_through_driver(
     pauses: list[float] | None = None,
     box: GeoBox | None = None,
     shrink: str = SHRINK_BANDS,
+    stated: Sequence[Grid] = (),
 ) -> np.ndarray:
     """What odc-loader makes of an asset on ``box``, by default the rasters' corner."""
-    driver = CheckedDriver((("", reader),), {href: "S2B_X"}, (pauses if pauses is not None else []).append)
+    pause = (pauses if pauses is not None else []).append
+    driver = CheckedDriver((("", reader),), {href: "S2B_X"}, pause, {href: stated})
     source = RasterSource(href, meta=META)
     params = RasterLoadParams("uint16", 0, resampling=shrink)
     box = box or build_box(0, 0, (4, 6))
@@ -159,6 +163,26 @@ def read_through_driver(
 def test_the_rules_for_hrefs_are_kept(tmp_path: Path, href: str) -> None:
     with pytest.raises(AssetRefused):
         read_through_driver(AssetReader(local_root=tmp_path), href)
+
+
+@pytest.mark.parametrize("zone", [CRS, NEXT_ZONE])
+@pytest.mark.parametrize("shrink", [SHRINK_BANDS, SHRINK_CLASSES])
+def test_an_asset_that_states_no_crs_is_read_as_if_it_did(tmp_path: Path, zone: str, shrink: str) -> None:
+    values = np.random.default_rng(3).integers(1, 5, (400, 300)).astype(np.uint16)
+    path = write_raster(tmp_path / "a.tif", values, size=10.0)
+    x, y = rasterio.warp.transform(CRS, zone, [WEST + 1000], [NORTH - 1000])
+    box = GeoBox((20, 30), Affine(40, 0, x[0], 0, -40, y[0]), zone)
+    expected = read_through_driver(AssetReader(local_root=tmp_path), str(path), box=box, shrink=shrink)
+    bare = write_raster(tmp_path / "b.tif", values, size=10.0, crs=None)
+    stated = [Grid(CRS, (10.0, 0.0, WEST, 0.0, -10.0, NORTH), (400, 300))]
+    got = read_through_driver(
+        AssetReader(local_root=tmp_path), str(bare), box=box, shrink=shrink, stated=stated
+    )
+    assert expected.any()
+    np.testing.assert_array_equal(got, expected)
+    elsewhere = [Grid(CRS, (10.0, 0.0, WEST, 0.0, -10.0, NORTH), (400, 301))]
+    with pytest.raises(AssetRefused, match=r"item S2B_X: .*b\.tif: has no CRS"):
+        read_through_driver(AssetReader(local_root=tmp_path), str(bare), box=box, stated=elsewhere)
 
 
 class Signer:

@@ -51,9 +51,9 @@ def write_tiff(
     return path
 
 
-def write_cog(path: Path, pixels: NDArray[Any], pixel_size_m: float = 10.0) -> Path:
+def write_cog(path: Path, pixels: NDArray[Any], pixel_size_m: float = 10.0, **profile: Any) -> Path:
     """A COG of 128 x 128 blocks with averaged overviews."""
-    source = write_tiff(path.with_suffix(".source"), pixels, pixel_size_m)
+    source = write_tiff(path.with_suffix(".source"), pixels, pixel_size_m, **profile)
     rasterio.shutil.copy(source, path, driver="COG", blocksize=128, overview_resampling="average")
     source.unlink()
     return path

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.scene.geometry import geometries_meet
 from pc_cloudmask.scene.query import (
     SceneQuery,
     build_query,
@@ -155,7 +156,57 @@ POLYGON = {"type": "Polygon", "coordinates": [[[-50, -23], [-49, -23], [-49, -22
     ],
 )
 def test_an_area_is_a_geometry_in_any_of_geojsons_wrappings(document: object) -> None:
-    assert build_query(intersects=json.dumps(document)).intersects == POLYGON
+    for text in (json.dumps(document), "\ufeff" + json.dumps(document)):
+        assert build_query(intersects=text).intersects == POLYGON
+        assert build_query(intersects=text.encode()).intersects == POLYGON
+
+
+def square(west: float, south: float) -> dict[str, object]:
+    return {
+        "type": "Polygon",
+        "coordinates": [
+            [[west, south], [west + 1, south], [west + 1, south + 1], [west, south + 1], [west, south]]
+        ],
+    }
+
+
+def wrap(*geometries: object) -> list[dict[str, object]]:
+    """The same geometries as a collection of features and as one of geometries, also within a feature."""
+    collection = {"type": "GeometryCollection", "geometries": list(geometries)}
+    features = [{"type": "Feature", "properties": None, "geometry": each} for each in (*geometries, None)]
+    return [
+        collection,
+        {"type": "Feature", "geometry": collection},
+        {"type": "FeatureCollection", "features": features},
+    ]
+
+
+@pytest.mark.parametrize("document", wrap(square(0, 0), square(5, 5), square(0.5, 0)))
+def test_the_members_of_a_collection_become_one_area(document: object) -> None:
+    area = build_query(intersects=json.dumps(document)).intersects
+    assert area is not None
+    assert area["type"] == "MultiPolygon"
+    for point, is_inside in (((0.2, 0.5), True), ((1.3, 0.5), True), ((5.5, 5.5), True), ((3, 3), False)):
+        assert geometries_meet(area, {"type": "Point", "coordinates": point}) is is_inside
+
+
+@pytest.mark.parametrize("document", wrap(square(0, 0), {"type": "Point", "coordinates": [5, 5]}))
+def test_points_among_areas_count(document: object) -> None:
+    area = build_query(intersects=json.dumps(document)).intersects
+    assert area is not None
+    assert area["type"] == "MultiPolygon"
+    for point, is_inside in (((0.5, 0.5), True), ((5, 5), True), ((5.001, 5), False)):
+        assert geometries_meet(area, {"type": "Point", "coordinates": point}) is is_inside
+
+
+@pytest.mark.parametrize(
+    "document", wrap({"type": "Point", "coordinates": [1, 1]}, {"type": "Point", "coordinates": [2, 2]})
+)
+def test_a_collection_of_points_stays_one(document: object) -> None:
+    assert build_query(intersects=json.dumps(document)).intersects == {
+        "type": "MultiPoint",
+        "coordinates": [[1, 1], [2, 2]],
+    }
 
 
 @pytest.mark.parametrize(
@@ -163,7 +214,7 @@ def test_an_area_is_a_geometry_in_any_of_geojsons_wrappings(document: object) ->
     [
         ("{", "not JSON"),
         ("[]", "not a geometry"),
-        ('{"type": "Feature", "geometry": null}', "not a geometry"),
+        ('{"type": "Feature", "geometry": null}', "empty"),
         ('{"type": ["Polygon"]}', "not a geometry"),
         ('{"type": "Polygon", "coordinates": [[[1, 2], [3, "4"], [5, 6], [1, 2]]]}', r"\[0\]\[1\]\[1\]: .* number"),
         ('{"type": "Polygon", "coordinates": [[[1, 2], [3, true], [5, 6], [1, 2]]]}', "valid number"),
@@ -174,15 +225,54 @@ def test_an_area_is_a_geometry_in_any_of_geojsons_wrappings(document: object) ->
         ('{"type": "Polygon", "coordinates": 5}', "valid list"),
         ('{"type": "Polygon", "coordinates": []}', "empty"),
         ('{"type": "Polygon", "coordinates": [[[1, 2], [3, 4], [1, 2]]]}', "at least 4"),
-        ('{"type": "FeatureCollection", "features": []}', "one feature"),
-        ('{"type": "FeatureCollection", "features": null}', "one feature"),
-        ('{"type": "FeatureCollection", "features": {"a": 1}}', "one feature"),
+        ('{"type": "FeatureCollection", "features": []}', "empty"),
+        ('{"type": "FeatureCollection", "features": null}', "not a geometry"),
+        ('{"type": "FeatureCollection", "features": {"a": 1}}', "not a geometry"),
         ("[" * 5000, "not JSON"),
     ],
 )  # fmt: skip
 def test_an_area_that_is_none_is_refused(text: str, problem: str) -> None:
     with pytest.raises(SettingsError, match=problem):
         build_query(intersects=text)
+
+
+ESA, PC = (f"S2B_MSIL2A_20240629T212529_{n}R043_T06VVN_20240630T010203" for n in ("N0510_", ""))
+API = "https://planetarycomputer.microsoft.com/api/stac/v1/collections/sentinel-2-l2a/items"
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        (PC, (PC,)),
+        (f"  {PC} ", (PC,)),
+        (f"{API}/{PC}", (PC,)),
+        (f"{API}/{PC}/?collection=x#y", (PC,)),
+        (f"/data/{PC}.json", (PC,)),
+        (ESA, (ESA, PC)),
+        (f"{ESA}.SAFE", (ESA, PC)),
+        (f"archive/{ESA}.SAFE/", (ESA, PC)),
+        (f"{ESA}.zip", (ESA, PC)),
+        (f"{ESA}.SAFE.zip", (ESA, PC)),
+        (f"s3://bucket/2024/{ESA}.SAFE/", (ESA, PC)),
+        ("scene-1", ("scene-1",)),
+    ],
+)
+def test_an_id_is_found_in_what_people_write_for_an_item(text: str, ids: tuple[str, ...]) -> None:
+    assert build_query(ids=[text]).ids == ids
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "no item's id; write one such as S2B_"),
+        ("a b", "no item's id"),
+        (API.partition("/api")[0], "no item's id"),
+        (PC.replace("L2A", "L1C"), "Level-1C"),
+    ],
+)
+def test_what_holds_no_id_is_refused_with_an_example(text: str, problem: str) -> None:
+    with pytest.raises(SettingsError, match=problem):
+        build_query(ids=[text])
 
 
 def test_a_query_is_built_from_texts() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 
 from pc_cloudmask.errors import AssetRefused
-from pc_cloudmask.scene.grid import Grid, Window
+from pc_cloudmask.scene.grid import Grid, Window, list_stated_grids
 from pc_cloudmask.source.assets import AssetReader
 from tests.raster.rasters import NORTH, WEST, grid_of, mean_of_valid, write_cog, write_tiff
 
@@ -21,9 +22,14 @@ SHAPE = (360, 240)
 """Of the rasters at 10 m: not square, divisible by 2, 3, 4."""
 
 
-def read(path: Path, grid: Grid, resampling: Literal["nearest", "average"] = "average") -> NDArray[Any]:
+def read(
+    path: Path,
+    grid: Grid,
+    resampling: Literal["nearest", "average"] = "average",
+    stated: Sequence[Grid] = (),
+) -> NDArray[Any]:
     return AssetReader(local_root=path.parent).read_band(
-        str(path), grid, resampling=resampling, item_id="S2X"
+        str(path), grid, resampling=resampling, item_id="S2X", stated=stated
     )
 
 
@@ -175,6 +181,55 @@ def test_a_grid_that_does_not_fit_is_refused(
         read(plain[0], grid)
 
 
+UNKNOWN_CRS = [
+    None,
+    'LOCAL_CS["WGS 84 / UTM zone 22S",UNIT["metre",1]]',
+    'LOCAL_CS["unnamed",UNIT["metre",1]]',
+]
+
+
+@pytest.mark.parametrize("crs", UNKNOWN_CRS)
+@pytest.mark.parametrize(
+    "fields", [{"proj:transform": [10.0, 0, WEST, 0, -10, NORTH, 0, 0, 1], "proj:shape": [360, 240]}, {}]
+)
+def test_a_raster_that_states_no_crs_and_lies_as_its_item_says_is_read(
+    tmp_path: Path, crs: str | None, fields: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    pixels = make_pixels()
+    path = write_cog(tmp_path / "B08.tif", pixels, crs=crs)
+    grid = grid_of((180, 120))
+    stated = list_stated_grids(grid, fields)
+    for part in (grid, grid.window_grid(Window(30, 20, 40, 60))):
+        expected = read(write_cog(tmp_path / "told.tif", pixels), part)
+        np.testing.assert_array_equal(read(path, part, stated=stated), expected)
+    assert "B08.tif: states no CRS: it is read in the item's, EPSG:32722" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("crs", "fields", "problem"),
+    [
+        ("EPSG:32723", {}, "has CRS EPSG:32723, the item EPSG:32722"),
+        ("EPSG:4326", {}, "has CRS EPSG:4326"),
+        ('LOCAL_CS["WGS 84 / UTM zone 23S",UNIT["metre",1]]', {}, "has CRS of its own"),
+        (None, {"proj:transform": [10, 0, WEST + 10, 0, -10, NORTH], "proj:shape": [360, 240]}, "has no CRS"),
+        (
+            None,
+            {"proj:transform": [10, 0, WEST, 0, -10, NORTH + 100], "proj:shape": [360, 240]},
+            "has no CRS",
+        ),
+        (None, {"proj:transform": [10, 0, WEST, 0, -10, NORTH], "proj:shape": [360, 241]}, "has no CRS"),
+        (None, {"proj:transform": [20, 0, WEST, 0, -20, NORTH], "proj:shape": [180, 120]}, "has no CRS"),
+    ],
+)
+def test_a_raster_of_another_crs_or_place_than_its_item_says_is_refused(
+    tmp_path: Path, crs: str | None, fields: dict[str, Any], problem: str
+) -> None:
+    path, grid = write_tiff(tmp_path / "B08.tif", make_pixels(), crs=crs), grid_of((180, 120))
+    with pytest.raises(AssetRefused, match=f"item S2X: .*B08.tif: {problem}"):
+        read(path, grid, stated=list_stated_grids(grid, fields))
+
+
 @pytest.mark.parametrize("turned", [(10, 1, 0, -10), (10, 0, 1, -10), (10, 0, 0, 10), (-10, 0, 0, -10)])
 def test_a_raster_that_is_not_north_up_is_refused(
     tmp_path: Path, turned: tuple[float, float, float, float]
@@ -197,7 +252,7 @@ def test_floating_point_noise_in_an_origin_is_no_shift(plain: tuple[Path, NDArra
         (np.ones((3, 20, 30), np.uint8), {}, "has 3 bands"),
         (np.ones((20, 30), np.float32), {}, "holds float32"),
         (np.ones((20, 30), np.uint32), {}, "holds uint32"),
-        (np.ones((20, 30), np.uint8), {"crs": None}, "has CRS none"),
+        (np.ones((20, 30), np.uint8), {"crs": None}, "has no CRS, and lies otherwise than"),
     ],
 )
 def test_a_raster_of_another_kind_is_refused(

@@ -104,6 +104,24 @@ def test_a_single_item_or_an_item_collection_is_read(tmp_path: Path) -> None:
         assert find(f"{server.url}/all.json")[0]["assets"]["SCL"]["href"] == f"{server.url}/SCL.tif"
 
 
+def test_a_byte_order_mark_before_an_item_or_catalog_is_skipped(tmp_path: Path) -> None:
+    catalog = {"type": "Catalog", "links": [{"rel": "item", "href": "a/item.json"}]}
+    for path, document in (("a/item.json", make_item("a")), ("catalog.json", catalog)):
+        write(tmp_path / path, document)
+        (tmp_path / path).write_bytes(b"\xef\xbb\xbf" + (tmp_path / path).read_bytes())
+    with RangeServer(tmp_path) as server:
+        for location in (tmp_path / "a" / "item.json", tmp_path, f"{server.url}/catalog.json"):
+            assert find_ids(location) == ["a"]
+
+
+def test_an_id_finds_its_item_whether_either_names_the_baseline(tmp_path: Path) -> None:
+    esa, other = (f"S2B_MSIL2A_20240629T212529_{n}R043_T06VVN_20240630T010203" for n in ("N0510_", ""))
+    for item_id in (esa, other):
+        path = write(tmp_path / f"{item_id}.json", make_item(item_id))
+        for text in (esa, f"{other}.SAFE"):
+            assert find_ids(path, build_query(ids=[text])) == [item_id]
+
+
 def test_a_relative_location_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     item = make_item("a")
     item["assets"]["SCL"]["href"] = "SCL.tif"

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import multiprocessing
 import os
 import re
 import shutil
+import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 
-from pc_cloudmask.errors import StoreError, StoreRefused, StoreUnavailable, WriteConflict
+from pc_cloudmask.errors import SettingsError, StoreError, StoreRefused, StoreUnavailable, WriteConflict
 from pc_cloudmask.storage import local as local_store
 from pc_cloudmask.storage.local import STALE_AFTER_S, TEMPORARY_FOLDER, LocalStore
 from pc_cloudmask.storage.stores import open_store
@@ -51,9 +57,17 @@ def test_opening_writes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "deep" / "a").read_bytes() == b"1"
 
 
-@pytest.mark.parametrize("form", ["{}", "file:{}", "file://{}"])
-def test_a_directory_has_three_spellings(tmp_path: Path, form: str) -> None:
-    assert open_store(form.format(tmp_path)).url == str(tmp_path)
+@pytest.mark.parametrize("form", ["{}", "file:{}", "file://{}", "file://localhost{}", "FILE://{}"])
+@pytest.mark.parametrize("name", ["masks", "mes masques", "a#b?c=d;e", "100%"])
+def test_a_directory_is_spelled_as_a_path_or_as_a_file_uri(tmp_path: Path, form: str, name: str) -> None:
+    path = str(tmp_path / name)
+    assert open_store(form.format(quote(path) if ":" in form else path)).url == path
+
+
+@pytest.mark.parametrize("url", ["file://elsewhere/masks", "file://localhost", "file:///a%00b"])
+def test_a_file_uri_of_another_machine_or_of_nothing_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="file:///"):
+        open_store(url)
 
 
 def test_a_file_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
@@ -157,6 +171,63 @@ def test_a_failed_write_leaves_the_old_object_and_no_temporary_file(
     monkeypatch.undo()
     assert (tmp_path / "a").read_bytes() == b"1"
     assert list((tmp_path / TEMPORARY_FOLDER).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "number", "means"),
+    [
+        *((os, "link", number, "hard links") for number in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)),
+        *(
+            (fcntl, "flock", number, "locks")
+            for number in (errno.ENOLCK, errno.EBADF, errno.ENOSYS, errno.EINVAL)
+        ),
+    ],
+)
+def test_a_file_system_without_links_or_locks_is_refused_by_name_and_left_as_it_was(
+    module: Any,
+    name: str,
+    number: int,
+    means: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(module, name, fail)
+    store = LocalStore(tmp_path / "new" / "deep")
+    refused = f"the file system .* cannot .* choose a store on one with {means}"
+    for write in (store.probe_capabilities, partial(store.create_object, "a/b/c", b"1", "text/plain")):
+        with pytest.raises(StoreRefused, match=refused):
+            write()
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_that_syncs_no_folder_takes_objects(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+
+    def fail(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    store = LocalStore(tmp_path)
+    store.create_object("a/b", b"1", "text/plain")
+    assert [info.key for info in store.list_objects("")] == ["a/b"]
+
+
+def test_trying_a_store_leaves_nothing_behind_and_spoils_nothing(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "new" / "deep")
+    assert store.probe_capabilities().create_only
+    assert list(tmp_path.iterdir()) == []
+    store.create_object("a/b", b"1", "text/plain")
+    LocalStore(store.root).probe_capabilities()
+    assert [info.key for info in store.list_objects("")] == ["a/b"]
+    assert not (store.root / "_probe").exists()
 
 
 def test_an_error_of_the_device_can_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,17 @@ def body_of(store: ObjectStore, key: str) -> bytes | None:
     return stored.body if stored else None
 
 
+@pytest.mark.parametrize("marker", ["", "_failed/", "a/", "a/b/", "a_$folder$", "a/b_$folder$"])
+def test_the_empty_objects_by_which_tools_show_folders_are_no_objects(
+    server: S3Server, store: ObjectStore, marker: str
+) -> None:
+    store.write_object("a/b/c", b"one", "text/plain")
+    store.write_object("empty", b"", "text/plain")
+    server.put_object(store.url.split("/")[2], f"prefix/{marker}")
+    assert [info.key for info in store.list_objects("")] == ["a/b/c", "empty"]
+    assert [info.key for info in store.list_objects("a/")] == ["a/b/c"]
+
+
 class TestFaults:
     @pytest.mark.parametrize("fault", ["refused", "crowded"])
     def test_a_refused_put_is_tried_again(self, server: S3Server, store: ObjectStore, fault: str) -> None:
@@ -201,7 +212,7 @@ class TestOpening:
         ("url", "message"),
         [
             ("s3://absent-bucket/prefix", "the bucket does not exist: create it"),
-            ("s3://No_Bucket!/prefix", "is no bucket: look at CLOUDMASK_STORE"),
+            ("s3://No_Bucket!/prefix", "is no bucket: look at its name"),
             ("s3:///prefix", "write it as s3://bucket/prefix"),
             ("s3://bucket/../x", "begin with no dot"),
         ],

@@ -16,7 +16,7 @@ from google.oauth2 import service_account
 from google.oauth2.credentials import Credentials as UserCredentials
 
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.text import is_loopback
+from pc_cloudmask.text import decode_text, is_loopback
 
 DEFAULT, ANONYMOUS = "default", "anonymous"
 #: The access that is asked for: without storage and Drive, which the client's own scopes include.
@@ -106,7 +106,7 @@ def _load_key(path: str) -> Credentials:
 def _read_key(path: str) -> dict[str, str]:
     """Return the key file's JSON object."""
     try:
-        key = json.loads(Path(path).expanduser().read_text("utf-8"))
+        key = json.loads(decode_text(Path(path).expanduser().read_bytes()))
     except OSError as error:
         raise SettingsError(
             f"{_VARIABLE}: {path} cannot be read ({error.strerror}); give 'default' or the path of a service "
