@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, TypeGuard
 
 #: ``(height, width)`` in pixels, always in this order.
 Shape = tuple[int, int]
@@ -107,7 +107,7 @@ def list_stated_grids(grid: Grid, fields: Mapping[str, Any]) -> tuple[Grid, ...]
     return tuple(grid.at_pixel_size(size) for size in _PIXEL_SIZES_M)
 
 
-def _are_numbers(values: Any, lengths: tuple[int, ...]) -> bool:
+def _are_numbers(values: Any, lengths: tuple[int, ...]) -> TypeGuard[Sequence[float]]:
     """Return True if ``values`` is a list of finite numbers of one of ``lengths``."""
     return (
         isinstance(values, list)
