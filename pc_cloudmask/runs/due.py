@@ -11,8 +11,9 @@ two years later. So a run looks back over the days on which scenes were taken, t
 
 ``find_due`` compares the day and the month of now with those that the area's state notes as done.
 
-1. A window is noted only after its scan was complete: each scene is published, or noted as waiting or failed, and
-   what the source lacks was counted. A run that dies, meets an outage or uses up its budget leaves it due.
+1. A window is noted only after its scan was complete: the source gave all that matches (``source/paging.py``), each
+   scene is published, or noted as waiting or failed, and what the source lacks was counted. A run that dies, meets
+   an outage or uses up its budget leaves it due.
 2. Days and months are compared for equality, never for order: a clock that was once wrong delays nothing.
 3. Hot and recent are open at the end and begin a day early, and full begins with the month of tomorrow: a clock
    that is wrong by up to a day overlooks nothing.

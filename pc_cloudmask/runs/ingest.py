@@ -135,6 +135,11 @@ class Ingestion:
         """Scenes that the budget left to a later run."""
         return self._budget.deferred
 
+    @property
+    def is_complete(self) -> bool:
+        """True if each scene met so far is published or noted as waiting or failed: none was left out."""
+        return not self.deferred and self._room >= 0
+
     def begin(self, noted: Iterable[NotedState] = ()) -> None:
         """Finish what a run that died had begun; hold back those of ``noted`` that are not due.
 

@@ -102,7 +102,7 @@ class AreaWatch:
             seen = self._publish(scan.interval, ingestion)
             if scan.look_back is LookBack.HOT:
                 continue
-            if ingestion.deferred:
+            if not ingestion.is_complete:
                 self._note(scan.left)
                 return
             missing_scans = withdrawals.reconcile(self.state, scan.interval, seen)

@@ -107,7 +107,7 @@ class ItemFilesSource:
                 raise SourceRefused(
                     f"{unsigned_href(start)}: neither an item, an ItemCollection nor a catalog"
                 )
-            yield from self._expand(document, start)
+            yield from self._read_pages(document, start)
             return
         pending = deque([(start, document, 0)])
         seen = {start}
@@ -127,8 +127,32 @@ class ItemFilesSource:
                 else:
                     pending.append((target, self._documents.read(target), depth + 1))
 
+    def _read_pages(self, document: Document, href: str) -> Iterator[Item]:
+        """Yield the items of a document and, where a server gives it in pages, of those that follow."""
+        seen = {href}
+        while True:
+            yield from self._expand(document, href)
+            following = next((link for link in find_holders(document) if link.get("rel") == "next"), None)
+            if following is None:
+                return
+            shown = unsigned_href(href)
+            if not self._host:
+                logger.warning("%s: has further pages, which are not read", shown)
+                return
+            target = self._documents.resolve(href, following["href"])
+            if following.get("method", "GET") != "GET" or target in seen or len(seen) >= MAX_DOCUMENTS:
+                raise SourceRefused(f"{shown}: has further pages, which do not follow by a plain link")
+            seen.add(target)
+            href, document = target, self._documents.read(target)
+
     def _find_links(self, document: Document, href: str) -> Iterator[tuple[str, str]]:
-        """Yield relation and absolute href of a catalog's links to items and catalogs below it."""
+        """Yield relation and absolute href of a catalog's links to items and catalogs below it.
+
+        Raises:
+            SourceRefused: it has no list of links, so that nothing tells whether anything is below it.
+        """
+        if not isinstance(document.get("links"), list):
+            raise SourceRefused(f"{unsigned_href(href)}: a catalog without a list of links")
         for link in find_holders(document):
             if (relation := link.get("rel")) in ("item", "child"):
                 yield relation, self._documents.resolve(href, link["href"])
@@ -150,8 +174,6 @@ class ItemFilesSource:
             logger.warning("%s: neither an item nor an ItemCollection", unsigned_href(href))
             yield _stand_in(href)
         else:
-            if any(link.get("rel") == "next" for link in find_holders(document)):
-                logger.warning("%s: has further pages, which are not read", unsigned_href(href))
             for number, feature in enumerate(features):
                 yield self._localise(feature, href) if isinstance(feature, dict) else _stand_in(href, number)
 

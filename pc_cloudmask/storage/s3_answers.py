@@ -126,6 +126,10 @@ def check_found(answer: Answer) -> None:
         raise DoubtfulAnswer("an object without a length or an ETag")
 
 
+#: Keys of a page of a listing, at most: what S3 gives, and compatible stores with it.
+PAGE_KEYS = 1000
+
+
 def check_page(page: Answer, name: str, tokens: Collection[str] = ()) -> None:
     """Check that a page of a listing of the keys that begin with ``name`` is one, and says how to go on.
 
@@ -133,10 +137,14 @@ def check_page(page: Answer, name: str, tokens: Collection[str] = ()) -> None:
 
     Raises:
         DoubtfulAnswer: an answer that breaks off after its status line, which botocore takes for an
-            empty listing; a page that ends the listing though more is to come; keys of another listing.
+            empty listing; a full page that does not say whether it is the last; a page that ends the
+            listing though more is to come; keys of another listing.
     """
     if _PAGE_PROOFS.isdisjoint(page):
         raise DoubtfulAnswer("a listing that says nothing, not even that it is complete")
+    size = len(page.get("Contents", ())) + len(page.get("CommonPrefixes", ()))
+    if "IsTruncated" not in page and size >= PAGE_KEYS:
+        raise DoubtfulAnswer("a full listing that does not say whether it is complete")
     if page.get("IsTruncated") and page.get("NextContinuationToken") in {None, "", *tokens}:
         raise DoubtfulAnswer("a cut listing that does not say how it goes on")
     for entry in page.get("Contents", ()):

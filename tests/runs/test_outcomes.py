@@ -61,8 +61,10 @@ def test_a_run_says_once_that_it_notes_no_more(
     monkeypatch.setattr("pc_cloudmask.runs.ingest.MAX_NEW_STATES", 5)
     context = RunContext(Settings(store=str(tmp_path)))
     ingestion = Ingestion(context, ThreadRunner(1))
+    assert ingestion.is_complete
     for part in (failures(10)[:4], failures(10)[4:], [], failures(20)[10:]):
         ingestion.note(part)
     assert len(find_remembered(context.store)) == 5
     assert len(ingestion.outcomes) == 20
+    assert not ingestion.is_complete, "a scan that left scenes out is not done"
     assert [record.getMessage()[:11] for record in caplog.records] == ["more than 5"]

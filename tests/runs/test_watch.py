@@ -171,8 +171,8 @@ def test_a_scan_of_everything_that_breaks_off_is_not_begun_anew(
     earth_engine: LocalEarthEngine, tmp_path: Path
 ) -> None:
     def break_off(server: Any, items: Any, dice: Any) -> None:
-        """Three answers: the last 60 days, this month, the month before."""
-        server.faults.extend([Fault(page={})] * 3)
+        """Four answers: the last 60 days, that no more than these ten follow, this month, the month before."""
+        server.faults.extend([Fault(page={})] * 4)
         outage(server, items, dice)
 
     with run_service(build_plain_archive(days=200), earth_engine, tmp_path / "out") as service:
@@ -285,6 +285,16 @@ def test_scenes_that_wait_cost_a_budget_no_more_than_their_pairing(service: Serv
     assert set(report.published) == {service.archive.products[number].id for number in (3, 8)}
     assert len(report.waiting) == 8
     assert report.deferred == 0
+
+
+def test_a_scan_that_could_not_note_every_scene_is_not_complete(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pc_cloudmask.runs.ingest.MAX_NEW_STATES", 4)
+    monkeypatch.setattr(service.engine.world, "add_sentinel2", lambda _: None)  # no image is there yet
+    waiting = [len(service.run(NOW + hour * DAY / 24).waiting) for hour in range(4)]
+    assert waiting[0] == 10
+    assert len(list(service.store.glob("_waiting/*.json"))) == 10
 
 
 def test_a_limit_counts_what_is_published(service: Service) -> None:

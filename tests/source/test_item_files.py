@@ -418,3 +418,26 @@ def test_real_items_are_found_in_a_folder(shared_data: Path) -> None:
     assert find_ids(folder, build_query(bbox="-148,60.5,-147,61")) == [
         "S2B_MSIL2A_20190629T212529_R043_T06VVN_20201006T080531"
     ]
+
+
+def test_the_pages_of_a_server_are_followed_to_their_end() -> None:
+    items = [make_item(f"S2_{number:03d}", f"2019-01-01T10:{number:02d}:00Z") for number in range(37)]
+    with StacApiServer(items) as api:
+        url = f"{api.url}/search?limit=10"
+        assert find_ids(url) == [item["id"] for item in items]
+        api.search = lambda query, method: {
+            "type": "FeatureCollection",
+            "features": items[:1],
+            "links": [{"rel": "next", "href": url}],
+        }
+        with pytest.raises(SourceRefused, match="further pages"):
+            find(url)
+
+
+@pytest.mark.parametrize("links", [None, {}, "item.json", 5])
+def test_a_catalog_without_a_list_of_links_is_not_taken_to_be_empty(links: Any, tmp_path: Path) -> None:
+    write(tmp_path / "catalog.json", {**make_catalog(), "links": links})
+    with pytest.raises(SourceRefused, match="list of links"):
+        find(tmp_path)
+    write(tmp_path / "catalog.json", make_catalog())
+    assert find(tmp_path) == []
