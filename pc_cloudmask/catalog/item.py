@@ -86,14 +86,11 @@ def build_fingerprint(source_item: Item, method: str, parameters: MaskParameters
 
 
 def select_parameters(method: str, parameters: MaskParameters) -> dict[str, float | str]:
-    """Return the thresholds that ``method`` uses, by name, and names that are not the default ones."""
+    """Return the thresholds that ``method`` uses, by name, and those of its choices that are not the default."""
     values, defaults = asdict(parameters), asdict(MaskParameters())
-    return {
-        name: values[name]
-        for name in METHODS[method].parameters
-        # Masks were published before there was a choice: what follows from the default one stays the same.
-        if not isinstance(values[name], str) or values[name] != defaults[name]
-    }
+    # Masks were published before there was a choice: what follows from the default one stays the same.
+    chosen = (name for name in METHODS[method].choices if values[name] != defaults[name])
+    return {name: values[name] for name in (*METHODS[method].parameters, *chosen)}
 
 
 def build_derived_item(parts: DerivedItemParts) -> Item:

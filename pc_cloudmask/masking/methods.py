@@ -104,7 +104,8 @@ class EngineTools(Protocol):
 class MaskMethod:
     """One way to derive a mask; ``open_engine`` of the module named after it opens the engine.
 
-    ``parameters`` are the thresholds that its masks follow from; no other changes them. ``description`` is Markdown,
+    ``parameters`` are the thresholds that its masks follow from; no other changes them. ``choices`` are names among
+    the parameters that they follow from too, told where they are not the default ones. ``description`` is Markdown,
     one paragraph of the collection's description. ``collections`` are those of Earth Engine that a scene is paired
     with; a method without any needs no account. ``extra`` is the extra of this distribution that brings its
     packages, ``package`` the one that it cannot do without. ``estimate`` returns what a scene costs by the
@@ -118,6 +119,7 @@ class MaskMethod:
     licence: str
     citation: str
     collections: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
     extra: str | None = None
     package: str | None = None
     estimate: Callable[[Scene, str], CostEstimate] = lambda _scene, _compute: CostEstimate()
@@ -176,7 +178,7 @@ METHODS: Mapping[str, MaskMethod] = {
         MaskMethod(
             "cloud-score-plus",
             "Google's Cloud Score+, divided into cloud and shadow",
-            ("clear_score", "clear_score_band", "dark_nir_reflectance", "shadow_distance_m", "buffer_m"),
+            ("clear_score", "dark_nir_reflectance", "shadow_distance_m", "buffer_m"),
             description=(
                 "not clear where Google's Cloud Score+ is below a threshold; divided into cloud and shadow by "
                 "the same projection."
@@ -184,6 +186,7 @@ METHODS: Mapping[str, MaskMethod] = {
             licence="CC-BY-4.0",
             citation="Pasquarella et al. 2023, doi:10.1109/CVPRW59228.2023.00206",
             collections=(L2A, CLOUD_SCORE_PLUS),
+            choices=("clear_score_band",),
             estimate=lambda scene, _compute: estimate_raster(scene.grid),
         ),
         MaskMethod(

@@ -21,8 +21,7 @@ by_method = pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS
 def build_page_head(method: MaskMethod) -> str:
     """What a method's page says of its row."""
     defaults = asdict(MaskParameters())
-    shown = {name: value if isinstance(value, str) else f"{value:g}" for name, value in defaults.items()}
-    thresholds = [f"`CLOUDMASK_{name.upper()}` ({shown[name]})" for name in method.parameters]
+    thresholds = [f"`CLOUDMASK_{name.upper()}` ({defaults[name]:g})" for name in method.parameters]
     collections = [f"`{collection}`" for collection in method.collections]
     rows = {
         "what": "",
@@ -51,5 +50,5 @@ def test_every_page_is_of_a_method() -> None:
 def test_a_row_names_what_there_is(method: MaskMethod) -> None:
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", method.name)
     assert find_spec(method.module) is not None
-    assert set(method.parameters) <= asdict(MaskParameters()).keys()
+    assert {*method.parameters, *method.choices} <= asdict(MaskParameters()).keys()
     assert method.extra is None or method.extra in metadata("pc-cloudmask").get_all("Provides-Extra", [])
