@@ -204,7 +204,7 @@ _NO_MEMORY = re.compile(
 #: Of the system's errors those that every scene would meet; others pass, or concern one file.
 _MACHINE_ERRORS = frozenset(
     {
-        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG),
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS),
         *(errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EMFILE, errno.ENFILE),
     }
 )

@@ -332,7 +332,7 @@ def _translated(key: str) -> Iterator[None]:
         remedy = _REMEDIES.get(error.errno or 0)
         if remedy is None:
             raise StoreUnavailable(f"{where}; try again") from error
-        refusal = StoreObstructed if remedy is _NO_FOLDER else StoreRefused
+        refusal = StoreObstructed if remedy in _OF_ONE_KEY else StoreRefused
         raise refusal(f"{where}; {remedy}") from error
 
 
@@ -340,10 +340,13 @@ _NO_RIGHT = "give this user the right to it, or choose another CLOUDMASK_STORE"
 _NO_FOLDER = "a file stands where a folder must be, or the other way round: move it away"
 _NO_SPACE = "free some space, or choose another CLOUDMASK_STORE"
 _NO_LINKS = "this file system cannot create exclusively: choose a CLOUDMASK_STORE on one with hard links"
+_TOO_LARGE = "raise this user's limit on file sizes (ulimit -f), or choose another CLOUDMASK_STORE"
 _REMEDIES = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _NO_RIGHT),
     **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), _NO_FOLDER),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _NO_SPACE),
     **dict.fromkeys((errno.ENOTSUP, errno.EXDEV), _NO_LINKS),
-    errno.EFBIG: "raise this user's limit on file sizes (ulimit -f), or choose another CLOUDMASK_STORE",
+    errno.EFBIG: _TOO_LARGE,
 }
+#: Of the remedies those that the other keys of the store need not wait for.
+_OF_ONE_KEY = frozenset({_NO_FOLDER, _TOO_LARGE})
