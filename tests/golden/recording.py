@@ -56,7 +56,10 @@ STORIES: dict[str, tuple[str, ...]] = {
 }
 
 #: Variables of the caller that would reach the command's settings or GDAL's.
-FOREIGN = re.compile(r"(CLOUDMASK|AWS|PC_SDK|PREFECT|GOOGLE|GDAL|CPL)_|(https?|all|no)_proxy$", re.IGNORECASE)
+FOREIGN = re.compile(
+    r"(CLOUDMASK|AWS|PC_SDK|PREFECT|GOOGLE|GDAL|CPL|PROJ)_|(https?|all|no)_proxy$|NETRC$|\w+_(CA_BUNDLE|CERT_FILE)$",
+    re.IGNORECASE,
+)
 
 #: What differs from run to run, from release to release, or with the version of a library.
 CHANGEABLE = (
