@@ -199,12 +199,14 @@ class WriteConflict(StoreError):
 
 #: What libraries say that have errors of their own for it: GDAL, PROJ and SQLite, onnxruntime, threads.
 _NO_MEMORY = re.compile(
-    r"out of memory|(cannot|unable to|failed to|can't) (allocate|start new thread)|bad_alloc", re.IGNORECASE
+    r"out of memory|(cannot|unable to|failed to|can't) (allocate|start new thread)"
+    r"|bad_alloc|failed to map segment",
+    re.IGNORECASE,
 )
 #: Of the system's errors those that every scene would meet; others pass, or concern one file.
 _MACHINE_ERRORS = frozenset(
     {
-        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG),
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS),
         *(errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EMFILE, errno.ENFILE),
     }
 )
@@ -215,8 +217,8 @@ def find_machine_fault(error: Exception) -> MachineError | None:
     causes = _list_causes(error)
     if any(isinstance(each, MemoryError) or _NO_MEMORY.search(str(each)) for each in causes):
         return MachineError(
-            f"this machine has no memory left ({error}): let fewer scenes run side by side (CLOUDMASK_WORKERS), "
-            "or give it more"
+            f"this machine has no memory left ({str(error) or type(error).__name__}): let fewer scenes run side by "
+            "side (CLOUDMASK_WORKERS), or give it more"
         )
     if isinstance(error, ImportError):
         return MachineError(f"a package is missing or broken ({error}): install pc-cloudmask again")

@@ -383,7 +383,7 @@ def _translated(key: str) -> Iterator[None]:
         remedy = _REMEDIES.get(error.errno or 0)
         if remedy is None:
             raise StoreUnavailable(f"{where}; try again") from error
-        refusal = StoreObstructed if remedy is _NO_FOLDER else StoreRefused
+        refusal = StoreObstructed if remedy in _OF_ONE_KEY else StoreRefused
         raise refusal(f"{where}; {remedy}") from error
 
 
@@ -396,10 +396,13 @@ _TWO_DISKS = "its folders are on several file systems: choose a store that is on
 _NO_LINK = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY})
 _NO_LOCK = frozenset({*_NO_LINK, errno.ENOLCK, errno.EBADF})
 _NO_SYNC = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF})
+_TOO_LARGE = "raise this user's limit on file sizes (ulimit -f), or choose another store"
 _REMEDIES = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _NO_RIGHT),
     **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), _NO_FOLDER),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _NO_SPACE),
     errno.EXDEV: _TWO_DISKS,
-    errno.EFBIG: "raise this user's limit on file sizes (ulimit -f), or choose another store",
+    errno.EFBIG: _TOO_LARGE,
 }
+#: Of the remedies those that the other keys of the store need not wait for.
+_OF_ONE_KEY = frozenset({_NO_FOLDER, _TOO_LARGE})

@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parents[2]
 #: How variables of the caller begin that would reach the command, its libraries or its requests to loopback.
-SETTINGS = ("CLOUDMASK_", "PREFECT_", "AWS_", "PC_SDK_", "PYTEST_", "GOOGLE_", "GDAL_", "CPL_")
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+SETTINGS = ("CLOUDMASK_", "PREFECT_", "AWS_", "PC_SDK_", "PYTEST_", "GOOGLE_", "GDAL_", "CPL_", "PROJ_")
+AMBIENT = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "NETRC", "REQUESTS_CA", "CURL_CA", "SSL_CERT")
 #: A guard against a command that hangs, not a measure of one that is slow.
 LIMIT_S = 900
 #: Commands are forked from a process that has these, which saves most of the second that importing them takes.
@@ -39,7 +39,7 @@ PROCESSES.set_forkserver_preload(LIBRARIES)
 def build_environment(cwd: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """Return this process's environment without any settings, Prefect's home in ``cwd``, and ``environment``."""
     inherited = {
-        name: value for name, value in os.environ.items() if not name.upper().startswith(SETTINGS + PROXIES)
+        name: value for name, value in os.environ.items() if not name.upper().startswith(SETTINGS + AMBIENT)
     }
     return {**inherited, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(cwd / "prefect"), **environment}
 

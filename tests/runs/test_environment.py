@@ -61,8 +61,10 @@ def raising(error: Exception) -> Callable[[], None]:
 
 SETUP_FAULTS: dict[str, tuple[Callable[[], None], type[CloudmaskError]]] = {
     "memory": (raising(MemoryError("cannot allocate 240 MB")), MachineError),
+    "memory unsaid": (raising(MemoryError()), MachineError),
     "memory of PROJ": (raise_out_of_memory, MachineError),
     "memory of onnxruntime": (raising(RuntimeError("Failed to allocate memory for buffer")), MachineError),
+    "memory of the loader": (raising(ImportError("x.so: failed to map segment")), MachineError),
     "threads": (raising(RuntimeError("can't start new thread")), MachineError),
     "disk": (raising(OSError(errno.ENOSPC, "No space left on device", "/tmp/x")), MachineError),
     "rights": (raising(PermissionError(errno.EACCES, "Permission denied", "/data")), MachineError),
@@ -93,6 +95,7 @@ def test_a_fault_of_the_set_up_ends_the_run_and_is_noted_of_no_scene(
         list(outcomes)
     assert fault.value.ends_run
     assert "\n" not in str(fault.value)
+    assert "()" not in str(fault.value)
     assert first.state is SceneState.PUBLISHED
     assert len(begun) == 2
 

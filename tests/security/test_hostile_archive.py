@@ -50,15 +50,19 @@ def network(archive: Archive) -> Iterator[CatchAllProxy]:
         assert proxy.requests == []
 
 
+#: What a server or a folder gives out now, for which no item is to blame.
+MAY_BE_MENDED = {f"HOSTILE_raster_{name}" for name in ("absent", "cut_short", "redirect")}
+
+
 def check_refusals(failed: list[dict[str, Any]], kind: str) -> None:
-    """Each case is refused for good, by an error of our own that says why."""
+    """Each case is refused, by an error of our own that says why, and for good where the item is to blame."""
     errors = {failure["id"]: failure["error"] for failure in failed}
     for case in CASES:
         if case.only in {"", kind}:
             told = errors.get(f"HOSTILE_{case.name}", "\n".join(errors.values()))
             assert re.search(case.refusal, told), (case.name, told)
     assert all(failure["error"].isprintable() for failure in failed)
-    assert not any(failure["retryable"] for failure in failed)
+    assert {failure["id"] for failure in failed if failure["retryable"]} <= MAY_BE_MENDED
 
 
 def check_published(archive: Archive, report: dict[str, Any]) -> None:
