@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pc_cloudmask.cli.app import app, load_settings, options
+from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, load_settings, options
 from pc_cloudmask.cli.options import BboxOption, CatalogOption, DatetimeOption, FilesOption, TileOption
-from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.errors import CloudmaskError, SettingsError
 
 if TYPE_CHECKING:
     from pc_cloudmask.mosaic.mosaic import MosaicReport, Progress
@@ -78,7 +78,8 @@ def stats(
 
     target = None if out is None else _check_out(out)
     query = build_query(tiles=tile or (), datetime=datetime)
-    items = find_published_items(open_reader(store or load_settings().store), query)
+    broken: dict[str, CloudmaskError] = {}
+    items = find_published_items(open_reader(store or load_settings().store), query, broken=broken)
     months = count_observations(items, max_cloud)
     title = f"Scenes with at most {max_cloud:g} % cloud and shadow, of all scenes"
     if target is not None:
@@ -87,6 +88,10 @@ def stats(
         print_json({"max_cloud_pct": max_cloud, "months": [month.as_json() for month in months]})
     else:
         print_calendar(title, months)
+    for item_id, error in sorted(broken.items()):
+        complain(f"not counted: {item_id}: {error}")
+    if broken:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _check_out(out: Path) -> Path:
@@ -207,10 +212,21 @@ def mosaic(
     plan = plan_mosaic(catalog, request)
     if dry_run:
         print_json(plan.as_json()) if options.json else _print_plan(plan)
+        _name_left_out(plan)
         return
     with _show_progress() as progress:
         report = build_mosaic(catalog, settings, request, plan, progress)
     print_json(report.as_json()) if options.json else _print_report(report)
+    _name_left_out(report.plan)
+
+
+def _name_left_out(plan: MosaicPlan) -> None:
+    """Name on stderr the scenes that could not be used; exit status 1 if there are any."""
+    for item_id, error in sorted(plan.left_out.items()):
+        text = str(error).removeprefix(f"item {item_id}: ")
+        complain(f"left out: {item_id}: {text}")
+    if plan.left_out:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _check_extra() -> None:
