@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import random
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,10 @@ _LONG_WAIT_S = 5.0
 MAX_CONNECTIONS = 64
 _MAX_REDIRECTS = 3
 _CHUNK_BYTES = 1 << 16
+#: How Azure's API Management, before the Planetary Computer, says how long: of its rate and of its quota.
+_WAIT_SECONDS = re.compile(r"try again in (\d{1,5}) second", re.IGNORECASE)
+_WAIT_CLOCK = re.compile(r"quota will be replenished in (\d{1,3}):(\d\d):(\d\d)", re.IGNORECASE)
+_SHOWN_BYTES = 4096
 #: Headers of which a complete answer has one.
 _LENGTHS = ("Content-Length", "Transfer-Encoding")
 _ends: ContextVar[float] = ContextVar("_ends", default=float("inf"))
@@ -194,7 +199,7 @@ class HttpClient:
                 found = self._find_problem(answer)
                 if found is None:
                     return answer
-                problem, wanted_s = found, _read_retry_after(answer.headers)
+                problem, wanted_s = found, _read_wait(answer)
             delay_s = max(wanted_s, self._retry.delay_s(attempt))
             if attempt == self._retry.attempts or delay_s >= deadline.remaining_s():
                 waits = f", asks to wait {wanted_s:.0f} s" if wanted_s else ""
@@ -206,7 +211,7 @@ class HttpClient:
 
     def _find_problem(self, answer: Answer) -> str | None:
         """Return why ``answer`` is asked for again, or None if it is taken."""
-        if answer.status in RETRIED_STATUSES:
+        if answer.status in RETRIED_STATUSES or is_throttled(answer):
             return f"HTTP {answer.status}"
         if self._needs_length and answer.status == 200 and not any(map(answer.headers.get, _LENGTHS)):
             return "an answer of unknown length"
@@ -267,6 +272,25 @@ def read_body(response: requests.Response, max_body_bytes: int) -> bytes:
         if len(body) > max_body_bytes:
             raise BodyTooLarge(f"{unsigned_href(response.url)}: more than {max_body_bytes} bytes")
     return bytes(body)
+
+
+def is_throttled(answer: Answer) -> bool:
+    """Return True for a 403 by which a server means 429, as quotas of Azure's API Management do."""
+    return answer.status == 403 and _read_wait(answer) > 0
+
+
+def _read_wait(answer: Answer) -> float:
+    """Return the seconds that an answer asks to wait for, in its header or its text; 0 where it does not."""
+    wanted_s = _read_retry_after(answer.headers)
+    if wanted_s or answer.status not in {403, 429, 503}:
+        return wanted_s
+    text = answer.body[:_SHOWN_BYTES].decode("utf-8", "replace")
+    if found := _WAIT_SECONDS.search(text):
+        return float(found[1])
+    if found := _WAIT_CLOCK.search(text):
+        hours, minutes, seconds = map(int, found.groups())
+        return 3600.0 * hours + 60 * minutes + seconds
+    return 0.0
 
 
 def _read_retry_after(headers: Mapping[str, str]) -> float:

@@ -42,6 +42,7 @@ from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import map_hrefs
 from pc_cloudmask.storage.store import ObjectStore
 from pc_cloudmask.text import make_printable
+from pc_cloudmask.version import tell_extra
 
 logger = logging.getLogger(__name__)
 #: Items in one file of a rebuilt mirror: about 14 MB.
@@ -53,7 +54,6 @@ _READERS = 16
 _HASH_LENGTH = 16
 _RUN_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _NEEDED = ("stac_geoparquet", "pyarrow")
-_HOW_TO_INSTALL = "pip install 'pc-cloudmask[index]'"
 #: For a few rows both take more bytes than the rows: without them 37 kB instead of 71 for one item.
 _PART_OPTIONS = {"use_dictionary": False, "write_statistics": False}
 _COVERING = {name: ["bbox", name] for name in ("xmin", "ymin", "xmax", "ymax")}
@@ -154,7 +154,7 @@ def check_available() -> None:
         SettingsError: it is not.
     """
     if any(find_spec(name) is None for name in _NEEDED):
-        raise SettingsError(f"the mirror needs stac-geoparquet and pyarrow: {_HOW_TO_INSTALL}")
+        raise SettingsError(f"the mirror needs stac-geoparquet and pyarrow: {tell_extra('index')}")
 
 
 def _remove_retired(store: ObjectStore, publisher: Publisher) -> None:
@@ -260,7 +260,7 @@ def _encode_table(
 
 
 def _fit_rows(items: Iterable[Item], spool: Path, left_out: list[LeftOut]) -> Iterator[Item]:
-    """Yield the items as they make one table, once the types of all of them are known; ``spool`` holds them meanwhile."""
+    """Yield the items as they make one table, once all their types are known; ``spool`` holds them meanwhile."""
     types = FieldTypes()
     with gzip.open(spool, "wb", compresslevel=1) as file:
         for item in items:

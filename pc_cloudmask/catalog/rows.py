@@ -8,6 +8,7 @@ more than 64 bits, instants without a zone. Nothing is converted: what stays is 
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ _INSTANTS = frozenset(
 )
 #: Integers that a double holds exactly, so that they may stand in one column with fractions.
 _EXACT = 1 << 53
+#: A column of instants counts microseconds.
+_BEYOND_US = re.compile(r"(?<=\.\d{6})\d+")
 _GEOMETRY = "proj:geometry"
 _NULL, _UNFIT = "null", "unfit"
 _ABSENT = object()
@@ -89,6 +92,8 @@ class FieldTypes:
             return _ABSENT
         if kind == "geometry":
             return value
+        if kind == "instant":
+            return _BEYOND_US.sub("", value)
         if isinstance(value, dict):
             kept = {name: self._fit((*path, name), inner, odd) for name, inner in value.items()}
             return {name: inner for name, inner in kept.items() if inner is not _ABSENT} or None
@@ -97,7 +102,7 @@ class FieldTypes:
         return value
 
     def _fit_list(self, path: Path, values: list[Any], odd: dict[Path, str]) -> Any:
-        """Return a list as it fits; one with an element of another type goes, for without it it would say another thing."""
+        """Return a list as it fits; one with an element of another type goes: without it, it would say another thing."""
         inner = (*path, "[]")
         kept = [self._fit(inner, value, odd) for value in values]
         if any(value is _ABSENT for value in kept):

@@ -13,6 +13,7 @@ import typer
 from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, load_settings, options
 from pc_cloudmask.cli.options import BboxOption, CatalogOption, DatetimeOption, FilesOption, TileOption
 from pc_cloudmask.errors import CloudmaskError, SettingsError
+from pc_cloudmask.version import tell_extra
 
 if TYPE_CHECKING:
     from pc_cloudmask.mosaic.mosaic import MosaicReport, Progress
@@ -130,7 +131,7 @@ def serve(
     try:
         from pc_cloudmask.viewing.server import CatalogServer
     except ImportError as error:
-        raise SettingsError("serve needs starlette and uvicorn: pip install 'pc-cloudmask[serve]'") from error
+        raise SettingsError(f"serve needs starlette and uvicorn: {tell_extra('serve')}") from error
 
     settings = load_settings(store=store, browser=browser)
     built = find_stac_browser(settings.browser)
@@ -233,7 +234,7 @@ def _check_extra() -> None:
     from importlib.util import find_spec
 
     if not all(find_spec(name) for name in ("odc", "dask", "xarray")):
-        raise SettingsError("mosaic needs odc-stac and dask: pip install 'pc-cloudmask[mosaic]'")
+        raise SettingsError(f"mosaic needs odc-stac and dask: {tell_extra('mosaic')}")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.stac_api import PlanetaryComputerSource
 from pc_cloudmask.storage.store import ObjectStore
+from pc_cloudmask.version import tell_extra
 
 EXTRAS = {
     **{
@@ -63,7 +64,7 @@ def examine(context: RunContext) -> Iterator[Finding]:
     )
     for extra, (module, purpose) in EXTRAS.items():
         needed = extra in {METHODS[settings.method].extra, settings.runner}
-        yield _module(f"extra {extra}", module, needed, f"{purpose}: pip install 'pc-cloudmask[{extra}]'")
+        yield _module(f"extra {extra}", module, needed, f"{purpose}: {tell_extra(extra)}")
 
 
 def _try(what: str, needed: bool, look: Callable[[], str]) -> Finding:
