@@ -31,6 +31,7 @@ from pc_cloudmask.runs.runners import RETRIES, RETRY_DELAY_S, SceneWork
 from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.fields import Item, SceneSource
+from pc_cloudmask.version import tell_extra
 
 #: A slot is one scene that is worked on: about one request at a time, of the 40 that a project may have.
 EARTH_ENGINE_LIMIT = "cloudmask-earth-engine"
@@ -163,7 +164,7 @@ def _build_task_runner(settings: Settings) -> TaskRunner[Any]:
     try:
         from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415 - as above
     except ImportError as error:
-        raise SettingsError("CLOUDMASK_RUNNER=dask needs Dask: pip install 'pc-cloudmask[dask]'") from error
+        raise SettingsError(f"CLOUDMASK_RUNNER=dask needs Dask: {tell_extra('dask')}") from error
     if address is not None:
         return DaskTaskRunner(address=address)
     return DaskTaskRunner(cluster_kwargs={"n_workers": settings.workers, **CLUSTER_OPTIONS})

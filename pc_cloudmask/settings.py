@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from datetime import UTC, date, datetime, time
+from difflib import get_close_matches
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
@@ -34,6 +37,9 @@ from pc_cloudmask.text import decode_text, is_loopback, read_file_uri
 #: When Sentinel-2A took its first image.
 FIRST_IMAGE = date(2015, 6, 27)
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
+#: Variables that Kubernetes makes of a service by the name of cloudmask.
+_OF_KUBERNETES = re.compile(r"(^|_)(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
@@ -100,14 +106,21 @@ class Area(BaseModel):
         return replace(query, datetime=format_datetime_interval(interval))
 
     def _read_geometry(self) -> bytes | None:
-        if self.intersects is None:
-            return None
-        try:
-            return self.intersects.read_bytes()
-        except OSError as error:
-            raise SettingsError(
-                f"{self.intersects}: the area's geometry cannot be read: {error.strerror}"
-            ) from error
+        return None if self.intersects is None else read_area_file(self.intersects, "the area's geometry")
+
+
+def read_area_file(path: Path, what: str) -> bytes:
+    """Return the file of an area, which a path or a ``file:`` URI names.
+
+    Raises:
+        SettingsError: it cannot be read; ``what`` says in the error what it is.
+    """
+    try:
+        return Path(read_file_uri(str(path))).read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{what}: {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise SettingsError(f"{what}: {path} {error}") from error
 
 
 def check_area_name(name: str) -> str:
@@ -232,14 +245,22 @@ class Settings(BaseSettings):
             raise ValueError("earthengine_credentials 'anonymous' is for loopback endpoints only")
         return self
 
+    @model_validator(mode="after")
+    def _server_has_the_method(self) -> Settings:
+        if self.compute == "server" and not METHODS[self.method].needs_earth_engine:
+            raise ValueError(f"method {self.method} is computed on this machine: leave compute 'server' out")
+        return self
+
     @property
     def mask_parameters(self) -> MaskParameters:
         """The thresholds alone."""
         return MaskParameters(**self.model_dump(include={each.name for each in fields(MaskParameters)}))
 
 
-def read_settings(config: Path | None = None, **overrides: Any) -> Settings:
+def read_settings(config: Path | None = None, *, as_options: bool = False, **overrides: Any) -> Settings:
     """Return the settings of ``overrides`` (None means: not given), environment, file, defaults, in that order.
+
+    With ``as_options`` errors call the overrides by their names on the command line.
 
     Raises:
         SettingsError: a file that cannot be read, a name that is no setting, a value out of range.
@@ -249,15 +270,19 @@ def read_settings(config: Path | None = None, **overrides: Any) -> Settings:
     unknown = sorted(set(values) - set(Settings.model_fields))
     if unknown:
         shown = ", ".join(name if name.isprintable() else ascii(name) for name in unknown)
-        raise SettingsError(f"{path}: {shown}: no such setting; docs/settings.md lists them")
+        raise SettingsError(f"{path}: {shown}: no such setting{_suggest(unknown[0])}")
+    _tell_misspelt_variables()
+    sources = dict.fromkeys(values, f"{path}: {{}}")
     for name in Settings.model_fields:
         if f"CLOUDMASK_{name.upper()}" in os.environ:
             values.pop(name, None)
-    values.update({name: value for name, value in overrides.items() if value is not None})
+            sources.pop(name, None)
+    given = {name: value for name, value in overrides.items() if value is not None}
+    sources |= {name: f"--{name.replace('_', '-')}" if as_options else name for name in given}
     try:
-        return Settings(**values)
+        return Settings(**{**values, **given})
     except ValidationError as error:
-        raise SettingsError(_one_line(error)) from error
+        raise SettingsError(_one_line(error, sources)) from error
     except UnreadableSetting as error:
         raise SettingsError('CLOUDMASK_AREAS: not JSON such as \'{"home": {"tiles": ["22KFV"]}}\'') from error
 
@@ -306,11 +331,33 @@ def _read_config(path: Path, *, needed: bool) -> dict[str, Any]:
         raise SettingsError(f"{path}: nested too deeply; settings are plain values") from error
 
 
-def _one_line(error: ValidationError) -> str:
-    """Return pydantic's findings as one line that names the variables; values stay out: they may be secret."""
+def _suggest(name: str) -> str:
+    """Return which setting may be meant, or which there are."""
+    known = [*Settings.model_fields]
+    close = get_close_matches(name.lower(), known, 1)
+    return f"; {close[0]} is meant?" if close else f"; there are {', '.join(known)}"
+
+
+@cache
+def _tell_misspelt_variables() -> None:
+    """Warn, once, of variables that look like settings and are none; a cluster puts some of its own there."""
+    for variable in sorted(os.environ):
+        name = variable.upper().removeprefix("CLOUDMASK_")
+        if variable.upper() == name or name.lower() in Settings.model_fields or _OF_KUBERNETES.search(name):
+            continue
+        logger.warning("%s: no such setting%s", variable, _suggest(name))
+
+
+def _one_line(error: ValidationError, sources: Mapping[str, str]) -> str:
+    """Return pydantic's findings as one line; values stay out: they may be secret.
+
+    ``sources`` say how the user named a setting; one that is not among them is of the environment.
+    """
     findings = []
     for finding in error.errors(include_input=False, include_url=False):
         first, *rest = (str(part) for part in finding["loc"] or ("settings",))
-        name = ".".join([f"CLOUDMASK_{first.upper()}" if finding["loc"] else first, *rest])
+        source = sources.get(first, f"CLOUDMASK_{first.upper()}") if finding["loc"] else first
+        path = ".".join([first, *rest])
+        name = source.format(path) if "{}" in source else ".".join([source, *rest])
         findings.append(f"{name}: {finding['msg'].removeprefix('Value error, ')}")
     return "; ".join(findings)

@@ -39,7 +39,10 @@ MAX_CONNECTIONS = 64
 _MAX_REDIRECTS = 3
 _CHUNK_BYTES = 1 << 16
 _PROXY_WANTS_USER = 407
-_WAIT_IN_TEXT = re.compile(rb"(?:try again|retry) (?:in|after) (\d{1,6}) ?s(?:ec|\b)", re.IGNORECASE)
+#: How Azure's API Management, before the Planetary Computer, says how long: of its rate and of its quota.
+_WAIT_SECONDS = re.compile(r"(?:try again|retry) (?:in|after) (\d{1,6}) ?s(?:ec|\b)", re.IGNORECASE)
+_WAIT_CLOCK = re.compile(r"quota will be replenished in (\d{1,3}):(\d\d):(\d\d)", re.IGNORECASE)
+_SHOWN_BYTES = 4096
 #: Headers of which a complete answer has one.
 _LENGTHS = ("Content-Length", "Transfer-Encoding")
 _ends: ContextVar[float] = ContextVar("_ends", default=float("inf"))
@@ -300,7 +303,7 @@ class HttpClient:
 
     def _find_problem(self, answer: Answer) -> str | None:
         """Return why ``answer`` is asked for again, or None if it is taken."""
-        if answer.status in RETRIED_STATUSES:
+        if answer.status in RETRIED_STATUSES or is_throttled(answer):
             return f"HTTP {answer.status}"
         if self._needs_length and answer.status == 200 and not any(map(answer.headers.get, _LENGTHS)):
             return "an answer of unknown length"
@@ -365,16 +368,31 @@ def read_body(response: requests.Response, max_body_bytes: int) -> bytes:
     return bytes(body)
 
 
-def find_wait_s(answer: Answer) -> float:
-    """Return the seconds that ``answer`` asks to wait, 0 if none.
+def is_throttled(answer: Answer) -> bool:
+    """Return True for a 403 by which a server means 429, as quotas of Azure's API Management do."""
+    return answer.status == 403 and find_wait_s(answer) > 0
 
-    By Retry-After, a number or a date; else in its text, as Azure's gateway has it: "Try again in 23 seconds."
-    """
+
+def find_wait_s(answer: Answer) -> float:
+    """Return the seconds that an answer asks to wait for, in its header or its text; 0 where it does not."""
+    wanted_s = _read_retry_after(answer.headers)
+    if wanted_s or answer.status not in {403, 429, 503}:
+        return wanted_s
+    text = answer.body[:_SHOWN_BYTES].decode("utf-8", "replace")
+    if found := _WAIT_SECONDS.search(text):
+        return float(found[1])
+    if found := _WAIT_CLOCK.search(text):
+        hours, minutes, seconds = map(int, found.groups())
+        return 3600.0 * hours + 60 * minutes + seconds
+    return 0.0
+
+
+def _read_retry_after(headers: Mapping[str, str]) -> float:
+    """Return the seconds that Retry-After asks for, as a number or a date; 0 where it cannot be read."""
     try:
-        return float(Retry().parse_retry_after(answer.headers.get("Retry-After", "")))
+        return float(Retry().parse_retry_after(headers.get("Retry-After", "")))
     except (InvalidHeader, ValueError, OverflowError):
-        said = _WAIT_IN_TEXT.search(answer.body)
-        return float(said[1]) if said else 0.0
+        return 0.0
 
 
 def _describe(error: requests.RequestException) -> str:

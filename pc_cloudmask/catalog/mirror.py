@@ -10,6 +10,7 @@ Hrefs in a row are relative to the mirror's folder where those of the item are r
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import posixpath
@@ -26,16 +27,22 @@ from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from pc_cloudmask.catalog.documents import PARQUET_MEDIA_TYPE
-from pc_cloudmask.catalog.fields import read_document
-from pc_cloudmask.catalog.layout import COLLECTION_ID, COLLECTION_KEY, ITEMS_PREFIX, ItemKeys, item_keys
+from pc_cloudmask.catalog.fields import encode_document, read_document
+from pc_cloudmask.catalog.layout import COLLECTION_ID, COLLECTION_KEY, ITEMS_PREFIX, item_keys
 from pc_cloudmask.catalog.parents import MIRROR_SUFFIX, RETIRED_SUFFIX, find_mirror_keys, read_mirror_keys
 from pc_cloudmask.catalog.publisher import Publisher, find_published
+from pc_cloudmask.catalog.rows import FieldTypes, LeftOut, flatten_bbox
 from pc_cloudmask.catalog.walk import find_names, list_year_surely, read_linked_items, walk_years
-from pc_cloudmask.errors import SettingsError, SourceRefused, StoreRefused
+from pc_cloudmask.errors import CloudmaskError, SettingsError, SourceRefused, StoreRefused
+from pc_cloudmask.scene.geometry import build_shape
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import map_hrefs
 from pc_cloudmask.storage.store import ObjectStore
+from pc_cloudmask.text import make_printable
+from pc_cloudmask.version import tell_extra
 
 logger = logging.getLogger(__name__)
 #: Items in one file of a rebuilt mirror: about 14 MB.
@@ -47,7 +54,6 @@ _READERS = 16
 _HASH_LENGTH = 16
 _RUN_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _NEEDED = ("stac_geoparquet", "pyarrow")
-_HOW_TO_INSTALL = "pip install 'pc-cloudmask[index]'"
 #: For a few rows both take more bytes than the rows: without them 37 kB instead of 71 for one item.
 _PART_OPTIONS = {"use_dictionary": False, "write_statistics": False}
 _COVERING = {name: ["bbox", name] for name in ("xmin", "ymin", "xmax", "ymax")}
@@ -61,19 +67,25 @@ _METADATA = {
 #: number of more than 64 bits an overflow.
 _UNFIT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
 _RETIRED_MARK = b"{}\n"
+_SHOWN = 128
 
 
 @dataclass(frozen=True, slots=True)
 class MirrorReport:
-    """What a rebuilt mirror holds: rows, its files' keys, and how many others they took the place of."""
+    """What a rebuilt mirror holds: rows, its files' keys, and how many others they took the place of.
+
+    ``left_out`` are items and fields of items that no table can hold.
+    """
 
     items: int
     keys: tuple[str, ...]
     retired: int
+    left_out: tuple[LeftOut, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {"items": self.items, "files": list(self.keys), "retired": self.retired}
+        document = {"items": self.items, "files": list(self.keys), "retired": self.retired}
+        return {**document, "left_out": [each.as_json() for each in self.left_out]}
 
 
 def append_mirror(store: ObjectStore, items: Sequence[Item], run_id: str) -> str | None:
@@ -81,8 +93,8 @@ def append_mirror(store: ObjectStore, items: Sequence[Item], run_id: str) -> str
 
     ``items`` are as they were published, ``run_id`` is letters, digits and ``-`` and tells runs apart.
     Return None, with a line in the log, if stac-geoparquet cannot hold the items, or there is no room for
-    them: the mirror is a convenience, and ``rebuild_mirror`` completes it. The collection lists the part
-    when it is next written.
+    them: the mirror is a convenience, and ``rebuild_mirror`` completes it. What is left out of an item has a line,
+    too. The collection lists the part when it is next written.
 
     Raises:
         SettingsError: stac-geoparquet is not installed.
@@ -93,11 +105,14 @@ def append_mirror(store: ObjectStore, items: Sequence[Item], run_id: str) -> str
     check_available()
     if not _RUN_ID.fullmatch(run_id):
         raise ValueError(f"{run_id!r} is no run's id")
+    left_out: list[LeftOut] = []
     try:
-        body = _encode_table((_move_hrefs(item) for item in items), _PART_OPTIONS)
+        body = _encode_table(_prepare_rows(items, left_out), left_out, _PART_OPTIONS)
     except (SourceRefused, StoreRefused) as error:
         logger.warning("no geoparquet mirror of %d items: %s", len(items), error)
         return None
+    for each in left_out:
+        logger.warning("left out of the geoparquet mirror: %s", each)
     key = f"{ITEMS_PREFIX}part-{run_id}-{_digest(body)}{MIRROR_SUFFIX}"
     store.write_object(key, body, PARQUET_MEDIA_TYPE)
     return key
@@ -116,10 +131,12 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
     _remove_retired(store, publisher)
     replaced = set(find_mirror_keys(store, read_document(store.read_object(COLLECTION_KEY))))
     counter = count()
-    rows = (_move_hrefs(item) for item, _ in zip(_read_items(store), counter, strict=False))
+    left_out: list[LeftOut] = []
+    prepared = _prepare_rows(_read_items(store, left_out), left_out)
+    rows = (row for row, _ in zip(prepared, counter, strict=False))
     keys: list[str] = []
     while (first := next(rows, None)) is not None:
-        body = _encode_table(chain([first], islice(rows, FILE_ROWS - 1)))
+        body = _encode_table(chain([first], islice(rows, FILE_ROWS - 1)), left_out)
         keys.append(f"{ITEMS_PREFIX}items-{_digest(body)}{MIRROR_SUFFIX}")
         store.write_object(keys[-1], body, PARQUET_MEDIA_TYPE)
     retired = replaced.difference(keys)
@@ -127,7 +144,7 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
         store.write_object(f"{key}{RETIRED_SUFFIX}", _RETIRED_MARK, "application/json")
     publisher.publish_collection()
     _remove_retired(store, publisher)
-    return MirrorReport(next(counter), tuple(keys), len(retired))
+    return MirrorReport(next(counter), tuple(keys), len(retired), tuple(left_out))
 
 
 def check_available() -> None:
@@ -137,7 +154,7 @@ def check_available() -> None:
         SettingsError: it is not.
     """
     if any(find_spec(name) is None for name in _NEEDED):
-        raise SettingsError(f"the mirror needs stac-geoparquet and pyarrow: {_HOW_TO_INSTALL}")
+        raise SettingsError(f"the mirror needs stac-geoparquet and pyarrow: {tell_extra('index')}")
 
 
 def _remove_retired(store: ObjectStore, publisher: Publisher) -> None:
@@ -161,24 +178,33 @@ def _remove_retired(store: ObjectStore, publisher: Publisher) -> None:
         store.delete_object(mark)
 
 
-def _read_items(store: ObjectStore) -> Iterator[Item]:
+def _read_items(store: ObjectStore, left_out: list[LeftOut]) -> Iterator[Item]:
     """Yield every item that a catalog links, by zone, tile, year and id."""
     with ThreadPoolExecutor(_READERS) as pool:
         for year_keys in walk_years(partial(find_names, store)):
             linked = read_linked_items(store.read_object(year_keys.catalog))
             ids = list_year_surely(store, year_keys, linked).linked_ids
             keys = [item_keys(item_id, year_keys.tile, year_keys.year) for item_id in ids]
-            for item in pool.map(lambda each: _read_item(store, each), keys):
-                if item is not None:
+            for item_id, item in zip(ids, pool.map(partial(find_published, store), keys), strict=True):
+                if item is None:
+                    left_out.append(LeftOut(item_id, "", "cannot be read: run cloudmask check"))
+                else:
                     yield item
 
 
-def _read_item(store: ObjectStore, keys: ItemKeys) -> Item | None:
-    """Return the item; None, with a line in the log, if it is broken or was just withdrawn."""
-    item = find_published(store, keys)
-    if item is None:
-        logger.warning("%s is left out of the mirror: it cannot be read; run cloudmask check", keys.item)
-    return item
+def _prepare_rows(items: Iterable[Item], left_out: list[LeftOut]) -> Iterator[Item]:
+    """Yield the items as they stand in the mirror; add those that have not an item's form to ``left_out``."""
+    for item in items:
+        try:
+            row = flatten_bbox(_move_hrefs(item))
+            build_shape(row["geometry"])
+        except (CloudmaskError, *_UNFIT) as error:
+            item_id = make_printable(item.get("id"), _SHOWN)
+            left_out.append(
+                LeftOut(item_id, "", f"is not as items are published ({error}): run cloudmask check")
+            )
+        else:
+            yield row
 
 
 def _move_hrefs(item: Item) -> Item:
@@ -195,11 +221,15 @@ def _move_hrefs(item: Item) -> Item:
     return map_hrefs(item, move)
 
 
-def _encode_table(items: Iterable[Item], options: Mapping[str, Any] | None = None) -> bytes:
+def _encode_table(
+    items: Iterable[Item], left_out: list[LeftOut], options: Mapping[str, Any] | None = None
+) -> bytes:
     """Return the items as stac-geoparquet, a row group for each thousand; ``options`` are the Parquet writer's.
 
+    What no column can hold is added to ``left_out``.
+
     Raises:
-        SourceRefused: a property that is a text in one item and an object in another.
+        SourceRefused: the items make no table even so.
         StoreRefused: there is no room for it among the temporary files.
     """
     # An optional extra that takes half a second to import: only runs that write a mirror pay for it.
@@ -211,7 +241,10 @@ def _encode_table(items: Iterable[Item], options: Mapping[str, Any] | None = Non
         chunks.mkdir()
         try:
             batches = parse_stac_items_to_arrow(
-                items, chunk_size=_CHUNK_ROWS, schema="ChunksToDisk", tmpdir=chunks
+                _fit_rows(items, folder / "rows.json.gz", left_out),
+                chunk_size=_CHUNK_ROWS,
+                schema="ChunksToDisk",
+                tmpdir=chunks,
             )
             # Not by the library's own writer: Arrow's schema, which says of these types what Parquet's
             # does, takes 26 kB, and without it pyarrow leaves out metadata that is not added like this.
@@ -224,6 +257,18 @@ def _encode_table(items: Iterable[Item], options: Mapping[str, Any] | None = Non
         except _UNFIT as error:
             raise SourceRefused(f"the items cannot be written as one geoparquet table: {error}") from error
         return path.read_bytes()
+
+
+def _fit_rows(items: Iterable[Item], spool: Path, left_out: list[LeftOut]) -> Iterator[Item]:
+    """Yield the items as they make one table, once all their types are known; ``spool`` holds them meanwhile."""
+    types = FieldTypes()
+    with gzip.open(spool, "wb", compresslevel=1) as file:
+        for item in items:
+            types.count(item)
+            file.write(encode_document(item))
+    with gzip.open(spool) as file:
+        for line in file:
+            yield types.fit(orjson.loads(line), left_out)
 
 
 @contextmanager

@@ -55,17 +55,21 @@ class PublishedItem:
 
 
 def find_published_items(
-    store: ObjectReader, query: SceneQuery, max_cloud_pct: float | None = None
+    store: ObjectReader,
+    query: SceneQuery,
+    max_cloud_pct: float | None = None,
+    broken: dict[str, CloudmaskError] | None = None,
 ) -> list[PublishedItem]:
     """Return what the catalog in ``store`` links and ``query`` matches, by datetime, then id.
 
     Only catalogs and items that the query concerns are read: zones, tiles and years are told by their names,
     items by the dates in their links' titles. ``max_cloud_pct`` is the most that cloud
-    and shadow may cover of an item's valid pixels, in percent.
+    and shadow may cover of an item's valid pixels, in percent. An item whose document is missing or broken is left
+    out, and what is wrong put under its id into ``broken``, where that is given.
 
     Raises:
         SettingsError: the store holds no catalog.
-        SourceRefused: a linked document is missing or broken.
+        SourceRefused: a linked catalog, or without ``broken`` an item, is missing or broken.
         StoreUnavailable, StoreRefused: the store.
     """
     interval = parse_datetime_interval(query.datetime) if query.datetime else (None, None)
@@ -79,11 +83,13 @@ def find_published_items(
         wanted = [
             keys for keys in chain.from_iterable(linked) if not ids or drop_baseline(keys.item_id) in ids
         ]
-        items = pool.map(lambda keys: PublishedItem(keys, _read(store, keys.item)), wanted)
+        items = pool.map(partial(_read_item, store, broken), wanted)
         found = [
             published
             for published in items
-            if matches(published.item) and _is_clear_enough(published.item, max_cloud_pct)
+            if published is not None
+            and matches(published.item)
+            and _is_clear_enough(published.item, max_cloud_pct)
         ]
     latest = datetime.max.replace(tzinfo=UTC)
     return sorted(found, key=lambda each: (find_datetime(each.item) or latest, each.keys.item_id))
@@ -137,6 +143,18 @@ def _is_clear_enough(item: Item, max_cloud_pct: float | None) -> bool:
         return True
     clear = item.get("properties", {}).get(CLEAR_PERCENTAGE_PROP)
     return isinstance(clear, int | float) and round(100 - clear, DECIMALS) <= max_cloud_pct
+
+
+def _read_item(
+    store: ObjectReader, broken: dict[str, CloudmaskError] | None, keys: ItemKeys
+) -> PublishedItem | None:
+    try:
+        return PublishedItem(keys, _read(store, keys.item))
+    except SourceRefused as error:
+        if broken is None:
+            raise
+        broken[keys.item_id] = error
+        return None
 
 
 def _read(store: ObjectReader, key: str) -> Document:

@@ -76,7 +76,7 @@ app = typer.Typer(
     cls=_Group,
     help="Cloud and cloud-shadow masks for the Planetary Computer's Sentinel-2, as a static STAC catalog.",
     epilog="Global options may stand before or behind the command. An option whose value is a list, TILE,… for one, "
-    "may be repeated too. Settings: docs/settings.md.",
+    "may be repeated too. Every setting may stand in cloudmask.toml, or in a variable such as CLOUDMASK_STORE.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -160,7 +160,7 @@ def load_settings(**overrides: Any) -> Settings:
     """Return the settings of this call."""
     from pc_cloudmask.settings import read_settings
 
-    return read_settings(options.config, **overrides)
+    return read_settings(options.config, as_options=True, **overrides)
 
 
 class Terminated(BaseException):

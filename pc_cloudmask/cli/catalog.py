@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pc_cloudmask.cli.app import EXIT_FAILED, app, load_settings, options
+from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, load_settings, options
 from pc_cloudmask.cli.options import DatetimeOption, ItemsOption, MethodOption, StoreOption, TileOption
 from pc_cloudmask.errors import SettingsError
 
@@ -77,7 +77,7 @@ def index(
     """Rebuild the geoparquet mirror, for searches by DuckDB, pyarrow or rustac."""
     from pc_cloudmask.catalog.layout import CATALOG_KEY
     from pc_cloudmask.catalog.mirror import rebuild_mirror
-    from pc_cloudmask.cli.output import print_json, say
+    from pc_cloudmask.cli.output import SHOWN_SCENES, count, print_json, say
     from pc_cloudmask.runs.context import RunContext
 
     context = RunContext(load_settings(store=store))
@@ -89,13 +89,19 @@ def index(
     report = rebuild_mirror(context.store, context.publisher)
     if options.json:
         print_json(report.as_json())
-        return
-    say(
-        f"{report.items} items in {len(report.keys)} file{'s' * (len(report.keys) != 1)}; "
-        f"{report.retired} older parts removed"
-    )
-    for key in report.keys:
-        say(f"{context.store.url}/{key}")
+    else:
+        say(
+            f"{count(report.items, 'item')} in {count(len(report.keys), 'file')}; "
+            f"{count(report.retired, 'older part')} removed"
+        )
+        for key in report.keys:
+            say(f"{context.store.url}/{key}")
+    for each in report.left_out[:SHOWN_SCENES]:
+        complain(f"left out of the table: {each}")
+    if len(report.left_out) > SHOWN_SCENES:
+        complain(f"… and {len(report.left_out) - SHOWN_SCENES} more; --json names them all")
+    if report.left_out:
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()

@@ -82,7 +82,11 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Publish again what i
 #: How masks are made, and where they go.
 MethodOption = Annotated[
     Text,
-    _option("METHOD", "How masks are made: a method of docs/settings.md.", autocompletion=_complete_method),
+    _option(
+        "METHOD",
+        "How masks are made: s2cloudless, cloud-score-plus or csmask.",
+        autocompletion=_complete_method,
+    ),
 ]
 ComputeOption = Annotated[
     Text, typer.Option(help="Where Earth Engine's inputs become a mask: local (here) or server (there).")

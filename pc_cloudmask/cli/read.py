@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pc_cloudmask.cli.app import app, load_settings, options
+from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, load_settings, options
 from pc_cloudmask.cli.options import BboxOption, CatalogOption, DatetimeOption, FilesOption, TileOption
-from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.errors import CloudmaskError, SettingsError
+from pc_cloudmask.version import tell_extra
 
 if TYPE_CHECKING:
     from pc_cloudmask.mosaic.mosaic import MosaicReport, Progress
@@ -78,7 +79,8 @@ def stats(
 
     target = None if out is None else _check_out(out)
     query = build_query(tiles=tile or (), datetime=datetime)
-    items = find_published_items(open_reader(store or load_settings().store), query)
+    broken: dict[str, CloudmaskError] = {}
+    items = find_published_items(open_reader(store or load_settings().store), query, broken=broken)
     months = count_observations(items, max_cloud)
     title = f"Scenes with at most {max_cloud:g} % cloud and shadow, of all scenes"
     if target is not None:
@@ -87,6 +89,10 @@ def stats(
         print_json({"max_cloud_pct": max_cloud, "months": [month.as_json() for month in months]})
     else:
         print_calendar(title, months)
+    for item_id, error in sorted(broken.items()):
+        complain(f"not counted: {item_id}: {error}")
+    if broken:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _check_out(out: Path) -> Path:
@@ -125,7 +131,7 @@ def serve(
     try:
         from pc_cloudmask.viewing.server import CatalogServer
     except ImportError as error:
-        raise SettingsError("serve needs starlette and uvicorn: pip install 'pc-cloudmask[serve]'") from error
+        raise SettingsError(f"serve needs starlette and uvicorn: {tell_extra('serve')}") from error
 
     settings = load_settings(store=store, browser=browser)
     built = find_stac_browser(settings.browser)
@@ -207,17 +213,28 @@ def mosaic(
     plan = plan_mosaic(catalog, request)
     if dry_run:
         print_json(plan.as_json()) if options.json else _print_plan(plan)
+        _name_left_out(plan)
         return
     with _show_progress() as progress:
         report = build_mosaic(catalog, settings, request, plan, progress)
     print_json(report.as_json()) if options.json else _print_report(report)
+    _name_left_out(report.plan)
+
+
+def _name_left_out(plan: MosaicPlan) -> None:
+    """Name on stderr the scenes that could not be used; exit status 1 if there are any."""
+    for item_id, error in sorted(plan.left_out.items()):
+        text = str(error).removeprefix(f"item {item_id}: ")
+        complain(f"left out: {item_id}: {text}")
+    if plan.left_out:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _check_extra() -> None:
     from importlib.util import find_spec
 
     if not all(find_spec(name) for name in ("odc", "dask", "xarray")):
-        raise SettingsError("mosaic needs odc-stac and dask: pip install 'pc-cloudmask[mosaic]'")
+        raise SettingsError(f"mosaic needs odc-stac and dask: {tell_extra('mosaic')}")
 
 
 @contextmanager

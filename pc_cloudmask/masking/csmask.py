@@ -29,6 +29,7 @@ from pc_cloudmask.scene.grid import Window
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.assets import AssetReader
+from pc_cloudmask.version import tell_extra
 
 #: The model for six bands of L2A; the package has others for four bands and for L1C.
 MODEL = "model_6b_l2a"
@@ -73,7 +74,7 @@ def find_model_file() -> ModelFile:
     """
     package = find_spec("ukis_csmask")
     if package is None or package.origin is None or find_spec("onnxruntime") is None:
-        raise SettingsError("method csmask needs its extra: pip install 'pc-cloudmask[csmask]'")
+        raise SettingsError(f"method csmask: {tell_extra('csmask')}")
     path = Path(package.origin).with_name(f"{MODEL}.onnx")
     try:
         statistics = json.loads(path.with_suffix(".json").read_bytes())["data"]["dataset_statistics"]
@@ -204,5 +205,5 @@ class Classifier:
             reason = str(error).partition("\n")[0]
             raise MachineError(
                 f"{self._model.path.name}: onnxruntime cannot load it: {reason};"
-                " pip install --force-reinstall 'pc-cloudmask[csmask]'"
+                " pip install --force-reinstall ukis-csmask onnxruntime"
             ) from error

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pc_cloudmask.catalog.fields import encode_document
-from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.errors import AssetError, SettingsError
 from pc_cloudmask.mosaic.compose import Composer
 from pc_cloudmask.mosaic.output import Canvas, Tally, build_mosaic_item, open_canvas, write_pictures
-from pc_cloudmask.mosaic.plan import MosaicFiles, MosaicPlan, MosaicRequest
-from pc_cloudmask.mosaic.read import open_blocks
+from pc_cloudmask.mosaic.plan import MosaicFiles, MosaicPlan, MosaicRequest, leave_out
+from pc_cloudmask.mosaic.read import BrokenScenes, open_blocks
 from pc_cloudmask.settings import Settings, read_clock
 from pc_cloudmask.storage.store import ObjectReader
 
@@ -62,16 +62,24 @@ def build_mosaic(
     plan: MosaicPlan,
     progress: Progress | None = None,
 ) -> MosaicReport:
-    """Make the mosaic that ``plan`` describes.
+    """Make the mosaic that ``plan`` describes, of those of its scenes that can be read.
+
+    A scene of which a band or the mask cannot be is left out of all of the mosaic, which is begun again then: it
+    is the one of the others. The report's plan names it.
 
     Raises:
         SettingsError: The files cannot be written.
-        AssetUnavailable, AssetRefused: An asset cannot be read; they name it and its item.
-        StoreRefused, StoreUnavailable: A mask cannot be read.
+        AssetUnavailable, AssetRefused, StoreRefused: No scene can be read; they name an asset and its item.
+        StoreUnavailable: The store does not answer.
     """
     started = time.monotonic()
     files = request.outputs
-    mosaic, plain = _write_rasters(store, settings, request, plan, progress)
+    while True:
+        try:
+            mosaic, plain = _write_rasters(store, settings, request, plan, progress)
+            break
+        except BrokenScenes as found:
+            plan = leave_out(plan, request, found.errors)
     # The public URL is that of the store in the settings, which a catalog on a server need not be.
     base = store.url if store.url.startswith("http") else settings.public_url or store.url
     try:
@@ -105,10 +113,16 @@ def _write_rasters(
         plain = open_output("plain", PLAIN_MEDIAN) if request.plain_median else None
         mosaic = open_output("raster", request.reducer)
         for number, block in enumerate(plan.blocks, start=1):
-            read = reader.open_block(block.observations, plan.grid.window_grid(block.window))
-            mosaic.write_block(block.window, composer.compose(read, block.observations))
-            if plain is not None:
-                plain.write_block(block.window, composer.compose_plain(read, block.observations))
+            grid = plan.grid.window_grid(block.window)
+            read = reader.open_block(block.observations, grid)
+            try:
+                mosaic.write_block(block.window, composer.compose(read, block.observations))
+                if plain is not None:
+                    plain.write_block(block.window, composer.compose_plain(read, block.observations))
+            except AssetError:
+                if broken := reader.find_broken(block.observations, grid):
+                    raise BrokenScenes(broken) from None
+                raise
             if progress is not None:
                 progress(number, len(plan.blocks))
     return mosaic.tally, plain.tally if plain else None

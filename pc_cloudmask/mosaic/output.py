@@ -203,7 +203,8 @@ def _colour(values: Values, stretch: Stretch) -> NDArray[np.uint8]:
 
 
 def build_mosaic_item(request: MosaicRequest, plan: MosaicPlan, base: str, now: datetime) -> Item:
-    """Return the item of the mosaic that has been written; it names every item whose pixels may be in it.
+    """Return the item of the mosaic that has been written; it names every item whose pixels may be in it, and in
+    ``left_out`` those that match and could not be read.
 
     Args:
         request: What the mosaic was asked to be.
@@ -236,6 +237,7 @@ def build_mosaic_item(request: MosaicRequest, plan: MosaicPlan, base: str, now: 
             "processing:software": {"pc-cloudmask": __version__},
             "processing:datetime": created,
             "processing:expression": {"format": EXPRESSION_FORMAT, "expression": reducer.value},
+            **({"left_out": sorted(plan.left_out)} if plan.left_out else {}),
         },
         "links": [_build_link(observation, base, request.outputs.item) for observation in observations],
         "assets": _build_assets(request),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from rasterio.errors import CRSError
 from rasterio.warp import transform_bounds
 
 from pc_cloudmask.catalog.search import find_published_items
-from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.errors import CloudmaskError, SettingsError, SourceError
 from pc_cloudmask.mosaic.observation import (
     BAND_PIXEL_SIZES_M,
     Observation,
@@ -230,11 +230,15 @@ class MosaicRequest:
 
 @dataclass(frozen=True, slots=True)
 class MosaicPlan:
-    """What a request comes to: the observations, best first, the grid, the blocks."""
+    """What a request comes to: the observations, best first, the grid, the blocks.
+
+    ``left_out`` are scenes that match and cannot be used, by id, with the reason.
+    """
 
     observations: Sequence[Observation]
     grid: Grid
     blocks: Sequence[Block]
+    left_out: Mapping[str, CloudmaskError] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -244,6 +248,9 @@ class MosaicPlan:
             "pixel_size_m": self.grid.pixel_size_m,
             "shape": list(self.grid.shape),
             "blocks": len(self.blocks),
+            "left_out": [
+                {"id": item_id, "error": str(error)} for item_id, error in sorted(self.left_out.items())
+            ],
         }
 
 
@@ -251,24 +258,46 @@ def plan_mosaic(store: ObjectReader, request: MosaicRequest) -> MosaicPlan:
     """Return what would be read and made; read catalogs and items, write nothing.
 
     Raises:
-        SettingsError: The query names no place, nothing matches, an item lacks a band, or the grid or the files
-            cannot be.
-        SourceRefused, StoreUnavailable, StoreRefused: The catalog cannot be read.
+        SettingsError: The query names no place, nothing matches, every item lacks a band, or the grid or the
+            files cannot be.
+        SourceRefused, StoreUnavailable, StoreRefused: The catalog, or every item, cannot be read.
     """
     if request.query.is_open:
         raise SettingsError("name where: --bbox or --tile")
     _check_outputs(request)
     check_bands(request.bands)
-    found = find_published_items(store, request.query, request.max_cloud_pct)
-    if not found:
+    left_out: dict[str, CloudmaskError] = {}
+    found = find_published_items(store, request.query, request.max_cloud_pct, left_out)
+    if not found and not left_out:
         raise SettingsError(
             f"nothing that is published in {store.url} matches: widen --bbox, --tile, --datetime or "
             "--max-cloud; cloudmask status shows what is there"
         )
     assets = (*request.bands, request.truth) if request.truth else request.bands
-    observations = sort_observations(
-        [read_observation(published, assets, store) for published in found], request.reducer
-    )
+    observations = []
+    for published in found:
+        try:
+            observations.append(read_observation(published, assets, store))
+        except (SettingsError, SourceError) as error:
+            left_out[published.keys.item_id] = error
+    return _build_plan(request, sort_observations(observations, request.reducer), left_out)
+
+
+def leave_out(plan: MosaicPlan, request: MosaicRequest, broken: Mapping[str, CloudmaskError]) -> MosaicPlan:
+    """Return the plan without the ``broken`` scenes, as if they had not matched.
+
+    Raises:
+        CloudmaskError: What is wrong with the first of them, if none is left.
+    """
+    rest = [each for each in plan.observations if each.id not in broken]
+    return _build_plan(request, rest, {**plan.left_out, **broken})
+
+
+def _build_plan(
+    request: MosaicRequest, observations: Sequence[Observation], left_out: Mapping[str, CloudmaskError]
+) -> MosaicPlan:
+    if not observations:
+        raise next(iter(left_out.values()))
     grid = build_target_grid(
         observations,
         request.bands,
@@ -276,7 +305,7 @@ def plan_mosaic(store: ObjectReader, request: MosaicRequest) -> MosaicPlan:
         crs=request.crs,
         pixel_size_m=request.pixel_size_m,
     )
-    return MosaicPlan(observations, grid, plan_blocks(grid, observations))
+    return MosaicPlan(observations, grid, plan_blocks(grid, observations), left_out)
 
 
 def _check_outputs(request: MosaicRequest) -> None:

@@ -33,7 +33,14 @@ from rasterio.io import DatasetReader, MemoryFile
 from rasterio.transform import Affine
 
 from pc_cloudmask.catalog.fields import PROJECTION_URI
-from pc_cloudmask.errors import AssetRefused, AssetUnavailable, SettingsError, StoreRefused
+from pc_cloudmask.errors import (
+    AssetError,
+    AssetRefused,
+    AssetUnavailable,
+    CloudmaskError,
+    SettingsError,
+    StoreRefused,
+)
 from pc_cloudmask.mosaic.compose import ReadPixels
 from pc_cloudmask.mosaic.observation import Observation
 from pc_cloudmask.mosaic.plan import MosaicRequest
@@ -48,6 +55,8 @@ from pc_cloudmask.storage.store import ObjectReader
 from pc_cloudmask.text import unsigned_href
 
 logger = logging.getLogger(__name__)
+# What it logs as an error, an error of ours says of the item by name.
+logging.getLogger("odc.loader._rio").setLevel(logging.CRITICAL)
 _ATTEMPTS, _PAUSE_S = 3, 1.0
 #: From so many of the raster's pixels to one of the grid's on, they are summed up, not picked or blended.
 _SHRINK_FROM = 1.5
@@ -55,6 +64,16 @@ _SHRINK_FROM = 1.5
 SHRINK_BANDS, SHRINK_CLASSES = "average", "max"
 #: Masks fetched side by side: requests wait for the network, not for the processor.
 _DOWNLOADS = 16
+#: Scenes that are looked at together where a block could not be read.
+_LOOKS = 8
+
+
+class BrokenScenes(Exception):
+    """Scenes of which something cannot be read; ``errors`` say what, by id."""
+
+    def __init__(self, errors: Mapping[str, CloudmaskError]) -> None:
+        super().__init__(", ".join(errors))
+        self.errors = errors
 
 
 class CheckedDriver(RioDriver):
@@ -188,7 +207,37 @@ class BlockReader:
 
     def open_block(self, observations: Sequence[Observation], grid: Grid) -> ReadPixels:
         """Return what reads the observations' assets on ``grid``; no pixel is read yet."""
-        loaded = odc.stac.load(
+        return partial(_read_chunks, self._load(observations, grid), self.workers)
+
+    def find_broken(self, observations: Sequence[Observation], grid: Grid) -> dict[str, AssetError]:
+        """Return the scenes of which an asset cannot be read on ``grid``, by id, and what is wrong.
+
+        Raises:
+            AssetUnavailable: None of the first ones answers: that is no fault of theirs.
+        """
+        loaded = self._load(observations, grid)
+
+        def look(number: int) -> AssetError | None:
+            try:
+                for asset in self.dtypes:
+                    _read_chunks(loaded, 1, asset, [number])
+            except AssetError as error:
+                return error
+            return None
+
+        broken: dict[str, AssetError] = {}
+        with ThreadPoolExecutor(self.workers) as pool:
+            for start in range(0, len(observations), _LOOKS):
+                numbers = range(start, min(start + _LOOKS, len(observations)))
+                found = dict(zip(numbers, pool.map(look, numbers), strict=True))
+                unavailable = [error for error in found.values() if isinstance(error, AssetUnavailable)]
+                if len(unavailable) == _LOOKS:
+                    raise unavailable[0]
+                broken |= {observations[number].id: error for number, error in found.items() if error}
+        return broken
+
+    def _load(self, observations: Sequence[Observation], grid: Grid) -> xarray.Dataset:
+        loaded: xarray.Dataset = odc.stac.load(
             [self._build_item(observation) for observation in observations],
             bands=list(self.dtypes),
             geobox=GeoBox(grid.shape, Affine(*grid.transform), grid.crs),
@@ -200,7 +249,7 @@ class BlockReader:
             },
             driver=self.driver,
         )
-        return partial(_read_chunks, loaded, self.workers)
+        return loaded
 
     def _build_item(self, observation: Observation) -> pystac.Item:
         """Return the least that odc-stac needs: what we checked, nothing else of the published item."""
@@ -228,13 +277,10 @@ def _read_chunks(
 ) -> NDArray[np.unsignedinteger]:
     chunks: dask.array.Array = loaded[asset].data
     pixels = np.empty((len(numbers), *chunks.shape[1:]), chunks.dtype)
-    with warnings.catch_warnings():
-        # rasterio 1.4.4 ignores this one for each warp by itself, in a way that threads undo for each other.
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        # Into one array as they come: collected first, they would be there twice.
-        dask.array.store(
-            [chunks.blocks[list(numbers)]], [pixels], lock=False, scheduler="threads", num_workers=workers
-        )
+    # Into one array as they come: collected first, they would be there twice.
+    dask.array.store(
+        [chunks.blocks[list(numbers)]], [pixels], lock=False, scheduler="threads", num_workers=workers
+    )
     return pixels
 
 
@@ -249,7 +295,7 @@ def open_blocks(
 
     Raises:
         SettingsError: ``request.files`` is no folder.
-        StoreRefused: A mask is not in the store.
+        BrokenScenes: Masks are not in the store.
     """
     files = request.files
     if files is not None and not files.is_dir():
@@ -258,7 +304,9 @@ def open_blocks(
     dtypes = {**dict.fromkeys(request.bands, "uint16"), MASK_ASSET: "uint8"}
     if request.truth:
         dtypes[request.truth] = "uint8"
-    with _open_masks(store, observations) as (folder, paths):
+    with _open_masks(store, observations) as (folder, paths), warnings.catch_warnings():
+        # rasterio 1.4.4 ignores this one for each warp by itself, in a way that threads undo for each other.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
         item_ids = {href: each.id for each in observations for href in each.hrefs.values()}
         item_ids |= {path: item_id for item_id, path in paths.items()}
         readers = ((f"{folder}/", AssetReader(local_root=folder)), ("", sources))
@@ -282,15 +330,21 @@ def _open_masks(
     with tempfile.TemporaryDirectory(prefix="cloudmask-") as name:
         folder = Path(name).resolve()
 
+        broken: dict[str, CloudmaskError] = {}
+
         def copy(observation: Observation) -> tuple[str, str]:
             stored = store.read_object(observation.mask_key)
             if stored is None:
-                raise StoreRefused(
+                broken[observation.id] = StoreRefused(
                     f"{store.url}: the mask of {observation.id} is missing; run cloudmask check --repair"
                 )
+                return observation.id, ""
             path = folder / f"{observation.id}.tif"
             path.write_bytes(stored.body)
             return observation.id, str(path)
 
         with ThreadPoolExecutor(_DOWNLOADS) as pool:
-            yield folder, dict(pool.map(copy, observations))
+            paths = dict(pool.map(copy, observations))
+        if broken:
+            raise BrokenScenes(broken)
+        yield folder, paths

@@ -12,12 +12,13 @@ from pc_cloudmask.errors import CloudmaskError, SettingsError
 from pc_cloudmask.runs.candidate import Candidate, build_failure
 from pc_cloudmask.runs.report import SceneOutcome
 from pc_cloudmask.runs.runners import RETRY_DELAY_S, SceneWork, attempt_scene
+from pc_cloudmask.version import tell_extra
 
 try:
     import dask
     from dask.distributed import Client, LocalCluster, as_completed
 except ImportError as missing:
-    raise SettingsError("CLOUDMASK_RUNNER=dask needs Dask: pip install 'pc-cloudmask[dask]'") from missing
+    raise SettingsError(f"CLOUDMASK_RUNNER=dask needs Dask: {tell_extra('dask')}") from missing
 #: Scenes sent for each worker thread: enough to keep it busy, few enough to keep the scheduler small.
 SCENES_AT_ONCE = 4
 #: Of a cluster on this machine, which other machines cannot reach.

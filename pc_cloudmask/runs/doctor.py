@@ -20,6 +20,7 @@ from pc_cloudmask.source.assets import check_tokens
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS
 from pc_cloudmask.source.stac_api import PlanetaryComputerSource
 from pc_cloudmask.storage.store import ObjectStore
+from pc_cloudmask.version import tell_extra
 from pc_cloudmask.web import find_ca_bundle, find_proxy
 
 EXTRAS = {
@@ -73,7 +74,7 @@ def examine(context: RunContext) -> Iterator[Finding]:
     )
     for extra, (module, purpose) in EXTRAS.items():
         needed = extra in {METHODS[settings.method].extra, settings.runner}
-        yield _module(f"extra {extra}", module, needed, f"{purpose}: pip install 'pc-cloudmask[{extra}]'")
+        yield _module(f"extra {extra}", module, needed, f"{purpose}: {tell_extra(extra)}")
 
 
 def _examine_environment(settings: Settings) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.runs.due import LookBack
 from pc_cloudmask.scene.query import SceneQuery, build_query, parse_datetime_interval
-from pc_cloudmask.settings import FIRST_IMAGE, Area, Settings, read_settings
+from pc_cloudmask.settings import FIRST_IMAGE, Area, Settings, read_area_file, read_settings
 
 
 class RunRequest(BaseModel):
@@ -40,7 +40,7 @@ class RunRequest(BaseModel):
             SettingsError: a value that cannot be used.
         """
         own = self.model_dump(include={"method", "compute", "store", "keep_inputs"})
-        return read_settings(self.config, **own)
+        return read_settings(self.config, as_options=True, **own)
 
 
 class IngestRequest(RunRequest):
@@ -64,7 +64,7 @@ class IngestRequest(RunRequest):
         """
         query = build_query(
             bbox=self.bbox,
-            intersects=_read_file(self.intersects) if self.intersects else None,
+            intersects=read_area_file(self.intersects, "--intersects") if self.intersects else None,
             tiles=self.tiles,
             datetime=self.datetime,
             ids=self.ids,
@@ -107,7 +107,7 @@ class AreaRequest(RunRequest):
             )
         if not areas:
             raise SettingsError(
-                "name what to watch: areas in the settings file (docs/watching.md), "
+                'name what to watch: areas in the settings file, such as [areas.home] with tiles = ["22KFV"], '
                 "or --tile, --bbox or --intersects"
             )
         if self.since is not None:
@@ -150,10 +150,3 @@ class BackfillRequest(AreaRequest):
             raise SettingsError("the years of a backfill must follow one another: begin one for each gap")
         start, end = parse_datetime_interval(text)
         return start or dt.datetime.combine(FIRST_IMAGE, dt.time(), dt.UTC), end
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SettingsError(f"--intersects: {path} cannot be read: {error.strerror}") from error

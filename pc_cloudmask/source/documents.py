@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -12,7 +13,7 @@ from urllib.parse import urljoin
 import orjson
 
 from pc_cloudmask.errors import SourceRefused, SourceUnavailable
-from pc_cloudmask.text import decode_text, unsigned_href
+from pc_cloudmask.text import decode_text, read_file_uri, unsigned_href
 from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy, find_origin
 
 
@@ -68,7 +69,9 @@ class FolderDocuments:
         return _parse(body, href)
 
     def resolve(self, base: str, href: str) -> str:
-        """Return ``href`` as the document at ``base`` means it; an absolute one as it is."""
+        """Return ``href`` as the document at ``base`` means it; an absolute one as it is, a file's URI as a path."""
+        with suppress(ValueError):  # of another machine: it is refused when it is read
+            href = read_file_uri(href)
         if _NOT_RELATIVE.match(href):
             return href
         return os.path.normpath(Path(base).parent / href)

@@ -306,8 +306,9 @@ def _read_crs(item: Item, asset: str, item_id: str) -> str:
             value = holder.get(name)
             if value is None:
                 continue
-            is_epsg = type(value) is int and 0 < value <= _GREATEST_EPSG
-            code = f"EPSG:{value}" if is_epsg else value
+            # Programs that hold it in a column of floats write 32606.0.
+            is_epsg = is_number(value) and value == int(value) and 0 < value <= _GREATEST_EPSG
+            code = f"EPSG:{int(value)}" if is_epsg else value
             if not isinstance(code, str) or not _UTM.fullmatch(code):
                 problem = "is no UTM zone on WGS 84, EPSG:32601 to EPSG:32760"
                 raise InvalidField(item_id, f"{path}.{name}", problem)

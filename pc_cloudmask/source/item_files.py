@@ -15,7 +15,7 @@ from pc_cloudmask.source.documents import Document, FolderDocuments, ServerDocum
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, find_holders, unsign_item
 from pc_cloudmask.source.selection import build_filter, sort_items
-from pc_cloudmask.text import LOOPBACK_HOSTS, unsigned_href
+from pc_cloudmask.text import LOOPBACK_HOSTS, read_file_uri, unsigned_href
 from pc_cloudmask.web import RetryPolicy
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,10 @@ class ItemFilesSource:
         self._documents: FolderDocuments | ServerDocuments
         self._folder: Path | None = None
         self.local_root: Path | None = None
+        try:
+            location = read_file_uri(location)
+        except ValueError as error:
+            raise SettingsError(f"--items {location}: {error}") from error
         if "://" in location:
             self._start = location
             try:

@@ -12,6 +12,7 @@ from pc_cloudmask.catalog.search import PublishedItem
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.masking.classes import RGB
 from pc_cloudmask.masking.statistics import DECIMALS
+from pc_cloudmask.version import tell_extra
 from stac_ext.cloudmask import CLEAR_PERCENTAGE_PROP, NODATA_PERCENTAGE_PROP
 
 #: Cloud and shadow that a scene may have to count as cloud-free: what searches commonly ask for.
@@ -102,7 +103,7 @@ def draw_calendar(title: str, rows: Sequence[CalendarRow]) -> bytes:
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 - of an extra, and slow
     except ImportError as error:
-        raise SettingsError("a chart needs matplotlib: pip install 'pc-cloudmask[charts]'") from error
+        raise SettingsError(f"a chart needs matplotlib: {tell_extra('charts')}") from error
     if len(rows) > _MOST_ROWS:
         raise SettingsError(
             f"--out: {len(rows)} lines are too many for a picture: choose by --tile or --datetime"

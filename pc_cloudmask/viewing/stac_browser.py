@@ -12,7 +12,7 @@ from pc_cloudmask.catalog.fields import root_title
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY
 from pc_cloudmask.errors import SettingsError
 
-HOW_TO_GET_IT = "docs/stac-browser.md says how to build it with npm"
+HOW_TO_GET_IT = "build it with npm from https://github.com/radiantearth/stac-browser"
 #: Radiant Earth's own STAC Browser, which opens any catalog that allows it to.
 HOSTED_URL = "https://radiantearth.github.io/stac-browser/#/external/"
 CONFIG_NAME = "runtime-config.js"

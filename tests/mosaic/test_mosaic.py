@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from rio_cogeo import cog_validate
 
 from pc_cloudmask.errors import AssetRefused, SettingsError
 from pc_cloudmask.mosaic.mosaic import MosaicReport, build_mosaic
-from pc_cloudmask.mosaic.plan import MosaicRequest, plan_mosaic
+from pc_cloudmask.mosaic.plan import MosaicRequest, leave_out, plan_mosaic
 from pc_cloudmask.mosaic.reducers import Reducer
 from pc_cloudmask.scene.query import build_query
 from pc_cloudmask.settings import read_settings
@@ -237,13 +238,62 @@ def test_a_failure_leaves_an_older_mosaic_alone(published_demo: Path, tmp_path: 
     store = copy_catalog(published_demo, tmp_path / "store")
     out = tmp_path / "m.tif"
     out.write_bytes(b"older")
-    for path in (tmp_path / "store" / "sample-archive").rglob("*20181214*_B11_20m.tif"):
+    for path in (tmp_path / "store" / "sample-archive").rglob("*_B11_20m.tif"):
         path.unlink()
         path.write_text("<VRTDataset/>")
-    with pytest.raises(AssetRefused, match=r"item S2B_MSIL2A_20181214\w+: .*B11_20m.tif: not a GeoTIFF"):
+    with pytest.raises(AssetRefused, match=r"item S2B_MSIL2A_2018\w+: .*B11_20m.tif: not a GeoTIFF"):
         make(store, out, bbox=CORNER, bands=("B11",))
     assert out.read_bytes() == b"older"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.tif", "store"]
+
+
+def cut(path: Path) -> None:
+    body = path.read_bytes()
+    path.unlink()  # it may be a link to the demo's own
+    path.write_bytes(body[: len(body) // 2])
+
+
+def name_another_crs(path: Path) -> None:
+    with rasterio.open(path) as dataset:
+        pixels, profile = dataset.read(), {**dataset.profile, "crs": "EPSG:32701"}
+    path.unlink()
+    with rasterio.open(path, "w", **profile) as dataset:
+        dataset.write(pixels)
+
+
+BROKEN: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "a band gone": ("sample-archive/**/*20181214*_B11_20m.tif", Path.unlink),
+    "a band cut short": ("sample-archive/**/*20181214*_B11_20m.tif", cut),
+    "a band in another CRS": ("sample-archive/**/*20181214*_B11_20m.tif", name_another_crs),
+    "the mask gone": ("**/S2*20181214*/cloudmask-*.tif", Path.unlink),
+    "the mask cut short": ("**/S2*20181214*/cloudmask-*.tif", cut),
+    "the item gone": ("**/S2*20181214*/S2*.json", Path.unlink),
+    "the item cut short": ("**/S2*20181214*/S2*.json", cut),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_scene_that_cannot_be_read_costs_itself_alone_and_is_named(
+    published_demo: Path, tmp_path: Path, fault: str
+) -> None:
+    options: dict[str, Any] = {"bbox": CORNER, "bands": ("B11",), "plain_median": True}
+    pattern, spoil = BROKEN[fault]
+    store = copy_catalog(published_demo, tmp_path / "store")
+    for path in [each for each in store.glob(pattern) if "22KFV" in str(each)]:
+        spoil(path)
+    report = make(store, tmp_path / "m.tif", **options)
+    (left_out,) = report.as_json()["left_out"]
+    assert left_out["id"].startswith("S2B_MSIL2A_20181214T")
+    assert "\n" not in left_out["error"]
+    item = json.loads(report.files.item.read_text())
+    assert item["properties"]["left_out"] == [left_out["id"]]
+    assert left_out["id"] not in json.dumps(item["links"])
+    request = MosaicRequest(tmp_path / "n.tif", build_query(bbox=CORNER), ("B11",), plain_median=True)
+    reader = open_reader(str(published_demo))
+    others = leave_out(plan_mosaic(reader, request), request, {left_out["id"]: AssetRefused()})
+    expected = build_mosaic(reader, read_settings(), request, others)
+    np.testing.assert_array_equal(read(report.files.raster), read(expected.files.raster))
+    np.testing.assert_array_equal(read(report.files.plain), read(expected.files.plain))
 
 
 def test_source_files_outside_of_the_store_are_read_only_where_they_were_named(
