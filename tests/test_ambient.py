@@ -124,7 +124,8 @@ def test_a_proxy_that_refuses_is_named_at_once(
     server: Recorder, monkeypatch: pytest.MonkeyPatch, send: Any, status: int
 ) -> None:
     server.tunnel = status
-    monkeypatch.setenv("HTTPS_PROXY", server.url.replace("://", "://user:hunter2@"))  # pragma: allowlist secret
+    proxy = server.url.replace("://", "://user:hunter2@")  # pragma: allowlist secret
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
     with pytest.raises(SettingsError, match=f"^proxy {server.url} answers HTTP {status} .*NO_PROXY") as error:
         send(FAR)
     assert "hunter2" not in str(error.value)

@@ -203,8 +203,9 @@ def _colour(values: Values, stretch: Stretch) -> NDArray[np.uint8]:
 
 
 def build_mosaic_item(request: MosaicRequest, plan: MosaicPlan, base: str, now: datetime) -> Item:
-    """Return the item of the mosaic that has been written; it names every item whose pixels may be in it, and in
-    ``left_out`` those that match and could not be read.
+    """Return the item of the mosaic that has been written.
+
+    It names every item whose pixels may be in it, and in ``left_out`` those that match and could not be read.
 
     Args:
         request: What the mosaic was asked to be.

@@ -15,7 +15,16 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).parents[2]
 #: How variables of the caller begin that would reach the command, its libraries or its requests to loopback.
 SETTINGS = ("CLOUDMASK_", "PREFECT_", "AWS_", "PC_SDK_", "PYTEST_", "GOOGLE_", "GDAL_", "CPL_", "PROJ_")
-AMBIENT = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "NETRC", "REQUESTS_CA", "CURL_CA", "SSL_CERT")
+AMBIENT = (
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "NETRC",
+    "REQUESTS_CA",
+    "CURL_CA",
+    "SSL_CERT",
+)
 #: A guard against a command that hangs, not a measure of one that is slow.
 LIMIT_S = 900
 #: Commands are forked from a process that has these, which saves most of the second that importing them takes.
