@@ -28,7 +28,7 @@ from tests.doubles.command import ROOT, run
         (["ingest", "--tile", "22KFV", "--config", "absent.toml"], "absent.toml"),
         (["ingest", "--items", "absent.json"], "absent.json"),
         (["ingest", "--intersects", "absent.json"], "absent.json"),
-        (["ingest", "--tile", "22KFV", "--store", "gs://bucket"], "CLOUDMASK_STORE"),
+        (["ingest", "--tile", "22KFV", "--store", "gs://bucket"], "--store: "),
     ],
 )
 def test_wrong_usage_ends_with_one_line_and_nothing_written(
