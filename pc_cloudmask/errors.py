@@ -103,10 +103,10 @@ class ItemError(SourceError):
 
 
 class MissingField(ItemError):
-    """A field that the mask needs is absent."""
+    """Fields that the mask needs are absent; ``field`` names them all."""
 
-    def __init__(self, item_id: str, field: str) -> None:
-        super().__init__(item_id, field, "is missing")
+    def __init__(self, item_id: str, *fields: str) -> None:
+        super().__init__(item_id, ", ".join(fields), "is missing" if len(fields) == 1 else "are missing")
 
 
 class InvalidField(ItemError):

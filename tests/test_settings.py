@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pc_cloudmask import settings as settings_module
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.settings import Settings, read_clock, read_settings
 
@@ -32,27 +33,27 @@ def test_an_option_beats_the_environment_beats_the_file_beats_the_default(
 @pytest.mark.parametrize(
     ("name", "value", "hint"),
     [
-        ("method", "magic", "CLOUDMASK_METHOD"),
-        ("workers", 0, "CLOUDMASK_WORKERS"),
-        ("runner", "slurm", "CLOUDMASK_RUNNER"),
-        ("cloud_probability_pct", 101, "CLOUDMASK_CLOUD_PROBABILITY_PCT"),
-        ("clear_score", float("nan"), "CLOUDMASK_CLEAR_SCORE"),
-        ("buffer_m", float("inf"), "CLOUDMASK_BUFFER_M"),
-        ("store", "gs://bucket", "CLOUDMASK_STORE"),
-        ("store", "s3://", "CLOUDMASK_STORE"),
-        ("store", "file:///", "CLOUDMASK_STORE"),
-        ("store", "s3:bucket/prefix", "CLOUDMASK_STORE"),
-        ("store", "s3:/bucket", "CLOUDMASK_STORE"),
-        ("stac_api_url", "file:///etc/passwd", "CLOUDMASK_STAC_API_URL"),
-        ("stac_api_url", "https://[x", "CLOUDMASK_STAC_API_URL"),
-        ("stac_api_url", "https://", "CLOUDMASK_STAC_API_URL"),
+        ("method", "magic", "method"),
+        ("workers", 0, "workers"),
+        ("runner", "slurm", "runner"),
+        ("cloud_probability_pct", 101, "cloud_probability_pct"),
+        ("clear_score", float("nan"), "clear_score"),
+        ("buffer_m", float("inf"), "buffer_m"),
+        ("store", "gs://bucket", "store"),
+        ("store", "s3://", "store"),
+        ("store", "file:///", "store"),
+        ("store", "s3:bucket/prefix", "store"),
+        ("store", "s3:/bucket", "store"),
+        ("stac_api_url", "file:///etc/passwd", "stac_api_url"),
+        ("stac_api_url", "https://[x", "stac_api_url"),
+        ("stac_api_url", "https://", "stac_api_url"),
         (
             "stac_api_url",
             "https://user:word@api.example.com",  # pragma: allowlist secret
-            "CLOUDMASK_STAC_API_URL",
+            "stac_api_url",
         ),
-        ("public_url", "https://masks.example.com/s2?sig=abc", "CLOUDMASK_PUBLIC_URL"),
-        ("earthengine_url", "https://example.com:99999", "CLOUDMASK_EARTHENGINE_URL"),
+        ("public_url", "https://masks.example.com/s2?sig=abc", "public_url"),
+        ("earthengine_url", "https://example.com:99999", "earthengine_url"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_named_in_one_line(name: str, value: object, hint: str) -> None:
@@ -77,6 +78,39 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, text: str, hint: st
     with pytest.raises(SettingsError, match=hint) as caught:
         read_settings(path)
     assert str(caught.value).isprintable()
+
+
+def test_a_value_is_named_as_the_user_typed_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('method = "magic"\n[areas.home]\ntiles = ["nowhere"]\n')
+    for options, named in (
+        ({}, rf"^{path}: method: must be .*; {path}: areas\.home\.tiles: "),
+        ({"method": "wand"}, r"^method: must be "),
+        ({"method": "wand", "as_options": True}, r"^--method: must be "),
+        ({"keep_inputs": "x", "as_options": True}, r"--keep-inputs: "),
+    ):
+        with pytest.raises(SettingsError, match=named):
+            read_settings(path, **options)
+    monkeypatch.setenv("CLOUDMASK_METHOD", "staff")
+    with pytest.raises(SettingsError, match=r"^CLOUDMASK_METHOD: must be "):
+        read_settings(path)
+
+
+def test_a_misspelt_variable_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings_module._tell_misspelt_variables.cache_clear()
+    for name in ("CLOUDMASK_WOKERS", "CLOUDMASK_METHOD", "CLOUDMASK_PORT_8000_TCP", "CLOUDMASK_SERVICE_HOST"):
+        monkeypatch.setenv(name, "csmask")
+    read_settings()
+    read_settings()
+    assert caplog.messages == ["CLOUDMASK_WOKERS: no such setting; workers is meant?"]
+    settings_module._tell_misspelt_variables.cache_clear()
+
+
+def test_a_method_that_computes_here_is_not_computed_there() -> None:
+    with pytest.raises(SettingsError, match="method csmask is computed on this machine: leave compute"):
+        read_settings(method="csmask", compute="server")
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
@@ -123,7 +157,7 @@ def test_anonymous_credentials_are_refused_elsewhere(url: str) -> None:
     "url", ["ftp://host", "https://[", "https://[x]/a", "https://host:99999", "https:///x"]
 )
 def test_a_url_that_leads_nowhere_is_refused(name: str, url: str) -> None:
-    with pytest.raises(SettingsError, match=f"CLOUDMASK_{name.upper()}: must begin with https://"):
+    with pytest.raises(SettingsError, match=f"^{name}: must begin with https://"):
         read_settings(**{name: url})
 
 
@@ -136,7 +170,7 @@ def test_an_error_never_repeats_a_value(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_key_in_place_of_its_file_is_not_shown() -> None:
     key = '{"type": "service_account", "private_key": "planted"}'  # pragma: allowlist secret
-    with pytest.raises(SettingsError, match="CLOUDMASK_EARTHENGINE_CREDENTIALS") as caught:
+    with pytest.raises(SettingsError, match="earthengine_credentials") as caught:
         read_settings(earthengine_credentials=key)
     assert "planted" not in str(caught.value)
 

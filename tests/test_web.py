@@ -144,3 +144,52 @@ def test_an_answer_that_drips_ends_at_the_deadline(ask: Ask, start: bytes, drip:
             ask(server.url)
         wait_until(lambda: server.hung_up or server.sent == DRIPS)
     assert server.hung_up
+
+
+class _Throttling(QuietHandler):
+    app: ThrottlingServer
+
+    def do_GET(self) -> None:
+        status, text, header = self.app.answers.pop(0)
+        body = text.encode()
+        self.send_response(status)
+        if header:
+            self.send_header("Retry-After", header)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class ThrottlingServer(LoopbackServer):
+    """Gives ``answers``, of status, text and Retry-After, one after the other."""
+
+    handler = _Throttling
+    answers: list[tuple[int, str, str]]
+
+
+@pytest.mark.parametrize(
+    ("answer", "wait_s"),
+    [
+        ((429, "", "7"), 7),
+        ((429, '{"message": "Rate limit is exceeded. Try again in 23 seconds."}', ""), 23),
+        ((503, "try again in 1 second", ""), 1),
+        ((403, "", "9"), 9),
+        ((403, "Out of call volume quota. Quota will be replenished in 00:02:05.", ""), 125),
+    ],
+)
+def test_a_server_that_asks_to_wait_is_waited_for(answer: tuple[int, str, str], wait_s: float) -> None:
+    waited: list[float] = []
+    with ThrottlingServer() as server:
+        server.answers = [answer, (200, "here", "")]
+        client = HttpClient(RetryPolicy(attempts=2, backoff_s=0.01, sleep=waited.append))
+        found = client.get(f"{server.url}/a", deadline=Deadline(600), max_body_bytes=1000)
+    assert (found.status, found.body, waited) == (200, b"here", [wait_s])
+
+
+def test_a_403_that_asks_for_nothing_is_an_answer() -> None:
+    with ThrottlingServer() as server:
+        server.answers = [(403, "Access denied. Try again with a key.", "")]
+        found = HttpClient(RetryPolicy(attempts=1)).get(
+            f"{server.url}/a", deadline=Deadline(30), max_body_bytes=1000
+        )
+    assert found.status == 403

@@ -92,15 +92,13 @@ class FieldTypes:
             return _ABSENT
         if kind == "instant":
             return _BEYOND_US.sub("", value)
-        if isinstance(value, dict) and kind != "geometry":
+        if kind == "object":
             kept = {name: self._fit((*path, name), inner, odd) for name, inner in value.items()}
             return {name: inner for name, inner in kept.items() if inner is not _ABSENT} or None
-        if isinstance(value, list):
-            return self._fit_list(path, value, odd)
-        return value
+        return self._fit_list(path, value, odd) if kind == "list" else value
 
     def _fit_list(self, path: Path, values: list[Any], odd: dict[Path, str]) -> Any:
-        """Return a list as it fits; one with an element of another type goes: it would say another thing without."""
+        """Return a list as it fits; one with an odd element goes: without it, it would say another thing."""
         inner = (*path, "[]")
         kept = [self._fit(inner, value, odd) for value in values]
         if any(value is _ABSENT for value in kept):

@@ -139,7 +139,7 @@ def retry(
     request = IngestRequest(items=items, store=store, config=options.config)
     context = RunContext.of(request)
     remembered = {state.item_id for state in list_states(context.store)}
-    asked = {drop_baseline(parse_ids(text)[0]): text for text in ids or ()}
+    asked = {drop_baseline(parse_ids(text, "ID")[0]): text for text in ids or ()}
     wanted = tuple(sorted(each for each in remembered if not ids or drop_baseline(each) in asked))
     if unknown := sorted(asked[each] for each in asked.keys() - set(map(drop_baseline, wanted))):
         complain(f"neither waiting nor failed: {', '.join(unknown)}")

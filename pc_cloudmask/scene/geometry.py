@@ -152,17 +152,32 @@ def build_box(west: float, south: float, east: float, north: float) -> dict[str,
 
 
 def geometries_meet(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Return True if two geometries share a point, edges included, on the plane of longitude and latitude.
+    """Return True if a footprint and an area share a point, edges included, on the plane of longitude and latitude.
 
-    Longitudes beyond 180 are those of the antimeridian's other side.
+    Longitudes beyond 180 are those of the antimeridian's other side. No tile is wider than half the Earth: the
+    ``first``, the footprint, crosses the antimeridian where it seems to be.
 
     Raises:
         ValueError: one of them is no geometry.
     """
-    one, other = build_shape(first), build_shape(second)
+    one, other = _unwrap(build_shape(first)), build_shape(second)
     west, _, east, _ = shapely.total_bounds([one, other])
     turns = _TURNS if max(-west, east) > 180 else (0,)
     return any(bool(shapely.intersects(one, translate(other, degrees))) for degrees in turns)
+
+
+def _unwrap(footprint: BaseGeometry) -> BaseGeometry:
+    """Return a footprint with a ring from one side of the antimeridian to the other as one that goes on beyond 180."""
+
+    def shift(polygon: BaseGeometry) -> BaseGeometry:
+        west, _, east, _ = polygon.bounds
+        if east - west <= 180:
+            return polygon
+        return shapely.transform(polygon, lambda each: np.column_stack((each[:, 0] % 360, each[:, 1])))
+
+    if isinstance(footprint, shapely.Polygon | shapely.MultiPolygon) and not footprint.is_empty:
+        return shapely.MultiPolygon([shift(polygon) for polygon in shapely.get_parts(footprint)])
+    return footprint
 
 
 def find_bbox(geometry: Mapping[str, Any]) -> list[float]:

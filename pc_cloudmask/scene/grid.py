@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, TypeGuard
 
 #: ``(height, width)`` in pixels, always in this order.
@@ -15,6 +14,8 @@ Affine = tuple[float, float, float, float, float, float]
 
 #: Pixels of Sentinel-2's assets, in metres.
 _PIXEL_SIZES_M = (10, 20, 60)
+#: More metres or pixels than there are.
+_OFF_EARTH = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,5 +113,5 @@ def _are_numbers(values: Any, lengths: tuple[int, ...]) -> TypeGuard[Sequence[fl
     return (
         isinstance(values, list)
         and len(values) in lengths
-        and all(isinstance(each, int | float) and isfinite(each) for each in values)
+        and all(isinstance(each, int | float) and abs(each) < _OFF_EARTH for each in values)
     )

@@ -82,8 +82,10 @@ def build_query(
     )
 
 
-def parse_ids(text: str) -> tuple[str, ...]:
+def parse_ids(text: str, option: str = "--ids") -> tuple[str, ...]:
     """Return the id in what a user writes for an item, as it is and as the Planetary Computer writes it.
+
+    ``option`` is where it was given.
 
     Raises:
         SettingsError: there is none in it.
@@ -91,7 +93,7 @@ def parse_ids(text: str) -> tuple[str, ...]:
     try:
         item_id = parse_item_id(text)
     except ValueError as error:
-        raise SettingsError(f"--ids {text!r:.100}: {error}") from error
+        raise SettingsError(f"{option} {text!r:.100}: {error}") from error
     return tuple(dict.fromkeys((item_id, drop_baseline(item_id))))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
 from math import isfinite
@@ -13,11 +14,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, Strict, TypeAdapter
 from typing_extensions import TypedDict
 
 from pc_cloudmask.errors import InvalidField, ItemError, MissingField
-from pc_cloudmask.scene.geometry import FARTHEST_LONGITUDE, check_footprint
+from pc_cloudmask.scene.geometry import FARTHEST_LONGITUDE, check_footprint, find_bbox
 from pc_cloudmask.scene.grid import Grid, list_stated_grids
 from pc_cloudmask.scene.ids import check_item_id, check_tile
 from pc_cloudmask.scene.query import parse_instant
 from pc_cloudmask.scene.scene import Scene
+from pc_cloudmask.scene.tile_box import boxes_meet, build_zone_box
 from pc_cloudmask.source.fields import (
     MAX_TEXT_LENGTH,
     UNKNOWN_ID,
@@ -32,15 +34,19 @@ from pc_cloudmask.source.hrefs import MAX_ASSETS, check_href
 T = TypeVar("T")
 #: Links of a source item that the published item keeps: the first as ``derived_from``.
 REPUBLISHED_RELS = frozenset({"self", "license"})
-#: Assets on Sentinel-2's 20 m grid, in the order in which their ``proj:*`` fields are asked for.
-GRID_ASSETS = ("SCL", "B8A")
-PIXEL_SIZE_M = 20.0
+#: Assets on Sentinel-2's 20 m grid, in the order in which their ``proj:*`` fields are asked for, and those on the one
+#: of 10 m, which tell it where an item has no other.
+GRID_ASSETS = ("SCL", "B8A", "B05", "B06", "B07", "B11", "B12")
+FINE_ASSETS = ("B02", "B03", "B04", "B08")
+PIXEL_SIZE_M, FINE_PIXEL_SIZE_M = 20.0, 10.0
 #: A tile has 5490 pixels of 20 m a side.
 MAX_SIDE_PX = 20_000
 #: A Sentinel-2 item takes 16 kB.
 MAX_ITEM_BYTES = 1 << 20
 _UTM = re.compile(r"EPSG:32[67](0[1-9]|[1-5][0-9]|60)", re.ASCII)
 _GREATEST_EPSG = 32_760
+#: A degree of latitude, and how far from it and from the grid the ellipsoid and a footprint's edge may lead.
+_DEGREE_M, _TOLERANCE_DEG = 111_100, 1.0
 
 
 def _check_text(text: str) -> str:
@@ -93,7 +99,7 @@ def _check_transform(transform: list[float]) -> list[float]:
     if len(transform) not in {6, 9}:
         raise ValueError("does not have 6 or 9 numbers")
     a, b, c, d, e, f = transform[:6]
-    if (a, b, d, e) != (PIXEL_SIZE_M, 0, 0, -PIXEL_SIZE_M):
+    if (b, d, e) != (0, 0, -a) or a not in {PIXEL_SIZE_M, FINE_PIXEL_SIZE_M}:
         raise ValueError(f"is no north-up grid of {PIXEL_SIZE_M:g} m pixels")
     if max(abs(c), abs(f)) > 1e8:
         raise ValueError("has its corner off the Earth")
@@ -159,6 +165,7 @@ _GridAsset = TypedDict(
     },
 )
 _GRID = TypeAdapter(_GridAsset)
+_GRID_FIELDS, _CRS_FIELDS = ("proj:shape", "proj:transform"), ("proj:code", "proj:epsg")
 
 
 def read_scene(item: Item) -> Scene:
@@ -175,6 +182,8 @@ def read_scene(item: Item) -> Scene:
     if item.get("id") is None:
         raise MissingField(UNKNOWN_ID, "id")
     item_id = check_item_id(item["id"])
+    if missing := _find_missing(item):
+        raise MissingField(item_id, *missing)
     fields = _validate(_FIELDS, item, item_id)
     properties, grid = fields["properties"], _read_grid(item, item_id)
     scene = Scene(
@@ -193,6 +202,7 @@ def read_scene(item: Item) -> Scene:
         nodata_pct=_read_nodata(item),
         asset_grids={name: list_stated_grids(grid, asset) for name, asset in item["assets"].items()},
     )
+    _check_place(scene)
     encoded = _encode(item, item_id)
     if len(encoded) > MAX_ITEM_BYTES:
         raise InvalidField(item_id, "item", f"takes more than {MAX_ITEM_BYTES} bytes")
@@ -205,6 +215,27 @@ def _read_nodata(item: Item) -> float | None:
     """Return the share of the tile without data, in percent, or None where the item tells none that can be."""
     value = find_property(item, "s2:nodata_pixel_percentage")
     return float(value) if is_number(value) and 0 <= value <= 100 else None
+
+
+def _check_place(scene: Scene) -> None:
+    """Check that tile, grid and footprint are of one place, as far as that needs no projection.
+
+    Raises:
+        InvalidField: One of them contradicts the grid, so that the mask would be of somewhere else.
+    """
+    zone = f"EPSG:{'326' if scene.tile[2] >= 'N' else '327'}{scene.tile[:2]}"
+    if scene.grid.crs != zone:
+        raise InvalidField(
+            scene.id, "s2:mgrs_tile", f"{scene.tile} lies in {zone}, and the grid in {scene.grid.crs}"
+        )
+    west, footprint_south, east, footprint_north = find_bbox(scene.footprint)
+    _, south_m, _, north_m = scene.grid.bounds
+    equator_m = 10_000_000 if scene.tile[2] < "N" else 0
+    south, north = ((metres - equator_m) / _DEGREE_M for metres in (south_m, north_m))
+    meets_grid = footprint_south <= north + _TOLERANCE_DEG and south - _TOLERANCE_DEG <= footprint_north
+    footprint = (west, footprint_south, east, footprint_north)
+    if not meets_grid or not boxes_meet(footprint, build_zone_box(scene.tile[:3])):
+        raise InvalidField(scene.id, "geometry", f"is not where tile {scene.tile} and its grid are")
 
 
 def hash_item(item: Item) -> str:
@@ -291,18 +322,51 @@ def _lengthen(path: str, step: object) -> str:
 
 def _read_grid(item: Item, item_id: str) -> Grid:
     """Return the 20 m grid that the first of ``GRID_ASSETS`` tells."""
-    name = next((name for name in GRID_ASSETS if item["assets"].get(name) is not None), GRID_ASSETS[0])
+    name = _find_grid_asset(item["assets"])
     asset = item["assets"].get(name)
     fields = _validate(_GRID, asset, item_id, "assets", name)
     height, width = map(int, fields["proj:shape"])
     a, b, c, d, e, f = fields["proj:transform"][:6]
-    return Grid(_read_crs(item, name, item_id), (a, b, c, d, e, f), (height, width))
+    grid = Grid(_read_crs(item, name, item_id), (a, b, c, d, e, f), (height, width))
+    if name in FINE_ASSETS and a == FINE_PIXEL_SIZE_M:
+        return grid.at_pixel_size(PIXEL_SIZE_M)
+    if a != PIXEL_SIZE_M:
+        problem = f"is no north-up grid of {PIXEL_SIZE_M:g} m pixels"
+        raise InvalidField(item_id, f"assets.{name}.proj:transform", problem)
+    return grid
+
+
+def _find_grid_asset(assets: Mapping[str, Any]) -> str:
+    """Return the first asset that is there and tells the grid."""
+    names = (*GRID_ASSETS, *FINE_ASSETS)
+    return next((name for name in names if assets.get(name) is not None), GRID_ASSETS[0])
+
+
+def _find_missing(item: Item) -> list[str]:
+    """Return all needed fields that are absent, so that who makes an item need not try one after the other."""
+    missing = [name for name in ("properties", "geometry", "assets") if item.get(name) is None]
+    properties, assets = item.get("properties"), item.get("assets")
+    if isinstance(properties, dict):
+        missing += [
+            f"properties.{name}" for name in _Properties.__annotations__ if properties.get(name) is None
+        ]
+    if not isinstance(assets, dict) or not isinstance(properties, dict):
+        return missing
+    name = _find_grid_asset(assets)
+    asset = assets.get(name)
+    if asset is None:
+        return [*missing, f"assets.{name}"]
+    if isinstance(asset, dict):
+        missing += [f"assets.{name}.{field}" for field in _GRID_FIELDS if asset.get(field) is None]
+        codes = [holder.get(field) for holder in (asset, properties) for field in _CRS_FIELDS]
+        missing += ["properties.proj:code"] if all(code is None for code in codes) else []
+    return missing
 
 
 def _read_crs(item: Item, asset: str, item_id: str) -> str:
     holders = {f"assets.{asset}": item["assets"][asset], "properties": item["properties"]}
     for path, holder in holders.items():
-        for name in ("proj:code", "proj:epsg"):
+        for name in _CRS_FIELDS:
             value = holder.get(name)
             if value is None:
                 continue

@@ -73,7 +73,7 @@ def test_an_empty_tile_is_refused(tiles: str, planned: list[str]) -> None:
 
 def test_words_behind_a_double_dash_are_no_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "none of these waits or failed" in invoke("retry", "--", "--json").stdout
+    assert "ID '--json': no item's id" in str(invoke("retry", "--", "--json").exception)
 
 
 def test_a_bbox_that_begins_with_a_minus_stays_with_its_option(planned: list[str]) -> None:

@@ -116,3 +116,11 @@ def test_a_footprint_left_whole_across_the_antimeridian_meets_both_sides(whole: 
 def test_what_is_no_geometry_is_a_value_error(geometry: Any) -> None:
     with pytest.raises(ValueError, match=r"not a geometry|coordinates|degrees|positions"):
         geometries_meet(geometry, build_box(0, 0, 1, 1))
+
+
+def test_no_footprint_is_wider_than_half_the_earth() -> None:
+    ring = [[179.5, -17], [-179.5, -17], [-179.5, -16], [179.5, -16], [179.5, -17]]
+    footprint = {"type": "Polygon", "coordinates": [ring]}
+    assert not geometries_meet(footprint, build_box(0, -17, 10, -16))
+    assert geometries_meet(footprint, build_box(179.6, -17, 179.7, -16))
+    assert geometries_meet(footprint, build_box(-179.7, -17, -179.6, -16))

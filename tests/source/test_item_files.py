@@ -7,6 +7,7 @@ import logging
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -112,6 +113,16 @@ def test_a_byte_order_mark_before_an_item_or_catalog_is_skipped(tmp_path: Path) 
     with RangeServer(tmp_path) as server:
         for location in (tmp_path / "a" / "item.json", tmp_path, f"{server.url}/catalog.json"):
             assert find_ids(location) == ["a"]
+
+
+@pytest.mark.parametrize("form", ["file://{}", "file:{}", "file://localhost{}"])
+def test_file_uris_lead_to_items_and_assets(tmp_path: Path, form: str) -> None:
+    folder = tmp_path / "mes données #1"
+    item = make_item("a")
+    item["assets"]["SCL"]["href"] = form.format(quote(str(folder / "SCL.tif")))
+    path = write(folder / "item.json", item)
+    (found,) = find(form.format(quote(str(path))))
+    assert found["assets"]["SCL"]["href"] == str(folder / "SCL.tif")
 
 
 def test_an_id_finds_its_item_whether_either_names_the_baseline(tmp_path: Path) -> None:

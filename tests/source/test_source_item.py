@@ -155,7 +155,7 @@ def test_an_item_without_a_grid_on_scl_is_read_from_b8a() -> None:
 
 
 def test_without_any_asset_on_the_grid_the_first_is_named() -> None:
-    item = delete_at(delete_at(make_source_item(), ("assets", "SCL")), ("assets", "B8A"))
+    item = set_at(make_source_item(), ("assets",), {"visual": make_source_item()["assets"]["visual"]})
     assert refuse(item).field == "assets.SCL"
 
 
@@ -223,3 +223,62 @@ def test_every_real_item_is_a_scene(shared_data: Path) -> None:
 
 def strip_hrefs(item: Item) -> dict[str, str]:
     return {name: asset["href"] for name, asset in unsign_item(item)["assets"].items()}
+
+
+def test_all_missing_fields_are_named_at_once() -> None:
+    item = make_source_item()
+    absent = ["platform", "s2:mgrs_tile", "s2:mean_solar_zenith"]
+    for name in absent:
+        item["properties"].pop(name)
+    for name in ("proj:shape", "proj:transform"):
+        item["assets"]["SCL"].pop(name)
+    del item["properties"]["proj:epsg"]
+    error = refuse(item)
+    wanted = [
+        *(f"properties.{name}" for name in absent),
+        "assets.SCL.proj:shape",
+        "assets.SCL.proj:transform",
+    ]
+    assert str(error) == f"item {ID}: {', '.join([*wanted, 'properties.proj:code'])} are missing"
+    assert str(refuse({"id": ID})) == f"item {ID}: properties, geometry, assets are missing"
+
+
+@pytest.mark.parametrize("epsg", [32722, 32722.0])
+def test_an_epsg_code_may_stand_as_a_fraction(epsg: float) -> None:
+    assert read_scene(set_at(make_source_item(), ("properties", "proj:epsg"), epsg)).grid.crs == "EPSG:32722"
+    for wrong in (32722.5, float("inf"), True, "32722"):
+        assert refuse(set_at(make_source_item(), ("properties", "proj:epsg"), wrong)).field.endswith(
+            "proj:epsg"
+        )
+
+
+@pytest.mark.parametrize("kept", ["B8A", "B11", "B02"])
+def test_any_band_of_the_tile_tells_the_grid(kept: str) -> None:
+    item = make_source_item()
+    expected = read_scene(item).grid
+    asset, fine = item["assets"]["SCL"], kept == "B02"
+    if fine:
+        height, width = asset["proj:shape"]
+        asset = {
+            **asset,
+            "proj:shape": [2 * height, 2 * width],
+            "proj:transform": [10, 0, 600000, 0, -10, 7500040],
+        }
+    item["assets"] = {kept: asset}
+    assert read_scene(item).grid == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field"),
+    [
+        (("properties", "s2:mgrs_tile"), "23KFV", "s2:mgrs_tile"),
+        (("properties", "proj:epsg"), 32622, "s2:mgrs_tile"),
+        (("geometry", "coordinates"), [[[10, 48], [11, 48], [11, 49], [10, 48]]], "geometry"),
+        (("geometry", "coordinates"), [[[-50, 22], [-49, 22], [-49, 23], [-50, 22]]], "geometry"),
+    ],
+)
+def test_a_tile_or_footprint_that_contradicts_the_grid_is_refused(
+    path: tuple[str, ...], value: Any, field: str
+) -> None:
+    error = refuse(set_at(make_source_item(), path, value))
+    assert (type(error), error.field) == (InvalidField, field)
