@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pc_cloudmask.catalog.fields import CatalogContext
 from pc_cloudmask.catalog.layout import YearKeys, is_state_key, item_keys, pending_key, pending_prefix
+from pc_cloudmask.catalog.versions import find_unsettled, group_versions, read_scene_prefix
 from pc_cloudmask.errors import InvalidField
 from pc_cloudmask.scene.ids import check_item_id, check_tile
 
@@ -87,3 +88,16 @@ def test_an_absolute_href_is_the_public_url_and_the_key(key: str, from_key: str)
 
 def test_years_have_four_digits() -> None:
     assert YearKeys("22KFV", 18).prefix == "sentinel-2-l2a-cloudmask/22K/22KFV/0018/"
+
+
+def test_versions_of_a_scene_are_told_in_both_forms_of_a_products_id() -> None:
+    start, end = "S2B_MSIL2A_20181214T133219_", "R081_T22KFV_"
+    made = [
+        f"{start}{n}{end}{day}T000000"
+        for n, day in (("N0211_", 20181215), ("", 20201008), ("N0500_", 20230601))
+    ]
+    assert {read_scene_prefix(item_id) for item_id in made} == {start + end}
+    starts = dict.fromkeys(sorted(made, reverse=True), "20181214T133217")
+    assert group_versions(starts) == [made]
+    assert find_unsettled(starts, made) == [(made[0], made[1]), (made[1], made[2])]
+    assert read_scene_prefix(made[1].replace("T22KFV", "T22KGV")) != start + end

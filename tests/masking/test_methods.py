@@ -29,7 +29,7 @@ def build_page_head(method: MaskMethod) -> str:
         "setting": f"`CLOUDMASK_METHOD={method.name}`",
         "thresholds": ", ".join(thresholds),
         "Earth Engine": ", ".join(collections) or "not needed",
-        "packages": f"`pip install 'pc-cloudmask[{method.extra}]'`" if method.extra else "no others",
+        "packages": f"`pip install '.[{method.extra}]'` in a checkout" if method.extra else "no others",
         "licence": method.licence,
         "citation": method.citation,
     }
