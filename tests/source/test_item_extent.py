@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from pc_cloudmask.source.item import read_scene
 from tests.catalog.items import derive, make_source_item
 
 longitudes = st.floats(-200, 200)
-latitudes = st.floats(-90, 90)
+#: Where tiles are.
+latitudes = st.floats(-79, 83)
 
 
 def ring(west: float, south: float, east: float, north: float) -> list[list[float]]:
@@ -31,9 +33,27 @@ def multipolygon(*boxes: tuple[float, float, float, float]) -> dict[str, Any]:
     return {"type": "MultiPolygon", "coordinates": [[ring(*box)] for box in boxes]}
 
 
+def put_grid_at(item: Item, bbox: list[float]) -> None:
+    """Give ``item`` a tile and a grid where ``bbox`` begins, or as near as there are tiles."""
+    west, south, _, north = bbox
+    latitude = min((south + north) / 2, 83)
+    zone, letter = int((west + 180) // 6) % 60 + 1, "CDEFGHJKLMNPQRSTUVWXX"[int((latitude + 80) // 8)]
+    item["properties"] |= {
+        "s2:mgrs_tile": f"{zone:02}{letter}FV",
+        "proj:epsg": (32600 if letter >= "N" else 32700) + zone,
+    }
+    northing = 111_000 * latitude + (10_000_000 if letter < "N" else 0)
+    for asset in item["assets"].values():
+        if "proj:transform" in asset:
+            asset["proj:transform"] = [*asset["proj:transform"][:5], northing]
+            asset.pop("proj:bbox", None)
+
+
 def item_at(geometry: Any, bbox: Any = None) -> Item:
     item = make_source_item()
     item["geometry"] = geometry
+    with suppress(Exception):  # of no geometry there is no place
+        put_grid_at(item, find_bbox(geometry))
     if bbox is None:
         del item["bbox"]
     else:
@@ -118,7 +138,7 @@ FOOTPRINTS: dict[str, tuple[dict[str, Any], list[float]]] = {
     "whole beyond the antimeridian": (polygon(179, 60, 181.5, 61), [179, 60, -178.5, 61]),
     "whole beyond it westwards": (polygon(-181, 60, -179.5, 61), [179, 60, -179.5, 61]),
     "up to the antimeridian": (polygon(179, 60, 180, 61), [179, 60, 180, 61]),
-    "at the pole": (polygon(-60, 84, 100, 90), [-180, 84, 180, 90]),
+    "at the pole": (polygon(-60, 83, 100, 90), [-180, 83, 180, 90]),
     "with heights": (
         {"type": "Polygon", "coordinates": [[[lon, lat, 5] for lon, lat in SQUARE]]},
         [10, 20, 11, 21],
