@@ -343,6 +343,8 @@ def _find_missing(item: Item) -> list[str]:
         ]
     if not isinstance(assets, dict) or not isinstance(properties, dict):
         return missing
+    if len(assets) > MAX_ASSETS:  # cut off by ``unsign_item``, and refused for their number
+        return []
     name = _find_grid_asset(assets)
     asset = assets.get(name)
     if asset is None:

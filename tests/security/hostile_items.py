@@ -159,7 +159,7 @@ CASES = [*IDS, *HREFS, *RASTERS, *PLACES, *TYPES]
 
 
 def build_odd_items(good: Item) -> list[Item]:
-    """Items that are sound, at places that trip many a program: across the antimeridian, at a pole."""
+    """Items at places that trip many a program, across the antimeridian and at a pole, which the grid is not at."""
     odd = []
     for name, tile, ring in (
         ("antimeridian", "01KAB", [[179.5, -18.0], [-179.5, -18.0], [-179.5, -17.0], [179.5, -17.0]]),
