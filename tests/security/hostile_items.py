@@ -74,7 +74,7 @@ IDS = [
     Case("tile_digits", ("properties", "s2:mgrs_tile"), "٢٢KFV", "is not an MGRS tile"),
 ]
 HREFS = [
-    Case("href_file", NIR, "file://{secret}", _SCHEME),
+    Case("href_file", NIR, "file://{secret}", rf"{_SCHEME}|leads out of"),
     Case("href_javascript", NIR, "javascript:alert(1)", _SCHEME),
     Case("href_vrt", NIR, "vrt://{secret}", _SCHEME),
     Case("href_gtiff_dir", NIR, "GTIFF_DIR:1:{secret}", _NO_PATH),
