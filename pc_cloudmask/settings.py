@@ -40,6 +40,7 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 #: Variables that Kubernetes makes of a service by the name of cloudmask.
 _OF_KUBERNETES = re.compile(r"(^|_)(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)")
+_OPTION = re.compile(r"^--[a-z]+:? ")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
@@ -139,7 +140,8 @@ def _value_error(parse: Callable[[str], T], text: str) -> T:
     try:
         return parse(text)
     except SettingsError as error:
-        raise ValueError(str(error)) from error
+        # Of the option by the same name, which nobody gave.
+        raise ValueError(_OPTION.sub("", str(error))) from error
 
 
 PLANETARY_COMPUTER_URL = "https://planetarycomputer.microsoft.com/api/stac/v1"

@@ -96,8 +96,10 @@ class AreaRequest(RunRequest):
             try:
                 area = Area(tiles=self.tiles, bbox=self.bbox, intersects=self.intersects, since=self.since)
             except ValidationError as error:
-                problem = error.errors(include_input=False, include_url=False)[0]["msg"]
-                raise SettingsError(f"the watched area: {problem.removeprefix('Value error, ')}") from error
+                first = error.errors(include_input=False, include_url=False)[0]
+                field = first["loc"][0] if first["loc"] else None
+                named = "--tile" if field == "tiles" else f"--{field}" if field else "the watched area"
+                raise SettingsError(f"{named}: {first['msg'].removeprefix('Value error, ')}") from error
             return {f"unnamed-{area.digest}": area}
         areas = settings.areas
         if unknown := sorted(set(self.areas) - set(areas)):

@@ -101,7 +101,8 @@ def list_stated_grids(grid: Grid, fields: Mapping[str, Any]) -> tuple[Grid, ...]
     That is the one of the asset's own ``proj:transform`` and ``proj:shape``; without them the item's ``grid`` with
     Sentinel-2's pixels.
     """
-    transform, shape = fields.get("proj:transform"), fields.get("proj:shape")
+    transform: Any = fields.get("proj:transform")
+    shape: Any = fields.get("proj:shape")
     if _are_numbers(transform, (6, 9)) and _are_numbers(shape, (2,)):
         a, b, c, d, e, f = transform[:6]
         return (Grid(grid.crs, (a, b, c, d, e, f), (int(shape[0]), int(shape[1]))),)

@@ -228,13 +228,12 @@ def _check_place(scene: Scene) -> None:
         raise InvalidField(
             scene.id, "s2:mgrs_tile", f"{scene.tile} lies in {zone}, and the grid in {scene.grid.crs}"
         )
-    west, footprint_south, east, footprint_north = find_bbox(scene.footprint)
+    west, south_deg, east, north_deg = find_bbox(scene.footprint)
     _, south_m, _, north_m = scene.grid.bounds
     equator_m = 10_000_000 if scene.tile[2] < "N" else 0
     south, north = ((metres - equator_m) / _DEGREE_M for metres in (south_m, north_m))
-    meets_grid = footprint_south <= north + _TOLERANCE_DEG and south - _TOLERANCE_DEG <= footprint_north
-    footprint = (west, footprint_south, east, footprint_north)
-    if not meets_grid or not boxes_meet(footprint, build_zone_box(scene.tile[:3])):
+    meets_grid = south_deg <= north + _TOLERANCE_DEG and south - _TOLERANCE_DEG <= north_deg
+    if not meets_grid or not boxes_meet((west, south_deg, east, north_deg), build_zone_box(scene.tile[:3])):
         raise InvalidField(scene.id, "geometry", f"is not where tile {scene.tile} and its grid are")
 
 
@@ -352,6 +351,8 @@ def _find_missing(item: Item) -> list[str]:
         ]
     if not isinstance(assets, dict) or not isinstance(properties, dict):
         return missing
+    if len(assets) > MAX_ASSETS:  # cut off by ``unsign_item``, and refused for their number
+        return []
     name = _find_grid_asset(assets)
     asset = assets.get(name)
     if asset is None:

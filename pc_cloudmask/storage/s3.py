@@ -340,7 +340,7 @@ def _is_folder_marker(entry: Mapping[str, Any]) -> bool:
 
     Hadoop's end with ``_$folder$``, all others' with a slash.
     """
-    return bool(entry["Size"] == 0 and entry["Key"].endswith(("/", "_$folder$")))
+    return bool(entry["Size"] == 0) and str(entry["Key"]).endswith(("/", "_$folder$"))
 
 
 def _name_folders(page: Answer, name: str) -> Iterator[str]:

@@ -52,21 +52,22 @@ def test_the_environment_names_areas_too(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ('areas.home = {tiles = ["99ZZZ"]}', "AREAS.home.tiles"),
-        ('areas.home = {bbox = "1,2,3"}', "AREAS.home.bbox"),
+        ('areas.home = {tiles = ["99ZZZ"]}', "areas.home.tiles"),
+        ('areas.home = {bbox = "1,2,3"}', "areas.home.bbox"),
         ('areas.home = {bbox = "1,2,3,4", intersects = "a.json"}', "exclude each other"),
         ("areas.home = {}", "name where to look"),
         ('areas.home = {tiles = ["22KFV"], since = "2018/2019"}', "since"),
         ('areas.home = {tiles = ["22KFV"], since = "soon"}', "since"),
         ('areas.home = {tiles = ["22KFV"], colour = "red"}', "colour"),
         ('areas."../x" = {tiles = ["22KFV"]}', "a name is"),
-        ("areas = 3", "AREAS"),
+        ("areas = 3", "areas"),
     ],
 )
 def test_an_area_that_is_none_is_named(tmp_path: Path, text: str, hint: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read_settings(write_config(tmp_path, text))
-    assert "CLOUDMASK_AREAS" in str(caught.value)
+    assert "cloudmask.toml: areas" in str(caught.value)
+    assert "--" not in str(caught.value)
     assert hint in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -413,7 +413,7 @@ def test_a_states_form_survives_being_written(service: Service) -> None:
 
 
 def test_a_tile_whose_box_is_watched_loses_its_scenes_too(service: Service) -> None:
-    service.areas = {"box": Area(bbox="-51,-24,-49,-23", since="2024-01-01")}
+    service.areas = {"box": Area(bbox="-51,-24,11,48", since="2024-01-01")}
     assert len(service.run(NOW).published) == 10
     gone = withdraw_all_but(service, 8)
     for day in (1, 2):

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from pc_cloudmask.scene.scene import Scene
+from pc_cloudmask.scene.tile_box import build_tile_box
 
 
 def build_item(scene: Scene) -> dict[str, Any]:
     """The Planetary Computer's item of ``scene``, with the one asset that tells its grid."""
-    west, south, east, north = -50.1, -23.4, -49.9, -23.3
+    west, south, east, north = build_tile_box(scene.tile)
+    lon, lat = (west + east) / 2, (south + north) / 2
+    west, south, east, north = lon - 0.1, lat - 0.05, lon + 0.1, lat + 0.05
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     return {
         "type": "Feature",
