@@ -6,6 +6,7 @@
     ├── SourceError                the source API or one of its items
     │   ├── SourceUnavailable      no answer, 429, 5xx (retryable)
     │   ├── SourceRefused          an answer that breaks a rule of ours: size, host, form
+    │   │   └── SourceDenied       401, 403: it wants credentials or shuts us out           (ends the run)
     │   └── ItemError              one item cannot become a scene                           (proven)
     │       ├── MissingField       … because a field is absent
     │       └── InvalidField       … because a field is there and wrong
@@ -89,6 +90,12 @@ class SourceUnavailable(SourceError):
 
 class SourceRefused(SourceError):
     """The source answered with something that must not be trusted."""
+
+
+class SourceDenied(SourceRefused):
+    """The source does not let us in, or wants credentials."""
+
+    ends_run = True
 
 
 class ItemError(SourceError):

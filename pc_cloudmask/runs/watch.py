@@ -143,7 +143,7 @@ class _Problems:
 
     def note(self, name: str, error: CloudmaskError) -> None:
         """Note ``error`` where a later run may fare better, else let it end this one."""
-        if not (error.retryable or isinstance(error, SourceError)):
+        if error.ends_run or not (error.retryable or isinstance(error, SourceError)):
             raise error
         logger.warning("%s: %s", name, error)
         self.texts.append(f"{name}: {error}")

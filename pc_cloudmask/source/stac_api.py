@@ -20,7 +20,7 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from requests import Request
 
-from pc_cloudmask.errors import SettingsError, SourceRefused, SourceUnavailable
+from pc_cloudmask.errors import SettingsError, SourceDenied, SourceRefused, SourceUnavailable
 from pc_cloudmask.scene.geometry import build_box, build_shape
 from pc_cloudmask.scene.query import (
     Interval,
@@ -350,7 +350,7 @@ class PlanetaryComputerSource:
             status = getattr(error, "status_code", None)
             text = f"{self._url}: HTTP {status}: {make_printable(error, _SHOWN)}"
             if status in {401, 403}:
-                text += "; the API wants credentials"
+                raise SourceDenied(f"{text}; the API wants credentials, or shuts this address out") from error
             raise (SourceUnavailable if status == 408 else SourceRefused)(text) from error
         except _TRIPPED as error:
             problem = make_printable(f"{type(error).__name__}: {error}", _SHOWN)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
+
 from tests.doubles.earth_engine.scenes import NORTH, SOUTH, Sun, build_ragged_scene, build_scene
 from tests.doubles.earth_engine.sentinel2 import Sentinel2
 from tests.masking.earth_engine.items import build_item
@@ -27,7 +29,8 @@ API_COLLECTION = "https://planetarycomputer.microsoft.com/api/stac/v1/collection
 class Product:
     """One product of a scene: listed from ``listed`` to ``withdrawn``, other content from ``changed`` on.
 
-    ``image`` is when Earth Engine has its image.
+    ``image`` is when Earth Engine has its image in full; for ``masked`` before that it has one whose cloud layers
+    are masked in part or everywhere.
     """
 
     image_of: Sentinel2
@@ -35,6 +38,7 @@ class Product:
     taken: datetime
     listed: datetime
     image: datetime
+    masked: timedelta = timedelta()
     withdrawn: datetime = NEVER
     changed: datetime = NEVER
 
@@ -44,6 +48,16 @@ class Product:
 
     def is_listed(self, now: datetime) -> bool:
         return self.listed <= now < self.withdrawn
+
+    def find_image(self, now: datetime) -> Sentinel2 | None:
+        """What Earth Engine has of it at ``now``."""
+        if self.image <= now:
+            return self.image_of
+        if self.image - self.masked <= now:
+            cloud_valid = np.zeros(self.image_of.shape_10m, bool)
+            cloud_valid[: cloud_valid.shape[0] // 2] = self.masked < 2 * DAY
+            return replace(self.image_of, cloud_valid=cloud_valid)
+        return None
 
     def read_item(self, now: datetime) -> dict[str, Any]:
         """The item as the source gives it at ``now``."""
@@ -64,7 +78,7 @@ class Archive:
 
     def list_images(self, now: datetime) -> list[Sentinel2]:
         """What Earth Engine has at ``now``."""
-        return [product.image_of for product in self.products if product.image <= now]
+        return [image for product in self.products if (image := product.find_image(now)) is not None]
 
     def find_truth(self, now: datetime) -> dict[str, Product]:
         """What a catalog that knew everything at ``now`` would link, by id."""
@@ -117,6 +131,7 @@ def _build_scene(dice: random.Random, image: Sentinel2, taken: datetime) -> Iter
         taken=taken,
         listed=taken + (40 * DAY if dice.random() < 0.08 else dice.uniform(0.2, 3) * DAY),
         image=dice.choices([taken + DAY, taken + 20 * DAY, NEVER], [92, 6, 2])[0],
+        masked=dice.choices([timedelta(), DAY, 19 * DAY], [80, 10, 10])[0],
     )
     fate = dice.random()
     if fate < 0.08:

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from pc_cloudmask.catalog.layout import item_keys
-from pc_cloudmask.catalog.states import Failure, StateKind, find_state, record_failed
+from pc_cloudmask.catalog.states import Failure, StateKind, find_state, list_states, record_failed
 from pc_cloudmask.catalog.versions import write_withdrawn_marker
+from pc_cloudmask.errors import SourceDenied
 from pc_cloudmask.runs.area_state import read_area_state, write_area_state
 from pc_cloudmask.runs.due import LookBack
 from pc_cloudmask.runs.ingest import FORGET_AFTER
@@ -25,7 +26,7 @@ from tests.doubles.earth_engine.server import LocalEarthEngine
 from tests.doubles.stac_api.server import Fault
 from tests.runs.archive import DAY, NEVER, START, Archive, Product, build_archive
 from tests.runs.service import HOME, Service, run_service
-from tests.runs.weather import empty_answers, outage, silent_about_ids
+from tests.runs.weather import empty_answers, no_access, outage, silent_about_ids
 
 pytestmark = pytest.mark.slow
 
@@ -210,6 +211,15 @@ def test_a_source_out_of_order_withdraws_nothing(service: Service, weather: Any)
         assert not report.withdrawn
         assert bool(report.problems) == (weather is outage)
     assert len(walk(service).items) == 10
+
+
+def test_a_source_that_shuts_us_out_ends_the_run_and_withdraws_nothing(service: Service) -> None:
+    service.run(NOW)
+    for hours in (25, 50, 75):
+        with pytest.raises(SourceDenied, match=r"HTTP 40[13].*credentials"):
+            service.run(NOW + timedelta(hours=hours), no_access, seed=hours)
+    assert len(walk(service).items) == 10
+    assert list(list_states(open_store(str(service.store)))) == []
 
 
 def test_one_run_withdraws_no_more_than_it_may(service: Service) -> None:

@@ -1,4 +1,4 @@
-"""What may go wrong between a source and us on a day."""
+"""What may go wrong between a source, an Earth Engine and us on a day."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from tests.doubles.earth_engine.faults import (
+    ErrorReply,
+    Faults,
+    Html,
+    missing_role,
+    not_registered,
+    quota_exceeded,
+    unavailable,
+)
 from tests.doubles.stac_api.server import Fault, StacApiServer
 
 Items = list[dict[str, Any]]
@@ -69,6 +78,28 @@ def disorder(server: StacApiServer, items: Items, dice: random.Random) -> None:
     server.items = dice.sample(items, len(items))
 
 
+def broken_next_links(server: StacApiServer, items: Items, dice: random.Random) -> None:
+    """The link to the next page leads nowhere."""
+    page = {"links": [{"rel": "next", "href": f"{server.url}/nowhere"}]}
+    server.faults.extend([Fault(page=page)] * 1000)
+
+
+def no_access(server: StacApiServer, items: Items, dice: random.Random) -> None:
+    """The source, or a gateway before it, asks who we are, or shuts us out."""
+    server.faults.extend([Fault(dice.choice([401, 403]))] * 1000)
+
+
+def odd_items(server: StacApiServer, items: Items, dice: random.Random) -> None:
+    """Among the items are two with an azimuth that is no number, one of which has an id that can be no key."""
+    if not items:
+        return
+    odd = {**items[0], "properties": {**items[0]["properties"], "s2:mean_solar_azimuth": "south"}}
+    server.items = [*items, *({**odd, "id": odd_id} for odd_id in ODD_IDS)]
+
+
+#: Those of ``odd_items``.
+ODD_IDS = ("S2A_MSIL2A_20240101T000000_R081_T22KFV_20240102T000000", "../odd")
+
 WEATHERS: tuple[tuple[Callable[[StacApiServer, Items, random.Random], None], int], ...] = (
     (calm, 70),
     (outage, 4),
@@ -80,5 +111,26 @@ WEATHERS: tuple[tuple[Callable[[StacApiServer, Items, random.Random], None], int
     (silent_about_ids, 3),
     (duplicates, 4),
     (disorder, 4),
+    (broken_next_links, 3),
+    (no_access, 3),
+    (odd_items, 3),
 )
 """With how often they come."""
+
+#: What Earth Engine answers to everything on a day of its own, None for the right answers, with how often it comes.
+ENGINE_WEATHERS: tuple[tuple[ErrorReply | Html | None, int], ...] = (
+    (None, 88),
+    (ErrorReply(401, "UNAUTHENTICATED", "Request had invalid authentication credentials."), 2),
+    (missing_role(), 2),
+    (not_registered(), 2),
+    (quota_exceeded(), 2),
+    (unavailable(), 2),
+    (Html(), 2),
+)
+
+
+def let_it_rain(faults: Faults, fault: ErrorReply | Html | None, dice: random.Random) -> None:
+    """Let Earth Engine answer so to everything, or at the pixels alone: pairing went well."""
+    faults.clear()
+    if fault is not None:
+        faults.add(fault, path=dice.choice([None, ":computePixels"]))
