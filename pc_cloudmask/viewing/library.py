@@ -14,6 +14,8 @@ import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from functools import partial
+from posixpath import dirname, isabs, join, normpath
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ from pc_cloudmask.masking.classes import MaskClass
 from pc_cloudmask.scene.ids import MASK_ASSET, parse_item_id
 from pc_cloudmask.scene.query import SceneQuery, build_query
 from pc_cloudmask.settings import read_settings
+from pc_cloudmask.source.hrefs import is_relative, map_hrefs
 from pc_cloudmask.storage.stores import open_reader
 
 #: ``stac_cfg`` of ``odc.stac.load``, which leaves out assets with the role ``overview`` unless named.
@@ -126,9 +129,17 @@ def read_mask(item: pystac.Item) -> NDArray[np.uint8]:
 def _build_item(published: PublishedItem, store_url: str) -> pystac.Item:
     document, href = published.item, f"{store_url}/{published.keys.item}"
     _lead_into(document, published.keys.item, store_url)
+    if isabs(store_url):
+        # pystac takes "#" and "?" in a folder's name for parts of a URL.
+        document = map_hrefs(document, partial(_join_path, dirname(href)))
     item = pystac.Item.from_dict(document, href=href, preserve_dict=False)
     item.make_asset_hrefs_absolute()
     return item
+
+
+def _join_path(folder: str, href: str) -> str:
+    """Return a relative ``href`` of a document in ``folder`` as an absolute path, any other as it is."""
+    return normpath(join(folder, href)) if is_relative(href) else href
 
 
 def _lead_into(document: dict[str, Any], key: str, store_url: str) -> None:

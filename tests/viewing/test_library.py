@@ -89,9 +89,11 @@ def test_one_item_is_found_by_its_id_alone(out: Path) -> None:
         assert find_item(item.id, store=str(out)).to_dict() == item.to_dict()
     with pytest.raises(StoreRefused, match="not published"):
         find_item("S2B_MSIL2A_20181214T133219_R081_T22KFV_20200101T000000", store=str(out))
-    for absent in ("an id that tells nothing", "x_00010101", "x_99991231"):
+    for absent in ("tells_nothing", "x_00010101", "x_99991231"):
         with pytest.raises(StoreRefused, match="not published"):
             find_item(absent, store=str(out))
+    with pytest.raises(SettingsError, match="no item's id; write one such as S2"):
+        find_item("no id at all", store=str(out))
 
 
 def test_a_web_server_and_a_bucket_give_what_the_folder_gives(

@@ -51,6 +51,14 @@ def test_a_view_through_a_web_server_is_the_same(out: Path, serve: Serve) -> Non
     assert draw_view(here, 200).png == draw_view(there, 200).png
 
 
+def test_a_folder_may_have_any_name(out: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "a#b?c=%41&d" / "out"
+    shutil.copytree(out, copy)
+    here, there = (find_items("22KFV", datetime="2018-06", store=str(store))[0] for store in (out, copy))
+    assert all(Path(asset.href).is_relative_to(copy) for asset in there.assets.values())
+    assert draw_view(here, 200).png == draw_view(there, 200).png
+
+
 def test_sources_outside_the_catalog_are_read_only_where_a_user_says_so(out: Path, tmp_path: Path) -> None:
     item = find_items("22KFV", datetime="2018-06", store=str(out))[0]
     elsewhere = tmp_path / "elsewhere.tif"
