@@ -149,9 +149,10 @@ class LocalStore:
     @contextlib.contextmanager
     def _steady_root(self) -> Iterator[None]:
         """Check that a listing begins and ends with the same root: folders of an unmounted disk look empty."""
-        before = self._check_root()
+        self._check_root()
+        seen = self._seen
         yield
-        if self._check_root() != before and before is not None:
+        if self._check_root() != seen and seen is not None:
             raise self._explain_root()
 
     def _check_root(self) -> _Identity | None:
@@ -167,9 +168,13 @@ class LocalStore:
                 raise self._explain_root() from None
             return None
         found = (status.st_dev, status.st_ino)
-        if self._seen not in {None, found} and not _list_entries(str(self.root)):
+        if self._seen == found:
+            return found
+        if any(name != PROBE_PREFIX for name, _ in _list_entries(str(self.root))):
+            self._seen = found
+        elif self._seen is not None:
             raise self._explain_root()
-        self._seen = found
+        # An empty one that was never filled says nothing: a writer makes it to probe, and may remove it again.
         return found
 
     def _explain_root(self) -> StoreUnavailable:

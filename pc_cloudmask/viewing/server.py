@@ -317,7 +317,7 @@ def find_folder(settings: Settings) -> Path:
     if settings.store.startswith("s3://"):
         catalog = f"{settings.public_url or 'https://…'}/{CATALOG_KEY}"
         raise SettingsError(
-            f"{settings.store} needs no serve: let others read the bucket (deploy/s3/cors.json) "
+            f"{settings.store} needs no serve: let others read the bucket, and pages of any origin (CORS), "
             f"and open {HOSTED_URL}{catalog}"
         )
     reader = open_reader(settings.store)

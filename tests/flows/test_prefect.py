@@ -34,7 +34,7 @@ def test_a_flow_run_publishes_the_same_bytes_and_shows_no_path_or_secret(
     }
     command = [sys.executable, "-m", "pc_cloudmask", "--prefect", "--json", "demo", "--out", str(store)]
     result = subprocess.run(
-        command, capture_output=True, text=True, env=environment, timeout=300, check=False
+        command, capture_output=True, text=True, env=environment, timeout=1800, check=False
     )
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)

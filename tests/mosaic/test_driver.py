@@ -119,7 +119,7 @@ def test_a_neighbouring_zone_is_warped_classes_as_they_are(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("write", "hint"),
     [
-        (lambda path: path.write_text("<VRTDataset rasterXSize='1' rasterYSize='1'/>"), "not a GeoTIFF"),
+        (lambda path: path.write_text("<VRTDataset rasterXSize='1' rasterYSize='1'/>"), "not a TIFF"),
         (lambda path: path.write_bytes(b"II*\0"), "not a GeoTIFF"),
         (lambda path: write_raster(path, np.ones((3, 8, 8), np.uint8)), "3 bands"),
         (lambda path: write_raster(path, np.ones((8, 8), np.float32)), "float32"),

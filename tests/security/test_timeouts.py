@@ -49,7 +49,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The time-outs as they are, but shorter; no test takes longer than one that hangs."""
     monkeypatch.setattr(http_retry, "READ_TIMEOUT_S", SHORT_S)
     monkeypatch.setattr(stores, "_READ_TIMEOUT_S", SHORT_S)
-    monkeypatch.setattr(stores, "_ATTEMPTS", 1)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setattr(our_sas, "TOKEN_DEADLINE_S", SHORT_S)
     started = time.monotonic()
     yield

@@ -21,6 +21,7 @@ import pytest
 from pc_cloudmask.errors import SettingsError, StoreError, StoreRefused, StoreUnavailable, WriteConflict
 from pc_cloudmask.storage import local as local_store
 from pc_cloudmask.storage.local import STALE_AFTER_S, TEMPORARY_FOLDER, LocalStore
+from pc_cloudmask.storage.store import PROBE_PREFIX
 from pc_cloudmask.storage.stores import open_store
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -332,6 +333,17 @@ class TestRootsThatVanish:
             store.read_object("e")
         shutil.copytree(store.root.with_name("elsewhere"), store.root)
         assert [info.key for info in store.list_objects("")] == ["a/b", "c/d", "e"]
+
+    def test_a_root_that_another_writer_makes_to_probe_and_removes_is_absent(self, tmp_path: Path) -> None:
+        store = LocalStore(tmp_path / "disk")
+        for name in (TEMPORARY_FOLDER, PROBE_PREFIX):
+            folder = store.root / name
+            folder.mkdir(parents=True)
+            listing = store.list_objects("")
+            assert store.find_object("catalog.json") is None
+            shutil.rmtree(store.root)
+            assert store.find_object("catalog.json") is None
+            assert list(listing) == list(store.list_folders("")) == []
 
     def test_a_folder_that_a_writer_prunes_meanwhile_is_empty(self, store: LocalStore) -> None:
         listing = store.list_objects("")

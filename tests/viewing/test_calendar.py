@@ -44,5 +44,5 @@ def test_more_lines_than_a_picture_has_are_refused() -> None:
 
 def test_without_the_extra_its_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(SettingsError, match=r"pc-cloudmask\[charts\]"):
+    with pytest.raises(SettingsError, match=r"needs matplotlib: .*its extra charts"):
         draw()
