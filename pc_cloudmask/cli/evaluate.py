@@ -168,7 +168,8 @@ def _print(found: Evaluation) -> None:
             for name, each in (*scenes, *total)
             for target in TARGETS
         ]
-        print_table(_capitalize(comparison.title), ("scene", "what", *_COLUMNS), rows)
+        title = comparison.title if comparison.mask.method else comparison.title.capitalize()
+        print_table(title, ("scene", "what", *_COLUMNS), rows)
         _print_counts(comparison)
     if len(found.comparisons) and not any(each.scenes for each in found.comparisons):
         say("nothing could be compared")
@@ -179,9 +180,9 @@ def _print_counts(comparison: Comparison) -> None:
     from pc_cloudmask.cli.output import print_table, say
 
     total = comparison.total
-    reference = comparison.reference.title if comparison.reference else "label"
+    reference = comparison.reference.title if comparison.reference else "Label"
     rows = [(name, *map(str, counts)) for name, counts in total.list_rows()]
-    print_table(f"{_capitalize(reference)} by mask", ("what", "clear", "cloud", "shadow"), rows)
+    print_table(f"{reference} by mask", ("what", "clear", "cloud", "shadow"), rows)
     agreement = "-" if total.agreement_pct is None else f"{total.agreement_pct:.2f} %"
     without = f"; {total.without_mask} more have no data in the mask" if total.without_mask else ""
     say(f"{agreement} of {total.judged} pixels are of the same class{without}")
@@ -199,7 +200,3 @@ def _shorten(scene_id: str) -> str:
 
     tile, day = re.search(r"_T([0-9]{2}[A-Z]{3})_", scene_id), find_day(scene_id)
     return f"{tile[1]} {day}" if tile and day else scene_id
-
-
-def _capitalize(text: str) -> str:
-    return text[:1].upper() + text[1:] if text.startswith("the ") or text == "label" else text

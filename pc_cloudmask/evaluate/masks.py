@@ -57,7 +57,7 @@ class MaskChoice:
     @property
     def title(self) -> str:
         """A few words for people."""
-        name = self.method or f"{self.origin} mask"
+        name = self.method or ("published mask" if self.origin == "published" else "mask file")
         return name if self.buffer_m is None else f"{name}, buffer {self.buffer_m:g} m"
 
     def as_json(self) -> dict[str, Any]:

@@ -42,10 +42,10 @@ _BOTH_CLEAR, _BOTH_MASKED, _MISSED, _FOR_NOTHING, _CONFUSED = 1, 2, 3, 4, 5
 _KIND_COLORS: Mapping[int, tuple[str, RGB]] = {
     0: ("not compared", _NOTHING),
     _BOTH_CLEAR: ("both clear", (228, 232, 226)),
-    _BOTH_MASKED: ("the same cloud or shadow", (150, 156, 164)),
-    _MISSED: ("cloud or shadow in the reference only", (196, 30, 40)),
-    _FOR_NOTHING: ("cloud or shadow in the mask only", (250, 176, 40)),
-    _CONFUSED: ("cloud in one, shadow in the other", (40, 110, 200)),
+    _BOTH_MASKED: ("both alike", (150, 156, 164)),
+    _MISSED: ("masked in the reference only", (196, 30, 40)),
+    _FOR_NOTHING: ("masked in the mask only", (250, 176, 40)),
+    _CONFUSED: ("cloud against shadow", (40, 110, 200)),
 }
 
 
