@@ -51,6 +51,31 @@ def parse_duration(text: str) -> timedelta:
     return length
 
 
+def check_out(out: Path, option: str = "--out") -> Path:
+    """Return ``out``, to which a PNG can be written.
+
+    Raises:
+        SettingsError: its name does not end in .png, or its folder is not there.
+    """
+    if out.suffix.lower() != ".png":
+        raise SettingsError(f"{option} {out}: name a file that ends in .png")
+    if not out.parent.is_dir():
+        raise SettingsError(f"{option} {out}: {out.parent} is no folder: make it first")
+    return out
+
+
+def write_out(out: Path, png: bytes, option: str = "--out") -> None:
+    """Write a picture.
+
+    Raises:
+        SettingsError: it cannot be written.
+    """
+    try:
+        out.write_bytes(png)
+    except OSError as error:
+        raise SettingsError(f"{option} {out}: cannot be written: {error.strerror or error}") from error
+
+
 def _complete_method() -> list[str]:
     """Name the methods for the shell; the table is read only then, as it takes numpy to import."""
     from pc_cloudmask.masking.methods import METHODS

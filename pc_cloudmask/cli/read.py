@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, load_settings, options
-from pc_cloudmask.cli.options import BboxOption, CatalogOption, DatetimeOption, FilesOption, TileOption
+from pc_cloudmask.cli.options import (
+    BboxOption,
+    CatalogOption,
+    DatetimeOption,
+    FilesOption,
+    TileOption,
+    check_out,
+    write_out,
+)
 from pc_cloudmask.errors import CloudmaskError, SettingsError
 from pc_cloudmask.version import tell_extra
 
@@ -37,10 +45,10 @@ def view(
     from pc_cloudmask.viewing.library import find_item
     from pc_cloudmask.viewing.view import draw_view
 
-    target = _check_out(out or Path(f"{item}.png"))
+    target = check_out(out or Path(f"{item}.png"))
     found = find_item(item, store=store or load_settings().store)
     drawn = draw_view(found, size, files)
-    _write_out(target, drawn.png)
+    write_out(target, drawn.png)
     names = ("cloud", "shadow", "clear")
     shares = {f"{name}_percentage": found.properties.get(f"cloudmask:{name}_percentage") for name in names}
     if options.json:
@@ -77,14 +85,14 @@ def stats(
     from pc_cloudmask.storage.stores import open_reader
     from pc_cloudmask.viewing.observations import count_observations, draw_calendar
 
-    target = None if out is None else _check_out(out)
+    target = None if out is None else check_out(out)
     query = build_query(tiles=tile or (), datetime=datetime)
     broken: dict[str, CloudmaskError] = {}
     items = find_published_items(open_reader(store or load_settings().store), query, broken=broken)
     months = count_observations(items, max_cloud)
     title = f"Scenes with at most {max_cloud:g} % cloud and shadow, of all scenes"
     if target is not None:
-        _write_out(target, draw_calendar(title, build_rows(months)))
+        write_out(target, draw_calendar(title, build_rows(months)))
     if options.json:
         print_json({"max_cloud_pct": max_cloud, "months": [month.as_json() for month in months]})
     else:
@@ -93,23 +101,6 @@ def stats(
         complain(f"not counted: {item_id}: {error}")
     if broken:
         raise typer.Exit(EXIT_FAILED)
-
-
-def _check_out(out: Path) -> Path:
-    """``out``, where a PNG can be written to it."""
-    if out.suffix.lower() != ".png":
-        raise SettingsError(f"--out {out}: name a file that ends in .png")
-    if not out.parent.is_dir():
-        raise SettingsError(f"--out {out}: {out.parent} is no folder: make it first")
-    return out
-
-
-def _write_out(out: Path, png: bytes) -> None:
-
-    try:
-        out.write_bytes(png)
-    except OSError as error:
-        raise SettingsError(f"--out {out}: cannot be written: {error.strerror or error}") from error
 
 
 @app.command()

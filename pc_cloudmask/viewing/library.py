@@ -27,6 +27,7 @@ from pc_cloudmask.catalog.layout import COLLECTION_ID, find_day
 from pc_cloudmask.catalog.search import PublishedItem, decode_mask, find_published_items
 from pc_cloudmask.errors import SettingsError, StoreRefused
 from pc_cloudmask.masking.classes import MaskClass
+from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.ids import MASK_ASSET, parse_item_id
 from pc_cloudmask.scene.query import SceneQuery, build_query
 from pc_cloudmask.settings import read_settings
@@ -124,6 +125,21 @@ def read_mask(item: pystac.Item) -> NDArray[np.uint8]:
     if stored is None:
         raise StoreRefused(f"{item.id}: {href} is missing; cloudmask check --repair mends the catalog")
     return decode_mask(stored.body, item.id)
+
+
+def find_mask_grid(item: pystac.Item) -> Grid:
+    """Return the grid of the mask of an item of ``find_items``.
+
+    Raises:
+        StoreRefused: There is no mask, or its grid is not told.
+    """
+    try:
+        fields = item.assets[MASK_ASSET].extra_fields
+        a, b, c, d, e, f = fields["proj:transform"][:6]
+        height, width = fields["proj:shape"]
+        return Grid(fields["proj:code"], (a, b, c, d, e, f), (height, width))
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreRefused(f"{item.id}: no asset {MASK_ASSET} whose proj:* tell its grid") from error
 
 
 def _build_item(published: PublishedItem, store_url: str) -> pystac.Item:

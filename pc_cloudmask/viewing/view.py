@@ -10,10 +10,9 @@ import pystac
 from pc_cloudmask.errors import MissingField
 from pc_cloudmask.masking.files import draw_outlines, reduce_classes
 from pc_cloudmask.raster.picture import encode_picture
-from pc_cloudmask.scene.grid import Grid, Shape, list_stated_grids
-from pc_cloudmask.scene.ids import MASK_ASSET
+from pc_cloudmask.scene.grid import Shape, list_stated_grids
 from pc_cloudmask.source.assets import build_reader, read_picture
-from pc_cloudmask.viewing.library import read_mask
+from pc_cloudmask.viewing.library import find_mask_grid, read_mask
 
 PICTURE_ASSET = "visual"
 #: Longer edge of a picture: a full tile at 100 m.
@@ -45,10 +44,7 @@ def draw_view(item: pystac.Item, size_px: int = SIZE_PX, files: Path | None = No
     href = item.assets[PICTURE_ASSET].get_absolute_href() if PICTURE_ASSET in item.assets else None
     if href is None:
         raise MissingField(item.id, f"assets.{PICTURE_ASSET}")
-    fields = item.assets[MASK_ASSET].extra_fields
-    a, b, c, d, e, f = fields["proj:transform"][:6]
-    height, width = fields["proj:shape"]
-    grid = Grid(fields["proj:code"], (a, b, c, d, e, f), (height, width))
+    grid = find_mask_grid(item)
     factor = -(-max(grid.shape) // size_px)
     reduced = grid.at_pixel_size(factor * grid.pixel_size_m)
     root = item.get_root_link()

@@ -1,0 +1,202 @@
+"""The command that says how good masks are: `evaluate`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, load_settings, options
+from pc_cloudmask.cli.options import (
+    CatalogOption,
+    DatetimeOption,
+    FilesOption,
+    ItemsOption,
+    TileOption,
+    check_out,
+    split_commas,
+    write_out,
+)
+from pc_cloudmask.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pc_cloudmask.evaluate.confusion import Confusion
+    from pc_cloudmask.evaluate.evaluation import Comparison, Evaluation
+    from pc_cloudmask.evaluate.masks import MaskChoice, MaskSource
+    from pc_cloudmask.evaluate.subjects import SceneChoice
+    from pc_cloudmask.settings import Settings
+
+ScenesArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="ITEM", help="Ids of items, or an item's file.")
+]
+LabelsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH", help="Reference labels: a folder of GeoTIFFs, a GeoTIFF, or a CSV of points."
+    ),
+]
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE.toml|NAME",
+        help="What label values mean: a file, or cloudmask, cloudsen12, pixbox-s2-cmix.",
+    ),
+]
+CrsOption = Annotated[
+    str | None, typer.Option(metavar="EPSG:n", help="CRS of points; default: longitude and latitude.")
+]
+MasksOption = Annotated[
+    Path | None, typer.Option(metavar="PATH", help="GeoTIFFs of masks, in place of published ones.")
+]
+MethodsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        metavar="METHOD,…",
+        help="Make the masks afresh, publish nothing; without labels, two are compared.",
+        callback=split_commas,
+    ),
+]
+BuffersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--buffer", metavar="M,…", help="Judge masks with this buffer, in metres.", callback=split_commas
+    ),
+]
+PictureOption = Annotated[
+    Path | None, typer.Option(metavar="FILE.png", help="Draw where mask and reference differ.")
+]
+
+
+@app.command()
+def evaluate(
+    item: ScenesArgument = None,
+    labels: LabelsOption = None,
+    classes: ClassesOption = None,
+    crs: CrsOption = None,
+    method: MethodsOption = None,
+    buffer: BuffersOption = None,
+    masks: MasksOption = None,
+    items: ItemsOption = None,
+    tile: TileOption = None,
+    datetime: DatetimeOption = None,
+    picture: PictureOption = None,
+    files: FilesOption = None,
+    store: CatalogOption = None,
+) -> None:
+    """Compare masks with reference labels, or the masks of two methods with each other."""
+    from pc_cloudmask.cli.output import print_json
+    from pc_cloudmask.evaluate.evaluation import evaluate as compare
+    from pc_cloudmask.evaluate.evaluation import list_choices, open_labels
+    from pc_cloudmask.evaluate.picture import Gallery
+    from pc_cloudmask.evaluate.subjects import SceneChoice
+
+    target = None if picture is None else check_out(picture, "--picture")
+    settings = load_settings()
+    given = None if labels is None else open_labels(labels, classes, crs)
+    choices = list_choices(method or (), _read_buffers(buffer), "published" if masks is None else "file")
+    if given is None and len(choices) == 1 and method:
+        choices = [*list_choices((), (), "published"), *choices]  # against what is published
+    scenes = SceneChoice(item or (), tile or (), datetime, items, store or settings.store, files)
+    source = _open_masks(masks, scenes, choices, settings)
+    references = None if given is None else given.match(source.ids, only=len(item or ()) == 1)
+    gallery = Gallery(source) if target is not None else None
+    found = compare(source, choices, references, gallery.add if gallery else None)
+    if gallery is not None and target is not None and gallery.rows:
+        write_out(target, gallery.draw(), "--picture")
+    print_json(found.as_json()) if options.json else _print(found)
+    for scene_id, error in found.left_out.items():
+        complain(f"left out: {scene_id}: {str(error).removeprefix(f'item {scene_id}: ')}")
+    if found.left_out:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _read_buffers(texts: list[str] | None) -> list[float]:
+    try:
+        buffers = [float(text) for text in texts or ()]
+    except ValueError as error:
+        raise SettingsError(
+            f"--buffer {', '.join(texts or ())!r:.40}: write metres, such as 0 or 50"
+        ) from error
+    if not all(0 <= buffer <= 1000 for buffer in buffers):
+        raise SettingsError(f"--buffer {', '.join(texts or ())}: must be 0 to 1000 metres")
+    return buffers
+
+
+def _open_masks(
+    masks: Path | None, scenes: SceneChoice, choices: Sequence[MaskChoice], settings: Settings
+) -> MaskSource:
+    from pc_cloudmask.evaluate.masks import ItemMasks, MaskChoice, MaskFiles
+    from pc_cloudmask.evaluate.subjects import find_subjects
+
+    made = any(choice.method for choice in choices)
+    if masks is not None:
+        if made or scenes.items:
+            raise SettingsError("--masks are there already: leave --method and --items out")
+        return MaskFiles.open(masks, scenes.named)
+    by_choice = {
+        choice: load_settings(method=choice.method, buffer_m=choice.buffer_m)
+        for choice in (MaskChoice(), *choices)
+    }
+    return ItemMasks(find_subjects(scenes, settings, needs_source=made), by_choice)
+
+
+#: Columns of a table of scores, with the field of each.
+_COLUMNS = {
+    "IoU": "iou",
+    "F1": "f1",
+    "recall": "recall",
+    "precision": "precision",
+    "bal. acc.": "balanced_accuracy",
+}
+
+
+def _print(found: Evaluation) -> None:
+    from pc_cloudmask.cli.output import print_table, say
+    from pc_cloudmask.evaluate.confusion import TARGETS
+
+    for comparison in found.comparisons:
+        if not comparison.scenes:
+            continue
+        scenes = [(_shorten(name), each.confusion) for name, each in comparison.scenes.items()]
+        total = [("in all", comparison.total)] if len(scenes) > 1 else []
+        rows = [
+            (name if target == "cloud" else "", target, *_list_scores(each, target))
+            for name, each in (*scenes, *total)
+            for target in TARGETS
+        ]
+        title = comparison.title if comparison.mask.method else comparison.title.capitalize()
+        print_table(title, ("scene", "what", *_COLUMNS), rows)
+        _print_counts(comparison)
+    if len(found.comparisons) and not any(each.scenes for each in found.comparisons):
+        say("nothing could be compared")
+
+
+def _print_counts(comparison: Comparison) -> None:
+    """Print the confusion of all scenes, and how many pixels it is of."""
+    from pc_cloudmask.cli.output import print_table, say
+
+    total = comparison.total
+    reference = comparison.reference.title if comparison.reference else "Label"
+    rows = [(name, *map(str, counts)) for name, counts in total.list_rows()]
+    print_table(f"{reference} by mask", ("what", "clear", "cloud", "shadow"), rows)
+    agreement = "-" if total.agreement_pct is None else f"{total.agreement_pct:.2f} %"
+    without = f"; {total.without_mask} more have no data in the mask" if total.without_mask else ""
+    say(f"{agreement} of {total.judged} pixels are of the same class{without}")
+
+
+def _list_scores(confusion: Confusion, target: str) -> list[str]:
+    scores = confusion.score(target)
+    values = [getattr(scores, name) for name in _COLUMNS.values()]
+    return ["-" if value is None else f"{value:.3f}" for value in values]
+
+
+def _shorten(scene_id: str) -> str:
+    """Return tile and day of an item whose id tells them, else the id."""
+    from pc_cloudmask.catalog.layout import find_day
+
+    tile, day = re.search(r"_T([0-9]{2}[A-Z]{3})_", scene_id), find_day(scene_id)
+    return f"{tile[1]} {day}" if tile and day else scene_id

@@ -1,0 +1,294 @@
+"""The masks that are judged: published ones, files, or derived afresh by a method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+from urllib.parse import urlsplit
+
+import numpy as np
+import pystac
+import rasterio
+from numpy.typing import NDArray
+
+from pc_cloudmask.errors import AssetRefused, EngineUnavailable, MissingField, SettingsError
+from pc_cloudmask.evaluate.layout import SceneNames
+from pc_cloudmask.masking.classes import MaskClass
+from pc_cloudmask.masking.clouds_and_shadows import build_reflectance_table
+from pc_cloudmask.masking.item_bands import read_item_band
+from pc_cloudmask.masking.morphology import DILATION_BUFFERS, SEGMENTS, Strip, dilate, disk_reach
+from pc_cloudmask.raster.gdal import Unreadable, read_asset
+from pc_cloudmask.raster.read import Unsuitable, check_raster
+from pc_cloudmask.runs.context import RunContext
+from pc_cloudmask.scene.grid import Grid
+from pc_cloudmask.scene.image import EarthEngineImage
+from pc_cloudmask.scene.query import SceneQuery
+from pc_cloudmask.scene.scene import Scene
+from pc_cloudmask.settings import Settings
+from pc_cloudmask.source.assets import read_picture
+from pc_cloudmask.source.fields import Item, SceneSource
+from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS
+from pc_cloudmask.source.item import read_scene
+from pc_cloudmask.text import LOOPBACK_HOSTS
+from pc_cloudmask.viewing.library import find_mask_grid, read_mask
+from stac_ext.cloudmask import METHOD_PROP, PARAMETERS_PROP
+
+#: Rows of a segment that is grown at a time, as a mask's own are made.
+_SEGMENT_HEIGHT = 120
+_PICTURE_ASSET = "visual"
+_PICTURE_BANDS = ("B04", "B03", "B02")
+#: Reflectance at which ESA's true-colour image saturates.
+_WHITE = 0.3558
+
+
+@dataclass(frozen=True, slots=True)
+class MaskChoice:
+    """Which mask of a scene: by ``method``, made afresh, or the one that is there, and with which buffer.
+
+    ``origin`` says where it is. Without a buffer of its own it is as it is there, or as the settings make it.
+    """
+
+    method: str | None = None
+    buffer_m: float | None = None
+    origin: Literal["published", "file", "made"] = "published"
+
+    @property
+    def title(self) -> str:
+        """A few words for people."""
+        name = self.method or ("published mask" if self.origin == "published" else "mask file")
+        return name if self.buffer_m is None else f"{name}, buffer {self.buffer_m:g} m"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"origin": self.origin, "method": self.method, "buffer_m": self.buffer_m}
+
+
+@dataclass(frozen=True, slots=True)
+class MaskOnGrid:
+    """A mask, uint8 ``(height, width)`` of ``MaskClass`` on ``grid``; how it was made, where that is known."""
+
+    classes: NDArray[np.uint8]
+    grid: Grid
+    method: str | None = None
+    buffer_m: float | None = None
+
+
+class MaskSource(Protocol):
+    """The scenes that are judged, and their masks."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The scenes, in order."""
+        ...
+
+    def read(self, scene_id: str, choice: MaskChoice) -> MaskOnGrid:
+        """Return that mask of that scene.
+
+        Raises:
+            CloudmaskError: it is not there, or cannot be made.
+        """
+        ...
+
+    def read_true_colour(self, scene_id: str, grid: Grid) -> NDArray[np.uint8]:
+        """Return the scene's true colours, uint8 ``(height, width, 3)`` on ``grid``.
+
+        Raises:
+            CloudmaskError: it has none that can be read.
+        """
+        ...
+
+
+def grow_mask(classes: NDArray[np.uint8], buffer_m: float, pixel_size_m: float) -> NDArray[np.uint8]:
+    """Return the mask grown by a disk of twice the buffer, as masks are; cloud comes before shadow.
+
+    ``classes`` is uint8 ``(height, width)`` of ``MaskClass``. What was eroded away does not come back, so a mask that
+    was published without a buffer becomes nearly, not quite, what its method makes with one.
+    """
+    radius_px = DILATION_BUFFERS * buffer_m / pixel_size_m
+    (height, width), halo = classes.shape, disk_reach(radius_px)
+    segment_height = max(_SEGMENT_HEIGHT, halo)
+    grown = np.empty_like(classes)
+    for first_row in range(0, height, SEGMENTS * segment_height):
+        strip = Strip(height, first_row, segment_height, halo)
+        cloud, shadow = (
+            dilate(strip.pack(_compare(classes, each), width), radius_px)
+            for each in (MaskClass.CLOUD, MaskClass.CLOUD_SHADOW)
+        )
+        inner = replace(strip, halo=0)
+        valid = ~inner.pack(_compare(classes, MaskClass.NO_DATA), width)
+        inner.unpack_pairs(valid & ~cloud, (cloud | shadow) & valid, grown)
+    return grown
+
+
+def _compare(classes: NDArray[np.uint8], value: MaskClass) -> Callable[[slice], NDArray[np.bool_]]:
+    return lambda rows: classes[rows] == value
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFiles:
+    """GeoTIFFs of masks, named after their scenes; each is taken for a mask without a buffer."""
+
+    paths: Mapping[str, Path]
+
+    @classmethod
+    def open(cls, path: Path, ids: Sequence[str]) -> MaskFiles:
+        """Open a file, or the files of a folder; with ``ids``, those of these scenes alone.
+
+        Raises:
+            SettingsError: there is none.
+        """
+        paths = [path] if path.is_file() else sorted(path.glob("**/*.tif"))
+        if not paths:
+            raise SettingsError(f"--masks {path}: no GeoTIFF there")
+        if not ids:
+            return cls({each.stem: each for each in paths})
+        names = SceneNames(ids)
+        found = {item_id: each for each in paths if (item_id := names.find(each.stem)) is not None}
+        if missing := [item_id for item_id in ids if item_id not in found]:
+            raise SettingsError(f"--masks {path}: no file names {', '.join(missing)}")
+        return cls(found)
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The scenes, in order."""
+        return list(self.paths)
+
+    def read(self, scene_id: str, choice: MaskChoice) -> MaskOnGrid:
+        """Return the file's mask; see ``MaskSource``."""
+        path = self.paths[scene_id]
+        if choice.method is not None:
+            raise SettingsError("--masks and --method exclude each other: masks are there, or made")
+        crs = transform = None
+
+        def read() -> NDArray[np.uint8]:
+            nonlocal crs, transform
+            with rasterio.open(path, driver="GTiff") as dataset:
+                check_raster(dataset)
+                if dataset.dtypes[0] != "uint8" or not dataset.crs:
+                    raise Unsuitable(f"holds {dataset.dtypes[0]} in {dataset.crs or 'no CRS'}: is no mask")
+                crs, transform = dataset.crs.to_string(), tuple(dataset.transform)[:6]
+                return cast(NDArray[np.uint8], dataset.read(1))
+
+        try:
+            classes = read_asset(read)
+        except (Unsuitable, Unreadable) as error:
+            raise AssetRefused(f"--masks {path}: {error}") from error
+        if classes.max(initial=0) > max(MaskClass):
+            raise AssetRefused(f"--masks {path}: holds {classes.max()}: a mask has 0 to {max(MaskClass):d}")
+        grid = Grid(cast(str, crs), cast(Any, transform), classes.shape)
+        if choice.buffer_m is not None:
+            classes = grow_mask(classes, choice.buffer_m, grid.pixel_size_m)
+        return MaskOnGrid(classes, grid, buffer_m=choice.buffer_m)
+
+    def read_true_colour(self, scene_id: str, grid: Grid) -> NDArray[np.uint8]:  # noqa: ARG002
+        """Raise: a file has no item whose bands there would be."""
+        raise MissingField(scene_id, f"assets.{_PICTURE_ASSET}")
+
+
+@dataclass(frozen=True, slots=True)
+class GivenItems:
+    """A source of items that are in hand; see ``SceneSource``."""
+
+    items: Sequence[Item]
+    local_root: Path | None
+    asset_hosts: frozenset[str] = PLANETARY_COMPUTER_HOSTS
+    allow_loopback: bool = False
+
+    @classmethod
+    def of_catalog(cls, items: Sequence[Item], catalog: str, files: Path | None) -> GivenItems:
+        """Return the source of items that ``catalog`` has: assets lie below it or ``files``, or on its host."""
+        folder = Path(catalog).parent if catalog.startswith("/") else None
+        host = urlsplit(catalog).hostname if catalog.startswith(("http://", "https://")) else None
+        hosts = PLANETARY_COMPUTER_HOSTS | ({host} if host else frozenset())
+        return cls(items, files or folder, hosts, host in LOOPBACK_HOSTS)
+
+    def find_items(self, query: SceneQuery) -> Iterator[Item]:  # noqa: ARG002 - of the protocol
+        """Yield all of them: they were chosen already."""
+        yield from self.items
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A scene with its item, which ``source`` gave, and the published item if there is one."""
+
+    item: Item
+    source: SceneSource
+    published: pystac.Item | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemMasks:
+    """Masks of items: published, or derived afresh.
+
+    ``settings`` are those by which each choice of mask is made. A network that a method loads stays loaded for all
+    scenes.
+    """
+
+    subjects: Mapping[str, Subject]
+    settings: Mapping[MaskChoice, Settings]
+    _contexts: dict[tuple[MaskChoice, int], RunContext] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The scenes, in order."""
+        return list(self.subjects)
+
+    def read(self, scene_id: str, choice: MaskChoice) -> MaskOnGrid:
+        """Return the mask that is published, or make it; see ``MaskSource``."""
+        subject = self.subjects[scene_id]
+        if choice.method is None:
+            return _read_published(scene_id, subject, choice.buffer_m)
+        scene, context = read_scene(subject.item), self._open_context(subject, choice)
+        engine = context.engine
+        image = engine.find_images([scene])[scene.id]
+        if not isinstance(image, EarthEngineImage):
+            raise EngineUnavailable(f"{scene.id}: {choice.method}: {image.reason}")
+        classes = engine.derive_mask(scene, image).classes
+        return MaskOnGrid(classes, scene.grid, choice.method, context.parameters.buffer_m)
+
+    def read_true_colour(self, scene_id: str, grid: Grid) -> NDArray[np.uint8]:
+        """Return ESA's picture, or one of the bands; see ``MaskSource``."""
+        subject = self.subjects[scene_id]
+        scene, reader = read_scene(subject.item), self._open_context(subject, MaskChoice()).reader
+        href = scene.asset_hrefs.get(_PICTURE_ASSET)
+        if href is not None:
+            stated = scene.asset_grids.get(_PICTURE_ASSET, ())
+            return read_picture(reader, href, grid, item_id=scene.id, stated=stated)
+        reduced: Scene = replace(scene, grid=grid)
+        bands = [read_item_band(reader, reduced, band, np.uint16) for band in _PICTURE_BANDS]
+        table = build_reflectance_table(scene.processing_baseline) * np.float32(255 / _WHITE)
+        colours: NDArray[np.uint8] = np.clip(table, 0, 255).astype(np.uint8)[np.stack(bands, axis=-1)]
+        return colours
+
+    def _open_context(self, subject: Subject, choice: MaskChoice) -> RunContext:
+        key = (choice, id(subject.source))
+        if key not in self._contexts:
+            context = RunContext(self.settings[choice], read_only=True)
+            context.source = subject.source
+            self._contexts[key] = context
+        return self._contexts[key]
+
+
+def _read_published(scene_id: str, subject: Subject, buffer_m: float | None) -> MaskOnGrid:
+    """Return the published mask, grown if it was published without a buffer.
+
+    Raises:
+        SettingsError: it is not published, or has a buffer, which nobody can take off again.
+    """
+    item = subject.published
+    if item is None:
+        raise SettingsError(f"{scene_id}: is not published: give --method, or the --store that has it")
+    has = item.properties.get(PARAMETERS_PROP, {}).get("buffer_m")
+    mask = MaskOnGrid(read_mask(item), find_mask_grid(item), item.properties.get(METHOD_PROP), has)
+    if buffer_m is None or buffer_m == has:
+        return mask
+    if has != 0:
+        method = item.properties.get(METHOD_PROP, "METHOD")
+        raise SettingsError(
+            f"--buffer {buffer_m:g}: {scene_id} was published with a buffer of {has} m, which cannot be taken off: "
+            f"--method {method} makes it afresh"
+        )
+    grown = grow_mask(mask.classes, buffer_m, mask.grid.pixel_size_m)
+    return replace(mask, classes=grown, buffer_m=buffer_m)
