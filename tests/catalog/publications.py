@@ -19,7 +19,7 @@ from pc_cloudmask.storage.store import ObjectStore
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CONTEXT = CatalogContext()
-PRIVATE = ("_pending/", "_waiting/", "_failed/", "_probe/")
+PRIVATE = ("_pending/", "_waiting/", "_failed/", "_provisional/", "_probe/")
 
 
 def product_id(number: int, tile: str = "22KFV", made: str = "20201008T100849") -> str:
