@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.doubles.earth_engine.scenes import NORTH, SOUTH, Sun, build_ragged_scene, build_scene
-from tests.doubles.earth_engine.sentinel2 import Sentinel2
+from tests.doubles.earth_engine.sentinel2 import CLOUD_SCORE_PLUS, Sentinel2
 from tests.masking.earth_engine.items import build_item
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -27,7 +27,7 @@ API_COLLECTION = "https://planetarycomputer.microsoft.com/api/stac/v1/collection
 class Product:
     """One product of a scene: listed from ``listed`` to ``withdrawn``, other content from ``changed`` on.
 
-    ``image`` is when Earth Engine has its image.
+    ``image`` is when Earth Engine has its image, ``score`` when it has Cloud Score+ too, by default then.
     """
 
     image_of: Sentinel2
@@ -37,6 +37,7 @@ class Product:
     image: datetime
     withdrawn: datetime = NEVER
     changed: datetime = NEVER
+    score: datetime | None = None
 
     @property
     def id(self) -> str:
@@ -62,9 +63,12 @@ class Archive:
         """What the source lists at ``now``."""
         return [product.read_item(now) for product in self.products if product.is_listed(now)]
 
-    def list_images(self, now: datetime) -> list[Sentinel2]:
-        """What Earth Engine has at ``now``."""
-        return [product.image_of for product in self.products if product.image <= now]
+    def list_images(self, now: datetime) -> Iterator[tuple[Sentinel2, tuple[str, ...]]]:
+        """What Earth Engine has at ``now``, each with the collections that it is not in."""
+        for product in self.products:
+            if product.image <= now:
+                is_scored = (product.score or product.image) <= now
+                yield product.image_of, () if is_scored else (CLOUD_SCORE_PLUS,)
 
     def find_truth(self, now: datetime) -> dict[str, Product]:
         """What a catalog that knew everything at ``now`` would link, by id."""
