@@ -323,7 +323,7 @@ def test_an_item_that_lacks_a_band_of_the_better_method_is_masked_by_the_next(
 
     report = run()
     assert report.provisional == report.published == (item["id"],)
-    (published,) = store.rglob(f"{item['id']}.json")
+    (published,) = store.rglob(f"{item['id']}/{item['id']}.json")
     assert json.loads(published.read_text())["properties"]["cloudmask:method"] == "s2cloudless"
     (state,) = list_states(open_store(str(store)))
     assert state.reason == f"csmask: item {item['id']}: assets.B11 is missing"
