@@ -319,6 +319,8 @@ def chaos_urls(
 ) -> Iterator[dict[str, str]]:
     """The store's URL, and the endpoints for writers and repairs; this process asks the server itself."""
     if request.param == "local":
+        # Of a folder that is not there yet, the first probe leaves no trace: the reader would find it gone.
+        (tmp_path / "out").mkdir()
         yield {"store": str(tmp_path / "out"), "write": "", "repair": ""}
         return
     server: S3Server = request.getfixturevalue("s3_server")
