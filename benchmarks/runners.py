@@ -128,4 +128,4 @@ def build_candidates(count: int) -> list[Any]:
     with tempfile.TemporaryDirectory() as name:
         archive = build_sample_archive(Path(name))
         sample = json.loads(archive.read_bytes())["features"][0]
-    return read_candidates(repeat_item(sample, count), "s2cloudless", MaskParameters())[0]
+    return read_candidates(repeat_item(sample, count), {"s2cloudless": MaskParameters()})[0]

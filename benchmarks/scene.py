@@ -78,7 +78,7 @@ def measure_ours(server: S3Server, requests: list[IngestRequest]) -> Cost:
 
     os.environ.update(server.environment())
     context = RunContext(read_settings(store=f"s3://{server.create_bucket()}/masks"), requests[0].items)
-    _ = context.engine, context.publisher  # every adapter with its libraries
+    _ = context.engines, context.publisher  # every adapter with its libraries
 
     def publish(request: IngestRequest) -> None:
         report = ingest(context, request, ThreadRunner(1))

@@ -86,8 +86,9 @@ class LimitedSource:
 
 
 def run_scene(work: SceneWork, candidate: Candidate, limits: Limits) -> SceneOutcome:
-    """Return the outcome of the scene, worked on within the limits of Earth Engine."""
-    with limits.hold(EARTH_ENGINE_LIMIT):
+    """Return the outcome of the scene, worked on within the limits of Earth Engine if its method asks that."""
+    asks = METHODS[candidate.method].needs_earth_engine
+    with limits.hold(EARTH_ENGINE_LIMIT) if asks else nullcontext():
         return work(candidate)
 
 
@@ -148,9 +149,7 @@ class PrefectRunner:
 
 @contextmanager
 def open_prefect_runner(settings: Settings, limits: Limits) -> Iterator[PrefectRunner]:
-    """Open the runner that ``settings`` choose; limits of Earth Engine do not hold back the embedded method."""
-    if not METHODS[settings.method].needs_earth_engine:
-        limits = Limits(limits.names - {EARTH_ENGINE_LIMIT})
+    """Open the runner that ``settings`` choose."""
     with _build_task_runner(settings) as tasks:
         yield PrefectRunner(tasks, limits)
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSetting
 
 from pc_cloudmask.errors import SettingsError
@@ -146,6 +146,7 @@ def _value_error(parse: Callable[[str], T], text: str) -> T:
 
 PLANETARY_COMPUTER_URL = "https://planetarycomputer.microsoft.com/api/stac/v1"
 EARTH_ENGINE_URL = "https://earthengine-highvolume.googleapis.com"
+DEFAULT_METHOD = "s2cloudless"
 DEFAULT_CONFIG = Path("cloudmask.toml")
 _DEFAULTS = MaskParameters()
 LogFormat = Literal["text", "json"]
@@ -168,7 +169,9 @@ class Settings(BaseSettings):
     collection: str = "sentinel-2-l2a"
     store: str = "./out"
     public_url: str | None = None
-    method: str = "s2cloudless"
+    method: str | None = None
+    methods: Annotated[tuple[str, ...] | None, NoDecode] = None
+    patience: Annotated[float, Field(ge=0, le=3650)] = 3
     compute: Literal["local", "server"] = "local"
     earthengine_project: str | None = None
     earthengine_url: str = EARTH_ENGINE_URL
@@ -207,10 +210,13 @@ class Settings(BaseSettings):
 
     @field_validator("method")
     @classmethod
-    def _method_is_known(cls, value: str) -> str:
-        if value not in METHODS:
-            raise ValueError(f"must be {', '.join(METHODS)}")
-        return value
+    def _method_is_known(cls, value: str | None) -> str | None:
+        return value if value is None else ", ".join(_parse_methods(value))
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _methods_are_known(cls, value: Any) -> Any:
+        return value if value is None else _parse_methods(value)
 
     @field_validator("store")
     @classmethod
@@ -248,15 +254,57 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _server_has_the_method(self) -> Settings:
-        if self.compute == "server" and not METHODS[self.method].needs_earth_engine:
-            raise ValueError(f"method {self.method} is computed on this machine: leave compute 'server' out")
+    def _method_is_named_once(self) -> Settings:
+        if self.methods and self.method and self.methods != _parse_methods(self.method):
+            raise ValueError(
+                f"method ({self.method}) and methods ({', '.join(self.methods)}) differ: both name what makes "
+                "masks, give one of them"
+            )
         return self
+
+    @model_validator(mode="after")
+    def _server_has_the_method(self) -> Settings:
+        if self.compute == "server" and not any(METHODS[name].needs_earth_engine for name in self.ladder):
+            names = " and ".join(self.ladder)
+            are = "is" if len(self.ladder) == 1 else "are"
+            raise ValueError(f"method {names} {are} computed on this machine: leave compute 'server' out")
+        return self
+
+    @property
+    def ladder(self) -> tuple[str, ...]:
+        """Names of the methods that make masks, the best first: ``methods``, or those that ``method`` names."""
+        return self.methods or _parse_methods(self.method or DEFAULT_METHOD)
 
     @property
     def mask_parameters(self) -> MaskParameters:
         """The thresholds alone."""
         return MaskParameters(**self.model_dump(include={each.name for each in fields(MaskParameters)}))
+
+    @property
+    def rungs(self) -> dict[str, MaskParameters]:
+        """The methods that make masks, the best first, each with its thresholds."""
+        return dict.fromkeys(self.ladder, self.mask_parameters)
+
+
+def _parse_methods(value: Any) -> tuple[str, ...]:
+    """Return the names of methods in a list, or in a text with commas between them.
+
+    Raises:
+        ValueError: one is unknown or there twice, or there is none.
+    """
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+        raise ValueError("must be names of methods, the best first, with commas between them")
+    names = tuple(part.strip() for part in parts)
+    if not names or not METHODS.keys() >= set(names):
+        raise ValueError(f"must be {', '.join(METHODS)}, or several of them, the best first")
+    if len(set(names)) < len(names):
+        raise ValueError("names a method twice")
+    return names
+
+
+#: Two names of one setting: whoever gives one of them overrides what is given behind him by either.
+_SAME_SETTING = ("method", "methods")
 
 
 def read_settings(config: Path | None = None, *, as_options: bool = False, **overrides: Any) -> Settings:
@@ -277,9 +325,12 @@ def read_settings(config: Path | None = None, *, as_options: bool = False, **ove
     sources = dict.fromkeys(values, f"{path}: {{}}")
     for name in Settings.model_fields:
         if f"CLOUDMASK_{name.upper()}" in os.environ:
-            values.pop(name, None)
-            sources.pop(name, None)
+            for overridden in _SAME_SETTING if name in _SAME_SETTING else (name,):
+                values.pop(overridden, None)
+                sources.pop(overridden, None)
     given = {name: value for name, value in overrides.items() if value is not None}
+    if not given.keys().isdisjoint(_SAME_SETTING):
+        given = dict.fromkeys(_SAME_SETTING) | given
     sources |= {name: f"--{name.replace('_', '-')}" if as_options else name for name in given}
     try:
         return Settings(**{**values, **given})

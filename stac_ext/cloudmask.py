@@ -31,6 +31,7 @@ SCHEMA_URIS: list[str] = [SCHEMA_URI]
 PREFIX: str = "cloudmask:"
 
 METHOD_PROP: str = PREFIX + "method"  # required
+PROVISIONAL_PROP: str = PREFIX + "provisional"
 PARAMETERS_PROP: str = PREFIX + "parameters"
 GRANULE_PROP: str = PREFIX + "granule"
 GRANULES_PROP: str = PREFIX + "granules"
@@ -102,6 +103,8 @@ class CloudmaskExtension(PropertiesExtension, ExtensionManagementMixin[pystac.It
         parameters: Mapping[str, Any] | None = None,
         granules: Sequence[str] = (),
         fingerprint: str | None = None,
+        *,
+        provisional: bool = False,
     ) -> None:
         """Set every property of the extension; what is not given is removed.
 
@@ -111,11 +114,13 @@ class CloudmaskExtension(PropertiesExtension, ExtensionManagementMixin[pystac.It
             parameters: the thresholds that the method used, by name.
             granules: Earth Engine image ids in mosaic order, where there are any.
             fingerprint: SHA-256 of everything the mask follows from, in hex.
+            provisional: a better mask is to take its place.
 
         Raises:
             ValueError: the method's name has another form than the schema allows.
         """
         self.method = method
+        self.provisional = provisional
         self.parameters = parameters
         self.granules = granules
         self.percentages = percentages
@@ -129,6 +134,15 @@ class CloudmaskExtension(PropertiesExtension, ExtensionManagementMixin[pystac.It
     @method.setter
     def method(self, v: str) -> None:
         self._set_property(METHOD_PROP, validated_method(v), pop_if_none=False)
+
+    @property
+    def provisional(self) -> bool:
+        """True if a better mask is to take the place of this one; an item that does not say so is final."""
+        return bool(self._get_property(PROVISIONAL_PROP, bool))
+
+    @provisional.setter
+    def provisional(self, v: bool) -> None:
+        self._set_property(PROVISIONAL_PROP, v or None)
 
     @property
     def percentages(self) -> Percentages | None:

@@ -27,7 +27,7 @@ def test_an_option_beats_the_environment_beats_the_file_beats_the_default(
     monkeypatch.setenv("CLOUDMASK_WORKERS", "6")
     assert read_settings().workers == 6
     assert read_settings(workers=7).workers == 7
-    assert read_settings(workers=None, method=None).method == "csmask"
+    assert read_settings(workers=None, method=None).ladder == ("csmask",)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,66 @@ def test_a_misspelt_variable_is_told_once(
 def test_a_method_that_computes_here_is_not_computed_there() -> None:
     with pytest.raises(SettingsError, match="method csmask is computed on this machine: leave compute"):
         read_settings(method="csmask", compute="server")
+
+
+BOTH = "cloud-score-plus, s2cloudless"
+
+
+@pytest.mark.parametrize(
+    ("file", "environment", "option", "ladder"),
+    [
+        ("", {}, None, ("s2cloudless",)),
+        ("", {}, "csmask,s2cloudless", ("csmask", "s2cloudless")),
+        (f'methods = "{BOTH}"', {}, None, ("cloud-score-plus", "s2cloudless")),
+        ('methods = ["csmask", "s2cloudless"]', {}, None, ("csmask", "s2cloudless")),
+        (f'method = "{BOTH}"', {"METHODS": "csmask , s2cloudless"}, None, ("csmask", "s2cloudless")),
+        (f'methods = "{BOTH}"', {"METHOD": "csmask"}, None, ("csmask",)),
+        ("", {"METHOD": "csmask", "METHODS": BOTH}, "s2cloudless", ("s2cloudless",)),
+        ("", {"METHOD": BOTH, "METHODS": BOTH}, None, ("cloud-score-plus", "s2cloudless")),
+    ],
+)
+def test_a_ladder_is_named_by_either_name_and_the_first_place_wins(
+    file: str,
+    environment: dict[str, str],
+    option: str | None,
+    ladder: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "cloudmask.toml").write_text(file)
+    for name, value in environment.items():
+        monkeypatch.setenv(f"CLOUDMASK_{name}", value)
+    settings = read_settings(method=option)
+    assert settings.ladder == tuple(settings.rungs) == ladder
+    assert settings.patience == 3
+
+
+@pytest.mark.parametrize(
+    ("environment", "text"),
+    [
+        ({"METHODS": "csmask,fmask"}, "CLOUDMASK_METHODS: must be s2cloudless, .*, the best first"),
+        ({"METHODS": "csmask,"}, "CLOUDMASK_METHODS: must be "),
+        ({"METHODS": ""}, "CLOUDMASK_METHODS: must be "),
+        ({"METHOD": "csmask, csmask"}, "CLOUDMASK_METHOD: names a method twice"),
+        ({"METHOD": "csmask", "METHODS": BOTH}, r"method \(csmask\) and methods \(cloud-.*\) differ: "),
+        ({"METHODS": "csmask", "COMPUTE": "server"}, "method csmask is computed on this machine"),
+        ({"PATIENCE": "-1"}, "CLOUDMASK_PATIENCE: "),
+        ({"PATIENCE": "three"}, "CLOUDMASK_PATIENCE: "),
+    ],
+)
+def test_a_ladder_that_cannot_be_used_is_told_in_one_line(
+    environment: dict[str, str], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(f"CLOUDMASK_{name}", value)
+    with pytest.raises(SettingsError, match=text) as caught:
+        read_settings()
+    assert "\n" not in str(caught.value)
+
+
+def test_of_a_ladder_the_server_computes_what_it_can() -> None:
+    settings = read_settings(method="csmask,s2cloudless", compute="server")
+    assert (settings.ladder, settings.compute) == (("csmask", "s2cloudless"), "server")
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])

@@ -120,7 +120,9 @@ class Look:
         coverage = merge_coverages(each.coverage for each in years)
         allowed = merge_coverages(each.allowed for each in years)
         is_unread = self.tally.problems[Problem.COULD_NOT_READ] > 0
-        is_known = bool(years) and not is_unread and all(each.is_coverage_known for each in years)
+        # The collection may cover what a mask had that was replaced, as long as its files stay.
+        is_complete = all(each.is_coverage_known and not each.awaiting_removal for each in years)
+        is_known = bool(years) and not is_unread and is_complete
 
         def find() -> Iterator[Finding]:
             yield from check_collection(self._store, self._context, zones, coverage)

@@ -55,6 +55,7 @@ class DerivedItemParts:
     ``source_item`` is what ``keep_valid`` left of one that is free of signatures, and ``scene`` what
     ``read_scene`` gave for it.
     ``now`` is when the mask was made, ``created`` when the scene was first published, None for now.
+    ``provisional`` says that a better method is to make the mask again.
     """
 
     source_item: Item
@@ -72,6 +73,7 @@ class DerivedItemParts:
     created: datetime | None
     fingerprint: str
     context: CatalogContext
+    provisional: bool = False
 
 
 def build_fingerprint(source_item: Item, method: str, parameters: MaskParameters) -> str:
@@ -132,6 +134,7 @@ def _build_properties(parts: DerivedItemParts) -> dict[str, Any]:
         parameters,
         parts.ee_image.image_ids,
         parts.fingerprint,
+        provisional=parts.provisional,
     )
     return item.properties
 

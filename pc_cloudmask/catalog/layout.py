@@ -15,6 +15,7 @@ COLLECTION_KEY = f"{COLLECTION_ID}/collection.json"
 ITEMS_PREFIX = f"{COLLECTION_ID}/items/"
 #: Private state next to the published catalog.
 PENDING_PREFIX, WAITING_PREFIX, FAILED_PREFIX, WATCH_PREFIX = "_pending/", "_waiting/", "_failed/", "_watch/"
+PROVISIONAL_PREFIX = "_provisional/"
 #: Withdrawn marker in an item's folder: the source took the scene back, so no catalog links it.
 WITHDRAWN_NAME = "withdrawn.json"
 #: Hex digits of SHA-256 in an asset's key: 64 bits tell apart all versions of one scene.

@@ -25,6 +25,9 @@ finishes what was begun. Invariants:
    stopped for longer than its lease, or judged by a clock that runs ahead, looks for its marker once its item
    is there, and puts it again.
 5. A withdrawal has a marker too; its withdrawn marker stands for the item's document in all this.
+6. A mask by a lesser method never takes the place of a better one, whichever writer is late: the swap of an item sees
+   what is there, and puts nothing where that is better (``Publication.better``). The writer then goes on as if its
+   item were there, and links the better one; its files are left to ``check --repair``.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from pc_cloudmask.catalog.layout import (
     COLLECTION_KEY,
     FAILED_PREFIX,
     PENDING_PREFIX,
+    PROVISIONAL_PREFIX,
     WAITING_PREFIX,
     ItemKeys,
     YearKeys,
@@ -201,12 +202,16 @@ def decode_mask(cog: bytes, item_id: str) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """Scenes by state, and the days of each tile that have a published item, in order."""
+    """Scenes by state, and the days of each tile that have a published item, in order.
+
+    Those that are ``provisional`` are among the published ones.
+    """
 
     published: int
     pending: int
     waiting: int
     failed: int
+    provisional: int
     days: dict[str, tuple[date, ...]]
 
     def find_gaps(self, scenes: Iterable[tuple[str, date]]) -> dict[str, list[date]]:
@@ -236,6 +241,7 @@ def read_census(store: ObjectStore) -> Census:
         _count(store, PENDING_PREFIX),
         _count(store, WAITING_PREFIX),
         _count(store, FAILED_PREFIX),
+        _count(store, PROVISIONAL_PREFIX),
         {tile: tuple(sorted(found)) for tile, found in days.items() if found},
     )
 

@@ -1,4 +1,4 @@
-"""The private state of scenes that are not published: waiting or failed."""
+"""The private state of scenes that are to be tried again: waiting, failed, or published provisionally."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import AfterValidator, AwareDatetime, TypeAdapter, ValidationError
 
 from pc_cloudmask.catalog.fields import JSON_MEDIA_TYPE, decode_document
-from pc_cloudmask.catalog.layout import FAILED_PREFIX, WAITING_PREFIX, is_state_key
+from pc_cloudmask.catalog.layout import FAILED_PREFIX, PROVISIONAL_PREFIX, WAITING_PREFIX, is_state_key
 from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.scene.ids import check_item_id
 from pc_cloudmask.storage.store import ObjectStore
@@ -31,19 +31,27 @@ logger = logging.getLogger(__name__)
 
 
 class StateKind(StrEnum):
-    """Why a scene is not published."""
+    """Why a scene is to be tried again; a provisional one is published, by another method than the best."""
 
     WAITING = "waiting"
     FAILED = "failed"
+    PROVISIONAL = "provisional"
 
     @property
     def prefix(self) -> str:
         """What the keys of such states begin with."""
-        return WAITING_PREFIX if self is StateKind.WAITING else FAILED_PREFIX
+        return _PREFIXES[self]
 
     def key(self, item_id: str) -> str:
         """Return the key of an item's state."""
         return f"{self.prefix}{check_item_id(item_id)}.json"
+
+
+_PREFIXES = {
+    StateKind.WAITING: WAITING_PREFIX,
+    StateKind.FAILED: FAILED_PREFIX,
+    StateKind.PROVISIONAL: PROVISIONAL_PREFIX,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +108,15 @@ _STATE = TypeAdapter(NotedState)
 
 
 def record_waiting(
-    store: ObjectStore, item_id: str, reason: str, now: datetime, fingerprint: str = ""
+    store: ObjectStore,
+    item_id: str,
+    reason: str,
+    now: datetime,
+    fingerprint: str = "",
+    kind: StateKind = StateKind.WAITING,
 ) -> NotedState:
-    """Note that the scene cannot be made yet."""
-    state = NotedState(item_id, StateKind.WAITING, reason, 1, now, now, now, fingerprint=fingerprint)
-    return _record(store, state)
+    """Note that the scene, or with ``kind`` a better mask of it, cannot be made yet."""
+    return _record(store, NotedState(item_id, kind, reason, 1, now, now, now, fingerprint=fingerprint))
 
 
 def record_failed(store: ObjectStore, item_id: str, failure: Failure, now: datetime) -> NotedState:
@@ -123,13 +135,13 @@ def record_failed(store: ObjectStore, item_id: str, failure: Failure, now: datet
 
 
 def clear_state(store: ObjectStore, item_id: str) -> None:
-    """Forget that the scene waited or failed: it is published now."""
+    """Forget that the scene was to be tried again: it is published now, or gone."""
     for kind in StateKind:
         store.delete_object(kind.key(item_id))
 
 
 def list_states(store: ObjectStore) -> Iterator[NotedState]:
-    """Yield all waiting scenes, then all failed ones, each in order of id."""
+    """Yield all waiting scenes, then all failed ones, then all provisional ones, each in order of id."""
     keys = [
         (kind, info.key)
         for kind in StateKind

@@ -176,11 +176,15 @@ def read_marker(store: ObjectStore, key: str) -> Marker | None:
 
 @dataclass(frozen=True)
 class Publication:
-    """An item that links no other version yet, with every file that it links inside the store."""
+    """An item that links no other version yet, with every file that it links inside the store.
+
+    ``better`` are methods whose mask it does not replace.
+    """
 
     keys: ItemKeys
     item: Item = field(hash=False)
     files: tuple[AssetFile, ...]
+    better: tuple[str, ...] = ()
 
     @cached_property
     def body(self) -> bytes:

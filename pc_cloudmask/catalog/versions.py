@@ -70,7 +70,7 @@ from pc_cloudmask.scene.ids import PRODUCT_FORM, is_item_id
 from pc_cloudmask.scene.query import parse_instant
 from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
-from stac_ext.cloudmask import FINGERPRINT_PROP
+from stac_ext.cloudmask import FINGERPRINT_PROP, METHOD_PROP
 
 PREDECESSOR_REL = "predecessor-version"
 #: The S-part of a datastrip's id. A datatake split into two datastrips gives two scenes, not two versions.
@@ -80,11 +80,17 @@ _SETTLE_ATTEMPTS = 100
 
 
 def put_steps(store: ObjectStore, context: CatalogContext, publication: Publication) -> Steps:
-    """Put the publication's item, linking the version before it; one that is there already is not written."""
+    """Put the publication's item, linking the version before it; one that is there already is not written.
+
+    Nor is one that would replace a better mask, which another writer has published meanwhile: that one stays.
+    """
     keys, item = publication.keys, publication.item
 
-    def render(current: StoredObject | None) -> bytes:
-        older = _find_older(store, keys, item, parse_item(current))
+    def render(current: StoredObject | None) -> bytes | None:
+        there = parse_item(current)
+        if is_current(there) and read_method(there) in publication.better:
+            return None
+        older = _find_older(store, keys, item, there)
         return encode_document(set_predecessor(item, context, keys, older)) if older else publication.body
 
     yield from swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
@@ -286,6 +292,12 @@ def is_current(item: Item | None) -> bool:
     """Return whether the item was published and not withdrawn since: withdrawing takes its fingerprint."""
     properties = None if item is None else item.get("properties")
     return isinstance(properties, dict) and FINGERPRINT_PROP in properties
+
+
+def read_method(item: Item | None) -> str | None:
+    """Return by which method the item's mask was made; None if it does not say so."""
+    method = find_property(item, METHOD_PROP) if item else None
+    return method if isinstance(method, str) else None
 
 
 def _pair_versions(starts: Mapping[str, str | None]) -> Iterator[tuple[tuple[str, ...], str]]:

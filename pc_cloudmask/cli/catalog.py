@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, load_settings, options
-from pc_cloudmask.cli.options import DatetimeOption, ItemsOption, MethodOption, StoreOption, TileOption
+from pc_cloudmask.cli.options import (
+    DatetimeOption,
+    ItemsOption,
+    MethodOption,
+    StoreOption,
+    TileOption,
+    join_names,
+)
 from pc_cloudmask.errors import SettingsError
 
 
@@ -114,7 +121,7 @@ def doctor(
     from pc_cloudmask.runs.context import RunContext
     from pc_cloudmask.runs.doctor import examine
 
-    findings = list(examine(RunContext(load_settings(store=store, method=method))))
+    findings = list(examine(RunContext(load_settings(store=store, method=join_names(method)))))
     healthy = all(finding.works for finding in findings if finding.needed)
     if options.json:
         rows = [

@@ -27,6 +27,7 @@ from pc_cloudmask.cli.options import (
     SinceOption,
     StoreOption,
     TileOption,
+    join_names,
     read_period,
 )
 from pc_cloudmask.errors import SettingsError
@@ -66,7 +67,7 @@ def ingest(
         ids=tuple(ids or ()),
         items=items,
         limit=limit,
-        method=method,
+        method=join_names(method),
         compute=compute,
         store=store,
         keep_inputs=keep_inputs,
@@ -122,12 +123,12 @@ def demo(
 def retry(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID]…", help="Ids of scenes; default: all that failed or wait."),
+        typer.Argument(metavar="[ID]…", help="Ids; default: all that failed, wait or are provisional."),
     ] = None,
     items: ItemsOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Try scenes that failed or wait again now, even if they are not due."""
+    """Try scenes that failed, wait or are provisional again now, even if they are not due."""
     from pc_cloudmask.catalog.states import list_states
     from pc_cloudmask.cli.run import finish
     from pc_cloudmask.runs.context import RunContext
@@ -142,13 +143,14 @@ def retry(
     asked = {drop_baseline(parse_ids(text, "ID")[0]): text for text in ids or ()}
     wanted = tuple(sorted(each for each in remembered if not ids or drop_baseline(each) in asked))
     if unknown := sorted(asked[each] for each in asked.keys() - set(map(drop_baseline, wanted))):
-        complain(f"neither waiting nor failed: {', '.join(unknown)}")
+        complain(f"neither waiting, failed nor provisional: {', '.join(unknown)}")
     if wanted:
         _publish(request.model_copy(update={"ids": wanted}), context)
     elif options.json:
         finish(Report())
     else:
-        typer.echo("nothing waits or failed" if not ids else "none of these waits or failed")
+        who = "none of these" if ids else "nothing"
+        typer.echo(f"{who} waits, failed or is provisional")
 
 
 @app.command()

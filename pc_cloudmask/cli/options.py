@@ -24,6 +24,11 @@ def split_commas(values: list[str] | None) -> list[str]:
     return [part.strip() for value in values or () for part in value.split(",")]
 
 
+def join_names(values: list[str] | None) -> str | None:
+    """Return the values of an option that may be repeated as one text; None where it was not given."""
+    return ", ".join(values) if values else None
+
+
 def read_period(once: bool, every: str | None) -> timedelta | None:
     """Return the time from one run to the next; None for a single run.
 
@@ -106,10 +111,11 @@ LimitOption = Annotated[int | None, typer.Option(min=1, help="Publish at most th
 ForceOption = Annotated[bool, typer.Option("--force", help="Publish again what is published already.")]
 #: How masks are made, and where they go.
 MethodOption = Annotated[
-    Text,
+    Texts,
     _option(
-        "METHOD",
-        "How masks are made: s2cloudless, cloud-score-plus or csmask.",
+        "METHOD,…",
+        "How masks are made: s2cloudless, cloud-score-plus, csmask; several: the best first.",
+        callback=split_commas,
         autocompletion=_complete_method,
     ),
 ]

@@ -148,8 +148,9 @@ def print_plan(plan: Plan) -> None:
     """Print what a dry run found."""
     for scene in plan.would_publish:
         say(f"  {scene.item}: {scene.requests} requests, {scene.bytes / 1e6:.1f} MB")
+    again = f", {len(plan.provisional)} of them again, by a better method" if plan.provisional else ""
     say(
-        f"{len(plan.would_publish)} to publish, {len(plan.skipped)} published already, "
+        f"{len(plan.would_publish)} to publish{again}, {len(plan.skipped)} published already, "
         f"{len(plan.failed)} failed; {plan.requests} requests to Earth Engine, "
         f"{plan.bytes / 1e6:.1f} MB; nothing was written"
     )
@@ -221,7 +222,8 @@ def print_status(status: Status) -> None:
     census = status.census
     say(
         f"{census.published} published on {len(census.days)} tiles, {census.pending} being published, "
-        f"{census.waiting} waiting, {census.failed} failed, of which {status.quarantined} quarantined"
+        f"{census.waiting} waiting, {census.failed} failed, of which {status.quarantined} quarantined, "
+        f"{census.provisional} provisional"
     )
     for state in status.states[:SHOWN_SCENES]:
         again = f", next try {state.next_try:%Y-%m-%d %H:%M}" if state.next_try else ""

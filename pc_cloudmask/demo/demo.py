@@ -164,7 +164,7 @@ def score_demo(request: IngestRequest) -> list[SceneScore]:
     settings = context.settings
     scores = []
     for item in context.source.find_items(SceneQuery()):
-        candidate = read_candidate(item, settings.method, settings.mask_parameters)
+        candidate = read_candidate(item, settings.rungs)
         scene = candidate.scene
         href = scene.asset_hrefs["truth"]
         truth = context.reader.read_band(

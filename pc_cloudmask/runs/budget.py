@@ -8,7 +8,6 @@ from datetime import datetime
 from pc_cloudmask.masking.earth_engine.windows import CostEstimate, estimate_pairing
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.runs.candidate import Candidate
-from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.settings import Settings
 
 
@@ -55,7 +54,7 @@ class Budget:
         self._deferred.update(candidate.scene.id for candidate in candidates)
 
     def _cost(self, candidate: Candidate) -> int:
-        return estimate_scene_cost(self._settings, candidate.scene).requests
+        return estimate_scene_cost(candidate, self._settings.compute).requests
 
     def _has(self, requests: int) -> bool:
         enough = self._requests is None or self._requests >= requests
@@ -68,6 +67,6 @@ class Budget:
             self._scenes -= scenes
 
 
-def estimate_scene_cost(settings: Settings, scene: Scene) -> CostEstimate:
-    """Estimate what the scene asks of Earth Engine."""
-    return METHODS[settings.method].estimate(scene, settings.compute)
+def estimate_scene_cost(candidate: Candidate, compute: str) -> CostEstimate:
+    """Estimate what the scene asks of Earth Engine by the method that is tried, with the settings' ``compute``."""
+    return METHODS[candidate.method].estimate(candidate.scene, compute)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from hashlib import sha256
 from typing import Any
 
 from pc_cloudmask.catalog.item import build_fingerprint
 from pc_cloudmask.catalog.layout import ItemKeys, item_keys
-from pc_cloudmask.errors import CloudmaskError, find_machine_fault
+from pc_cloudmask.errors import AssetRefused, CloudmaskError, ItemError, find_machine_fault
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.completeness import is_too_empty
 from pc_cloudmask.masking.methods import METHODS
+from pc_cloudmask.runs.ladder import Ladder, PublishedMask
 from pc_cloudmask.runs.report import SceneOutcome, SceneState
 from pc_cloudmask.scene.image import EarthEngineImage, Pairing, read_image_key
 from pc_cloudmask.scene.query import parse_instant
@@ -22,24 +24,62 @@ from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.fields import Item, is_number
 from pc_cloudmask.source.item import read_scene
 from pc_cloudmask.text import make_printable
-from stac_ext.cloudmask import FINGERPRINT_PROP, NODATA_PERCENTAGE_PROP
+from stac_ext.cloudmask import FINGERPRINT_PROP, METHOD_PROP, NODATA_PERCENTAGE_PROP, PROVISIONAL_PROP
 
 MAX_ID_LENGTH = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A source item, our view of it, where it will be published, and what makes its mask unique.
+    """A source item, our view of it, where it will be published, and the methods that may make its mask now.
 
-    ``published`` is the item as the catalog holds it now, if it does.
+    ``fingerprints`` tell by method, for the ladder, what its mask would follow from. ``rungs`` are the methods that
+    may make it now, the best first, and ``tried`` how those ended that were tried. ``published`` is the item as the
+    store holds it now, if it does, ``standing`` what the catalog has of the scene.
     """
 
     item: Item = field(hash=False)
     scene: Scene
     keys: ItemKeys
-    fingerprint: str
+    fingerprints: Mapping[str, str] = field(hash=False)
+    rungs: tuple[str, ...]
+    tried: tuple[SceneOutcome, ...] = ()
     ee_image: EarthEngineImage = field(default_factory=EarthEngineImage)
     published: Item | None = field(default=None, hash=False)
+    standing: PublishedMask | None = None
+
+    @property
+    def method(self) -> str:
+        """The method that is tried now, the first of ``rungs`` that was not."""
+        return self.rungs[len(self.tried)]
+
+    @property
+    def better(self) -> tuple[str, ...]:
+        """The methods above it, whose inputs are late."""
+        return self.rungs[: len(self.tried)]
+
+    @property
+    def is_spent(self) -> bool:
+        """True if no method is left to be tried."""
+        return len(self.tried) == len(self.rungs)
+
+    @property
+    def is_current(self) -> bool:
+        """True if the catalog has a mask of the item as it is now, though perhaps a provisional one."""
+        return self.standing is not None and self.standing.is_current
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells this try from another: of another item, or by other methods."""
+        return self.digest(self.rungs)
+
+    @property
+    def late(self) -> str:
+        """Why the methods that were tried did not make the mask."""
+        if len(self.fingerprints) == 1:
+            return "; ".join(outcome.reason for outcome in self.tried)
+        named = zip(self.rungs, self.tried, strict=False)
+        return "; ".join(f"{method}: {outcome.reason}" for method, outcome in named)
 
     @property
     def created(self) -> datetime | None:
@@ -48,67 +88,89 @@ class Candidate:
             return parse_instant((self.published or {})["properties"]["created"])
         return None
 
+    def note_lack(self, outcome: SceneOutcome) -> Candidate:
+        """Return this once the method that is tried turned out to lack its input; ``outcome`` says which."""
+        return replace(self, tried=(*self.tried, outcome), ee_image=EarthEngineImage())
 
-def read_candidate(item: Item, method: str, parameters: MaskParameters) -> Candidate:
+    def digest(self, methods: Iterable[str]) -> str:
+        """Return a text that tells masks by ``methods`` from others: of one method its fingerprint."""
+        return _join_fingerprints([self.fingerprints[method] for method in methods])
+
+
+def read_candidate(item: Item, rungs: Mapping[str, MaskParameters]) -> Candidate:
     """Return the candidate that ``item`` makes, whose hrefs a source has taken the signatures off.
+
+    ``rungs`` are the methods that may make its mask, the best first, with their thresholds.
 
     Raises:
         MissingField, InvalidField: the item cannot become a scene.
     """
     scene = read_scene(item)
-    if METHODS[method].needs_earth_engine:
+    if all(METHODS[method].needs_earth_engine for method in rungs):
         read_image_key(scene)  # an id that no image can have is a failure, not something to wait for
     keys = item_keys(scene.id, scene.tile, scene.year)
-    return Candidate(item, scene, keys, build_fingerprint(item, method, parameters))
+    return Candidate(item, scene, keys, _build_fingerprints(item, rungs), tuple(rungs))
 
 
 def read_candidates(
-    items: Iterable[Item], method: str, parameters: MaskParameters
+    items: Iterable[Item], rungs: Mapping[str, MaskParameters]
 ) -> tuple[list[Candidate], list[SceneOutcome]]:
     """Return candidates, and a failed outcome for each item that is none; a repeated id counts once."""
     candidates: dict[str, Candidate] = {}
     refused: list[SceneOutcome] = []
     for item in items:
         try:
-            candidate = read_candidate(item, method, parameters)
+            candidate = read_candidate(item, rungs)
             candidates.setdefault(candidate.scene.id, candidate)
         except CloudmaskError as error:
-            fingerprint = _find_fingerprint(item, method, parameters)
-            refused.append(build_failure(_printable_id(item), error, fingerprint))
+            refused.append(build_failure(_printable_id(item), error, _find_fingerprint(item, rungs)))
     return list(candidates.values()), refused
 
 
 def select_unpublished(
     candidates: list[Candidate],
     find_published: Callable[[ItemKeys], Item | None],
+    ladder: Ladder,
+    now: datetime,
     *,
     force: bool,
     workers: int,
-) -> tuple[list[Candidate], list[SceneOutcome]]:
-    """Return candidates whose mask is not in the catalog as it would be made now, and the others as skipped.
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Return candidates whose mask may be made, and those whose mask in the catalog is final.
 
-    A mask with less data than its item promises, which earlier versions published, is made again.
+    Each is told which methods may make it at ``now``. A mask with less data than its item promises, which earlier
+    versions published, is made again.
 
     One read of the store for each candidate, ``workers`` at a time.
     """
     with ThreadPoolExecutor(workers) as pool:
         published = list(pool.map(lambda candidate: find_published(candidate.keys), candidates))
     wanted: list[Candidate] = []
-    skipped: list[SceneOutcome] = []
+    final: list[Candidate] = []
     for candidate, item in zip(candidates, published, strict=True):
-        current = item is not None and _is_current(item, candidate)
-        if current and not force:
-            skipped.append(SceneOutcome(candidate.scene.id, SceneState.SKIPPED))
-        else:
-            wanted.append(replace(candidate, published=item))
-    return wanted, skipped
+        standing = None if item is None else _read_standing(item, candidate, ladder)
+        if standing and force:
+            standing = replace(standing, is_current=False)
+        rungs = ladder.list_rungs(candidate.scene.datetime, now, standing)
+        found = replace(candidate, published=item, standing=standing, rungs=rungs)
+        (wanted if rungs else final).append(found)
+    return wanted, final
 
 
-def _is_current(published: Item, candidate: Candidate) -> bool:
+def _read_standing(published: Item, candidate: Candidate, ladder: Ladder) -> PublishedMask | None:
+    """Return what the catalog has of the scene by its item in the store; None for one that was withdrawn."""
     properties = published["properties"]
+    if FINGERPRINT_PROP not in properties:
+        return None
+    method = str(properties.get(METHOD_PROP))
     nodata_pct = properties.get(NODATA_PERCENTAGE_PROP)
     is_empty = is_number(nodata_pct) and is_too_empty(nodata_pct, candidate.scene.nodata_pct)
-    return properties.get(FINGERPRINT_PROP) == candidate.fingerprint and not is_empty
+    is_current = (
+        properties[FINGERPRINT_PROP] == candidate.fingerprints.get(method)
+        and properties.get(PROVISIONAL_PROP, False) == ladder.is_provisional(method)
+        and not is_empty
+    )
+    return PublishedMask(method, is_current)
 
 
 def pair_candidates(
@@ -126,9 +188,43 @@ def pair_candidates(
     return paired, waiting
 
 
+def conclude(candidate: Candidate, ladder: Ladder) -> SceneOutcome:
+    """Return the outcome of a scene for which every method lacks its input that may make its mask now."""
+    scene_id, fingerprint, reason = candidate.scene.id, candidate.fingerprint, candidate.late
+    if candidate.is_current:
+        return SceneOutcome(
+            scene_id, SceneState.SKIPPED, reason, provisional=True, retryable=True, fingerprint=fingerprint
+        )
+    if candidate.standing is None and candidate.rungs != ladder.methods:
+        others = " or ".join(ladder.methods[len(candidate.rungs) :])
+        patient_until = candidate.scene.datetime + ladder.patience
+        reason = f"{reason}; from {patient_until:%Y-%m-%d %H:%M} UTC on {others} may make the mask"
+    *_, last = candidate.tried
+    if all(outcome.state is SceneState.FAILED for outcome in candidate.tried):
+        retryable = any(outcome.retryable for outcome in candidate.tried)
+        return replace(last, reason=reason, retryable=retryable)
+    return build_waiting(scene_id, reason, fingerprint)
+
+
+def build_published(candidate: Candidate, phases: Mapping[str, float]) -> SceneOutcome:
+    """Return the outcome of a scene that the tried method published; ``phases`` are its seconds by phase."""
+    better = candidate.better
+    return SceneOutcome(
+        candidate.scene.id,
+        SceneState.PUBLISHED,
+        candidate.late,
+        item_key=candidate.keys.item,
+        fingerprint=candidate.digest(better) if better else "",
+        provisional=bool(better),
+        phases=phases,
+    )
+
+
 def build_waiting(scene_id: str, reason: str, fingerprint: str) -> SceneOutcome:
     """Return the outcome of a scene that a later run will try."""
-    return SceneOutcome(scene_id, SceneState.WAITING, reason, retryable=True, fingerprint=fingerprint)
+    return SceneOutcome(
+        scene_id, SceneState.WAITING, reason, retryable=True, fingerprint=fingerprint, lacks_input=True
+    )
 
 
 def build_failure(scene_id: str, error: Exception, fingerprint: str = "") -> SceneOutcome:
@@ -141,7 +237,15 @@ def build_failure(scene_id: str, error: Exception, fingerprint: str = "") -> Sce
         reason, proven = str(error), error.proven
     else:
         reason = make_printable(f"{error_class}: {error}")
-    return SceneOutcome(scene_id, SceneState.FAILED, reason, not proven, error_class, fingerprint=fingerprint)
+    return SceneOutcome(
+        scene_id,
+        SceneState.FAILED,
+        reason,
+        not proven,
+        error_class,
+        fingerprint=fingerprint,
+        lacks_input=isinstance(error, ItemError | AssetRefused),
+    )
 
 
 def find_fault(error: Exception) -> CloudmaskError | None:
@@ -151,10 +255,21 @@ def find_fault(error: Exception) -> CloudmaskError | None:
     return find_machine_fault(error)
 
 
-def _find_fingerprint(item: Item, method: str, parameters: MaskParameters) -> str:
+def _build_fingerprints(item: Item, rungs: Mapping[str, MaskParameters]) -> dict[str, str]:
+    return {method: build_fingerprint(item, method, parameters) for method, parameters in rungs.items()}
+
+
+def _join_fingerprints(fingerprints: Sequence[str]) -> str:
+    """Return one text for several; one stands for itself, as what was noted before there were ladders has it."""
+    if len(fingerprints) == 1:
+        return fingerprints[0]
+    return sha256(" ".join(fingerprints).encode()).hexdigest()
+
+
+def _find_fingerprint(item: Item, rungs: Mapping[str, MaskParameters]) -> str:
     """Return the fingerprint of an item that is no candidate; empty if not even that can be made of it."""
     try:
-        return build_fingerprint(item, method, parameters)
+        return _join_fingerprints(list(_build_fingerprints(item, rungs).values()))
     except (CloudmaskError, TypeError, ValueError, AttributeError, RecursionError):
         return ""
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pc_cloudmask.errors import EngineUnavailable
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.methods import METHODS, MaskEngine
+from pc_cloudmask.runs.ladder import Ladder
 from pc_cloudmask.settings import Settings, read_clock
 from pc_cloudmask.source.fields import SceneSource
 from pc_cloudmask.storage.store import ObjectStore
@@ -103,9 +107,31 @@ class RunContext:
         )
 
     @cached_property
-    def engine(self) -> MaskEngine:
-        """Derives masks by the method that the settings name."""
-        return METHODS[self.settings.method].open_engine(self)
+    def ladder(self) -> Ladder:
+        """The methods that the settings name, and how long the first one's input is waited for."""
+        return Ladder(self.settings.ladder, timedelta(days=self.settings.patience))
+
+    @cached_property
+    def engines(self) -> Mapping[str, MaskEngine]:
+        """What derives masks, by method of the ladder.
+
+        Raises:
+            SettingsError: the packages of one are not installed, or what it needs is not configured.
+        """
+        return {name: METHODS[name].open_engine(self) for name in self.ladder.methods}
+
+    def check_engines(self) -> None:
+        """See that each of several methods can be used: the one that cannot must not come to light months later.
+
+        That Earth Engine does not answer now ends no run that may do without it.
+
+        Raises:
+            CloudmaskError: packages, an account or credentials of one are missing, or not accepted.
+        """
+        methods = [METHODS[name] for name in self.engines] if len(self.ladder.methods) > 1 else []
+        if self.has_earth_engine and any(method.needs_earth_engine for method in methods):
+            with suppress(EngineUnavailable):
+                self.session.start()
 
     @property
     def parameters(self) -> MaskParameters:

@@ -58,13 +58,14 @@ class Finding:
 def examine(context: RunContext) -> Iterator[Finding]:
     """Yield findings, each as soon as it is known; nothing is written but the store's own probe."""
     settings = context.settings
-    yield Finding("settings", True, True, f"method {settings.method}, {settings.workers} workers")
+    methods = [METHODS[name] for name in settings.ladder]
+    yield Finding("settings", True, True, f"method {', '.join(settings.ladder)}, {settings.workers} workers")
     yield from _examine_environment(settings)
     yield _try("store", True, lambda: _describe_store(context.store))
     yield _try("source", True, lambda: _ask_source(settings))
     if urlsplit(settings.stac_api_url).hostname in PLANETARY_COMPUTER_HOSTS:
         yield _try("tokens", True, lambda: f"{check_tokens(_PATIENCE_S)} gives tokens for assets")
-    needs_earth_engine = METHODS[settings.method].needs_earth_engine
+    needs_earth_engine = any(method.needs_earth_engine for method in methods)
     yield _try("earth engine", needs_earth_engine, lambda: _ask_earth_engine(context))
     yield _module(
         "geeS2downloader",
@@ -73,7 +74,7 @@ def examine(context: RunContext) -> Iterator[Finding]:
         HOW_TO_INSTALL,
     )
     for extra, (module, purpose) in EXTRAS.items():
-        needed = extra in {METHODS[settings.method].extra, settings.runner}
+        needed = extra in {*(method.extra for method in methods), settings.runner}
         yield _module(f"extra {extra}", module, needed, f"{purpose}: {tell_extra(extra)}")
 
 

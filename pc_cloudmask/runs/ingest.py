@@ -6,9 +6,10 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import TypeVar
 
 from pc_cloudmask.catalog.layout import ItemKeys, is_state_key
@@ -28,6 +29,7 @@ from pc_cloudmask.runs.budget import Budget
 from pc_cloudmask.runs.candidate import (
     Candidate,
     build_waiting,
+    conclude,
     pair_candidates,
     read_candidates,
     select_unpublished,
@@ -107,7 +109,8 @@ def _find(source: SceneSource, ids: list[str], listed: set[str]) -> Iterator[Ite
 class Ingestion:
     """One run's publishing; ``outcomes`` are those of all scenes so far, each scene's once.
 
-    ``noted`` are states that earlier runs left: a scene that it is not time to try again is held back.
+    ``noted`` are states that earlier runs left: a scene that it is not time to try again is held back. By which method
+    a mask is made, and which takes the place of another, is told in ``ladder``.
     """
 
     def __init__(
@@ -149,6 +152,7 @@ class Ingestion:
         if self._context.settings.mirror:
             check_available()
         check_projections()
+        self._context.check_engines()
         self._context.publisher.recover()
         # A run that died while a scene changed from waiting to failed, or back, left both: the later holds.
         self.noted = {state.item_id: state for state in sorted(noted, key=lambda state: state.last_try)}
@@ -197,14 +201,20 @@ class Ingestion:
             )
 
     def leave_unlisted(self, unlisted: Iterable[NotedState]) -> None:
-        """Let those wait that the source does not list, quarantined ones too, until it does or they are forgotten."""
+        """Let those wait that the source does not list, quarantined ones too, until it does or they are forgotten.
+
+        The mask of a provisional one stays as it is.
+        """
         kept = []
         for state in unlisted:
             if state.attempts >= FORGET_AFTER and state.reason == UNLISTED:
                 clear_state(self._context.store, state.item_id)
             else:
-                kept.append(state)
-        self.note(build_waiting(state.item_id, UNLISTED, state.fingerprint) for state in kept)
+                waiting = build_waiting(state.item_id, UNLISTED, state.fingerprint)
+                is_published = state.kind is StateKind.PROVISIONAL
+                as_published = replace(waiting, state=SceneState.SKIPPED, provisional=True)
+                kept.append(as_published if is_published else waiting)
+        self.note(kept)
 
     def read_unlisted(self, ids: Iterable[str]) -> list[NotedState]:
         """Return the states that earlier runs left of ``ids``, of scenes whose items this run did not meet."""
@@ -215,14 +225,18 @@ class Ingestion:
     def _publish_batch(self, items: list[Item]) -> Iterator[SceneOutcome]:
         """Yield the outcomes of one batch: select, pair, publish, link."""
         context, settings = self._context, self._context.settings
-        candidates, refused = read_candidates(items, settings.method, settings.mask_parameters)
+        candidates, refused = read_candidates(items, settings.rungs)
         yield from (hold_back(outcome, self.noted, context.now) or outcome for outcome in refused)
-        unpublished, skipped = select_unpublished(
-            candidates, context.publisher.find_published, force=self._force, workers=settings.workers
+        unpublished, final = select_unpublished(
+            candidates,
+            context.publisher.find_published,
+            context.ladder,
+            context.now,
+            force=self._force,
+            workers=settings.workers,
         )
-        yield from skipped
-        current = {outcome.id for outcome in skipped}
-        context.publisher.link_missing(each.keys for each in candidates if each.scene.id in current)
+        yield from (SceneOutcome(candidate.scene.id, SceneState.SKIPPED) for candidate in final)
+        context.publisher.link_missing(each.keys for each in (*final, *unpublished) if each.is_current)
         held = {each.scene.id: hold_back(each, self.noted, context.now) for each in unpublished}
         yield from filter(None, held.values())
         wanted = [each for each in unpublished if not held[each.scene.id]]
@@ -230,13 +244,11 @@ class Ingestion:
             return
         # Before Earth Engine is asked for anything: a store that refuses us is no fault of any scene.
         context.publisher.check_writers()
-        paired, waiting = self._pair(wanted)
-        yield from waiting
-        keys = {candidate.scene.id: candidate.keys for candidate in paired}
+        keys = {candidate.scene.id: candidate.keys for candidate in wanted}
         published: list[ItemKeys] = []
         fault: CloudmaskError | None = None
         try:
-            for outcome in self._runner.run_scenes(partial(publish_cloudmask, context), paired):
+            for outcome in self._climb(wanted):
                 if outcome.state is SceneState.PUBLISHED:
                     published.append(keys[outcome.id])
                 yield outcome
@@ -250,12 +262,32 @@ class Ingestion:
         if fault:
             raise fault
 
-    def _pair(self, wanted: list[Candidate]) -> tuple[list[Candidate], list[SceneOutcome]]:
-        """Return those that the budget allows with their images, and those that turn out to wait."""
+    def _climb(self, wanted: list[Candidate]) -> Iterator[SceneOutcome]:
+        """Yield how scenes end: each method of the ladder is given those for which the ones above lack their input."""
+        for method in self._context.ladder.methods:
+            if not wanted:
+                return
+            by_id = {candidate.scene.id: candidate for candidate in wanted}
+            paired, waiting = self._pair(method, wanted)
+            wanted = []
+            work = partial(publish_cloudmask, self._context)
+            for outcome in chain(waiting, self._runner.run_scenes(work, paired)):
+                if not outcome.lacks_input:
+                    yield outcome
+                    continue
+                tried = by_id[outcome.id].note_lack(outcome)
+                if tried.is_spent:
+                    yield conclude(tried, self._context.ladder)
+                else:
+                    wanted.append(tried)
+
+    def _pair(self, method: str, wanted: list[Candidate]) -> tuple[list[Candidate], list[SceneOutcome]]:
+        """Return those that the budget allows with their images, and those for which ``method`` has none yet."""
         paired: list[Candidate] = []
         waiting: list[SceneOutcome] = []
         while affordable := self._budget.select_affordable(wanted):
-            pairings = self._context.engine.find_images([candidate.scene for candidate in affordable])
+            scenes = [candidate.scene for candidate in affordable]
+            pairings = self._context.engines[method].find_images(scenes)
             found, late = pair_candidates(affordable, pairings)
             late_ids = {outcome.id for outcome in late}
             self._budget.give_back([each for each in affordable if each.scene.id in late_ids])
@@ -274,7 +306,7 @@ class Ingestion:
 
 
 def find_remembered(store: ObjectStore) -> frozenset[str]:
-    """Return the ids of the scenes that an earlier run left waiting or failed; two listings."""
+    """Return the ids of the scenes that an earlier run left to be tried again; a listing for each kind."""
     return frozenset(
         info.key.removeprefix(kind.prefix).removesuffix(".json")
         for kind in StateKind
@@ -290,7 +322,7 @@ def remember_outcomes(
     now: datetime,
     room: int = MAX_NEW_STATES,
 ) -> int:
-    """Note each waiting or failed scene, and forget what is noted of one that is published by now.
+    """Note each waiting, failed or provisional scene, and forget what is noted of one whose mask is final by now.
 
     An outcome whose id can be no key, of an item that was refused for it, is in the report alone, and so
     are those beyond the first ``room`` of which nothing is noted yet. One that was held back is noted
@@ -301,8 +333,9 @@ def remember_outcomes(
     """
 
     def remember(outcome: SceneOutcome) -> None:
-        if outcome.state is SceneState.WAITING:
-            record_waiting(store, outcome.id, outcome.reason, now, outcome.fingerprint)
+        if outcome.state is SceneState.WAITING or outcome.provisional:
+            kind = StateKind.PROVISIONAL if outcome.provisional else StateKind.WAITING
+            record_waiting(store, outcome.id, outcome.reason, now, outcome.fingerprint, kind)
         elif outcome.state is SceneState.FAILED:
             failure = Failure(outcome.error_class, outcome.reason, outcome.retryable, outcome.fingerprint)
             record_failed(store, outcome.id, failure, now)
@@ -311,7 +344,8 @@ def remember_outcomes(
 
     told = [outcome for outcome in outcomes if not outcome.held and is_item_id(outcome.id)]
     noted = (SceneState.WAITING, SceneState.FAILED)
-    new = [outcome for outcome in told if outcome.id not in remembered and outcome.state in noted]
+    to_note = (outcome for outcome in told if outcome.state in noted or outcome.provisional)
+    new = [outcome for outcome in to_note if outcome.id not in remembered]
     beyond = {outcome.id for outcome in new[room:]}
     with ThreadPoolExecutor(_WRITERS) as pool:
         list(pool.map(remember, (outcome for outcome in told if outcome.id not in beyond)))
@@ -321,13 +355,20 @@ def remember_outcomes(
 def hold_back(
     scene: Candidate | SceneOutcome, noted: Mapping[str, NotedState], now: datetime
 ) -> SceneOutcome | None:
-    """Return the outcome of a scene that an earlier run left waiting or failed and that it is not yet time to try.
+    """Return the outcome of a scene that an earlier run left to be tried later, if it is not yet time to.
 
-    None for one that is to be tried: nothing is noted of it, it is due, or its item has changed since.
+    None for one that is to be tried: nothing is noted of it, it is due, its item has changed since, other methods
+    may make its mask, or what the note says of the catalog does not hold.
     """
-    scene_id = scene.scene.id if isinstance(scene, Candidate) else scene.id
+    scene_id, is_published = (
+        (scene.scene.id, scene.is_current) if isinstance(scene, Candidate) else (scene.id, False)
+    )
     state = noted.get(scene_id)
     if state is None or state.is_due(now) or state.fingerprint != scene.fingerprint:
+        return None
+    if state.kind is StateKind.PROVISIONAL:
+        return SceneOutcome(scene_id, SceneState.SKIPPED, state.reason, held=True) if is_published else None
+    if state.kind is StateKind.WAITING and is_published:
         return None
     return SceneOutcome(
         scene_id,

@@ -36,9 +36,14 @@ class PlannedScene:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The scenes of a dry run."""
+    """The scenes of a dry run.
+
+    Whether Earth Engine has an image of a scene is not asked: costs are those of the best method that may make its
+    mask. ``provisional`` are scenes among those that would be published whose mask is there, by a lesser method.
+    """
 
     would_publish: tuple[PlannedScene, ...] = ()
+    provisional: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     failed: tuple[SceneOutcome, ...] = ()
     pairing_requests: int = 0
@@ -68,6 +73,7 @@ class Plan:
             "failed": [scene.as_failure() for scene in self.failed],
             "requests": self.requests,
             "bytes": self.bytes,
+            **({"provisional": self.provisional} if self.provisional else {}),
         }
 
 
@@ -75,12 +81,12 @@ def plan_ingest(context: RunContext, request: IngestRequest) -> Plan:
     """Return what ``ingest`` would do for ``request``."""
     settings, query = context.settings, request.read_query()
     check_reachable(context.source, query, settings, request.items)
-    candidates, refused = read_candidates(
-        context.source.find_items(query), settings.method, settings.mask_parameters
-    )
-    wanted, skipped = select_unpublished(
+    candidates, refused = read_candidates(context.source.find_items(query), settings.rungs)
+    wanted, final = select_unpublished(
         candidates,
         partial(find_published, context.store),
+        context.ladder,
+        context.now,
         force=request.force,
         workers=settings.workers,
     )
@@ -88,14 +94,15 @@ def plan_ingest(context: RunContext, request: IngestRequest) -> Plan:
     asking = (each.scene.datetime for each, plan in zip(wanted, planned, strict=True) if plan.requests)
     return Plan(
         would_publish=planned,
-        skipped=tuple(outcome.id for outcome in skipped),
+        skipped=tuple(candidate.scene.id for candidate in final),
+        provisional=tuple(candidate.scene.id for candidate in wanted if candidate.is_current),
         failed=tuple(refused),
         pairing_requests=estimate_pairing(asking).requests,
     )
 
 
 def _plan_scene(settings: Settings, candidate: Candidate) -> PlannedScene:
-    cost, keys = estimate_scene_cost(settings, candidate.scene), candidate.keys
+    cost, keys = estimate_scene_cost(candidate, settings.compute), candidate.keys
     probability = [keys.probability("*")] if settings.keep_inputs else []
     assets = (keys.mask("*"), *probability, keys.preview("*"))
     return PlannedScene(candidate.scene.id, keys.item, assets, cost.requests, cost.bytes)
@@ -103,7 +110,7 @@ def _plan_scene(settings: Settings, candidate: Candidate) -> PlannedScene:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Counts by state, the states of what is not published, and by tile the days that are missing.
+    """Counts by state, the states of what is to be tried again, and by tile the days that are missing.
 
     ``gaps`` is None where the source was not asked.
     """
@@ -135,6 +142,7 @@ class Status:
             "pending": census.pending,
             "waiting": census.waiting,
             "failed": census.failed,
+            "provisional": census.provisional,
             "quarantined": self.quarantined,
             "tiles": {tile: len(days) for tile, days in sorted(census.days.items())},
             "states": states,
@@ -149,8 +157,7 @@ def read_status(context: RunContext, request: IngestRequest) -> Status:
     census = read_census(context.store)
     gaps = None
     if request.tiles or request.items:
-        settings = context.settings
         items = context.source.find_items(request.read_query())
-        candidates, _ = read_candidates(items, settings.method, settings.mask_parameters)
+        candidates, _ = read_candidates(items, context.settings.rungs)
         gaps = census.find_gaps((each.scene.tile, each.scene.datetime.date()) for each in candidates)
     return Status(census, tuple(list_states(context.store)), gaps)

@@ -19,11 +19,12 @@ class SceneState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SceneOutcome:
-    """One scene's end in this run; ``reason`` is empty for a published or skipped one.
+    """One scene's end in this run; ``reason`` is empty for one whose mask is final.
 
     ``held`` says that an earlier run left it so and this one did not try it. ``fingerprint`` is what the
     mask would follow from, empty where that is not known. ``phases`` are seconds by phase, ``item_key``
-    is where a published one is in the store.
+    is where a published one is in the store. ``provisional`` says of a published or skipped one that a better
+    method is to make its mask again, ``lacks_input`` of another that it was the method's input that was not there.
     """
 
     id: str
@@ -34,6 +35,8 @@ class SceneOutcome:
     held: bool = False
     fingerprint: str = ""
     item_key: str = ""
+    provisional: bool = False
+    lacks_input: bool = False
     phases: Mapping[str, float] = field(default_factory=dict, hash=False, compare=False)
 
     def as_failure(self) -> dict[str, Any]:
@@ -53,6 +56,7 @@ class Report:
     seconds: float = 0.0
     transfer: dict[str, Any] = field(default_factory=dict)
     held_back: tuple[SceneOutcome, ...] = ()
+    provisional: tuple[str, ...] = ()
     deferred: int = 0
     problems: tuple[str, ...] = ()
     phases: dict[str, tuple[float, ...]] = field(default_factory=dict)
@@ -70,9 +74,10 @@ class Report:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of scenes by how the run left them."""
+        """Number of scenes by how the run left them; those published provisionally are published, too."""
         return {
             "published": len(self.published),
+            "provisional": len(self.provisional),
             "skipped": len(self.skipped),
             "waiting": len(self.waiting),
             "failed": len(self.failed),
@@ -88,8 +93,9 @@ class Report:
         return f"{text or 'no scene found'} in {self.seconds:.1f} s"
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report as plain JSON values; the last four only where there is something to say."""
+        """Return the report as plain JSON values; the last five only where there is something to say."""
         further = {
+            "provisional": self.provisional,
             "held_back": [{"id": scene.id, "error": scene.reason} for scene in self.held_back],
             "deferred": self.deferred,
             "problems": self.problems,
@@ -131,6 +137,7 @@ def build_report(outcomes: Iterable[SceneOutcome], seconds: float, **extra: Any)
             phases[phase] = (*phases.get(phase, ()), seconds_of_phase)
     return Report(
         published=tuple(outcome.id for outcome in by_state[SceneState.PUBLISHED]),
+        provisional=tuple(outcome.id for outcome in by_state[SceneState.PUBLISHED] if outcome.provisional),
         skipped=tuple(outcome.id for outcome in by_state[SceneState.SKIPPED]),
         waiting=tuple(by_state[SceneState.WAITING]),
         failed=tuple(by_state[SceneState.FAILED]),

@@ -23,10 +23,10 @@ from pc_cloudmask.masking.completeness import find_shortfall
 from pc_cloudmask.masking.files import build_mask_cog, build_preview, build_probability_cog
 from pc_cloudmask.masking.methods import DerivedMask
 from pc_cloudmask.masking.statistics import measure_mask
-from pc_cloudmask.runs.candidate import Candidate, build_waiting
+from pc_cloudmask.runs.candidate import Candidate, build_published, build_waiting
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.logs import Phase, PhaseClock
-from pc_cloudmask.runs.report import SceneOutcome, SceneState
+from pc_cloudmask.runs.report import SceneOutcome
 from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import map_hrefs
@@ -39,7 +39,8 @@ def publish_cloudmask(context: RunContext, candidate: Candidate) -> SceneOutcome
     """Derive the mask of ``candidate`` and put it, its preview and its item into the store.
 
     The catalogs link the item once ``context.publisher.publish_catalogs`` has run. A worker in another process
-    has a context of its own. A scene whose mask would lack what reflectance or the item have waits.
+    has a context of its own. A scene whose mask would lack what reflectance or the item have waits, or is left to the
+    next method.
 
     Raises:
         CloudmaskError: the scene is not published, and nothing links to what was written of it.
@@ -47,10 +48,10 @@ def publish_cloudmask(context: RunContext, candidate: Candidate) -> SceneOutcome
     scene, settings = candidate.scene, context.settings
     clock = PhaseClock(scene.id)
     with clock.measure(Phase.DERIVE):
-        derived = context.engine.derive_mask(scene, candidate.ee_image)
+        derived = context.engines[candidate.method].derive_mask(scene, candidate.ee_image)
         shortfall = find_shortfall(derived.classes, derived.lacking_px, scene.nodata_pct)
         if shortfall:
-            logger.info("%s waits: %s", scene.id, shortfall)
+            logger.info("%s: no mask by %s yet: %s", scene.id, candidate.method, shortfall)
             return build_waiting(scene.id, shortfall, candidate.fingerprint)
         if not settings.keep_inputs:
             derived = replace(derived, inputs=None)  # 60 MB of a full tile that nothing needs any more
@@ -60,7 +61,7 @@ def publish_cloudmask(context: RunContext, candidate: Candidate) -> SceneOutcome
     with clock.measure(Phase.PUBLISH):
         context.publisher.publish_item(publication)
         logger.info("put as %s", candidate.keys.item)
-    return SceneOutcome(scene.id, SceneState.PUBLISHED, item_key=candidate.keys.item, phases=clock.seconds)
+    return build_published(candidate, clock.seconds)
 
 
 def build_publication(
@@ -89,8 +90,8 @@ def build_publication(
         source_item=_build_source_item(candidate.item, folder),
         scene=scene,
         keys=keys,
-        method=settings.method,
-        parameters=settings.mask_parameters,
+        method=candidate.method,
+        parameters=settings.rungs[candidate.method],
         ee_image=derived.ee_image,
         statistics=measure_mask(derived.classes),
         software={"pc-cloudmask": __version__, **derived.software},
@@ -99,11 +100,12 @@ def build_publication(
         probability=probability,
         now=now,
         created=candidate.created,
-        fingerprint=candidate.fingerprint,
+        fingerprint=candidate.fingerprints[candidate.method],
         context=CatalogContext(settings.public_url),
+        provisional=bool(candidate.better),
     )
     files = tuple(file for file in (mask, probability, preview) if file)
-    return Publication(keys, build_derived_item(parts), files)
+    return Publication(keys, build_derived_item(parts), files, candidate.better)
 
 
 def _build_source_item(item: Item, folder: str | None) -> Item:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from pc_cloudmask.catalog.layout import ItemKeys, YearKeys, find_day
 from pc_cloudmask.catalog.publisher import Publisher
+from pc_cloudmask.catalog.states import clear_state
 from pc_cloudmask.catalog.versions import read_scene_prefix
 from pc_cloudmask.catalog.walk import YearListing, YearListings
 from pc_cloudmask.runs.area_state import AGREEING_SCANS, AreaState, MissingScan, count_missing_scans
@@ -36,6 +37,7 @@ class Withdrawals:
     ) -> None:
         self._source = source
         self._publisher = publisher
+        self._store = store
         self._listings = YearListings(store)
         self._collection = settings.collection
         self._left = settings.withdraw_limit
@@ -129,6 +131,8 @@ class Withdrawals:
     def _withdraw(self, items: list[ItemKeys]) -> None:
         if items:
             self._publisher.withdraw(items, f"{AGREEING_SCANS} scans of the source did not find it")
+            for keys in items:
+                clear_state(self._store, keys.item_id)
             logger.info("withdrawn: %s", ", ".join(keys.item_id for keys in items))
             self._listings.forget(keys.year_keys for keys in items)
 

@@ -163,6 +163,11 @@ REPLAY_UNSETTLED = Mutant(
 WRITTEN_ONCE = Mutant(
     "written_once", (Edit("parents", "confirm=True", "confirm=False"),), "the newer withdrawn and again"
 )
+LESSER_OVER_BETTER = Mutant(
+    "lesser_over_better",
+    (Edit("versions", "if is_current(there) and read_method(there) in publication.better:", "if False:"),),
+    "a better mask and a lesser one",
+)
 MUTANTS = (
     NO_COMPARE_AND_SWAP,
     ETAG_AFTER_LISTING,
@@ -170,9 +175,10 @@ MUTANTS = (
     APPEND,
     TRUST_ONE_LISTING,
     TRUST_A_LISTING_OF_FOLDERS,
+    LESSER_OVER_BETTER,
 )
 #: Mistakes with versions and withdrawals, which all orders of a few writers show.
-VERSION_MUTANTS = (LINK_UNSETTLED, MARK_BEFORE_LINK, REPLAY_UNSETTLED, WRITTEN_ONCE)
+VERSION_MUTANTS = (LINK_UNSETTLED, MARK_BEFORE_LINK, REPLAY_UNSETTLED, WRITTEN_ONCE, LESSER_OVER_BETTER)
 
 
 @contextmanager

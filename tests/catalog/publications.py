@@ -19,7 +19,9 @@ from pc_cloudmask.storage.store import ObjectStore
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CONTEXT = CatalogContext()
-PRIVATE = ("_pending/", "_waiting/", "_failed/", "_probe/")
+#: A version by a lesser method than that of all others, in whose place it must never come.
+LESSER = "lesser"
+PRIVATE = ("_pending/", "_waiting/", "_failed/", "_provisional/", "_probe/")
 
 
 def product_id(number: int, tile: str = "22KFV", made: str = "20201008T100849") -> str:
@@ -46,7 +48,8 @@ def find_box(tile: str) -> tuple[float, float, float, float]:
 def build_publication(
     item_id: str, version: str = "1", *, strip: str = "20180101T000000", context: CatalogContext = CONTEXT
 ) -> Publication:
-    """Two files and an item; another ``version`` has other pixels."""
+    """Two files and an item; another ``version`` has other pixels, and ``LESSER`` is by another method."""
+    method, better = ("csmask", ("s2cloudless",)) if version == LESSER else ("s2cloudless", ())
     keys = keys_of(item_id)
     mask = f"mask {version} of {item_id}".encode()
     preview = f"preview {version} of {item_id}".encode()
@@ -67,7 +70,7 @@ def build_publication(
             "datetime": f"{sensed:%Y-%m-%dT%H:%M:%SZ}",
             "platform": "Sentinel-2B",
             "s2:datastrip_id": f"S2B_OPER_MSI_L2A_DS_ESRI_20201008T100850_S{strip}_N02.12",
-            "cloudmask:method": "s2cloudless",
+            "cloudmask:method": method,
             "cloudmask:cloud_percentage": float(cloud),
             "cloudmask:shadow_percentage": 0.0,
             "cloudmask:clear_percentage": float(100 - cloud),
@@ -92,7 +95,7 @@ def build_publication(
         }
         | {"visual": {"href": f"https://example.com/{item_id}/visual.tif"}},
     }
-    return Publication(keys, item, files)
+    return Publication(keys, item, files, better)
 
 
 @dataclass
@@ -111,6 +114,22 @@ def walk_catalog(store: ObjectStore) -> Walk:
     if store.find_object(CATALOG_KEY) is not None:
         _visit(store, walk, CATALOG_KEY, "the reader")
     return walk
+
+
+@dataclass
+class BestSeen:
+    """Sees to it that no item is met with a lesser mask once it was met with a better one."""
+
+    better: set[str] = field(default_factory=set)
+
+    def find_worse(self, walk: Walk) -> list[str]:
+        """Ids of the items that became worse since earlier walks."""
+        lesser = {
+            each for each, item in walk.items.items() if item["properties"]["cloudmask:method"] == "csmask"
+        }
+        worse = sorted(lesser & self.better)
+        self.better |= walk.items.keys() - lesser
+        return worse
 
 
 def _visit(store: ObjectStore, walk: Walk, key: str, linked_from: str) -> None:

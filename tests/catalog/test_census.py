@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import date
 
 from pc_cloudmask.catalog.publisher import Publisher, item_steps
-from pc_cloudmask.catalog.search import read_census
-from pc_cloudmask.catalog.states import Failure, record_failed, record_waiting
+from pc_cloudmask.catalog.search import Census, read_census
+from pc_cloudmask.catalog.states import Failure, StateKind, record_failed, record_waiting
 from tests.catalog.publications import CONTEXT, NOW, build_publication, keys_of, product_id
 from tests.doubles.memory_store import MemoryStore
 
 
 def test_an_empty_store_holds_nothing() -> None:
     census = read_census(MemoryStore())
-    assert (census.published, census.pending, census.waiting, census.failed, census.days) == (0, 0, 0, 0, {})
+    assert census == Census(published=0, pending=0, waiting=0, failed=0, provisional=0, days={})
 
 
 def test_states_days_and_gaps() -> None:
@@ -27,13 +27,15 @@ def test_states_days_and_gaps() -> None:
     next(item_steps(store, CONTEXT, build_publication(product_id(6)), NOW))
     record_waiting(store, product_id(7), "no image yet", NOW)
     record_failed(store, product_id(8), Failure("EngineRefused", "no", retryable=False), NOW)
+    record_waiting(store, product_id(3), "no score yet", NOW, kind=StateKind.PROVISIONAL)
     store.requests.clear()
 
     census = read_census(store)
 
     assert (census.published, census.pending, census.waiting, census.failed) == (3, 1, 1, 1)
+    assert census.provisional == 1
     assert census.days == {"22KFV": (date(2018, 1, 1), date(2018, 1, 4)), "33UUP": (date(2018, 1, 1),)}
-    assert store.requests == {"list": 4}
+    assert store.requests == {"list": 5}
     wanted = [("22KFV", date(2018, 1, day)) for day in (1, 2, 4, 3)] + [("22KFU", date(2018, 1, 1))]
     assert census.find_gaps(wanted) == {
         "22KFU": [date(2018, 1, 1)],

@@ -16,6 +16,7 @@ from pc_cloudmask.catalog.steps import LEASE, StepName
 from pc_cloudmask.errors import StoreUnavailable
 from tests.catalog.publications import (
     CONTEXT,
+    LESSER,
     NOW,
     build_publication,
     list_markers,
@@ -28,7 +29,10 @@ from tests.doubles.memory_store import MemoryStore
 pytestmark = pytest.mark.slow
 
 FIRST_RUN = [product_id(0), product_id(400)]
-SECOND_RUN = [product_id(5), product_id(6), product_id(1, "22KFU"), product_id(2, "33UUP")]
+#: Published by a lesser method at first, and by a better one in the second run.
+UPGRADED = product_id(7)
+SECOND_RUN = [UPGRADED, product_id(5), product_id(6), product_id(1, "22KFU"), product_id(2, "33UUP")]
+LAST = SECOND_RUN[-1]
 NEWER = product_id(0, made="20210101T000000")
 #: Versions of the items of the first run; the latter comes late.
 OLDER = product_id(400, made="20190601T000000")
@@ -81,13 +85,14 @@ def run(store: MemoryStore, item_ids: list[str], version: str = "1", now: Any = 
 def first_catalog() -> dict[str, bytes]:
     store = MemoryStore()
     run(store, FIRST_RUN)
+    run(store, [UPGRADED], LESSER)
     return store.objects
 
 
 @cache
 def undisturbed() -> dict[str, bytes]:
     store = MemoryStore()
-    run(store, FIRST_RUN)
+    store.objects = dict(first_catalog())
     run(store, [*SECOND_RUN, NEWER, OLDER])
     return public_bytes(store)
 
@@ -122,7 +127,7 @@ def test_a_run_that_dies_at_any_request_loses_nothing_and_is_ended_by_the_next(a
 
 def test_a_run_that_dies_between_any_two_steps_loses_nothing() -> None:
     """The same by the protocol's own steps, one publication by one."""
-    publication = build_publication(SECOND_RUN[3])
+    publication = build_publication(LAST)
     names = []
     for stop in range(1, 100):
         store = MemoryStore()
@@ -131,8 +136,8 @@ def test_a_run_that_dies_between_any_two_steps_loses_nothing() -> None:
         names = [step.name for _, step in zip(range(stop), steps, strict=False)]
         steps.close()
         check_whole(store, FIRST_RUN)
-        run(store, [SECOND_RUN[3]])
-        check_whole(store, [*FIRST_RUN, SECOND_RUN[3]])
+        run(store, [LAST])
+        check_whole(store, [*FIRST_RUN, LAST])
         assert list_markers(store) == []
         if len(names) < stop:
             break

@@ -83,6 +83,8 @@ def test_a_scene_is_in_one_state_at_a_time() -> None:
     assert [state.kind for state in list_states(store)] == [StateKind.FAILED]
     record_waiting(store, SCENE, "no image yet", NOW)
     assert [(state.kind, state.attempts) for state in list_states(store)] == [(StateKind.WAITING, 1)]
+    record_waiting(store, SCENE, "no score yet", NOW, kind=StateKind.PROVISIONAL)
+    assert [(state.kind, state.attempts) for state in list_states(store)] == [(StateKind.PROVISIONAL, 1)]
     clear_state(store, SCENE)
     assert store.objects == {}
 

@@ -19,12 +19,13 @@ from pc_cloudmask.catalog.documents import read_coverage
 from pc_cloudmask.catalog.fields import decode_document
 from pc_cloudmask.catalog.layout import pending_key
 from pc_cloudmask.catalog.steps import LEASE, Publication, Steps
-from pc_cloudmask.catalog.versions import mark_withdrawal
+from pc_cloudmask.catalog.versions import mark_withdrawal, read_method
 from pc_cloudmask.errors import StoreUnavailable
 from tests.catalog.interleaving import Write, visit_states
 from tests.catalog.mutants import VERSION_MUTANTS, Mutant, mutated
 from tests.catalog.publications import (
     CONTEXT,
+    LESSER,
     NOW,
     build_publication,
     keys_of,
@@ -129,6 +130,9 @@ def prove_every_order(objects: dict[str, bytes], writes: dict[str, Write], kept:
                 met[state.stored] = walk_soundly(state.store, kept)
                 prove_mended(state.store.objects)
             assert acknowledged.intersection((OLD, MIDDLE, NEW)) <= met[state.stored]
+            if "better" in acknowledged:
+                item = decode_document(state.store.objects[keys_of(NEW).item], "")
+                assert read_method(item) == "s2cloudless"
         except Exception as error:
             error.add_note(f"turns {state.turns} of {names}, after {[str(s.name) for s in state.steps]}")
             raise
@@ -160,8 +164,13 @@ SCENES: dict[str, tuple[tuple[str, ...], tuple[str, ...], dict[str, Write]]] = {
     ),
     "both withdrawn": ((OLD, NEW), (), {"withdraw": withdraw(OLD), "withdraw the newer": withdraw(NEW)}),
     "both restored": ((OLD, NEW), (OLD, NEW), {"again": publish(OLD, "2"), "the newer": publish(NEW, "2")}),
+    "a better mask and a lesser one": (
+        (OLD,),
+        (),
+        {"better": publish(NEW), "lesser": publish(NEW, LESSER)},
+    ),
 }
-QUICK = ("two at once", "restored beside another")
+QUICK = ("two at once", "restored beside another", "a better mask and a lesser one")
 
 
 @pytest.mark.parametrize("name", SCENES if EVERYTHING else QUICK)

@@ -18,7 +18,9 @@ from pc_cloudmask.catalog.steps import LEASE, Publication, Step, StepName
 from pc_cloudmask.errors import StoreUnavailable
 from tests.catalog.publications import (
     CONTEXT,
+    LESSER,
     NOW,
+    BestSeen,
     build_publication,
     keys_of,
     list_markers,
@@ -87,7 +89,7 @@ class SimulatedWriter:
 
 
 class Writers(RuleBasedStateMachine):
-    """At every moment: no link dangles, every item is met once, nothing acknowledged is missing."""
+    """At every moment: no link dangles, every item is met once, nothing acknowledged is missing, no mask is worse."""
 
     package: ClassVar[ModuleType] = pc_cloudmask.catalog
 
@@ -97,11 +99,12 @@ class Writers(RuleBasedStateMachine):
         self.writers: dict[int, SimulatedWriter] = {}
         self.acknowledged: set[str] = set()
         self.withdrawn: set[str] = set()
+        self.best_seen = BestSeen()
 
     @rule(
         number=NUMBERS,
         item_ids=st.lists(st.sampled_from(ITEM_IDS), min_size=1, max_size=2, unique=True),
-        version=st.sampled_from(["1", "1", "2", "2", "withdraw"]),
+        version=st.sampled_from(["1", "1", "2", "2", LESSER, LESSER, "withdraw"]),
         stop=st.sampled_from(STOPS),
     )
     def advance(self, number: int, item_ids: list[str], version: str, stop: StepName | None) -> None:
@@ -148,6 +151,8 @@ class Writers(RuleBasedStateMachine):
         assert walk.dangling == []
         assert walk.repeated == []
         assert self.acknowledged - self.withdrawn <= set(walk.items)
+        # A lesser mask may follow a better one that was taken out in between.
+        assert set(self.best_seen.find_worse(walk)) <= self.withdrawn
 
     def teardown(self) -> None:
         """All writers die; once their leases are over, everything that is there is linked."""

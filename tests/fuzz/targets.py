@@ -55,7 +55,7 @@ def fuzz_item(data: Data) -> None:
 def fuzz_candidate(data: Data) -> None:
     """An item on its way to being published, by every method."""
     method = data.PickValueInList(["s2cloudless", "csmask", "cloud-score-plus"])
-    candidate = read_candidate(consume_changes(data, make_source_item()), method, MaskParameters())
+    candidate = read_candidate(consume_changes(data, make_source_item()), {method: MaskParameters()})
     check_key(candidate.keys.item)
 
 

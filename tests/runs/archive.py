@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tests.doubles.earth_engine.scenes import NORTH, SOUTH, Sun, build_ragged_scene, build_scene
-from tests.doubles.earth_engine.sentinel2 import Sentinel2
+from tests.doubles.earth_engine.sentinel2 import CLOUD_SCORE_PLUS, Sentinel2
 from tests.masking.earth_engine.items import build_item
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -30,7 +30,7 @@ class Product:
     """One product of a scene: listed from ``listed`` to ``withdrawn``, other content from ``changed`` on.
 
     ``image`` is when Earth Engine has its image in full; for ``masked`` before that it has one whose cloud layers
-    are masked in part or everywhere.
+    are masked in part or everywhere. ``score`` is when it has Cloud Score+ too, by default then.
     """
 
     image_of: Sentinel2
@@ -41,6 +41,7 @@ class Product:
     masked: timedelta = timedelta()
     withdrawn: datetime = NEVER
     changed: datetime = NEVER
+    score: datetime | None = None
 
     @property
     def id(self) -> str:
@@ -76,9 +77,12 @@ class Archive:
         """What the source lists at ``now``."""
         return [product.read_item(now) for product in self.products if product.is_listed(now)]
 
-    def list_images(self, now: datetime) -> list[Sentinel2]:
-        """What Earth Engine has at ``now``."""
-        return [image for product in self.products if (image := product.find_image(now)) is not None]
+    def list_images(self, now: datetime) -> Iterator[tuple[Sentinel2, tuple[str, ...]]]:
+        """What Earth Engine has at ``now``, each with the collections that it is not in."""
+        for product in self.products:
+            if (image := product.find_image(now)) is not None:
+                is_scored = (product.score or product.image) <= now
+                yield image, () if is_scored else (CLOUD_SCORE_PLUS,)
 
     def find_truth(self, now: datetime) -> dict[str, Product]:
         """What a catalog that knew everything at ``now`` would link, by id."""

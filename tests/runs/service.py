@@ -55,8 +55,8 @@ class Service:
         self.server.faults.clear()
         vars(self.server).pop("search", None)  # what a weather put in its place
         weather(self.server, items, random.Random(seed))
-        for image in self.archive.list_images(now):
-            self.engine.world.add_sentinel2(image)
+        for image, without in self.archive.list_images(now):
+            self.engine.world.add_sentinel2(image, without)
         settings = Settings(
             stac_api_url=self.server.url,
             store=str(self.store),

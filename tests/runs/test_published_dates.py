@@ -23,5 +23,5 @@ from tests.catalog.items import make_source_item
     ],
 )
 def test_a_date_that_cannot_be_read_counts_as_none(created: Any) -> None:
-    candidate: Candidate = read_candidate(make_source_item(), "csmask", MaskParameters())
+    candidate: Candidate = read_candidate(make_source_item(), {"csmask": MaskParameters()})
     assert replace(candidate, published={"properties": {"created": created}}).created is None

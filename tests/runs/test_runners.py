@@ -19,7 +19,7 @@ LONG_S = 60.0
 
 
 def test_an_interrupted_run_does_not_try_a_scene_again() -> None:
-    good = read_candidate(json.loads(ITEM.read_bytes()), "csmask", MaskParameters())
+    good = read_candidate(json.loads(ITEM.read_bytes()), {"csmask": MaskParameters()})
     bad = replace(good)
     attempts: list[Candidate] = []
     tried = threading.Event()

@@ -301,7 +301,7 @@ def test_a_scan_that_could_not_note_every_scene_is_not_complete(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pc_cloudmask.runs.ingest.MAX_NEW_STATES", 4)
-    monkeypatch.setattr(service.engine.world, "add_sentinel2", lambda _: None)  # no image is there yet
+    monkeypatch.setattr(service.engine.world, "add_sentinel2", lambda *_: None)  # no image is there yet
     waiting = [len(service.run(NOW + hour * DAY / 24).waiting) for hour in range(4)]
     assert waiting[0] == 10
     assert len(list(service.store.glob("_waiting/*.json"))) == 10

@@ -308,12 +308,12 @@ def plant(href: str, place: str) -> dict[str, Any]:
 def test_nothing_published_or_remembered_keeps_a_secret(drawn: tuple[str, str], place: str) -> None:
     secret, href = drawn
     try:
-        candidate = read_candidate(unsign_item(plant(href, place)), "csmask", MaskParameters())
+        candidate = read_candidate(unsign_item(plant(href, place)), {"csmask": MaskParameters()})
     except CloudmaskError as refusal:
         told = str(refusal)
     else:
         told = encode_document(derive(candidate.item)).decode()
-        again = read_candidate(unsign_item(plant(unsigned_href(href), place)), "csmask", MaskParameters())
+        again = read_candidate(unsign_item(plant(unsigned_href(href), place)), {"csmask": MaskParameters()})
         assert candidate.fingerprint == again.fingerprint
     assert is_hidden(secret, told)
 

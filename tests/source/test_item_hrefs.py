@@ -189,10 +189,10 @@ def test_what_is_no_asset_or_link_stays_to_be_judged() -> None:
 
 def test_a_source_s_items_are_unsigned_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "pc_cloudmask.text")
-    plain = read_candidate(make_source_item(), "csmask", MaskParameters())
+    plain = read_candidate(make_source_item(), {"csmask": MaskParameters()})
     _tell_of_signatures.cache_clear()
     for _ in range(2):
-        candidate = read_candidate(unsign_item(sign(make_source_item())), "csmask", MaskParameters())
+        candidate = read_candidate(unsign_item(sign(make_source_item())), {"csmask": MaskParameters()})
         assert (candidate.item, candidate.fingerprint) == (plain.item, plain.fingerprint)
     assert caplog.text.count("lose users") == 1
 

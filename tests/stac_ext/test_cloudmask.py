@@ -63,6 +63,16 @@ def test_what_is_applied_is_what_was_read(item: pystac.Item, plain_item: pystac.
     jsonschema.validate(plain_item.to_dict(include_self_link=False), read_schema())
 
 
+def test_a_provisional_mask_says_so_and_a_final_one_nothing(plain_item: pystac.Item) -> None:
+    extension = CloudmaskExtension.ext(plain_item, add_if_missing=True)
+    extension.apply("s2cloudless", provisional=True)
+    assert extension.provisional is True
+    jsonschema.validate(plain_item.to_dict(include_self_link=False), read_schema())
+    extension.apply("cloud-score-plus")
+    assert extension.provisional is False
+    assert "cloudmask:provisional" not in plain_item.properties
+
+
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_granules_take_as_many_properties_as_they_need(plain_item: pystac.Item, count: int) -> None:
     extension = CloudmaskExtension.ext(plain_item, add_if_missing=True)

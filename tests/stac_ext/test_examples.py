@@ -104,6 +104,7 @@ REFUSED = {
     "no method": _without("method"),
     "a method in capitals": _with(method="Fmask"),
     "a method of two words": _with(method="f mask"),
+    "provisional in words": _with(provisional="yes"),
     "a field of no meaning": _with(cloudiness=3),
     "no threshold": _with(parameters={}),
     "a threshold without a name": _with(parameters={"Buffer-M": 1}),
@@ -132,6 +133,8 @@ def test_the_schema_refuses(document: Document) -> None:
 ALLOWED = {
     "a method of one's own": _with(method="fmask-4", parameters={"dilation_px": 3}),
     "a method of one's own in the form of old": _with(method="x-fmask-4"),
+    "a provisional mask": _with(provisional=True),
+    "a mask that is not": _with(provisional=False),
     "a method alone": _without(
         "parameters",
         "granule",
