@@ -189,7 +189,7 @@ class Settings(BaseSettings):
     cloud_probability_pct: Annotated[float, Field(ge=0, le=100)] = _DEFAULTS.cloud_probability_pct
     dark_nir_reflectance: Annotated[float, Field(ge=0, le=1)] = _DEFAULTS.dark_nir_reflectance
     shadow_distance_m: Annotated[float, Field(ge=0, le=20_000)] = _DEFAULTS.shadow_distance_m
-    buffer_m: Annotated[float, Field(ge=0, le=1_000)] = _DEFAULTS.buffer_m
+    buffer_m: Annotated[float | None, Field(ge=0, le=1_000)] = None
     clear_score: Annotated[float, Field(ge=0, le=1)] = _DEFAULTS.clear_score
     clear_score_band: Literal["cs_cdf", "cs"] = "cs_cdf"
 
@@ -253,10 +253,14 @@ class Settings(BaseSettings):
             raise ValueError(f"method {self.method} is computed on this machine: leave compute 'server' out")
         return self
 
-    @property
-    def mask_parameters(self) -> MaskParameters:
-        """The thresholds alone."""
-        return MaskParameters(**self.model_dump(include={each.name for each in fields(MaskParameters)}))
+    def read_parameters(self, method: str) -> MaskParameters:
+        """Return what masks of ``method`` follow from: the settings' thresholds, else the method's own.
+
+        Every reader of thresholds asks here, so that a mask and what is told of it are of the same ones.
+        """
+        names = {each.name for each in fields(MaskParameters)}
+        given = self.model_dump(include=names, exclude_none=True)
+        return MaskParameters(**{"buffer_m": METHODS[method].buffer_m, **given})
 
 
 def read_settings(config: Path | None = None, *, as_options: bool = False, **overrides: Any) -> Settings:

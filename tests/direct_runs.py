@@ -49,4 +49,4 @@ def read_sample_candidates(demo: IngestRequest) -> list[Candidate]:
     """The candidates that the demo's request finds."""
     context = RunContext.of(demo)
     items = context.source.find_items(SceneQuery())
-    return read_candidates(items, context.settings.method, context.settings.mask_parameters)[0]
+    return read_candidates(items, context.settings.method, context.parameters)[0]

@@ -105,9 +105,10 @@ class MaskMethod:
     """One way to derive a mask; ``open_engine`` of the module named after it opens the engine.
 
     ``parameters`` are the thresholds that its masks follow from; no other changes them. ``choices`` are names among
-    the parameters that they follow from too, told where they are not the default ones. ``description`` is Markdown,
-    one paragraph of the collection's description. ``collections`` are those of Earth Engine that a scene is paired
-    with; a method without any needs no account. ``extra`` is the extra of this distribution that brings its
+    the parameters that they follow from too, told where they are not the default ones. ``buffer_m`` is the buffer
+    that fits the method, taken where the settings name none. ``description`` is Markdown, one paragraph of the
+    collection's description. ``collections`` are those of Earth Engine that a scene is paired with; a method
+    without any needs no account. ``extra`` is the extra of this distribution that brings its
     packages, ``package`` the one that it cannot do without. ``estimate`` returns what a scene costs by the
     settings' ``compute``.
     """
@@ -118,6 +119,7 @@ class MaskMethod:
     description: str
     licence: str
     citation: str
+    buffer_m: float
     collections: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     extra: str | None = None
@@ -172,6 +174,7 @@ METHODS: Mapping[str, MaskMethod] = {
             ),
             licence="CC-BY-4.0",
             citation="Sentinel Hub, s2cloudless; compared in Skakun et al. 2022, doi:10.1016/j.rse.2022.112990",
+            buffer_m=50.0,
             collections=(L2A, CLOUD_PROBABILITY),
             estimate=_estimate_s2cloudless,
         ),
@@ -185,6 +188,8 @@ METHODS: Mapping[str, MaskMethod] = {
             ),
             licence="CC-BY-4.0",
             citation="Pasquarella et al. 2023, doi:10.1109/CVPRW59228.2023.00206",
+            # The dilation grows back what the erosion took: but for specks, the mask is the threshold's own.
+            buffer_m=20.0,
             collections=(L2A, CLOUD_SCORE_PLUS),
             choices=("clear_score_band",),
             estimate=lambda scene, _compute: estimate_raster(scene.grid),
@@ -193,9 +198,14 @@ METHODS: Mapping[str, MaskMethod] = {
             "csmask",
             "the network of ukis-csmask, on the item's own bands",
             ("buffer_m",),
-            description="a neural network (ukis-csmask) on the scene's own bands; grown by the same buffer.",
+            description=(
+                "a neural network (ukis-csmask) on the scene's own bands; specks are removed by the same erosion, and "
+                "the buffer is 0 unless set."
+            ),
             licence="Apache-2.0",
             citation="Wieland et al. 2019, doi:10.1016/j.rse.2019.05.022",
+            # Any growth costs more than it buys on a labelled chip: docs/methods/csmask.md.
+            buffer_m=0.0,
             extra="csmask",
             package="ukis_csmask",
         ),

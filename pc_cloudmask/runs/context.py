@@ -110,7 +110,7 @@ class RunContext:
     @property
     def parameters(self) -> MaskParameters:
         """The thresholds of the run."""
-        return self.settings.mask_parameters
+        return self.settings.read_parameters(self.settings.method)
 
     @property
     def compute(self) -> str:

@@ -215,7 +215,9 @@ class Ingestion:
     def _publish_batch(self, items: list[Item]) -> Iterator[SceneOutcome]:
         """Yield the outcomes of one batch: select, pair, publish, link."""
         context, settings = self._context, self._context.settings
-        candidates, refused = read_candidates(items, settings.method, settings.mask_parameters)
+        candidates, refused = read_candidates(
+            items, settings.method, settings.read_parameters(settings.method)
+        )
         yield from (hold_back(outcome, self.noted, context.now) or outcome for outcome in refused)
         unpublished, skipped = select_unpublished(
             candidates, context.publisher.find_published, force=self._force, workers=settings.workers

@@ -76,7 +76,7 @@ def plan_ingest(context: RunContext, request: IngestRequest) -> Plan:
     settings, query = context.settings, request.read_query()
     check_reachable(context.source, query, settings, request.items)
     candidates, refused = read_candidates(
-        context.source.find_items(query), settings.method, settings.mask_parameters
+        context.source.find_items(query), settings.method, settings.read_parameters(settings.method)
     )
     wanted, skipped = select_unpublished(
         candidates,
@@ -151,6 +151,6 @@ def read_status(context: RunContext, request: IngestRequest) -> Status:
     if request.tiles or request.items:
         settings = context.settings
         items = context.source.find_items(request.read_query())
-        candidates, _ = read_candidates(items, settings.method, settings.mask_parameters)
+        candidates, _ = read_candidates(items, settings.method, settings.read_parameters(settings.method))
         gaps = census.find_gaps((each.scene.tile, each.scene.datetime.date()) for each in candidates)
     return Status(census, tuple(list_states(context.store)), gaps)

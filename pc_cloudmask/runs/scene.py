@@ -90,7 +90,7 @@ def build_publication(
         scene=scene,
         keys=keys,
         method=settings.method,
-        parameters=settings.mask_parameters,
+        parameters=settings.read_parameters(settings.method),
         ee_image=derived.ee_image,
         statistics=measure_mask(derived.classes),
         software={"pc-cloudmask": __version__, **derived.software},

@@ -80,7 +80,8 @@ def fuzz_settings(data: Data) -> None:
         body = data.ConsumeBytes(400)
     path = _folder() / "cloudmask.toml"
     path.write_bytes(body)
-    assert read_settings(path).mask_parameters
+    settings = read_settings(path)
+    assert settings.read_parameters(settings.method)
 
 
 def fuzz_query(data: Data) -> None:

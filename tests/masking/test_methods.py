@@ -20,7 +20,7 @@ by_method = pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS
 
 def build_page_head(method: MaskMethod) -> str:
     """What a method's page says of its row."""
-    defaults = asdict(MaskParameters())
+    defaults = asdict(MaskParameters()) | {"buffer_m": method.buffer_m}
     thresholds = [f"`CLOUDMASK_{name.upper()}` ({defaults[name]:g})" for name in method.parameters]
     collections = [f"`{collection}`" for collection in method.collections]
     rows = {
