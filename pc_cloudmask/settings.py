@@ -23,6 +23,7 @@ from pydantic_settings import SettingsError as UnreadableSetting
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.methods import METHODS
+from pc_cloudmask.masking.networks import Device, NetworkOptions
 from pc_cloudmask.scene.query import (
     Interval,
     SceneQuery,
@@ -192,6 +193,10 @@ class Settings(BaseSettings):
     buffer_m: Annotated[float | None, Field(ge=0, le=1_000)] = None
     clear_score: Annotated[float, Field(ge=0, le=1)] = _DEFAULTS.clear_score
     clear_score_band: Literal["cs_cdf", "cs"] = "cs_cdf"
+    device: Device = "auto"
+    batch_size: Annotated[int, Field(ge=1, le=256)] = 1
+    model_version: Annotated[float, Field(gt=0, le=1_000)] = _DEFAULTS.model_version
+    weights: Path | None = None
 
     @field_validator("stac_api_url", "earthengine_url", "public_url")
     @classmethod
@@ -254,13 +259,22 @@ class Settings(BaseSettings):
         return self
 
     def read_parameters(self, method: str) -> MaskParameters:
-        """Return what masks of ``method`` follow from: the settings' thresholds, else the method's own.
+        """Return what masks of ``method`` follow from: the settings' thresholds, else the method's own; its weights.
 
         Every reader of thresholds asks here, so that a mask and what is told of it are of the same ones.
+
+        Raises:
+            SettingsError: the method needs weights or packages that are missing.
         """
         names = {each.name for each in fields(MaskParameters)}
         given = self.model_dump(include=names, exclude_none=True)
-        return MaskParameters(**{"buffer_m": METHODS[method].buffer_m, **given})
+        found = METHODS[method].identify(self.network)
+        return MaskParameters(**{"buffer_m": METHODS[method].buffer_m, **given, **found})
+
+    @property
+    def network(self) -> NetworkOptions:
+        """Where and how networks run."""
+        return NetworkOptions(self.device, self.batch_size, self.model_version, self.weights)
 
 
 def read_settings(config: Path | None = None, *, as_options: bool = False, **overrides: Any) -> Settings:

@@ -84,7 +84,7 @@ MethodOption = Annotated[
     Text,
     _option(
         "METHOD",
-        "How masks are made: s2cloudless, cloud-score-plus or csmask.",
+        "How masks are made: s2cloudless, cloud-score-plus, csmask or omnicloudmask.",
         autocompletion=_complete_method,
     ),
 ]

@@ -51,7 +51,7 @@ CLASS_STYLES: dict[MaskClass, ClassStyle] = {
 
 @dataclass(frozen=True, slots=True)
 class MaskParameters:
-    """Thresholds; the defaults are those of Earth Engine's s2cloudless tutorial.
+    """What a mask follows from: thresholds, by default those of Earth Engine's s2cloudless tutorial, and models.
 
     ``cloud_probability_pct``  a pixel is cloud where s2cloudless gives more than this (0..100).
     ``dark_nir_reflectance``   NIR reflectance (0..1) below which land is dark enough for a shadow.
@@ -60,6 +60,8 @@ class MaskParameters:
                                ``BUFFER * 2 / 20`` pixels of 20 m), and so do we.
     ``clear_score``            Cloud Score+ at or above which a pixel is clear (0..1).
     ``clear_score_band``       band of Cloud Score+: ``cs_cdf`` varies less over time, ``cs`` tells more of haze.
+    ``model_version``          release of OmniCloudMask's model.
+    ``weights_sha256``         SHA-256 of the model's files, in hex with commas between; empty for other methods.
     """
 
     cloud_probability_pct: float = 50.0
@@ -68,6 +70,8 @@ class MaskParameters:
     buffer_m: float = 50.0
     clear_score: float = 0.60
     clear_score_band: str = "cs_cdf"
+    model_version: float = 4.0
+    weights_sha256: str = ""
 
 
 #: Pixel size at which shadows are projected: the tutorial's ``reproject(scale=100)``.

@@ -6,7 +6,7 @@ Source: ukis-csmask 1.0 (https://github.com/dlr-eoc/ukis-csmask), whose labels t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import import_module
@@ -25,6 +25,7 @@ from pc_cloudmask.masking.csmask_tiles import Network, ReadRows, label_scene
 from pc_cloudmask.masking.item_bands import read_item_band
 from pc_cloudmask.masking.methods import DerivedMask, EngineTools, MaskEngine
 from pc_cloudmask.masking.morphology import compose_classes
+from pc_cloudmask.masking.networks import NetworkOptions
 from pc_cloudmask.scene.grid import Window
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene
@@ -143,6 +144,11 @@ def open_rows(reader: AssetReader, scene: Scene, bands: Sequence[str]) -> ReadRo
 
 #: Labels of the network (ukis-csmask 1.0, ``CSmask._csm``).
 CLOUD, SHADOW = 1, 2
+
+
+def list_checks(_options: NetworkOptions) -> dict[str, Callable[[], str]]:
+    """Return what ``doctor`` may look at, by name."""
+    return {"model": lambda: find_model_file().path.name}
 
 
 def open_engine(tools: EngineTools) -> MaskEngine:

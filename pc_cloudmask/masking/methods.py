@@ -24,6 +24,7 @@ from pc_cloudmask.masking.earth_engine.windows import (
     CostEstimate,
     estimate_raster,
 )
+from pc_cloudmask.masking.networks import NetworkOptions
 from pc_cloudmask.scene.ids import PROBABILITY_ASSET
 from pc_cloudmask.scene.image import EarthEngineImage, Pairing
 from pc_cloudmask.scene.scene import Scene
@@ -88,6 +89,10 @@ class EngineTools(Protocol):
         """``local`` or ``server``."""
 
     @property
+    def network(self) -> NetworkOptions:
+        """Where and how networks run."""
+
+    @property
     def reader(self) -> AssetReader:
         """Reads the pixels of source assets."""
 
@@ -109,8 +114,8 @@ class MaskMethod:
     that fits the method, taken where the settings name none. ``description`` is Markdown, one paragraph of the
     collection's description. ``collections`` are those of Earth Engine that a scene is paired with; a method
     without any needs no account. ``extra`` is the extra of this distribution that brings its
-    packages, ``package`` the one that it cannot do without. ``estimate`` returns what a scene costs by the
-    settings' ``compute``.
+    packages, ``package`` the one that it cannot do without. With ``has_weights`` the user fetches
+    files that its masks follow from too. ``estimate`` returns what a scene costs by the settings' ``compute``.
     """
 
     name: str
@@ -124,6 +129,7 @@ class MaskMethod:
     choices: tuple[str, ...] = ()
     extra: str | None = None
     package: str | None = None
+    has_weights: bool = False
     estimate: Callable[[Scene, str], CostEstimate] = lambda _scene, _compute: CostEstimate()
 
     @property
@@ -135,6 +141,24 @@ class MaskMethod:
     def needs_earth_engine(self) -> bool:
         """True if scenes are paired with images of Earth Engine."""
         return bool(self.collections)
+
+    def identify(self, options: NetworkOptions) -> Mapping[str, float | str]:
+        """Return by name what masks follow from that no setting says: which weights are there.
+
+        Raises:
+            SettingsError: they are missing.
+        """
+        found: Mapping[str, float | str] = {}
+        if self.has_weights:
+            found = import_module(self.module).identify(options)
+        return found
+
+    def list_checks(self, options: NetworkOptions) -> Mapping[str, Callable[[], str]]:
+        """Return by name what ``doctor`` looks at: each describes what is there, or raises a CloudmaskError."""
+        checks: Mapping[str, Callable[[], str]] = {}
+        if self.package:
+            checks = import_module(self.module).list_checks(options)
+        return checks
 
     def open_engine(self, tools: EngineTools) -> MaskEngine:
         """Open what derives masks by this method.
@@ -208,6 +232,22 @@ METHODS: Mapping[str, MaskMethod] = {
             buffer_m=0.0,
             extra="csmask",
             package="ukis_csmask",
+        ),
+        MaskMethod(
+            "omnicloudmask",
+            "OmniCloudMask's networks, on the item's own bands",
+            ("buffer_m", "model_version", "weights_sha256"),
+            description=(
+                "neural networks (OmniCloudMask) on the scene's own red, green and near infrared; thin cloud is "
+                "cloud, nothing is eroded, and the buffer is 0 unless set."
+            ),
+            licence="MIT",
+            citation="Wright et al. 2025, doi:10.1016/j.rse.2025.114694",
+            # Its accuracy is published without any.
+            buffer_m=0.0,
+            extra="omnicloudmask",
+            package="omnicloudmask",
+            has_weights=True,
         ),
     )
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.methods import METHODS, MaskEngine
+from pc_cloudmask.masking.networks import NetworkOptions
 from pc_cloudmask.settings import Settings, read_clock
 from pc_cloudmask.source.fields import SceneSource
 from pc_cloudmask.storage.store import ObjectStore
@@ -111,6 +112,11 @@ class RunContext:
     def parameters(self) -> MaskParameters:
         """The thresholds of the run."""
         return self.settings.read_parameters(self.settings.method)
+
+    @property
+    def network(self) -> NetworkOptions:
+        """Where and how networks run."""
+        return self.settings.network
 
     @property
     def compute(self) -> str:

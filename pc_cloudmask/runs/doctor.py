@@ -72,6 +72,9 @@ def examine(context: RunContext) -> Iterator[Finding]:
         settings.downloader == "gees2downloader",
         HOW_TO_INSTALL,
     )
+    for method in METHODS.values():
+        for name, look in method.list_checks(settings.network).items():
+            yield _try(f"{method.name} {name}", method.name == settings.method, look)
     for extra, (module, purpose) in EXTRAS.items():
         needed = extra in {METHODS[settings.method].extra, settings.runner}
         yield _module(f"extra {extra}", module, needed, f"{purpose}: {tell_extra(extra)}")

@@ -149,6 +149,8 @@ class Ingestion:
         if self._context.settings.mirror:
             check_available()
         check_projections()
+        settings = self._context.settings
+        settings.read_parameters(settings.method)  # before anything is asked: weights may be missing
         self._context.publisher.recover()
         # A run that died while a scene changed from waiting to failed, or back, left both: the later holds.
         self.noted = {state.item_id: state for state in sorted(noted, key=lambda state: state.last_try)}

@@ -10,6 +10,7 @@ from typing import Any
 from pc_cloudmask.catalog.publisher import find_published
 from pc_cloudmask.catalog.search import Census, read_census
 from pc_cloudmask.catalog.states import NotedState, list_states
+from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.earth_engine.windows import estimate_pairing
 from pc_cloudmask.runs.budget import estimate_scene_cost
 from pc_cloudmask.runs.candidate import Candidate, read_candidates, select_unpublished
@@ -149,8 +150,8 @@ def read_status(context: RunContext, request: IngestRequest) -> Status:
     census = read_census(context.store)
     gaps = None
     if request.tiles or request.items:
-        settings = context.settings
         items = context.source.find_items(request.read_query())
-        candidates, _ = read_candidates(items, settings.method, settings.read_parameters(settings.method))
+        # Which scenes there are depends on no threshold, and no weights are needed to count them.
+        candidates, _ = read_candidates(items, context.settings.method, MaskParameters())
         gaps = census.find_gaps((each.scene.tile, each.scene.datetime.date()) for each in candidates)
     return Status(census, tuple(list_states(context.store)), gaps)
