@@ -69,22 +69,22 @@ class Weights:
         try:
             sizes = {name: (self.folder / name).stat().st_size for name in self.files if self._has(name)}
             if missing := [name for name in self.files if name not in sizes]:
-                raise self._refuse(f"not there: {', '.join(missing)}")
+                raise self._refuse(f"missing: {', '.join(missing)}")
             if broken := [name for name, size in sizes.items() if size <= BROKEN_BYTES]:
-                raise self._refuse(f"not complete: {', '.join(broken)}")
+                raise self._refuse(f"incomplete: {', '.join(broken)}")
             return [
                 _hash_file(self.folder / name, (self.folder / name).stat().st_mtime_ns) for name in self.files
             ]
         except OSError as error:
-            raise self._refuse(f"cannot be read: {error.filename}: {error.strerror}") from error
+            raise self._refuse(f"unreadable: {error.filename}: {error.strerror}") from error
 
     def _has(self, name: str) -> bool:
         return (self.folder / name).is_file()
 
     def _refuse(self, problem: str) -> SettingsError:
         return SettingsError(
-            f"method {METHOD}: weights of model {self.model_version} in {self.folder} {problem}; where they may be "
-            f"fetched from the network, run {self.command}"
+            f"method {METHOD}: weights of model {self.model_version} in {self.folder} are {problem}; fetch "
+            f"them once, where there is a network: {self.command}"
         )
 
 

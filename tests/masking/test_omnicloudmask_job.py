@@ -205,7 +205,7 @@ def test_the_command_loads_weights_of_the_true_architecture(
 def check_refusal(done: CompletedProcess[str], store: Path, *texts: str) -> None:
     """The command ended with one line that says ``texts``, and noted nothing of any scene."""
     assert done.returncode == 2, done.stderr
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("cloudmask: ")]
     assert len(errors) == 1, done.stderr
     assert "Traceback" not in done.stderr
     for text in texts:
@@ -219,17 +219,17 @@ def test_missing_weights_end_the_command_with_how_to_fetch_them(shared_data: Pat
     (name, other) = find_weights(NetworkOptions()).files
 
     done = ingest_by_command(items, tmp_path)
-    check_refusal(done, tmp_path / "out", "not there", name, other, str(tmp_path / "data"), "get_models(")
+    check_refusal(done, tmp_path / "out", "are missing: ", name, other, str(tmp_path / "data"), "get_models(")
 
     given = tmp_path / "weights"
     write_fillers(given)
     (given / other).unlink()
     done = ingest_by_command(items, tmp_path, CLOUDMASK_WEIGHTS=str(given))
-    check_refusal(done, tmp_path / "out", f"not there: {other}; ", str(given))
+    check_refusal(done, tmp_path / "out", f"are missing: {other}; ", str(given))
 
     write_fillers(given, size=1000)
     done = ingest_by_command(items, tmp_path, CLOUDMASK_WEIGHTS=str(given))
-    check_refusal(done, tmp_path / "out", f"not complete: {name}, {other}; ")
+    check_refusal(done, tmp_path / "out", f"are incomplete: {name}, {other}; ")
 
 
 def test_weights_of_something_else_end_the_command(
@@ -261,7 +261,7 @@ def test_a_device_that_is_not_there_ends_the_command(shared_data: Path, tmp_path
 
 def test_a_version_that_the_package_lacks_is_told_from_those_that_it_has() -> None:
     with pytest.raises(SettingsError, match=r"has no model 9\.0, but 1\.0, 2\.0, 3\.0, 4\.0"):
-        identify(NetworkOptions(model_version=9))
+        identify(NetworkOptions(model_version=9.0))
 
 
 def test_a_model_that_fails_is_no_fault_of_the_scene() -> None:
