@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSetting
 
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.classes import CsmaskModel, MaskParameters
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.masking.networks import Device, NetworkOptions
 from pc_cloudmask.scene.query import (
@@ -193,6 +193,7 @@ class Settings(BaseSettings):
     buffer_m: Annotated[float | None, Field(ge=0, le=1_000)] = None
     clear_score: Annotated[float, Field(ge=0, le=1)] = _DEFAULTS.clear_score
     clear_score_band: Literal["cs_cdf", "cs"] = "cs_cdf"
+    csmask_model: CsmaskModel = _DEFAULTS.csmask_model
     device: Device = "auto"
     batch_size: Annotated[int, Field(ge=1, le=256)] = 1
     model_version: Annotated[float, Field(gt=0, le=1_000)] = _DEFAULTS.model_version

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pc_cloudmask.masking.classes import COARSE_PIXEL_M, CloudInputs, MaskParameters
+from pc_cloudmask.masking.classes import COARSE_MODEL, COARSE_PIXEL_M, CloudInputs, MaskParameters
 from pc_cloudmask.masking.earth_engine.windows import (
     CLOUD_PROBABILITY,
     CLOUD_SCORE_PLUS,
     L2A,
     CostEstimate,
+    estimate_assets,
     estimate_raster,
 )
 from pc_cloudmask.masking.networks import NetworkOptions
@@ -105,6 +106,18 @@ class EngineTools(Protocol):
         """Downloads rasters from Earth Engine."""
 
 
+class CostSettings(Protocol):
+    """The settings that a scene's cost depends on."""
+
+    @property
+    def compute(self) -> str:
+        """``local`` or ``server``."""
+
+    @property
+    def csmask_model(self) -> str:
+        """Which network of ukis-csmask."""
+
+
 @dataclass(frozen=True, slots=True)
 class MaskMethod:
     """One way to derive a mask; ``open_engine`` of the module named after it opens the engine.
@@ -115,7 +128,7 @@ class MaskMethod:
     collection's description. ``collections`` are those of Earth Engine that a scene is paired with; a method
     without any needs no account. ``extra`` is the extra of this distribution that brings its
     packages, ``package`` the one that it cannot do without. With ``has_weights`` the user fetches
-    files that its masks follow from too. ``estimate`` returns what a scene costs by the settings' ``compute``.
+    files that its masks follow from too. ``estimate`` returns what a scene costs.
     """
 
     name: str
@@ -130,7 +143,7 @@ class MaskMethod:
     extra: str | None = None
     package: str | None = None
     has_weights: bool = False
-    estimate: Callable[[Scene, str], CostEstimate] = lambda _scene, _compute: CostEstimate()
+    estimate: Callable[[Scene, CostSettings], CostEstimate] = lambda _scene, _settings: CostEstimate()
 
     @property
     def module(self) -> str:
@@ -175,11 +188,11 @@ def has_own_inputs(scene: Scene) -> bool:
     return {PROBABILITY_ASSET, NIR_ASSET, CLASSES_ASSET} <= scene.asset_hrefs.keys()
 
 
-def _estimate_s2cloudless(scene: Scene, compute: str) -> CostEstimate:
-    if compute != "local":
+def _estimate_s2cloudless(scene: Scene, settings: CostSettings) -> CostEstimate:
+    if settings.compute != "local":
         return estimate_raster(scene.grid)
     if has_own_inputs(scene):
-        return CostEstimate()
+        return estimate_assets(scene.grid, 1, 2, 1)
     return estimate_raster(scene.grid) + estimate_raster(scene.grid.at_pixel_size(COARSE_PIXEL_M))
 
 
@@ -216,7 +229,7 @@ METHODS: Mapping[str, MaskMethod] = {
             buffer_m=20.0,
             collections=(L2A, CLOUD_SCORE_PLUS),
             choices=("clear_score_band",),
-            estimate=lambda scene, _compute: estimate_raster(scene.grid),
+            estimate=lambda scene, _settings: estimate_raster(scene.grid),
         ),
         MaskMethod(
             "csmask",
@@ -232,6 +245,10 @@ METHODS: Mapping[str, MaskMethod] = {
             buffer_m=0.0,
             extra="csmask",
             package="ukis_csmask",
+            choices=("csmask_model",),
+            estimate=lambda scene, settings: estimate_assets(
+                scene.grid, *[2] * (4 if settings.csmask_model == COARSE_MODEL else 6)
+            ),
         ),
         MaskMethod(
             "omnicloudmask",
@@ -248,6 +265,7 @@ METHODS: Mapping[str, MaskMethod] = {
             extra="omnicloudmask",
             package="omnicloudmask",
             has_weights=True,
+            estimate=lambda scene, _settings: estimate_assets(scene.grid, 2, 2, 2),
         ),
     )
 }

@@ -69,5 +69,5 @@ class Budget:
 
 
 def estimate_scene_cost(settings: Settings, scene: Scene) -> CostEstimate:
-    """Estimate what the scene asks of Earth Engine."""
-    return METHODS[settings.method].estimate(scene, settings.compute)
+    """Estimate what the scene asks of Earth Engine and of its own assets."""
+    return METHODS[settings.method].estimate(scene, settings)

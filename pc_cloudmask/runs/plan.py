@@ -33,6 +33,7 @@ class PlannedScene:
     assets: tuple[str, ...]
     requests: int
     bytes: int
+    asset_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,11 @@ class Plan:
         """Bytes of pixels from Earth Engine in all."""
         return sum(scene.bytes for scene in self.would_publish)
 
+    @property
+    def asset_bytes(self) -> int:
+        """Bytes of pixels of the items' own assets in all."""
+        return sum(scene.asset_bytes for scene in self.would_publish)
+
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values; ``failed`` as in a report."""
         return {
@@ -69,6 +75,7 @@ class Plan:
             "failed": [scene.as_failure() for scene in self.failed],
             "requests": self.requests,
             "bytes": self.bytes,
+            "asset_bytes": self.asset_bytes,
         }
 
 
@@ -99,7 +106,7 @@ def _plan_scene(settings: Settings, candidate: Candidate) -> PlannedScene:
     cost, keys = estimate_scene_cost(settings, candidate.scene), candidate.keys
     probability = [keys.probability("*")] if settings.keep_inputs else []
     assets = (keys.mask("*"), *probability, keys.preview("*"))
-    return PlannedScene(candidate.scene.id, keys.item, assets, cost.requests, cost.bytes)
+    return PlannedScene(candidate.scene.id, keys.item, assets, cost.requests, cost.bytes, cost.asset_bytes)
 
 
 @dataclass(frozen=True, slots=True)
