@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 FUZZ_SECONDS ?= 30
+# Of pyproject.toml, but for omnicloudmask, which has a lock file of its own.
+EXTRAS := csmask dask mosaic serve index maps charts
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test audit fuzz bench browser-test lint types unit lock clean
+.PHONY: demo test test-omnicloudmask audit fuzz bench browser-test lint types unit lock clean
 
 ## The main job on the bundled sample archive: leaves a browsable catalog in ./out.
 demo: $(VENV)/.installed
@@ -18,6 +20,10 @@ test: audit $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+## The method omnicloudmask with its package and PyTorch, six gigabytes that CI does without.
+test-omnicloudmask: $(VENV)/.installed-omnicloudmask
+	$(BIN)/python -m pytest -n0 tests/masking/test_omnicloudmask.py tests/masking/test_omnicloudmask_job.py
 
 ## What must not get in: code that bandit refuses, secrets, licences that Apache-2.0 cannot live with.
 audit: $(VENV)/.installed-dev
@@ -69,14 +75,23 @@ $(VENV)/.installed-dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/pytho
 	$(PIP) check
 	touch $@ $(VENV)/.installed
 
+# The lock file holds the versions of requirements-dev.lock, so nothing changes of what is there.
+$(VENV)/.installed-omnicloudmask: requirements-omnicloudmask.lock $(VENV)/.installed-dev
+	$(PIP) install --quiet --no-deps --require-hashes -r requirements-omnicloudmask.lock
+	$(PIP) check
+	$(BIN)/python -c "import omnicloudmask"
+	touch $@
+
 ## Resolve the lock files again (needs uv).
 lock:
 	uv pip compile pyproject.toml --group build --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet -o requirements.lock
-	uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
+	uv pip compile pyproject.toml $(EXTRAS:%=--extra %) --group dev --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet -c requirements.lock -o requirements-dev.lock
 	uv pip compile pyproject.toml --extra csmask --extra dask --extra index --group build --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet -c requirements-dev.lock -o requirements-worker.lock
+	uv pip compile pyproject.toml --extra omnicloudmask --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet -c requirements-dev.lock -o requirements-omnicloudmask.lock
 
 clean:
 	rm -rf $(VENV) out

@@ -1,4 +1,4 @@
-"""The licences of everything that is installed with the package, its extras included.
+"""The licences of everything that is installed with the package, its extras included but for ``APART``.
 
 Every licence that a distribution names must be on the list in ``licences.toml``; one that names none, or a
 choice of which one part is not on the list, stands there by name with what a look at it showed.
@@ -19,12 +19,15 @@ from packaging.utils import canonicalize_name
 
 PROJECT = "pc-cloudmask"
 RULES = Path(__file__).with_name("licences.toml")
+#: Extras that no lock file of ours but their own has, and that CI never installs: PyTorch brings NVIDIA's libraries
+#: under NVIDIA's licence, which whoever installs the extra accepts.
+APART = frozenset({"omnicloudmask"})
 _CONNECTIVES = re.compile(r" AND | OR |; |[()]")
 
 
 def find_dependencies(project: str) -> set[str]:
     """Names of the installed distributions that ``project`` needs with all its extras."""
-    extras = frozenset(metadata(project).get_all("Provides-Extra") or ())
+    extras = frozenset(metadata(project).get_all("Provides-Extra") or ()) - APART
     found: set[tuple[str, str]] = set()
     pending = [(project, extra) for extra in {"", *extras}]
     while pending:

@@ -26,10 +26,11 @@ from rasterio.transform import Affine
 
 from benchmarks.measure import Figure, Peer, Row, compare_costs, format_rows, read_peak_resident_mb, run_apart
 from pc_cloudmask.masking import csmask
-from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.classes import COARSE_MODEL, CsmaskModel, MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import build_reflectance_table
 from pc_cloudmask.masking.csmask import ASSETS, find_model_file, load_network
 from pc_cloudmask.masking.csmask_tiles import CLASS_COUNT, TILE_PX, Network, label_scene
+from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene
@@ -95,12 +96,21 @@ def measure(sampled_tiles: int = SAMPLED_TILES) -> list[Row]:
         run_apart(partial(_write_scene, folder))
         peer = run_apart(partial(measure_ukis_csmask, folder, sampled_tiles))
         ours = run_apart(partial(measure_ours, folder, sampled_tiles))
+        coarse = run_apart(partial(measure_ours, folder, sampled_tiles, COARSE_MODEL))
     peer_cpu = Peer(f"ukis-csmask, {peer.tiles} tiles", peer.cpu_s)
     peak = "csmask, peak"
     rows = [
         compare_costs(f"csmask, {ours.tiles} tiles", ours.cpu_s, peer_cpu, "CPU s", SPEED_TARGET),
         compare_costs(peak, ours.peak_mb, Peer("ukis-csmask", peer.peak_mb), "MB", SPEED_TARGET),
         compare_costs(peak, ours.peak_mb, Peer("budget", MEMORY_BUDGET_MB), "MB", 1),
+        compare_costs(
+            f"csmask {COARSE_MODEL}, {coarse.tiles} tiles",
+            coarse.cpu_s,
+            Peer(f"csmask, {ours.tiles} tiles", ours.cpu_s),
+            "CPU s",
+            SPEED_TARGET,
+        ),
+        compare_costs(f"csmask {COARSE_MODEL}, peak", coarse.peak_mb, Peer("csmask", ours.peak_mb), "MB", 1),
     ]
     if SHARED_DATA.is_dir():
         differing_pct = float((label_chip() != label_chip_as_ukis_csmask()).mean() * 100)
@@ -109,9 +119,9 @@ def measure(sampled_tiles: int = SAMPLED_TILES) -> list[Row]:
     return rows
 
 
-def measure_ours(folder: Path, sampled_tiles: int) -> Cost:
-    """From six COGs to the classes, in this process."""
-    network = SampledNetwork(load_network(find_model_file()), sampled_tiles)
+def measure_ours(folder: Path, sampled_tiles: int, model: CsmaskModel = "6-bands-20m") -> Cost:
+    """From COGs to the classes, in this process."""
+    network = SampledNetwork(load_network(find_model_file(model)), sampled_tiles)
     scene = Scene(
         id="S2A_MSIL2A_20190101T000001_R116_T58UFE_20201007T214651",
         datetime=datetime(2019, 1, 1, tzinfo=UTC),
@@ -126,7 +136,8 @@ def measure_ours(folder: Path, sampled_tiles: int) -> Cost:
         footprint={},
         asset_hrefs={band: str(folder / f"{band}.tif") for band in ASSETS.values()},
     )
-    classifier = csmask.Classifier(AssetReader(local_root=folder), MaskParameters())
+    parameters = MaskParameters(csmask_model=model, buffer_m=METHODS["csmask"].buffer_m)
+    classifier = csmask.Classifier(AssetReader(local_root=folder), parameters)
     with patch.object(csmask, "load_network", lambda *_: network):
         return measure_cost(lambda: classifier.derive_mask(scene, EarthEngineImage()), [network])
 

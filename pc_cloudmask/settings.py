@@ -21,8 +21,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSetting
 
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.classes import CsmaskModel, MaskParameters
 from pc_cloudmask.masking.methods import METHODS
+from pc_cloudmask.masking.networks import Device, NetworkOptions
 from pc_cloudmask.scene.query import (
     Interval,
     SceneQuery,
@@ -192,9 +193,14 @@ class Settings(BaseSettings):
     cloud_probability_pct: Annotated[float, Field(ge=0, le=100)] = _DEFAULTS.cloud_probability_pct
     dark_nir_reflectance: Annotated[float, Field(ge=0, le=1)] = _DEFAULTS.dark_nir_reflectance
     shadow_distance_m: Annotated[float, Field(ge=0, le=20_000)] = _DEFAULTS.shadow_distance_m
-    buffer_m: Annotated[float, Field(ge=0, le=1_000)] = _DEFAULTS.buffer_m
+    buffer_m: Annotated[float | None, Field(ge=0, le=1_000)] = None
     clear_score: Annotated[float, Field(ge=0, le=1)] = _DEFAULTS.clear_score
     clear_score_band: Literal["cs_cdf", "cs"] = "cs_cdf"
+    csmask_model: CsmaskModel = _DEFAULTS.csmask_model
+    device: Device = "auto"
+    batch_size: Annotated[int, Field(ge=1, le=256)] = 1
+    model_version: Annotated[float, Field(gt=0, le=1_000)] = _DEFAULTS.model_version
+    weights: Path | None = None
 
     @field_validator("stac_api_url", "earthengine_url", "public_url")
     @classmethod
@@ -275,15 +281,32 @@ class Settings(BaseSettings):
         """Names of the methods that make masks, the best first: ``methods``, or those that ``method`` names."""
         return self.methods or _parse_methods(self.method or DEFAULT_METHOD)
 
+    def read_parameters(self, method: str) -> MaskParameters:
+        """Return what masks of ``method`` follow from: the settings' thresholds, else the method's own; its weights.
+
+        Every reader of thresholds asks here, so that a mask and what is told of it are of the same ones.
+
+        Raises:
+            SettingsError: the method needs weights or packages that are missing.
+        """
+        names = {each.name for each in fields(MaskParameters)}
+        given = self.model_dump(include=names, exclude_none=True)
+        found = METHODS[method].identify(self.network)
+        return MaskParameters(**{"buffer_m": METHODS[method].buffer_m, **given, **found})
+
     @property
-    def mask_parameters(self) -> MaskParameters:
-        """The thresholds alone."""
-        return MaskParameters(**self.model_dump(include={each.name for each in fields(MaskParameters)}))
+    def network(self) -> NetworkOptions:
+        """Where and how networks run."""
+        return NetworkOptions(self.device, self.batch_size, self.model_version, self.weights)
 
     @property
     def rungs(self) -> dict[str, MaskParameters]:
-        """The methods that make masks, the best first, each with its thresholds."""
-        return dict.fromkeys(self.ladder, self.mask_parameters)
+        """The methods that make masks, the best first, each with its thresholds.
+
+        Raises:
+            SettingsError: one needs weights or packages that are missing.
+        """
+        return {name: self.read_parameters(name) for name in self.ladder}
 
 
 def _parse_methods(value: Any) -> tuple[str, ...]:

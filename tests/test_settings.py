@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from pc_cloudmask import settings as settings_module
 from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.settings import Settings, read_clock, read_settings
 
 
@@ -28,6 +30,22 @@ def test_an_option_beats_the_environment_beats_the_file_beats_the_default(
     assert read_settings().workers == 6
     assert read_settings(workers=7).workers == 7
     assert read_settings(workers=None, method=None).ladder == ("csmask",)
+
+
+def test_a_method_has_its_own_buffer_where_the_settings_name_none() -> None:
+    buffers = {method: read_settings().read_parameters(method).buffer_m for method in METHODS}
+    assert buffers["s2cloudless"] == MaskParameters().buffer_m == 50
+    assert (buffers["cloud-score-plus"], buffers["csmask"]) == (20, 0)
+    for buffer_m in (0.0, 50.0):
+        settings = read_settings(buffer_m=buffer_m)
+        assert {settings.read_parameters(method).buffer_m for method in METHODS} == {buffer_m}
+
+
+def test_the_other_thresholds_are_those_of_the_settings() -> None:
+    given = read_settings(clear_score=0.5, shadow_distance_m=700)
+    assert given.read_parameters("csmask") == MaskParameters(
+        clear_score=0.5, shadow_distance_m=700, buffer_m=0
+    )
 
 
 @pytest.mark.parametrize(

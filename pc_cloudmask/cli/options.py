@@ -114,7 +114,7 @@ MethodOption = Annotated[
     Texts,
     _option(
         "METHOD,…",
-        "How masks are made: s2cloudless, cloud-score-plus, csmask; several: the best first.",
+        "How masks are made: s2cloudless, cloud-score-plus, csmask, omnicloudmask; several: the best first.",
         callback=split_commas,
         autocompletion=_complete_method,
     ),

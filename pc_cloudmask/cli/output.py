@@ -29,7 +29,7 @@ from pc_cloudmask.viewing.observations import MONTHS, CalendarRow, MonthOfTile, 
 if TYPE_CHECKING:
     from pc_cloudmask.catalog.findings import CheckReport, Finding
     from pc_cloudmask.demo.demo import SceneScore
-    from pc_cloudmask.runs.plan import Plan, Status
+    from pc_cloudmask.runs.plan import Plan, PlannedScene, Status
 
 
 #: Failed and waiting scenes that the terminal names; the JSON report has them all.
@@ -144,15 +144,21 @@ def print_scores(scores: Sequence[SceneScore], catalog: str) -> None:
     say(f"catalog: {catalog}")
 
 
+def _describe_bytes(cost: Plan | PlannedScene) -> str:
+    """Say how much is read, of Earth Engine and, where it is anything, of the items' own assets."""
+    assets = f", {cost.asset_bytes / 1e6:.1f} MB of assets" if cost.asset_bytes else ""
+    return f"{cost.bytes / 1e6:.1f} MB{assets}"
+
+
 def print_plan(plan: Plan) -> None:
     """Print what a dry run found."""
     for scene in plan.would_publish:
-        say(f"  {scene.item}: {scene.requests} requests, {scene.bytes / 1e6:.1f} MB")
+        say(f"  {scene.item}: {scene.requests} requests, {_describe_bytes(scene)}")
     again = f", {len(plan.provisional)} of them again, by a better method" if plan.provisional else ""
     say(
         f"{len(plan.would_publish)} to publish{again}, {len(plan.skipped)} published already, "
         f"{len(plan.failed)} failed; {plan.requests} requests to Earth Engine, "
-        f"{plan.bytes / 1e6:.1f} MB; nothing was written"
+        f"{_describe_bytes(plan)}; nothing was written"
     )
     for outcome in plan.failed:
         say(f"  failed: {_describe(outcome)}")

@@ -161,16 +161,16 @@ def build_demo_request(config: Path | None, out: Path | None) -> IngestRequest:
 def score_demo(request: IngestRequest) -> list[SceneScore]:
     """Return the scores of all sample scenes, read back from the published COGs, in order of their ids."""
     context = RunContext.of(request)
-    settings = context.settings
+    rungs = context.settings.rungs
     scores = []
     for item in context.source.find_items(SceneQuery()):
-        candidate = read_candidate(item, settings.rungs)
+        candidate = read_candidate(item, rungs)
         scene = candidate.scene
         href = scene.asset_hrefs["truth"]
         truth = context.reader.read_band(
             href, scene.grid, resampling="nearest", item_id=scene.id, stated=scene.asset_grids["truth"]
         )
         classes = read_published_mask(context.store, candidate.keys)
-        score = score_mask(classes, truth.astype(np.uint8), settings.mask_parameters, scene.grid.pixel_size_m)
+        score = score_mask(classes, truth.astype(np.uint8), rungs[candidate.method], scene.grid.pixel_size_m)
         scores.append(SceneScore(scene.id, scene.tile, score))
     return sorted(scores, key=lambda score: score.scene_id)

@@ -241,12 +241,12 @@ class ItemMasks:
         if choice.method is None:
             return _read_published(scene_id, subject, choice.buffer_m)
         scene, context = read_scene(subject.item), self._open_context(subject, choice)
-        engine = context.engine
+        engine = context.engines[choice.method]
         image = engine.find_images([scene])[scene.id]
         if not isinstance(image, EarthEngineImage):
             raise EngineUnavailable(f"{scene.id}: {choice.method}: {image.reason}")
         classes = engine.derive_mask(scene, image).classes
-        return MaskOnGrid(classes, scene.grid, choice.method, context.parameters.buffer_m)
+        return MaskOnGrid(classes, scene.grid, choice.method, context.read_parameters(choice.method).buffer_m)
 
     def read_true_colour(self, scene_id: str, grid: Grid) -> NDArray[np.uint8]:
         """Return ESA's picture, or one of the bands; see ``MaskSource``."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+#: Networks of ukis-csmask by the bands that they see and the size of the pixels that they are asked about.
+CsmaskModel = Literal["6-bands-20m", "4-bands-30m"]
+COARSE_MODEL: Final = "4-bands-30m"
 RGB = tuple[int, int, int]
 
 
@@ -51,7 +55,7 @@ CLASS_STYLES: dict[MaskClass, ClassStyle] = {
 
 @dataclass(frozen=True, slots=True)
 class MaskParameters:
-    """Thresholds; the defaults are those of Earth Engine's s2cloudless tutorial.
+    """What a mask follows from: thresholds, by default those of Earth Engine's s2cloudless tutorial, and models.
 
     ``cloud_probability_pct``  a pixel is cloud where s2cloudless gives more than this (0..100).
     ``dark_nir_reflectance``   NIR reflectance (0..1) below which land is dark enough for a shadow.
@@ -60,6 +64,9 @@ class MaskParameters:
                                ``BUFFER * 2 / 20`` pixels of 20 m), and so do we.
     ``clear_score``            Cloud Score+ at or above which a pixel is clear (0..1).
     ``clear_score_band``       band of Cloud Score+: ``cs_cdf`` varies less over time, ``cs`` tells more of haze.
+    ``csmask_model``           which network of ukis-csmask, on pixels of which size.
+    ``model_version``          release of OmniCloudMask's model.
+    ``weights_sha256``         SHA-256 of the model's files, in hex with commas between; empty for other methods.
     """
 
     cloud_probability_pct: float = 50.0
@@ -68,6 +75,9 @@ class MaskParameters:
     buffer_m: float = 50.0
     clear_score: float = 0.60
     clear_score_band: str = "cs_cdf"
+    csmask_model: CsmaskModel = "6-bands-20m"
+    model_version: float = 4.0
+    weights_sha256: str = ""
 
 
 #: Pixel size at which shadows are projected: the tutorial's ``reproject(scale=100)``.

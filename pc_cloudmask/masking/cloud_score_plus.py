@@ -45,7 +45,7 @@ USUAL_LATENESS = timedelta(days=30)
 
 def open_engine(tools: EngineTools) -> MaskEngine:
     """Open the engine, whatever ``compute`` says: Earth Engine computes flags alone."""
-    derive = partial(derive_mask, tools.downloader, tools.parameters)
+    derive = partial(derive_mask, tools.downloader, tools.read_parameters("cloud-score-plus"))
     return MaskEngine("cloud-score-plus", derive, partial(find_images, tools))
 
 

@@ -6,7 +6,7 @@ Source: ukis-csmask 1.0 (https://github.com/dlr-eoc/ukis-csmask), whose labels t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import import_module
@@ -19,20 +19,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc_cloudmask.errors import MachineError, SettingsError
-from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.classes import COARSE_MODEL, MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import build_reflectance_table
-from pc_cloudmask.masking.csmask_tiles import Network, ReadRows, label_scene
+from pc_cloudmask.masking.csmask_tiles import Network, ReadRows, coarsen_rows, label_scene, refine_label
 from pc_cloudmask.masking.item_bands import read_item_band
 from pc_cloudmask.masking.methods import DerivedMask, EngineTools, MaskEngine
 from pc_cloudmask.masking.morphology import compose_classes
+from pc_cloudmask.masking.networks import Device, NetworkOptions
 from pc_cloudmask.scene.grid import Window
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.assets import AssetReader
 from pc_cloudmask.version import tell_extra
 
-#: The model for six bands of L2A; the package has others for four bands and for L1C.
-MODEL = "model_6b_l2a"
+#: By the names that the settings give them, the package's models for L2A; it has others for L1C.
+MODELS: Mapping[str, str] = {"6-bands-20m": "model_6b_l2a", COARSE_MODEL: "model_4b_l2a"}
+#: What onnxruntime calls devices.
+PROVIDERS: Mapping[str, str] = {
+    "cuda": "CUDAExecutionProvider",
+    "mps": "CoreMLExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
 #: Sentinel-2's bands by the names that ukis-csmask gives them.
 ASSETS: Mapping[str, str] = {
     "blue": "B02",
@@ -66,8 +73,8 @@ class ModelFile:
         return (centred / self.deviation[:, np.newaxis]).astype(np.float32)
 
 
-def find_model_file() -> ModelFile:
-    """Find the model file, once its runtime is known to be installed; neither is loaded.
+def find_model_file(model: str = "6-bands-20m") -> ModelFile:
+    """Find the file of a model of ``MODELS``, once its runtime is known to be installed; neither is loaded.
 
     Raises:
         SettingsError: ukis-csmask or onnxruntime is not installed, or its version has no such model.
@@ -75,7 +82,7 @@ def find_model_file() -> ModelFile:
     package = find_spec("ukis_csmask")
     if package is None or package.origin is None or find_spec("onnxruntime") is None:
         raise SettingsError(f"method csmask: {tell_extra('csmask')}")
-    path = Path(package.origin).with_name(f"{MODEL}.onnx")
+    path = Path(package.origin).with_name(f"{MODELS[model]}.onnx")
     try:
         statistics = json.loads(path.with_suffix(".json").read_bytes())["data"]["dataset_statistics"]
         mean, deviation = (np.array(values, np.float64) for values in statistics["img"])
@@ -83,7 +90,7 @@ def find_model_file() -> ModelFile:
     except (OSError, ValueError, KeyError) as error:
         found = version("ukis-csmask")
         raise SettingsError(
-            f"ukis-csmask {found} has no {MODEL} that this package knows: pip install 'ukis-csmask>=1.0,<2'"
+            f"ukis-csmask {found} has no {path.stem} that this package knows: pip install 'ukis-csmask>=1.0,<2'"
         ) from error
     return ModelFile(path, bands, mean, deviation)
 
@@ -97,15 +104,41 @@ def read_software() -> dict[str, str]:
     }
 
 
-def load_network(model: ModelFile) -> Network:
-    """Load the network; it may be called from several threads, each of which computes on one core."""
+def list_providers(device: Device) -> list[str]:
+    """Return what onnxruntime may compute with on ``device``, the best first; ``auto`` means all that there is.
+
+    Raises:
+        SettingsError: onnxruntime has nothing for the device.
+    """
     onnxruntime = import_module("onnxruntime")
+    there: list[str] = onnxruntime.get_available_providers()
+    if device == "auto":
+        return there
+    if PROVIDERS[device] not in there:
+        devices = [name for name, provider in PROVIDERS.items() if provider in there]
+        raise SettingsError(
+            f"CLOUDMASK_DEVICE: onnxruntime {onnxruntime.__version__} has nothing for {device}: it has "
+            f"{', '.join(devices)}; cuda is in the package onnxruntime-gpu"
+        )
+    return list(dict.fromkeys([PROVIDERS[device], PROVIDERS["cpu"]]))
+
+
+def load_network(model: ModelFile, device: Device = "auto") -> Network:
+    """Load the network; it may be called from several threads, each of which computes on one core.
+
+    Raises:
+        SettingsError: the device is not there.
+    """
+    onnxruntime, providers = import_module("onnxruntime"), list_providers(device)
     options = onnxruntime.SessionOptions()
     # Scenes side by side cost less than threads within a tile: 0.105 against 0.114 CPU seconds a tile.
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.path, sess_options=options, providers=onnxruntime.get_available_providers()
-    )
+    session = onnxruntime.InferenceSession(model.path, sess_options=options, providers=providers)
+    if device != "auto" and session.get_providers()[0] != providers[0]:
+        # onnxruntime says so in its own log alone, and computes on the processor.
+        raise SettingsError(
+            f"CLOUDMASK_DEVICE: onnxruntime {onnxruntime.__version__} cannot use {device} on this machine"
+        )
     name = session.get_inputs()[0].name
 
     def classify(tile: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -121,17 +154,20 @@ STRIP_PX = 512
 _HELD_STRIPS = 2
 
 
-def open_rows(reader: AssetReader, scene: Scene, bands: Sequence[str]) -> ReadRows:
+def open_rows(reader: AssetReader, scene: Scene, bands: Sequence[str], valid: NDArray[np.bool_]) -> ReadRows:
     """Return a function that reads rows of ``bands`` on the scene's grid, each once if asked from top to bottom.
 
-    It raises MissingField where the item lacks a band, AssetUnavailable or AssetRefused where one cannot be read.
+    It writes into ``valid``, bool of the grid's shape, where a band has data. It raises MissingField where the item
+    lacks a band, AssetUnavailable or AssetRefused where one cannot be read.
     """
     height, width = scene.grid.shape
 
     @lru_cache(_HELD_STRIPS)
     def read_strip(start: int) -> NDArray[np.uint16]:
         window = Window(start, 0, min(STRIP_PX, height - start), width)
-        return np.stack([read_item_band(reader, scene, band, np.uint16, window=window) for band in bands])
+        strip = np.stack([read_item_band(reader, scene, band, np.uint16, window=window) for band in bands])
+        valid[window.slices] = strip.any(axis=0)
+        return strip
 
     def read_rows(top: int, bottom: int) -> NDArray[np.uint16]:
         starts = range(top - top % STRIP_PX, bottom, STRIP_PX)
@@ -145,32 +181,46 @@ def open_rows(reader: AssetReader, scene: Scene, bands: Sequence[str]) -> ReadRo
 CLOUD, SHADOW = 1, 2
 
 
+def list_checks(options: NetworkOptions) -> dict[str, Callable[[], str]]:
+    """Return what ``doctor`` may look at, by name."""
+
+    def describe_device() -> str:
+        find_model_file()
+        return ", ".join(list_providers(options.device))
+
+    return {"device": describe_device}
+
+
 def open_engine(tools: EngineTools) -> MaskEngine:
     """Open the engine; the network is loaded at the first scene.
 
     Raises:
-        SettingsError: the extra ``csmask`` is not installed.
+        SettingsError: the extra ``csmask`` is not installed, or the device is not there.
     """
-    return MaskEngine("csmask", Classifier(tools.reader, tools.parameters).derive_mask)
+    device = tools.network.device
+    return MaskEngine("csmask", Classifier(tools.reader, tools.read_parameters("csmask"), device).derive_mask)
 
 
 class Classifier:
     """Classifies an item's own L2A bands; needs no account, nothing but their pixels.
 
-    ukis-csmask's network tells clouds and shadows on the scene's grid; erosion, dilation and classes
-    are those of the other methods. Of ``parameters``, only the buffer plays a part. It serves several scenes at a
-    time, each on one core.
+    ukis-csmask's network tells clouds and shadows on the scene's grid, or on one of larger pixels; erosion,
+    dilation and classes are those of the other methods. Of ``parameters``, the buffer and the model play a part. It
+    serves several scenes at a time, each on one core.
     """
 
-    def __init__(self, reader: AssetReader, parameters: MaskParameters) -> None:
-        """Find the model.
+    def __init__(self, reader: AssetReader, parameters: MaskParameters, device: Device = "auto") -> None:
+        """Find the model and the device.
 
         Raises:
-            SettingsError: the extra ``csmask`` is not installed.
+            SettingsError: the extra ``csmask`` is not installed, or the device is not there.
         """
         self._reader = reader
         self._parameters = parameters
-        self._model = find_model_file()
+        self._device = device
+        self._model = find_model_file(parameters.csmask_model)
+        if device != "auto":
+            list_providers(device)
         self._lock = Lock()
 
     def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
@@ -182,15 +232,20 @@ class Classifier:
             AssetRefused: a band may not be read, or is not what it should be.
             MachineError: the network cannot be loaded.
         """
-        read_rows = open_rows(self._reader, scene, self._model.bands)
+        valid = np.zeros(scene.grid.shape, np.bool_)
+        read_rows, shape = open_rows(self._reader, scene, self._model.bands, valid), scene.grid.shape
+        if is_coarse := self._parameters.csmask_model == COARSE_MODEL:
+            read_rows, shape = coarsen_rows(read_rows, shape)
         tables = self._model.build_tables(build_reflectance_table(scene.processing_baseline))
         with self._lock:
             network = self._network
-        found = label_scene(network, tables, read_rows, scene.grid.shape)
+        label = label_scene(network, tables, read_rows, shape).label
+        if is_coarse:
+            label = refine_label(label, scene.grid.shape)
         classes = compose_classes(
-            found.label == CLOUD,
-            found.label == SHADOW,
-            found.valid,
+            label == CLOUD,
+            label == SHADOW,
+            valid,
             self._parameters,
             scene.grid.pixel_size_m,
         )
@@ -200,7 +255,9 @@ class Classifier:
     def _network(self) -> Network:
         """The network, loaded at the first scene: a run that derives nothing need not wait for it."""
         try:
-            return load_network(self._model)
+            return load_network(self._model, self._device)
+        except SettingsError:
+            raise
         except Exception as error:  # onnxruntime has a tree of errors of its own
             reason = str(error).partition("\n")[0]
             raise MachineError(

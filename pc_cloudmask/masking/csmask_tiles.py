@@ -38,6 +38,49 @@ class Labels:
     valid: NDArray[np.bool_]
 
 
+def coarsen_rows(read_rows: ReadRows, shape: tuple[int, int]) -> tuple[ReadRows, tuple[int, int]]:
+    """Return what reads rows of pixels half as large again, and their shape, from rows of a raster of ``shape``.
+
+    Three pixels become two, along both axes, each the mean of what it covers of them and has data, rounded. ``top``
+    of what is read moves as that of what is asked.
+    """
+    height, width = shape
+    coarse_shape = (-(-2 * height // 3), -(-2 * width // 3))
+
+    def read_coarse(top: int, bottom: int) -> NDArray[np.uint16]:
+        first, last = top // 2, -(-bottom // 2)
+        fine = read_rows(3 * first, min(3 * last, height))
+        lacking = ((0, 0), (0, 3 * (last - first) - fine.shape[1]), (0, -width % 3))
+        coarse = np.stack([_average_pixels(np.pad(band, lacking[1:])) for band in fine])
+        start = top - 2 * first
+        return coarse[:, start : start + bottom - top, : coarse_shape[1]]
+
+    return read_coarse, coarse_shape
+
+
+def _average_pixels(fine: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Return the means of the pixels with data, uint16 ``(2 * h, 2 * w)``, of ``fine``, ``(3 * h, 3 * w)``."""
+    weight = _add_thirds((fine != 0).astype(np.uint32))
+    total = _add_thirds(fine.astype(np.uint32))
+    return ((total + weight // 2) // np.maximum(weight, 1)).astype(np.uint16)
+
+
+def _add_thirds(fine: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return nine times what each coarse pixel covers of ``fine``."""
+    for _ in range(2):
+        pairs = np.empty((2 * len(fine) // 3, fine.shape[1]), np.uint32)
+        pairs[0::2] = 2 * fine[0::3] + fine[1::3]
+        pairs[1::2] = fine[1::3] + 2 * fine[2::3]
+        fine = pairs.T
+    return fine
+
+
+def refine_label(coarse: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the label, on a raster of ``shape``, of the coarse pixel that holds each pixel's centre."""
+    rows, cols = ((2 * np.arange(size) + 1) // 3 for size in shape)
+    return coarse[rows][:, cols]
+
+
 def label_scene(
     network: Network, tables: NDArray[np.float32], read_rows: ReadRows, shape: tuple[int, int]
 ) -> Labels:

@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pc_cloudmask.masking.classes import COARSE_PIXEL_M, CloudInputs, MaskParameters
+from pc_cloudmask.masking.classes import COARSE_MODEL, COARSE_PIXEL_M, CloudInputs, MaskParameters
 from pc_cloudmask.masking.earth_engine.windows import (
     CLOUD_PROBABILITY,
     CLOUD_SCORE_PLUS,
     L2A,
     CostEstimate,
+    estimate_assets,
     estimate_raster,
 )
+from pc_cloudmask.masking.networks import NetworkOptions
 from pc_cloudmask.scene.ids import PROBABILITY_ASSET
 from pc_cloudmask.scene.image import EarthEngineImage, Pairing
 from pc_cloudmask.scene.scene import Scene
@@ -79,13 +81,16 @@ class EngineTools(Protocol):
     def now(self) -> datetime:
         """When the run began."""
 
-    @property
-    def parameters(self) -> MaskParameters:
-        """The thresholds of the run."""
+    def read_parameters(self, method: str) -> MaskParameters:
+        """Return the thresholds of masks of ``method``."""
 
     @property
     def compute(self) -> str:
         """``local`` or ``server``."""
+
+    @property
+    def network(self) -> NetworkOptions:
+        """Where and how networks run."""
 
     @property
     def reader(self) -> AssetReader:
@@ -100,16 +105,29 @@ class EngineTools(Protocol):
         """Downloads rasters from Earth Engine."""
 
 
+class CostSettings(Protocol):
+    """The settings that a scene's cost depends on."""
+
+    @property
+    def compute(self) -> str:
+        """``local`` or ``server``."""
+
+    @property
+    def csmask_model(self) -> str:
+        """Which network of ukis-csmask."""
+
+
 @dataclass(frozen=True, slots=True)
 class MaskMethod:
     """One way to derive a mask; ``open_engine`` of the module named after it opens the engine.
 
     ``parameters`` are the thresholds that its masks follow from; no other changes them. ``choices`` are names among
-    the parameters that they follow from too, told where they are not the default ones. ``description`` is Markdown,
-    one paragraph of the collection's description. ``collections`` are those of Earth Engine that a scene is paired
-    with; a method without any needs no account. ``extra`` is the extra of this distribution that brings its
-    packages, ``package`` the one that it cannot do without. ``estimate`` returns what a scene costs by the
-    settings' ``compute``.
+    the parameters that they follow from too, told where they are not the default ones. ``buffer_m`` is the buffer
+    that fits the method, taken where the settings name none. ``description`` is Markdown, one paragraph of the
+    collection's description. ``collections`` are those of Earth Engine that a scene is paired with; a method
+    without any needs no account. ``extra`` is the extra of this distribution that brings its
+    packages, ``package`` the one that it cannot do without. With ``has_weights`` the user fetches
+    files that its masks follow from too. ``estimate`` returns what a scene costs.
     """
 
     name: str
@@ -118,11 +136,13 @@ class MaskMethod:
     description: str
     licence: str
     citation: str
+    buffer_m: float
     collections: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     extra: str | None = None
     package: str | None = None
-    estimate: Callable[[Scene, str], CostEstimate] = lambda _scene, _compute: CostEstimate()
+    has_weights: bool = False
+    estimate: Callable[[Scene, CostSettings], CostEstimate] = lambda _scene, _settings: CostEstimate()
 
     @property
     def module(self) -> str:
@@ -133,6 +153,24 @@ class MaskMethod:
     def needs_earth_engine(self) -> bool:
         """True if scenes are paired with images of Earth Engine."""
         return bool(self.collections)
+
+    def identify(self, options: NetworkOptions) -> Mapping[str, float | str]:
+        """Return by name what masks follow from that no setting says: which weights are there.
+
+        Raises:
+            SettingsError: they are missing.
+        """
+        found: Mapping[str, float | str] = {}
+        if self.has_weights:
+            found = import_module(self.module).identify(options)
+        return found
+
+    def list_checks(self, options: NetworkOptions) -> Mapping[str, Callable[[], str]]:
+        """Return by name what ``doctor`` looks at: each describes what is there, or raises a CloudmaskError."""
+        checks: Mapping[str, Callable[[], str]] = {}
+        if self.package:
+            checks = import_module(self.module).list_checks(options)
+        return checks
 
     def open_engine(self, tools: EngineTools) -> MaskEngine:
         """Open what derives masks by this method.
@@ -149,11 +187,11 @@ def has_own_inputs(scene: Scene) -> bool:
     return {PROBABILITY_ASSET, NIR_ASSET, CLASSES_ASSET} <= scene.asset_hrefs.keys()
 
 
-def _estimate_s2cloudless(scene: Scene, compute: str) -> CostEstimate:
-    if compute != "local":
+def _estimate_s2cloudless(scene: Scene, settings: CostSettings) -> CostEstimate:
+    if settings.compute != "local":
         return estimate_raster(scene.grid)
     if has_own_inputs(scene):
-        return CostEstimate()
+        return estimate_assets(scene.grid, 1, 2, 1)
     return estimate_raster(scene.grid) + estimate_raster(scene.grid.at_pixel_size(COARSE_PIXEL_M))
 
 
@@ -172,6 +210,7 @@ METHODS: Mapping[str, MaskMethod] = {
             ),
             licence="CC-BY-4.0",
             citation="Sentinel Hub, s2cloudless; compared in Skakun et al. 2022, doi:10.1016/j.rse.2022.112990",
+            buffer_m=50.0,
             collections=(L2A, CLOUD_PROBABILITY),
             estimate=_estimate_s2cloudless,
         ),
@@ -185,19 +224,47 @@ METHODS: Mapping[str, MaskMethod] = {
             ),
             licence="CC-BY-4.0",
             citation="Pasquarella et al. 2023, doi:10.1109/CVPRW59228.2023.00206",
+            # The dilation grows back what the erosion took: but for specks, the mask is the threshold's own.
+            buffer_m=20.0,
             collections=(L2A, CLOUD_SCORE_PLUS),
             choices=("clear_score_band",),
-            estimate=lambda scene, _compute: estimate_raster(scene.grid),
+            estimate=lambda scene, _settings: estimate_raster(scene.grid),
         ),
         MaskMethod(
             "csmask",
             "the network of ukis-csmask, on the item's own bands",
             ("buffer_m",),
-            description="a neural network (ukis-csmask) on the scene's own bands; grown by the same buffer.",
+            description=(
+                "a neural network (ukis-csmask) on the scene's own bands; specks are removed by the same erosion, and "
+                "the buffer is 0 unless set."
+            ),
             licence="Apache-2.0",
             citation="Wieland et al. 2019, doi:10.1016/j.rse.2019.05.022",
+            # Any growth costs more than it buys on a labelled chip: docs/methods/csmask.md.
+            buffer_m=0.0,
             extra="csmask",
             package="ukis_csmask",
+            choices=("csmask_model",),
+            estimate=lambda scene, settings: estimate_assets(
+                scene.grid, *[2] * (4 if settings.csmask_model == COARSE_MODEL else 6)
+            ),
+        ),
+        MaskMethod(
+            "omnicloudmask",
+            "OmniCloudMask's networks, on the item's own bands",
+            ("buffer_m", "model_version", "weights_sha256"),
+            description=(
+                "neural networks (OmniCloudMask) on the scene's own red, green and near infrared; thin cloud is "
+                "cloud, nothing is eroded, and the buffer is 0 unless set."
+            ),
+            licence="MIT",
+            citation="Wright et al. 2025, doi:10.1016/j.rse.2025.114694",
+            # Its accuracy is published without any.
+            buffer_m=0.0,
+            extra="omnicloudmask",
+            package="omnicloudmask",
+            has_weights=True,
+            estimate=lambda scene, _settings: estimate_assets(scene.grid, 2, 2, 2),
         ),
     )
 }

@@ -182,7 +182,8 @@ def compose_mask(
             valid = strip.pack(lambda rows: probability_pct[rows] != PROBABILITY_NODATA, width)
         return _PackedInputs(cloud, shadow, valid)
 
-    return _compose(probability_pct.shape, pack, parameters, pixel_size_m, factor)
+    buffer_px, erosion_px = parameters.buffer_m / pixel_size_m, EROSION_M / pixel_size_m
+    return _compose(probability_pct.shape, pack, buffer_px, erosion_px, factor)
 
 
 def compose_classes(
@@ -191,11 +192,12 @@ def compose_classes(
     valid: NDArray[np.bool_],
     parameters: MaskParameters,
     pixel_size_m: float = 20.0,
+    erosion_m: float = EROSION_M,
 ) -> NDArray[np.uint8]:
     """Return classes of ``MaskClass`` for clouds and shadows that are already told apart: uint8 of the same shape.
 
-    Erosion, dilation and classes are those of ``compose_mask``. All three are bool ``(height, width)``;
-    where ``valid`` is false there is no data.
+    Erosion, dilation and classes are those of ``compose_mask``; with ``erosion_m`` of 0 nothing is eroded. All
+    three are bool ``(height, width)``; where ``valid`` is false there is no data.
 
     Raises:
         ValueError: the arrays' shapes differ.
@@ -209,7 +211,7 @@ def compose_classes(
         rasters = (cloud, shadow, valid)
         return _PackedInputs(*(strip.pack(raster.__getitem__, valid.shape[1]) for raster in rasters))
 
-    return _compose(valid.shape, pack, parameters, pixel_size_m)
+    return _compose(valid.shape, pack, parameters.buffer_m / pixel_size_m, erosion_m / pixel_size_m)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,14 +253,13 @@ class _PackedInputs:
 def _compose(
     shape: tuple[int, ...],
     pack: Callable[[Strip], _PackedInputs],
-    parameters: MaskParameters,
-    pixel_size_m: float,
+    buffer_px: float,
+    erosion_px: float,
     factor: int = 1,
 ) -> NDArray[np.uint8]:
     """Return the classes, made strip by strip; a segment's height is a multiple of ``factor``."""
     classes = np.empty(shape, np.uint8)
-    erosion_px = EROSION_M / pixel_size_m
-    dilation_px = DILATION_BUFFERS * parameters.buffer_m / pixel_size_m
+    dilation_px = DILATION_BUFFERS * buffer_px
     halo = disk_reach(erosion_px) + disk_reach(dilation_px)
     segment_height = math.ceil(max(_SEGMENT_HEIGHT, halo) / factor) * factor
     for first_row in range(0, shape[0], SEGMENTS * segment_height):

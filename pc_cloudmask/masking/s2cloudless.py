@@ -52,10 +52,14 @@ _ROWS = 128
 def open_engine(tools: EngineTools) -> MaskEngine:
     """Open the engine; without an account of Earth Engine it masks the items that carry a probability."""
     if tools.compute == "server":
-        server = EarthEngineInputs(tools.downloader, tools.parameters)
+        server = EarthEngineInputs(tools.downloader, tools.read_parameters("s2cloudless"))
         return MaskEngine("s2cloudless", server.derive_mask, server.find_images)
-    earth_engine = EarthEngineInputs(tools.downloader, tools.parameters) if tools.has_earth_engine else None
-    local = LocalEngine(tools.reader, tools.parameters, earth_engine)
+    earth_engine = (
+        EarthEngineInputs(tools.downloader, tools.read_parameters("s2cloudless"))
+        if tools.has_earth_engine
+        else None
+    )
+    local = LocalEngine(tools.reader, tools.read_parameters("s2cloudless"), earth_engine)
     return MaskEngine("s2cloudless", local.derive_mask, local.find_images)
 
 

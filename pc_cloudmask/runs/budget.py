@@ -54,7 +54,7 @@ class Budget:
         self._deferred.update(candidate.scene.id for candidate in candidates)
 
     def _cost(self, candidate: Candidate) -> int:
-        return estimate_scene_cost(candidate, self._settings.compute).requests
+        return estimate_scene_cost(self._settings, candidate).requests
 
     def _has(self, requests: int) -> bool:
         enough = self._requests is None or self._requests >= requests
@@ -67,6 +67,6 @@ class Budget:
             self._scenes -= scenes
 
 
-def estimate_scene_cost(candidate: Candidate, compute: str) -> CostEstimate:
-    """Estimate what the scene asks of Earth Engine by the method that is tried, with the settings' ``compute``."""
-    return METHODS[candidate.method].estimate(candidate.scene, compute)
+def estimate_scene_cost(settings: Settings, candidate: Candidate) -> CostEstimate:
+    """Estimate what the scene asks of Earth Engine and of its own assets by the method that is tried."""
+    return METHODS[candidate.method].estimate(candidate.scene, settings)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pc_cloudmask.errors import EngineUnavailable
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.methods import METHODS, MaskEngine
+from pc_cloudmask.masking.networks import NetworkOptions
 from pc_cloudmask.runs.ladder import Ladder
 from pc_cloudmask.settings import Settings, read_clock
 from pc_cloudmask.source.fields import SceneSource
@@ -128,15 +129,20 @@ class RunContext:
         Raises:
             CloudmaskError: packages, an account or credentials of one are missing, or not accepted.
         """
+        _ = self.settings.rungs  # before anything is asked: weights may be missing
         methods = [METHODS[name] for name in self.engines] if len(self.ladder.methods) > 1 else []
         if self.has_earth_engine and any(method.needs_earth_engine for method in methods):
             with suppress(EngineUnavailable):
                 self.session.start()
 
+    def read_parameters(self, method: str) -> MaskParameters:
+        """Return the thresholds of masks of ``method``."""
+        return self.settings.read_parameters(method)
+
     @property
-    def parameters(self) -> MaskParameters:
-        """The thresholds of the run."""
-        return self.settings.mask_parameters
+    def network(self) -> NetworkOptions:
+        """Where and how networks run."""
+        return self.settings.network
 
     @property
     def compute(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from pc_cloudmask.catalog.publisher import find_published
 from pc_cloudmask.catalog.search import Census, read_census
 from pc_cloudmask.catalog.states import NotedState, list_states
+from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.earth_engine.windows import estimate_pairing
 from pc_cloudmask.runs.budget import estimate_scene_cost
 from pc_cloudmask.runs.candidate import Candidate, read_candidates, select_unpublished
@@ -32,6 +33,7 @@ class PlannedScene:
     assets: tuple[str, ...]
     requests: int
     bytes: int
+    asset_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,11 @@ class Plan:
         """Bytes of pixels from Earth Engine in all."""
         return sum(scene.bytes for scene in self.would_publish)
 
+    @property
+    def asset_bytes(self) -> int:
+        """Bytes of pixels of the items' own assets in all."""
+        return sum(scene.asset_bytes for scene in self.would_publish)
+
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values; ``failed`` as in a report."""
         return {
@@ -74,6 +81,7 @@ class Plan:
             "requests": self.requests,
             "bytes": self.bytes,
             **({"provisional": self.provisional} if self.provisional else {}),
+            "asset_bytes": self.asset_bytes,
         }
 
 
@@ -102,10 +110,10 @@ def plan_ingest(context: RunContext, request: IngestRequest) -> Plan:
 
 
 def _plan_scene(settings: Settings, candidate: Candidate) -> PlannedScene:
-    cost, keys = estimate_scene_cost(candidate, settings.compute), candidate.keys
+    cost, keys = estimate_scene_cost(settings, candidate), candidate.keys
     probability = [keys.probability("*")] if settings.keep_inputs else []
     assets = (keys.mask("*"), *probability, keys.preview("*"))
-    return PlannedScene(candidate.scene.id, keys.item, assets, cost.requests, cost.bytes)
+    return PlannedScene(candidate.scene.id, keys.item, assets, cost.requests, cost.bytes, cost.asset_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +166,7 @@ def read_status(context: RunContext, request: IngestRequest) -> Status:
     gaps = None
     if request.tiles or request.items:
         items = context.source.find_items(request.read_query())
-        candidates, _ = read_candidates(items, context.settings.rungs)
+        # Which scenes there are depends on no threshold, and no weights are needed to count them.
+        candidates, _ = read_candidates(items, dict.fromkeys(context.settings.ladder, MaskParameters()))
         gaps = census.find_gaps((each.scene.tile, each.scene.datetime.date()) for each in candidates)
     return Status(census, tuple(list_states(context.store)), gaps)

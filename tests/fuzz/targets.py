@@ -80,7 +80,7 @@ def fuzz_settings(data: Data) -> None:
         body = data.ConsumeBytes(400)
     path = _folder() / "cloudmask.toml"
     path.write_bytes(body)
-    assert read_settings(path).mask_parameters
+    assert read_settings(path).rungs
 
 
 def fuzz_query(data: Data) -> None:

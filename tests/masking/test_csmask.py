@@ -5,19 +5,23 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rasterio.transform import Affine
+from rasterio.warp import Resampling, reproject
 from ukis_csmask.mask import CSmask
 
 from pc_cloudmask.errors import AssetRefused, MissingField, SettingsError
-from pc_cloudmask.masking.classes import MaskClass, MaskParameters
+from pc_cloudmask.masking.classes import COARSE_MODEL, MaskClass, MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import build_reflectance_table
-from pc_cloudmask.masking.csmask import Classifier, find_model_file, load_network
+from pc_cloudmask.masking.csmask import PROVIDERS, Classifier, find_model_file, list_providers, load_network
 from pc_cloudmask.masking.csmask_tiles import label_scene
 from pc_cloudmask.masking.methods import DerivedMask
 from pc_cloudmask.masking.morphology import compose_classes
+from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.source.assets import AssetReader
 from pc_cloudmask.source.item import read_scene
@@ -41,8 +45,8 @@ def ukis_label(chip: dict[str, NDArray[np.uint16]]) -> NDArray[np.uint8]:
     return CSmask(image, UKIS_BANDS, product_level="l2a", nodata_value=0, intra_op_num_threads=1).csm[..., 0]
 
 
-def derive(item: Item, folder: Path) -> DerivedMask:
-    classifier = Classifier(AssetReader(local_root=folder), PARAMETERS)
+def derive(item: Item, folder: Path, parameters: MaskParameters = PARAMETERS) -> DerivedMask:
+    classifier = Classifier(AssetReader(local_root=folder), parameters)
     return classifier.derive_mask(read_scene(item), EarthEngineImage())
 
 
@@ -72,6 +76,80 @@ def test_the_labels_of_the_chip_are_ukis_csmask_own_before_any_buffer(
 
     assert model.bands == BANDS
     np.testing.assert_array_equal(found.label, ukis_label)
+
+
+@pytest.mark.parametrize("shape", [(385, 460), (512, 512)])
+def test_the_coarse_model_is_ukis_csmask_own_at_30_m(
+    shared_data: Path, chip: dict, tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    """Both bring the bands to 30 m by the mean, the expectation through GDAL; no data is told at 20 m."""
+    pixels = {band: values[: shape[0], : shape[1]].copy() for band, values in chip.items()}
+    for values in pixels.values():
+        values[:50, :70] = 0
+    item = write_chip_item(shared_data, tmp_path, pixels)
+    at_30_m = [average_to_30_m(pixels[band]) for band in BANDS[:4]]
+    image = (np.stack(at_30_m, axis=-1) / 10_000).astype(np.float32)
+    label = CSmask(image, UKIS_BANDS[:4], product_level="l2a", nodata_value=0, intra_op_num_threads=1).csm[
+        ..., 0
+    ]
+    rows, cols = (((np.arange(size) + 0.5) / 1.5).astype(int) for size in shape)
+    label = label[np.ix_(rows, cols)]
+    valid = np.ones(shape, np.bool_)
+    valid[:50, :70] = False
+    parameters = MaskParameters(csmask_model=COARSE_MODEL, buffer_m=0)
+
+    mask = derive(item, tmp_path, parameters)
+
+    expected = compose_classes(label == 1, label == 2, valid, parameters)
+    np.testing.assert_array_equal(mask.classes == MaskClass.NO_DATA, ~valid)
+    assert (mask.classes != expected).mean() < 0.002  # GDAL rounds half a digital number in its own way
+
+
+def average_to_30_m(values: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    coarse = np.zeros([-(-2 * size // 3) for size in values.shape], np.uint16)
+    grids = {"src_transform": Affine.scale(20), "dst_transform": Affine.scale(30)}
+    crs = {"src_crs": "EPSG:32633", "dst_crs": "EPSG:32633", "src_nodata": 0, "dst_nodata": 0}
+    reproject(values, coarse, **grids, **crs, resampling=Resampling.average)
+    return coarse
+
+
+def test_each_strip_of_a_band_is_read_once(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bands are what a scene costs on the way."""
+    pixels = {band: np.full((1300, 24), 900, np.uint16) for band in BANDS}
+    item = write_chip_item(shared_data, tmp_path, pixels)
+    for model, bands in (("6-bands-20m", 6), (COARSE_MODEL, 4)):
+        reader = CountingReader(local_root=tmp_path)
+        Classifier(reader, MaskParameters(csmask_model=model)).derive_mask(
+            read_scene(item), EarthEngineImage()
+        )
+        assert reader.rows == bands * 1300
+
+
+class CountingReader(AssetReader):
+    """Count rows of the scene's grid."""
+
+    rows = 0
+
+    def read_band(self, href: str, grid: Grid, **options: Any) -> NDArray[np.generic]:
+        self.rows += grid.shape[0]
+        return super().read_band(href, grid, **options)
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_onnxruntime_lacks_is_told(device: Any) -> None:
+    if PROVIDERS[device] in list_providers("auto"):
+        pytest.skip("this machine has it")
+    with pytest.raises(
+        SettingsError, match=f"^CLOUDMASK_DEVICE: onnxruntime .* has nothing for {device}: it has cpu"
+    ):
+        Classifier(AssetReader(), PARAMETERS, device)
+
+
+def test_the_processor_may_be_asked_for() -> None:
+    assert list_providers("cpu") == ["CPUExecutionProvider"]
+    assert load_network(find_model_file(), "cpu")
 
 
 def test_the_same_ground_gives_the_same_mask_in_every_baseline(

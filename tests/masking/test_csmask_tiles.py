@@ -18,8 +18,10 @@ from pc_cloudmask.masking.csmask_tiles import (
     TILE_PX,
     Labels,
     build_weights,
+    coarsen_rows,
     label_scene,
     mirrored_indices,
+    refine_label,
     tile_starts,
 )
 
@@ -139,3 +141,30 @@ def test_weights_are_scipys_tukey_window() -> None:
     along = tukey(TILE_PX, 2 * OVERLAP)
 
     np.testing.assert_allclose(build_weights(), np.outer(along, along), atol=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(30, 45), (31, 44), (32, 46), (1, 1), (2, 3), (700, 5)])
+def test_coarse_pixels_are_the_means_of_what_has_data(shape: tuple[int, int]) -> None:
+    """Each pixel of 20 m is four of 10 m, of which nine make one of 30 m."""
+    pixels = random_pixels(shape)
+    pixels[:, np.random.default_rng(3).random(shape) < 0.3] = 0
+    read_rows, (height, width) = coarsen_rows(lambda top, bottom: pixels[:, top:bottom], shape)
+    fine = pixels.repeat(2, axis=1).repeat(2, axis=2).astype(float)
+    padded = np.pad(fine, ((0, 0), (0, 3 * height - fine.shape[1]), (0, 3 * width - fine.shape[2])))
+    blocks = padded.reshape(BANDS, height, 3, width, 3)
+    counts = (blocks > 0).sum(axis=(2, 4))
+    expected = np.floor(blocks.sum(axis=(2, 4)) / np.maximum(counts, 1) + 0.5)
+
+    found = read_rows(0, height)
+
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, expected)
+    for top, bottom in [(0, 1), (height // 2, height), (height // 3, 2 * height // 3 + 1)]:
+        np.testing.assert_array_equal(read_rows(top, bottom), found[:, top:bottom])
+
+
+@pytest.mark.parametrize("shape", [(30, 45), (31, 44), (1, 2)])
+def test_a_fine_pixel_takes_the_label_at_its_centre(shape: tuple[int, int]) -> None:
+    coarse = np.random.default_rng(4).integers(0, 3, [-(-2 * size // 3) for size in shape], np.uint8)
+    rows, cols = (((np.arange(size) + 0.5) * 20 / 30).astype(int) for size in shape)
+    np.testing.assert_array_equal(refine_label(coarse, shape), coarse[np.ix_(rows, cols)])

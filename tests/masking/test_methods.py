@@ -12,6 +12,7 @@ import pytest
 
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.methods import METHODS, MaskMethod
+from pc_cloudmask.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "methods"
@@ -20,8 +21,12 @@ by_method = pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS
 
 def build_page_head(method: MaskMethod) -> str:
     """What a method's page says of its row."""
-    defaults = asdict(MaskParameters())
-    thresholds = [f"`CLOUDMASK_{name.upper()}` ({defaults[name]:g})" for name in method.parameters]
+    defaults = asdict(MaskParameters()) | {"buffer_m": method.buffer_m}
+    thresholds = [
+        f"`CLOUDMASK_{name.upper()}` ({defaults[name]:g})"
+        for name in method.parameters
+        if name in Settings.model_fields
+    ]
     collections = [f"`{collection}`" for collection in method.collections]
     rows = {
         "what": "",

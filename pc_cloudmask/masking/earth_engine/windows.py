@@ -71,19 +71,33 @@ def cut_for_pairing(starts: Sequence[datetime]) -> list[slice]:
 
 @dataclass(frozen=True, slots=True)
 class CostEstimate:
-    """Requests and bytes of pixels, uncompressed, if nothing is split or tried again."""
+    """Requests and bytes of pixels, uncompressed, if nothing is split or tried again.
+
+    ``requests`` and ``bytes`` are of Earth Engine, ``asset_bytes`` of the item's own assets, read on its grid.
+    """
 
     requests: int = 0
     bytes: int = 0
+    asset_bytes: int = 0
 
     def __add__(self, other: CostEstimate) -> CostEstimate:
-        return CostEstimate(self.requests + other.requests, self.bytes + other.bytes)
+        return CostEstimate(
+            self.requests + other.requests,
+            self.bytes + other.bytes,
+            self.asset_bytes + other.asset_bytes,
+        )
 
 
 def estimate_raster(grid: Grid) -> CostEstimate:
     """Estimate what one raster on ``grid`` costs, a byte a pixel; ``estimate_pairing`` comes on top."""
     height, width = grid.shape
     return CostEstimate(len(plan_windows(grid)), height * width)
+
+
+def estimate_assets(grid: Grid, *pixel_bytes: int) -> CostEstimate:
+    """Estimate what assets of so many bytes a pixel cost, read on ``grid`` or through overviews as fine as it."""
+    height, width = grid.shape
+    return CostEstimate(asset_bytes=height * width * sum(pixel_bytes))
 
 
 def estimate_pairing(taken: Iterable[datetime]) -> CostEstimate:

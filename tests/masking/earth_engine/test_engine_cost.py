@@ -32,6 +32,7 @@ from pc_cloudmask.masking.earth_engine.windows import (
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.masking.s2cloudless import EarthEngineInputs
 from pc_cloudmask.scene.grid import Grid, Window
+from pc_cloudmask.settings import read_settings
 from tests.doubles.earth_engine.scenes import SUNS, build_ragged_scene, build_scene
 from tests.doubles.earth_engine.server import LocalEarthEngine
 from tests.masking.earth_engine.sessions import run_session
@@ -80,12 +81,19 @@ def test_splitting_to_the_floor_covers_every_pixel_once(height: int, width: int)
         ("s2cloudless", "server", CostEstimate(3, 5490**2)),
         ("cloud-score-plus", "local", CostEstimate(3, 5490**2)),
         ("cloud-score-plus", "server", CostEstimate(3, 5490**2)),
-        ("csmask", "local", CostEstimate(0, 0)),
+        ("csmask", "local", CostEstimate(asset_bytes=6 * 2 * 5490**2)),
+        ("omnicloudmask", "local", CostEstimate(asset_bytes=3 * 2 * 5490**2)),
     ],
 )
 def test_the_cost_of_a_full_tile(method: str, compute: str, expected: CostEstimate) -> None:
     scene = replace(build_scene(build_ragged_scene(SUNS[0], shape_20m=(50, 60))), grid=TILE)
-    assert METHODS[method].estimate(scene, compute) == expected
+    assert METHODS[method].estimate(scene, read_settings(method=method, compute=compute)) == expected
+
+
+def test_four_bands_are_fewer_bytes_than_six() -> None:
+    scene = replace(build_scene(build_ragged_scene(SUNS[0], shape_20m=(50, 60))), grid=TILE)
+    settings = read_settings(method="csmask", csmask_model="4-bands-30m")
+    assert METHODS["csmask"].estimate(scene, settings).asset_bytes == 4 * 2 * 5490**2
 
 
 @pytest.mark.parametrize("compute", ["local", "server"])
@@ -102,14 +110,16 @@ def test_a_run_costs_what_was_estimated(compute: str, earth_engine: LocalEarthEn
             engine = EarthEngineInputs(downloader, MaskParameters())
             engine.derive_mask(scene, engine.find_images([scene])[scene.id])
         spent = session.statistics
-    expected = METHODS["s2cloudless"].estimate(scene, compute) + estimate_pairing([scene.datetime])
+    expected = METHODS["s2cloudless"].estimate(scene, read_settings(compute=compute)) + estimate_pairing(
+        [scene.datetime]
+    )
     assert CostEstimate(spent.requests, spent.bytes) == expected
     assert spent.seconds.keys() == {"start", "pairing", "download"}
 
 
 def test_costs_add_up_and_two_hundred_scenes_of_a_day_pair_in_two_requests() -> None:
     day = datetime(2018, 12, 14, tzinfo=UTC)
-    assert estimate_pairing([day] * 200) + CostEstimate(3, 10) == CostEstimate(5, 10)
+    assert estimate_pairing([day] * 200) + CostEstimate(3, 10, 7) == CostEstimate(5, 10, 7)
     assert estimate_pairing([]) == CostEstimate()
 
 

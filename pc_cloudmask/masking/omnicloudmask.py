@@ -1,0 +1,343 @@
+"""Masks from OmniCloudMask's networks, on an item's own red, green and near infrared.
+
+Source: OmniCloudMask 1.8 (https://github.com/DPIRD-DMA/OmniCloudMask), which tiles and blends by itself. Its package
+fetches weights where it finds none. Here that is the user's step: no run begins before the files are there, so the
+package is never asked for weights that it would have to fetch.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pc_cloudmask.errors import MachineError, SettingsError, find_machine_fault
+from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.item_bands import read_item_band
+from pc_cloudmask.masking.methods import DerivedMask, EngineTools, MaskEngine
+from pc_cloudmask.masking.morphology import compose_classes
+from pc_cloudmask.masking.networks import DEVICES, NetworkOptions
+from pc_cloudmask.scene.image import EarthEngineImage
+from pc_cloudmask.scene.scene import Scene, reflectance_offset_dn
+from pc_cloudmask.source.assets import AssetReader
+from pc_cloudmask.version import tell_extra
+
+METHOD = "omnicloudmask"
+#: Red, green and near infrared, in the order of the networks' input.
+BANDS = ("B04", "B03", "B8A")
+#: Values of the networks' answer (``omnicloudmask.CLASS_NAMES``).
+CLEAR, THICK_CLOUD, THIN_CLOUD, SHADOW = range(4)
+#: The package refuses what is smaller (``HARD_MINIMUM_PATCH_SIZE``).
+LEAST_PX = 32
+#: The package takes a file of this size or less for a broken download, and fetches it again (``get_models``).
+BROKEN_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The weights of a version of the model: the files in ``folder`` that the package looks for."""
+
+    folder: Path
+    model_version: float
+    files: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """The command that fetches them."""
+        call = f"get_models(True, {str(self.folder)!r}, model_version={self.model_version})"
+        return f'python -c "from omnicloudmask.download_models import get_models; {call}"'
+
+    def hash_files(self) -> list[str]:
+        """Return the SHA-256 of each file, in hex.
+
+        Raises:
+            SettingsError: files are missing, cannot be read, or are those of a download that broke off.
+        """
+        try:
+            sizes = {name: (self.folder / name).stat().st_size for name in self.files if self._has(name)}
+            if missing := [name for name in self.files if name not in sizes]:
+                raise self._refuse(f"missing: {', '.join(missing)}")
+            if broken := [name for name, size in sizes.items() if size <= BROKEN_BYTES]:
+                raise self._refuse(f"incomplete: {', '.join(broken)}")
+            return [
+                _hash_file(self.folder / name, (self.folder / name).stat().st_mtime_ns) for name in self.files
+            ]
+        except OSError as error:
+            raise self._refuse(f"unreadable: {error.filename}: {error.strerror}") from error
+
+    def _has(self, name: str) -> bool:
+        return (self.folder / name).is_file()
+
+    def _refuse(self, problem: str) -> SettingsError:
+        return SettingsError(
+            f"method {METHOD}: weights of model {self.model_version} in {self.folder} are {problem}; fetch "
+            f"them once, where there is a network: {self.command}"
+        )
+
+
+@lru_cache(maxsize=8)
+def _hash_file(path: Path, _changed_ns: int) -> str:
+    """Return the SHA-256 of the file; a file that was changed since is another."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_weights(options: NetworkOptions) -> Weights:
+    """Find out where the weights have to be; neither PyTorch nor the package is imported.
+
+    Raises:
+        SettingsError: a package is not installed, or has no such version of the model.
+    """
+    package = find_spec("omnicloudmask")
+    if package is None or package.origin is None or find_spec("torch") is None:
+        raise SettingsError(f"method {METHOD}: {tell_extra(METHOD)}")
+    folder = options.weights or _find_default_folder()
+    try:
+        with Path(package.origin).with_name("model_download_links.csv").open(encoding="utf-8") as file:
+            rows = [(float(row["version"]), row["file_name"]) for row in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError) as error:
+        raise SettingsError(
+            f"omnicloudmask {version('omnicloudmask')} has no list of models that this package knows: "
+            "pip install 'omnicloudmask>=1.8,<2'"
+        ) from error
+    files = tuple(name for number, name in rows if number == options.model_version)
+    if not files:
+        there = ", ".join(map(str, sorted({number for number, _ in rows})))
+        raise SettingsError(
+            f"CLOUDMASK_MODEL_VERSION: omnicloudmask {version('omnicloudmask')} has no model {options.model_version}, "
+            f"but {there}"
+        )
+    return Weights(folder.absolute(), options.model_version, files)
+
+
+def _find_default_folder() -> Path:
+    """Return where the package keeps its weights (``omnicloudmask.download_models.get_model_data_dir``)."""
+    release = re.match(r"\d+(\.\d+)*", version("omnicloudmask"))
+    folder = import_module("platformdirs").user_data_dir(METHOD, version=release and release.group())
+    return Path(folder)
+
+
+def identify(options: NetworkOptions) -> dict[str, str | float]:
+    """Return what masks follow from in addition to the settings' thresholds: the model's version and weights.
+
+    Raises:
+        SettingsError: the packages or the weights are missing.
+    """
+    weights = find_weights(options)
+    return {"model_version": weights.model_version, "weights_sha256": ",".join(weights.hash_files())}
+
+
+def find_device(options: NetworkOptions) -> str:
+    """Return the device that PyTorch shall use; PyTorch is imported.
+
+    Raises:
+        SettingsError: it is not there.
+        MachineError: PyTorch cannot be imported.
+    """
+    torch = _import("torch")
+    gpus = {"cuda": torch.cuda, "mps": torch.backends.mps}
+    there = [name for name in DEVICES if name not in gpus or gpus[name].is_available()]
+    if options.device == "auto":
+        return there[0]
+    if options.device not in there:
+        raise SettingsError(
+            f"CLOUDMASK_DEVICE: PyTorch {torch.__version__} finds no {options.device} on this machine: there is "
+            f"{', '.join(there)}"
+        )
+    return options.device
+
+
+def _import(module: str) -> Any:
+    try:
+        return import_module(module)
+    except Exception as error:  # a package that is broken, or does not fit another: anything may come
+        raise MachineError(
+            f"method {METHOD}: {module} cannot be imported: {_first_line(error)}; {tell_extra(METHOD)}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).partition("\n")[0]
+
+
+def list_checks(options: NetworkOptions) -> dict[str, Callable[[], str]]:
+    """Return what ``doctor`` may look at, by name."""
+
+    def describe_weights() -> str:
+        weights = find_weights(options)
+        return f"model {weights.model_version}, {len(weights.hash_files())} files in {weights.folder}"
+
+    def describe_device() -> str:
+        find_weights(options)
+        return f"{find_device(options)}, by PyTorch {version('torch')}"
+
+    return {"weights": describe_weights, "device": describe_device}
+
+
+def open_engine(tools: EngineTools) -> MaskEngine:
+    """Open the engine; the networks are loaded at the first scene.
+
+    Raises:
+        SettingsError: the extra, the weights or the device is missing.
+    """
+    weights = find_weights(tools.network)
+    weights.hash_files()
+    if tools.network.device not in {"auto", "cpu"}:
+        find_device(tools.network)
+    predict = Predictor(tools.network, weights)
+    return MaskEngine(METHOD, OmniCloudMask(tools.reader, tools.read_parameters(METHOD), predict).derive_mask)
+
+
+class Predictor:
+    """Asks OmniCloudMask about pixels, of one scene at a time: it uses all cores, or the one GPU.
+
+    ``models`` are modules of PyTorch to ask in place of those that ``weights`` describe: float32
+    ``(n, 3, height, width)`` to ``(n, 4, height, width)``.
+    """
+
+    def __init__(
+        self, options: NetworkOptions, weights: Weights | None = None, models: Sequence[Any] | None = None
+    ) -> None:
+        self._options = options
+        self._weights = weights
+        self._models = models
+        self._lock = Lock()
+
+    def __call__(self, pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
+        """Return the class of each pixel, uint8 ``(height, width)``, of ``pixels``, uint16 ``(3, height, width)``.
+
+        Raises:
+            SettingsError: the device is not there.
+            MachineError: the networks cannot be loaded, or there is too little memory.
+        """
+        with self._lock:
+            return self._predict(pixels)
+
+    @cached_property
+    def _predict(self) -> Callable[[NDArray[np.uint16]], NDArray[np.uint8]]:
+        """The package, shown to work with these weights on this device."""
+        device = find_device(self._options)
+        predict = _import("omnicloudmask").predict_from_array
+        chosen: dict[str, Any] = {"custom_models": self._models and [*self._models]}
+        if self._weights is not None and self._models is None:
+            self._weights.hash_files()  # for a file that has gone since would be fetched
+            chosen = {
+                "destination_model_dir": self._weights.folder,
+                "model_version": self._weights.model_version,
+            }
+
+        def ask(pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
+            with warnings.catch_warnings():
+                # Of patches that are made smaller for a small scene, say.
+                warnings.simplefilter("ignore")
+                answer = predict(
+                    pixels, batch_size=self._options.batch_size, inference_device=device, **chosen
+                )
+            classes: NDArray[np.uint8] = answer[0]
+            return classes
+
+        try:
+            ask(
+                np.zeros((len(BANDS), LEAST_PX, LEAST_PX), np.uint16)
+            )  # without data: models are loaded, not asked
+        except Exception as error:  # of PyTorch, safetensors, the file system
+            raise self._explain(error, device) from error
+        return ask
+
+    def _explain(self, error: Exception, device: str) -> MachineError:
+        """Return what to say where the networks could not be loaded."""
+        if fault := find_machine_fault(error):
+            return fault
+        what, mend = "its models", ""
+        if self._weights is not None:
+            what, mend = (
+                f"the weights in {self._weights.folder}",
+                f"; fetch them again: {self._weights.command}",
+            )
+        return MachineError(
+            f"method {METHOD}: {what} cannot be loaded on {device}: {_first_line(error)}{mend}"
+        )
+
+
+class OmniCloudMask:
+    """Derives masks by OmniCloudMask; needs no account, nothing but an item's pixels.
+
+    Of ``parameters`` only the buffer plays a part. What the networks tell is not eroded: their published accuracy is
+    that of their own answer.
+    """
+
+    def __init__(
+        self,
+        reader: AssetReader,
+        parameters: MaskParameters,
+        predict: Callable[[NDArray[np.uint16]], NDArray[np.uint8]],
+    ) -> None:
+        self._reader = reader
+        self._parameters = parameters
+        self._predict = predict
+
+    def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
+        """Return the mask of one scene.
+
+        Raises:
+            MissingField: a band is not among the item's assets.
+            AssetUnavailable: a band could not be read now.
+            AssetRefused: a band may not be read, or is not what it should be.
+            SettingsError, MachineError: the networks cannot be loaded.
+        """
+        pixels = read_pixels(self._reader, scene)
+        valid: NDArray[np.bool_] = np.asarray(pixels.any(axis=0))
+        labels = classify(self._predict, pixels) if valid.any() else np.full(valid.shape, CLEAR, np.uint8)
+        classes = compose_classes(
+            np.isin(labels, (THICK_CLOUD, THIN_CLOUD)),
+            np.equal(labels, SHADOW),
+            valid,
+            self._parameters,
+            scene.grid.pixel_size_m,
+            erosion_m=0.0,
+        )
+        return DerivedMask(classes, ee_image, read_software(self._parameters))
+
+
+def read_pixels(reader: AssetReader, scene: Scene) -> NDArray[np.uint16]:
+    """Return the bands on the scene's grid without the offset of newer baselines, uint16 ``(3, height, width)``.
+
+    0 is no data, in the item as for the networks; what the offset would make darker than black becomes 1.
+    """
+    offset_dn = reflectance_offset_dn(scene.processing_baseline)
+    pixels = np.stack([read_item_band(reader, scene, band, np.uint16) for band in BANDS])
+    if offset_dn:
+        shift = np.uint16(-offset_dn)
+        pixels = np.where(pixels > 0, np.maximum(pixels, shift + np.uint16(1)) - shift, pixels)
+    return pixels
+
+
+def classify(
+    predict: Callable[[NDArray[np.uint16]], NDArray[np.uint8]], pixels: NDArray[np.uint16]
+) -> NDArray[np.uint8]:
+    """Return the networks' classes, uint8 ``(height, width)``; a small scene is surrounded by pixels without data."""
+    height, width = pixels.shape[1:]
+    lacking = ((0, 0), (0, max(0, LEAST_PX - height)), (0, max(0, LEAST_PX - width)))
+    return predict(np.pad(pixels, lacking))[:height, :width]
+
+
+def read_software(parameters: MaskParameters) -> Mapping[str, str]:
+    """Return the versions of package and runtime, and which weights they used."""
+    return {
+        "omnicloudmask": version("omnicloudmask"),
+        "torch": version("torch"),
+        "omnicloudmask-weights": f"{parameters.model_version} sha256:{parameters.weights_sha256}",
+    }
