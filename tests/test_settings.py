@@ -33,12 +33,13 @@ def test_an_option_beats_the_environment_beats_the_file_beats_the_default(
 
 
 def test_a_method_has_its_own_buffer_where_the_settings_name_none() -> None:
-    buffers = {method: read_settings().read_parameters(method).buffer_m for method in METHODS}
+    names = [method.name for method in METHODS.values() if not method.has_weights]
+    buffers = {name: read_settings().read_parameters(name).buffer_m for name in names}
     assert buffers["s2cloudless"] == MaskParameters().buffer_m == 50
-    assert (buffers["cloud-score-plus"], buffers["csmask"]) == (20, 0)
+    assert (buffers["cloud-score-plus"], buffers["csmask"], METHODS["omnicloudmask"].buffer_m) == (20, 0, 0)
     for buffer_m in (0.0, 50.0):
         settings = read_settings(buffer_m=buffer_m)
-        assert {settings.read_parameters(method).buffer_m for method in METHODS} == {buffer_m}
+        assert {settings.read_parameters(name).buffer_m for name in names} == {buffer_m}
 
 
 def test_the_other_thresholds_are_those_of_the_settings() -> None:
