@@ -37,6 +37,7 @@ PRIVATE = (
     "_pending/S2A.json",
     "_waiting/S2A.json",
     "_failed/S2A.json",
+    "_provisional/S2A.json",
     "_watch/areas.json",
     "_probe/1",
     f"{COLLECTION}/22K/_anything.json",

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.slow
 FIRST, SECOND = product_id(0), product_id(5)
 REISSUED = product_id(0, made="20210101T000000")
 TILE_FOLDER = f"{COLLECTION_ID}/22K/22KFV/2018"
-PRIVATE = ("_pending/x.json", "_waiting/x.json", "_failed/x.json", "_watch/x.json")
+PRIVATE = ("_pending/x.json", "_waiting/x.json", "_failed/x.json", "_provisional/x.json", "_watch/x.json")
 Record = Callable[[], set[Call]]
 
 
