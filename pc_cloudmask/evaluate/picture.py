@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -84,20 +85,27 @@ class Row:
 
 @dataclass(slots=True)
 class Gallery:
-    """The comparisons of a picture, taken as they are made; ``masks`` is where true colours come from."""
+    """The comparisons of a picture, taken as they are made; ``masks`` is where true colours come from.
+
+    Raises:
+        SettingsError: more are ``planned`` than a picture has room for, or matplotlib is not installed.
+    """
 
     masks: MaskSource
+    planned: int
     rows: list[Row] = field(default_factory=list)
 
-    def add(self, scene_id: str, comparison: Comparison, mask: MaskOnGrid, reference: Reference) -> None:
-        """Keep what a row shows.
+    def __post_init__(self) -> None:
+        """See that the picture can be drawn before anything is compared for it."""
+        if find_spec("matplotlib") is None:
+            raise SettingsError(f"--picture needs matplotlib: {tell_extra('charts')}")
+        if self.planned > MAX_ROWS:
+            raise SettingsError(
+                f"--picture: has room for {MAX_ROWS} comparisons, these are {self.planned}: name fewer scenes or masks"
+            )
 
-        Raises:
-            SettingsError: there are more rows than a picture has room for, or matplotlib is not installed.
-        """
-        _check_charts()
-        if len(self.rows) >= MAX_ROWS:
-            raise SettingsError(f"--picture: has room for {MAX_ROWS} comparisons: name fewer scenes or masks")
+    def add(self, scene_id: str, comparison: Comparison, mask: MaskOnGrid, reference: Reference) -> None:
+        """Keep what a row shows."""
         step = -(-max(mask.grid.shape) // _PANEL_PX)
         reduced = np.ascontiguousarray(mask.classes[::step, ::step])
         picture = self._find_picture(scene_id, mask, step)
@@ -158,13 +166,6 @@ class Gallery:
         return shown | (
             {int(v) for row in self.rows for v in np.unique(row.classes)} if name == "labels" else set()
         )
-
-
-def _check_charts() -> None:
-    from importlib.util import find_spec  # noqa: PLC0415
-
-    if find_spec("matplotlib") is None:
-        raise SettingsError(f"--picture needs matplotlib: {tell_extra('charts')}")
 
 
 def _draw_row(row: Row, panels: list[Axes], has_picture: bool) -> None:
