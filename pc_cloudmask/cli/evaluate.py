@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,7 +104,9 @@ def evaluate(
     scenes = SceneChoice(item or (), tile or (), datetime, items, store or settings.store, files)
     source = _open_masks(masks, scenes, choices, settings)
     references = None if given is None else given.match(source.ids, only=len(item or ()) == 1)
-    gallery = Gallery(source) if target is not None else None
+    scene_count = len(source.ids if references is None else references)
+    planned = scene_count * (len(choices) if references is not None else math.comb(len(choices), 2))
+    gallery = Gallery(source, planned) if target is not None else None
     found = compare(source, choices, references, gallery.add if gallery else None)
     if gallery is not None and target is not None and gallery.rows:
         write_out(target, gallery.draw(), "--picture")

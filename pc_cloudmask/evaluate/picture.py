@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from pc_cloudmask.version import tell_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: Comparisons that one picture has room for.
 MAX_ROWS = 8
@@ -84,20 +86,27 @@ class Row:
 
 @dataclass(slots=True)
 class Gallery:
-    """The comparisons of a picture, taken as they are made; ``masks`` is where true colours come from."""
+    """The comparisons of a picture, taken as they are made; ``masks`` is where true colours come from.
+
+    Raises:
+        SettingsError: more are ``planned`` than a picture has room for, or matplotlib is not installed.
+    """
 
     masks: MaskSource
+    planned: int
     rows: list[Row] = field(default_factory=list)
 
-    def add(self, scene_id: str, comparison: Comparison, mask: MaskOnGrid, reference: Reference) -> None:
-        """Keep what a row shows.
+    def __post_init__(self) -> None:
+        """See that the picture can be drawn before anything is compared for it."""
+        if find_spec("matplotlib") is None:
+            raise SettingsError(f"--picture needs matplotlib: {tell_extra('charts')}")
+        if self.planned > MAX_ROWS:
+            raise SettingsError(
+                f"--picture: has room for {MAX_ROWS} comparisons, these are {self.planned}: name fewer scenes or masks"
+            )
 
-        Raises:
-            SettingsError: there are more rows than a picture has room for, or matplotlib is not installed.
-        """
-        _check_charts()
-        if len(self.rows) >= MAX_ROWS:
-            raise SettingsError(f"--picture: has room for {MAX_ROWS} comparisons: name fewer scenes or masks")
+    def add(self, scene_id: str, comparison: Comparison, mask: MaskOnGrid, reference: Reference) -> None:
+        """Keep what a row shows."""
         step = -(-max(mask.grid.shape) // _PANEL_PX)
         reduced = np.ascontiguousarray(mask.classes[::step, ::step])
         picture = self._find_picture(scene_id, mask, step)
@@ -160,13 +169,6 @@ class Gallery:
         )
 
 
-def _check_charts() -> None:
-    from importlib.util import find_spec  # noqa: PLC0415
-
-    if find_spec("matplotlib") is None:
-        raise SettingsError(f"--picture needs matplotlib: {tell_extra('charts')}")
-
-
 def _draw_row(row: Row, panels: list[Axes], has_picture: bool) -> None:
     backdrop = row.picture
     titles = ["true colour"] * has_picture + [
@@ -190,7 +192,7 @@ def _draw_row(row: Row, panels: list[Axes], has_picture: bool) -> None:
         if row.places is None:
             _paint(axes, values, colors)
         else:
-            _scatter(axes, row, values, colors)
+            _scatter(axes, row.classes.shape, row.places, (values, colors))
 
 
 def _paint(axes: Axes, values: NDArray[np.uint8], colors: Mapping[int, tuple[str, RGB]]) -> None:
@@ -198,24 +200,25 @@ def _paint(axes: Axes, values: NDArray[np.uint8], colors: Mapping[int, tuple[str
     axes.imshow(table[values], interpolation="nearest")
 
 
-def _scatter(axes: Axes, row: Row, values: NDArray[np.uint8], colors: Mapping[int, tuple[str, RGB]]) -> None:
+def _scatter(
+    axes: Axes,
+    shape: tuple[int, ...],
+    places: tuple[NDArray[np.float64], NDArray[np.float64]],
+    drawn: tuple[NDArray[np.uint8], Mapping[int, tuple[str, RGB]]],
+) -> None:
     """Draw points where they lie, those that nobody labelled left out."""
-    height, width = row.classes.shape
-    axes.imshow(np.full((height, width, 3), 245, np.uint8))
-    assert row.places is not None
-    rows, columns = row.places
+    axes.imshow(np.full((*shape, 3), 245, np.uint8))
+    (rows, columns), (values, colors) = places, drawn
     shown = values > 0
     table = np.array([colors[value][1] for value in sorted(colors)], np.float64) / 255
     axes.scatter(columns[shown], rows[shown], s=9, c=table[values[shown]], edgecolors=_INK, linewidths=0.3)
 
 
 def _draw_legend(
-    figure: object, colors: Mapping[int, tuple[str, RGB]], shown: set[int], bottom: float
+    figure: Figure, colors: Mapping[int, tuple[str, RGB]], shown: set[int], bottom: float
 ) -> None:
-    from matplotlib.figure import Figure  # noqa: PLC0415
     from matplotlib.patches import Patch  # noqa: PLC0415
 
-    assert isinstance(figure, Figure)
     patches = [
         Patch(facecolor="#{:02x}{:02x}{:02x}".format(*color), edgecolor="#b0b4ba", label=name)
         for value, (name, color) in colors.items()

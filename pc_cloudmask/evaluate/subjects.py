@@ -47,6 +47,8 @@ def find_subjects(choice: SceneChoice, settings: Settings, *, needs_source: bool
     """
     paths = [name for name in choice.named if name.endswith(".json") and Path(name).is_file()]
     ids = [name for name in choice.named if name not in paths]
+    if missing := [name for name in ids if "://" not in name and ("/" in name or name.endswith(".json"))]:
+        raise SettingsError(f"ITEM {missing[0]}: no such file")
     subjects: dict[str, Subject] = {}
     for path in paths:
         source = ItemFilesSource(path, choice.files)

@@ -18,6 +18,7 @@ from tests.doubles.command import ROOT, run, run_in_new_interpreter
         ("mosaic", "--tile", "22KFV", "--out", "mosaic.tif"),
         ("serve", "--port", "0"),
         ("stats",),
+        ("evaluate", "--method", "s2cloudless,csmask"),
         ("view", "S2B_MSIL2A_20181214T133219_R081_T22KFV_20181214T235959"),
     ],
 )

@@ -213,3 +213,40 @@ def test_a_mask_file_holds_classes(tmp_path: Path) -> None:
 def test_the_grid_of_a_published_mask(out: Path) -> None:
     item = find_items(BRAZIL[0].split("_T")[1][:5], store=str(out))[0]
     assert find_mask_grid(item) == Grid("EPSG:32722", TRANSFORM, (900, 900))
+
+
+def test_cloudsen12_labels_are_found_by_datatake_and_tile(tmp_path: Path) -> None:
+    """GeoTIFFs of the collection's form: 509 pixels of 10 m, thick and thin clouds, a name of their own."""
+    item_id = "S2A_MSIL2A_20200127T075201_R135_T37PCM_20200930T120000"
+    mask, labels = random_classes((300, 300), 1), random_classes((509, 509), 2)
+    write_raster(tmp_path / "masks" / f"{item_id}.tif", mask)
+    west, north = TRANSFORM[2] + 200, TRANSFORM[5] - 300
+    name = "ROI_4437__20200127T075201_20200127T075525_T37PCM"
+    write_raster(tmp_path / "high" / name / "label.tif", labels, (10, 0, west, 0, -10, north))
+    found = invoke("--masks", tmp_path / "masks", "--labels", tmp_path / "high", "--classes", "cloudsen12")
+    (scene,) = found["comparisons"][0]["scenes"]
+    assert scene["id"] == item_id
+    # The centre of a pixel of 20 m is the corner of four of 10 m: the one to its lower right is taken.
+    meant, part = np.array([1, 2, 2, 3])[labels[1::2, 1::2]], mask[15 : 15 + 254, 10 : 10 + 254]
+    assert_same(scene, expect(pairs(meant, part)))
+
+
+def test_an_item_that_is_not_published_is_asked_of_the_source_api(out: Path, tmp_path: Path) -> None:
+    from tests.doubles.stac_api.server import StacApiServer
+
+    with StacApiServer([]) as api:
+        result = run(
+            *("evaluate", SCENE, "--method", "s2cloudless", "--method", "csmask"),
+            cwd=tmp_path,
+            CLOUDMASK_STAC_API_URL=api.url,
+        )
+    assert result.returncode == 2
+    assert result.stderr == f"cloudmask: no scene matches: {SCENE}\n"
+
+
+def test_more_than_a_picture_holds_is_told_before_anything_is_compared(out: Path, truth: Path) -> None:
+    labels = ["--labels", out / "sample-archive", "--classes", truth]
+    with pytest.raises(SettingsError, match="has room for 8 comparisons, these are 12"):
+        invoke("--store", out, *labels, "--method", "s2cloudless", "--buffer", "0,50", "--picture", "p.png")
+    with pytest.raises(SettingsError, match=r"ITEM absent/item\.json: no such file"):
+        invoke("absent/item.json", "--method", "csmask")
