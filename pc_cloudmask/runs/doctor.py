@@ -72,9 +72,9 @@ def examine(context: RunContext) -> Iterator[Finding]:
         settings.downloader == "gees2downloader",
         HOW_TO_INSTALL,
     )
-    for method in METHODS.values():
-        for name, look in method.list_checks(settings.network).items():
-            yield _try(f"{method.name} {name}", method.name == settings.method, look)
+    # Of the methods in use alone: to ask PyTorch for its devices takes seconds.
+    for name, look in METHODS[settings.method].list_checks(settings.network).items():
+        yield _try(f"{settings.method} {name}", True, look)
     for extra, (module, purpose) in EXTRAS.items():
         needed = extra in {METHODS[settings.method].extra, settings.runner}
         yield _module(f"extra {extra}", module, needed, f"{purpose}: {tell_extra(extra)}")
