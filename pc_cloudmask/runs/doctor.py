@@ -73,9 +73,10 @@ def examine(context: RunContext) -> Iterator[Finding]:
         settings.downloader == "gees2downloader",
         HOW_TO_INSTALL,
     )
-    for method in METHODS.values():
+    # Of the methods in use alone: to ask PyTorch for its devices takes seconds.
+    for method in methods:
         for name, look in method.list_checks(settings.network).items():
-            yield _try(f"{method.name} {name}", method in methods, look)
+            yield _try(f"{method.name} {name}", True, look)
     for extra, (module, purpose) in EXTRAS.items():
         needed = extra in {*(method.extra for method in methods), settings.runner}
         yield _module(f"extra {extra}", module, needed, f"{purpose}: {tell_extra(extra)}")

@@ -41,6 +41,15 @@ def test_certificates_that_are_not_there_are_broken(tmp_path: Path) -> None:
     assert "REQUESTS_CA_BUNDLE names /nowhere/ca.pem" in found["certificates"]["detail"]
 
 
+def test_a_device_that_is_not_there_is_broken(tmp_path: Path) -> None:
+    assert examine(tmp_path)["csmask device"]["verdict"] == "ok"
+    found = examine(tmp_path, CLOUDMASK_DEVICE="cuda")["csmask device"]
+    if found["verdict"] == "broken":
+        assert "has nothing for cuda: it has cpu" in found["detail"]
+    else:
+        assert "CUDAExecutionProvider" in found["detail"]
+
+
 @pytest.mark.parametrize("status", [407, 403])
 def test_a_proxy_that_refuses_breaks_what_goes_through_it(tmp_path: Path, status: int) -> None:
     with Recorder() as server:
