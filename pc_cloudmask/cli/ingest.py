@@ -143,14 +143,13 @@ def retry(
     asked = {drop_baseline(parse_ids(text, "ID")[0]): text for text in ids or ()}
     wanted = tuple(sorted(each for each in remembered if not ids or drop_baseline(each) in asked))
     if unknown := sorted(asked[each] for each in asked.keys() - set(map(drop_baseline, wanted))):
-        complain(f"neither waiting, failed nor provisional: {', '.join(unknown)}")
+        complain(f"neither waiting nor failed: {', '.join(unknown)}")
     if wanted:
         _publish(request.model_copy(update={"ids": wanted}), context)
     elif options.json:
         finish(Report())
     else:
-        who = "none of these" if ids else "nothing"
-        typer.echo(f"{who} waits, failed or is provisional")
+        typer.echo("nothing waits or failed" if not ids else "none of these waits or failed")
 
 
 @app.command()
