@@ -263,8 +263,8 @@ class Settings(BaseSettings):
     def _method_is_named_once(self) -> Settings:
         if self.methods and self.method and self.methods != _parse_methods(self.method):
             raise ValueError(
-                f"method ({self.method}) and methods ({', '.join(self.methods)}) differ: both name what makes "
-                "masks, give one of them"
+                f"CLOUDMASK_METHOD ({self.method}) and CLOUDMASK_METHODS ({', '.join(self.methods)}), or the "
+                "file's method and methods, differ: both name what makes masks, give one of them"
             )
         return self
 

@@ -171,7 +171,10 @@ def test_a_ladder_is_named_by_either_name_and_the_first_place_wins(
         ({"METHODS": "csmask,"}, "CLOUDMASK_METHODS: must be "),
         ({"METHODS": ""}, "CLOUDMASK_METHODS: must be "),
         ({"METHOD": "csmask, csmask"}, "CLOUDMASK_METHOD: names a method twice"),
-        ({"METHOD": "csmask", "METHODS": BOTH}, r"method \(csmask\) and methods \(cloud-.*\) differ: "),
+        (
+            {"METHOD": "csmask", "METHODS": BOTH},
+            r"CLOUDMASK_METHOD \(csmask\) and CLOUDMASK_METHODS \(cloud-.*\).* differ: ",
+        ),
         ({"METHODS": "csmask", "COMPUTE": "server"}, "method csmask is computed on this machine"),
         ({"PATIENCE": "-1"}, "CLOUDMASK_PATIENCE: "),
         ({"PATIENCE": "three"}, "CLOUDMASK_PATIENCE: "),

@@ -226,10 +226,10 @@ def _count_problems(problems: int) -> str:
 def print_status(status: Status) -> None:
     """Print counts, what is not published, and the days that are missing."""
     census = status.census
+    provisional = f" ({census.provisional} provisionally)" if census.provisional else ""
     say(
-        f"{census.published} published on {len(census.days)} tiles, {census.pending} being published, "
-        f"{census.waiting} waiting, {census.failed} failed, of which {status.quarantined} quarantined, "
-        f"{census.provisional} provisional"
+        f"{census.published} published{provisional} on {len(census.days)} tiles, {census.pending} being published, "
+        f"{census.waiting} waiting, {census.failed} failed, of which {status.quarantined} quarantined"
     )
     for state in status.states[:SHOWN_SCENES]:
         again = f", next try {state.next_try:%Y-%m-%d %H:%M}" if state.next_try else ""
