@@ -26,6 +26,7 @@ from pc_cloudmask.masking import csmask, omnicloudmask
 from pc_cloudmask.masking.classes import MaskClass, MaskParameters
 from pc_cloudmask.masking.completeness import find_shortfall
 from pc_cloudmask.masking.earth_engine.graphs import build_server_mask
+from pc_cloudmask.masking.earth_engine.profiles import profiling, read_eecu_seconds
 from pc_cloudmask.masking.earth_engine.session import SOFTWARE
 from pc_cloudmask.masking.earth_engine.tutorial import (
     ImageDescription,
@@ -87,7 +88,9 @@ def prove(context: RunContext, item_id: str | None = None) -> Proof:
     context.session.start()
     item_id = item_id or (_find_only(context) if context.items else ARTICLE_ID)
     prover = _Prover(context)
-    prover.run(item_id)
+    with profiling(context.session) as profiles:
+        prover.run(item_id)
+    transfer = {**context.read_transfer(), "eecu_seconds": read_eecu_seconds(context.session, profiles)}
     settings = context.settings
     source = "items from a file" if context.items else settings.stac_api_url
     return Proof(
@@ -95,7 +98,7 @@ def prove(context: RunContext, item_id: str | None = None) -> Proof:
         tuple(prover.checks),
         read_versions(SOFTWARE),
         (source, settings.earthengine_url),
-        context.read_transfer(),
+        transfer,
         time.monotonic() - started,
         prover.fault,
     )

@@ -89,11 +89,12 @@ class Proof:
             yield f"  {check.verdict:<9}  {check.name:<12}  {check.detail}"
         yield ", ".join(f"{name} {version}" for name, version in self.versions.items())
         yield f"against {', '.join(self.servers)}"
-        transfer = self.transfer
+        transfer, eecu_s = self.transfer, self.transfer["eecu_seconds"]
+        told = "not told" if eecu_s is None else f"{eecu_s:.1f} EECU-seconds"
         yield (
             f"{transfer['requests']} requests to Earth Engine, {transfer['retries']} of them again, "
             f"{transfer['splits']} windows split; {transfer['bytes'] / 1e6:.1f} MB of pixels; {self.seconds:.1f} s; "
-            "EECU: not told"
+            f"computing there: {told}"
         )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from rasterio.transform import Affine
 
+from pc_cloudmask.masking.earth_engine.profiles import sum_eecu_seconds
 from pc_cloudmask.prove.proof import ARTICLE_ID, list_assets, prove
 from pc_cloudmask.prove.report import Check, Proof, Verdict
 from pc_cloudmask.runs.context import RunContext
@@ -21,6 +22,7 @@ from pc_cloudmask.source.assets import AssetReader
 from pc_cloudmask.web import RetryPolicy
 from tests.doubles.command import run
 from tests.doubles.earth_engine import faults
+from tests.doubles.earth_engine.functions.scalars import write_profile
 from tests.doubles.earth_engine.scenes import SUNS, build_ragged_scene, build_scene, split_datatake
 from tests.doubles.earth_engine.sentinel2 import Sentinel2
 from tests.doubles.earth_engine.server import LocalEarthEngine
@@ -117,6 +119,7 @@ def live(earth_engine: LocalEarthEngine, tmp_path: Path) -> Iterator[Live]:
 
 
 def test_everything_agrees_and_the_report_tells_no_secrets(live: Live) -> None:
+    live.engine.tells_profiles = True
     result = live.run("--item", live.item["id"], "--json")
     assert result.returncode == 0, result.stdout + result.stderr
     found = json.loads(result.stdout)
@@ -129,6 +132,7 @@ def test_everything_agrees_and_the_report_tells_no_secrets(live: Live) -> None:
     assert checks["tutorial"]["figures"]["collection"] == "COPERNICUS/S2_SR"
     assert any("Collection.map" in request.functions for request in live.engine.requests)
     assert found["transfer"]["requests"] == sum(check["figures"]["requests"] for check in checks.values())
+    assert found["transfer"]["eecu_seconds"] == 0.75 * found["transfer"]["requests"]
     assert {"pc-cloudmask", "earthengine-api", "rasterio", "GDAL", "Python"} <= set(found["versions"])
     assert "my-project" not in result.stdout
     assert list(live.folder.iterdir()) == []
@@ -173,7 +177,10 @@ def test_a_shifted_grid_is_found(shift_m: int, live: Live) -> None:
 
 
 def test_the_articles_scene_must_have_the_grid_that_the_article_prints(live: Live) -> None:
-    live.item["id"] = ARTICLE_ID
+    product = replace(live.product, datatake="20181214T133219", datastrip="20181214T133217")
+    live.engine.world.add_sentinel2(product)
+    live.item = build_live_item(product, live.assets.url)
+    assert live.item["id"] == ARTICLE_ID
     proof = live.prove()
     assert list_failed(proof) == {"article": "differs"}
     assert (
@@ -256,6 +263,12 @@ def test_an_item_that_is_not_there_is_found_and_the_rest_not_tried(live: Live) -
     assert f"the source has no item {ARTICLE_ID}" in result.stdout
 
 
+def test_a_profile_of_another_form_tells_no_figure() -> None:
+    assert sum_eecu_seconds(write_profile(4)) == 3.0
+    assert sum_eecu_seconds(write_profile(4).replace("EECU·s", "Time")) is None
+    assert sum_eecu_seconds("") is None
+
+
 def test_a_fault_of_the_set_up_ends_it_with_2_and_what_was_found_is_told(live: Live) -> None:
     live.engine.faults.add(faults.missing_role("my-project"), path="computePixels")
     result = live.run("--item", live.item["id"])
@@ -268,7 +281,6 @@ def test_a_fault_of_the_set_up_ends_it_with_2_and_what_was_found_is_told(live: L
 
 def test_what_does_not_answer_now_is_no_difference(live: Live) -> None:
     live.assets.plan = lambda _path, _number: (503, b"", {})
-    live.api.items = []
     context = RunContext(Settings(**live.settings), read_only=True)
     context.reader = AssetReader(
         hosts=frozenset({"127.0.0.1"}), allow_loopback=True, retry=RetryPolicy(attempts=1)

@@ -97,6 +97,8 @@ class EarthEngineSession:
         self.limits = limits
         self.in_flight = in_flight
         self.statistics = TransferStatistics()
+        #: Is given the id of each request's profile, if Earth Engine is to make one.
+        self.profile_hook: Callable[[str], None] | None = None
         self._credentials = credentials
         self._transport = BoundedHttp(limits.request_timeout_s, in_flight)
         self._places = threading.BoundedSemaphore(in_flight)
@@ -142,7 +144,8 @@ class EarthEngineSession:
 
         def counted() -> Answer:
             self.statistics.count(requests=1)
-            return function()
+            with ee.data.profiling(self.profile_hook):
+                return function()
 
         return self._repeat(what, counted, deadline)
 
