@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -30,10 +31,8 @@ def prove(item: ItemOption = None, items: ItemsOption = None) -> None:
 
     item_id = None if item is None else parse_ids(item, "--item")[0]
     context = RunContext(load_settings(method=METHOD, compute="local"), items, read_only=True)
-    try:
+    with closing(context.session):
         found = run_proof(context, item_id)
-    finally:
-        context.session.close()
     if options.json:
         print_json(found.as_json())
     else:

@@ -15,17 +15,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from tempfile import TemporaryDirectory
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pc_cloudmask.catalog.check import CheckOptions, check_catalog
 from pc_cloudmask.catalog.fields import CatalogContext
-from pc_cloudmask.errors import CloudmaskError, SettingsError
+from pc_cloudmask.errors import (
+    AssetRefused,
+    CloudmaskError,
+    EngineRefused,
+    ItemError,
+    SettingsError,
+    find_machine_fault,
+)
 from pc_cloudmask.masking import csmask, omnicloudmask
 from pc_cloudmask.masking.classes import MaskClass, MaskParameters
 from pc_cloudmask.masking.completeness import find_shortfall
-from pc_cloudmask.masking.earth_engine.graphs import build_server_mask
 from pc_cloudmask.masking.earth_engine.profiles import profiling, read_eecu_seconds
 from pc_cloudmask.masking.earth_engine.session import SOFTWARE
 from pc_cloudmask.masking.earth_engine.tutorial import (
@@ -46,7 +53,7 @@ from pc_cloudmask.runs.scene import build_publication
 from pc_cloudmask.scene.grid import Grid, Window
 from pc_cloudmask.scene.image import EarthEngineImage, read_image_key
 from pc_cloudmask.scene.query import SceneQuery, build_query
-from pc_cloudmask.viewing.library import find_item, find_mask_grid, read_mask
+from pc_cloudmask.viewing.library import find_items, find_mask_grid, read_mask
 
 #: The scene of the article that this project began with, and the grid that it prints of its mask.
 ARTICLE_ID = "S2B_MSIL2A_20181214T133219_R081_T22KFV_20201008T100849"
@@ -145,11 +152,8 @@ class _Prover:
         value, figures = None, {}
         try:
             result = step(*needs)
-        except CloudmaskError as error:
-            if error.ends_run:
-                self.fault = self._hide(str(error))
-            undecided = error.ends_run or error.retryable
-            verdict, detail = Verdict.NOT_TRIED if undecided else Verdict.DIFFERS, str(error)
+        except Exception as error:
+            verdict, detail = self._judge(error)
         else:
             value, detail, figures = result.value, result.detail, dict(result.figures)
             verdict = Verdict.PASSED if result.agrees else Verdict.DIFFERS
@@ -157,6 +161,20 @@ class _Prover:
         figures |= {name: after[name] - before[name] for name in ("requests", "bytes")}
         self.checks.append(Check(name, verdict, self._hide(detail), figures, time.monotonic() - started))
         return value
+
+    def _judge(self, error: Exception) -> tuple[Verdict, str]:
+        """Return what an error says of a check; note it where it is a fault of the set-up.
+
+        Raises:
+            Exception: it is one that nobody expected.
+        """
+        fault = error if isinstance(error, CloudmaskError) else find_machine_fault(error)
+        if fault is None:
+            raise error
+        if fault.ends_run:
+            self.fault = self._hide(str(fault))
+        proven = isinstance(fault, ItemError | AssetRefused | EngineRefused) and not fault.ends_run
+        return Verdict.DIFFERS if proven else Verdict.NOT_TRIED, str(fault)
 
     def _hide(self, text: str) -> str:
         return anonymise(text, self._secrets)
@@ -232,9 +250,12 @@ class _Prover:
                 failures.append(error)
         if failures and all(error.retryable for error in failures):
             raise failures[0]
-        told = f"{len(read)} of {len(list_assets())} read, a window of {window.height} x {window.width} pixels each"
+        hosts = sorted({urlsplit(scene.asset_hrefs[key]).hostname or "local files" for key in read})
+        told = f"{len(read)} of {len(list_assets())} read{' from ' if hosts else ''}{', '.join(hosts)}"
         detail = "; ".join([told, *map(str, failures)])
-        return Result(not failures, detail, {"read": read}, agrees=not failures)
+        return Result(
+            not failures, detail, {"read": read, "from": hosts, "window": window.shape}, agrees=not failures
+        )
 
     def _make_masks(self, candidate: Candidate, image: EarthEngineImage) -> Result[Masks]:
         scene = candidate.scene
@@ -245,7 +266,10 @@ class _Prover:
         difference = compare_pixels(classes, server)
         counts = {each.name.lower(): int(np.count_nonzero(classes == each)) for each in MaskClass}
         shortfall = find_shortfall(classes, local.lacking_px, scene.nodata_pct)
-        detail = f"made here and by Earth Engine: {difference}" + (f"; {shortfall}" if shortfall else "")
+        told = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
+        detail = f"made here and by Earth Engine: {difference} ({told})" + (
+            f"; {shortfall}" if shortfall else ""
+        )
         figures = {**difference.as_json(), "pixels": counts}
         return Result(Masks(local, server), detail, figures, agrees=difference.is_none and not shortfall)
 
@@ -282,10 +306,7 @@ class _Prover:
     def _make_window(self, candidate: Candidate, image: EarthEngineImage, masks: Masks) -> Result[bool]:
         scene = candidate.scene
         window = choose_window(masks.server)
-        mask = build_server_mask(image, scene.solar_azimuth_deg, self._parameters)
-        raster = Raster("a window of the cloud mask", mask, scene.grid.window_grid(window))
-        (alone,) = self._context.downloader.read_rasters(scene.id, [raster])
-        alone[alone > max(MaskClass)] = MaskClass.NO_DATA
+        alone = self._engine.derive_mask(replace(scene, grid=scene.grid.window_grid(window)), image).classes
         difference = compare_pixels(alone, masks.server[window.slices])
         place = f"{window.height} x {window.width} pixels at row {window.row}, column {window.col}"
         figures = {"window": place, **difference.as_json()}
@@ -297,9 +318,10 @@ class _Prover:
             local = {"store": folder, "public_url": None, "single_writer": False}
             settings = self._context.settings.model_copy(update=local)
             context = RunContext(settings, now=self._context.now)
-            chosen = replace(candidate, ee_image=image, rungs=(METHOD,))
+            chosen = replace(candidate, ee_image=image)
+            derived = masks.local if settings.keep_inputs else replace(masks.local, inputs=None)
             path = context.local_folder(chosen.keys.prefix)
-            publication = build_publication(chosen, masks.local, settings, context.now, path)
+            publication = build_publication(chosen, derived, settings, context.now, path)
             context.publisher.publish_item(publication)
             context.publisher.publish_catalogs([chosen.keys])
             report = check_catalog(
@@ -309,8 +331,11 @@ class _Prover:
                 now=context.now,
                 options=CheckOptions(deep=True),
             )
-            item = find_item(chosen.scene.id, store=folder)
-            difference = compare_pixels(read_mask(item), masks.local.classes)
+            items = find_items(chosen.scene.tile, store=folder)
+            if not items:
+                return Result(False, "published, and not to be found in the catalog", agrees=False)
+            item = items[0]
+            difference = compare_pixels(read_mask(item), derived.classes)
             grid = find_mask_grid(item)
         same_grid = grid == candidate.scene.grid
         found = "nothing wrong found" if report.is_whole else "; ".join(map(str, report.findings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -86,7 +87,7 @@ class Proof:
         """Yield the report as lines for people."""
         yield f"cloudmask prove {self.item_id}: {self.summary}"
         for check in self.checks:
-            yield f"  {check.verdict:<9}  {check.name:<12}  {check.detail}"
+            yield f"  {check.verdict:<9}  {check.name:<9}  {check.detail}{_describe_cost(check)}"
         yield ", ".join(f"{name} {version}" for name, version in self.versions.items())
         yield f"against {', '.join(self.servers)}"
         transfer, eecu_s = self.transfer, self.transfer["eecu_seconds"]
@@ -96,6 +97,13 @@ class Proof:
             f"{transfer['splits']} windows split; {transfer['bytes'] / 1e6:.1f} MB of pixels; {self.seconds:.1f} s; "
             f"computing there: {told}"
         )
+
+
+def _describe_cost(check: Check) -> str:
+    """Say what Earth Engine was asked for, if anything."""
+    requests, size = check.figures.get("requests", 0), check.figures.get("bytes", 0)
+    noun = "request" if requests == 1 else "requests"
+    return f" [{requests} {noun}, {size / 1e6:.1f} MB, {check.seconds:.1f} s]" if requests else ""
 
 
 def read_versions(software: Mapping[str, str]) -> dict[str, str]:
@@ -118,5 +126,5 @@ def anonymise(text: str, secrets: Mapping[str, str]) -> str:
     """Return ``text`` without the user's home, and with each of ``secrets`` by the name that stands for it."""
     for secret, name in {**secrets, str(Path.home()): "~"}.items():
         if len(secret) > 1:
-            text = text.replace(secret, name)
+            text = re.sub(rf"(?<![\w-]){re.escape(secret)}(?![\w-])", name, text)
     return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,8 @@ class Live:
     def prove(self, **settings: Any) -> Proof:
         """The proof of the item, in this process."""
         context = RunContext(Settings(**{**self.settings, **settings}), read_only=True)
-        try:
+        with closing(context.session):
             return prove(context, self.item["id"])
-        finally:
-            context.session.close()
 
 
 def list_failed(proof: Proof) -> dict[str, str]:

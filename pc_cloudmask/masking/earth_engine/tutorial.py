@@ -164,5 +164,6 @@ def build_tutorial_mask(image: ImageDescription, footprint: Geometry) -> Any:
         image.cloudy_limit_pct,
     )
     masks = collection.map(add_cloud_mask).filter(ee.Filter.eq("system:index", image.index))
-    # Only type and name of the band are changed, as every download here has them.
-    return ee.Image(masks.first()).select("cloudmask").toByte().rename(BAND)
+    mask = ee.Image(masks.first()).select("cloudmask")
+    # As it would come down, for any downloader: masked pixels as zeros, a byte each, the band's name as all have it.
+    return mask.unmask(0, sameFootprint=False).toByte().rename(BAND)
