@@ -21,7 +21,7 @@ from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.assets import AssetReader
 from pc_cloudmask.web import RetryPolicy
-from tests.doubles.command import run
+from tests.doubles.command import ROOT, run
 from tests.doubles.earth_engine import faults
 from tests.doubles.earth_engine.functions.scalars import write_profile
 from tests.doubles.earth_engine.scenes import SUNS, build_ragged_scene, build_scene, split_datatake
@@ -288,3 +288,37 @@ def test_what_does_not_answer_now_is_no_difference(live: Live) -> None:
     context.session.close()
     assert list_failed(proof) == {"assets": "not tried"}
     assert not proof.holds
+
+
+def test_items_from_a_file_need_no_api(live: Live) -> None:
+    path = live.folder / "items.json"
+    other = {**live.item, "id": live.item["id"].replace("22KFV", "22KFW")}
+    for asset in live.item["assets"].values():
+        asset["href"] = str(live.assets.root / asset["href"].rpartition("/")[2])
+    (live.assets.root / "item.json").write_text(json.dumps(live.item))
+    result = live.run("--items", str(live.assets.root / "item.json"))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "8 of 8 read from local files" in result.stdout
+    assert str(live.assets.root) not in result.stdout
+    assert not live.api.requests
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [live.item, other]}))
+    result = live.run("--items", str(path))
+    assert result.returncode == 2
+    assert result.stderr.strip().endswith("holds 2 items: name one of them with --item")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"), [((), "CLOUDMASK_EARTHENGINE_PROJECT"), (("--item", "x y"), "--item 'x y'")]
+)
+def test_what_cannot_begin_says_so_in_a_line(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    result = run("prove", *arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    (line,) = result.stderr.strip().splitlines()
+    assert says in line
+    assert result.stdout == ""
+
+
+def test_the_page_explains_each_check() -> None:
+    page = (ROOT / "docs" / "proof.md").read_text("utf-8")
+    rows = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert [name for name in rows if name != "article"] == CHECKS
