@@ -18,10 +18,10 @@ ItemOption = Annotated[
 
 @app.command()
 def prove(item: ItemOption = None, items: ItemsOption = None) -> None:
-    """Make a scene's mask here, by Earth Engine and by the tutorial's code, compare, publish to a folder that goes.
+    """Compare a scene's mask made here with Earth Engine's and the tutorial's own, on the live services.
 
-    A full tile costs about 13 requests and 92 MB of pixels of Earth Engine, some 300 kB of assets, and half a GB of
-    memory here; --json has every figure. Nothing is published. Exit status 1 if anything differs.
+    Also reads its assets, and publishes into a temporary folder that is removed. A full tile costs about 13 requests
+    and 92 MB of pixels of Earth Engine, a few MB of assets, 0.5 GB of memory here. Exit status 1 if anything differs.
     """
     from pc_cloudmask.cli.output import print_json, say
     from pc_cloudmask.prove.proof import METHOD

@@ -203,11 +203,12 @@ class _Prover:
         if not isinstance(pairing, EarthEngineImage):
             detail = f"{pairing.reason}; the item's datastrip is {scene.datastrip_id}"
             return Result(None, detail, figures, agrees=False)
-        by = "datastrip" if pairing.image_ids == (key.index,) else "footprint"
-        figures |= {"images": ", ".join(pairing.image_ids), "by": by}
-        return Result(
-            pairing, f"{' and '.join(pairing.image_ids)}, by its {by} ({scene.datastrip_id})", figures
-        )
+        images = " and ".join(pairing.image_ids)
+        figures |= {"images": images}
+        if pairing.image_ids == (key.index,):
+            return Result(pairing, f"{images}, by its datastrip {scene.datastrip_id}", figures)
+        detail = f"there is no {key.index} of its datastrip {scene.datastrip_id}; {images} by footprint"
+        return Result(pairing, detail, figures, agrees=False)
 
     def _describe(self, candidate: Candidate, image: EarthEngineImage) -> Result[ImageDescription]:
         found = describe_image(self._context.session, image.image_ids[0])

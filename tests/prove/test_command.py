@@ -215,7 +215,7 @@ def test_a_missing_datastrip_is_found(live: Live) -> None:
     assert list_failed(proof) == {"pairing": "differs", **dict.fromkeys(rest, "not tried")}
 
 
-def test_half_of_a_split_datatake_is_found_and_both_halves_agree(live: Live) -> None:
+def test_half_of_a_split_datatake_is_found_and_two_halves_are_compared(live: Live) -> None:
     live.engine.world.remove_sentinel2(live.product.index)
     first, second = (
         replace(part, datastrip=name) for part, name in zip(split_datatake(live.product), STRIPS, strict=True)
@@ -226,8 +226,24 @@ def test_half_of_a_split_datatake_is_found_and_both_halves_agree(live: Live) -> 
     assert "the one with the rest is not there yet" in check.detail
     live.engine.world.add_sentinel2(second)
     proof = live.prove()
-    assert proof.holds, list(proof.list_lines())
-    assert find_check(proof, "pairing").figures["by"] == "footprint"
+    assert list_failed(proof) == {"pairing": "differs"}
+    assert f"{first.index} and {second.index} by footprint" in find_check(proof, "pairing").detail
+
+
+def test_an_image_of_another_datastrip_is_told_and_compared(live: Live) -> None:
+    live.engine.world.remove_sentinel2(live.product.index)
+    other = replace(live.product, datastrip=STRIPS[0])
+    live.engine.world.add_sentinel2(other)
+    proof = live.prove()
+    assert list_failed(proof) == {"pairing": "differs"}
+    assert f"no {live.product.index} of its datastrip" in find_check(proof, "pairing").detail
+
+
+def test_an_item_without_its_datastrip_is_found(live: Live) -> None:
+    del live.item["properties"]["s2:datastrip_id"]
+    check = find_check(live.prove(), "item")
+    assert check.verdict is Verdict.DIFFERS
+    assert "s2:datastrip_id" in check.detail
 
 
 def test_an_href_that_cannot_be_read_is_found(live: Live) -> None:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import ee
@@ -144,7 +144,7 @@ class EarthEngineSession:
 
         def counted() -> Answer:
             self.statistics.count(requests=1)
-            with ee.data.profiling(self.profile_hook):
+            with ee.data.profiling(self.profile_hook) if self.profile_hook else nullcontext():
                 return function()
 
         return self._repeat(what, counted, deadline)
