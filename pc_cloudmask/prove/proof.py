@@ -253,7 +253,7 @@ class _Prover:
             raise failures[0]
         hosts = sorted({urlsplit(scene.asset_hrefs[key]).hostname or "local files" for key in read})
         told = f"{len(read)} of {len(list_assets())} read{' from ' if hosts else ''}{', '.join(hosts)}"
-        detail = "; ".join([told, *map(str, failures)])
+        detail = "; ".join([told, *(str(error).removeprefix(f"item {scene.id}: ") for error in failures)])
         return Result(
             not failures, detail, {"read": read, "from": hosts, "window": window.shape}, agrees=not failures
         )
@@ -291,7 +291,7 @@ class _Prover:
             "cloud_filter": description.cloudy_limit_pct,
         }
         figures |= difference.as_json()
-        detail = f"its code as it is, on {description.collection}: {difference}"
+        detail = f"ours and by its code as it is, on {description.collection}: {difference}"
         alike = replace(scene, solar_azimuth_deg=description.solar_azimuth_deg)
         on_purpose = len(image.image_ids) > 1 or alike.solar_azimuth_deg != scene.solar_azimuth_deg
         if not difference.is_none and on_purpose and sun_apart_deg <= AZIMUTH_TOLERANCE_DEG:
