@@ -44,7 +44,7 @@ GLOBALS = frozenset({"config", "json", "verbose", "prefect"})
 #: In the order in which people meet them.
 COMMANDS = [
     *("demo", "ingest", "watch", "status", "retry", "check", "index"),
-    *("mosaic", "view", "stats", "evaluate", "serve", "doctor"),
+    *("mosaic", "view", "stats", "evaluate", "serve", "doctor", "prove"),
 ]
 
 

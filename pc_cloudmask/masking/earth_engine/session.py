@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import ee
@@ -97,6 +97,8 @@ class EarthEngineSession:
         self.limits = limits
         self.in_flight = in_flight
         self.statistics = TransferStatistics()
+        #: Is given the id of each request's profile, if Earth Engine is to make one.
+        self.profile_hook: Callable[[str], None] | None = None
         self._credentials = credentials
         self._transport = BoundedHttp(limits.request_timeout_s, in_flight)
         self._places = threading.BoundedSemaphore(in_flight)
@@ -142,7 +144,8 @@ class EarthEngineSession:
 
         def counted() -> Answer:
             self.statistics.count(requests=1)
-            return function()
+            with ee.data.profiling(self.profile_hook) if self.profile_hook else nullcontext():
+                return function()
 
         return self._repeat(what, counted, deadline)
 

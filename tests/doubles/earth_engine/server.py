@@ -34,13 +34,18 @@ from tests.doubles.earth_engine.routes import Routes
 from tests.doubles.earth_engine.world import World
 
 logger = logging.getLogger(__name__)
+PROFILE_REQUEST_HEADER, PROFILE_HEADER = (
+    "X-Earth-Engine-Computation-Profiling",
+    "X-Earth-Engine-Computation-Profile",
+)
 
 
 class LocalEarthEngine:
     """An Earth Engine on a free port of the loopback interface, as a context manager.
 
     ``world`` holds its images, ``faults`` what goes wrong, ``requests`` what was asked.
-    ``concurrency_limit`` requests may be under way at once; those over it are answered 429.
+    ``concurrency_limit`` requests may be under way at once; those over it are answered 429. With ``tells_profiles``
+    a client that asks for profiles is given the id of one with each answer.
     """
 
     def __init__(self) -> None:
@@ -48,6 +53,7 @@ class LocalEarthEngine:
         self.faults = Faults()
         self.requests = RequestLog()
         self.concurrency_limit: int | None = None
+        self.tells_profiles = False
         self.routes = Routes(self.world)
         self.stopping = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -171,7 +177,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _compute(self, request: Request, fault: Fault | None) -> None:
         extra = (fault.rows, fault.cols) if isinstance(fault, WrongShape) else (0, 0)
         share = fault.share if isinstance(fault, Truncate) else 1.0
-        headers = fault.headers if isinstance(fault, Restricted) else {}
+        headers = dict(fault.headers) if isinstance(fault, Restricted) else {}
+        if self.server.engine.tells_profiles and PROFILE_REQUEST_HEADER in request.headers:
+            headers[PROFILE_HEADER] = f"profile-{id(request)}"
         try:
             file = self.server.engine.routes.answer(request, extra)
         except EarthEngineError as error:

@@ -20,6 +20,7 @@ from pc_cloudmask.masking.classes import MaskClass, MaskParameters
 from pc_cloudmask.masking.earth_engine import graphs
 from pc_cloudmask.masking.earth_engine.download import ComputePixels
 from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
+from pc_cloudmask.masking.earth_engine.tutorial import add_cloud_mask, build_joined_collection
 from pc_cloudmask.masking.earth_engine.windows import Raster
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.masking.morphology import compose_mask
@@ -33,7 +34,6 @@ from tests.doubles.earth_engine.sentinel2 import Sentinel2
 from tests.doubles.earth_engine.server import LocalEarthEngine
 from tests.masking.earth_engine.pixels import build_grid, read_pixels
 from tests.masking.earth_engine.sessions import run_session
-from tests.masking.earth_engine.tutorial import add_cloud_mask, build_joined_collection
 
 Mask = NDArray[np.uint8]
 DEFAULTS = MaskParameters()

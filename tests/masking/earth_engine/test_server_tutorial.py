@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pc_cloudmask.masking.earth_engine.tutorial import add_cloud_mask, build_joined_collection
 from tests.doubles.earth_engine.scenes import SUNS, Sun, build_ragged_scene
 from tests.doubles.earth_engine.sentinel2 import Sentinel2
 from tests.doubles.earth_engine.server import LocalEarthEngine
 from tests.masking.earth_engine.pixels import build_grid, read_pixels
-from tests.masking.earth_engine.tutorial import add_cloud_mask, build_joined_collection
 
 Array = NDArray[Any]
 

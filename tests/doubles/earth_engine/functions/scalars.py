@@ -87,6 +87,16 @@ def _format(date: Date, pattern: str | None, _zone: str | None) -> str:
     return moment.strftime(text)
 
 
+def write_profile(requests: int) -> str:
+    """What so many profiled requests cost, in the service's form: a row with no figure is none."""
+    return (
+        " EECU·s PeakMem Count  Description\n"
+        f"  {0.25 * requests:.3f}     47k    44  (plumbing)\n"
+        f"  {0.5 * requests:.3f}    124k    14  Algorithm Image.focalMax\n"
+        "      -      59k    12  Loading assets\n"
+    )
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "If": _if,
     "List.add": lambda values, value: [*values, value],
@@ -137,5 +147,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         (date.millis - start.millis) / 1000 / _UNITS[unit.removesuffix("s")]
     ),
     "DateRange": _date_range,
+    "Profile.getProfiles": lambda ids, _format, _most: write_profile(len(ids)),
     "DateRange.contains": lambda date_range, other: date_range.contains(to_date(other)),
 }
