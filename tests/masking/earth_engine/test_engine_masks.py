@@ -273,7 +273,7 @@ def test_cloud_score_plus_is_split_into_cloud_and_shadow(
     )
     scene = build_scene(product)
     earth_engine.world.add_sentinel2(product)
-    tools = SimpleNamespace(downloader=ComputePixels(session), parameters=DEFAULTS)
+    tools = SimpleNamespace(downloader=ComputePixels(session), read_parameters=lambda _method: DEFAULTS)
     engine = METHODS["cloud-score-plus"].open_engine(tools)
     ee_image = engine.find_images([scene])[scene.id]
     assert ee_image == EarthEngineImage((product.index,))
