@@ -6,7 +6,7 @@ import io
 import signal
 import sys
 
-from pc_cloudmask.cli import catalog, evaluate, ingest, read  # noqa: F401 - they add their commands
+from pc_cloudmask.cli import catalog, evaluate, gaps, ingest, read  # noqa: F401 - they add their commands
 from pc_cloudmask.cli.app import (
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,
