@@ -70,6 +70,8 @@ class SecondApi:
 
     def _find_filter(self) -> PlanetaryComputerSource | None:
         """Return what finds items by their tiles; None if nothing proves that the API can do so."""
+        if not self._plain.can_filter():
+            return None
         item = next(self._plain.find_items(SceneQuery(limit=1)), None)
         if item is None:
             raise SourceRefused(
@@ -77,7 +79,7 @@ class SecondApi:
                 f"check {COLLECTION_SETTING}"
             )
         tile, moment = find_tile(item), find_datetime(item)
-        if tile is None or moment is None or not self._plain.can_filter():
+        if tile is None or moment is None:
             return None
         around = (moment - timedelta(seconds=1), moment + timedelta(seconds=1))
         control = SceneQuery(tiles=(tile,), datetime=format_datetime_interval(around))

@@ -299,13 +299,16 @@ class PlanetaryComputerSource:
         yield from islice(ordered, query.limit)
 
     def can_filter(self) -> bool:
-        """Return True if the API says that it searches by properties.
+        """Return True if the API says that it searches by properties, and sorts: a first item costs one page then.
 
         Raises:
             SourceUnavailable, SourceRefused: as ``find_items``.
         """
         with self._named_errors():
-            return self._open()[0].conforms_to(ConformanceClasses.QUERY)
+            client, _ = self._open()
+            return client.conforms_to(ConformanceClasses.QUERY) and client.conforms_to(
+                ConformanceClasses.SORT
+            )
 
     def _open(self) -> tuple[Client, BoundedStacApiIO]:
         api_io = BoundedStacApiIO(self._url, self._deadline_s, self._retry, self.form.url_setting)

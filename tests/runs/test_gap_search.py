@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.states import record_waiting
 from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.gap_search import search_gaps
 from pc_cloudmask.runs.gaps import GapReport
@@ -26,8 +28,11 @@ from pc_cloudmask.storage.local import LocalStore
 from pc_cloudmask.web import RetryPolicy
 from tests.catalog.publications import CONTEXT, build_publication, keys_of
 from tests.doubles.command import run
+from tests.doubles.earth_engine.scenes import SOUTH, Sun, build_ragged_scene
+from tests.doubles.earth_engine.server import LocalEarthEngine
 from tests.doubles.stac_api import Fault, StacApiServer
 from tests.doubles.stac_api.catalogues import Pass, make_copernicus, make_earth_search, make_planetary
+from tests.masking.earth_engine.sessions import run_session
 
 NOW = datetime(2019, 2, 1, tzinfo=UTC)
 FIRST = datetime(2018, 12, 4, 13, 22, 19, tzinfo=UTC)
@@ -59,11 +64,25 @@ class Census:
     def __init__(self, source: StacApiServer, second: StacApiServer, store: Path) -> None:
         self.source, self.second, self.store = source, second, store
 
-    def take(self, *, areas: dict[str, Area] | None = None, now: datetime = NOW, **asked: Any) -> GapReport:
+    def take(
+        self,
+        *,
+        areas: dict[str, Area] | None = None,
+        now: datetime = NOW,
+        session: EarthEngineSession | None = None,
+        **asked: Any,
+    ) -> GapReport:
+        engine = {"earthengine_url": session.url, "earthengine_credentials": "anonymous"} if session else {}
         settings = Settings(
-            stac_api_url=self.source.url, second_api=self.second.url, store=str(self.store), areas=areas or {}
+            stac_api_url=self.source.url,
+            second_api=self.second.url,
+            store=str(self.store),
+            areas=areas or {},
+            **engine,  # type: ignore[arg-type]
         )
         context = RunContext(settings, now=now)
+        if session:
+            context.session = session
         context.source = PlanetaryComputerSource(self.source.url, settings.collection, 5, retry=QUICK)
         context.second = SecondApi(self.second.url, settings.second_collection, retry=QUICK)
         asked = asked if areas else {"tiles": ("22KFV", "01CCV"), **asked}
@@ -92,7 +111,9 @@ def test_planted_holes_are_found_and_none_is_invented(
         uri for uri in census.second.conforms_to if not any(uri.endswith(f"#{name}") for name in without)
     ]
     passes = [Pass(each.tile, each.start, each.platform, bbox=_place(each.tile)) for each in PASSES]
-    census.source.items = [make_planetary(each) for number, each in enumerate(passes) if number not in (3, 6, 9)]
+    census.source.items = [
+        make_planetary(each) for number, each in enumerate(passes) if number not in (3, 6, 9)
+    ]
     census.second.items = [MAKERS[maker](each) for number, each in enumerate(passes) if number not in (4, 9)]
     report = census.take()
     assert report.is_complete, report.problems
@@ -248,7 +269,11 @@ def test_our_catalog_is_compared_and_what_it_notes_is_told(census: Census) -> No
     assert report.is_complete, report.problems
     assert find_missing(report, "source") == {key(PASSES[4])}
     (lacking,) = (gap for gap in report.gaps if "catalog" in gap.lacking)
-    assert (lacking.scene.start, lacking.state, lacking.reason) == (PASSES[2].start, "waiting", "no image yet")
+    assert (lacking.scene.start, lacking.state, lacking.reason) == (
+        PASSES[2].start,
+        "waiting",
+        "no image yet",
+    )
     table = pyarrow.parquet.read_table(census.store / "gaps.parquet")
     assert table.schema.metadata[b"complete"] == b"true"
     rows = {row["datatake"]: row for row in table.to_pylist()}
@@ -272,6 +297,7 @@ def test_the_last_sixty_days_are_looked_at(census: Census) -> None:
     assert report.scenes == 10
 
 
+@pytest.mark.slow
 def test_the_command(census: Census, tmp_path: Path) -> None:
     census.source.items = [make_planetary(PASSES[0])]
     census.second.items = [make_earth_search(each) for each in PASSES[0:4:2]]
@@ -293,3 +319,30 @@ def test_the_command(census: Census, tmp_path: Path) -> None:
     assert not report["complete"]
     assert [gap["lacking"] for gap in report["gaps"]] == [["catalog"]]
     assert not (tmp_path / "out").exists()
+
+
+def test_earth_engine_is_compared_where_an_account_is_configured(
+    census: Census, earth_engine: LocalEarthEngine
+) -> None:
+    start = datetime(2018, 12, 14, 13, 22, 19, tzinfo=UTC)
+    ours, absent = Pass("22KFV", start), Pass("22KFV", start + timedelta(days=5))
+    product = replace(
+        build_ragged_scene(Sun(38.5, SOUTH), shape_20m=(4, 4), wedge=False),
+        datatake="20181214T132219",
+        datastrip="20181214T132216",
+    )
+    earth_engine.world.add_sentinel2(product)
+    earth_engine.world.add_sentinel2(
+        replace(product, datatake="20181224T132219", datastrip="20181224T132219")
+    )
+    census.source.items = [make_planetary(ours), make_planetary(absent)]
+    census.second.items = [make_earth_search(ours)]
+    with run_session(earth_engine) as session:
+        report = census.take(session=session)
+        assert report.is_complete, report.problems
+        assert find_missing(report, "earth_engine") == {key(absent)}
+        assert find_missing(report, "source") == {("22KFV", start + timedelta(days=10))}
+        area = {"home": Area(bbox="-50.5,-23.5,-49.5,-22.0")}
+        report = census.take(session=session, areas=area)
+        assert report.is_complete, report.problems
+        assert find_missing(report, "earth_engine") == {key(absent)}

@@ -30,6 +30,7 @@ def list_images(session: EarthEngineSession, query: SceneQuery) -> Iterator[tupl
     """
     if query.datetime is None:
         raise ValueError("images are listed for a time")
+    session.start()
     starts = range(0, max(1, len(query.tiles)), TILES_AT_ONCE)
     for tiles in (query.tiles[start : start + TILES_AT_ONCE] for start in starts):
         for first, last in split_interval(parse_datetime_interval(query.datetime), TIME_AT_ONCE):
