@@ -24,6 +24,8 @@ from pc_cloudmask.source.sighting import find_tile
 from pc_cloudmask.source.stac_api import GRID_PROPERTY, TILE_PROPERTY, ApiForm, PlanetaryComputerSource
 from pc_cloudmask.web import RetryPolicy
 
+#: Asked for to get one: those of one instant, a datatake's tiles, are put in order before the first is given.
+_FIRST_ITEMS = 100
 URL_SETTING, COLLECTION_SETTING = "CLOUDMASK_SECOND_API", "CLOUDMASK_SECOND_COLLECTION"
 
 
@@ -72,7 +74,7 @@ class SecondApi:
         """Return what finds items by their tiles; None if nothing proves that the API can do so."""
         if not self._plain.can_filter():
             return None
-        item = next(self._plain.find_items(SceneQuery(limit=1)), None)
+        item = next(self._plain.find_items(SceneQuery(limit=_FIRST_ITEMS)), None)
         if item is None:
             raise SourceRefused(
                 f"{self._url} has no item in {self._collection!r}, so it tells nothing of any scene: "
