@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,6 +19,9 @@ from pc_cloudmask.cli.options import (
 
 if TYPE_CHECKING:
     from pc_cloudmask.runs.gaps import Gap, GapReport
+
+#: Gaps that the terminal shows; the JSON report has them all.
+SHOWN_GAPS = 100
 
 
 @app.command()
@@ -77,7 +81,11 @@ def _print(report: GapReport) -> None:
     print_table(title, ("what", "has", "lacks", "detail"), rows)
     if report.gaps:
         columns = ("scene", *(answer.name.replace("_", " ") for answer in report.answers), "detail")
-        print_table("Who has what others lack", columns, map(_build_row, report.gaps))
+        unasked = {answer.name for answer in report.answers if not answer.where}
+        shown = (_build_row(gap, unasked) for gap in report.gaps[:SHOWN_GAPS])
+        print_table("Who has what others lack", columns, shown)
+    if len(report.gaps) > SHOWN_GAPS:
+        say(f"… and {len(report.gaps) - SHOWN_GAPS} more; --json names them all")
     if report.uneven:
         say(
             f"{len(report.uneven)} of the scenes are of more datastrips in one catalogue than in another, which may "
@@ -86,11 +94,11 @@ def _print(report: GapReport) -> None:
     say(report.summary)
 
 
-def _describe_counts(counts: object) -> str:
-    return ", ".join(f"{number} {name}" for name, number in dict(counts).items())  # type: ignore[call-overload]
+def _describe_counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counts.items())
 
 
-def _build_row(gap: Gap) -> tuple[str, ...]:
+def _build_row(gap: Gap, unasked: Collection[str]) -> tuple[str, ...]:
     """Return the scene, what each catalogue has of it, and what is noted of it in ours."""
     from pc_cloudmask.runs.gaps import CatalogueName
 
@@ -99,8 +107,8 @@ def _build_row(gap: Gap) -> tuple[str, ...]:
     for name in CatalogueName:
         holding = scene.holdings.get(name)
         if holding:
-            cells.append(f"{holding.told}\n{holding.since:%Y-%m-%d %H:%M}")
+            cells.append(f"{holding.told} {holding.since:%Y-%m-%d %H:%M}")
         else:
-            cells.append("lacks" if name in gap.lacking else "?")
+            cells.append("lacks" if name in gap.lacking else "not asked" if name in unasked else "?")
     noted = f"{gap.state}: {gap.reason}" if gap.state else ""
-    return (f"{scene.tile} {scene.platform}\n{scene.start:%Y-%m-%d %H:%M:%S}", *cells, noted)
+    return (f"{scene.tile} {scene.platform} {scene.start:%Y-%m-%d %H:%M:%S}", *cells, noted)
