@@ -25,7 +25,7 @@ from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.gaps import (
     LONGEST_DATATAKE,
     Answer,
-    AreaCensus,
+    AreaScenes,
     CatalogueName,
     Gap,
     GapReport,
@@ -113,12 +113,12 @@ def search_gaps(context: RunContext, request: GapsRequest) -> GapReport:
     areas = {_label(name, area): area for name, area in request.read_areas(context.settings).items()}
     first, last = request.read_period(context.now)
     catalogues = _open_catalogues(context)
-    censuses = []
+    compared = []
     for name, area in areas.items():
         begin = first if request.datetime else max(first, area.start)
         if begin <= last:
-            censuses.append(_take_census(catalogues, name, area, (begin, last)))
-    scenes, gaps = join_areas(censuses)
+            compared.append(_compare_area(catalogues, name, area, (begin, last)))
+    scenes, gaps = join_areas(compared)
     ours = next(each for each in catalogues if each.name == CatalogueName.CATALOG)
     noted = _Noted() if ours.failures else _read_noted(context.store, ours)
     report = GapReport(
@@ -144,9 +144,9 @@ def _label(name: str, area: Area) -> str:
     return tiles or area.bbox or str(area.intersects)
 
 
-def _take_census(
+def _compare_area(
     catalogues: Iterable[Catalogue], name: str, area: Area, period: tuple[datetime, datetime]
-) -> AreaCensus:
+) -> AreaScenes:
     """Ask every catalogue for one area, and again, by tile, for what it seems to lack."""
     query = area.read_query((period[0] - LONGEST_DATATAKE, period[1] + LONGEST_DATATAKE))
     seen: dict[str, list[Sighting]] = {}
@@ -168,7 +168,7 @@ def _take_census(
             )
         ]
     asked = frozenset(catalogue.name for catalogue in catalogues if name not in catalogue.failures)
-    return AreaCensus(name, tuple(scenes), asked)
+    return AreaScenes(name, tuple(scenes), asked)
 
 
 def _ask_again(
@@ -296,7 +296,8 @@ def encode_gaps(report: GapReport, now: datetime) -> bytes:
     from pyarrow.parquet import write_table  # noqa: PLC0415
 
     instant, texts = pyarrow.timestamp("us", tz="UTC"), pyarrow.list_(pyarrow.string())
-    fields = {"tile": pyarrow.string(), "platform": pyarrow.string(), "datatake": instant, "areas": texts}
+    fields = {"tile": pyarrow.string(), "platform": pyarrow.string(), "datatake": instant}
+    fields |= {"datatake_is": pyarrow.string(), "areas": texts}
     for name in CatalogueName:
         fields |= {f"{name}": pyarrow.string(), f"{name}_ids": texts}
         fields |= {f"{name}_since": instant, f"{name}_since_is": pyarrow.string()}
@@ -322,6 +323,7 @@ def _build_row(gap: Gap) -> dict[str, Any]:
         "tile": scene.tile,
         "platform": scene.platform,
         "datatake": scene.start,
+        "datatake_is": scene.start_is,
         "areas": list(gap.areas),
         "state": gap.state or None,
         "reason": gap.reason or None,

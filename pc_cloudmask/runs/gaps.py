@@ -59,12 +59,18 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class MatchedScene:
-    """A scene and who has it, by the catalogue's name."""
+    """A scene and who has it, by the catalogue's name; ``start`` is not that of the datatake if none ``told`` it."""
 
     tile: str
     start: datetime
     platform: str
     holdings: Mapping[str, Holding] = field(hash=False)
+    told: bool = True
+
+    @property
+    def start_is(self) -> str:
+        """What ``start`` is: the datatake's, or when the tile was seen."""
+        return "start" if self.told else SENSING
 
     @property
     def key(self) -> tuple[str, datetime, str]:
@@ -89,6 +95,7 @@ class Gap:
             "tile": scene.tile,
             "platform": scene.platform,
             "datatake": format_instant(scene.start),
+            "datatake_is": scene.start_is,
             "lacking": list(self.lacking),
             "having": [
                 {"catalogue": name, **scene.holdings[name].as_json()}
@@ -106,6 +113,7 @@ class _Datatake:
 
     start: datetime
     seen: list[tuple[str, Sighting]]
+    told: bool = True
 
     def fits(self, moment: datetime) -> bool:
         """Return True if the datatake may have been under way at ``moment``."""
@@ -119,7 +127,7 @@ def match_sightings(seen: Mapping[str, Iterable[Sighting]]) -> list[MatchedScene
         for sighting in sightings:
             passes.setdefault((sighting.platform, sighting.tile), []).append((name, sighting))
     scenes = [
-        MatchedScene(tile, datatake.start, platform, _build_holdings(datatake.seen))
+        MatchedScene(tile, datatake.start, platform, _build_holdings(datatake.seen), datatake.told)
         for (platform, tile), found in passes.items()
         for datatake in _split_datatakes(found)
     ]
@@ -141,7 +149,7 @@ def _split_datatakes(found: Iterable[tuple[str, Sighting]]) -> list[_Datatake]:
         if fitting:
             _choose_datatake(fitting, moment).seen.append((name, sighting))
         else:
-            datatakes.append(_Datatake(moment, [(name, sighting)]))
+            datatakes.append(_Datatake(moment, [(name, sighting)], told=False))
     return datatakes
 
 
@@ -177,15 +185,15 @@ def find_lacking(scene: MatchedScene, asked: Collection[str]) -> tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class AreaCensus:
+class AreaScenes:
     """The scenes of one area, and which catalogues told completely what they have of it."""
 
-    area: str
+    name: str
     scenes: tuple[MatchedScene, ...]
     asked: frozenset[str]
 
 
-def join_areas(censuses: Iterable[AreaCensus]) -> tuple[list[MatchedScene], list[Gap]]:
+def join_areas(compared: Iterable[AreaScenes]) -> tuple[list[MatchedScene], list[Gap]]:
     """Return the scenes of all areas, each once, and the gaps among them.
 
     A scene in two areas may be known of a catalogue by one of them alone.
@@ -193,12 +201,12 @@ def join_areas(censuses: Iterable[AreaCensus]) -> tuple[list[MatchedScene], list
     scenes: dict[tuple[str, datetime, str], MatchedScene] = {}
     lacking: dict[tuple[str, datetime, str], set[str]] = {}
     areas: dict[tuple[str, datetime, str], list[str]] = {}
-    for census in censuses:
-        for scene in census.scenes:
+    for area in compared:
+        for scene in area.scenes:
             known = scenes.setdefault(scene.key, scene)
             scenes[scene.key] = replace(known, holdings={**known.holdings, **scene.holdings})
-            lacking.setdefault(scene.key, set()).update(find_lacking(scene, census.asked))
-            areas.setdefault(scene.key, []).append(census.area)
+            lacking.setdefault(scene.key, set()).update(find_lacking(scene, area.asked))
+            areas.setdefault(scene.key, []).append(area.name)
     found = [scenes[key] for key in sorted(scenes)]
     gaps = [
         Gap(scene, names, tuple(areas[scene.key]))

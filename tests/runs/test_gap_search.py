@@ -140,6 +140,7 @@ def test_it_is_told_who_has_a_missing_scene_and_since_when(census: Census) -> No
         "tile": "22KFV",
         "platform": "S2B",
         "datatake": "2018-12-04T13:22:19Z",
+        "datatake_is": "start",
         "lacking": ["source", "catalog"],
         "having": [
             {
@@ -182,6 +183,8 @@ def test_items_that_tell_no_datatake_are_matched_by_time(census: Census) -> None
     assert report.scenes == len(PASSES)
     assert find_missing(report, "second") == {key(PASSES[0])}
     assert len(find_missing(report, "source")) == len(PASSES) - 4
+    told = {gap.as_json()["datatake_is"] for gap in report.gaps if "source" in gap.lacking}
+    assert told == {"sensing"}
 
 
 def test_a_midnight_between_start_and_sensing_makes_no_gap(census: Census) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pc_cloudmask.runs.gaps import AreaCensus, MatchedScene, find_lacking, join_areas, match_sightings
+from pc_cloudmask.runs.gaps import AreaScenes, MatchedScene, find_lacking, join_areas, match_sightings
 from pc_cloudmask.source.sighting import SENSING, Sighting
 
 START = datetime(2018, 12, 14, 13, 32, 19, tzinfo=UTC)
@@ -74,8 +74,8 @@ def test_every_planted_hole_is_found_and_no_other(
 
 
 def test_who_was_out_of_reach_for_one_area_is_judged_by_the_other() -> None:
-    def census(area: str, asked: set[str], **seen: list[Sighting]) -> AreaCensus:
-        return AreaCensus(area, tuple(match_sightings(seen)), frozenset(asked))
+    def census(area: str, asked: set[str], **seen: list[Sighting]) -> AreaScenes:
+        return AreaScenes(area, tuple(match_sightings(seen)), frozenset(asked))
 
     alone = census("one", {"source"}, source=[see()])
     assert join_areas([alone])[1] == []
