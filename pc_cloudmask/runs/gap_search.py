@@ -25,15 +25,14 @@ from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.gaps import (
     LONGEST_DATATAKE,
     Answer,
-    AreaScenes,
+    AreaSightings,
     CatalogueName,
     Gap,
     GapReport,
     MatchedScene,
+    compare_areas,
     find_lacking,
     find_uneven,
-    join_areas,
-    keep_interval,
     match_sightings,
 )
 from pc_cloudmask.runs.request import GapsRequest
@@ -113,12 +112,13 @@ def search_gaps(context: RunContext, request: GapsRequest) -> GapReport:
     areas = {_label(name, area): area for name, area in request.read_areas(context.settings).items()}
     first, last = request.read_period(context.now)
     catalogues = _open_catalogues(context)
-    compared = []
-    for name, area in areas.items():
-        begin = first if request.datetime else max(first, area.start)
-        if begin <= last:
-            compared.append(_compare_area(catalogues, name, area, (begin, last)))
-    scenes, gaps = join_areas(compared)
+    asked = [
+        _ask_all(catalogues, name, area, begin, last)
+        for name, area in areas.items()
+        if (begin := first if request.datetime else max(first, area.start)) <= last
+    ]
+    compared = compare_areas(asked)
+    scenes = [each.scene for each in compared]
     ours = next(each for each in catalogues if each.name == CatalogueName.CATALOG)
     noted = _Noted() if ours.failures else _read_noted(context.store, ours)
     report = GapReport(
@@ -127,7 +127,7 @@ def search_gaps(context: RunContext, request: GapsRequest) -> GapReport:
         tuple(areas),
         len(scenes),
         tuple(_list_answers(catalogues, scenes, noted)),
-        tuple(noted.complete(gap) for gap in gaps),
+        tuple(noted.complete(each) for each in compared if each.lacking),
         tuple(find_uneven(scenes)),
         tuple(problem for catalogue in catalogues for problem in catalogue.problems),
     )
@@ -144,31 +144,24 @@ def _label(name: str, area: Area) -> str:
     return tiles or area.bbox or str(area.intersects)
 
 
-def _compare_area(
-    catalogues: Iterable[Catalogue], name: str, area: Area, period: tuple[datetime, datetime]
-) -> AreaScenes:
+def _ask_all(
+    catalogues: Iterable[Catalogue], name: str, area: Area, first: datetime, last: datetime
+) -> AreaSightings:
     """Ask every catalogue for one area, and again, by tile, for what it seems to lack."""
-    query = area.read_query((period[0] - LONGEST_DATATAKE, period[1] + LONGEST_DATATAKE))
+    query = area.read_query((first - LONGEST_DATATAKE, last + LONGEST_DATATAKE))
     seen: dict[str, list[Sighting]] = {}
     for catalogue in catalogues:
         sightings = catalogue.list_sightings(query, name)
         if sightings is not None:
             seen[catalogue.name] = sightings
-    scenes = keep_interval(match_sightings(seen), *period)
+    inside = frozenset((holder, each.item_id) for holder, sightings in seen.items() for each in sightings)
     if query.bbox or query.intersects:
-        inside = {(holder, each.item_id) for holder, sightings in seen.items() for each in sightings}
+        scenes = match_sightings(seen)
         for catalogue in catalogues:
             if catalogue.name in seen:
                 seen[catalogue.name] += _ask_again(catalogue, scenes, query, name)
-        scenes = [
-            scene
-            for scene in keep_interval(match_sightings(seen), *period)
-            if any(
-                (holder, each) in inside for holder, holding in scene.holdings.items() for each in holding.ids
-            )
-        ]
     asked = frozenset(catalogue.name for catalogue in catalogues if name not in catalogue.failures)
-    return AreaScenes(name, tuple(scenes), asked)
+    return AreaSightings(name, first, last, seen, inside, asked)
 
 
 def _ask_again(

@@ -18,7 +18,7 @@ between that and the sensing of a tile makes no gap; catalogues are therefore as
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -80,7 +80,7 @@ class MatchedScene:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A scene that ``lacking`` do not have; ``state`` and ``reason`` are what is noted of it in our store."""
+    """A scene that ``lacking`` do not have, if any; ``state`` and ``reason`` are what is noted of it in our store."""
 
     scene: MatchedScene
     lacking: tuple[str, ...]
@@ -174,46 +174,51 @@ def _build_holding(sightings: Sequence[Sighting]) -> Holding:
     return Holding(ids, first.since, first.told, len(strips))
 
 
-def keep_interval(scenes: Iterable[MatchedScene], first: datetime, last: datetime) -> list[MatchedScene]:
-    """Return the scenes whose datatake began from ``first`` to ``last``, both included."""
-    return [scene for scene in scenes if first <= scene.start.replace(microsecond=0) <= last]
-
-
 def find_lacking(scene: MatchedScene, asked: Collection[str]) -> tuple[str, ...]:
     """Return the names of those of ``asked`` that do not have the scene."""
     return tuple(name for name in CatalogueName if name in asked and name not in scene.holdings)
 
 
 @dataclass(frozen=True, slots=True)
-class AreaScenes:
-    """The scenes of one area, and which catalogues told completely what they have of it."""
+class AreaSightings:
+    """What was seen of one area, by the catalogue's name, and which catalogues told all that they have of it.
+
+    ``seen`` may hold more than lies in the area: ``inside`` are names of catalogues and ids of items that do.
+    ``first`` and ``last`` are when a datatake must have begun.
+    """
 
     name: str
-    scenes: tuple[MatchedScene, ...]
+    first: datetime
+    last: datetime
+    seen: Mapping[str, Sequence[Sighting]] = field(hash=False)
+    inside: frozenset[tuple[str, str]]
     asked: frozenset[str]
 
+    def holds(self, scene: MatchedScene) -> bool:
+        """Return True if the scene was seen in the area, in its time."""
+        return self.first <= scene.start.replace(microsecond=0) <= self.last and any(
+            (name, item_id) in self.inside
+            for name, holding in scene.holdings.items()
+            for item_id in holding.ids
+        )
 
-def join_areas(compared: Iterable[AreaScenes]) -> tuple[list[MatchedScene], list[Gap]]:
-    """Return the scenes of all areas, each once, and the gaps among them.
 
-    A scene in two areas may be known of a catalogue by one of them alone.
+def compare_areas(areas: Sequence[AreaSightings]) -> list[Gap]:
+    """Return every scene of the areas once, also those that nobody lacks, in order of tile and time.
+
+    Whoever was out of reach for one area may have a scene by another one, and is judged by that.
     """
-    scenes: dict[tuple[str, datetime, str], MatchedScene] = {}
-    lacking: dict[tuple[str, datetime, str], set[str]] = {}
-    areas: dict[tuple[str, datetime, str], list[str]] = {}
-    for area in compared:
-        for scene in area.scenes:
-            known = scenes.setdefault(scene.key, scene)
-            scenes[scene.key] = replace(known, holdings={**known.holdings, **scene.holdings})
-            lacking.setdefault(scene.key, set()).update(find_lacking(scene, area.asked))
-            areas.setdefault(scene.key, []).append(area.name)
-    found = [scenes[key] for key in sorted(scenes)]
-    gaps = [
-        Gap(scene, names, tuple(areas[scene.key]))
-        for scene in found
-        if (names := find_lacking(scene, lacking[scene.key]))
-    ]
-    return found, gaps
+    pooled: dict[str, list[Sighting]] = {}
+    for area in areas:
+        for name, sightings in area.seen.items():
+            pooled.setdefault(name, []).extend(sightings)
+    found = []
+    for scene in match_sightings(pooled):
+        holding = [area for area in areas if area.holds(scene)]
+        asked = frozenset(name for area in holding for name in area.asked)
+        if holding:
+            found.append(Gap(scene, find_lacking(scene, asked), tuple(area.name for area in holding)))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

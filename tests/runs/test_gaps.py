@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pc_cloudmask.runs.gaps import AreaScenes, MatchedScene, find_lacking, join_areas, match_sightings
+from pc_cloudmask.runs.gaps import AreaSightings, compare_areas, find_lacking, match_sightings
 from pc_cloudmask.source.sighting import SENSING, Sighting
 
 START = datetime(2018, 12, 14, 13, 32, 19, tzinfo=UTC)
@@ -73,17 +74,30 @@ def test_every_planted_hole_is_found_and_no_other(
     ]
 
 
-def test_who_was_out_of_reach_for_one_area_is_judged_by_the_other() -> None:
-    def census(area: str, asked: set[str], **seen: list[Sighting]) -> AreaScenes:
-        return AreaScenes(area, tuple(match_sightings(seen)), frozenset(asked))
+def ask(name: str, asked: set[str], **seen: list[Sighting]) -> AreaSightings:
+    inside = frozenset((holder, each.item_id) for holder, sightings in seen.items() for each in sightings)
+    return AreaSightings(name, START - ORBIT, START + ORBIT, seen, inside, frozenset(asked))
 
-    alone = census("one", {"source"}, source=[see()])
-    assert join_areas([alone])[1] == []
-    lacking = census("two", {"source", "second"}, source=[see()])
-    (gap,) = join_areas([alone, lacking])[1]
+
+def test_who_was_out_of_reach_for_one_area_is_judged_by_the_other() -> None:
+    alone = ask("one", {"source"}, source=[see()])
+    assert [gap.lacking for gap in compare_areas([alone])] == [()]
+    (gap,) = compare_areas([alone, ask("two", {"source", "second"}, source=[see()])])
     assert (gap.lacking, gap.areas) == (("second",), ("one", "two"))
-    holding = census("two", {"source", "second"}, source=[see()], second=[see()])
-    scenes, gaps = join_areas([census("one", {"source", "second"}, source=[see()]), holding])
-    assert len(scenes) == 1
-    assert isinstance(scenes[0], MatchedScene)
-    assert gaps == []
+    (gap,) = compare_areas(
+        [ask("one", {"source", "second"}, source=[see()]), ask("two", {"source"}, second=[see(1)])]
+    )
+    assert gap.lacking == ()
+
+
+def test_a_scene_whose_start_one_area_alone_tells_counts_once() -> None:
+    areas = [ask("one", {"second"}, second=[see(7, loose=True)])]
+    areas.append(ask("two", {"source", "second"}, source=[see()], second=[see(7, loose=True)]))
+    (gap,) = compare_areas(areas)
+    assert (gap.scene.start, gap.lacking, gap.areas) == (START, (), ("one", "two"))
+
+
+def test_what_lies_outside_an_area_or_its_time_is_no_scene_of_it() -> None:
+    area = ask("one", {"source", "second"}, source=[see(101)])
+    assert compare_areas([area]) == []
+    assert compare_areas([replace(area, seen={"source": [see()]}, inside=frozenset())]) == []
