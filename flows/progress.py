@@ -21,6 +21,7 @@ from prefect.events import emit_event
 
 from pc_cloudmask.catalog.layout import build_item_title
 from pc_cloudmask.errors import StoreError
+from pc_cloudmask.runs.gaps import GapReport
 from pc_cloudmask.runs.report import Observer, Report, SceneOutcome, SceneState
 from pc_cloudmask.runs.request import IngestRequest
 from pc_cloudmask.scene.ids import PREVIEW_ASSET
@@ -35,6 +36,8 @@ _EVENTS = {SceneState.PUBLISHED: "cloudmask.scene.published", SceneState.FAILED:
 WITHDRAWN_EVENT = "cloudmask.scene.withdrawn"
 #: Bytes of a picture that may be put into the server's database, where no URL shows it.
 LARGEST_PREVIEW = 256 << 10
+#: Gaps that the server's page shows; the table in the store has them all.
+SHOWN_GAPS = 200
 logger = logging.getLogger(__name__)
 
 
@@ -102,6 +105,22 @@ def leave_shards(shards: Sequence[tuple[IngestRequest, str]]) -> None:
         {"scenes": escape_markdown(shard.title), "flow run": escape_markdown(run)} for shard, run in shards
     ]
     create_table_artifact(key="cloudmask-backfill", table=rows, description=f"{len(rows)} shards")
+
+
+def leave_gaps(report: GapReport) -> None:
+    """Leave a table of the first gaps of a census, and what was out of reach."""
+    rows = [
+        {
+            "scene": f"{gap.scene.tile} {gap.scene.start:%Y-%m-%d %H:%M} {gap.scene.platform}",
+            "lacking": ", ".join(gap.lacking),
+            "having": ", ".join(gap.scene.holdings),
+            "noted": f"{gap.state}: {gap.reason}" if gap.state else "",
+        }
+        for gap in report.gaps[:SHOWN_GAPS]
+    ]
+    rows += [{"scene": "", "lacking": "?", "having": "", "noted": problem} for problem in report.problems]
+    table = [{name: escape_markdown(text) for name, text in row.items()} for row in rows]
+    create_table_artifact(key="cloudmask-gaps", table=table, description=report.summary)
 
 
 def _report_rows(report: Report) -> list[dict[str, Any]]:

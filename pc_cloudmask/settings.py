@@ -168,6 +168,8 @@ class Settings(BaseSettings):
 
     stac_api_url: str = PLANETARY_COMPUTER_URL
     collection: str = "sentinel-2-l2a"
+    second_api: str | None = None
+    second_collection: str = "sentinel-2-l2a"
     store: str = "./out"
     public_url: str | None = None
     method: str | None = None
@@ -202,7 +204,7 @@ class Settings(BaseSettings):
     model_version: Annotated[float, Field(gt=0, le=1_000)] = _DEFAULTS.model_version
     weights: Path | None = None
 
-    @field_validator("stac_api_url", "earthengine_url", "public_url")
+    @field_validator("stac_api_url", "second_api", "earthengine_url", "public_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
         if value is None:

@@ -13,6 +13,8 @@ CATALOG_KEY = "catalog.json"
 COLLECTION_KEY = f"{COLLECTION_ID}/collection.json"
 #: The geoparquet mirror.
 ITEMS_PREFIX = f"{COLLECTION_ID}/items/"
+#: The census against other catalogues, where it is asked for.
+GAPS_KEY = "gaps.parquet"
 #: Private state next to the published catalog.
 PENDING_PREFIX, WAITING_PREFIX, FAILED_PREFIX, WATCH_PREFIX = "_pending/", "_waiting/", "_failed/", "_watch/"
 PROVISIONAL_PREFIX = "_provisional/"

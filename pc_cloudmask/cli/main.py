@@ -6,7 +6,14 @@ import io
 import signal
 import sys
 
-from pc_cloudmask.cli import catalog, evaluate, ingest, prove, read  # noqa: F401 - they add their commands
+from pc_cloudmask.cli import (  # noqa: F401 - they add their commands
+    catalog,
+    evaluate,
+    gaps,
+    ingest,
+    prove,
+    read,
+)
 from pc_cloudmask.cli.app import (
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pc_cloudmask.masking.earth_engine.session import EarthEngineSession, PixelDownloader
     from pc_cloudmask.runs.request import RunRequest
     from pc_cloudmask.source.assets import AssetReader
+    from pc_cloudmask.source.fields import ItemSearch
 
 
 class RunContext:
@@ -76,6 +77,14 @@ class RunContext:
         from pc_cloudmask.source.stac_api import PlanetaryComputerSource
 
         return PlanetaryComputerSource(self.settings.stac_api_url, self.settings.collection)
+
+    @cached_property
+    def second(self) -> ItemSearch | None:
+        """The second STAC API, which scenes are compared with; None where the settings name none."""
+        from pc_cloudmask.source.second_api import SecondApi
+
+        settings = self.settings
+        return SecondApi(settings.second_api, settings.second_collection) if settings.second_api else None
 
     @cached_property
     def store(self) -> ObjectStore:

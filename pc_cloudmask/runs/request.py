@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.runs.due import LookBack
+from pc_cloudmask.runs.due import RECENT_DAYS, LookBack
 from pc_cloudmask.scene.query import SceneQuery, build_query, parse_datetime_interval
 from pc_cloudmask.settings import FIRST_IMAGE, Area, Settings, read_area_file, read_settings
 
@@ -152,3 +152,27 @@ class BackfillRequest(AreaRequest):
             raise SettingsError("the years of a backfill must follow one another: begin one for each gap")
         start, end = parse_datetime_interval(text)
         return start or dt.datetime.combine(FIRST_IMAGE, dt.time(), dt.UTC), end
+
+
+class GapsRequest(AreaRequest):
+    """The arguments of ``gaps``: what was taken when, and whether the census is put into the store as a table."""
+
+    datetime: str | None = None
+    parquet: bool = False
+
+    def read_period(self, now: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
+        """Return the first and last instant, by default of the last ``RECENT_DAYS``; nothing lies beyond ``now``.
+
+        Raises:
+            SettingsError: no interval, or one without a scene: before Sentinel-2, or to come.
+        """
+        if self.datetime is None:
+            return now - dt.timedelta(days=RECENT_DAYS), now
+        first_image = dt.datetime.combine(FIRST_IMAGE, dt.time(), dt.UTC)
+        start, end = parse_datetime_interval(self.datetime)
+        first, last = max(start or first_image, first_image), min(end or now, now)
+        if first > last:
+            raise SettingsError(
+                f"--datetime {self.datetime!r:.60}: Sentinel-2 has taken images from {FIRST_IMAGE} until now"
+            )
+        return first, last

@@ -47,7 +47,20 @@ def is_printable(value: Any, longest: int) -> bool:
     return isinstance(value, str) and 1 <= len(value) <= longest and value.isprintable()
 
 
-class SceneSource(Protocol):
+class ItemSearch(Protocol):
+    """Finds Sentinel-2 items."""
+
+    def find_items(self, query: SceneQuery) -> Iterator[Item]:
+        """Yield the matching items, ordered by datetime, then id; each id once; hrefs unsigned.
+
+        Raises:
+            SourceUnavailable: no complete answer within the deadline.
+            SourceRefused: an answer that is not a page of items of allowed size.
+        """
+        ...
+
+
+class SceneSource(ItemSearch, Protocol):
     """Finds Sentinel-2 items, and says where their assets may be read from."""
 
     @property
@@ -63,13 +76,4 @@ class SceneSource(Protocol):
     @property
     def allow_loopback(self) -> bool:
         """True if assets may be read from loopback: the items come from there."""
-        ...
-
-    def find_items(self, query: SceneQuery) -> Iterator[Item]:
-        """Yield the matching items, ordered by datetime, then id; each id once; hrefs unsigned.
-
-        Raises:
-            SourceUnavailable: no complete answer within the deadline.
-            SourceRefused: an answer that is not a page of items of allowed size.
-        """
         ...

@@ -41,14 +41,36 @@ from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, Retr
 MAX_PAGE_BYTES = 64 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class ApiForm:
+    """How a STAC API is asked: which settings name it, and which property of its items tells the tile."""
+
+    url_setting: str = "CLOUDMASK_STAC_API_URL"
+    collection_setting: str = "CLOUDMASK_COLLECTION"
+    tile_property: str = "s2:mgrs_tile"
+
+    def spell_tiles(self, tiles: Iterable[str]) -> list[str]:
+        """Return what the property may say of ``tiles``: some write zone 1 without its zero."""
+        if self.tile_property == TILE_PROPERTY:
+            return list(tiles)
+        return [f"MGRS-{form}" for tile in tiles for form in dict.fromkeys((tile, tile.lstrip("0")))]
+
+
 class BoundedStacApiIO(StacApiIO):
     """Requests of one origin, each with a deadline, retries and a limit to its body.
 
     An API names its own next pages; they are followed only on the API's own scheme, host and port.
     """
 
-    def __init__(self, url: str, deadline_s: float, retry: RetryPolicy | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        deadline_s: float,
+        retry: RetryPolicy | None = None,
+        url_setting: str = ApiForm().url_setting,
+    ) -> None:
         super().__init__()
+        self._hint = f"check {url_setting}"
         self._origin = find_origin(url)
         self._deadline_s = deadline_s
         self._http = HttpClient(retry or RetryPolicy(attempts=20))
@@ -101,14 +123,14 @@ class BoundedStacApiIO(StacApiIO):
             document = parse_json(txt)
         except ValueError as error:
             looks = "a web page" if txt.lstrip()[:1] == "<" else f"not JSON ({error})"
-            raise SourceRefused(f"STAC API: the answer is {looks}: check CLOUDMASK_STAC_API_URL") from error
+            raise SourceRefused(f"STAC API: the answer is {looks}: {self._hint}") from error
         if isinstance(document, dict) and document.get("type") == "Catalog":
-            _check_landing_page(document)
+            _check_landing_page(document, self._hint)
         elif not isinstance(document, dict) or not (
             "features" in document or document.get("type") == "Collection"
         ):
             # An error with status 200 would pass for an empty page.
-            raise SourceRefused("STAC API: the answer is JSON but not STAC: check CLOUDMASK_STAC_API_URL")
+            raise SourceRefused(f"STAC API: the answer is JSON but not STAC: {self._hint}")
         if not isinstance(document.get("features", []), list):
             raise SourceRefused("STAC API: a page holds no list of items")
         if not isinstance(document.get("links") or [], list):
@@ -128,12 +150,12 @@ class BoundedStacApiIO(StacApiIO):
             page = self.read_json(Link.from_dict(following), parameters=parameters)
 
 
-def _check_landing_page(document: dict[str, Any]) -> None:
+def _check_landing_page(document: dict[str, Any], hint: str) -> None:
     """Check that a catalog is what an API with item search presents itself by."""
     conforms_to = document.get("conformsTo")
     if not isinstance(conforms_to, list) or not any("/item-search" in str(uri) for uri in conforms_to):
         raise SourceRefused(
-            "STAC API: a catalog, but not of an API that searches items: check CLOUDMASK_STAC_API_URL; "
+            f"STAC API: a catalog, but not of an API that searches items: {hint}; "
             "a static catalog is read with --items"
         )
 
@@ -183,7 +205,8 @@ IDS_AT_ONCE = 100
 #: Without a place, the Planetary Computer's database looks at every item on Earth of the interval, and gives
 #: up after thirty seconds.
 DAYS_AT_ONCE = timedelta(days=31)
-_TILE_PROPERTY = "s2:mgrs_tile"
+#: How an item names its tile: the Planetary Computer's, and STAC's grid extension's.
+TILE_PROPERTY, GRID_PROPERTY = "s2:mgrs_tile", "grid:code"
 _SORT = [{"field": "properties.datetime", "direction": "asc"}, {"field": "id", "direction": "asc"}]
 #: Characters of what an API or a library says that are repeated.
 _SHOWN = 200
@@ -212,7 +235,13 @@ class PlanetaryComputerSource:
     local_root: Path | None = None
 
     def __init__(
-        self, url: str, collection: str, deadline_s: float = 300, *, retry: RetryPolicy | None = None
+        self,
+        url: str,
+        collection: str,
+        deadline_s: float = 300,
+        *,
+        retry: RetryPolicy | None = None,
+        form: ApiForm = ApiForm(),
     ) -> None:
         parts = urlsplit(url)
         self._url = url.rstrip("/")
@@ -220,9 +249,10 @@ class PlanetaryComputerSource:
         self._collection = collection
         self._deadline_s = deadline_s
         self._retry = retry
+        self.form = form
         self._collection_seen = False
         if parts.scheme != "https" and not self.allow_loopback:
-            raise SettingsError(f"CLOUDMASK_STAC_API_URL {self._url}: plain http is for loopback only")
+            raise SettingsError(f"{form.url_setting} {self._url}: plain http is for loopback only")
 
     @property
     def allow_loopback(self) -> bool:
@@ -243,9 +273,8 @@ class PlanetaryComputerSource:
                 repeat, do not end or are too large, a refused request.
             SettingsError: a query that contradicts itself.
         """
-        api_io = BoundedStacApiIO(self._url, self._deadline_s, self._retry)
         with self._named_errors():
-            client = Client.open(self._url, stac_io=api_io)
+            client, api_io = self._open()
             self._check_collection(api_io)
             id_groups = _ids_at_once(query.ids)
             asked = query if client.conforms_to(ConformanceClasses.QUERY) else replace(query, tiles=())
@@ -260,7 +289,7 @@ class PlanetaryComputerSource:
                 for interval in _intervals_at_once(query)
             ]
         pages = (page for search in searches for page in self._read_pages(client, search))
-        items: Iterator[Item] = _keep_tiles(_keep_new(pages), query.tiles)
+        items: Iterator[Item] = _keep_tiles(_keep_new(pages), self.form, query.tiles)
         items = (self._resolve_hrefs(item) for item in items)
         if len(id_groups) == 1 and client.conforms_to(ConformanceClasses.SORT):
             # A limit is kept without asking for more pages than it needs.
@@ -268,6 +297,22 @@ class PlanetaryComputerSource:
         else:
             ordered = sort_items(items)
         yield from islice(ordered, query.limit)
+
+    def can_filter(self) -> bool:
+        """Return True if the API says that it searches by properties, and sorts: a first item costs one page then.
+
+        Raises:
+            SourceUnavailable, SourceRefused: as ``find_items``.
+        """
+        with self._named_errors():
+            client, _ = self._open()
+            return client.conforms_to(ConformanceClasses.QUERY) and client.conforms_to(
+                ConformanceClasses.SORT
+            )
+
+    def _open(self) -> tuple[Client, BoundedStacApiIO]:
+        api_io = BoundedStacApiIO(self._url, self._deadline_s, self._retry, self.form.url_setting)
+        return Client.open(self._url, stac_io=api_io), api_io
 
     def _read_pages(self, client: Client, search: _Search) -> Iterator[list[Item]]:
         """Yield the pages of one search, of together no more than its ``most`` items."""
@@ -311,7 +356,7 @@ class PlanetaryComputerSource:
             if error.status_code != 404:
                 raise
             raise SourceRefused(
-                f"{self._url} has no collection {self._collection!r}; check CLOUDMASK_COLLECTION"
+                f"{self._url} has no collection {self._collection!r}; check {self.form.collection_setting}"
             ) from error
         self._collection_seen = True
 
@@ -336,7 +381,7 @@ class PlanetaryComputerSource:
         if interval:
             parameters["datetime"] = format_datetime_interval(interval)
         if query.tiles and client.conforms_to(ConformanceClasses.QUERY):
-            parameters["query"] = {_TILE_PROPERTY: {"in": list(query.tiles)}}
+            parameters["query"] = {self.form.tile_property: {"in": self.form.spell_tiles(query.tiles)}}
         if client.conforms_to(ConformanceClasses.SORT):
             parameters["sortby"] = _SORT
         return parameters
@@ -388,8 +433,9 @@ def _keep_new(pages: Iterable[list[Item]]) -> Iterator[Item]:
                 yield unsign_item(item)
 
 
-def _keep_tiles(items: Iterable[Item], tiles: tuple[str, ...]) -> Iterator[Item]:
+def _keep_tiles(items: Iterable[Item], form: ApiForm, tiles: tuple[str, ...]) -> Iterator[Item]:
     """Yield the items of ``tiles``: the query extension may be missing, or be ignored."""
+    spelled = (*form.spell_tiles(tiles), None)
     for item in items:
-        if not tiles or find_property(item, _TILE_PROPERTY) in (*tiles, None):
+        if not tiles or find_property(item, form.tile_property) in spelled:
             yield item

@@ -141,7 +141,7 @@ def scheduled_run(server: PrefectServer) -> dict[str, Any]:
 def test_every_deployment_registers_with_its_schedule(server: PrefectServer) -> None:
     registered = read_deployments(server)
     written = yaml.safe_load((ROOT / "deploy" / "prefect.yaml").read_text())["deployments"]
-    assert len(registered) == len(written) == 5
+    assert len(registered) == len(written) == 6
     schedules = {
         name: [
             schedule["schedule"]["cron"] for schedule in each["schedules"] if "cron" in schedule["schedule"]
@@ -149,7 +149,7 @@ def test_every_deployment_registers_with_its_schedule(server: PrefectServer) -> 
         for name, each in registered.items()
         if each["schedules"]
     }
-    assert schedules.keys() == {"watch/hourly", "watch/daily", "watch/monthly"}
+    assert schedules.keys() == {"watch/hourly", "watch/daily", "watch/monthly", "gaps/weekly"}
     assert {each["work_pool_name"] for each in registered.values()} == {"cloudmask"}
 
 
@@ -209,6 +209,18 @@ def test_a_backfill_is_cut_into_runs_and_begun_again_begins_none_twice(
     assert {shard["id"] for shard in find_shards(server)} == {shard["id"] for shard in shards}
     assert shards[0]["parameters"]["request"]["tiles"] == ["22KFV", "33UUP"]
     assert public_bytes(open_store(str(store))) == before
+
+
+@pytest.mark.usefixtures("scheduled_run")
+def test_a_census_leaves_its_gaps_in_the_store_and_as_a_table(server: PrefectServer, store: Path) -> None:
+    with server.work():
+        run_id = start_run(server, "gaps/weekly", datetime="2018/2022", parquet=True)
+        assert server.await_run(run_id)["state_type"] == "COMPLETED", (
+            server.folder / "worker.log"
+        ).read_text()
+    artifact = read_artifacts(server, run_id)["cloudmask-gaps"]
+    assert artifact["description"].startswith(f"{len(SAMPLE_IDS)} scenes in 2 catalogues: 0 not in source")
+    assert (store / "gaps.parquet").is_file()
 
 
 def find_shards(server: PrefectServer) -> list[dict[str, Any]]:

@@ -1,0 +1,25 @@
+"""Compare what the watched areas have in the source, our catalog and elsewhere, as a Prefect flow run."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from pc_cloudmask.flows.progress import leave_gaps
+from pc_cloudmask.flows.tasks import LimitedSource, find_limits
+from pc_cloudmask.runs.context import RunContext
+from pc_cloudmask.runs.gap_search import search_gaps
+from pc_cloudmask.runs.gaps import GapReport
+from pc_cloudmask.runs.logs import run_id
+from pc_cloudmask.runs.request import GapsRequest
+
+
+@flow(name="gaps", persist_result=False, log_prints=False)
+def gaps_flow(request: GapsRequest = GapsRequest()) -> GapReport:  # noqa: B008 - frozen
+    """Name the scenes that a catalogue lacks; what was out of reach is in the report."""
+    run_id.set(str(flow_run.id or ""))
+    context = RunContext.of(request, read_only=not request.parquet)
+    context.source = LimitedSource(context.source, find_limits())
+    report = search_gaps(context, request)
+    leave_gaps(report)
+    return report

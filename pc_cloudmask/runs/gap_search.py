@@ -1,0 +1,330 @@
+"""The census of scenes: asks every catalogue what it has, and compares.
+
+Catalogues are asked area by area. What several have of an area given by a box or a geometry may differ at its edge,
+as their footprints do. So a catalogue that seems to lack a scene there is asked once more, for all that it has of the
+scene's tile: only what it lacks then, it lacks.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from pc_cloudmask.catalog.documents import PARQUET_MEDIA_TYPE
+from pc_cloudmask.catalog.layout import COLLECTION_KEY, GAPS_KEY
+from pc_cloudmask.catalog.mirror import check_available
+from pc_cloudmask.catalog.search import find_published_items
+from pc_cloudmask.catalog.states import NotedState, list_states
+from pc_cloudmask.errors import CloudmaskError, ItemError, MachineError, SettingsError, StoreError
+from pc_cloudmask.runs.context import RunContext
+from pc_cloudmask.runs.gaps import (
+    LONGEST_DATATAKE,
+    Answer,
+    AreaSightings,
+    CatalogueName,
+    Gap,
+    GapReport,
+    MatchedScene,
+    compare_areas,
+    find_lacking,
+    find_uneven,
+    match_sightings,
+)
+from pc_cloudmask.runs.request import GapsRequest
+from pc_cloudmask.scene.ids import drop_baseline
+from pc_cloudmask.scene.query import SceneQuery, format_instant
+from pc_cloudmask.settings import Area
+from pc_cloudmask.source.fields import Item
+from pc_cloudmask.source.sighting import Sighting, build_image_sighting, find_scene_key, read_sighting
+from pc_cloudmask.storage.store import ObjectStore
+
+logger = logging.getLogger(__name__)
+#: Tiles that name an area.
+_NAMED_TILES = 5
+#: Items that cannot be read, of one catalogue, that are named.
+_NAMED_ITEMS = 5
+
+
+@dataclass(slots=True)
+class Catalogue:
+    """One of those that are compared; ``find`` yields what it has, and the errors of items that tell too little.
+
+    ``failures`` say, by area, why it did not answer completely.
+    """
+
+    name: CatalogueName
+    where: str
+    find: Callable[[SceneQuery], Iterator[Sighting | CloudmaskError]]
+    failures: dict[str, str] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+
+    def list_sightings(self, query: SceneQuery, area: str) -> list[Sighting] | None:
+        """Return all that the catalogue has of ``query``, or None, with the failure noted, if it does not tell.
+
+        Raises:
+            SettingsError, MachineError: the set-up is at fault.
+        """
+        found: list[Sighting] = []
+        if area in self.failures:
+            return None
+        logger.info("area %s: asking %s", area, self.name)
+        try:
+            for each in self.find(query):
+                if isinstance(each, Sighting):
+                    found.append(each)
+                else:
+                    self.unread[str(each)] = area
+        except (SettingsError, MachineError):
+            raise
+        except CloudmaskError as error:
+            logger.warning("%s: %s", self.name, error)
+            self.failures[area] = str(error)
+            return None
+        return found
+
+    @property
+    def problems(self) -> Iterator[str]:
+        """What was out of reach, or could not be read, a line each."""
+        for text in dict.fromkeys(self.failures.values()):
+            areas = [area for area, failure in self.failures.items() if failure == text]
+            yield f"{self.name} out of reach (area {', '.join(areas)}): {text}"
+        unread = list(self.unread)
+        for text in unread[:_NAMED_ITEMS]:
+            yield f"{self.name}: not compared: {text}"
+        if len(unread) > _NAMED_ITEMS:
+            yield f"{self.name}: … and {len(unread) - _NAMED_ITEMS} more items that cannot be compared"
+
+
+def search_gaps(context: RunContext, request: GapsRequest) -> GapReport:
+    """Return who has which scenes of the areas of ``request``; put the table into the store where it asks for that.
+
+    Raises:
+        SettingsError, MachineError: wrong settings, or a machine that refuses.
+        StoreUnavailable, StoreRefused: the table cannot be written.
+    """
+    if request.parquet:
+        check_available()
+    areas = {_label(name, area): area for name, area in request.read_areas(context.settings).items()}
+    first, last = request.read_period(context.now)
+    catalogues = _open_catalogues(context)
+    asked = [
+        _ask_all(catalogues, name, area, begin, last)
+        for name, area in areas.items()
+        if (begin := first if request.datetime else max(first, area.start)) <= last
+    ]
+    compared = compare_areas(asked)
+    scenes = [each.scene for each in compared]
+    ours = next(each for each in catalogues if each.name == CatalogueName.CATALOG)
+    noted = _Noted() if ours.failures else _read_noted(context.store, ours)
+    report = GapReport(
+        first,
+        last,
+        tuple(areas),
+        len(scenes),
+        tuple(_list_answers(catalogues, scenes, noted)),
+        tuple(noted.complete(each) for each in compared if each.lacking),
+        tuple(find_uneven(scenes)),
+        tuple(problem for catalogue in catalogues for problem in catalogue.problems),
+    )
+    if request.parquet:
+        context.store.write_object(GAPS_KEY, encode_gaps(report, context.now), PARQUET_MEDIA_TYPE)
+    return report
+
+
+def _label(name: str, area: Area) -> str:
+    """Return the area's name, or what was given in place of a named one."""
+    if not name.startswith("unnamed-"):
+        return name
+    tiles = ", ".join(area.tiles[:_NAMED_TILES]) + (", …" if len(area.tiles) > _NAMED_TILES else "")
+    return tiles or area.bbox or str(area.intersects)
+
+
+def _ask_all(
+    catalogues: Iterable[Catalogue], name: str, area: Area, first: datetime, last: datetime
+) -> AreaSightings:
+    """Ask every catalogue for one area, and again, by tile, for what it seems to lack."""
+    query = area.read_query((first - LONGEST_DATATAKE, last + LONGEST_DATATAKE))
+    seen: dict[str, list[Sighting]] = {}
+    for catalogue in catalogues:
+        sightings = catalogue.list_sightings(query, name)
+        if sightings is not None:
+            seen[catalogue.name] = sightings
+    inside = frozenset((holder, each.item_id) for holder, sightings in seen.items() for each in sightings)
+    if query.bbox or query.intersects:
+        scenes = match_sightings(seen)
+        for catalogue in catalogues:
+            if catalogue.name in seen:
+                seen[catalogue.name] += _ask_again(catalogue, scenes, query, name)
+    asked = frozenset(catalogue.name for catalogue in catalogues if name not in catalogue.failures)
+    return AreaSightings(name, first, last, seen, inside, asked)
+
+
+def _ask_again(
+    catalogue: Catalogue, scenes: Iterable[MatchedScene], query: SceneQuery, area: str
+) -> list[Sighting]:
+    """Return what the catalogue has, anywhere, of the tiles of which it seems to lack a scene."""
+    tiles = sorted({scene.tile for scene in scenes if find_lacking(scene, (catalogue.name,))})
+    if not tiles:
+        return []
+    return catalogue.list_sightings(SceneQuery(tiles=tuple(tiles), datetime=query.datetime), area) or []
+
+
+def _open_catalogues(context: RunContext) -> list[Catalogue]:
+    """Return those that the settings name; nothing is asked yet."""
+    settings = context.settings
+    source, second = context.source, context.second
+    found = [
+        Catalogue(CatalogueName.SOURCE, settings.stac_api_url, lambda query: _read(source.find_items(query))),
+        Catalogue(
+            CatalogueName.CATALOG, context.store.url, lambda query: _find_published(context.store, query)
+        ),
+    ]
+    if context.has_earth_engine:
+        found.append(
+            Catalogue(
+                CatalogueName.EARTH_ENGINE,
+                settings.earthengine_url,
+                lambda query: _list_images(context, query),
+            )
+        )
+    if second is not None:
+        where = str(settings.second_api)
+        found.append(Catalogue(CatalogueName.SECOND, where, lambda query: _read(second.find_items(query))))
+    return found
+
+
+def _read(items: Iterable[Item]) -> Iterator[Sighting | CloudmaskError]:
+    for item in items:
+        try:
+            yield read_sighting(item)
+        except ItemError as error:
+            yield error
+
+
+def _find_published(store: ObjectStore, query: SceneQuery) -> Iterator[Sighting | CloudmaskError]:
+    """Yield what is published; a store without a catalog has nothing."""
+    if store.find_object(COLLECTION_KEY) is None:
+        return
+    broken: dict[str, CloudmaskError] = {}
+    yield from _read(published.item for published in find_published_items(store, query, broken=broken))
+    yield from broken.values()
+
+
+def _list_images(context: RunContext, query: SceneQuery) -> Iterator[Sighting]:
+    from pc_cloudmask.masking.earth_engine.listing import list_images  # noqa: PLC0415 - its client is heavy
+
+    for platform, key in list_images(context.session, query):
+        yield build_image_sighting(platform, key)
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """What our store notes of scenes that are to be tried, by the scene and by the item's id."""
+
+    by_scene: Mapping[tuple[str, datetime, str], NotedState] = field(default_factory=dict)
+    by_id: Mapping[str, NotedState] = field(default_factory=dict)
+
+    def find(self, scene: MatchedScene) -> NotedState | None:
+        """Return what is noted of the scene."""
+        ids = [each for holding in scene.holdings.values() for each in holding.ids]
+        states = (self.by_id.get(drop_baseline(each)) for each in ids)
+        return self.by_scene.get(scene.key) or next(filter(None, states), None)
+
+    def complete(self, gap: Gap) -> Gap:
+        """Return ``gap`` with what is noted of its scene, if our catalog lacks it."""
+        state = self.find(gap.scene) if CatalogueName.CATALOG in gap.lacking else None
+        return gap if state is None else replace(gap, state=_name_state(state), reason=state.reason)
+
+
+def _name_state(state: NotedState) -> str:
+    return "quarantined" if state.is_quarantined else str(state.kind)
+
+
+def _read_noted(store: ObjectStore, ours: Catalogue) -> _Noted:
+    """Return what is noted; a store that does not tell is out of reach."""
+    by_scene: dict[tuple[str, datetime, str], NotedState] = {}
+    by_id: dict[str, NotedState] = {}
+    try:
+        for state in list_states(store):
+            by_id[drop_baseline(state.item_id)] = state
+            if (key := find_scene_key(state.item_id)) is not None:
+                by_scene[key] = state
+    except StoreError as error:
+        ours.failures["states"] = str(error)
+    return _Noted(by_scene, by_id)
+
+
+_NOT_CONFIGURED = {
+    CatalogueName.EARTH_ENGINE: "not asked: no account is configured (CLOUDMASK_EARTHENGINE_PROJECT)",
+    CatalogueName.SECOND: "not asked: CLOUDMASK_SECOND_API names none",
+}
+
+
+def _list_answers(
+    catalogues: Iterable[Catalogue], scenes: Iterable[MatchedScene], noted: _Noted
+) -> Iterator[Answer]:
+    """Yield what is said of each catalogue, of those that were not asked too."""
+    opened = {catalogue.name: catalogue for catalogue in catalogues}
+    held = Counter(name for scene in scenes for name in scene.holdings)
+    states = Counter(_name_state(state) for scene in scenes if (state := noted.find(scene)))
+    for name in CatalogueName:
+        catalogue = opened.get(name)
+        if catalogue is None:
+            yield Answer(name, "", asked=False, why_not=_NOT_CONFIGURED[name])
+            continue
+        why_not = next(iter(catalogue.failures.values()), "")
+        counts = states if name == CatalogueName.CATALOG else {}
+        yield Answer(name, catalogue.where, not why_not, held[name], why_not, dict(sorted(counts.items())))
+
+
+def encode_gaps(report: GapReport, now: datetime) -> bytes:
+    """Return the gaps as a Parquet file, which says of itself when it was made, of what time, and if it is complete."""
+    # An optional extra that takes half a second to import: only who asks for the table pays for it.
+    import pyarrow  # noqa: PLC0415
+    from pyarrow.parquet import write_table  # noqa: PLC0415
+
+    instant, texts = pyarrow.timestamp("us", tz="UTC"), pyarrow.list_(pyarrow.string())
+    fields = {"tile": pyarrow.string(), "platform": pyarrow.string(), "datatake": instant}
+    fields |= {"datatake_is": pyarrow.string(), "areas": texts}
+    for name in CatalogueName:
+        fields |= {f"{name}": pyarrow.string(), f"{name}_ids": texts}
+        fields |= {f"{name}_since": instant, f"{name}_since_is": pyarrow.string()}
+    fields |= {"state": pyarrow.string(), "reason": pyarrow.string()}
+    metadata = {
+        "created": format_instant(now),
+        "datetime": f"{format_instant(report.first)}/{format_instant(report.last)}",
+        "complete": str(report.is_complete).lower(),
+        "scenes": str(report.scenes),
+        "problems": "\n".join(report.problems),
+    }
+    schema = pyarrow.schema(list(fields.items()), metadata)
+    buffer = io.BytesIO()
+    write_table(
+        pyarrow.Table.from_pylist(list(map(_build_row, report.gaps)), schema), buffer, compression="zstd"
+    )
+    return buffer.getvalue()
+
+
+def _build_row(gap: Gap) -> dict[str, Any]:
+    scene = gap.scene
+    row: dict[str, Any] = {
+        "tile": scene.tile,
+        "platform": scene.platform,
+        "datatake": scene.start,
+        "datatake_is": scene.start_is,
+        "areas": list(gap.areas),
+        "state": gap.state or None,
+        "reason": gap.reason or None,
+    }
+    for name in CatalogueName:
+        holding = scene.holdings.get(name)
+        row[name] = "has" if holding else "lacks" if name in gap.lacking else "unknown"
+        if holding:
+            row |= {f"{name}_ids": list(holding.ids), f"{name}_since": holding.since}
+            row[f"{name}_since_is"] = holding.told
+    return row

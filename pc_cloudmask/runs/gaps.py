@@ -1,0 +1,309 @@
+"""Which scenes one catalogue has and another lacks: the comparison, without I/O.
+
+How scenes are matched
+----------------------
+A scene is a satellite, a tile and a datatake. Its items in the catalogues share no id, see ``source.sighting``.
+
+1. Items that tell their datatake's start belong together if their starts are within ``TOLERANCE``: archives that
+   process a datatake again may round it otherwise. A satellite passes a tile once in an orbit of a hundred minutes.
+2. An item that tells an instant alone joins the datatake that was under way then: the last one that began before
+   it, within ``LONGEST_DATATAKE``. Those without one make scenes of their own, by the same rule.
+3. Products that were issued again, and the parts of a datatake that is split into datastrips, are one scene.
+
+A catalogue lacks a scene only if it was asked and answered completely. One that was out of reach, or not asked,
+neither has nor lacks anything. Which scenes lie in an interval is decided by the datatake's start, so that a midnight
+between that and the sensing of a tile makes no gap; catalogues are therefore asked for ``LONGEST_DATATAKE`` more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from pc_cloudmask.scene.query import format_instant
+from pc_cloudmask.source.sighting import SENSING, Sighting
+
+#: Between the starts of one datatake in two archives.
+TOLERANCE = timedelta(seconds=60)
+#: A datatake is at most one orbit's daylit half.
+LONGEST_DATATAKE = timedelta(hours=1)
+#: A datastrip begins up to seconds before the nominal start of its datatake.
+CLOCK_SLACK = timedelta(minutes=5)
+
+
+class CatalogueName(StrEnum):
+    """What is compared, in the order in which it is shown."""
+
+    SOURCE = "source"
+    CATALOG = "catalog"
+    EARTH_ENGINE = "earth_engine"
+    SECOND = "second"
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What one catalogue has of a scene: its items, since when, and of how many datastrips, 0 where it tells none."""
+
+    ids: tuple[str, ...]
+    since: datetime
+    told: str
+    strips: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"ids": list(self.ids), "since": format_instant(self.since), "since_is": self.told}
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedScene:
+    """A scene and who has it, by the catalogue's name; ``start`` is not that of the datatake if none ``told`` it."""
+
+    tile: str
+    start: datetime
+    platform: str
+    holdings: Mapping[str, Holding] = field(hash=False)
+    told: bool = True
+
+    @property
+    def start_is(self) -> str:
+        """What ``start`` is: the datatake's, or when the tile was seen."""
+        return "start" if self.told else SENSING
+
+    @property
+    def key(self) -> tuple[str, datetime, str]:
+        """What tells it from others, and puts it in order."""
+        return (self.tile, self.start, self.platform)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A scene that ``lacking`` do not have, if any; ``state`` and ``reason`` are what is noted of it in our store."""
+
+    scene: MatchedScene
+    lacking: tuple[str, ...]
+    areas: tuple[str, ...] = ()
+    state: str = ""
+    reason: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        scene = self.scene
+        return {
+            "tile": scene.tile,
+            "platform": scene.platform,
+            "datatake": format_instant(scene.start),
+            "datatake_is": scene.start_is,
+            "lacking": list(self.lacking),
+            "having": [
+                {"catalogue": name, **scene.holdings[name].as_json()}
+                for name in CatalogueName
+                if name in scene.holdings
+            ],
+            "areas": list(self.areas),
+            **({"state": self.state, "reason": self.reason} if self.state else {}),
+        }
+
+
+@dataclass(slots=True)
+class _Datatake:
+    """Sightings of one datatake on one tile, each with its catalogue's name."""
+
+    start: datetime
+    seen: list[tuple[str, Sighting]]
+    told: bool = True
+
+    def fits(self, moment: datetime) -> bool:
+        """Return True if the datatake may have been under way at ``moment``."""
+        return self.start - CLOCK_SLACK <= moment <= self.start + LONGEST_DATATAKE
+
+
+def match_sightings(seen: Mapping[str, Iterable[Sighting]]) -> list[MatchedScene]:
+    """Return the scenes of what was seen, by the catalogue's name; in order of tile and time."""
+    passes: dict[tuple[str, str], list[tuple[str, Sighting]]] = {}
+    for name, sightings in seen.items():
+        for sighting in sightings:
+            passes.setdefault((sighting.platform, sighting.tile), []).append((name, sighting))
+    scenes = [
+        MatchedScene(tile, datatake.start, platform, _build_holdings(datatake.seen), datatake.told)
+        for (platform, tile), found in passes.items()
+        for datatake in _split_datatakes(found)
+    ]
+    return sorted(scenes, key=lambda scene: scene.key)
+
+
+def _split_datatakes(found: Iterable[tuple[str, Sighting]]) -> list[_Datatake]:
+    """Return the datatakes of what was seen of one satellite and tile."""
+    exact = [(each.start, name, each) for name, each in found if each.start is not None]
+    loose = [(each.moment, name, each) for name, each in found if each.start is None]
+    datatakes: list[_Datatake] = []
+    for start, name, sighting in sorted(exact, key=lambda entry: entry[0]):
+        if datatakes and start - datatakes[-1].start <= TOLERANCE:
+            datatakes[-1].seen.append((name, sighting))
+        else:
+            datatakes.append(_Datatake(start, [(name, sighting)]))
+    for moment, name, sighting in sorted(loose, key=lambda entry: entry[0]):
+        fitting = [datatake for datatake in datatakes if datatake.fits(moment)]
+        if fitting:
+            _choose_datatake(fitting, moment).seen.append((name, sighting))
+        else:
+            datatakes.append(_Datatake(moment, [(name, sighting)], told=False))
+    return datatakes
+
+
+def _choose_datatake(fitting: Sequence[_Datatake], moment: datetime) -> _Datatake:
+    """Return the last that had begun at ``moment``, or else the first to begin."""
+    begun = [datatake for datatake in fitting if datatake.start <= moment]
+    return max(begun, key=lambda each: each.start) if begun else min(fitting, key=lambda each: each.start)
+
+
+def _build_holdings(seen: Iterable[tuple[str, Sighting]]) -> dict[str, Holding]:
+    by_name: dict[str, list[Sighting]] = {}
+    for name, sighting in seen:
+        by_name.setdefault(name, []).append(sighting)
+    return {name: _build_holding(sightings) for name, sightings in by_name.items()}
+
+
+def _build_holding(sightings: Sequence[Sighting]) -> Holding:
+    """Return what the items of one scene in one catalogue tell; the earliest that is told counts."""
+    first = min(sightings, key=lambda each: (each.told == SENSING, each.since))
+    ids = tuple(sorted({each.item_id for each in sightings}))
+    strips = {each.strip for each in sightings} - {""}
+    return Holding(ids, first.since, first.told, len(strips))
+
+
+def find_lacking(scene: MatchedScene, asked: Collection[str]) -> tuple[str, ...]:
+    """Return the names of those of ``asked`` that do not have the scene."""
+    return tuple(name for name in CatalogueName if name in asked and name not in scene.holdings)
+
+
+@dataclass(frozen=True, slots=True)
+class AreaSightings:
+    """What was seen of one area, by the catalogue's name, and which catalogues told all that they have of it.
+
+    ``seen`` may hold more than lies in the area: ``inside`` are names of catalogues and ids of items that do.
+    ``first`` and ``last`` are when a datatake must have begun.
+    """
+
+    name: str
+    first: datetime
+    last: datetime
+    seen: Mapping[str, Sequence[Sighting]] = field(hash=False)
+    inside: frozenset[tuple[str, str]]
+    asked: frozenset[str]
+
+    def holds(self, scene: MatchedScene) -> bool:
+        """Return True if the scene was seen in the area, in its time."""
+        return self.first <= scene.start.replace(microsecond=0) <= self.last and any(
+            (name, item_id) in self.inside
+            for name, holding in scene.holdings.items()
+            for item_id in holding.ids
+        )
+
+
+def compare_areas(areas: Sequence[AreaSightings]) -> list[Gap]:
+    """Return every scene of the areas once, also those that nobody lacks, in order of tile and time.
+
+    Whoever was out of reach for one area may have a scene by another one, and is judged by that.
+    """
+    pooled: dict[str, list[Sighting]] = {}
+    for area in areas:
+        for name, sightings in area.seen.items():
+            pooled.setdefault(name, []).extend(sightings)
+    found = []
+    for scene in match_sightings(pooled):
+        holding = [area for area in areas if area.holds(scene)]
+        asked = frozenset(name for area in holding for name in area.asked)
+        if holding:
+            found.append(Gap(scene, find_lacking(scene, asked), tuple(area.name for area in holding)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is said of one catalogue: where it is, and, unless it was asked of everything, why not.
+
+    ``counts`` are of our own catalog: scenes by what is noted of them.
+    """
+
+    name: str
+    where: str
+    asked: bool
+    scenes: int | None = None
+    why_not: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict, hash=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        document = {"where": self.where, "asked": self.asked, "scenes": self.scenes, **self.counts}
+        return {**document, "why_not": self.why_not} if self.why_not else document
+
+
+@dataclass(frozen=True, slots=True)
+class GapReport:
+    """The census: who was asked, and which scenes some of them lack.
+
+    ``uneven`` are scenes of which one catalogue has fewer datastrips than another: archives cut datatakes
+    differently, so this proves no gap. ``problems`` say what was out of reach or could not be read.
+    """
+
+    first: datetime
+    last: datetime
+    areas: tuple[str, ...]
+    scenes: int
+    answers: tuple[Answer, ...]
+    gaps: tuple[Gap, ...]
+    uneven: tuple[MatchedScene, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """True if every catalogue that is configured told all that it has."""
+        return not self.problems
+
+    def count_lacking(self, name: str) -> int:
+        """Return how many scenes the catalogue lacks."""
+        return sum(name in gap.lacking for gap in self.gaps)
+
+    @property
+    def summary(self) -> str:
+        """Return the census in one line."""
+        asked = [answer.name for answer in self.answers if answer.asked]
+        lacks = ", ".join(f"{self.count_lacking(name)} not in {name}" for name in asked)
+        state = "" if self.is_complete else "; not complete"
+        return f"{self.scenes} scenes in {len(asked)} catalogues: {lacks or 'nothing to compare'}{state}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "complete": self.is_complete,
+            "datetime": f"{format_instant(self.first)}/{format_instant(self.last)}",
+            "areas": list(self.areas),
+            "scenes": self.scenes,
+            "catalogues": {
+                answer.name: {**answer.as_json(), "lacking": self.count_lacking(answer.name)}
+                for answer in self.answers
+            },
+            "gaps": [gap.as_json() for gap in self.gaps],
+            "uneven": [
+                {
+                    "tile": scene.tile,
+                    "platform": scene.platform,
+                    "datatake": format_instant(scene.start),
+                    "datastrips": {name: holding.strips for name, holding in scene.holdings.items()},
+                }
+                for scene in self.uneven
+            ],
+            "problems": list(self.problems),
+        }
+
+
+def find_uneven(scenes: Iterable[MatchedScene]) -> list[MatchedScene]:
+    """Return the scenes that catalogues have in different numbers of datastrips; ours follows its source."""
+
+    def count_strips(scene: MatchedScene) -> set[int]:
+        return {each.strips for name, each in scene.holdings.items() if name != CatalogueName.CATALOG} - {0}
+
+    return [scene for scene in scenes if len(count_strips(scene)) > 1]
