@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from pc_cloudmask.runs.watch import watch
 from pc_cloudmask.settings import Area, Settings
 from pc_cloudmask.source.stac_api import PlanetaryComputerSource
 from pc_cloudmask.web import RetryPolicy
+from tests.catalog.publications import Walk, keys_of
 from tests.doubles.earth_engine.server import LocalEarthEngine
 from tests.doubles.stac_api.server import CONFORMANCE, StacApiServer
 from tests.masking.earth_engine.sessions import run_session
@@ -84,3 +86,14 @@ def run_service(
     """A service whose source and engine are up; nothing was published yet."""
     with StacApiServer() as server, run_session(engine) as session:
         yield Service(archive, server, engine, session, store, settings=settings)
+
+
+def read_linked(walk: Walk) -> set[str]:
+    """Ids of the items that the leaves link."""
+    links = (link for document in walk.documents.values() for link in document["links"])
+    return {link["href"].rpartition("/")[2].removesuffix(".json") for link in links if link["rel"] == "item"}
+
+
+def find_item(store: Path, item_id: str) -> dict[str, Any]:
+    item: dict[str, Any] = json.loads((store / keys_of(item_id).item).read_text())
+    return item
