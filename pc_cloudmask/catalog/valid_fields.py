@@ -242,13 +242,14 @@ _TIMESTAMPS: Mapping[str, Any] = {"published": Instant, "unpublished": Instant, 
 class Extension:
     """What an extension allows: of the fields with its own prefix only these.
 
-    ``needs`` are properties without which its schema refuses an item; ``in_assets`` says whether fields of
-    assets alone will do.
+    ``needs`` are properties without which its schema refuses an item; ``in_assets`` and ``in_bands`` say whether
+    fields of assets or of their bands alone will do.
     """
 
     fields: Mapping[str, Any]
     needs: frozenset[str] = frozenset()
     in_assets: bool = True
+    in_bands: bool = False
 
     @property
     def prefixes(self) -> frozenset[str]:
@@ -310,7 +311,8 @@ EXTENSIONS: Mapping[str, Extension] = {
             "eo:center_wavelength": Positive,
             "eo:full_width_half_max": Positive,
             "eo:solar_illumination": Annotated[Number, Field(ge=0)],
-        }
+        },
+        in_bands=True,
     ),
     "raster/v1.1.0": Extension({"raster:bands": FilledList[FilledObject[RasterBand]]}),
     "raster/v2.0.0": Extension(
@@ -321,7 +323,8 @@ EXTENSIONS: Mapping[str, Extension] = {
             "raster:offset": Number,
             "raster:spatial_resolution": Number,
             "raster:histogram": _Histogram,
-        }
+        },
+        in_bands=True,
     ),
     "sat/v1.0.0": Extension(_SAT, in_assets=False),
     "sat/v1.1.0": Extension(_SAT, in_assets=False),
@@ -468,7 +471,7 @@ def _is_used(extension: Extension, properties: Item, assets: Mapping[str, Item])
     if not extension.needs <= properties.keys():
         return False
     holders = [properties, *(assets.values() if extension.in_assets else ())]
-    bands = [band for holder in holders for band in holder.get("bands", ())]
+    bands = [band for holder in holders if extension.in_bands for band in holder.get("bands", ())]
     return any(not extension.fields.keys().isdisjoint(holder) for holder in (*holders, *bands))
 
 

@@ -123,6 +123,17 @@ def test_any_values_in_any_fields(ends: list[str], fields: Item, place: str) -> 
     check(source, build_validator())
 
 
+@pytest.mark.parametrize("ends", VERSIONS)
+@pytest.mark.parametrize(
+    "name", ["view:off_nadir", "timestamps:published", "file:size", "eo:common_name", "raster:scale"]
+)
+def test_a_field_that_only_a_band_has(ends: list[str], name: str, validator: OfflineValidator) -> None:
+    source = make_listing(ends)
+    value = {"timestamps:published": "2020-01-01T00:00:00Z", "eo:common_name": "blue"}.get(name, 7)
+    source["assets"]["B02"]["bands"] = [{"name": "B02", name: value}]
+    check(source, validator)
+
+
 ODD: list[tuple[tuple[str, ...], Any, str]] = [
     (("properties", "title"), 7, "properties.title"),
     (("properties", "gsd"), -1, "properties.gsd"),
