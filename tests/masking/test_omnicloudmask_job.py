@@ -120,7 +120,7 @@ def run_job(
     context = RunContext.of(request)
     predict = Predictor(context.network, models=models)
     method = OmniCloudMask(context.reader, context.read_parameters("omnicloudmask"), predict)
-    context.__dict__["engine"] = MaskEngine("omnicloudmask", method.derive_mask)
+    context.__dict__["engines"] = {"omnicloudmask": MaskEngine("omnicloudmask", method.derive_mask)}
     report = ingest(context, request, ThreadRunner(2, retry_delay_s=0))
     paths = [path for path in store.rglob("S2*.json") if "_" not in path.parent.name[:1]]
     if not paths:
