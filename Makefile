@@ -55,7 +55,7 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
-## The tests without the slow ones, those that start servers or many commands: two minutes on two cores.
+## The tests without the slow ones, those that start servers or many commands.
 unit: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 

@@ -33,12 +33,14 @@ def run_job(request: IngestRequest | WatchRequest, context: RunContext | None = 
 
     Without a ``context`` the request's own is opened. Wrong settings end the command, not a flow run.
     """
-    from pc_cloudmask.cli.output import show_progress
     from pc_cloudmask.runs.context import RunContext
-    from pc_cloudmask.runs.request import WatchRequest
 
     context = context or RunContext.of(request)
     settings = context.settings
+    _ = settings.rungs  # weights that are missing are told before anything heavy is imported
+    from pc_cloudmask.cli.output import show_progress
+    from pc_cloudmask.runs.request import WatchRequest
+
     _begin_log(settings)
     with show_progress() as observer:
         if prefect_wanted(options.prefect):
