@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from pc_cloudmask.errors import KeyExists, StoreObstructed, StoreRefused, StoreUnavailable, WriteConflict
 from pc_cloudmask.storage.store import (
@@ -52,6 +53,7 @@ class LocalStore:
         self._probed = False
         self._probe_lock = threading.Lock()
         self._seen: _Identity | None = None
+        self._seen_lock = threading.Lock()
 
     @property
     def url(self) -> str:
@@ -161,6 +163,11 @@ class LocalStore:
         Raises:
             StoreUnavailable: it was there, and is gone or empty and another one.
         """
+        # What another thread sees or removes while this one looks would contradict what this one saw.
+        with self._seen_lock:
+            return self._identify_root()
+
+    def _identify_root(self) -> _Identity | None:
         try:
             status = self.root.stat()
         except FileNotFoundError:
@@ -219,19 +226,18 @@ class LocalStore:
             yield
         finally:
             for folder in made:
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError), self._seen_lock:
                     folder.rmdir()
                     self._seen = None if folder == self.root else self._seen
 
     @contextlib.contextmanager
     def _temporary(self, body: bytes) -> Iterator[Path]:
         """Yield a synced file of ``body``, gone in the end where nothing took it away."""
-        folder = self.root / TEMPORARY_FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        self._sweep_once(folder)
-        temporary = folder / uuid.uuid4().hex
+        self._sweep_once(self.root / TEMPORARY_FOLDER)
+        file = _open_new(self.root / TEMPORARY_FOLDER)
+        temporary = Path(file.name)
         try:
-            with temporary.open("xb") as file:
+            with file:
                 file.write(body)
                 file.flush()
                 os.fsync(file.fileno())
@@ -246,10 +252,11 @@ class LocalStore:
                 return
             self._swept = True
         oldest = time.time() - STALE_AFTER_S
-        for path in folder.iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_mtime < oldest:
-                    path.unlink()
+        with contextlib.suppress(FileNotFoundError):
+            for path in folder.iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_mtime < oldest:
+                        path.unlink()
 
     def _prune(self, folder: Path) -> None:
         """Remove folders that became empty, so that a listing of folders tells what a bucket's would."""
@@ -300,17 +307,12 @@ def _locked(folder: Path, create: bool = False) -> Iterator[int]:
     for _ in range(_LOCK_ATTEMPTS):
         try:
             if create:
-                folder.mkdir(parents=True, exist_ok=True)
+                _make_folder(folder)
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
             if create:
                 continue
             raise
-        except FileExistsError:
-            # mkdir says so too where the folder was there at first and is pruned by now.
-            if os.path.lexists(folder) and not folder.is_dir():
-                raise
-            continue
         try:
             with _provided("lock a folder", "locks", _NO_LOCK):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -319,7 +321,35 @@ def _locked(folder: Path, create: bool = False) -> Iterator[int]:
                 return
         finally:
             os.close(descriptor)
-    raise StoreUnavailable(
+    raise _explain_vanishing(folder)
+
+
+def _open_new(folder: Path) -> BinaryIO:
+    """Make a file of an unused name in ``folder``; again where another writer removed the empty folder meanwhile."""
+    for _ in range(_LOCK_ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError):
+            _make_folder(folder)
+            return (folder / uuid.uuid4().hex).open("xb")
+    raise _explain_vanishing(folder)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and its parents.
+
+    Raises:
+        FileNotFoundError: another writer removed it, or a parent of it, meanwhile.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        # mkdir says so too where the folder was there at first and is pruned by now.
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder)) from None
+
+
+def _explain_vanishing(folder: Path) -> StoreUnavailable:
+    return StoreUnavailable(
         f"{folder} vanishes as fast as it is made: try again where no other program cleans up"
     )
 

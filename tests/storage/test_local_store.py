@@ -9,9 +9,11 @@ import os
 import re
 import shutil
 import stat
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -367,3 +369,16 @@ def test_a_fifo_in_place_of_a_file_is_refused_at_once(tmp_path: Path) -> None:
     for ask in (store.read_object, lambda key: store.create_object(key, b"x", "text/plain")):
         with pytest.raises(StoreRefused, match="neither a file nor a folder"):
             ask("a")
+
+    def test_threads_that_make_it_together_do_not_take_it_for_an_unmounted_one(self, tmp_path: Path) -> None:
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            for number in range(100):
+                store = LocalStore(tmp_path / f"{number}")
+                with ThreadPoolExecutor(8) as pool:
+                    keys = [f"{key}/key" for key in range(8)]
+                    list(pool.map(store.write_object, keys, repeat(b"1"), repeat("text/plain")))
+                assert [info.key for info in store.list_objects("")] == keys
+        finally:
+            sys.setswitchinterval(interval)
