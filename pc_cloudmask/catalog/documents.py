@@ -23,6 +23,8 @@ from pc_cloudmask.catalog.layout import (
     CATALOG_KEY,
     COLLECTION_ID,
     COLLECTION_KEY,
+    STYLE_KEY,
+    TILE_INDEX_KEY,
     YearKeys,
     build_item_title,
     build_tile_title,
@@ -44,6 +46,12 @@ from stac_ext.cloudmask import (
     SHADOW_PERCENTAGE_PROP,
 )
 
+GEOPACKAGE_MEDIA_TYPE, QML_MEDIA_TYPE = "application/geopackage+sqlite3", "application/xml"
+#: Name, media type, title and role of the collection's assets that are one layer of all masks.
+_INDEX_ASSETS = {
+    TILE_INDEX_KEY: ("masks", GEOPACKAGE_MEDIA_TYPE, "All masks as one layer, for GDAL and QGIS", "index"),
+    STYLE_KEY: ("masks-style", QML_MEDIA_TYPE, "Style of the masks for QGIS", "style"),
+}
 PARQUET_MEDIA_TYPE = "application/vnd.apache.parquet"
 Range = tuple[float, float]
 T = TypeVar("T")
@@ -205,7 +213,7 @@ def build_collection(
     """Return the collection of all masks, which links a catalog for each zone.
 
     Without ``coverage`` nothing is published yet: the extent is then the Earth at any time.
-    ``mirror_keys`` are the parts of the geoparquet mirror.
+    ``mirror_keys`` are the parts of the geoparquet mirror, the tile index and its style.
     """
     collection = read_collection_template()
     collection["summaries"][METHOD_PROP] = list(METHODS)
@@ -284,15 +292,21 @@ def _build_boxes(coverage: Coverage) -> list[list[float]]:
 
 
 def _build_mirror(context: CatalogContext, keys: Sequence[str]) -> dict[str, Any]:
-    """Return an asset for each part of the geoparquet mirror."""
+    """Return an asset for each part of the geoparquet mirror, for the tile index and for its style."""
+    parts = sorted(set(keys) - _INDEX_ASSETS.keys())
+    assets = {
+        key: (f"items-{number}", PARQUET_MEDIA_TYPE, "Items as geoparquet", "collection-mirror")
+        for number, key in enumerate(parts)
+    }
+    assets |= {key: fields for key, fields in _INDEX_ASSETS.items() if key in keys}
     return {
-        f"items-{number}": {
+        name: {
             "href": context.href(key, COLLECTION_KEY),
-            "type": PARQUET_MEDIA_TYPE,
-            "title": "Items as geoparquet",
-            "roles": ["collection-mirror"],
+            "type": media_type,
+            "title": title,
+            "roles": [role],
         }
-        for number, key in enumerate(sorted(keys))
+        for key, (name, media_type, title, role) in assets.items()
     }
 
 

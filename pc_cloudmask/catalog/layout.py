@@ -13,6 +13,8 @@ CATALOG_KEY = "catalog.json"
 COLLECTION_KEY = f"{COLLECTION_ID}/collection.json"
 #: The geoparquet mirror.
 ITEMS_PREFIX = f"{COLLECTION_ID}/items/"
+#: The raster tile index of all masks, and its style for QGIS, which finds it by its name.
+TILE_INDEX_KEY, STYLE_KEY = f"{COLLECTION_ID}/masks.gti.gpkg", f"{COLLECTION_ID}/masks.gti.qml"
 #: The census against other catalogues, where it is asked for.
 GAPS_KEY = "gaps.parquet"
 #: Private state next to the published catalog.

@@ -1,4 +1,4 @@
-"""The geoparquet mirror: every item as a row of a table.
+"""The geoparquet mirror: every item as a row of a table, and with it the tile index.
 
 Each run appends a part of its own. ``rebuild_mirror`` makes one table again of what the catalogs link
 and retires the parts: first the table is there, then the collection lists it instead, then the parts go.
@@ -35,6 +35,7 @@ from pc_cloudmask.catalog.layout import COLLECTION_ID, COLLECTION_KEY, ITEMS_PRE
 from pc_cloudmask.catalog.parents import MIRROR_SUFFIX, RETIRED_SUFFIX, find_mirror_keys, read_mirror_keys
 from pc_cloudmask.catalog.publisher import Publisher, find_published
 from pc_cloudmask.catalog.rows import FieldTypes, LeftOut, flatten_bbox
+from pc_cloudmask.catalog.tile_index import IndexRow, build_rows, rebuild_tile_index
 from pc_cloudmask.catalog.walk import find_names, list_year_surely, read_linked_items, walk_years
 from pc_cloudmask.errors import CloudmaskError, SettingsError, SourceRefused, StoreRefused
 from pc_cloudmask.scene.geometry import build_shape
@@ -53,7 +54,7 @@ _CHUNK_ROWS = 1_000
 _READERS = 16
 _HASH_LENGTH = 16
 _RUN_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-_NEEDED = ("stac_geoparquet", "pyarrow")
+_NEEDED = ("stac_geoparquet", "pyarrow", "pyogrio")
 #: For a few rows both take more bytes than the rows: without them 37 kB instead of 71 for one item.
 _PART_OPTIONS = {"use_dictionary": False, "write_statistics": False}
 _COVERING = {name: ["bbox", name] for name in ("xmin", "ymin", "xmax", "ymax")}
@@ -132,7 +133,8 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
     replaced = set(find_mirror_keys(store, read_document(store.read_object(COLLECTION_KEY))))
     counter = count()
     left_out: list[LeftOut] = []
-    prepared = _prepare_rows(_read_items(store, left_out), left_out)
+    index: list[IndexRow] = []
+    prepared = _prepare_rows(_read_items(store, left_out), left_out, index)
     rows = (row for row, _ in zip(prepared, counter, strict=False))
     keys: list[str] = []
     while (first := next(rows, None)) is not None:
@@ -142,6 +144,7 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
     retired = replaced.difference(keys)
     for key in retired:
         store.write_object(f"{key}{RETIRED_SUFFIX}", _RETIRED_MARK, "application/json")
+    rebuild_tile_index(store, index)
     publisher.publish_collection()
     _remove_retired(store, publisher)
     return MirrorReport(next(counter), tuple(keys), len(retired), tuple(left_out))
@@ -154,7 +157,7 @@ def check_available() -> None:
         SettingsError: it is not.
     """
     if any(find_spec(name) is None for name in _NEEDED):
-        raise SettingsError(f"the mirror needs stac-geoparquet and pyarrow: {tell_extra('index')}")
+        raise SettingsError(f"the mirror needs stac-geoparquet, pyarrow and pyogrio: {tell_extra('index')}")
 
 
 def _remove_retired(store: ObjectStore, publisher: Publisher) -> None:
@@ -192,11 +195,17 @@ def _read_items(store: ObjectStore, left_out: list[LeftOut]) -> Iterator[Item]:
                     yield item
 
 
-def _prepare_rows(items: Iterable[Item], left_out: list[LeftOut]) -> Iterator[Item]:
-    """Yield the items as they stand in the mirror; add those that have not an item's form to ``left_out``."""
+def _prepare_rows(
+    items: Iterable[Item], left_out: list[LeftOut], index: list[IndexRow] | None = None
+) -> Iterator[Item]:
+    """Yield the items as they stand in the mirror; add those that have not an item's form to ``left_out``.
+
+    Their rows of the tile index are added to ``index``.
+    """
     for item in items:
         try:
             row = flatten_bbox(_move_hrefs(item))
+            own = build_rows(item) if index is not None else []
             build_shape(row["geometry"])
         except (CloudmaskError, *_UNFIT) as error:
             item_id = make_printable(item.get("id"), _SHOWN)
@@ -204,6 +213,8 @@ def _prepare_rows(items: Iterable[Item], left_out: list[LeftOut]) -> Iterator[It
                 LeftOut(item_id, "", f"is not as items are published ({error}): run cloudmask check")
             )
         else:
+            if index is not None:
+                index += own
             yield row
 
 

@@ -24,6 +24,8 @@ from pc_cloudmask.catalog.layout import (
     CATALOG_KEY,
     COLLECTION_KEY,
     ITEMS_PREFIX,
+    STYLE_KEY,
+    TILE_INDEX_KEY,
     ItemKeys,
     YearKeys,
     tile_catalog_key,
@@ -110,10 +112,14 @@ def zone_parent(context: CatalogContext, zone: str) -> ParentCatalog:
 def collection_parent(
     store: ObjectStore, context: CatalogContext, coverage: Coverage | None, current: Document | None
 ) -> ParentCatalog:
-    """Return the collection, which links its zones and the parts of the geoparquet mirror."""
+    """Return the collection, which links its zones, the parts of the geoparquet mirror and the tile index."""
 
     def build(names: Sequence[str]) -> Document:
-        return build_collection(context, names, coverage, find_mirror_keys(store, current))
+        mirror = find_mirror_keys(store, current)
+        # Only next to a mirror: a catalog without one is spared the question.
+        has_index = bool(mirror) and store.find_object(TILE_INDEX_KEY) is not None
+        index = (TILE_INDEX_KEY, STYLE_KEY) if has_index else ()
+        return build_collection(context, names, coverage, (*mirror, *index))
 
     return ParentCatalog(COLLECTION_KEY, ZONE_FORM, build)
 

@@ -81,8 +81,8 @@ def check(
 def index(
     store: StoreOption = None,
 ) -> None:
-    """Rebuild the geoparquet mirror, for searches by DuckDB, pyarrow or rustac."""
-    from pc_cloudmask.catalog.layout import CATALOG_KEY
+    """Rebuild the geoparquet mirror, for DuckDB, pyarrow or rustac, and the tile index, for GDAL and QGIS."""
+    from pc_cloudmask.catalog.layout import CATALOG_KEY, TILE_INDEX_KEY
     from pc_cloudmask.catalog.mirror import rebuild_mirror
     from pc_cloudmask.cli.output import SHOWN_SCENES, count, print_json, say
     from pc_cloudmask.runs.context import RunContext
@@ -101,7 +101,7 @@ def index(
             f"{count(report.items, 'item')} in {count(len(report.keys), 'file')}; "
             f"{count(report.retired, 'older part')} removed"
         )
-        for key in report.keys:
+        for key in (*report.keys, TILE_INDEX_KEY):
             say(f"{context.store.url}/{key}")
     for each in report.left_out[:SHOWN_SCENES]:
         complain(f"left out of the table: {each}")

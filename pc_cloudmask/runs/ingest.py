@@ -23,6 +23,7 @@ from pc_cloudmask.catalog.states import (
     record_failed,
     record_waiting,
 )
+from pc_cloudmask.catalog.tile_index import update_tile_index
 from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.raster.gdal import check_projections
 from pc_cloudmask.runs.budget import Budget
@@ -258,6 +259,8 @@ class Ingestion:
             # Before the catalogs: the collection lists the part in the same write that covers its items.
             self._mirror_items(published)
         context.publisher.publish_catalogs(published)
+        if settings.mirror:
+            update_tile_index(context.store, context.publisher, published)
         logger.info("%d items linked", len(published))
         if fault:
             raise fault

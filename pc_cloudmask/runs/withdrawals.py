@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pc_cloudmask.catalog.layout import ItemKeys, YearKeys, find_day
 from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.states import clear_state
+from pc_cloudmask.catalog.tile_index import update_tile_index
 from pc_cloudmask.catalog.versions import read_scene_prefix
 from pc_cloudmask.catalog.walk import YearListing, YearListings
 from pc_cloudmask.runs.area_state import AGREEING_SCANS, AreaState, MissingScan, count_missing_scans
@@ -41,6 +42,7 @@ class Withdrawals:
         self._listings = YearListings(store)
         self._collection = settings.collection
         self._left = settings.withdraw_limit
+        self._has_mirror = settings.mirror
         self._now = now
         self._control: str | None = None
         self.withdrawn: list[str] = []
@@ -133,6 +135,8 @@ class Withdrawals:
             self._publisher.withdraw(items, f"{AGREEING_SCANS} scans of the source did not find it")
             for keys in items:
                 clear_state(self._store, keys.item_id)
+            if self._has_mirror:
+                update_tile_index(self._store, self._publisher, items)
             logger.info("withdrawn: %s", ", ".join(keys.item_id for keys in items))
             self._listings.forget(keys.year_keys for keys in items)
 

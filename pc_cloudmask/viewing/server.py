@@ -27,7 +27,7 @@ from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from pc_cloudmask.catalog.documents import PARQUET_MEDIA_TYPE
+from pc_cloudmask.catalog.documents import GEOPACKAGE_MEDIA_TYPE, PARQUET_MEDIA_TYPE, QML_MEDIA_TYPE
 from pc_cloudmask.catalog.fields import COG_MEDIA_TYPE, GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE
 from pc_cloudmask.catalog.layout import (
     ASSET_NAME_FORM,
@@ -35,6 +35,8 @@ from pc_cloudmask.catalog.layout import (
     COLLECTION_ID,
     COLLECTION_KEY,
     ITEMS_PREFIX,
+    STYLE_KEY,
+    TILE_INDEX_KEY,
 )
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.settings import Settings
@@ -56,6 +58,7 @@ _PUBLIC_KEY = re.compile(
     rf"|{COLLECTION_ID}/{_ZONE}/(?:{_TILE}/(?:\d{{4}}/)?)?{re.escape(CATALOG_KEY)}"
     rf"|{COLLECTION_ID}/{_ITEM_FOLDER}/(?:{_ITEM_DOCUMENT}|{ASSET_NAME_FORM.pattern})"
     rf"|{ITEMS_PREFIX}{_ID}\.parquet"
+    rf"|{re.escape(TILE_INDEX_KEY)}|{re.escape(STYLE_KEY)}"
     rf"|sample-archive/(?:items\.json|{_ID}/{_ID}\.(?:json|tif))",
     re.ASCII,
 )
@@ -65,7 +68,12 @@ _BROWSER_FILE = re.compile(
     r"(?:[^/._][^/]*/)*[^/.][^/]*\."
     r"(?:html|js|mjs|css|map|webmanifest|png|jpe?g|gif|svg|webp|ico|woff2?|ttf|wasm)"
 )
-_MEDIA_TYPES = {".tif": COG_MEDIA_TYPE, ".parquet": PARQUET_MEDIA_TYPE}
+_MEDIA_TYPES = {
+    ".tif": COG_MEDIA_TYPE,
+    ".parquet": PARQUET_MEDIA_TYPE,
+    ".gpkg": GEOPACKAGE_MEDIA_TYPE,
+    ".qml": QML_MEDIA_TYPE,
+}
 #: Errors of a path that leads to nothing a reader may have, a loop of links among them. Any other one, of a
 #: disk or of too many open files, says nothing about the file.
 ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM}

@@ -11,7 +11,8 @@ import pytest
 from pc_cloudmask.catalog import mirror
 from pc_cloudmask.catalog.check import check_catalog
 from pc_cloudmask.catalog.fields import CatalogContext
-from pc_cloudmask.catalog.layout import COLLECTION_KEY, ITEMS_PREFIX
+from pc_cloudmask.catalog.layout import COLLECTION_KEY, ITEMS_PREFIX, TILE_INDEX_KEY
+from pc_cloudmask.catalog.tile_index import read_rows
 from pc_cloudmask.demo.demo import build_demo_request
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.runs.context import RunContext
@@ -34,9 +35,13 @@ def test_each_run_that_publishes_appends_a_part_that_the_collection_carries(
     ids = [scene_id for part in parts for scene_id in pq.read_table(part)["id"].to_pylist()]
     assert len(parts) == 2
     assert sorted(ids) == sorted(published)
-    assets = json.loads((tmp_path / "out" / COLLECTION_KEY).read_bytes())["assets"].values()
-    assert {Path(asset["href"]).name for asset in assets} == {part.name for part in parts}
-    assert all(asset["roles"] == ["collection-mirror"] for asset in assets)
+    assets = json.loads((tmp_path / "out" / COLLECTION_KEY).read_bytes())["assets"]
+    index = [assets.pop(name) for name in ("masks", "masks-style")]
+    assert all((tmp_path / "out" / COLLECTION_KEY).parent.joinpath(each["href"]).is_file() for each in index)
+    assert {Path(asset["href"]).name for asset in assets.values()} == {part.name for part in parts}
+    assert all(asset["roles"] == ["collection-mirror"] for asset in assets.values())
+    rows = read_rows((tmp_path / "out" / TILE_INDEX_KEY).read_bytes())
+    assert sorted(row.id for row in rows) == sorted(published)
     store = RunContext(request.read_settings()).store
     assert check_catalog(store, CatalogContext(), repair=False, now=read_clock()).is_whole
 

@@ -27,6 +27,8 @@ def root(tmp_path: Path) -> Path:
         ITEM: b'{"type": "Feature"}',
         MASK: MASK_BYTES,
         "sentinel-2-l2a-cloudmask/items/part.parquet": b"PAR1",
+        "sentinel-2-l2a-cloudmask/masks.gti.gpkg": b"SQLite",
+        "sentinel-2-l2a-cloudmask/masks.gti.qml": b"<qgis/>",
         "sample-archive/S2B_X/B04.tif": b"II*\0",
         "secret.key": b"secret",
         "secret.json": b"secret",

@@ -153,6 +153,8 @@ class TestOtherPages:
             ("catalog.json", "application/json"),
             (MASK, "image/tiff; application=geotiff; profile=cloud-optimized"),
             ("sentinel-2-l2a-cloudmask/items/part.parquet", "application/vnd.apache.parquet"),
+            ("sentinel-2-l2a-cloudmask/masks.gti.gpkg", "application/geopackage+sqlite3"),
+            ("sentinel-2-l2a-cloudmask/masks.gti.qml", "application/xml"),
         ],
     )
     def test_media_types_are_those_of_the_catalog(self, url: str, key: str, media_type: str) -> None:

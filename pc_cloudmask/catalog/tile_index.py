@@ -1,0 +1,268 @@
+"""The raster tile index: all masks as one layer, for GDAL and QGIS.
+
+``masks.gti.gpkg`` is a GeoPackage of the form that GDAL 3.9 and later opens as one raster (driver GTI): a row for each
+mask, the latest on top. Older programs open it as a layer of boxes. It stands in the collection's folder, so that
+the masks' paths need no ``..``, which object stores do not know. Next to it stands a style for QGIS.
+
+``cloudmask index`` writes it of all that is published. A run that keeps the mirror brings the years that it changed up
+to date: rows that their catalogs no longer link go, those that are missing come, whichever run left them.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from functools import partial
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+import shapely
+from rasterio.errors import RasterioError
+from rasterio.warp import transform_bounds
+
+from pc_cloudmask.catalog.documents import GEOPACKAGE_MEDIA_TYPE, QML_MEDIA_TYPE
+from pc_cloudmask.catalog.layout import (
+    COLLECTION_ID,
+    STYLE_KEY,
+    TILE_INDEX_KEY,
+    ItemKeys,
+    YearKeys,
+    item_keys,
+)
+from pc_cloudmask.catalog.publisher import Publisher, find_published
+from pc_cloudmask.catalog.steps import run_steps, swap_steps
+from pc_cloudmask.catalog.walk import read_linked_items
+from pc_cloudmask.errors import CloudmaskError
+from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
+from pc_cloudmask.scene.geometry import build_box, build_shape
+from pc_cloudmask.scene.ids import MASK_ASSET
+from pc_cloudmask.source.fields import Item
+from pc_cloudmask.storage.store import ObjectStore, StoredObject
+from stac_ext.cloudmask import (
+    CLEAR_PERCENTAGE_PROP,
+    CLOUD_PERCENTAGE_PROP,
+    METHOD_PROP,
+    PROVISIONAL_PROP,
+    SHADOW_PERCENTAGE_PROP,
+)
+
+logger = logging.getLogger(__name__)
+_LAYER = "masks"
+#: Where SQLite files say what made them, and GeoPackages that they are such.
+_APPLICATION_ID = slice(68, 72)
+#: 20 m in degrees of latitude: 40,075 km go round the Earth.
+_PIXEL_DEG = 20 / 40_075_017 * 360
+#: What GDAL's driver reads of the layer, so that it opens no mask before it is asked for pixels. Rows are drawn in
+#: the order of the field that sorts.
+_LAYER_METADATA = {
+    "RESX": f"{_PIXEL_DEG:.9f}",
+    "RESY": f"{_PIXEL_DEG:.9f}",
+    "BAND_COUNT": "1",
+    "DATA_TYPE": "Byte",
+    "NODATA": str(MaskClass.NO_DATA.value),
+    "COLOR_INTERPRETATION": "palette",
+    "SORT_FIELD": "datetime",
+    "SORT_FIELD_ASC": "YES",
+}
+#: What pyogrio and shapely raise for a file that is no GeoPackage of ours, or an item that is none.
+#: Items read at the same time: requests wait for the network, not for the processor.
+_READERS = 16
+_UNFIT = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, RasterioError)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class IndexRow:
+    """One mask: ``location`` is its path from the index's folder, ``geometry`` a box in degrees, as WKB.
+
+    The box holds all of the raster and a pixel more: GDAL complains of one that does not.
+
+    A scene that crosses the antimeridian has a row for each side; GDAL 3.10 draws only the one to the east of it.
+    """
+
+    location: str
+    geometry: bytes
+    id: str
+    datetime: str
+    tile: str
+    crs: str
+    method: str
+    provisional: bool
+    clear: float
+    cloud: float
+    shadow: float
+
+    @property
+    def year_keys(self) -> YearKeys:
+        """Keys of the catalog that links the item."""
+        return YearKeys(self.tile, int(self.datetime[:4]))
+
+
+_COLUMNS = tuple(field for field in fields(IndexRow) if field.name != "geometry")
+_DTYPES = {"bool": bool, "float": float}
+
+
+def build_rows(item: Item) -> list[IndexRow]:
+    """Return the rows of a published item.
+
+    Raises:
+        ValueError, LookupError, TypeError: it is not as items are published.
+    """
+    properties, mask = item["properties"], item["assets"][MASK_ASSET]
+    moment, tile = str(properties["datetime"]), str(properties["s2:mgrs_tile"])
+    keys = item_keys(str(item["id"]), tile, int(moment[:4]))
+    name = str(mask["href"]).rpartition("/")[2]
+    west, south, east, north = transform_bounds(str(mask["proj:code"]), "EPSG:4326", *mask["proj:bbox"])
+    box = build_box(west - _PIXEL_DEG, south - _PIXEL_DEG, east + _PIXEL_DEG, north + _PIXEL_DEG)
+    shape = build_shape(box)
+    return [
+        IndexRow(
+            location=f"{keys.prefix}{name}".removeprefix(f"{COLLECTION_ID}/"),
+            geometry=shapely.to_wkb(part),
+            id=keys.item_id,
+            datetime=moment,
+            tile=tile,
+            crs=str(mask["proj:code"]),
+            method=str(properties[METHOD_PROP]),
+            provisional=bool(properties.get(PROVISIONAL_PROP, False)),
+            clear=float(properties[CLEAR_PERCENTAGE_PROP]),
+            cloud=float(properties[CLOUD_PERCENTAGE_PROP]),
+            shadow=float(properties[SHADOW_PERCENTAGE_PROP]),
+        )
+        for part in getattr(shape, "geoms", (shape,))
+    ]
+
+
+def rebuild_tile_index(store: ObjectStore, rows: Iterable[IndexRow]) -> None:
+    """Write the index of ``rows``, of all that is published, and the style.
+
+    Raises:
+        StoreUnavailable, StoreRefused: the index is as it was.
+    """
+    body = encode_rows(rows)
+    run_steps(swap_steps(store, TILE_INDEX_KEY, lambda _: body, GEOPACKAGE_MEDIA_TYPE))
+    store.write_object(STYLE_KEY, build_style(), QML_MEDIA_TYPE)
+
+
+def update_tile_index(store: ObjectStore, publisher: Publisher, changed: Sequence[ItemKeys]) -> None:
+    """Bring the rows of the years of ``changed`` items up to date with their catalogs; those items are read.
+
+    Let the collection list an index that is new.
+
+    Raises:
+        StoreUnavailable, StoreRefused: the index is as it was; ``cloudmask index`` makes it again.
+    """
+    ids_by_year: dict[YearKeys, set[str]] = {}
+    for keys in changed:
+        ids_by_year.setdefault(keys.year_keys, set()).add(keys.item_id)
+    if not ids_by_year:
+        return
+    is_new = False
+
+    def render(current: StoredObject | None) -> bytes | None:
+        nonlocal is_new
+        is_new = current is None
+        try:
+            rows = read_rows(current.body) if current is not None else []
+        except _UNFIT:
+            logger.warning("%s is no index of this program: cloudmask index makes it again", TILE_INDEX_KEY)
+            return None
+        kept = [row for row in rows if row.year_keys not in ids_by_year]
+        for year_keys, changed_ids in ids_by_year.items():
+            linked = read_linked_items(store.read_object(year_keys.catalog))
+            held = [row for row in rows if row.year_keys == year_keys and row.id in linked - changed_ids]
+            missing = linked.difference(row.id for row in held)
+            kept += held + _read_rows_of(store, [ItemKeys(year_keys, item_id) for item_id in sorted(missing)])
+        return encode_rows(kept)
+
+    run_steps(swap_steps(store, TILE_INDEX_KEY, render, GEOPACKAGE_MEDIA_TYPE))
+    style = build_style()
+    run_steps(swap_steps(store, STYLE_KEY, lambda _: style, QML_MEDIA_TYPE))
+    if is_new:
+        publisher.publish_collection()
+
+
+def encode_rows(rows: Iterable[IndexRow]) -> bytes:
+    """Return the GeoPackage of ``rows``; the same bytes for the same rows."""
+    # Of an optional extra, like all that the mirror is written with.
+    import numpy as np  # noqa: PLC0415
+    import pyogrio  # noqa: PLC0415
+
+    ordered = sorted(set(rows))
+    columns = [
+        np.array([getattr(row, column.name) for row in ordered], dtype=_DTYPES.get(str(column.type), object))
+        for column in _COLUMNS
+    ]
+    file = io.BytesIO()
+    # Otherwise the clock's: a GeoPackage says when it was changed.
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "1970-01-01T00:00:00.000Z"})
+    try:
+        pyogrio.raw.write(
+            file,
+            np.array([row.geometry for row in ordered], dtype=object),
+            columns,
+            [column.name for column in _COLUMNS],
+            driver="GPKG",
+            layer=_LAYER,
+            geometry_type="Polygon",
+            crs="EPSG:4326",
+            layer_metadata=_LAYER_METADATA,
+        )
+    finally:
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
+    return file.getvalue()
+
+
+def read_rows(body: bytes) -> list[IndexRow]:
+    """Return the rows of a GeoPackage that ``encode_rows`` made.
+
+    Raises:
+        ValueError, RuntimeError, LookupError, TypeError: it is another file.
+    """
+    import pyogrio  # noqa: PLC0415 - see encode_rows
+
+    if body[_APPLICATION_ID] != b"GPKG":
+        raise ValueError("is no GeoPackage")
+    # GDAL warns of a GeoPackage in memory, which has no suffix.
+    with tempfile.NamedTemporaryFile(suffix=".gpkg") as file:
+        file.write(body)
+        file.flush()
+        meta, _, geometries, columns = pyogrio.raw.read(file.name, layer=_LAYER)
+    values = dict(zip(meta["fields"], (column.tolist() for column in columns), strict=True))
+    named = zip(*(values[column.name] for column in _COLUMNS), geometries, strict=True)
+    names = [*(column.name for column in _COLUMNS), "geometry"]
+    return [IndexRow(**dict(zip(names, each, strict=True))) for each in named]
+
+
+def build_style() -> bytes:
+    """Return QGIS' style of a mask or of the index: classes by name, what is not drawn opaque is transparent."""
+    root = Element("qgis", version="3.22", styleCategories="Symbology")
+    renderer = SubElement(
+        SubElement(root, "pipe"), "rasterrenderer", type="paletted", band="1", opacity="1", alphaBand="-1"
+    )
+    palette = SubElement(renderer, "colorPalette")
+    for value, style in CLASS_STYLES.items():
+        SubElement(
+            palette,
+            "paletteEntry",
+            value=str(value.value),
+            label=style.title,
+            color=f"#{style.color_hint.lower()}",
+            alpha=str(255 * style.opaque),
+        )
+    indent(root)
+    return b"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n" + tostring(root) + b"\n"
+
+
+def _read_rows_of(store: ObjectStore, items: Sequence[ItemKeys]) -> list[IndexRow]:
+    """Return the rows of published items; one that cannot be read or is odd has none, and a line in the log."""
+    rows: list[IndexRow] = []
+    with ThreadPoolExecutor(_READERS) as pool:
+        for keys, item in zip(items, pool.map(partial(find_published, store), items), strict=True):
+            try:
+                rows += build_rows(item or {})
+            except (CloudmaskError, *_UNFIT) as error:
+                logger.warning("left out of %s: %s: %s", TILE_INDEX_KEY, keys.item_id, error)
+    return rows
