@@ -115,7 +115,7 @@ def demo(
     scores = score_demo(request)
     catalog = f"{request.store}/catalog.json"
     if not options.json:
-        print_scores(scores, catalog)
+        print_scores(scores, str(request.store))
     finish(report, scores=[score.as_json() for score in scores], catalog=catalog)
 
 

@@ -122,8 +122,8 @@ def show_progress() -> Iterator[ProgressObserver]:
         yield ProgressObserver(progress)
 
 
-def print_scores(scores: Sequence[SceneScore], catalog: str) -> None:
-    """Print the demo's scores, one scene a line, and where the catalog is."""
+def print_scores(scores: Sequence[SceneScore], store: str) -> None:
+    """Print the demo's scores, one scene a line, where the catalog is, and how to look at it."""
     rows = [
         (
             f"{scene.tile} {build_item_title(scene.scene_id)[:10]}",
@@ -141,7 +141,7 @@ def print_scores(scores: Sequence[SceneScore], catalog: str) -> None:
     say(
         "shadow on water, haze: masked of true pixels; the method looks for neither, and the shares count both"
     )
-    say(f"catalog: {catalog}")
+    say(f"catalog: {store}/catalog.json; to look at it: cloudmask serve --store {store}")
 
 
 def _describe_bytes(cost: Plan | PlannedScene) -> str:

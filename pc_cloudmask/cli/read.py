@@ -114,7 +114,7 @@ def serve(
         str | None, typer.Option(metavar="DIR", help="A built STAC Browser; default: ./stac-browser.")
     ] = None,
 ) -> None:
-    """Serve the catalog over HTTP, with CORS and byte ranges, and STAC Browser on the same port."""
+    """Serve the catalog over HTTP, with CORS and byte ranges, and a page that shows it, or STAC Browser."""
     from pc_cloudmask.cli.output import print_json, say
     from pc_cloudmask.viewing.server import find_folder
     from pc_cloudmask.viewing.stac_browser import HOSTED_URL, HOW_TO_GET_IT, find_stac_browser
@@ -130,13 +130,19 @@ def serve(
         catalog = f"{server.url}/catalog.json"
         if options.json:
             print_json(
-                {"url": server.url, "catalog": catalog, "browser": f"{server.url}/" if built else None}
+                {
+                    "url": server.url,
+                    "catalog": catalog,
+                    "page": f"{server.url}/",
+                    "browser": f"{server.url}/" if built else None,
+                }
             )
             sys.stdout.flush()
         else:
             say(f"catalog       {catalog}")
-            say(f"STAC Browser  {server.url}/" if built else f"STAC Browser  {HOSTED_URL}{catalog}")
+            say(f"{'STAC Browser' if built else 'page':13} {server.url}/")
             if not built:
+                say(f"STAC Browser  {HOSTED_URL}{catalog}")
                 say(f"              ({HOW_TO_GET_IT})")
             say("Ctrl-C ends it")
         server.run()

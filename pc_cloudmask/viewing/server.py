@@ -21,7 +21,7 @@ from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Scope
@@ -172,13 +172,12 @@ def _open_file(path: Path, status: os.stat_result) -> Response:
 def build_app(root: Path, browser: StacBrowser | None = None) -> Starlette:
     """Return an application that serves the catalog in ``root`` to any page, and ``browser`` at ``/``.
 
-    Without a browser ``/`` leads to the catalog's root document.
+    Without a browser a small page of our own is there.
     """
+    page = browser.page if browser else Path(__file__).with_name("page.html").read_text("utf-8")
 
     def front(_: Request) -> Response:
-        if browser is None:
-            return RedirectResponse(f"/{CATALOG_KEY}")
-        return HTMLResponse(browser.page, headers={"cache-control": "no-cache"})
+        return HTMLResponse(page, headers={"cache-control": "no-cache"})
 
     def config(_: Request) -> Response:
         return Response(StacBrowser.config_script(), media_type="text/javascript")

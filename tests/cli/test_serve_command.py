@@ -61,9 +61,10 @@ def test_it_says_where_it_listens_serves_and_ends_quietly(store: Path) -> None:
     store.chmod(0o555)  # a reader needs no right to write
     with serving(store, "--json") as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(5)]
+        lines = [process.stdout.readline() for _ in range(6)]
         told = json.loads("".join(lines))
         assert told["browser"] is None
+        assert "<title>Cloud masks</title>" in requests.get(told["page"], timeout=10).text
         assert told["catalog"] == f"{told['url']}/catalog.json"
         assert told["url"].startswith("http://127.0.0.1:")
         assert requests.get(told["catalog"], timeout=10).json() == {"type": "Catalog"}
@@ -75,7 +76,7 @@ def test_it_says_where_it_listens_serves_and_ends_quietly(store: Path) -> None:
 def test_without_a_browser_it_says_how_to_get_one(store: Path) -> None:
     with serving(store) as process:
         assert process.stdout is not None
-        told = "".join(process.stdout.readline() for _ in range(4))
+        told = "".join(process.stdout.readline() for _ in range(5))
     assert "radiantearth.github.io/stac-browser/#/external/http://127.0.0.1:" in told
     assert "build it with npm" in told
 
