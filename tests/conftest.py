@@ -55,6 +55,30 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+#: Files that share what is dear to start, and so a process.
+TOGETHER = {"tests/flows/test_access.py": "tests/flows/test_deployments.py"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the files with slow tests first: what is left for the end is short, and no process waits for another."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give out files in the order in which they were collected, those of ``TOGETHER`` to one process."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class FilesInOrder(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return TOGETHER.get(file, file)
+
+    config.option.loadscopereorder = False
+    return FilesInOrder(config, log) if config.getoption("dist") == "loadfile" else None
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real items, a real chip, extension schemas; they stand beside the checkout, not in it."""
