@@ -5,8 +5,9 @@ What a fixture needs is imported when a test first asks for it, so that a focuse
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,44 @@ def pytest_pycollect_makemodule(module_path: Path) -> None:
     """Import hypothesis only for modules that use it: it takes most of a second, a focused run not much more."""
     if b"hypothesis" in module_path.read_bytes():
         load_hypothesis_profile()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Spare the garbage collector the half million objects of imported modules, which live as long as the tests.
+
+    Looking through them again and again took a fifth of a full run.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+#: Files that share what is dear to start, and so a process.
+TOGETHER = {"tests/flows/test_access.py": "tests/flows/test_deployments.py"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the files with slow tests first: what is left for the end is short, and no process waits for another."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give out files in the order in which they were collected, those of ``TOGETHER`` to one process."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class FilesInOrder(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return TOGETHER.get(file, file)
+
+    config.option.loadscopereorder = False
+    return FilesInOrder(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")

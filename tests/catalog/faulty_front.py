@@ -25,7 +25,7 @@ class _Handler(QuietHandler):
             status, code = (403, "AccessDenied") if fault == "denied" else (503, "SlowDown")
             self.answer(status, f"<Error><Code>{code}</Code></Error>".encode(), "application/xml")
             return
-        connection = http.client.HTTPConnection(self.app.upstream, timeout=30)
+        connection = http.client.HTTPConnection(self.app.upstream, timeout=600)
         connection.request(self.command, self.path, body, dict(self.headers))
         answer = connection.getresponse()
         content = answer.read()

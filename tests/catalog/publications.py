@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from typing import Any
+
+import orjson
 
 from pc_cloudmask.catalog.fields import GEOJSON_MEDIA_TYPE, AssetFile, CatalogContext
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, ItemKeys, item_keys
@@ -140,7 +141,7 @@ def _visit(store: ObjectStore, walk: Walk, key: str, linked_from: str) -> None:
     if stored is None:
         walk.dangling.append(f"{linked_from} -> {key}")
         return
-    document = json.loads(stored.body)
+    document = orjson.loads(stored.body)
     walk.documents[key] = document
     if document["type"] == "Feature":
         walk.items[document["id"]] = document
@@ -165,6 +166,7 @@ def _is_whole(store: ObjectStore, key: str, asset: dict[str, Any]) -> bool:
     return stored is not None and asset["file:checksum"] == f"1220{sha256(stored.body).hexdigest()}"
 
 
+@lru_cache(100_000)
 def _resolve(key: str, href: str) -> str | None:
     """The key that ``href`` names; None for one outside of the store."""
     target = posixpath.normpath(posixpath.join(posixpath.dirname(key), href))

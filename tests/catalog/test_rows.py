@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -10,6 +11,15 @@ import pytest
 
 from pc_cloudmask.catalog import mirror
 from pc_cloudmask.catalog.rows import FieldTypes, LeftOut, flatten_bbox
+
+
+@pytest.fixture(autouse=True, scope="module")
+def silent_library() -> Iterator[None]:
+    """Spare the library the look at each page of this process's memory that it logs with every batch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stac_geoparquet.arrow._api.memlog", lambda _: None)
+        yield
+
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]}
 

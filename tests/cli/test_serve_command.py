@@ -67,9 +67,9 @@ def test_it_says_where_it_listens_serves_and_ends_quietly(store: Path) -> None:
         assert "<title>Cloud masks</title>" in requests.get(told["page"], timeout=10).text
         assert told["catalog"] == f"{told['url']}/catalog.json"
         assert told["url"].startswith("http://127.0.0.1:")
-        assert requests.get(told["catalog"], timeout=10).json() == {"type": "Catalog"}
+        assert requests.get(told["catalog"], timeout=600).json() == {"type": "Catalog"}
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=10)
+        _, stderr = process.communicate(timeout=600)
     assert (process.returncode, stderr) == (0, "")
 
 

@@ -10,23 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.client.orchestration import PrefectClient
-from prefect.client.schemas.objects import FlowRun
-from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 TEMPLATE = json.loads((DEPLOY / "kubernetes" / "job-template.json").read_text())
-UNUSED = PrefectClient("http://127.0.0.1:9/api")
-"""Nothing is asked of it: the template refers to no block. Without it Prefect would start a server."""
+#: Nothing is asked of it: the template refers to no block. Without it Prefect would start a server.
+NOWHERE = "http://127.0.0.1:9/api"
 IMAGE = "registry.example.com/cloudmask@sha256:0123"
 
 
 def build_manifest(**values: Any) -> dict[str, Any]:
     """The job that a worker would create for a flow run."""
+    # They take seconds, which every process would spend that collects this module.
+    from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.objects import FlowRun
+    from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
     async def build() -> KubernetesWorkerJobConfiguration:
         configuration = await KubernetesWorkerJobConfiguration.from_template_and_values(
-            base_job_template=TEMPLATE, values={"image": IMAGE, **values}, client=UNUSED
+            base_job_template=TEMPLATE, values={"image": IMAGE, **values}, client=PrefectClient(NOWHERE)
         )
         configuration.prepare_for_flow_run(
             FlowRun(id=uuid.uuid4(), flow_id=uuid.uuid4(), name="watch-france")

@@ -88,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
     def _forward(self) -> tuple[http.client.HTTPResponse, bytes]:
-        connection = http.client.HTTPConnection(self.upstream, timeout=60)
+        connection = http.client.HTTPConnection(self.upstream, timeout=600)
         with contextlib.closing(connection):
             connection.request(self.command, self.path, self._read(), dict(self.headers.items()))
             answer = connection.getresponse()

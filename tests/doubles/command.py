@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,13 +28,20 @@ AMBIENT = (
 )
 #: A guard against a command that hangs, not a measure of one that is slow.
 LIMIT_S = 900
-#: Commands are forked from a process that has these, which saves most of the second that importing them takes.
-#: None of them reads the environment when it is imported, as Prefect and the command's consoles do.
+#: Commands are forked from a process that has these, which saves most of the two seconds that importing them takes.
+#: None of them reads the environment when it is imported, as Prefect, the command's consoles and ``raster.gdal`` do.
 LIBRARIES = [
     "boto3",
     "ee",
     "numpy",
     "odc.stac",
+    "pc_cloudmask.catalog.check",
+    "pc_cloudmask.catalog.item",
+    "pc_cloudmask.cli.app",
+    "pc_cloudmask.runs.candidate",
+    "pc_cloudmask.runs.context",
+    "pc_cloudmask.runs.due",
+    "pc_cloudmask.storage.stores",
     "planetary_computer",
     "pystac_client",
     "rasterio",
@@ -41,6 +49,7 @@ LIBRARIES = [
     "tests.catalog.publications",
     "typer",
 ]
+STREAMS = ("stdout", "stderr")
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(LIBRARIES)
 
@@ -55,19 +64,30 @@ def build_environment(cwd: Path, environment: Mapping[str, str]) -> dict[str, st
 
 def run(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run ``cloudmask`` with ``arguments`` in ``cwd``, and return its output and exit status."""
-    command = ["cloudmask", *map(str, arguments)]
-    with TemporaryDirectory() as folder:
-        streams = [Path(folder, "stdout"), Path(folder, "stderr")]
-        process = PROCESSES.Process(
-            target=_become_command, args=(command, cwd, build_environment(cwd, environment), streams)
-        )
-        process.start()
+    with TemporaryDirectory() as folder, forked(*arguments, cwd=cwd, folder=folder, **environment) as process:
         process.join(LIMIT_S)
         if process.exitcode is None:
-            process.kill()
-            raise subprocess.TimeoutExpired(command, LIMIT_S)
-        stdout, stderr = (path.read_text() for path in streams)
-        return subprocess.CompletedProcess(command, process.exitcode, stdout, stderr)
+            raise subprocess.TimeoutExpired(arguments, LIMIT_S)
+        stdout, stderr = (Path(folder, name).read_text() for name in STREAMS)
+        return subprocess.CompletedProcess(arguments, process.exitcode, stdout, stderr)
+
+
+@contextmanager
+def forked(
+    *arguments: str | Path, cwd: Path, folder: str | Path, **environment: str
+) -> Iterator[ForkServerProcess]:
+    """Start ``cloudmask`` as ``run`` does, its output going to files in ``folder``; kill it in the end."""
+    streams = [Path(folder, name) for name in STREAMS]
+    command = ["cloudmask", *map(str, arguments)]
+    process = PROCESSES.Process(
+        target=_become_command, args=(command, cwd, build_environment(cwd, environment), streams)
+    )
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
 
 
 def _become_command(command: list[str], cwd: Path, environment: dict[str, str], streams: list[Path]) -> None:

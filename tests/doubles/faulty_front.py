@@ -55,7 +55,7 @@ class Front(BaseHTTPRequestHandler):
         if fault == "error":
             self._answer(503, {"Content-Type": "application/xml"}, _SLOW_DOWN)
             return
-        connection = http.client.HTTPConnection(self.upstream, timeout=60)
+        connection = http.client.HTTPConnection(self.upstream, timeout=600)
         try:
             connection.request(self.command, self.path, body, dict(self.headers))
             answer = connection.getresponse()

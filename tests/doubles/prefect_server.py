@@ -30,8 +30,13 @@ T = TypeVar("T")
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
-    "PREFECT_WORKER_QUERY_SECONDS": "1",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
+    "PREFECT_WORKER_QUERY_SECONDS": "2",
+    # What looks for what none of the tests does costs a processor while they wait.
+    **{
+        f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false"
+        for service in ("CANCELLATION_CLEANUP", "FOREMAN", "LATE_RUNS", "PAUSE_EXPIRATIONS", "REPOSSESSOR")
+    },
     # SQLite locks, which Prefect answers with 503: a slow machine may take its time.
     "PREFECT_SERVER_DATABASE_TIMEOUT": "120",
     "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "120",
@@ -69,6 +74,8 @@ class PrefectServer:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.environment = {**inherited, **QUIET, **environment, "PATH": path}
         self.environment["PREFECT_SERVER_UI_STATIC_DIRECTORY"] = str(folder / "ui")
+        # One for all requests, for making one takes a while; each request has a connection of its own.
+        self.client = httpx.Client(timeout=STARTING_S, limits=httpx.Limits(max_keepalive_connections=0))
 
     @contextmanager
     def start(self, name: str, folder: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
@@ -129,7 +136,7 @@ class PrefectServer:
 
         def ask() -> httpx.Response | None:
             headers = {"Authorization": f"Basic {b64encode(PASSWORD.encode()).decode()}"}
-            answer = httpx.request(method, f"{self.url}{path}", json=body, headers=headers, timeout=30)
+            answer = self.client.request(method, f"{self.url}{path}", json=body, headers=headers)
             return None if answer.status_code == 503 else answer
 
         answer = wait_for(ask, f"an answer to {method} {path}")
@@ -161,11 +168,11 @@ def run_prefect_server(folder: Path, environment: Mapping[str, str]) -> Iterator
         port = probe.getsockname()[1]
     write_secrets(folder)
     server = PrefectServer(folder, port, environment)
-    with server.start("prefect", folder, folder / "server.log") as process:
+    with server.client, server.start("prefect", folder, folder / "server.log") as process:
 
         def is_healthy() -> bool | None:
             assert process.poll() is None, (folder / "server.log").read_text()
-            return _is_healthy(server.url)
+            return _is_healthy(server)
 
         wait_for(is_healthy, "the server")
         yield server
@@ -181,8 +188,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _is_healthy(url: str) -> bool | None:
+def _is_healthy(server: PrefectServer) -> bool | None:
     try:
-        return httpx.get(f"{url}/health", timeout=5).status_code == 200 or None
+        return server.client.get(f"{server.url}/health").status_code == 200 or None
     except httpx.HTTPError:
         return None

@@ -57,7 +57,7 @@ class S3Server:
 
     def _put(self, path: str, body: bytes = b"") -> None:
         request = urllib.request.Request(f"{self.url}/{path}", body, method="PUT")
-        with urllib.request.urlopen(request, timeout=10):
+        with urllib.request.urlopen(request, timeout=600):
             pass
 
 

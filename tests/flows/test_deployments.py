@@ -9,78 +9,35 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import prefect.logging
 import pytest
 import yaml
 
 from pc_cloudmask.flows.tasks import EARTH_ENGINE_LIMIT, SOURCE_LIMIT
 from pc_cloudmask.storage.stores import open_store
 from tests.catalog.publications import public_bytes, walk_catalog
-from tests.doubles.prefect_server import ROOT, PrefectServer, run_prefect_server, wait_for
-from tests.doubles.range_server import RangeServer
+from tests.doubles.prefect_server import ROOT, PrefectServer, wait_for
 from tests.doubles.stac_api.server import StacApiServer
 from tests.flows.compose import SECRETS
+from tests.flows.conftest import PLANTED, PLANTED_SIGNATURE
 from tests.sample_archive import SAMPLE_IDS
 
 pytestmark = pytest.mark.slow
-PLANTED = {
-    "PC_SDK_SUBSCRIPTION_KEY": "planted-subscription-key",
-    "AWS_SECRET_ACCESS_KEY": "planted-aws-secret",  # pragma: allowlist secret
-    "AWS_SESSION_TOKEN": "planted-session-token",
-}
-LOUD = ("pc_cloudmask", "flows", "urllib3", "rasterio", "botocore")
-PLANTED_SIGNATURE = "planted%2Fsignature"
-EPOCH = "1700000000"
 
 
 @pytest.fixture(scope="module")
-def source(sample_items: Path) -> Iterator[StacApiServer]:
-    """The sample scenes as an API gives them, every href signed."""
-    with RangeServer(sample_items.parent) as files, StacApiServer() as api:
-        collection = json.loads(sample_items.read_text())
-        for item in collection["features"]:
-            item["collection"] = api.collection
-            for asset in item["assets"].values():
-                path = asset["href"].removeprefix("./")
-                asset["href"] = f"{files.url}/{path}?sv=2024-01-01&se=2099-01-01&sig={PLANTED_SIGNATURE}"
-        api.items = collection["features"]
-        yield api
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("store") / "out"
-
-
-@pytest.fixture(scope="module")
-def server(
-    tmp_path_factory: pytest.TempPathFactory, source: StacApiServer, store: Path
-) -> Iterator[PrefectServer]:
+def server(prefect_server: PrefectServer) -> PrefectServer:
     """The server with its pool, its limits and our deployments."""
-    folder = tmp_path_factory.mktemp("prefect")
-    environment = {
-        **PLANTED,
-        "CLOUDMASK_STAC_API_URL": source.url,
-        "CLOUDMASK_STORE": str(store),
-        "CLOUDMASK_AREAS": json.dumps({"samples": {"tiles": ["22KFV", "33UUP"], "since": "2018"}}),
-        "SOURCE_DATE_EPOCH": EPOCH,
-        "PREFECT_LOGGING_SETTINGS_PATH": str(write_logging_settings(folder)),
-    }
-    with run_prefect_server(folder, environment) as server:
-        server.run_service("deploy")
-        server.command("gcl", "create", EARTH_ENGINE_LIMIT, "--limit", "2")
-        server.command("gcl", "create", SOURCE_LIMIT, "--limit", "1")
-        yield server
+    prefect_server.run_service("deploy")
+    prefect_server.command("gcl", "create", EARTH_ENGINE_LIMIT, "--limit", "2")
+    prefect_server.command("gcl", "create", SOURCE_LIMIT, "--limit", "1")
+    return prefect_server
 
 
-def write_logging_settings(folder: Path) -> Path:
-    """Prefect's own, with everything that we and the HTTP and raster libraries say in its database."""
-    settings = yaml.safe_load((Path(prefect.logging.__file__).parent / "logging.yml").read_text())
-    for name in LOUD:
-        settings["loggers"][name] = {"level": "DEBUG", "handlers": ["api", "console"]}
-    path = folder / "logging.yml"
-    path.write_text(yaml.safe_dump(settings))
-    return path
+@pytest.fixture(scope="module")
+def worker(server: PrefectServer) -> Iterator[Path]:
+    """The log of a worker of the pool."""
+    with server.work() as log:
+        yield log
 
 
 def read_deployments(server: PrefectServer) -> dict[str, dict[str, Any]]:
@@ -117,10 +74,11 @@ def start_run(server: PrefectServer, deployment: str, **request: Any) -> str:
 
 
 @pytest.fixture(scope="module")
-def scheduled_run(server: PrefectServer) -> dict[str, Any]:
+def scheduled_run(server: PrefectServer, worker: Path) -> dict[str, Any]:
     """The first run, made by a schedule and done by a worker."""
     monthly = read_deployments(server)["watch/monthly"]
-    soon = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
+    # Later than the scheduler's next look, on a busy machine too: it makes no run of the past.
+    soon = (datetime.now(UTC) + timedelta(seconds=30)).isoformat()
     schedule = {"interval": 86400, "anchor_date": soon, "timezone": "UTC"}
     server.post_list(f"/deployments/{monthly['id']}/schedules", [{"active": True, "schedule": schedule}])
 
@@ -134,8 +92,7 @@ def scheduled_run(server: PrefectServer) -> dict[str, Any]:
         )
         return str(runs[0]["id"]) if runs else None
 
-    with server.work():
-        return server.await_run(wait_for(find_run, "the scheduled run"))
+    return server.await_run(wait_for(find_run, "the scheduled run"))
 
 
 def test_every_deployment_registers_with_its_schedule(server: PrefectServer) -> None:
@@ -154,10 +111,10 @@ def test_every_deployment_registers_with_its_schedule(server: PrefectServer) -> 
 
 
 def test_a_scheduled_run_is_made_by_a_worker(
-    server: PrefectServer, store: Path, scheduled_run: dict[str, Any]
+    server: PrefectServer, store: Path, scheduled_run: dict[str, Any], worker: Path
 ) -> None:
     run, run_id = scheduled_run, scheduled_run["id"]
-    assert run["state_type"] == "COMPLETED", (server.folder / "worker.log").read_text()
+    assert run["state_type"] == "COMPLETED", worker.read_text()
     assert run["auto_scheduled"]
     published = set(walk_catalog(open_store(str(store))).items)
     assert len(published) == len(SAMPLE_IDS)
@@ -190,20 +147,15 @@ def test_a_scheduled_run_is_made_by_a_worker(
 
 @pytest.mark.usefixtures("scheduled_run")
 def test_a_backfill_is_cut_into_runs_and_begun_again_begins_none_twice(
-    server: PrefectServer, store: Path
+    server: PrefectServer, store: Path, worker: Path
 ) -> None:
     before = public_bytes(open_store(str(store)))
-    with server.work():
-        first = server.await_run(
-            start_run(server, "backfill/cloudmask", years=[2018, 2019, 2020, 2021, 2022])
-        )
-        assert first["state_type"] == "COMPLETED", (server.folder / "worker.log").read_text()
-        shards = find_shards(server)
-        for shard in shards:
-            assert server.await_run(shard["id"])["state_type"] == "COMPLETED"
-        again = server.await_run(
-            start_run(server, "backfill/cloudmask", years=[2018, 2019, 2020, 2021, 2022])
-        )
+    first = server.await_run(start_run(server, "backfill/cloudmask", years=[2018, 2019, 2020, 2021, 2022]))
+    assert first["state_type"] == "COMPLETED", worker.read_text()
+    shards = find_shards(server)
+    for shard in shards:
+        assert server.await_run(shard["id"])["state_type"] == "COMPLETED"
+    again = server.await_run(start_run(server, "backfill/cloudmask", years=[2018, 2019, 2020, 2021, 2022]))
     assert again["state_type"] == "COMPLETED"
     assert len(shards) == 1
     assert {shard["id"] for shard in find_shards(server)} == {shard["id"] for shard in shards}
@@ -212,12 +164,11 @@ def test_a_backfill_is_cut_into_runs_and_begun_again_begins_none_twice(
 
 
 @pytest.mark.usefixtures("scheduled_run")
-def test_a_census_leaves_its_gaps_in_the_store_and_as_a_table(server: PrefectServer, store: Path) -> None:
-    with server.work():
-        run_id = start_run(server, "gaps/weekly", datetime="2018/2022", parquet=True)
-        assert server.await_run(run_id)["state_type"] == "COMPLETED", (
-            server.folder / "worker.log"
-        ).read_text()
+def test_a_census_leaves_its_gaps_in_the_store_and_as_a_table(
+    server: PrefectServer, store: Path, worker: Path
+) -> None:
+    run_id = start_run(server, "gaps/weekly", datetime="2018/2022", parquet=True)
+    assert server.await_run(run_id)["state_type"] == "COMPLETED", worker.read_text()
     artifact = read_artifacts(server, run_id)["cloudmask-gaps"]
     assert artifact["description"].startswith(f"{len(SAMPLE_IDS)} scenes in 2 catalogues: 0 not in source")
     assert (store / "gaps.parquet").is_file()

@@ -11,35 +11,53 @@ from pathlib import Path
 
 import pytest
 
-from pc_cloudmask.demo.demo import build_demo_request
 from pc_cloudmask.runs.request import IngestRequest
-from tests.direct_runs import read_tree
-from tests.sample_archive import SAMPLE_IDS
+from tests.direct_runs import read_tree, run_directly
+from tests.sample_archive import BAVARIA, BRAZIL
 
 pytestmark = pytest.mark.usefixtures("fixed_clock")
 
+#: More than there are workers, of both tiles; each costs a task run.
+SCENES = (*BRAZIL[:2], BAVARIA[0])
+STARTING_S = 1800
+
+
+@pytest.fixture
+def items(sample_items: Path) -> Path:
+    """Some of the sample scenes, next to their files."""
+    collection = json.loads(sample_items.read_bytes())
+    collection["features"] = [item for item in collection["features"] if item["id"] in SCENES]
+    path = sample_items.with_name("some.json")
+    path.write_text(json.dumps(collection))
+    return path
+
 
 @pytest.mark.slow
-def test_a_flow_run_publishes_the_same_bytes_and_shows_no_path_or_secret(
-    demo: IngestRequest, out: Path, tmp_path: Path
-) -> None:
+def test_a_flow_run_publishes_the_same_bytes_and_shows_no_path_or_secret(items: Path, tmp_path: Path) -> None:
+    direct = run_directly(IngestRequest(items=str(items), store=str(tmp_path / "direct")))
+    assert sorted(direct.published) == sorted(SCENES)
     store = tmp_path / "out"
-    build_demo_request(None, store)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
         "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(STARTING_S),
         "CLOUDMASK_RUNNER": "dask",
         "CLOUDMASK_WORKERS": "2",
         "PC_SDK_SUBSCRIPTION_KEY": "planted-secret",
     }
-    command = [sys.executable, "-m", "pc_cloudmask", "--prefect", "--json", "demo", "--out", str(store)]
+    command = [sys.executable, "-m", "pc_cloudmask", "--prefect", "--json", "ingest"]
     result = subprocess.run(
-        command, capture_output=True, text=True, env=environment, timeout=1800, check=False
+        [*command, "--items", str(items), "--store", str(store)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=2 * STARTING_S,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
-    assert len(report["published"]) == len(SAMPLE_IDS)
-    assert read_tree(store) == read_tree(out)
+    assert sorted(report["published"]) == sorted(SCENES)
+    assert read_tree(store) == read_tree(tmp_path / "direct")
 
     database = sqlite3.connect(tmp_path / "prefect" / "prefect.db")
     runs = database.execute("select name, state_type from task_run").fetchall()

@@ -24,7 +24,7 @@ SHAPE_20M = (24, 31)
 DAYS = 366
 #: Calm days after the year: the last products are withdrawn half a year later, and three scans of everything,
 #: which come once a month, must agree on it.
-SETTLING_DAYS = range(DAYS, DAYS + 300, 6)
+SETTLING_DAYS = range(DAYS, DAYS + 300)
 REVISIT = 5 * DAY
 API_COLLECTION = "https://planetarycomputer.microsoft.com/api/stac/v1/collections/sentinel-2-l2a"
 

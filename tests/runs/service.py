@@ -20,6 +20,7 @@ from pc_cloudmask.settings import Area, Settings
 from pc_cloudmask.source.stac_api import PlanetaryComputerSource
 from pc_cloudmask.web import RetryPolicy
 from tests.catalog.publications import Walk, keys_of
+from tests.doubles.earth_engine.sentinel2 import Sentinel2
 from tests.doubles.earth_engine.server import LocalEarthEngine
 from tests.doubles.stac_api.server import CONFORMANCE, StacApiServer
 from tests.masking.earth_engine.sessions import run_session
@@ -40,6 +41,8 @@ class Service:
     store: Path
     areas: Mapping[str, Area] = field(default_factory=lambda: HOME)
     settings: dict[str, Any] = field(default_factory=dict)
+    #: What Earth Engine was given, by ``system:index``.
+    images: dict[str, tuple[Sentinel2, tuple[str, ...]]] = field(default_factory=dict)
 
     def run(
         self,
@@ -57,8 +60,7 @@ class Service:
         self.server.faults.clear()
         vars(self.server).pop("search", None)  # what a weather put in its place
         weather(self.server, items, random.Random(seed))
-        for image, without in self.archive.list_images(now):
-            self.engine.world.add_sentinel2(image, without)
+        self._give_images(now)
         settings = Settings(
             stac_api_url=self.server.url,
             store=str(self.store),
@@ -77,6 +79,14 @@ class Service:
             return watch(context, WatchRequest(**asked), ThreadRunner(2, retry_delay_s=0))
         finally:
             self.server.faults.clear()
+
+    def _give_images(self, now: datetime) -> None:
+        """Give Earth Engine what it has not had before ``now``: that of a year takes longer than a run."""
+        for image, without in self.archive.list_images(now):
+            known, known_without = self.images.get(image.index, (None, None))
+            if known is not image or known_without != without:
+                self.images[image.index] = image, without
+                self.engine.world.add_sentinel2(image, without)
 
 
 @contextmanager

@@ -7,8 +7,10 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import pytest
 
 from pc_cloudmask.storage.stores import open_store
 from tests.catalog.publications import public_bytes, walk_catalog
-from tests.doubles.command import ROOT, run
+from tests.doubles.command import LIMIT_S, forked, run, running
 from tests.sample_archive import SAMPLE_IDS, read_items
 
 pytestmark = pytest.mark.slow
@@ -48,11 +50,15 @@ def shift(item: dict[str, Any], days: int) -> dict[str, Any]:
     return shifted
 
 
+def build_command(archive: Path, store: Path) -> list[str | Path]:
+    return ["--json", "watch", "--items", archive, "--tile", "22KFV,33UUP", "--store", store]
+
+
 def watch(
     archive: Path, store: Path, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     return run(
-        "--json", "watch", "--items", archive, "--tile", "22KFV,33UUP", "--store", store, *arguments,
+        *build_command(archive, store), *arguments,
         cwd=store.parent,
         **{"SOURCE_DATE_EPOCH": EPOCH, **environment},
     )  # fmt: skip
@@ -106,42 +112,32 @@ def test_without_an_area_it_says_how_to_name_one(tmp_path: Path) -> None:
     assert "[areas.home]" in result.stderr
 
 
-def start(archive: Path, store: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "pc_cloudmask",
-        "--json",
-        "watch",
-        "--items",
-        archive,
-        "--tile",
-        "22KFV",
-        "--tile",
-        "33UUP",
-    ]
-    return subprocess.Popen(
-        [*map(str, command), "--store", str(store), *arguments],
-        env={**os.environ, "SOURCE_DATE_EPOCH": EPOCH, "PYTHONPATH": str(ROOT), "CLOUDMASK_WORKERS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@contextmanager
+def watching(archive: Path, store: Path, *arguments: str, **environment: str) -> Iterator[ForkServerProcess]:
+    """A watch of the archive's tiles that runs while inside, its output in files beside the store."""
+    with forked(
+        *build_command(archive, store), *arguments,
+        cwd=store.parent, folder=store.parent, **{"SOURCE_DATE_EPOCH": EPOCH, **environment},
+    ) as process:  # fmt: skip
+        yield process
 
 
 def test_it_goes_on_until_it_is_told_to_end(archive: Path, tmp_path: Path) -> None:
-    process = start(archive, tmp_path / "out", "--every", "1s")
-    assert process.stdout is not None
     published: list[str] = []
-    runs = 0
-    # A scan of everything that takes longer than the period is left to the next run, which goes on with it.
-    while len(published) < COPIES * len(SAMPLE_IDS):
-        published += json.loads(process.stdout.readline())["published"]
-        runs += 1
-        assert runs < 100
-    assert not json.loads(process.stdout.readline())["published"]
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=30)
+    with running(
+        *build_command(archive, tmp_path / "out"), "--every", "1s",
+        cwd=tmp_path, SOURCE_DATE_EPOCH=EPOCH, CLOUDMASK_WORKERS="1",
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        runs = 0
+        # A scan of everything that takes longer than the period is left to the next run, which goes on with it.
+        while len(published) < COPIES * len(SAMPLE_IDS):
+            published += json.loads(process.stdout.readline())["published"]
+            runs += 1
+            assert runs < 100
+        assert not json.loads(process.stdout.readline())["published"]
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=LIMIT_S)
     assert len(set(published)) == COPIES * len(SAMPLE_IDS)
     assert "Traceback" not in errors
 
@@ -159,14 +155,12 @@ def test_killed_in_mid_run_nothing_is_lost_and_nothing_twice(
     kills = 0
     store = tmp_path / "killed"
     while kills < 40:
-        process = start(archive, store, "--once")
         # The scenes make more than a hundred files: each process is killed after a few more of them.
         enough = count_files(store) + dice.randint(1, 12)
-        while process.poll() is None and count_files(store) < enough:
-            time.sleep(0.002)
-        ended = process.poll() is not None
-        process.kill()
-        process.communicate()
+        with watching(archive, store, "--once", CLOUDMASK_WORKERS="1") as process:
+            while process.is_alive() and count_files(store) < enough:
+                time.sleep(0.005)
+            ended = not process.is_alive()
         assert not walk_catalog(open_store(str(store))).dangling
         if ended:
             break

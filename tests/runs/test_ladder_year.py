@@ -59,7 +59,7 @@ def test_a_ladder_masks_early_and_replaces_its_masks_by_better_ones(
     ranks: dict[str, int] = {}
     store = tmp_path / "out"
     with run_service(archive, earth_engine, store, methods=LADDER) as service:
-        for day in [*range(0, DAYS, 4), *SETTLING_DAYS[::3]]:
+        for day in [*range(0, DAYS, 4), *SETTLING_DAYS[::18]]:
             now = START + day * DAY + timedelta(hours=dice.uniform(0, 3))
             weather = dice.choices(*zip(*WEATHERS, strict=True))[0] if day < DAYS else WEATHERS[0][0]
             counts["runs"] += 1

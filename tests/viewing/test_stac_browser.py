@@ -60,13 +60,13 @@ def find(folder: Path) -> StacBrowser:
 
 
 def read_config(url: str) -> str:
-    answer = requests.get(f"{url}/runtime-config.js", timeout=10)
+    answer = requests.get(f"{url}/runtime-config.js", timeout=600)
     assert answer.headers["Content-Type"].startswith("text/javascript")
     return answer.text
 
 
 def test_the_page_reads_our_options_before_any_other_script(root: Path, build: Path, serve: Serve) -> None:
-    page = requests.get(f"{serve(root, find(build))}/", timeout=10)
+    page = requests.get(f"{serve(root, find(build))}/", timeout=600)
     assert page.headers["Content-Type"].startswith("text/html")
     scripts = re.findall(r'<script[^>]*src="([^"]+)"[^>]*>', page.text)
     assert scripts[0] == "/runtime-config.js"
@@ -93,9 +93,9 @@ def test_catalog_and_browser_share_a_port_and_the_catalog_comes_first(
         FILES[find(build).index]: "app()",
         "assets/_plugin-vue_export-helper.js": "helper()",
     }.items():
-        answer = requests.get(f"{url}/{key}", timeout=10)
+        answer = requests.get(f"{url}/{key}", timeout=600)
         assert (answer.status_code, answer.text) == (200, text)
-    assert requests.get(f"{url}/favicon.ico", timeout=10).text == ""
+    assert requests.get(f"{url}/favicon.ico", timeout=600).text == ""
     for key in (
         "_pending/S2B_X.json",
         "_pending/S2B_Z.json",
@@ -104,7 +104,7 @@ def test_catalog_and_browser_share_a_port_and_the_catalog_comes_first(
         ".git/index.html",
         "secret.key",
     ):
-        assert requests.get(f"{url}/{key}", timeout=10).text == "Not Found"
+        assert requests.get(f"{url}/{key}", timeout=600).text == "Not Found"
 
 
 def test_a_browser_in_the_folder_of_the_store_shows_nothing_else_of_it(
@@ -114,9 +114,9 @@ def test_a_browser_in_the_folder_of_the_store_shows_nothing_else_of_it(
         if path.name in {"index.html", "runtime-config.js", "js", "assets"}:
             path.rename(root / path.name)
     url = serve(root, find(root))
-    assert requests.get(f"{url}/{FILES[find(root).index]}", timeout=10).text == "app()"
+    assert requests.get(f"{url}/{FILES[find(root).index]}", timeout=600).text == "app()"
     for key in ("_pending/S2B_X.json", ".env", "secret.key", "secret.json", "cloudmask.toml"):
-        assert requests.get(f"{url}/{key}", timeout=10).text == "Not Found"
+        assert requests.get(f"{url}/{key}", timeout=600).text == "Not Found"
 
 
 def test_a_folder_of_the_usual_name_is_found(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ class Downloader:
     def read_tile(self, image: Any, tile: Window) -> np.ndarray[Any, np.dtype[Any]]:
         grid = self.grid.window_grid(tile)
         url = image.getDownloadURL(self.describe(grid))
-        body = requests.get(url, timeout=30).content
+        body = requests.get(url, timeout=600).content
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             tiff = archive.read(archive.namelist()[0])
         with MemoryFile(tiff) as memory, memory.open() as dataset:

@@ -31,7 +31,7 @@ def probability_of(client: Any, product: Sentinel2) -> Any:
 
 
 def download(url: str) -> bytes:
-    response = requests.get(url, timeout=10)
+    response = requests.get(url, timeout=600)
     response.raise_for_status()
     return response.content
 

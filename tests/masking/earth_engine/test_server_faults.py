@@ -76,7 +76,7 @@ def test_errors_arrive_in_googles_form(
     assert rule.hits == 1
     (request,) = earth_engine.requests.to("image:computePixels")
     assert (request.status, request.fault) == (fault.code, "ErrorReply")
-    response = requests.post(f"{earth_engine.url}{request.path}", json=dict(request.body), timeout=10)
+    response = requests.post(f"{earth_engine.url}{request.path}", json=dict(request.body), timeout=600)
     error = json.loads(response.content)["error"]
     assert (error["code"], error["status"]) == (response.status_code, fault.status)
 
@@ -130,7 +130,7 @@ def test_pixels_of_a_wrong_shape(earth_engine: LocalEarthEngine, patient: Any, p
 
 def test_an_error_may_say_when_to_come_back(earth_engine: LocalEarthEngine) -> None:
     earth_engine.faults.add(faults.unavailable(retry_after_s=7))
-    response = requests.get(f"{earth_engine.url}/$discovery/rest", timeout=10)
+    response = requests.get(f"{earth_engine.url}/$discovery/rest", timeout=600)
     assert (response.status_code, response.headers["Retry-After"]) == (503, "7")
 
 
@@ -152,7 +152,7 @@ def test_a_memory_limit_by_area(earth_engine: LocalEarthEngine, patient: Any, pr
         read(patient, product)
     assert read(patient, product, (40, 60, 40, 60)).shape == (40, 60)
     url = patient.Image(f"{CLOUD_PROBABILITY}/{product.index}").getDownloadURL({"format": "NPY"})
-    assert requests.get(url, timeout=10).status_code == 400
+    assert requests.get(url, timeout=600).status_code == 400
 
 
 def test_chance_is_repeatable(earth_engine: LocalEarthEngine, patient: Any, product: Sentinel2) -> None:
@@ -204,7 +204,7 @@ def hanging_request(engine: LocalEarthEngine) -> Iterator[None]:
     """A request is under way and hangs; it ends with the server."""
     with ThreadPoolExecutor(1) as pool:
         known = len(engine.requests)
-        pending = pool.submit(requests.get, f"{engine.url}/$discovery/rest", timeout=60)
+        pending = pool.submit(requests.get, f"{engine.url}/$discovery/rest", timeout=600)
         while len(engine.requests) == known:
             assert not pending.done()
             time.sleep(0.01)
