@@ -2,10 +2,12 @@
 
     CloudmaskError
     ├── SettingsError              wrong usage or settings                                  (ends the run)
+    ├── Unreachable                no way to a server, told to somebody who waits           (ends the run)
     ├── MachineError               no memory, disk or right, or a package that is missing   (ends the run)
     ├── SourceError                the source API or one of its items
     │   ├── SourceUnavailable      no answer, 429, 5xx (retryable)
     │   ├── SourceRefused          an answer that breaks a rule of ours: size, host, form
+    │   │   ├── SourceMistaken     an answer of something else than a STAC API: its URL may be wrong
     │   │   └── SourceDenied       401, 403: it wants credentials or shuts us out           (ends the run)
     │   └── ItemError              one item cannot become a scene                           (proven)
     │       ├── MissingField       … because a field is absent
@@ -78,6 +80,12 @@ class MachineError(CloudmaskError):
     ends_run = True
 
 
+class Unreachable(CloudmaskError):
+    """A server that never answered this process is not there, or the way to it is wrong: name, proxy, certificate."""
+
+    ends_run = True
+
+
 class SourceError(CloudmaskError):
     """The source API or one of its items."""
 
@@ -90,6 +98,10 @@ class SourceUnavailable(SourceError):
 
 class SourceRefused(SourceError):
     """The source answered with something that must not be trusted."""
+
+
+class SourceMistaken(SourceRefused):
+    """What answers is no STAC API, or not one that has the collection."""
 
 
 class SourceDenied(SourceRefused):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import random
 import re
 import socket
@@ -16,20 +15,32 @@ from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPResponse
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
-from requests.utils import get_auth_from_url, get_environ_proxies, select_proxy
-from urllib3.exceptions import InvalidHeader, ReadTimeoutError
+from requests.utils import get_auth_from_url
+from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
-from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.text import keep_signatures_out_of_logs, make_printable, unsigned_href
+from pc_cloudmask.contact import (
+    PAUSE_S,
+    RETRIED_STATUSES,
+    Service,
+    diagnose,
+    find_ca_bundle,
+    find_origin,
+    find_proxy,
+    find_timeouts,
+    is_first,
+    judge,
+    note_answer,
+    refuse_by_proxy,
+)
+from pc_cloudmask.text import keep_signatures_out_of_logs, unsigned_href
 
 logger = logging.getLogger(__name__)
-RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 60.0
 MAX_BACKOFF_S = 60.0
 #: From here on who waits is told why.
@@ -179,67 +190,6 @@ class _UrlCredentials(AuthBase):
         return HTTPBasicAuth(user, password)(request) if user or password else request
 
 
-def find_ca_bundle() -> str | None:
-    """Return the path of the certificates that the user trusts in place of the usual ones, for every client alike.
-
-    Raises:
-        SettingsError: there is nothing at that path.
-    """
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
-        if bundle := os.environ.get(name):
-            if not os.path.exists(bundle):  # noqa: PTH110 - it may be no path at all
-                raise SettingsError(f"{name} names {bundle}, where there is nothing: mend it, or unset it")
-            return bundle
-    return None
-
-
-#: How http.client quotes a proxy that does not let us through.
-_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3}) ?([\w -]{0,60})")
-_WITHOUT_SOCKS = "Missing dependencies for SOCKS support"
-
-
-def find_proxy(url: str) -> str | None:
-    """Return the proxy that requests to ``url`` go through, without its password; None if they go directly."""
-    proxy = select_proxy(url, get_environ_proxies(url))
-    return unsigned_href(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
-
-
-def explain_proxy(error: object, url: str, proxy: str | None = None) -> str | None:
-    """Return what to say of a request to ``url`` that failed at the proxy on its way; None if it did not.
-
-    ``proxy`` is the one that the environment names for ``url``, unless it is given.
-
-    Raises:
-        SettingsError: the proxy refuses us, which trying again does not change.
-    """
-    proxy, text = proxy or find_proxy(url), str(error)
-    if proxy is None:
-        return None
-    if _WITHOUT_SOCKS in text or isinstance(error, requests.exceptions.InvalidProxyURL):
-        raise SettingsError(f"proxy {proxy}: not one that this program can use: {_mend_proxy(url)}")
-    if answer := _TUNNEL.search(text):
-        if int(answer[1]) not in RETRIED_STATUSES:
-            raise _refuse_by_proxy(proxy, answer[1], answer[2].strip(), url)
-        return f"the proxy {proxy} answers HTTP {answer[1]}"
-    return f"no connection to the proxy {proxy}" if "roxy" in type(error).__name__ else None
-
-
-def _refuse_by_proxy(proxy: str, status: str, reason: str, url: str) -> SettingsError:
-    problem = (
-        "it wants a user and password" if status == "407" else f"it does not let us through to {_host(url)}"
-    )
-    said = f" ({reason})" if reason else ""
-    return SettingsError(f"proxy {proxy} answers HTTP {status}{said}: {problem}: {_mend_proxy(url)}")
-
-
-def _mend_proxy(url: str) -> str:
-    return f"mend HTTPS_PROXY, or list {_host(url)} in NO_PROXY"
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).hostname or url
-
-
 class HttpClient:
     """Requests with a time-out each, retries, a limit to the body, and no redirect to another host.
 
@@ -253,8 +203,10 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         *,
         needs_length: bool = False,
+        service: Service = Service(),  # noqa: B008 - frozen
     ) -> None:
         keep_signatures_out_of_logs()
+        self._service = service
         self._retry = retry or RetryPolicy()
         self._needs_length = needs_length
         self._session = Session(MAX_CONNECTIONS)
@@ -272,6 +224,7 @@ class HttpClient:
 
         Raises:
             NoAnswer: deadline passed, attempts used up, or a wait asked for beyond the deadline.
+            Unreachable: the server has not answered this process yet, and somebody is waiting, see ``contact``.
             SettingsError: the proxy that the environment names does not let us through.
             BodyTooLarge, ForeignRedirect: the answer is not taken.
         """
@@ -284,7 +237,9 @@ class HttpClient:
             try:
                 answer = self._follow(request, deadline, max_body_bytes)
             except requests.RequestException as error:
-                problem = explain_proxy(error, request.url) or _describe(error)
+                if is_first(request.url):
+                    judge(error, request.url, self._service)
+                problem = _describe(error, request.url, self._service)
                 if isinstance(error, ValueError):  # requests' own mark of a URL that is none
                     break
             else:
@@ -330,28 +285,21 @@ class HttpClient:
         prepared = self._session.prepare_request(request)
         settings: Any = self._session.merge_environment_settings(prepared.url, {}, True, None, None)
         left_s = max(0.1, deadline.remaining_s())
-        timeout = (min(CONNECT_TIMEOUT_S, left_s), min(READ_TIMEOUT_S, left_s))
+        limits_s = (
+            find_timeouts(request.url, self._service)
+            if is_first(request.url)
+            else (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+        )
+        timeout = (min(limits_s[0], left_s), min(limits_s[1], left_s))
         with (
             answer_within(left_s),
             self._session.send(prepared, timeout=timeout, allow_redirects=False, **settings) as response,
         ):
+            note_answer(request.url)
             body = read_body(response, max_body_bytes)
         if response.status_code == _PROXY_WANTS_USER and (proxy := find_proxy(request.url)):
-            raise _refuse_by_proxy(proxy, "407", "", request.url)
+            raise refuse_by_proxy(proxy, "407", "", request.url)
         return Answer(response.status_code, response.headers, body)
-
-
-def find_origin(url: str) -> tuple[str, str]:
-    """Return scheme and authority of ``url``; both are empty where it cannot be read as one."""
-    try:
-        return urlsplit(url)[:2]
-    except ValueError:
-        return ("", "")
-
-
-def is_timeout(error: requests.RequestException) -> bool:
-    """Return True if time ran out; of a body requests says so in the cause alone."""
-    return isinstance(error, requests.Timeout) or isinstance(next(iter(error.args), None), ReadTimeoutError)
 
 
 def read_body(response: requests.Response, max_body_bytes: int) -> bytes:
@@ -395,15 +343,31 @@ def _read_retry_after(headers: Mapping[str, str]) -> float:
         return 0.0
 
 
-def _describe(error: requests.RequestException) -> str:
-    """Return why a request failed, without URLs or the chain of library objects in its text."""
-    if is_timeout(error):
-        return "timed out"
-    if isinstance(error, requests.exceptions.SSLError):
-        return (
-            "its TLS certificate was not accepted (if this network puts its own in place, let REQUESTS_CA_BUNDLE "
-            "name the file that it is signed by)"
-        )
-    if isinstance(error, requests.ConnectionError):
-        return "no connection"
-    return make_printable(f"{type(error).__name__}: {error}", 200)
+def _describe(error: requests.RequestException, url: str, service: Service) -> str:
+    """Return why a request failed, and for a certificate how to mend it, without URLs or chains of library objects."""
+    diagnosis = diagnose(error, url, service)
+    return (
+        f"{diagnosis.problem}: {diagnosis.mend}" if diagnosis.problem.startswith("TLS") else diagnosis.problem
+    )
+
+
+def knock(url: str, service: Service, verify: str | bool | None = None) -> None:
+    """Ask the server of ``url`` for its root, for a client that is not ours: any answer will do.
+
+    Nothing is sent unless a first request is to be answered soon, see ``contact``.
+
+    Raises:
+        Unreachable: none came.
+        SettingsError: the proxy on the way refuses us.
+    """
+    root = urljoin(url, "/")
+    while is_first(url):
+        try:
+            limits_s = find_timeouts(url, service)
+            with Session(1) as session:
+                session.head(root, timeout=limits_s, verify=verify, allow_redirects=False)
+        except requests.RequestException as error:
+            judge(error, url, service)
+            time.sleep(PAUSE_S)
+        else:
+            note_answer(url)

@@ -17,12 +17,13 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
+from pc_cloudmask.contact import find_ca_bundle, find_proxy
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.masking.earth_engine.gees2downloader import _without_netrc
 from pc_cloudmask.masking.earth_engine.transport import BoundedHttp
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.source.assets import AssetReader
-from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RetryPolicy, find_ca_bundle, find_proxy
+from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RetryPolicy
 from tests.doubles.range_server import RangeServer
 from tests.doubles.stac_api.loopback import LoopbackServer, QuietHandler
 

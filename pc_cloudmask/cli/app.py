@@ -129,7 +129,10 @@ def set_globals(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Remember the global options for the command that follows."""
+    """Remember the global options for the command that follows, which somebody waits for."""
+    from pc_cloudmask.contact import hurry
+
+    hurry()
     options.config, options.json, options.verbose, options.prefect = config, json, verbose, prefect
     configure_logs(options.log_level, _read_secrets)
 
@@ -197,8 +200,10 @@ def report_stop(how: str) -> None:
 
 def report_error(error: Exception) -> int:
     """Print what ended the run in one line; return the exit status."""
-    from pc_cloudmask.errors import EngineRefused, StoreRefused
+    from pc_cloudmask.errors import EngineRefused, SourceMistaken, StoreRefused
 
     complain(str(error))
-    refused = isinstance(error, StoreRefused | EngineRefused) or getattr(error, "ends_run", False)
+    refused = isinstance(error, StoreRefused | EngineRefused | SourceMistaken) or getattr(
+        error, "ends_run", False
+    )
     return EXIT_USAGE if refused else EXIT_FAILED

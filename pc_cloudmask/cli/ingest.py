@@ -196,9 +196,11 @@ def _watch_for_ever(request: WatchRequest, period: timedelta) -> None:
 
     from pc_cloudmask.cli.output import print_json_line, print_report
     from pc_cloudmask.cli.run import run_job
+    from pc_cloudmask.contact import be_patient
     from pc_cloudmask.errors import CloudmaskError
     from pc_cloudmask.runs.report import Report
 
+    be_patient()
     while True:
         started = time.monotonic()
         try:

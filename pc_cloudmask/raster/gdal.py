@@ -13,9 +13,9 @@ from rasterio.env import PROJDataFinder, set_proj_data_search_path
 from rasterio.errors import RasterioError
 from rasterio.session import DummySession
 
+from pc_cloudmask.contact import find_ca_bundle
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.text import make_printable
-from pc_cloudmask.web import find_ca_bundle
 
 T = TypeVar("T")
 #: How assets are read.

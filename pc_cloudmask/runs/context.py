@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pc_cloudmask.errors import EngineUnavailable
+from pc_cloudmask.errors import EngineUnavailable, Unreachable
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.methods import METHODS, MaskEngine
 from pc_cloudmask.masking.networks import NetworkOptions
@@ -141,7 +141,7 @@ class RunContext:
         _ = self.settings.rungs  # before anything is asked: weights may be missing
         methods = [METHODS[name] for name in self.engines] if len(self.ladder.methods) > 1 else []
         if self.has_earth_engine and any(method.needs_earth_engine for method in methods):
-            with suppress(EngineUnavailable):
+            with suppress(EngineUnavailable, Unreachable):
                 self.session.start()
 
     def read_parameters(self, method: str) -> MaskParameters:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from urllib.parse import urlsplit
 
+from pc_cloudmask.contact import find_ca_bundle, find_proxy, hurry
 from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.masking.earth_engine.gees2downloader import HOW_TO_INSTALL
-from pc_cloudmask.masking.methods import METHODS
+from pc_cloudmask.masking.methods import METHODS, MaskMethod
 from pc_cloudmask.raster.gdal import FOREIGN_PROJECTIONS, check_projections
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.assets import check_tokens
+from pc_cloudmask.source.fields import ItemSearch
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS
 from pc_cloudmask.source.stac_api import PlanetaryComputerSource
 from pc_cloudmask.storage.store import ObjectStore
 from pc_cloudmask.version import tell_extra
-from pc_cloudmask.web import find_ca_bundle, find_proxy
+from pc_cloudmask.web import Deadline
 
 EXTRAS = {
     **{
@@ -38,6 +42,8 @@ EXTRAS = {
 }
 #: Whoever asks what works sits and waits; a run has minutes.
 _PATIENCE_S = 20.0
+#: All of this ends within five seconds where nothing answers, the program's start included.
+_FIRST_CONTACT_S = 2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,30 +62,75 @@ class Finding:
 
 
 def examine(context: RunContext) -> Iterator[Finding]:
-    """Yield findings, each as soon as it is known; nothing is written but the store's own probe."""
+    """Yield findings, each as soon as it and those before it are known; nothing is written but the store's own probe.
+
+    What asks a server, or imports what is heavy, is looked at side by side.
+    """
     settings = context.settings
     methods = [METHODS[name] for name in settings.ladder]
-    yield Finding("settings", True, True, f"method {', '.join(settings.ladder)}, {settings.workers} workers")
-    yield from _examine_environment(settings)
-    yield _try("store", True, lambda: _describe_store(context.store))
-    yield _try("source", True, lambda: _ask_source(settings))
-    if urlsplit(settings.stac_api_url).hostname in PLANETARY_COMPUTER_HOSTS:
-        yield _try("tokens", True, lambda: f"{check_tokens(_PATIENCE_S)} gives tokens for assets")
-    needs_earth_engine = any(method.needs_earth_engine for method in methods)
-    yield _try("earth engine", needs_earth_engine, lambda: _ask_earth_engine(context))
-    yield _module(
-        "geeS2downloader",
-        "geeS2downloader",
-        settings.downloader == "gees2downloader",
-        HOW_TO_INSTALL,
-    )
+    hurry(_FIRST_CONTACT_S)
+    looks = [*_list_services(context, methods)]
     # Of the methods in use alone: to ask PyTorch for its devices takes seconds.
     for method in methods:
-        for name, look in method.list_checks(settings.network).items():
-            yield _try(f"{method.name} {name}", True, look)
+        checks = method.list_checks(settings.network).items()
+        looks += [_Look(f"{method.name} {name}", True, look) for name, look in checks]
+    for each in looks:
+        each.begin()
+    yield Finding("settings", True, True, f"method {', '.join(settings.ladder)}, {settings.workers} workers")
+    yield from _examine_environment(settings)
+    yield from (each.wait() for each in looks)
+    is_chosen = settings.downloader == "gees2downloader"
+    yield _module("geeS2downloader", "geeS2downloader", is_chosen, HOW_TO_INSTALL)
     for extra, (module, purpose) in EXTRAS.items():
         needed = extra in {*(method.extra for method in methods), settings.runner}
         yield _module(f"extra {extra}", module, needed, f"{purpose}: {tell_extra(extra)}")
+
+
+def _list_services(context: RunContext, methods: Sequence[MaskMethod]) -> Iterator[_Look]:
+    """Yield the looks at what answers from elsewhere: the store, the APIs, the token service, Earth Engine."""
+    settings = context.settings
+    yield _Look("store", True, lambda: _describe_store(context.store))
+    yield _Look("source", True, lambda: _ask_source(settings))
+    if settings.second_api:
+        yield _Look("second api", True, lambda: _ask_second(context))
+    if urlsplit(settings.stac_api_url).hostname in PLANETARY_COMPUTER_HOSTS:
+        yield _Look("tokens", True, lambda: f"{check_tokens(_PATIENCE_S)} gives tokens for assets")
+    needs_earth_engine = any(method.needs_earth_engine for method in methods)
+    yield _Look("earth engine", needs_earth_engine, lambda: _ask_earth_engine(context))
+
+
+class _Look:
+    """One look at something that may take its time, in a thread that keeps no program from ending."""
+
+    def __init__(self, what: str, needed: bool, look: Callable[[], str]) -> None:
+        self._what, self._needed, self._look = what, needed, look
+        self._found = SimpleQueue[Finding | Exception]()
+        self._deadline = Deadline(_PATIENCE_S)
+
+    def begin(self) -> None:
+        """Look, in a thread of its own."""
+        Thread(target=self._run, daemon=True).start()
+
+    def wait(self) -> Finding:
+        """Return what was found, or that nothing was in time.
+
+        Raises:
+            Exception: it is one that nobody expected.
+        """
+        try:
+            found = self._found.get(timeout=max(0.0, self._deadline.remaining_s()))
+        except Empty:
+            text = f"not known within {_PATIENCE_S:.0f} s: try again later"
+            return Finding(self._what, False, self._needed, text)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _run(self) -> None:
+        try:
+            self._found.put(_try(self._what, self._needed, self._look))
+        except Exception as error:
+            self._found.put(error)
 
 
 def _examine_environment(settings: Settings) -> Iterator[Finding]:
@@ -130,5 +181,13 @@ def _ask_earth_engine(context: RunContext) -> str:
 
 def _ask_source(settings: Settings) -> str:
     source = PlanetaryComputerSource(settings.stac_api_url, settings.collection, _PATIENCE_S)
+    return f"{settings.stac_api_url} {_ask_for_item(source)}"
+
+
+def _ask_second(context: RunContext) -> str:
+    return f"{context.settings.second_api} {_ask_for_item(context.second)}" if context.second else ""
+
+
+def _ask_for_item(source: ItemSearch) -> str:
     items = list(source.find_items(SceneQuery(tiles=("22KFV",), datetime="2018-12", limit=1)))
-    return f"{settings.stac_api_url} answers" + ("" if items else ", with no item for 22KFV in 2018-12")
+    return "answers" + ("" if items else ", with no item for 22KFV in 2018-12")

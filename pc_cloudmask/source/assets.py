@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from pc_cloudmask.contact import Service
 from pc_cloudmask.errors import AssetDenied, AssetError, AssetMissing, AssetRefused, AssetUnavailable
 from pc_cloudmask.raster.gdal import Unreadable, read_asset
 from pc_cloudmask.raster.read import (
@@ -79,7 +80,7 @@ class AssetReader:
         self._sign = sign or str
         self._renew = renew
         self._rules = HrefRules(hosts, allow_loopback, local_root)
-        self._http = HttpClient(retry or RetryPolicy(attempts=4))
+        self._http = HttpClient(retry or RetryPolicy(attempts=4), service=Service("assets at"))
         #: By URL, the signed one whose server has shown what it holds; URLs whose transfers broke off.
         self._probed: dict[str, str] = {}
         self._failed: set[str] = set()
@@ -319,7 +320,9 @@ def _fetch_token(url: str, href: str, deadline_s: float | None = None) -> sas.SA
     blob = unsigned_href(href)
     key = Settings.get().subscription_key
     http = HttpClient(
-        RetryPolicy(attempts=_TOKEN_ATTEMPTS), {"Ocp-Apim-Subscription-Key": key} if key else None
+        RetryPolicy(attempts=_TOKEN_ATTEMPTS),
+        {"Ocp-Apim-Subscription-Key": key} if key else None,
+        service=Service("token service", "PC_SDK_SAS_URL"),
     )
     try:
         answer = http.get(

@@ -12,9 +12,10 @@ from urllib.parse import urljoin
 
 import orjson
 
+from pc_cloudmask.contact import Service, find_origin
 from pc_cloudmask.errors import SourceRefused, SourceUnavailable
 from pc_cloudmask.text import decode_text, read_file_uri, unsigned_href
-from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy, find_origin
+from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy
 
 
 def parse_json(body: bytes | str) -> Any:
@@ -82,7 +83,7 @@ class ServerDocuments:
 
     def __init__(self, url: str, retry: RetryPolicy | None = None) -> None:
         self._origin = find_origin(url)
-        self._http = HttpClient(retry)
+        self._http = HttpClient(retry, service=Service("items of", "--items"))
 
     def read(self, href: str) -> Document:
         """Return the JSON object at a URL.

@@ -20,7 +20,8 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from requests import Request
 
-from pc_cloudmask.errors import SettingsError, SourceDenied, SourceRefused, SourceUnavailable
+from pc_cloudmask.contact import Service, find_origin
+from pc_cloudmask.errors import SettingsError, SourceDenied, SourceMistaken, SourceRefused, SourceUnavailable
 from pc_cloudmask.scene.geometry import build_box, build_shape
 from pc_cloudmask.scene.query import (
     Interval,
@@ -35,7 +36,7 @@ from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, find_holders, is
 from pc_cloudmask.source.paging import PAGE_ITEMS, read_all_pages
 from pc_cloudmask.source.selection import sort_items, sort_stream
 from pc_cloudmask.text import LOOPBACK_HOSTS, make_printable, unsigned_href
-from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy, find_origin
+from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy
 
 #: A page of 250 Sentinel-2 items has about 5 MB.
 MAX_PAGE_BYTES = 64 << 20
@@ -73,7 +74,7 @@ class BoundedStacApiIO(StacApiIO):
         self._hint = f"check {url_setting}"
         self._origin = find_origin(url)
         self._deadline_s = deadline_s
-        self._http = HttpClient(retry or RetryPolicy(attempts=20))
+        self._http = HttpClient(retry or RetryPolicy(attempts=20), service=Service("STAC API", url_setting))
 
     def request(
         self,
@@ -123,14 +124,14 @@ class BoundedStacApiIO(StacApiIO):
             document = parse_json(txt)
         except ValueError as error:
             looks = "a web page" if txt.lstrip()[:1] == "<" else f"not JSON ({error})"
-            raise SourceRefused(f"STAC API: the answer is {looks}: {self._hint}") from error
+            raise SourceMistaken(f"STAC API: the answer is {looks}: {self._hint}") from error
         if isinstance(document, dict) and document.get("type") == "Catalog":
             _check_landing_page(document, self._hint)
         elif not isinstance(document, dict) or not (
             "features" in document or document.get("type") == "Collection"
         ):
             # An error with status 200 would pass for an empty page.
-            raise SourceRefused(f"STAC API: the answer is JSON but not STAC: {self._hint}")
+            raise SourceMistaken(f"STAC API: the answer is JSON but not STAC: {self._hint}")
         if not isinstance(document.get("features", []), list):
             raise SourceRefused("STAC API: a page holds no list of items")
         if not isinstance(document.get("links") or [], list):
@@ -154,7 +155,7 @@ def _check_landing_page(document: dict[str, Any], hint: str) -> None:
     """Check that a catalog is what an API with item search presents itself by."""
     conforms_to = document.get("conformsTo")
     if not isinstance(conforms_to, list) or not any("/item-search" in str(uri) for uri in conforms_to):
-        raise SourceRefused(
+        raise SourceMistaken(
             f"STAC API: a catalog, but not of an API that searches items: {hint}; "
             "a static catalog is read with --items"
         )
@@ -355,7 +356,7 @@ class PlanetaryComputerSource:
         except APIError as error:
             if error.status_code != 404:
                 raise
-            raise SourceRefused(
+            raise SourceMistaken(
                 f"{self._url} has no collection {self._collection!r}; check {self.form.collection_setting}"
             ) from error
         self._collection_seen = True
@@ -396,6 +397,8 @@ class PlanetaryComputerSource:
             text = f"{self._url}: HTTP {status}: {make_printable(error, _SHOWN)}"
             if status in {401, 403}:
                 raise SourceDenied(f"{text}; the API wants credentials, or shuts this address out") from error
+            if status in {404, 405, 410}:
+                raise SourceMistaken(f"{text}: check {self.form.url_setting}") from error
             raise (SourceUnavailable if status == 408 else SourceRefused)(text) from error
         except _TRIPPED as error:
             problem = make_printable(f"{type(error).__name__}: {error}", _SHOWN)

@@ -23,9 +23,10 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
+from pc_cloudmask.contact import explain_proxy
 from pc_cloudmask.errors import StoreRefused, StoreUnavailable
 from pc_cloudmask.text import unsigned_href
-from pc_cloudmask.web import RetryPolicy, explain_proxy
+from pc_cloudmask.web import RetryPolicy
 
 T = TypeVar("T")
 Answer = Mapping[str, Any]

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
+from pc_cloudmask.contact import Service, find_ca_bundle
 from pc_cloudmask.errors import SettingsError, StoreRefused
 from pc_cloudmask.storage.local import LocalStore
 from pc_cloudmask.storage.store import ObjectReader, ObjectStore
 from pc_cloudmask.storage.web import HttpStore
 from pc_cloudmask.text import LOOPBACK_HOSTS, read_file_uri, unsigned_href
-from pc_cloudmask.web import find_ca_bundle
+from pc_cloudmask.web import knock
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -36,6 +37,7 @@ _DEFAULTS: Mapping[str, Any] = {
 _YES = frozenset({"YES", "TRUE", "ON", "1"})
 #: As many as ``CLOUDMASK_WORKERS`` may be.
 _CONNECTIONS = 64
+_BUCKET = Service("store", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE")
 
 
 def open_store(url: str, *, read_only: bool = False) -> ObjectStore:
@@ -168,6 +170,7 @@ def _build_client() -> S3Client:
         **defaults,
     )
     verify = core.get_config_variable("ca_bundle") or find_ca_bundle()
+    core.register("before-send", lambda **sent: knock(sent["request"].url, _BUCKET, verify))
     client = session.client("s3", config=config, verify=verify)
     host = urlsplit(client.meta.endpoint_url).hostname or ""
     chosen = (client.meta.config.s3 or {}).get("addressing_style")  # type: ignore[attr-defined]

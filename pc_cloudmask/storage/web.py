@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pc_cloudmask.contact import Service
 from pc_cloudmask.errors import StoreRefused, StoreUnavailable
 from pc_cloudmask.storage.store import ObjectInfo, StoredObject, check_key
 from pc_cloudmask.text import unsigned_href
@@ -18,7 +19,9 @@ class HttpStore:
 
     def __init__(self, url: str, retry: RetryPolicy | None = None) -> None:
         self._url = url.rstrip("/")
-        self._http = HttpClient(retry or RetryPolicy(attempts=_ATTEMPTS), needs_length=True)
+        self._http = HttpClient(
+            retry or RetryPolicy(attempts=_ATTEMPTS), needs_length=True, service=Service("store", "--store")
+        )
 
     @property
     def url(self) -> str:

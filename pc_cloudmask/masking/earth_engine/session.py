@@ -100,7 +100,7 @@ class EarthEngineSession:
         #: Is given the id of each request's profile, if Earth Engine is to make one.
         self.profile_hook: Callable[[str], None] | None = None
         self._credentials = credentials
-        self._transport = BoundedHttp(limits.request_timeout_s, in_flight)
+        self._transport = BoundedHttp(limits.request_timeout_s, in_flight, url)
         self._places = threading.BoundedSemaphore(in_flight)
         self._bucket = TokenBucket(limits.requests_per_second, limits.burst)
 

@@ -9,7 +9,19 @@ from typing import Any
 import httplib2  # type: ignore[import-untyped]  # has no types
 import requests
 
-from pc_cloudmask.web import Session, answer_within, explain_proxy, is_timeout
+from pc_cloudmask.contact import (
+    Diagnosis,
+    Service,
+    diagnose,
+    find_origin,
+    find_timeouts,
+    give_up,
+    is_first,
+    is_timeout,
+    judge,
+    note_answer,
+)
+from pc_cloudmask.web import Session, answer_within
 
 logger = logging.getLogger(__name__)
 #: More than ``computePixels`` may answer (48 MB) or any listing of ours.
@@ -17,6 +29,8 @@ MAX_BODY_BYTES = 64 << 20
 CONNECT_TIMEOUT_S = 20.0
 QUOTA_HEADER = "x-earth-engine-quota-status"
 _CHUNK_BYTES = 1 << 16
+URL_SETTING = "CLOUDMASK_EARTHENGINE_URL"
+_SIGN_IN = Service("Google's sign-in")
 
 
 class BoundedHttp:
@@ -27,8 +41,9 @@ class BoundedHttp:
     ``ConnectionError`` and ``TimeoutError``.
     """
 
-    def __init__(self, timeout_s: float, connections: int) -> None:
+    def __init__(self, timeout_s: float, connections: int, url: str = "") -> None:
         self._timeout_s = timeout_s
+        self._origin = find_origin(url)
         self._session = Session(connections)
         self._restricted = False
 
@@ -47,7 +62,9 @@ class BoundedHttp:
             TimeoutError: the answer is not complete within the time-out.
             ConnectionError: the answer is refused, reset, cut short, too long, or a web page.
             SettingsError: the proxy that the environment names does not let us through.
+            Unreachable: the server has not answered this process yet, and somebody is waiting.
         """
+        service = Service("Earth Engine", URL_SETTING) if find_origin(uri) == self._origin else _SIGN_IN
         try:
             with (
                 answer_within(self._timeout_s),
@@ -56,23 +73,25 @@ class BoundedHttp:
                     uri,
                     data=body,
                     headers=dict(headers or {}),
-                    timeout=(CONNECT_TIMEOUT_S, self._timeout_s),
+                    timeout=find_timeouts(uri, service)
+                    if is_first(uri)
+                    else (CONNECT_TIMEOUT_S, self._timeout_s),
                     stream=True,
                 ) as response,
             ):
                 content = _read_body(response)
         except requests.RequestException as error:
+            if is_first(uri):
+                judge(error, uri, service)
             if is_timeout(error):
                 raise TimeoutError(f"no answer within {self._timeout_s:g} s") from error
-            raise ConnectionError(explain_proxy(error, uri) or _describe(error)) from error
-        if response.is_redirect or 300 <= response.status_code < 400:
-            raise ConnectionError(
-                "a redirect came in place of Earth Engine's answer: a proxy or a sign-in page?"
-            )
-        if response.status_code == 200 and _is_web_page(response.headers, content):
-            raise ConnectionError(
-                "a web page came in place of Earth Engine's answer: a proxy or a sign-in page?"
-            )
+            raise ConnectionError(_describe(error, uri, service)) from error
+        if what := _find_stranger(response, content):
+            problem = f"{what} came in place of {service.name}'s answer: a proxy or a sign-in page?"
+            if is_first(uri):
+                raise give_up(uri, service, Diagnosis(problem, f"check {service.setting or 'the network'}"))
+            raise ConnectionError(problem)
+        note_answer(uri)
         return self._describe_response(response), content
 
     def close(self) -> None:
@@ -111,12 +130,18 @@ def _is_web_page(headers: Mapping[str, str], content: bytes) -> bool:
     )
 
 
-def _describe(error: requests.RequestException) -> str:
+def _find_stranger(response: requests.Response, content: bytes) -> str | None:
+    """Return what an answer is that no service of Google's gives; None if it may be its own."""
+    if 300 <= response.status_code < 400:
+        return "a redirect"
+    return "a web page" if response.status_code == 200 and _is_web_page(response.headers, content) else None
+
+
+def _describe(error: requests.RequestException, uri: str, service: Service) -> str:
     """Say why an exchange failed, without the chain of library objects in the exception's text."""
-    if isinstance(error, requests.exceptions.SSLError):
-        return "the TLS certificate was not accepted"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the answer was cut short"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection, or it was lost"
-    return type(error).__name__
+    diagnosis = diagnose(error, uri, service)
+    return (
+        f"{diagnosis.problem}: {diagnosis.mend}" if diagnosis.problem.startswith("TLS") else diagnosis.problem
+    )

@@ -1,0 +1,345 @@
+"""How a server is reached: proxies, certificates, and the first request of this process to it.
+
+The first request
+-----------------
+A command at a terminal calls ``hurry``. From then on a server that has not answered this process yet gets seconds: it
+is not there, or the way to it is wrong, and whoever waits can mend that. So ``find_timeouts`` looks its name up within
+the limit and bounds the request, and ``judge`` ends the run with ``Unreachable``, which names the stage that failed
+(DNS, connection, proxy, TLS, answer) and the setting that mends it. What may pass at once, a name or a connection that
+is refused, is tried twice. Whoever asks for the same server soon after is told the same at once.
+
+Any answer, be it an error of the server's own, ends all this: a service that has answered before, as the bookkeeping of
+origins shows, is met with the patience of the client that asks. The jobs that run for long without anybody waiting,
+``watch`` and flow runs of a worker, never hurry.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Final, TypeGuard
+from urllib.parse import urlsplit
+
+import requests
+from requests.utils import get_environ_proxies, select_proxy
+from urllib3.exceptions import NameResolutionError, ReadTimeoutError
+
+from pc_cloudmask.errors import SettingsError, Unreachable
+from pc_cloudmask.text import make_printable, unsigned_href
+
+RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
+#: What a person at a terminal waits for the first sign of a server; with the program's start less than ten seconds.
+FIRST_CONTACT_S = 7.0
+#: A failure that may be a moment's is met once more.
+_ATTEMPTS = 2
+PAUSE_S = 0.5
+#: Who asks so soon after a server was given up is told the same.
+_REMEMBERED_S = 30.0
+#: Addresses of a name that are given time to connect; of more, the first ones get it.
+_MOST_ADDRESSES = 3
+BUNDLE_VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+#: OpenSSL's numbers of what is wrong with a certificate: X509_V_ERR_… of x509_vfy.h.
+_OUT_OF_DATE, _FOR_ANOTHER_HOST = frozenset({9, 10}), frozenset({62, 64})
+#: How OpenSSL says that no TLS came back: its 1.1 and 3.
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"})
+#: How http.client quotes a proxy that does not let us through.
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3}) ?([\w -]{0,60})")
+_WITHOUT_SOCKS = "Missing dependencies for SOCKS support"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a server is to us, for errors: its name, the setting that says where it is, that of its certificates."""
+
+    name: str = "server"
+    setting: str = ""
+    bundle: str = BUNDLE_VARIABLES[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Why no answer came, and how to mend it; ``is_final`` if asking again at once meets the same."""
+
+    problem: str
+    mend: str
+    is_final: bool = False
+
+
+class NoAddress(requests.ConnectionError):
+    """DNS does not tell the address of a host; the text says which host, and why."""
+
+
+class _Contacts:
+    """What this process knows of servers, by origin; from many threads."""
+
+    def __init__(self) -> None:
+        self.limit_s: float | None = None
+        self.answered: set[tuple[str, str]] = set()
+        self.failures: Counter[tuple[str, str]] = Counter()
+        self.given_up: dict[tuple[tuple[str, str], Service], tuple[float, str]] = {}
+
+
+_contacts = _Contacts()
+
+
+def hurry(limit_s: float = FIRST_CONTACT_S) -> None:
+    """Give servers that have not answered yet ``limit_s`` seconds from now on: somebody is waiting."""
+    _contacts.limit_s = limit_s
+
+
+def be_patient() -> None:
+    """Treat the first request to a server as any other from now on, as before any ``hurry``."""
+    _contacts.limit_s = None
+    for known in (_contacts.answered, _contacts.failures, _contacts.given_up):
+        known.clear()
+
+
+def is_first(url: str) -> bool:
+    """Return True if the server of ``url`` is to prove soon that it is there: it has not answered yet."""
+    return _contacts.limit_s is not None and find_origin(url) not in _contacts.answered
+
+
+def note_answer(url: str) -> None:
+    """Remember that the server of ``url`` has answered."""
+    _contacts.answered.add(find_origin(url))
+
+
+def find_timeouts(url: str, service: Service) -> tuple[float, float]:
+    """Return the seconds that the first request to ``url`` has to connect, for each address, and to be answered.
+
+    Raises:
+        NoAddress: the server, or the proxy before it, has none, or DNS does not answer in time.
+        Unreachable: it was found so a moment ago.
+    """
+    limit_s = _contacts.limit_s or FIRST_CONTACT_S
+    given_up_at, why = _contacts.given_up.get((find_origin(url), service), (float("-inf"), ""))
+    if time.monotonic() - given_up_at < _REMEMBERED_S:
+        raise Unreachable(why)
+    started = time.monotonic()
+    addresses = _count_addresses(find_proxy(url) or url, limit_s)
+    left_s = max(1.0, limit_s - (time.monotonic() - started))
+    return left_s / min(addresses, _MOST_ADDRESSES), left_s
+
+
+def judge(error: requests.RequestException, url: str, service: Service) -> None:
+    """Return if a first request to ``url`` that met ``error`` is worth another attempt.
+
+    Raises:
+        Unreachable: it is not.
+        SettingsError: the proxy on the way refuses us.
+    """
+    origin = find_origin(url)
+    _contacts.failures[origin] += 1
+    diagnosis = diagnose(error, url, service)
+    if diagnosis.is_final or _contacts.failures[origin] >= _ATTEMPTS:
+        raise give_up(url, service, diagnosis)
+
+
+def give_up(url: str, service: Service, diagnosis: Diagnosis) -> Unreachable:
+    """Return the error that ends the run, and remember it for those who ask next."""
+    scheme, host = find_origin(unsigned_href(url))
+    error = Unreachable(f"{service.name} {scheme}://{host}: {diagnosis.problem}: {diagnosis.mend}")
+    _contacts.given_up[find_origin(url), service] = (time.monotonic(), str(error))
+    return error
+
+
+def diagnose(error: requests.RequestException, url: str, service: Service = Service()) -> Diagnosis:
+    """Return what failed on the way to ``url``, told from the exceptions that libraries chained.
+
+    Raises:
+        SettingsError: the proxy on the way refuses us, which trying again does not change.
+    """
+    causes = list(_list_causes(error))
+    in_time = is_timeout(error) or any(isinstance(cause, TimeoutError) for cause in causes)
+    check = f"check {service.setting}" if service.setting else "try again later"
+    if problem := explain_proxy(error, url):
+        return Diagnosis(problem, _mend_proxy(url), in_time)
+    if isinstance(error, requests.exceptions.SSLError):
+        return _diagnose_tls(causes, url, service, check)
+    if isinstance(error, ValueError):  # requests' own mark of a URL that is none
+        return Diagnosis(make_printable(f"{type(error).__name__}: {error}", 200), check, is_final=True)
+    if in_time and not isinstance(error, NoAddress | requests.ConnectTimeout):
+        return Diagnosis("it took the connection and timed out without an answer", check, is_final=True)
+    if problem := _explain_network(error, causes, url):
+        also = f", and {check}" if service.setting else ""
+        mend = f"look at this machine's network{also}; where only a proxy leads out, let https_proxy name it"
+        return Diagnosis(problem, mend, in_time)
+    return Diagnosis(f"no connection that stays open to {_place(url)} (does it speak HTTP, or HTTPS?)", check)
+
+
+def _explain_network(error: requests.RequestException, causes: list[BaseException], url: str) -> str | None:
+    """Return what is known of an address that is not told or not reached; None if a connection stood."""
+    if isinstance(error, NoAddress):
+        return str(error)
+    if isinstance(error, requests.ConnectTimeout):
+        return f"no connection to {_place(url)}: timed out"
+    refusal = next((each for each in causes if _is_refusal(each)), None)
+    if any(isinstance(each, NameResolutionError | socket.gaierror) for each in causes):
+        return _tell_no_address(url, refusal)
+    return f"no connection to {_place(url)} ({refusal.strerror})" if refusal else None
+
+
+def _diagnose_tls(causes: list[BaseException], url: str, service: Service, check: str) -> Diagnosis:
+    refusal = next((each for each in causes if isinstance(each, ssl.SSLCertVerificationError)), None)
+    if refusal is None:
+        reason = next((each.reason for each in causes if isinstance(each, ssl.SSLError) and each.reason), "")
+        if reason in _NO_TLS:
+            return Diagnosis(
+                f"TLS: {_place(url)} does not speak it: http in place of https?", check, is_final=True
+            )
+        said = f" ({reason.replace('_', ' ').lower()})" if reason else ""
+        return Diagnosis(f"TLS: no agreement with {_place(url)}{said}", check)
+    problem = f"TLS: its certificate was not accepted ({refusal.verify_message.rstrip('.')})"
+    if refusal.verify_code in _OUT_OF_DATE:
+        mend = f"look at this machine's clock; if that is right, {service.bundle} mends nothing: the server has to"
+    elif refusal.verify_code in _FOR_ANOTHER_HOST:
+        mend = f"it is another server's, which {service.bundle} does not mend: {check}"
+    else:
+        mend = _mend_bundle(service.bundle)
+    return Diagnosis(problem, mend, is_final=True)
+
+
+def _mend_bundle(wanted: str) -> str:
+    names = dict.fromkeys((wanted, *BUNDLE_VARIABLES))
+    used = next((name for name in names if os.environ.get(name)), None)
+    if used is None:
+        return f"if this network puts its own in place, let {wanted} name the file that it is signed by"
+    return f"{used} names {os.environ[used]}, which lacks what it is signed by: add that, if you trust it"
+
+
+def _is_refusal(cause: BaseException) -> TypeGuard[OSError]:
+    """Return True if the system says why there is no connection; one that was reset stood before."""
+    return isinstance(cause, OSError) and bool(cause.strerror) and not isinstance(cause, ConnectionResetError)
+
+
+def _list_causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield ``error`` and all that it was made of: libraries put causes into arguments and ``reason``, too."""
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        cause = waiting.pop(0)
+        if isinstance(cause, BaseException) and id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            waiting += [*cause.args, getattr(cause, "reason", None), cause.__cause__, cause.__context__]
+
+
+def _count_addresses(url: str, within_s: float) -> int:
+    """Return how many addresses the host of ``url`` has; the system's own look-up has no time-out.
+
+    Raises:
+        NoAddress: none, or no answer in time.
+    """
+    parts, answers = urlsplit(url), SimpleQueue[int | Exception]()
+
+    def look_up() -> None:
+        try:
+            answers.put(len(socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_STREAM)))
+        except (OSError, UnicodeError) as error:
+            answers.put(error)
+
+    threading.Thread(target=look_up, daemon=True).start()
+    try:
+        found = answers.get(timeout=within_s)
+    except Empty:
+        timed_out = TimeoutError(f"no answer within {within_s:g} s")
+        raise NoAddress(_tell_no_address(url, timed_out)) from timed_out
+    if isinstance(found, Exception):
+        raise NoAddress(_tell_no_address(url, found)) from found
+    return max(1, found)
+
+
+def _tell_no_address(url: str, error: Exception | None) -> str:
+    reason = getattr(error, "strerror", None) or error
+    return f"DNS: no address of {_host(url)}" + (f" ({make_printable(reason, 100)})" if reason else "")
+
+
+def find_ca_bundle() -> str | None:
+    """Return the path of the certificates that the user trusts in place of the usual ones, for every client alike.
+
+    Raises:
+        SettingsError: there is nothing at that path.
+    """
+    for name in BUNDLE_VARIABLES:
+        if bundle := os.environ.get(name):
+            if not os.path.exists(bundle):  # noqa: PTH110 - it may be no path at all
+                raise SettingsError(f"{name} names {bundle}, where there is nothing: mend it, or unset it")
+            return bundle
+    return None
+
+
+def find_proxy(url: str) -> str | None:
+    """Return the proxy that requests to ``url`` go through, without its password; None if they go directly."""
+    proxy = select_proxy(url, get_environ_proxies(url))
+    return unsigned_href(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
+
+
+def explain_proxy(error: object, url: str, proxy: str | None = None) -> str | None:
+    """Return what to say of a request to ``url`` that failed at the proxy on its way; None if it did not.
+
+    ``proxy`` is the one that the environment names for ``url``, unless it is given.
+
+    Raises:
+        SettingsError: the proxy refuses us, which trying again does not change.
+    """
+    proxy, text = proxy or find_proxy(url), str(error)
+    if proxy is None:
+        return None
+    if _WITHOUT_SOCKS in text or isinstance(error, requests.exceptions.InvalidProxyURL):
+        raise SettingsError(f"proxy {proxy}: not one that this program can use: {_mend_proxy(url)}")
+    if answer := _TUNNEL.search(text):
+        if int(answer[1]) not in RETRIED_STATUSES:
+            raise refuse_by_proxy(proxy, answer[1], answer[2].strip(), url)
+        return f"the proxy {proxy} answers HTTP {answer[1]}"
+    if isinstance(error, NoAddress):
+        return f"no connection to the proxy {proxy} ({error})"
+    return f"no connection to the proxy {proxy}" if "roxy" in type(error).__name__ else None
+
+
+def refuse_by_proxy(proxy: str, status: str, reason: str, url: str) -> SettingsError:
+    """Return what to say of a proxy that answers a request to ``url`` itself, with that status."""
+    problem = (
+        "it wants a user and password" if status == "407" else f"it does not let us through to {_host(url)}"
+    )
+    said = f" ({reason})" if reason else ""
+    return SettingsError(f"proxy {proxy} answers HTTP {status}{said}: {problem}: {_mend_proxy(url)}")
+
+
+def _mend_proxy(url: str) -> str:
+    """Name the variable that the proxy is read from, spelled as it is set."""
+    scheme = urlsplit(url).scheme
+    names = (f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY")
+    used = next((name for name in names if os.environ.get(name)), "HTTPS_PROXY")
+    return f"mend {used}, or list {_host(url)} in NO_PROXY"
+
+
+def find_origin(url: str) -> tuple[str, str]:
+    """Return scheme and authority of ``url``; both are empty where it cannot be read as one."""
+    try:
+        return urlsplit(url)[:2]
+    except ValueError:
+        return ("", "")
+
+
+def is_timeout(error: requests.RequestException) -> bool:
+    """Return True if time ran out; of a body requests says so in the cause alone."""
+    return isinstance(error, requests.Timeout) or isinstance(next(iter(error.args), None), ReadTimeoutError)
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or url
+
+
+def _place(url: str) -> str:
+    """Return host and port that ``url`` leads to."""
+    parts = urlsplit(url)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{host}:{parts.port or (80 if parts.scheme == 'http' else 443)}"
