@@ -1,4 +1,4 @@
-"""An Earth Engine in a process of its own that answers late, with pixels made beforehand: its processor time is small."""
+"""An Earth Engine in a process of its own that answers late, with pixels made beforehand."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from pc_cloudmask.masking.classes import COARSE_PIXEL_M, PROBABILITY_NODATA
 from pc_cloudmask.masking.earth_engine.graphs import DARK_BIT
+from pc_cloudmask.masking.earth_engine.windows import plan_windows
+from pc_cloudmask.scene.grid import Grid
 from tests.doubles.earth_engine.downloads import File, write_file
 from tests.doubles.earth_engine.faults import Delay
 from tests.doubles.earth_engine.grids import Projection, Window
@@ -39,7 +41,7 @@ COLLECTIONS = 2
 class Behaviour:
     """How the service answers: after how long, how many at once, how cloudy, and when it refuses everything.
 
-    Every ``burst_every_s`` it refuses all for ``burst_s``.
+    Every ``burst_every_s`` it refuses all for ``burst_s``. Pixels on ``grid`` are made before it answers.
     """
 
     latency_s: float = 3.0
@@ -47,6 +49,7 @@ class Behaviour:
     cloudiness: float = 0.2
     burst_every_s: float = 0.0
     burst_s: float = 2.0
+    grid: Grid | None = None
 
 
 @dataclass(slots=True)
@@ -93,7 +96,7 @@ def write_canned(window: Window, file_format: str, cloudiness: float) -> File:
 
 
 def build_inputs(shape: tuple[int, int], cloudiness: float, *, is_fine: bool) -> NDArray[np.uint8]:
-    """Return packed cloud inputs: clouds with ragged rims over a share of the tile, dark ground, a wedge without data."""
+    """Return packed cloud inputs: clouds over a share of the tile, dark ground, a wedge without data."""
     random = np.random.default_rng(7)
     height, width = shape
     probability = _blobs(random, shape)
@@ -146,6 +149,12 @@ def _serve(pipe: Connection, behaviour: Behaviour) -> None:
     engine.routes = routes
     engine.concurrency_limit = behaviour.bears
     engine.faults.add(Delay(behaviour.latency_s), path="compute")
+    if behaviour.grid:
+        for grid in (behaviour.grid, behaviour.grid.at_pixel_size(COARSE_PIXEL_M)):
+            for part in plan_windows(grid):
+                window_grid = grid.window_grid(part)
+                window = Window(Projection(grid.crs, window_grid.transform), 0, 0, part.width, part.height)
+                write_canned(window, "GEO_TIFF", behaviour.cloudiness)
     log = Log()
     stopping = threading.Event()
     with engine:

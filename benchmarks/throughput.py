@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import mean
@@ -23,6 +23,7 @@ from benchmarks.canned_engine import SAMPLE_S, Behaviour, Log, running_canned_en
 from benchmarks.full_scene import Item, repeat_item, write_items
 from benchmarks.measure import Peer, Row, compare_costs, compare_rates, read_peak_resident_mb, run_apart
 from pc_cloudmask.demo.archive import build_sample_archive
+from pc_cloudmask.source.item import read_scene
 
 SCENES, SCENES_OF_TEN = 320, 80
 QUOTA = 40
@@ -44,7 +45,7 @@ class Run:
 
 
 def measure() -> list[Row]:
-    """Requests in flight, ratio to the ideal and memory: of the quota's forty, of ten, and with bursts of refusals."""
+    """Compare with the ideal: with the quota's forty requests, with ten, and with bursts of refusals."""
     rows: list[Row] = []
     for name, behaviour, scenes, target in (
         ("40 at once", Behaviour(), SCENES, RATIO_TARGET),
@@ -101,11 +102,13 @@ def compare_run(name: str, behaviour: Behaviour, run: Run, target: float | None)
 
 def measure_run(behaviour: Behaviour, scenes: int, **settings: str) -> Run:
     """Publish ``scenes`` in a process of their own; ``settings`` are further variables of the environment."""
-    with tempfile.TemporaryDirectory() as name, running_canned_engine(behaviour) as (url, stop):
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        items = write_items(folder / "items.json", build_items(folder, scenes))
-        seconds, cpu_s, peak_mb = run_apart(partial(ingest_all, items, folder / "store", url, settings))
-        return Run(seconds, cpu_s, peak_mb, scenes, stop())
+        items = build_items(folder, scenes)
+        path = write_items(folder / "items.json", items)
+        with running_canned_engine(replace(behaviour, grid=read_scene(items[0]).grid)) as (url, stop):
+            seconds, cpu_s, peak_mb = run_apart(partial(ingest_all, path, folder / "store", url, settings))
+            return Run(seconds, cpu_s, peak_mb, scenes, stop())
 
 
 def build_items(folder: Path, count: int) -> list[Item]:

@@ -15,6 +15,7 @@ Room is taken before a turn and never waited for by who has one, so no two scene
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -26,6 +27,8 @@ from pc_cloudmask.settings import Settings
 
 #: Bytes of downloaded rasters that a process holds: 16 full tiles of 20 m, of which ten wait for forty requests.
 RASTER_BYTES = 512 << 20
+#: Freed memory of this size or more goes back to the system; ``_M_MMAP_THRESHOLD`` is of glibc's malloc.h.
+RETURNED_BYTES, _M_MMAP_THRESHOLD = 8 << 20, -3
 #: No more threads than a store has connections.
 MOST_THREADS = 64
 #: Holds slots for so many requests in a limit that processes share; a flow run's task sets it.
@@ -44,6 +47,15 @@ def count_threads(settings: Settings) -> int:
 def has_earth_engine(settings: Settings) -> bool:
     """Return True if an account is named; a service account's key file names its project itself."""
     return bool(settings.earthengine_project) or settings.earthengine_credentials != "default"
+
+
+def give_back_rasters() -> None:
+    """Let a raster's memory go back to the system once it is freed, where the C library is glibc.
+
+    It would rather keep up to 32 MB for the thread that freed it, which is a tile of 20 m for each of many threads.
+    """
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(_M_MMAP_THRESHOLD, RETURNED_BYTES)
 
 
 class Memory:
@@ -72,5 +84,6 @@ class Pipeline:
     """What the scenes of one process share."""
 
     def __init__(self, settings: Settings) -> None:
+        give_back_rasters()
         self.memory = Memory(RASTER_BYTES)
         self.turns = threading.BoundedSemaphore(settings.workers)

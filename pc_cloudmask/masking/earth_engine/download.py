@@ -20,6 +20,8 @@ from pc_cloudmask.web import Deadline
 
 #: How far a GeoTIFF may lie from what was asked for, by the rounding of its numbers.
 _SHIFT_PX = 1e-6
+#: Answers of many windows may come at once, and ten times as many pixels come out of them.
+_DECODING = threading.BoundedSemaphore(4)
 logger = logging.getLogger(__name__)
 
 
@@ -70,7 +72,9 @@ class ComputePixels:
         if not self._compressed:
             return _check_block(ask("NUMPY_NDARRAY"), window, what)
         try:
-            return decode_geotiff(ask("GEO_TIFF"), grid)
+            body = ask("GEO_TIFF")
+            with _DECODING:
+                return decode_geotiff(body, grid)
         except EngineDenied:
             raise
         except (EngineRefused, ValueError) as error:
