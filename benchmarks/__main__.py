@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.measure import Row, format_rows, run_apart
 
-BENCHMARKS = ("mask_core", "cog", "scene", "csmask", "publish", "startup", "workers", "runners")
+BENCHMARKS = ("mask_core", "cog", "scene", "csmask", "publish", "startup", "workers", "runners", "throughput")
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 INTRODUCTION = """\
 # Benchmarks

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -21,10 +21,10 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from pc_cloudmask.errors import CloudmaskError, SettingsError
 from pc_cloudmask.flows.progress import RunObserver
-from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.runs.candidate import Candidate, build_failure, find_fault
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.logs import run_id
+from pc_cloudmask.runs.pipeline import count_threads, shared_limit
 from pc_cloudmask.runs.report import SceneOutcome
 from pc_cloudmask.runs.request import RunRequest
 from pc_cloudmask.runs.runners import RETRIES, RETRY_DELAY_S, SceneWork
@@ -33,7 +33,7 @@ from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.fields import Item, SceneSource
 from pc_cloudmask.version import tell_extra
 
-#: A slot is one scene that is worked on: about one request at a time, of the 40 that a project may have.
+#: A slot is one request in flight, of the 40 that a project may have.
 EARTH_ENGINE_LIMIT = "cloudmask-earth-engine"
 #: A slot is one page of items being fetched.
 SOURCE_LIMIT = "cloudmask-source"
@@ -44,24 +44,27 @@ PAGE_ITEMS = 250
 class Limits:
     """The limits that were set up; one that was not holds nobody back."""
 
-    names: frozenset[str] = frozenset()
+    slots: Mapping[str, int] = field(default_factory=dict)
 
-    def hold(self, name: str) -> AbstractContextManager[None]:
-        """Wait for a slot of the limit, and hold it while inside."""
-        return concurrency(name, strict=True) if name in self.names else nullcontext()
+    def hold(self, name: str, wanted: int = 1) -> AbstractContextManager[None]:
+        """Wait for ``wanted`` slots of the limit, or for all that it has, and hold them while inside."""
+        if name not in self.slots or not wanted:
+            return nullcontext()
+        return concurrency(name, occupy=max(1, min(wanted, self.slots[name])), strict=True)
 
 
 def find_limits() -> Limits:
     """Return the limits that the server has; asked once a run, for a missing one is silently ignored later."""
-    found = set()
+    found = {}
     with get_client(sync_client=True) as client:
         for name in (EARTH_ENGINE_LIMIT, SOURCE_LIMIT):
             try:
-                client.read_global_concurrency_limit_by_name(name)
+                limit = client.read_global_concurrency_limit_by_name(name)
             except ObjectNotFound:
                 continue
-            found.add(name)
-    return Limits(frozenset(found))
+            if limit.active:
+                found[name] = limit.limit
+    return Limits(found)
 
 
 class LimitedSource:
@@ -86,10 +89,9 @@ class LimitedSource:
 
 
 def run_scene(work: SceneWork, candidate: Candidate, limits: Limits) -> SceneOutcome:
-    """Return the outcome of the scene, worked on within the limits of Earth Engine if its method asks that."""
-    asks = METHODS[candidate.method].needs_earth_engine
-    with limits.hold(EARTH_ENGINE_LIMIT) if asks else nullcontext():
-        return work(candidate)
+    """Return the outcome of the scene; while it downloads, its requests have their slots."""
+    shared_limit.set(partial(limits.hold, EARTH_ENGINE_LIMIT))
+    return work(candidate)
 
 
 def _is_retryable(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
@@ -156,7 +158,7 @@ def open_prefect_runner(settings: Settings, limits: Limits) -> Iterator[PrefectR
 
 def _build_task_runner(settings: Settings) -> TaskRunner[Any]:
     if settings.runner == "threads":
-        return ThreadPoolTaskRunner(max_workers=settings.workers)
+        return ThreadPoolTaskRunner(max_workers=count_threads(settings))
     from pc_cloudmask.runs.dask import CLUSTER_OPTIONS, find_scheduler  # noqa: PLC0415 - optional and heavy
 
     address = find_scheduler()

@@ -15,7 +15,7 @@ the published item says so (``nir_level``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -45,8 +45,9 @@ USUAL_LATENESS = timedelta(days=30)
 
 def open_engine(tools: EngineTools) -> MaskEngine:
     """Open the engine, whatever ``compute`` says: Earth Engine computes flags alone."""
-    derive = partial(derive_mask, tools.downloader, tools.read_parameters("cloud-score-plus"))
-    return MaskEngine("cloud-score-plus", derive, partial(find_images, tools))
+    parts = (tools.downloader, tools.read_parameters("cloud-score-plus"))
+    derive, download = partial(derive_mask, *parts), partial(download_flags, *parts)
+    return MaskEngine("cloud-score-plus", derive, partial(find_images, tools), download)
 
 
 def find_images(tools: EngineTools, scenes: Sequence[Scene]) -> dict[str, Pairing]:
@@ -76,9 +77,22 @@ def derive_mask(
         EngineUnavailable: try again later.
         EngineRefused: never.
     """
+    return download_flags(downloader, parameters, scene, ee_image)()
+
+
+def download_flags(
+    downloader: PixelDownloader, parameters: MaskParameters, scene: Scene, ee_image: EarthEngineImage
+) -> Callable[[], DerivedMask]:
+    """Download the flags of one scene and return what makes its mask of them; raises as ``derive_mask`` does."""
     downloader.session.start()
     image = build_score_flags(ee_image, parameters)
     (flags,) = downloader.read_rasters(scene.id, [Raster("cloud score flags", image, scene.grid)])
+    return partial(_classify, flags, scene, ee_image, parameters)
+
+
+def _classify(
+    flags: Bytes, scene: Scene, ee_image: EarthEngineImage, parameters: MaskParameters
+) -> DerivedMask:
     lacking_px = int(np.count_nonzero(flags == LACKING_FLAG))
     return DerivedMask(classify_flags(flags, scene, parameters), ee_image, SOFTWARE, lacking_px=lacking_px)
 

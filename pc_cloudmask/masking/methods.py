@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
@@ -66,12 +67,20 @@ class MaskEngine:
 
     ``derive_mask`` returns the mask of one scene. It raises EngineUnavailable or AssetUnavailable if it may succeed
     later, EngineRefused, AssetRefused or MissingField if it never will. ``find_images`` returns, by scene id, the
-    Earth Engine image or why there is none yet, in one round trip for many scenes.
+    Earth Engine image or why there is none yet, in one round trip for many scenes. ``download`` does the first half of
+    ``derive_mask``, which waits, and returns the second, which computes.
     """
 
     method: str
     derive_mask: Callable[[Scene, EarthEngineImage], DerivedMask]
     find_images: Callable[[Sequence[Scene]], Mapping[str, Pairing]] = need_no_image
+    download: Callable[[Scene, EarthEngineImage], Callable[[], DerivedMask]] | None = None
+
+    def begin_mask(self, scene: Scene, ee_image: EarthEngineImage) -> Callable[[], DerivedMask]:
+        """Download what Earth Engine has for the mask, if anything; return what makes the mask, once, of it."""
+        if self.download:
+            return self.download(scene, ee_image)
+        return partial(self.derive_mask, scene, ee_image)
 
 
 class EngineTools(Protocol):

@@ -6,7 +6,8 @@ carries itself or else from Earth Engine's; with ``compute=server`` Earth Engine
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,14 +54,14 @@ def open_engine(tools: EngineTools) -> MaskEngine:
     """Open the engine; without an account of Earth Engine it masks the items that carry a probability."""
     if tools.compute == "server":
         server = EarthEngineInputs(tools.downloader, tools.read_parameters("s2cloudless"))
-        return MaskEngine("s2cloudless", server.derive_mask, server.find_images)
+        return MaskEngine("s2cloudless", server.derive_mask, server.find_images, server.download_mask)
     earth_engine = (
         EarthEngineInputs(tools.downloader, tools.read_parameters("s2cloudless"))
         if tools.has_earth_engine
         else None
     )
     local = LocalEngine(tools.reader, tools.read_parameters("s2cloudless"), earth_engine)
-    return MaskEngine("s2cloudless", local.derive_mask, local.find_images)
+    return MaskEngine("s2cloudless", local.derive_mask, local.find_images, local.download_inputs)
 
 
 class LocalEngine:
@@ -89,23 +90,30 @@ class LocalEngine:
         return pairings
 
     def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
-        """Return the mask of one scene, with the inputs that it was made from."""
-        inputs = self.read_inputs(scene, ee_image)
-        classes = compose_mask(inputs, scene.solar_azimuth_deg, self._parameters, scene.grid.pixel_size_m)
-        return DerivedMask(classes, ee_image, inputs=inputs, lacking_px=inputs.lacking_px)
-
-    def read_inputs(self, scene: Scene, ee_image: EarthEngineImage) -> CloudInputs:
-        """Return the inputs on the scene's grid.
+        """Return the mask of one scene, with the inputs that it was made from.
 
         Raises:
             EngineUnavailable, AssetUnavailable: try again later.
             EngineRefused, AssetRefused: never.
         """
+        return self.download_inputs(scene, ee_image)()
+
+    def download_inputs(self, scene: Scene, ee_image: EarthEngineImage) -> Callable[[], DerivedMask]:
+        """Download the inputs, unless the item has its own, and return what composes the mask, as ``derive_mask``."""
         if has_own_inputs(scene):
-            return read_item_inputs(self._reader, scene, self._parameters)
-        if self._earth_engine is None:
+            read_inputs = partial(read_item_inputs, self._reader, scene, self._parameters)
+        elif self._earth_engine is None:
             raise _not_configured(scene)
-        return self._earth_engine.read_inputs(scene, ee_image)
+        else:
+            read_inputs = self._earth_engine.download_inputs(scene, ee_image)
+        return partial(self._compose, scene, ee_image, read_inputs)
+
+    def _compose(
+        self, scene: Scene, ee_image: EarthEngineImage, read_inputs: Callable[[], CloudInputs]
+    ) -> DerivedMask:
+        inputs = read_inputs()
+        classes = compose_mask(inputs, scene.solar_azimuth_deg, self._parameters, scene.grid.pixel_size_m)
+        return DerivedMask(classes, ee_image, inputs=inputs, lacking_px=inputs.lacking_px)
 
 
 def _not_configured(scene: Scene) -> EngineRefused:
@@ -164,17 +172,25 @@ class EarthEngineInputs:
             EngineUnavailable: try again later.
             EngineRefused: never.
         """
+        return self.download_inputs(scene, ee_image)()
+
+    def download_inputs(self, scene: Scene, ee_image: EarthEngineImage) -> Callable[[], CloudInputs]:
+        """Download the inputs, packed, and return what unpacks them, once; both raise as ``read_inputs`` does."""
         self._downloader.session.start()
         fine = graphs.build_packed_inputs(ee_image, self._parameters)
         coarse = graphs.build_coarse_probability_image(ee_image, self._parameters)
         coarse_grid = scene.grid.at_pixel_size(COARSE_PIXEL_M)
-        packed, coarse_pct = self._downloader.read_rasters(
+        rasters = self._downloader.read_rasters(
             scene.id,
             [
                 Raster("cloud inputs", fine, scene.grid),
                 Raster("cloud probability at 100 m", coarse, coarse_grid),
             ],
         )
+        return partial(self._unpack, scene, rasters)
+
+    def _unpack(self, scene: Scene, rasters: list[Bytes]) -> CloudInputs:
+        coarse_pct, packed = rasters.pop(), rasters.pop()  # so that nobody else keeps them in memory
         lacking_px = int(np.count_nonzero(packed == graphs.LACKING_INPUT))
         probability_pct, dark = unpack_inputs(packed)
         highest = max(_find_highest(probability_pct), _find_highest(coarse_pct))
@@ -184,9 +200,16 @@ class EarthEngineInputs:
 
     def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
         """Return the mask that Earth Engine computes: one byte a pixel comes back, its class."""
+        return self.download_mask(scene, ee_image)()
+
+    def download_mask(self, scene: Scene, ee_image: EarthEngineImage) -> Callable[[], DerivedMask]:
+        """Download the mask and return what reads it."""
         self._downloader.session.start()
         image = graphs.build_server_mask(ee_image, scene.solar_azimuth_deg, self._parameters)
         (classes,) = self._downloader.read_rasters(scene.id, [Raster("cloud mask", image, scene.grid)])
+        return partial(self._read_classes, scene, ee_image, classes)
+
+    def _read_classes(self, scene: Scene, ee_image: EarthEngineImage, classes: Bytes) -> DerivedMask:
         lacking = classes == graphs.LACKING_CLASS
         classes[lacking] = MaskClass.NO_DATA
         if classes.max(initial=0) > max(MaskClass):
@@ -195,12 +218,18 @@ class EarthEngineInputs:
 
 
 def unpack_inputs(packed: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
-    """Return probability (uint8 percent, 255 no data) and dark (bool) of ``graphs.build_packed_inputs``."""
-    missing = packed >= graphs.LACKING_INPUT
-    dark = (packed >= graphs.DARK_BIT) & ~missing
-    probability_pct: Bytes = packed & np.uint8(graphs.DARK_BIT - 1)
-    probability_pct[missing] = PROBABILITY_NODATA
-    return probability_pct, dark
+    """Return probability (uint8 percent, 255 no data) and dark (bool) of ``graphs.build_packed_inputs``.
+
+    The probability takes the place of ``packed``.
+    """
+    dark = np.empty(packed.shape, np.bool_)
+    for row in range(0, len(packed), _ROWS):
+        strip = packed[row : row + _ROWS]
+        missing = strip >= graphs.LACKING_INPUT
+        np.logical_and(strip >= graphs.DARK_BIT, ~missing, out=dark[row : row + _ROWS])
+        strip &= np.uint8(graphs.DARK_BIT - 1)
+        np.putmask(strip, missing, PROBABILITY_NODATA)
+    return packed, dark
 
 
 def _find_highest(probability_pct: Bytes) -> int:

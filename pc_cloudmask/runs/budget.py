@@ -25,6 +25,11 @@ class Budget:
         self._deferred: set[str] = set()
 
     @property
+    def is_limited(self) -> bool:
+        """True if this is a budget that may be used up."""
+        return not (self._requests is None and self._scenes is None)
+
+    @property
     def deferred(self) -> int:
         """Number of scenes that were left to a later run."""
         return len(self._deferred)

@@ -15,6 +15,7 @@ from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.methods import METHODS, MaskEngine
 from pc_cloudmask.masking.networks import NetworkOptions
 from pc_cloudmask.runs.ladder import Ladder
+from pc_cloudmask.runs.pipeline import Pipeline, has_earth_engine
 from pc_cloudmask.settings import Settings, read_clock
 from pc_cloudmask.source.fields import SceneSource
 from pc_cloudmask.storage.store import ObjectStore
@@ -49,6 +50,7 @@ class RunContext:
         self.now = now or read_clock()
         self._begun = time.time() if begun is None else begun
         self._read_only = read_only
+        self.pipeline = Pipeline(settings)
 
     @classmethod
     def of(cls, request: RunRequest, *, read_only: bool = False) -> RunContext:
@@ -160,9 +162,8 @@ class RunContext:
 
     @property
     def has_earth_engine(self) -> bool:
-        """True if an account is named; a service account's key file names its project itself."""
-        settings = self.settings
-        return bool(settings.earthengine_project) or settings.earthengine_credentials != "default"
+        """True if an account is named."""
+        return has_earth_engine(self.settings)
 
     @cached_property
     def session(self) -> EarthEngineSession:
@@ -174,7 +175,6 @@ class RunContext:
             settings.earthengine_project,
             settings.earthengine_url,
             settings.earthengine_credentials,
-            settings.workers,
         )
 
     @cached_property

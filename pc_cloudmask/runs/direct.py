@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.ingest import ingest
+from pc_cloudmask.runs.pipeline import count_threads
 from pc_cloudmask.runs.report import Observer, Report
 from pc_cloudmask.runs.request import IngestRequest, WatchRequest
 from pc_cloudmask.runs.runners import Runner, ThreadRunner
@@ -32,7 +33,7 @@ def open_runner(settings: Settings) -> Iterator[Runner]:
         SettingsError: its packages are not installed, or its cluster cannot be reached.
     """
     if settings.runner == "threads":
-        yield ThreadRunner(settings.workers)
+        yield ThreadRunner(count_threads(settings))
         return
     from pc_cloudmask.runs.dask import open_dask_runner  # noqa: PLC0415 - an optional, heavy dependency
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from itertools import chain, islice
+from threading import Lock
 from typing import TypeVar
 
 from pc_cloudmask.catalog.layout import ItemKeys, is_state_key
@@ -39,7 +40,7 @@ from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.reach import check_reachable
 from pc_cloudmask.runs.report import Observer, Report, SceneOutcome, SceneState, build_report
 from pc_cloudmask.runs.request import IngestRequest
-from pc_cloudmask.runs.runners import Runner
+from pc_cloudmask.runs.runners import Runner, run_overlapped
 from pc_cloudmask.runs.scene import publish_cloudmask
 from pc_cloudmask.scene.ids import is_item_id
 from pc_cloudmask.scene.query import SceneQuery
@@ -49,6 +50,8 @@ from pc_cloudmask.storage.store import ObjectStore
 #: Scenes that are paired, published and linked together: one page of the Planetary Computer's API. A run that dies
 #: loses the links of one batch at the most, and the next run restores those.
 BATCH_SCENES = 250
+#: While the last scenes of a batch end and are linked, the next batch is paired and downloads.
+BATCHES_AT_ONCE = 2
 #: Scenes that one run notes as waiting or failed for the first time. Each later run reads every state: these
 #: take ten seconds from a bucket. A page of junk wrote 55,763.
 MAX_NEW_STATES = 5_000
@@ -130,7 +133,9 @@ class Ingestion:
         self._force = force
         self._remembered: frozenset[str] = frozenset()
         self.noted: dict[str, NotedState] = {}
-        self._ended: set[str] = set()
+        self._met: set[str] = set()
+        self._noting = Lock()
+        self._linking = Lock()
         self._room = MAX_NEW_STATES
         self.outcomes: list[SceneOutcome] = []
 
@@ -165,13 +170,30 @@ class Ingestion:
         Raises:
             CloudmaskError: the run cannot go on: source, engine or store.
         """
+        jobs = (partial(self._pass_on, self._publish_batch(batch)) for batch in self._read_batches(items))
+        # What a limited budget allows goes to the first that were found.
+        for outcome in run_overlapped(jobs, 1 if self._budget.is_limited else BATCHES_AT_ONCE):
+            self._observer.scene_ended(outcome)
+
+    def _read_batches(self, items: Iterable[Item]) -> Iterator[list[Item]]:
+        """Yield batches of items that this run has not met."""
         for batch in batches(items, BATCH_SCENES):
-            new = [item for item in batch if str(item.get("id")) not in self._ended]
+            new = [item for item in batch if str(item.get("id")) not in self._met]
+            self._met.update(str(item.get("id")) for item in new)
             self._observer.scenes_found(len(new))
-            self.note(self._publish_batch(new))
+            yield new
 
     def note(self, outcomes: Iterable[SceneOutcome]) -> None:
         """Tell of ``outcomes`` as they come; note them next to the catalog once they are all there.
+
+        Raises:
+            CloudmaskError: the run cannot go on; what came before is noted.
+        """
+        for outcome in self._pass_on(outcomes):
+            self._observer.scene_ended(outcome)
+
+    def _pass_on(self, outcomes: Iterable[SceneOutcome]) -> Iterator[SceneOutcome]:
+        """Yield ``outcomes`` as they come; note them next to the catalog once they are all there.
 
         Once there is no room for further states, say so, once.
 
@@ -181,16 +203,19 @@ class Ingestion:
         ended: list[SceneOutcome] = []
         try:
             for outcome in outcomes:
-                self._observer.scene_ended(outcome)
                 ended.append(outcome)
+                yield outcome
         except CloudmaskError:
             self._remember(ended)
             raise
         self._remember(ended)
 
     def _remember(self, ended: list[SceneOutcome]) -> None:
+        with self._noting:
+            self._note_all(ended)
+
+    def _note_all(self, ended: list[SceneOutcome]) -> None:
         self.outcomes += ended
-        self._ended.update(outcome.id for outcome in ended)
         had_room, room = self._room >= 0, max(0, self._room)
         left = remember_outcomes(self._context.store, ended, self._remembered, self._context.now, room)
         self._room = min(self._room, left)
@@ -219,7 +244,7 @@ class Ingestion:
 
     def read_unlisted(self, ids: Iterable[str]) -> list[NotedState]:
         """Return the states that earlier runs left of ``ids``, of scenes whose items this run did not meet."""
-        unlisted = sorted(self._remembered.intersection(ids) - self._ended)
+        unlisted = sorted(self._remembered.intersection(ids) - self._met)
         states = [find_state(self._context.store, kind, each) for each in unlisted for kind in StateKind]
         return [state for state in states if state is not None]
 
@@ -237,7 +262,8 @@ class Ingestion:
             workers=settings.workers,
         )
         yield from (SceneOutcome(candidate.scene.id, SceneState.SKIPPED) for candidate in final)
-        context.publisher.link_missing(each.keys for each in (*final, *unpublished) if each.is_current)
+        with self._linking:
+            context.publisher.link_missing(each.keys for each in (*final, *unpublished) if each.is_current)
         held = {each.scene.id: hold_back(each, self.noted, context.now) for each in unpublished}
         yield from filter(None, held.values())
         wanted = [each for each in unpublished if not held[each.scene.id]]
@@ -255,15 +281,20 @@ class Ingestion:
                 yield outcome
         except CloudmaskError as error:
             fault = error  # once what was published is linked
-        if settings.mirror:
-            # Before the catalogs: the collection lists the part in the same write that covers its items.
-            self._mirror_items(published)
-        context.publisher.publish_catalogs(published)
-        if settings.mirror:
-            update_tile_index(context.store, context.publisher, published)
-        logger.info("%d items linked", len(published))
+        self._link(published)
         if fault:
             raise fault
+
+    def _link(self, published: list[ItemKeys]) -> None:
+        """Link the items of one batch; not of two at a time, for a bucket may have only one writer."""
+        with self._linking:
+            if self._context.settings.mirror:
+                # Before the catalogs: the collection lists the part in the same write that covers its items.
+                self._mirror_items(published)
+            self._context.publisher.publish_catalogs(published)
+            if self._context.settings.mirror:
+                update_tile_index(self._context.store, self._context.publisher, published)
+        logger.info("%d items linked", len(published))
 
     def _climb(self, wanted: list[Candidate]) -> Iterator[SceneOutcome]:
         """Yield how scenes end: each method of the ladder is given those for which the ones above lack their input."""

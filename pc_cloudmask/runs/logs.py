@@ -33,6 +33,7 @@ phase_name: ContextVar[str] = ContextVar("phase_name", default="")
 class Phase(StrEnum):
     """Parts of the work on one scene."""
 
+    DOWNLOAD = "download"
     DERIVE = "derive"
     ENCODE = "encode"
     PUBLISH = "publish"

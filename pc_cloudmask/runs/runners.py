@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import closing
 from contextvars import copy_context
+from queue import Queue
 from threading import Event
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.runs.candidate import Candidate, build_failure, find_fault
@@ -18,6 +20,7 @@ RETRIES = 2
 #: Pause before the first further attempt; each next one doubles it.
 RETRY_DELAY_S = 2.0
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 SceneWork = Callable[[Candidate], SceneOutcome]
 
 
@@ -75,6 +78,51 @@ class ThreadRunner:
             # An interrupted run starts no further scene or attempt and lets those under way end whole.
             stopping.set()
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def run_overlapped(jobs: Iterable[Callable[[], Iterator[T]]], width: int) -> Iterator[T]:
+    """Yield what ``jobs`` yield, as it comes; ``width`` of them are under way at a time, each in a thread.
+
+    A job is asked for once there is a thread for it. Who stops reading stops the jobs at what they yield next.
+
+    Raises:
+        Exception: the first of a job, once all that were begun have ended.
+    """
+    results: Queue[tuple[T] | Future[None]] = Queue()
+    stopping = Event()
+
+    def run(job: Callable[[], Iterator[T]]) -> None:
+        with closing(cast("Generator[T]", job())) as values:
+            for value in values:
+                results.put((value,))
+                if stopping.is_set():
+                    return
+
+    waiting = iter(jobs)
+    under_way: set[Future[None]] = set()
+    fault: BaseException | None = None
+    with ThreadPoolExecutor(width, thread_name_prefix="batch") as pool:
+        try:
+            while True:
+                try:
+                    while not fault and len(under_way) < width and (job := next(waiting, None)):
+                        future = pool.submit(copy_context().run, run, job)
+                        under_way.add(future)
+                        future.add_done_callback(results.put)
+                except Exception as error:
+                    fault = error  # once those under way have ended
+                if not under_way:
+                    break
+                result = results.get()
+                if isinstance(result, Future):
+                    under_way.discard(result)
+                    fault = fault or result.exception()
+                else:
+                    yield result[0]
+        finally:
+            stopping.set()
+    if fault:
+        raise fault
 
 
 def attempt_scene(

@@ -23,9 +23,11 @@ from pc_cloudmask.masking.completeness import find_shortfall
 from pc_cloudmask.masking.files import build_mask_cog, build_preview, build_probability_cog
 from pc_cloudmask.masking.methods import DerivedMask
 from pc_cloudmask.masking.statistics import measure_mask
+from pc_cloudmask.runs.budget import estimate_scene_cost
 from pc_cloudmask.runs.candidate import Candidate, build_published, build_waiting
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.logs import Phase, PhaseClock
+from pc_cloudmask.runs.pipeline import shared_limit
 from pc_cloudmask.runs.report import SceneOutcome
 from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.fields import Item
@@ -45,10 +47,29 @@ def publish_cloudmask(context: RunContext, candidate: Candidate) -> SceneOutcome
     Raises:
         CloudmaskError: the scene is not published, and nothing links to what was written of it.
     """
-    scene, settings = candidate.scene, context.settings
+    scene = candidate.scene
     clock = PhaseClock(scene.id)
+    cost = estimate_scene_cost(context.settings, candidate)
+    with context.pipeline.memory.hold(cost.bytes):
+        with clock.measure(Phase.DOWNLOAD), shared_limit.get()(cost.requests):
+            make_mask = context.engines[candidate.method].begin_mask(scene, candidate.ee_image)
+        with context.pipeline.turns:
+            made = _make_publication(context, candidate, make_mask, clock)
+    if isinstance(made, SceneOutcome):
+        return made
+    with clock.measure(Phase.PUBLISH):
+        context.publisher.publish_item(made)
+        logger.info("put as %s", candidate.keys.item)
+    return build_published(candidate, clock.seconds)
+
+
+def _make_publication(
+    context: RunContext, candidate: Candidate, make_mask: Callable[[], DerivedMask], clock: PhaseClock
+) -> Publication | SceneOutcome:
+    """Return what is written for the scene, or the outcome of one whose mask would lack too much."""
+    scene, settings = candidate.scene, context.settings
     with clock.measure(Phase.DERIVE):
-        derived = context.engines[candidate.method].derive_mask(scene, candidate.ee_image)
+        derived = make_mask()
         shortfall = find_shortfall(derived.classes, derived.lacking_px, scene.nodata_pct)
         if shortfall:
             logger.info("%s: no mask by %s yet: %s", scene.id, candidate.method, shortfall)
@@ -57,11 +78,7 @@ def publish_cloudmask(context: RunContext, candidate: Candidate) -> SceneOutcome
             derived = replace(derived, inputs=None)  # 60 MB of a full tile that nothing needs any more
     with clock.measure(Phase.ENCODE):
         folder = context.local_folder(candidate.keys.prefix)
-        publication = build_publication(candidate, derived, settings, context.now, folder)
-    with clock.measure(Phase.PUBLISH):
-        context.publisher.publish_item(publication)
-        logger.info("put as %s", candidate.keys.item)
-    return build_published(candidate, clock.seconds)
+        return build_publication(candidate, derived, settings, context.now, folder)
 
 
 def build_publication(

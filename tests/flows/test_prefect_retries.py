@@ -57,7 +57,7 @@ class LosesTasks(ThreadPoolTaskRunner[Any]):
 def test_a_scene_is_not_put_in_quarantine_for_what_befell_prefect(
     candidates: list[Candidate], error: Exception
 ) -> None:
-    runner = PrefectRunner(LosesTasks(error), Limits(frozenset()))
+    runner = PrefectRunner(LosesTasks(error), Limits())
     outcomes = list(runner.run_scenes(pytest.fail, candidates))
     assert [outcome.retryable for outcome in outcomes] == [True] * len(candidates)
 
@@ -68,7 +68,7 @@ def test_a_scene_is_not_put_in_quarantine_for_what_befell_prefect(
 def test_a_fault_of_the_set_up_ends_the_run_and_is_no_scenes(
     candidates: list[Candidate], error: Exception
 ) -> None:
-    runner = PrefectRunner(LosesTasks(error), Limits(frozenset()))
+    runner = PrefectRunner(LosesTasks(error), Limits())
     with pytest.raises(CloudmaskError) as fault:
         list(runner.run_scenes(pytest.fail, candidates))
     assert fault.value.ends_run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,9 +118,9 @@ class OtherInputs:
             for scene in scenes
         }
 
-    def read_inputs(self, scene: Scene, ee_image: EarthEngineImage) -> CloudInputs:
+    def download_inputs(self, scene: Scene, ee_image: EarthEngineImage) -> Callable[[], CloudInputs]:
         assert ee_image == EarthEngineImage((f"image of {scene.id}",))
-        return self.inputs
+        return lambda: self.inputs
 
 
 class TestInputs:
@@ -145,7 +145,7 @@ class TestInputs:
     ):
         engine = LocalEngine(reader, PARAMETERS, other)
         assert engine.find_images([own]) == {own.id: EarthEngineImage()}
-        assert engine.read_inputs(own, EarthEngineImage()) is not other.inputs
+        assert engine.derive_mask(own, EarthEngineImage()).inputs is not other.inputs
         assert other.asked == []
 
     def test_the_others_are_asked_for_in_one_round_trip(
@@ -159,7 +159,7 @@ class TestInputs:
             "late": Waiting("no image yet"),
         }
         assert other.asked == [("bare", "late")]
-        assert engine.read_inputs(bare, EarthEngineImage(("image of bare",))) is other.inputs
+        assert engine.derive_mask(bare, EarthEngineImage(("image of bare",))).inputs is other.inputs
 
     def test_without_earth_engine_nothing_can_be_done_and_the_error_says_how_to_mend_it(
         self, reader: AssetReader, bare: Scene
@@ -174,7 +174,7 @@ class TestInputs:
         engine = LocalEngine(reader, PARAMETERS, None)
         assert engine.find_images([own, bare]).keys() == {own.id, "bare"}
         with pytest.raises(EngineRefused, match=r"^item bare: carries no cloud probability"):
-            engine.read_inputs(bare, EarthEngineImage())
+            engine.derive_mask(bare, EarthEngineImage())
 
     def test_no_scenes_ask_for_nothing(self, reader: AssetReader):
         assert LocalEngine(reader, PARAMETERS, None).find_images([]) == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,27 +12,35 @@ from typing import Any
 import ee
 import numpy as np
 
-from pc_cloudmask.errors import EngineRefused
+from pc_cloudmask.errors import EngineDenied, EngineRefused
 from pc_cloudmask.masking.earth_engine.session import EarthEngineSession, TooMuch
 from pc_cloudmask.masking.earth_engine.windows import BAND, Bytes, Raster, plan_windows, split_window
 from pc_cloudmask.scene.grid import Grid, Window
 from pc_cloudmask.web import Deadline
+
+#: How far a GeoTIFF may lie from what was asked for, by the rounding of its numbers.
+_SHIFT_PX = 1e-6
+#: Answers of many windows may come at once, and ten times as many pixels come out of them.
+_DECODING = threading.BoundedSemaphore(4)
+logger = logging.getLogger(__name__)
 
 
 class ComputePixels:
     """Downloads by ``ee.data.computePixels``, window by window.
 
     The grid is given as CRS, affine transform and size: a scale alone may shift pixels. A window that
-    is too much for Earth Engine goes on in four.
+    is too much for Earth Engine goes on in four. Pixels come as GeoTIFF, which may be compressed; where it does not
+    bring them, the same window is asked for as an array, and once that did, all further ones.
     """
 
     def __init__(self, session: EarthEngineSession) -> None:
         self.session = session
+        self._compressed = True
 
     def read_rasters(self, scene_id: str, rasters: Sequence[Raster]) -> list[Bytes]:
         """Download ``rasters``, as ``PixelDownloader`` says; a scene's windows are under way together."""
         self.session.start()
-        job = _Job(self.session, scene_id)
+        job = _Job(self, scene_id)
         targets = [np.empty(raster.grid.shape, np.uint8) for raster in rasters]
         work = [
             (raster, target, window)
@@ -46,14 +55,46 @@ class ComputePixels:
                 done.result()
         return targets
 
+    def read_window(self, what: str, raster: Raster, window: Window, deadline: Deadline) -> Bytes:
+        """Download one window; ``what`` names it in errors.
+
+        Raises:
+            TooMuch: a smaller one may succeed.
+            EngineRefused, EngineUnavailable: as ``PixelDownloader`` says.
+        """
+        grid = raster.grid.window_grid(window)
+        request = {"expression": raster.image, "bandIds": [BAND], "grid": build_pixel_grid(grid)}
+
+        def ask(file_format: str) -> Any:
+            call = partial(ee.data.computePixels, request | {"fileFormat": file_format})
+            return self.session.call(what, call, deadline)
+
+        if not self._compressed:
+            return _check_block(ask("NUMPY_NDARRAY"), window, what)
+        try:
+            body = ask("GEO_TIFF")
+            with _DECODING:
+                return decode_geotiff(body, grid)
+        except EngineDenied:
+            raise
+        except (EngineRefused, ValueError) as error:
+            pixels = _check_block(ask("NUMPY_NDARRAY"), window, what)
+            if self._compressed:
+                logger.warning(
+                    "%s: no GeoTIFF of it came (%s): pixels come uncompressed from now on", what, error
+                )
+            self._compressed = False
+            return pixels
+
 
 class _Job:
     """One scene's download; its first failure ends it all."""
 
-    def __init__(self, session: EarthEngineSession, scene_id: str) -> None:
-        self._session = session
+    def __init__(self, downloader: ComputePixels, scene_id: str) -> None:
+        self._downloader = downloader
+        self._session = downloader.session
         self._scene_id = scene_id
-        self._deadline = Deadline(session.limits.deadline_s)
+        self._deadline = Deadline(self._session.limits.deadline_s)
         self._failed = threading.Event()
 
     def fill_window(self, raster: Raster, target: Bytes, window: Window) -> None:
@@ -74,17 +115,8 @@ class _Job:
             f"{self._scene_id}: {raster.name} of {window.height} x {window.width} pixels at row {window.row}, "
             f"column {window.col}"
         )
-        request = partial(
-            ee.data.computePixels,
-            {
-                "expression": raster.image,
-                "fileFormat": "NUMPY_NDARRAY",
-                "bandIds": [BAND],
-                "grid": build_pixel_grid(raster.grid.window_grid(window)),
-            },
-        )
         try:
-            block = self._session.call(what, request, self._deadline)
+            pixels = self._downloader.read_window(what, raster, window, self._deadline)
         except TooMuch as error:
             parts = split_window(window, self._session.limits.floor_pixels)
             if not parts:
@@ -93,8 +125,8 @@ class _Job:
                 ) from error
             self._session.statistics.count(splits=1)
             return parts
-        target[window.slices] = _check_block(block, window, what)
-        self._session.statistics.count(size=block.size)
+        target[window.slices] = pixels
+        self._session.statistics.count(size=pixels.size)
         return []
 
 
@@ -107,6 +139,30 @@ def build_pixel_grid(grid: Grid) -> dict[str, Any]:
         "dimensions": {"width": width, "height": height},
         "affineTransform": dict(zip(names, grid.transform, strict=True)),
     }
+
+
+def decode_geotiff(body: bytes, grid: Grid) -> Bytes:
+    """Return the pixels of a GeoTIFF, compressed however GDAL can read, if they are bytes of one band on ``grid``.
+
+    Raises:
+        ValueError: they are not, or it is none.
+    """
+    from rasterio.crs import CRS  # noqa: PLC0415 - heavy, and not needed to pair
+    from rasterio.errors import RasterioError  # noqa: PLC0415
+    from rasterio.io import MemoryFile  # noqa: PLC0415
+
+    try:
+        with MemoryFile(body) as file, file.open(driver="GTiff") as dataset:
+            found = (dataset.count, dataset.dtypes[0], dataset.shape)
+            if found != (1, "uint8", grid.shape):
+                raise ValueError("{} bands, the first of {}, of {} pixels".format(*found))
+            corner = np.subtract(dataset.transform[:6], grid.transform[:6]) / grid.pixel_size_m
+            if np.abs(corner).max() > _SHIFT_PX or dataset.crs != CRS.from_string(grid.crs):
+                raise ValueError(f"pixels at {dataset.transform[:6]} in {dataset.crs}")
+            pixels: Bytes = dataset.read(1)
+            return pixels
+    except RasterioError as error:
+        raise ValueError(str(error)) from error
 
 
 def _check_block(block: Any, window: Window, what: str) -> Bytes:

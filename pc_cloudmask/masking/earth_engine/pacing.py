@@ -5,15 +5,16 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pc_cloudmask.masking.earth_engine.windows import FLOOR_PIXELS, WINDOW_BYTES
 
 #: Earth Engine's default for a project; more are answered with 429.
 CONCURRENT_REQUESTS = 40
-#: A scene's windows that are under way at a time when every worker has one: computing overlaps receiving.
-REQUESTS_PER_WORKER = 2
+#: What is left of the places that the service bears once it refuses a request.
+LESS_AFTER_REFUSAL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +77,56 @@ class TokenBucket:
         """Let nobody through for ``seconds``: the server said it is too much."""
         with self._lock:
             self._next = max(self._next, self._clock() + seconds)
+
+
+class Places:
+    """Places in flight: at most ``most``, fewer once the service refuses requests as too many.
+
+    What the service still works on when it refuses one is what it bears, so places fall to that at once, and a
+    little below: other processes may share the quota. Then they grow by one in a round, that is in as many answers as
+    there are places, by two in the next, by four, and so on until the next refusal. So a burst of refusals is over
+    within some rounds, and a quota that stays low costs one refused request a round.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._places = float(most)
+        self._step = 1.0
+        self._taken = self._refusals = 0
+        self._changed = threading.Condition()
+
+    @property
+    def limit(self) -> int:
+        """Requests that may be in flight now."""
+        return int(self._places)
+
+    @contextmanager
+    def take(self) -> Iterator[int]:
+        """Hold a place, once there is one; what it is given tells ``refuse`` when it was taken."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken < self.limit)
+            self._taken += 1
+            begun = self._refusals
+        try:
+            yield begun
+        finally:
+            with self._changed:
+                self._taken -= 1
+                self._changed.notify()
+
+    def grow(self) -> None:
+        """Hear that a request was answered."""
+        with self._changed:
+            self._places = min(self._most, self._places + self._step / self._places)
+            self._step = min(self._most, self._step * 2 ** (1 / self._places))
+            self._changed.notify()
+
+    def refuse(self, begun: int) -> None:
+        """Hear that a request, which still has its place, was too many; ``begun`` is what ``take`` gave it."""
+        with self._changed:
+            self._places = min(self._places, max(1.0, self._taken - 1))
+            self._step = 1.0
+            if begun == self._refusals:
+                # The others that were under way at the time tell nothing new.
+                self._refusals += 1
+                self._places = max(1.0, self._places * LESS_AFTER_REFUSAL)

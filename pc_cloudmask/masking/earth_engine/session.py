@@ -14,12 +14,7 @@ import ee
 from pc_cloudmask.errors import EngineUnavailable
 from pc_cloudmask.masking.earth_engine.credentials import check_account, find_credentials
 from pc_cloudmask.masking.earth_engine.failures import CLIENT_FAILURES, Failure, Remedy, classify_failure
-from pc_cloudmask.masking.earth_engine.pacing import (
-    CONCURRENT_REQUESTS,
-    REQUESTS_PER_WORKER,
-    Limits,
-    TokenBucket,
-)
+from pc_cloudmask.masking.earth_engine.pacing import CONCURRENT_REQUESTS, Limits, Places, TokenBucket
 from pc_cloudmask.masking.earth_engine.transport import BoundedHttp
 from pc_cloudmask.masking.earth_engine.windows import Bytes, Raster
 from pc_cloudmask.web import Deadline
@@ -101,7 +96,7 @@ class EarthEngineSession:
         self.profile_hook: Callable[[str], None] | None = None
         self._credentials = credentials
         self._transport = BoundedHttp(limits.request_timeout_s, in_flight, url)
-        self._places = threading.BoundedSemaphore(in_flight)
+        self._places = Places(in_flight)
         self._bucket = TokenBucket(limits.requests_per_second, limits.burst)
 
     def start(self) -> None:
@@ -159,12 +154,7 @@ class EarthEngineSession:
         while True:
             attempt += 1
             try:
-                with self._places:
-                    self._bucket.take()
-                    if deadline.remaining_s() <= 0:
-                        # Parts of a split window, or the wait for a place, may have used up the time.
-                        raise EngineUnavailable(f"{what}: not begun within {deadline.seconds:g} s")
-                    return function()
+                return self._send(what, function, deadline)
             except CLIENT_FAILURES as error:
                 failure = classify_failure(error, self.project)
                 if failure.remedy is Remedy.SPLIT:
@@ -177,6 +167,22 @@ class EarthEngineSession:
             logger.info("%s: %s; attempt %d follows in %.1f s", what, failure.text, attempt + 1, delay_s)
             time.sleep(delay_s)
 
+    def _send(self, what: str, function: Callable[[], Answer], deadline: Deadline) -> Answer:
+        """Call ``function`` once it has a place in flight; the service's answer tells how many places there are."""
+        with self._places.take() as begun:
+            self._bucket.take()
+            if deadline.remaining_s() <= 0:
+                # Parts of a split window, or the wait for a place, may have used up the time.
+                raise EngineUnavailable(f"{what}: not begun within {deadline.seconds:g} s")
+            try:
+                answer = function()
+            except CLIENT_FAILURES as error:
+                if classify_failure(error, self.project).throttled:
+                    self._places.refuse(begun)
+                raise
+            self._places.grow()
+            return answer
+
     def _delay_s(self, failure: Failure, attempt: int, deadline: Deadline) -> float | None:
         """Return the seconds until the next attempt; None if there is none."""
         if failure.remedy is not Remedy.RETRY or attempt >= self.limits.attempts:
@@ -184,23 +190,26 @@ class EarthEngineSession:
         delay_s = self.limits.delay_s(attempt, failure.retry_after_s)
         if delay_s >= deadline.remaining_s():
             return None
-        if failure.throttled:
+        if failure.throttled and failure.retry_after_s:
             # Only for a wait within the deadline: a server that asks for an hour would hold everybody.
-            self._bucket.pause(delay_s)
+            self._bucket.pause(failure.retry_after_s)
         return delay_s
 
 
 def open_session(
-    project: str | None, url: str, credentials: str, workers: int, limits: Limits | None = None
+    project: str | None,
+    url: str,
+    credentials: str,
+    in_flight: int = CONCURRENT_REQUESTS,
+    limits: Limits | None = None,
 ) -> EarthEngineSession:
-    """Open a session for ``workers`` scenes at a time; nothing is sent before its first request.
+    """Open a session of up to ``in_flight`` requests at a time; nothing is sent before its first one.
 
     ``credentials``: ``default``, a service account's key file, or ``anonymous`` on loopback.
 
     Raises:
         SettingsError: there is no project, the key file is not one, or ``anonymous`` goes beyond this machine.
     """
-    in_flight = min(workers * REQUESTS_PER_WORKER, CONCURRENT_REQUESTS)
     project = check_account(project, url, credentials)
     return EarthEngineSession(project, url, credentials, in_flight, limits or Limits())
 

@@ -70,6 +70,12 @@ class RequestLog:
         self._in_flight = 0
         self.peak_in_flight = 0
 
+    @property
+    def in_flight(self) -> int:
+        """Requests that are under way now."""
+        with self._lock:
+            return self._in_flight
+
     def begin(self, request: Request) -> int:
         """Log a request; how many are under way with it."""
         with self._lock:

@@ -23,9 +23,9 @@ QUICK: dict[str, Any] = {
 
 
 @contextmanager
-def run_session(engine: LocalEarthEngine, workers: int = 4, **limits: Any) -> Iterator[EarthEngineSession]:
+def run_session(engine: LocalEarthEngine, in_flight: int = 8, **limits: Any) -> Iterator[EarthEngineSession]:
     """A session on ``engine`` with limits of the test's own."""
-    session = open_session("p", engine.url, "anonymous", workers, Limits(**{**QUICK, **limits}))
+    session = open_session("p", engine.url, "anonymous", in_flight, Limits(**{**QUICK, **limits}))
     try:
         yield session
     finally:

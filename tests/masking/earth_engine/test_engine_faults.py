@@ -117,7 +117,7 @@ def test_no_attempt_begins_beyond_the_deadline(earth_engine: LocalEarthEngine) -
 def test_no_window_is_asked_for_beyond_the_deadline(earth_engine: LocalEarthEngine) -> None:
     earth_engine.faults.add(faults.Delay(0.1), path=PIXELS)
     with (
-        run_session(earth_engine, workers=1, deadline_s=0.3, window_bytes=2 * 512 * 8) as session,
+        run_session(earth_engine, in_flight=2, deadline_s=0.3, window_bytes=2 * 512 * 8) as session,
         pytest.raises(EngineUnavailable, match=r"scene-1: .*: not begun within 0.3 s"),
     ):
         read(session)
@@ -246,7 +246,7 @@ def test_splitting_ends_at_the_floor(
     fault: Fault, error: type[CloudmaskError], earth_engine: LocalEarthEngine
 ) -> None:
     earth_engine.faults.add(fault, path=PIXELS)
-    with run_session(earth_engine, workers=1, floor_pixels=100) as session, pytest.raises(error) as failed:
+    with run_session(earth_engine, in_flight=2, floor_pixels=100) as session, pytest.raises(error) as failed:
         read(session)
     assert "75 x 100 pixels" in str(failed.value)
     assert "smaller window" in str(failed.value)
@@ -286,7 +286,7 @@ def test_pixels_of_another_type_are_refused(session: EarthEngineSession) -> None
 def test_the_first_failure_ends_a_scene(earth_engine: LocalEarthEngine) -> None:
     earth_engine.faults.add(faults.missing_role(), path=PIXELS)
     with (
-        run_session(earth_engine, workers=1, window_bytes=2 * 512 * 8) as session,
+        run_session(earth_engine, in_flight=2, window_bytes=2 * 512 * 8) as session,
         pytest.raises(EngineRefused),
     ):
         read(session)
@@ -294,9 +294,9 @@ def test_the_first_failure_ends_a_scene(earth_engine: LocalEarthEngine) -> None:
     assert len(earth_engine.requests.to(PIXELS)) <= 4
 
 
-def test_no_more_requests_are_under_way_than_the_workers_allow(earth_engine: LocalEarthEngine) -> None:
+def test_no_more_requests_are_under_way_than_the_session_allows(earth_engine: LocalEarthEngine) -> None:
     earth_engine.faults.add(faults.Delay(0.01), path=PIXELS)
-    with run_session(earth_engine, workers=2, window_bytes=2 * 512 * 16) as session:
+    with run_session(earth_engine, in_flight=4, window_bytes=2 * 512 * 16) as session:
         raster = build_raster(session)
         earth_engine.requests.clear()
         pixels = ComputePixels(session).read_rasters("scene-1", [raster, raster])
