@@ -61,7 +61,7 @@ def publish_cloudmask(context: RunContext, candidate: Candidate) -> SceneOutcome
     with clock.measure(Phase.PUBLISH):
         context.publisher.publish_item(publication)
         logger.info("put as %s", candidate.keys.item)
-    return build_published(candidate, clock.seconds)
+    return build_published(candidate, publication.item, clock.seconds)
 
 
 def build_publication(
