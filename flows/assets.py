@@ -25,6 +25,8 @@ from pc_cloudmask.text import unsigned_href
 
 #: What makes the assets.
 MAKER = "pc-cloudmask"
+#: Name of the task run that makes the collection.
+COLLECTION_TASK = "collection"
 #: Items that the collection's asset names as its sources: an event has at most 100 related resources.
 MOST_SOURCES = 50
 _RESTRICTED = re.compile(f"[{re.escape(''.join(RESTRICTED_ASSET_CHARACTERS))}]|[^\x21-\x7e]")
@@ -67,7 +69,9 @@ class RunAssets:
 
     def build_collection(self) -> Asset:
         """Return the asset of the published collection."""
-        return self._build(COLLECTION_KEY, "Cloud masks of Sentinel-2", "The STAC collection of all published masks.")
+        return self._build(
+            COLLECTION_KEY, "Cloud masks of Sentinel-2", "The STAC collection of all published masks."
+        )
 
     def build_source(self, item: Item) -> Asset:
         """Return the asset of a source item: where it says that it is, else where the source has its items."""
@@ -95,7 +99,14 @@ def note_outcome(outcome: SceneOutcome) -> None:
         context.add_asset_metadata(asset.key, {**shares, "provisional": outcome.provisional})
 
 
-@materialize("cloudmask://collection", by=MAKER, cache_policy=NO_CACHE, persist_result=False)
+@materialize(
+    "cloudmask://collection",  # each run is told its own
+    by=MAKER,
+    name="publish-collection",
+    task_run_name=COLLECTION_TASK,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
 def publish_collection(key: str, published: int, withdrawn: int) -> None:
     """Tell Prefect what a run changed in the collection; its catalogs are written batch by batch."""
     add_asset_metadata(key, {"published": published, "withdrawn": withdrawn})

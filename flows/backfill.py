@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
 from pc_cloudmask.flows.ingest import ingest_flow
-from pc_cloudmask.flows.names import name_backfill
+from pc_cloudmask.flows.names import name_by
 from pc_cloudmask.flows.progress import leave_shards
 from pc_cloudmask.flows.tasks import LimitedSource, find_limits
 from pc_cloudmask.runs.backfill import plan_shards
@@ -18,7 +18,7 @@ from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.request import BackfillRequest, IngestRequest
 
 
-@flow(name="backfill", flow_run_name=name_backfill, persist_result=False, log_prints=False)
+@flow(name="backfill", flow_run_name=name_by(BackfillRequest), persist_result=False, log_prints=False)
 def backfill_flow(request: BackfillRequest) -> list[str]:
     """Begin a flow run for each shard of the request; return their ids.
 

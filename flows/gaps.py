@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.runtime import flow_run
 
-from pc_cloudmask.flows.names import name_gaps
+from pc_cloudmask.flows.names import name_by
 from pc_cloudmask.flows.progress import leave_gaps
 from pc_cloudmask.flows.tasks import LimitedSource, find_limits
 from pc_cloudmask.runs.context import RunContext
@@ -15,7 +15,7 @@ from pc_cloudmask.runs.logs import run_id
 from pc_cloudmask.runs.request import GapsRequest
 
 
-@flow(name="gaps", flow_run_name=name_gaps, persist_result=False, log_prints=False)
+@flow(name="gaps", flow_run_name=name_by(GapsRequest), persist_result=False, log_prints=False)
 def gaps_flow(request: GapsRequest = GapsRequest()) -> GapReport:  # noqa: B008 - frozen
     """Name the scenes that a catalogue lacks; what was out of reach is in the report.
 

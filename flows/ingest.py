@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from pc_cloudmask.flows.names import name_ingest
+from pc_cloudmask.flows.names import name_by
 from pc_cloudmask.flows.progress import leave_report
 from pc_cloudmask.flows.tasks import open_run
 from pc_cloudmask.runs.ingest import ingest
@@ -12,7 +12,7 @@ from pc_cloudmask.runs.report import Report
 from pc_cloudmask.runs.request import IngestRequest
 
 
-@flow(name="ingest", flow_run_name=name_ingest, persist_result=False, log_prints=False)
+@flow(name="ingest", flow_run_name=name_by(IngestRequest), persist_result=False, log_prints=False)
 def ingest_flow(request: IngestRequest) -> Report:
     """Publish the masks that the request asks for; what went wrong with a scene is in the report.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import TypeVar
 
@@ -23,45 +24,44 @@ from pc_cloudmask.settings import Area, Settings, read_clock
 #: Of a name: what was given as an interval or a box may be any text.
 LONGEST_NAME = 120
 AnyRequest = TypeVar("AnyRequest", bound=RunRequest)
-#: Of areas, the settings and now: the first and last instant.
-FindPeriod = Callable[[Mapping[str, Area], Settings, datetime], tuple[datetime, datetime | None]]
 
 
-def name_ingest() -> str:
-    """Return such a name as ``22KFV 2018-12``."""
-    return _read_request(IngestRequest).title[:LONGEST_NAME]
+def name_by(kind: type[AnyRequest]) -> Callable[[], str]:
+    """Return what names a flow run by the request of this kind among its parameters."""
+
+    def name() -> str:
+        return describe(kind.model_validate((flow_run.parameters or {}).get("request") or {}))
+
+    return name
 
 
-def name_watch() -> str:
-    """Return such a name as ``home, alps 2026-11-19/2026-11-29``."""
-    request = _read_request(WatchRequest)
-    return _name_areas(request, lambda areas, settings, now: (request.find_start(areas, settings, now), now))
+def describe(request: RunRequest) -> str:
+    """Return such a name as ``22KFV 2018-12`` or ``home, alps 2026-11-19/2026-11-29``."""
+    if isinstance(request, IngestRequest):
+        return request.title[:LONGEST_NAME]
+    if isinstance(request, AreaRequest):
+        with suppress(CloudmaskError):  # the run itself says which setting is wrong
+            return _describe_areas(request)[:LONGEST_NAME]
+    return "no area to look at"
 
 
-def name_gaps() -> str:
-    """Return such a name as ``home 2026-09-30/2026-11-29``."""
-    request = _read_request(GapsRequest)
-    return _name_areas(request, lambda _areas, _settings, now: request.read_period(now))
-
-
-def name_backfill() -> str:
-    """Return such a name as ``home 2018-01-01/2020-12-31``."""
-    request = _read_request(BackfillRequest)
-    return _name_areas(request, lambda _areas, _settings, _now: request.read_period())
-
-
-def _name_areas(request: AreaRequest, find_period: FindPeriod) -> str:
-    """Return the name of a run over areas; where settings are wrong, the run itself says so."""
-    try:
-        settings, now = request.read_settings(), request.now or read_clock()
-        areas = request.read_areas(settings)
-        start, end = find_period(areas, settings, now)
-    except CloudmaskError:
-        return "no area to look at"
+def _describe_areas(request: AreaRequest) -> str:
+    settings, now = request.read_settings(), request.now or read_clock()
+    areas = request.read_areas(settings)
     place = request.place or ", ".join(shorten(list(areas)))
-    return f"{place} {start:%Y-%m-%d}/{end or now:%Y-%m-%d}"[:LONGEST_NAME]
+    first, last = _find_period(request, areas, settings, now)
+    return f"{place} {first:%Y-%m-%d}/{last or now:%Y-%m-%d}"
 
 
-def _read_request(kind: type[AnyRequest]) -> AnyRequest:
-    """Return the request among this flow run's parameters, or the default one."""
-    return kind.model_validate((flow_run.parameters or {}).get("request") or {})
+def _find_period(
+    request: AreaRequest, areas: Mapping[str, Area], settings: Settings, now: datetime
+) -> tuple[datetime, datetime | None]:
+    """Return the first and last instant that a run looks at; the end may be open."""
+    match request:
+        case WatchRequest():
+            return request.find_start(areas, settings, now), now
+        case GapsRequest():
+            return request.read_period(now)
+        case BackfillRequest():
+            return request.read_period()
+    raise TypeError(type(request))

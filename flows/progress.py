@@ -13,7 +13,7 @@ from typing import cast
 from uuid import UUID
 
 from prefect.artifacts import (
-    create_image_artifact,
+    create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
@@ -40,6 +40,8 @@ _EVENTS = {SceneState.PUBLISHED: "cloudmask.scene.published", SceneState.FAILED:
 WITHDRAWN_EVENT = "cloudmask.scene.withdrawn"
 QUARANTINED_EVENT = "cloudmask.scene.quarantined"
 INCOMPLETE_EVENT = "cloudmask.run.incomplete"
+#: What a preview draws cloud and shadow in.
+_COLORS = {"cloud": "pink", "shadow": "violet"}
 #: Bytes of a picture that may be put into the server's database, where no URL shows it.
 LARGEST_PREVIEW = 256 << 10
 #: Gaps that the server's page shows; the table in the store has them all.
@@ -106,30 +108,39 @@ def _emit(event: str, scene_id: str, payload: dict[str, str]) -> None:
     emit_event(event, resource=resource, payload=payload)
 
 
-def leave_report(context: RunContext, report: Report, observer: RunObserver) -> None:
-    """Leave a table of the run's scenes, the preview of the newest mask and the collection as an asset.
+def tell_problems(problems: Sequence[str]) -> None:
+    """Emit an event for a run to which a source, an area or a catalogue was out of reach."""
+    if problems:
+        run_id, name = str(flow_run.id), str(flow_run.name)
+        resource = {"prefect.resource.id": f"cloudmask.run.{run_id}", "prefect.resource.name": name}
+        emit_event(INCOMPLETE_EVENT, resource=resource, payload={"problems": list(problems)})
 
-    Emit an event for what was withdrawn, and one for a run to which something was out of reach.
-    """
+
+def leave_report(context: RunContext, report: Report, observer: RunObserver) -> None:
+    """Leave a table of the scenes and the newest preview; tell of the collection, and what was withdrawn or away."""
     for scene_id in report.withdrawn:
         _emit(WITHDRAWN_EVENT, scene_id, {})
-    if report.problems:
-        run = str(flow_run.id)
-        resource = {
-            "prefect.resource.id": f"cloudmask.run.{run}",
-            "prefect.resource.name": str(flow_run.name),
-        }
-        emit_event(INCOMPLETE_EVENT, resource=resource, payload={"problems": list(report.problems)})
+    tell_problems(report.problems)
     published = observer.published
     rows = build_rows(report, published, find_links(context))
     shown = f"; {SHOWN_SCENES} of {len(rows)} rows are shown" if len(rows) > SHOWN_SCENES else ""
     description = f"{report.summary}{shown}"
     create_table_artifact(key="cloudmask-run", table=rows[:SHOWN_SCENES], description=description)
     leave_collection(RunAssets.of(context), report, published)
-    newest = next(iter(published), None)
-    url = _find_preview(context.store, newest.item_key) if newest else None
-    if newest and url:
-        create_image_artifact(url, key="cloudmask-preview", description=escape_markdown(newest.id))
+    if published:
+        _leave_preview(context.store, published[0])
+
+
+def _leave_preview(store: ObjectStore, newest: SceneOutcome) -> None:
+    """Leave the picture of a mask, if there is one to show, as text: an image artifact would print its URL below it.
+
+    Of a picture whose bytes the URL holds that is all of them.
+    """
+    url = _find_preview(store, newest.item_key)
+    if url:
+        shares = (f"{_COLORS[name]}: {name} {share:.1f} %" for name, share in newest.cover_pct.items())
+        picture = f"![The newest mask]({url})\n\n{', '.join(shares)}"
+        create_markdown_artifact(picture, key="cloudmask-preview", description=escape_markdown(newest.id))
 
 
 def leave_shards(shards: Sequence[tuple[IngestRequest, str]]) -> None:
@@ -142,6 +153,7 @@ def leave_shards(shards: Sequence[tuple[IngestRequest, str]]) -> None:
 
 def leave_gaps(report: GapReport) -> None:
     """Leave a table of the first gaps of a census, and what was out of reach."""
+    tell_problems(report.problems)
     rows = [
         {
             "scene": f"{gap.scene.tile} {gap.scene.start:%Y-%m-%d %H:%M} {gap.scene.platform}",
@@ -187,7 +199,8 @@ def build_rows(
         rows.append({**row, "links": link(outcome.id, outcome.item_key)})
     named = {"withdrawn": report.withdrawn, "skipped": report.skipped}
     rows += [_build_row(state, scene_id) for state, ids in named.items() for scene_id in ids]
-    return rows
+    empty = {name for name in ("links", "reason") if not any(row[name] for row in rows)}
+    return [{name: text for name, text in row.items() if name not in empty} for row in rows]
 
 
 def _build_row(
