@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
 from pc_cloudmask.flows.ingest import ingest_flow
+from pc_cloudmask.flows.names import name_by
 from pc_cloudmask.flows.progress import leave_shards
 from pc_cloudmask.flows.tasks import LimitedSource, find_limits
 from pc_cloudmask.runs.backfill import plan_shards
@@ -17,12 +18,15 @@ from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.request import BackfillRequest, IngestRequest
 
 
-@flow(name="backfill", persist_result=False, log_prints=False)
+@flow(name="backfill", flow_run_name=name_by(BackfillRequest), persist_result=False, log_prints=False)
 def backfill_flow(request: BackfillRequest) -> list[str]:
     """Begin a flow run for each shard of the request; return their ids.
 
     Each shard is a run of ``request.deployment``, or of this process where that is None. When the same
     request is begun again after a kill, only the runs that are missing begin.
+
+    Args:
+        request: Which areas and years.
     """
     context = RunContext.of(request)
     context.source = LimitedSource(context.source, find_limits())
@@ -37,7 +41,7 @@ def backfill_flow(request: BackfillRequest) -> list[str]:
 def _begin_shard(shard: IngestRequest, request: BackfillRequest) -> str:
     """Begin the shard's flow run and return its id, which is empty for a run of this process."""
     if request.deployment is None:
-        ingest_flow.with_options(flow_run_name=shard.title)(shard)
+        ingest_flow(shard)
         return ""
     parameters = {"request": shard.model_dump(mode="json", exclude_defaults=True)}
     digest = sha256(f"{shard.model_dump_json()}{request.deployment}{request.attempt}".encode()).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.runtime import flow_run
 
+from pc_cloudmask.flows.names import name_by
 from pc_cloudmask.flows.progress import leave_gaps
 from pc_cloudmask.flows.tasks import LimitedSource, find_limits
 from pc_cloudmask.runs.context import RunContext
@@ -14,9 +15,13 @@ from pc_cloudmask.runs.logs import run_id
 from pc_cloudmask.runs.request import GapsRequest
 
 
-@flow(name="gaps", persist_result=False, log_prints=False)
+@flow(name="gaps", flow_run_name=name_by(GapsRequest), persist_result=False, log_prints=False)
 def gaps_flow(request: GapsRequest = GapsRequest()) -> GapReport:  # noqa: B008 - frozen
-    """Name the scenes that a catalogue lacks; what was out of reach is in the report."""
+    """Name the scenes that a catalogue lacks; what was out of reach is in the report.
+
+    Args:
+        request: Which areas, and when; with nothing in it, the last 60 days of all areas of the worker's settings.
+    """
     run_id.set(str(flow_run.id or ""))
     context = RunContext.of(request, read_only=not request.parquet)
     context.source = LimitedSource(context.source, find_limits())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
+from pc_cloudmask.flows.names import name_by
 from pc_cloudmask.flows.progress import leave_report
 from pc_cloudmask.flows.tasks import open_run
 from pc_cloudmask.runs.ingest import ingest
@@ -11,10 +12,14 @@ from pc_cloudmask.runs.report import Report
 from pc_cloudmask.runs.request import IngestRequest
 
 
-@flow(name="ingest", persist_result=False, log_prints=False)
+@flow(name="ingest", flow_run_name=name_by(IngestRequest), persist_result=False, log_prints=False)
 def ingest_flow(request: IngestRequest) -> Report:
-    """Publish the masks that ``request`` asks for; what went wrong with a scene is in the report."""
+    """Publish the masks that the request asks for; what went wrong with a scene is in the report.
+
+    Args:
+        request: Which scenes, and how; what is left empty is as the worker's settings have it.
+    """
     with open_run(request) as (context, runner, observer):
         report = ingest(context, request, runner, observer)
-        leave_report(context.store, report, observer.newest)
+        leave_report(context, report, observer)
     return report

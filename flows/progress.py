@@ -6,25 +6,29 @@ import base64
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, cast
+from types import MappingProxyType
+from typing import cast
 from uuid import UUID
 
 from prefect.artifacts import (
-    create_image_artifact,
+    create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
 )
 from prefect.events import emit_event
+from prefect.runtime import flow_run
 
 from pc_cloudmask.catalog.layout import build_item_title
 from pc_cloudmask.errors import StoreError
+from pc_cloudmask.flows.assets import RunAssets, leave_collection
+from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.gaps import GapReport
 from pc_cloudmask.runs.report import Observer, Report, SceneOutcome, SceneState
 from pc_cloudmask.runs.request import IngestRequest
-from pc_cloudmask.scene.ids import PREVIEW_ASSET
+from pc_cloudmask.scene.ids import PREVIEW_ASSET, is_item_id
 from pc_cloudmask.storage.store import ObjectStore
 from pc_cloudmask.text import escape_markdown, make_printable
 
@@ -34,10 +38,16 @@ observer_of_run: ContextVar[Observer | None] = ContextVar("observer_of_run", def
 UPDATE_EVERY_S = 5.0
 _EVENTS = {SceneState.PUBLISHED: "cloudmask.scene.published", SceneState.FAILED: "cloudmask.scene.failed"}
 WITHDRAWN_EVENT = "cloudmask.scene.withdrawn"
+QUARANTINED_EVENT = "cloudmask.scene.quarantined"
+INCOMPLETE_EVENT = "cloudmask.run.incomplete"
+#: What a preview draws cloud and shadow in.
+_COLORS = {"cloud": "pink", "shadow": "violet"}
 #: Bytes of a picture that may be put into the server's database, where no URL shows it.
 LARGEST_PREVIEW = 256 << 10
 #: Gaps that the server's page shows; the table in the store has them all.
 SHOWN_GAPS = 200
+#: Scenes that it shows of a run; the worker's log has them all.
+SHOWN_SCENES = 300
 logger = logging.getLogger(__name__)
 
 
@@ -49,8 +59,7 @@ class RunObserver(Observer):
         self._found = self._ended = 0
         self._artifact: UUID | None = None
         self._updated = 0.0
-        #: The most recently taken scene that was published.
-        self.newest: SceneOutcome | None = None
+        self._published: list[SceneOutcome] = []
 
     def scenes_found(self, count: int) -> None:
         """Lengthen the way to go."""
@@ -68,13 +77,23 @@ class RunObserver(Observer):
         self._inner.scene_ended(outcome)
         self._ended += 1
         if outcome.state in _EVENTS and not outcome.held:
-            _emit(_EVENTS[outcome.state], outcome.id, {"reason": outcome.reason, "item": outcome.item_key})
+            self._tell(outcome)
         if outcome.state is SceneState.PUBLISHED:
-            self.newest = max(
-                filter(None, (self.newest, outcome)), key=lambda each: build_item_title(each.id)
-            )
+            self._published.append(outcome)
         if time.monotonic() - self._updated > UPDATE_EVERY_S:
             self.update()
+
+    @property
+    def published(self) -> list[SceneOutcome]:
+        """The scenes that were published, the most recently taken first."""
+        return sorted(self._published, key=lambda each: build_item_title(each.id), reverse=True)
+
+    def _tell(self, outcome: SceneOutcome) -> None:
+        """Emit what befell a scene, and also that it is left alone from now on, if its item was proven wrong."""
+        payload = {"reason": outcome.reason, "item": outcome.item_key}
+        _emit(_EVENTS[outcome.state], outcome.id, payload)
+        if outcome.state is SceneState.FAILED and not outcome.retryable and is_item_id(outcome.id):
+            _emit(QUARANTINED_EVENT, outcome.id, payload)
 
     def update(self) -> None:
         """Show how far the run is."""
@@ -89,14 +108,39 @@ def _emit(event: str, scene_id: str, payload: dict[str, str]) -> None:
     emit_event(event, resource=resource, payload=payload)
 
 
-def leave_report(store: ObjectStore, report: Report, newest: SceneOutcome | None) -> None:
-    """Leave a table of the run's scenes and the preview of the newest mask; emit an event for what was withdrawn."""
+def tell_problems(problems: Sequence[str]) -> None:
+    """Emit an event for a run to which a source, an area or a catalogue was out of reach."""
+    if problems:
+        run_id, name = str(flow_run.id), str(flow_run.name)
+        resource = {"prefect.resource.id": f"cloudmask.run.{run_id}", "prefect.resource.name": name}
+        emit_event(INCOMPLETE_EVENT, resource=resource, payload={"problems": list(problems)})
+
+
+def leave_report(context: RunContext, report: Report, observer: RunObserver) -> None:
+    """Leave a table of the scenes and the newest preview; tell of the collection, and what was withdrawn or away."""
     for scene_id in report.withdrawn:
         _emit(WITHDRAWN_EVENT, scene_id, {})
-    create_table_artifact(key="cloudmask-run", table=_report_rows(report), description=report.summary)
-    url = _find_preview(store, newest.item_key) if newest else None
-    if newest and url:
-        create_image_artifact(url, key="cloudmask-preview", description=escape_markdown(newest.id))
+    tell_problems(report.problems)
+    published = observer.published
+    rows = build_rows(report, published, find_links(context))
+    shown = f"; {SHOWN_SCENES} of {len(rows)} rows are shown" if len(rows) > SHOWN_SCENES else ""
+    description = f"{report.summary}{shown}"
+    create_table_artifact(key="cloudmask-run", table=rows[:SHOWN_SCENES], description=description)
+    leave_collection(RunAssets.of(context), report, published)
+    if published:
+        _leave_preview(context.store, published[0])
+
+
+def _leave_preview(store: ObjectStore, newest: SceneOutcome) -> None:
+    """Leave the picture of a mask, if there is one to show, as text: an image artifact would print its URL below it.
+
+    Of a picture whose bytes the URL holds that is all of them.
+    """
+    url = _find_preview(store, newest.item_key)
+    if url:
+        shares = (f"{_COLORS[name]}: {name} {share:.1f} %" for name, share in newest.cover_pct.items())
+        picture = f"![The newest mask]({url})\n\n{', '.join(shares)}"
+        create_markdown_artifact(picture, key="cloudmask-preview", description=escape_markdown(newest.id))
 
 
 def leave_shards(shards: Sequence[tuple[IngestRequest, str]]) -> None:
@@ -109,6 +153,7 @@ def leave_shards(shards: Sequence[tuple[IngestRequest, str]]) -> None:
 
 def leave_gaps(report: GapReport) -> None:
     """Leave a table of the first gaps of a census, and what was out of reach."""
+    tell_problems(report.problems)
     rows = [
         {
             "scene": f"{gap.scene.tile} {gap.scene.start:%Y-%m-%d %H:%M} {gap.scene.platform}",
@@ -123,15 +168,50 @@ def leave_gaps(report: GapReport) -> None:
     create_table_artifact(key="cloudmask-gaps", table=table, description=report.summary)
 
 
-def _report_rows(report: Report) -> list[dict[str, Any]]:
-    done = {"published": report.published, "skipped": report.skipped, "withdrawn": report.withdrawn}
-    rows = [(scene_id, state, "") for state, ids in done.items() for scene_id in ids]
-    left = (*report.waiting, *report.failed, *report.held_back)
-    rows += [(outcome.id, str(outcome.state), outcome.reason) for outcome in left]
-    rows += [("", "problem", problem) for problem in report.problems]
-    # Prefect's pages take every cell for Markdown.
-    columns = ("scene", "state", "reason")
-    return [dict(zip(columns, map(escape_markdown, row), strict=True)) for row in rows]
+def find_links(context: RunContext) -> Callable[[str, str], str]:
+    """Return what makes the links of a scene by its id and its key in the store, which is empty for none.
+
+    The source's leads to where it has items, if the run asked it; ours to where readers find the catalog, if the
+    settings say so.
+    """
+    settings = context.settings
+    source = f"{settings.stac_api_url}/collections/{settings.collection}/items"
+
+    def link(scene_id: str, item_key: str) -> str:
+        links = []
+        if settings.public_url and item_key:
+            links.append(f"[mask]({settings.public_url}/{item_key})")
+        if context.items is None and is_item_id(scene_id):
+            links.append(f"[source]({source}/{scene_id})")
+        return " ".join(links)
+
+    return link
+
+
+def build_rows(
+    report: Report, published: Iterable[SceneOutcome], link: Callable[[str, str], str]
+) -> list[dict[str, str]]:
+    """Return the rows of a run's table: first what someone may have to look at, last what was left as it is."""
+    rows = [_build_row("problem", reason=problem) for problem in report.problems]
+    for outcome in (*report.failed, *report.waiting, *published, *report.held_back):
+        state = "held back" if outcome.held else str(outcome.state)
+        row = _build_row(state, outcome.id, outcome.reason, outcome.cover_pct)
+        rows.append({**row, "links": link(outcome.id, outcome.item_key)})
+    named = {"withdrawn": report.withdrawn, "skipped": report.skipped}
+    rows += [_build_row(state, scene_id) for state, ids in named.items() for scene_id in ids]
+    empty = {name for name in ("links", "reason") if not any(row[name] for row in rows)}
+    return [{name: text for name, text in row.items() if name not in empty} for row in rows]
+
+
+def _build_row(
+    state: str, scene_id: str = "", reason: str = "", cover_pct: Mapping[str, float] = MappingProxyType({})
+) -> dict[str, str]:
+    """Return a row without links; Prefect's pages take every cell for Markdown."""
+    shares = {
+        f"{name} %": f"{cover_pct[name]:.1f}" if name in cover_pct else "" for name in ("cloud", "shadow")
+    }
+    text = {"scene": escape_markdown(scene_id), "state": state, **shares, "links": ""}
+    return {**text, "reason": escape_markdown(reason)}
 
 
 def _find_preview(store: ObjectStore, item_key: str) -> str | None:

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from prefect import task
+from prefect.assets import materialize
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
@@ -18,8 +18,10 @@ from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture, as_completed
 from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.tasks import Task
 
 from pc_cloudmask.errors import CloudmaskError, SettingsError
+from pc_cloudmask.flows.assets import MAKER, RunAssets, note_outcome
 from pc_cloudmask.flows.progress import RunObserver
 from pc_cloudmask.runs.candidate import Candidate, build_failure, find_fault
 from pc_cloudmask.runs.context import RunContext
@@ -100,7 +102,9 @@ def _is_retryable(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     return isinstance(error, CloudmaskError) and error.retryable
 
 
-@task(
+@materialize(
+    "cloudmask://item",  # each task run is told its own
+    by=MAKER,
     name="publish-cloudmask",
     task_run_name="{scene_id}",
     retries=RETRIES,
@@ -111,19 +115,22 @@ def _is_retryable(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     persist_result=False,
 )
 def publish_scene(scene_id: str, job: Callable[[], SceneOutcome]) -> SceneOutcome:  # noqa: ARG001 - names the task's run
-    """Return the outcome of one scene.
+    """Return the outcome of one scene; if it was published, its item is an asset made by this task run.
 
     ``job`` is a partial: Prefect and Dask look into dataclasses for futures, in vain and at length.
     """
-    return job()
+    outcome = job()
+    note_outcome(outcome)
+    return outcome
 
 
 class PrefectRunner:
-    """Runs each scene as a task of the current flow run."""
+    """Runs each scene as a task of the current flow run, which makes one of ``assets``, where they are given."""
 
-    def __init__(self, tasks: TaskRunner[Any], limits: Limits) -> None:
+    def __init__(self, tasks: TaskRunner[Any], limits: Limits, assets: RunAssets | None = None) -> None:
         self._tasks = tasks
         self._limits = limits
+        self._assets = assets
 
     def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
         """Yield the outcomes in the order in which tasks end; what ends the run is raised once all have.
@@ -135,7 +142,7 @@ class PrefectRunner:
         for candidate in candidates:
             job = partial(run_scene, work, candidate, self._limits)
             parameters = {"scene_id": candidate.scene.id, "job": job}
-            futures[self._tasks.submit(publish_scene, parameters)] = candidate
+            futures[self._tasks.submit(self._build_task(candidate), parameters)] = candidate
         for future in as_completed(list(futures)):
             candidate = futures[future]
             try:
@@ -148,12 +155,23 @@ class PrefectRunner:
         if fault:
             raise fault
 
+    def _build_task(self, candidate: Candidate) -> Task[..., SceneOutcome]:
+        """Return the task that publishes ``candidate``, told which asset it makes of which."""
+        if self._assets is None:
+            return publish_scene
+        item = self._assets.build_item(candidate.scene.id, candidate.keys.item)
+        return publish_scene.with_options(
+            assets=[item], asset_deps=[self._assets.build_source(candidate.item)]
+        )
+
 
 @contextmanager
-def open_prefect_runner(settings: Settings, limits: Limits) -> Iterator[PrefectRunner]:
+def open_prefect_runner(
+    settings: Settings, limits: Limits, assets: RunAssets | None = None
+) -> Iterator[PrefectRunner]:
     """Open the runner that ``settings`` choose."""
     with _build_task_runner(settings) as tasks:
-        yield PrefectRunner(tasks, limits)
+        yield PrefectRunner(tasks, limits, assets)
 
 
 def _build_task_runner(settings: Settings) -> TaskRunner[Any]:
@@ -173,13 +191,13 @@ def _build_task_runner(settings: Settings) -> TaskRunner[Any]:
 
 @contextmanager
 def open_run(request: RunRequest) -> Iterator[tuple[RunContext, PrefectRunner, RunObserver]]:
-    """Open what a flow run needs; its limits and its log are told which flow run this is."""
+    """Open what a flow run needs; its log is told which flow run this is."""
     run_id.set(str(flow_run.id or ""))
     context = RunContext.of(request)
     limits = find_limits()
     context.source = LimitedSource(context.source, limits)
     observer = RunObserver()
-    with open_prefect_runner(context.settings, limits) as runner:
+    with open_prefect_runner(context.settings, limits, RunAssets.of(context)) as runner:
         try:
             yield context, runner, observer
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
+from pc_cloudmask.flows.names import name_by
 from pc_cloudmask.flows.progress import leave_report
 from pc_cloudmask.flows.tasks import open_run
 from pc_cloudmask.runs.report import Report
@@ -11,10 +12,14 @@ from pc_cloudmask.runs.request import WatchRequest
 from pc_cloudmask.runs.watch import watch
 
 
-@flow(name="watch", persist_result=False, log_prints=False)
+@flow(name="watch", flow_run_name=name_by(WatchRequest), persist_result=False, log_prints=False)
 def watch_flow(request: WatchRequest = WatchRequest()) -> Report:  # noqa: B008 - frozen
-    """Reconcile the watched areas with what is published, once."""
+    """Reconcile the watched areas with what is published, once.
+
+    Args:
+        request: Which areas, and how far back; with nothing in it, all areas of the worker's settings.
+    """
     with open_run(request) as (context, runner, observer):
         report = watch(context, request, runner, observer)
-        leave_report(context.store, report, observer.newest)
+        leave_report(context, report, observer)
     return report

@@ -24,7 +24,14 @@ from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.fields import Item, is_number
 from pc_cloudmask.source.item import read_scene
 from pc_cloudmask.text import make_printable
-from stac_ext.cloudmask import FINGERPRINT_PROP, METHOD_PROP, NODATA_PERCENTAGE_PROP, PROVISIONAL_PROP
+from stac_ext.cloudmask import (
+    CLOUD_PERCENTAGE_PROP,
+    FINGERPRINT_PROP,
+    METHOD_PROP,
+    NODATA_PERCENTAGE_PROP,
+    PROVISIONAL_PROP,
+    SHADOW_PERCENTAGE_PROP,
+)
 
 MAX_ID_LENGTH = 128
 
@@ -206,18 +213,26 @@ def conclude(candidate: Candidate, ladder: Ladder) -> SceneOutcome:
     return build_waiting(scene_id, reason, fingerprint)
 
 
-def build_published(candidate: Candidate, phases: Mapping[str, float]) -> SceneOutcome:
-    """Return the outcome of a scene that the tried method published; ``phases`` are its seconds by phase."""
+def build_published(candidate: Candidate, item: Item, phases: Mapping[str, float]) -> SceneOutcome:
+    """Return the outcome of a scene published as ``item`` by the tried method; ``phases`` are its seconds by phase."""
     better = candidate.better
     return SceneOutcome(
         candidate.scene.id,
         SceneState.PUBLISHED,
         candidate.late,
         item_key=candidate.keys.item,
+        cover_pct=_read_cover(item),
         fingerprint=candidate.digest(better) if better else "",
         provisional=bool(better),
         phases=phases,
     )
+
+
+def _read_cover(item: Item) -> dict[str, float]:
+    """Return the shares of cloud and shadow that a published item has; of one without a valid pixel there are none."""
+    named = {"cloud": CLOUD_PERCENTAGE_PROP, "shadow": SHADOW_PERCENTAGE_PROP}
+    properties = item["properties"]
+    return {name: properties[prop] for name, prop in named.items() if is_number(properties.get(prop))}
 
 
 def build_waiting(scene_id: str, reason: str, fingerprint: str) -> SceneOutcome:

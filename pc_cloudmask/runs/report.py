@@ -23,8 +23,9 @@ class SceneOutcome:
 
     ``held`` says that an earlier run left it so and this one did not try it. ``fingerprint`` is what the
     mask would follow from, empty where that is not known. ``phases`` are seconds by phase, ``item_key``
-    is where a published one is in the store. ``provisional`` says of a published or skipped one that a better
-    method is to make its mask again, ``lacks_input`` of another that it was the method's input that was not there.
+    is where a published one is in the store, ``cover_pct`` how much of it is ``cloud`` and ``shadow``.
+    ``provisional`` says of a published or skipped one that a better method is to make its mask again,
+    ``lacks_input`` of another that it was the method's input that was not there.
     """
 
     id: str
@@ -35,6 +36,7 @@ class SceneOutcome:
     held: bool = False
     fingerprint: str = ""
     item_key: str = ""
+    cover_pct: Mapping[str, float] = field(default_factory=dict, hash=False, compare=False)
     provisional: bool = False
     lacks_input: bool = False
     phases: Mapping[str, float] = field(default_factory=dict, hash=False, compare=False)

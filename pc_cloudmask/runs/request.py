@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.runs.due import RECENT_DAYS, LookBack
 from pc_cloudmask.scene.query import SceneQuery, build_query, parse_datetime_interval
 from pc_cloudmask.settings import FIRST_IMAGE, Area, Settings, read_area_file, read_settings
+from pc_cloudmask.text import make_printable, unsigned_href
+
+#: Of tiles, areas or ids in the name of a run.
+SHOWN = 3
+
+
+def shorten(names: Sequence[str]) -> list[str]:
+    """Return the first few names, and dots in place of the others."""
+    return [*names[:SHOWN], *(["…"] if len(names) > SHOWN else [])]
 
 
 class RunRequest(BaseModel):
@@ -21,17 +31,42 @@ class RunRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bbox: str | None = None
-    intersects: Path | None = None
-    tiles: tuple[str, ...] = ()
-    items: str | None = None
-    limit: int | None = None
-    method: str | None = None
-    compute: str | None = None
-    store: str | None = None
-    keep_inputs: bool | None = None
-    config: Path | None = None
-    now: dt.datetime | None = None
+    bbox: str | None = Field(default=None, description="A box in degrees: west,south,east,north.")
+    intersects: Path | None = Field(
+        default=None, description="A GeoJSON file of the worker, whose geometry scenes must meet."
+    )
+    tiles: tuple[str, ...] = Field(default=(), description="MGRS tiles, such as 22KFV.")
+    items: str | None = Field(
+        default=None, description="Items instead of a search: a file, folder or URL that holds no signature."
+    )
+    limit: int | None = Field(default=None, description="At most so many scenes.")
+    method: str | None = Field(
+        default=None, description="What makes masks, such as s2cloudless; the worker's setting if left empty."
+    )
+    compute: str | None = Field(
+        default=None,
+        description="Where Earth Engine's methods compute: local or server; the worker's setting if empty.",
+    )
+    store: str | None = Field(
+        default=None,
+        description="s3://bucket/prefix or a folder of the worker; its CLOUDMASK_STORE if left empty.",
+    )
+    keep_inputs: bool | None = Field(
+        default=None, description="Publish the cloud probability next to the mask."
+    )
+    config: Path | None = Field(
+        default=None,
+        description="A settings file of the worker; its cloudmask.toml, if it has one, if left empty.",
+    )
+    now: dt.datetime | None = Field(
+        default=None, description="The time that the run takes for now, for tests; leave it empty."
+    )
+
+    @property
+    def place(self) -> str:
+        """A few words for people that say where: ``22KFV 33UUP``; none where it says nothing of it."""
+        geometry = self.intersects.stem if self.intersects else None
+        return " ".join(filter(None, [*shorten(self.tiles), self.bbox, geometry]))
 
     def read_settings(self) -> Settings:
         """Return the environment's settings with this request's own.
@@ -46,14 +81,18 @@ class RunRequest(BaseModel):
 class IngestRequest(RunRequest):
     """The arguments of ``ingest``: which scenes, and how."""
 
-    datetime: str | None = None
-    ids: tuple[str, ...] = ()
-    force: bool = False
+    datetime: str | None = Field(
+        default=None,
+        description="When they were taken: 2018-12, or an interval such as 2018/2020-06 or 2026-11-01/..",
+    )
+    ids: tuple[str, ...] = Field(default=(), description="Ids of scenes, in the source's form or ESA's.")
+    force: bool = Field(default=False, description="Make masks again that are published already.")
 
     @property
     def title(self) -> str:
         """A few words for people: ``22KFV 2018-12``."""
-        named = [*self.tiles[:3], *(["…"] if len(self.tiles) > 3 else []), self.bbox, self.datetime]
+        items = make_printable(unsigned_href(self.items)).rpartition("/")[2] if self.items else None
+        named = [self.place, *shorten(self.ids), items, self.datetime]
         return " ".join(filter(None, named)) or "scenes"
 
     def read_query(self) -> SceneQuery:
@@ -81,8 +120,13 @@ class AreaRequest(RunRequest):
     Tiles, a box or a geometry's file are an area of their own.
     """
 
-    areas: tuple[str, ...] = ()
-    since: str | None = None
+    areas: tuple[str, ...] = Field(
+        default=(), description="Names of areas in the worker's settings; all of them if empty."
+    )
+    since: str | None = Field(
+        default=None,
+        description="With tiles, a box or a geometry: since when they are watched, such as 2018-12.",
+    )
 
     def read_areas(self, settings: Settings) -> dict[str, Area]:
         """Return the areas by name, of those in ``settings`` or the request's own.
@@ -110,7 +154,7 @@ class AreaRequest(RunRequest):
         if not areas:
             raise SettingsError(
                 'name what to watch: areas in the settings file, such as [areas.home] with tiles = ["22KFV"], '
-                "or --tile, --bbox or --intersects"
+                'in CLOUDMASK_AREAS, such as {"home": {"tiles": ["22KFV"]}}, or --tile, --bbox or --intersects'
             )
         if self.since is not None:
             raise SettingsError("--since goes with --tile, --bbox or --intersects: a named area has its own")
@@ -123,8 +167,23 @@ class WatchRequest(AreaRequest):
     ``seconds`` is how long a scan of everything may go on before it is left to the next run.
     """
 
-    look_back: tuple[LookBack, ...] | None = None
-    seconds: float | None = None
+    look_back: tuple[LookBack, ...] | None = Field(
+        default=None,
+        description="hot: the last days; recent: the last 60 days; full: everything; what is due if empty.",
+    )
+    seconds: float | None = Field(
+        default=None,
+        description="Leave the rest of a scan of everything to the next run after so many seconds.",
+    )
+
+    def find_start(self, areas: Mapping[str, Area], settings: Settings, now: dt.datetime) -> dt.datetime:
+        """Return the first instant of the widest look-back window: of the hot one, where none is named."""
+        days = {LookBack.HOT: settings.look_back_days, LookBack.RECENT: RECENT_DAYS}
+        first = min(area.start for area in areas.values())
+        windows = self.look_back or (LookBack.HOT,)
+        if LookBack.FULL in windows:
+            return first
+        return max(first, now - dt.timedelta(days=max(days[each] for each in windows)))
 
 
 class BackfillRequest(AreaRequest):
@@ -134,10 +193,20 @@ class BackfillRequest(AreaRequest):
     a kill. Without a ``deployment`` the shards are run in the backfill's own process, one after the other.
     """
 
-    years: tuple[int, ...] = ()
-    datetime: str | None = None
-    deployment: str | None = "ingest/cloudmask"
-    attempt: int = 1
+    years: tuple[int, ...] = Field(
+        default=(), description="Years that follow one another, such as 2018, 2019, 2020."
+    )
+    datetime: str | None = Field(
+        default=None, description="An interval instead of years, such as 2018-06/2019-03."
+    )
+    deployment: str | None = Field(
+        default="ingest/cloudmask",
+        description="What runs a shard; if empty, this run does, one after the other.",
+    )
+    attempt: int = Field(
+        default=1,
+        description="Begun with the same number, only the shards begin that are missing; raise it to begin all.",
+    )
 
     def read_period(self) -> tuple[dt.datetime, dt.datetime | None]:
         """Return the first and last instant; None leaves the end open.
@@ -157,8 +226,10 @@ class BackfillRequest(AreaRequest):
 class GapsRequest(AreaRequest):
     """The arguments of ``gaps``: what was taken when, and whether the census is put into the store as a table."""
 
-    datetime: str | None = None
-    parquet: bool = False
+    datetime: str | None = Field(
+        default=None, description="When scenes were taken; the last 60 days if empty."
+    )
+    parquet: bool = Field(default=False, description="Put the census into the store too, as gaps.parquet.")
 
     def read_period(self, now: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
         """Return the first and last instant, by default of the last ``RECENT_DAYS``; nothing lies beyond ``now``.

@@ -60,7 +60,7 @@ def publish_cloudmask(context: RunContext, candidate: Candidate) -> SceneOutcome
     with clock.measure(Phase.PUBLISH):
         context.publisher.publish_item(made)
         logger.info("put as %s", candidate.keys.item)
-    return build_published(candidate, clock.seconds)
+    return build_published(candidate, made.item, clock.seconds)
 
 
 def _make_publication(

@@ -31,7 +31,7 @@ def read_flows() -> dict[str, Any]:
     deployments = yaml.safe_load((DEPLOY / "prefect.yaml").read_text())["deployments"]
     flows = {}
     for deployment in deployments:
-        flow = load_flow_from_entrypoint(str(ROOT / deployment["entrypoint"]))
+        flow = load_flow_from_entrypoint(deployment["entrypoint"])
         flow.validate_parameters(deployment.get("parameters", {"request": {}}))
         flows[f"{flow.name}/{deployment['name']}"] = flow
     assert len(flows) == len(deployments)

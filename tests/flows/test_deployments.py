@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 import yaml
 
+from pc_cloudmask.flows.assets import COLLECTION_TASK
 from pc_cloudmask.flows.tasks import EARTH_ENGINE_LIMIT, SOURCE_LIMIT
 from pc_cloudmask.storage.stores import open_store
 from tests.catalog.publications import public_bytes, walk_catalog
@@ -120,12 +121,15 @@ def test_a_scheduled_run_is_made_by_a_worker(
     assert len(published) == len(SAMPLE_IDS)
 
     tasks = server.post("/task_runs/filter", task_runs={"flow_run_id": {"any_": [run_id]}})
-    assert {task["name"] for task in tasks if task["state_type"] == "COMPLETED"} == published
+    assert {task["name"] for task in tasks if task["state_type"] == "COMPLETED"} == {
+        *published,
+        COLLECTION_TASK,
+    }
     artifacts = read_artifacts(server, run_id)
     rows = json.loads(artifacts["cloudmask-run"]["data"])
     assert {row["scene"] for row in rows if row["state"] == "published"} == published
     assert artifacts["cloudmask-progress"]["data"] == 100.0
-    assert artifacts["cloudmask-preview"]["data"].startswith("data:image/png;base64,")
+    assert artifacts["cloudmask-preview"]["data"].startswith("![The newest mask](data:image/png;base64,")
     assert "2022-06-17" not in artifacts["cloudmask-preview"]["data"]
     assert artifacts["cloudmask-preview"]["description"] == max(published, key=lambda each: each[11:26])
     events = wait_for(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pc_cloudmask.flows.assets import COLLECTION_TASK
 from pc_cloudmask.runs.request import IngestRequest
 from tests.direct_runs import read_tree, run_directly
 from tests.sample_archive import BAVARIA, BRAZIL
@@ -63,7 +64,7 @@ def test_a_flow_run_publishes_the_same_bytes_and_shows_no_path_or_secret(items: 
     runs = database.execute("select name, state_type from task_run").fetchall()
     artifacts = dict(database.execute("select key, data from artifact").fetchall())
     database.close()
-    assert sorted(runs) == sorted((scene_id, "COMPLETED") for scene_id in report["published"])
+    assert sorted(runs) == sorted((name, "COMPLETED") for name in (*report["published"], COLLECTION_TASK))
     assert all(scene_id in artifacts["cloudmask-run"] for scene_id in report["published"])
     assert artifacts.keys() == {"cloudmask-run", "cloudmask-progress", "cloudmask-preview"}
     for path in (tmp_path / "prefect").rglob("*"):
