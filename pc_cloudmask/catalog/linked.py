@@ -16,11 +16,18 @@ from itertools import chain
 import shapely
 
 from pc_cloudmask.catalog.fields import Document, decode_document
-from pc_cloudmask.catalog.layout import COLLECTION_KEY, ItemKeys, YearKeys, item_keys, tile_catalog_key
+from pc_cloudmask.catalog.layout import (
+    COLLECTION_KEY,
+    ItemKeys,
+    YearKeys,
+    item_keys,
+    tile_catalog_key,
+    zone_catalog_key,
+)
 from pc_cloudmask.catalog.walk import YEAR_FORM, ZONE_FORM, read_children, walk_years
 from pc_cloudmask.errors import CloudmaskError, SettingsError, SourceRefused
 from pc_cloudmask.scene.geometry import build_shape
-from pc_cloudmask.scene.ids import drop_baseline
+from pc_cloudmask.scene.ids import TILE_FORM, drop_baseline
 from pc_cloudmask.scene.query import BBox, Interval, SceneQuery, may_hold_day, parse_datetime_interval
 from pc_cloudmask.storage.store import ObjectReader
 
@@ -125,3 +132,14 @@ def _read_day(link: Document) -> date | None:
         return date.fromisoformat(str(link.get("title"))[:10])
     except ValueError:
         return None
+
+
+def find_linked_tiles(store: ObjectReader, pool: ThreadPoolExecutor) -> list[str]:
+    """Return the tiles that the catalogs link, sorted; for what it raises see ``find_linked_keys``."""
+
+    def find(catalog: str, form: re.Pattern[str]) -> list[str]:
+        return list(filter(form.fullmatch, read_children(read_linked(store, catalog))))
+
+    zones = find(COLLECTION_KEY, ZONE_FORM)
+    found = pool.map(lambda zone: find(zone_catalog_key(zone), TILE_FORM), zones)
+    return sorted(chain.from_iterable(found))
