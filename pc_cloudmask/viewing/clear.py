@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import orjson
 import shapely
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from pc_cloudmask.catalog.search import READERS, ItemChoice, PublishedItem, search_catalog
@@ -96,7 +97,8 @@ class AreaReport:
         scenes: Those asked for.
         left_out: What is wrong with scenes that could not be looked at, by id.
         masks: How many masks there are of the area, of which ``kept`` were counted by an earlier call.
-        mask_bytes: How large those masks are that were read, of which ``bytes_read`` were read in ``requests``.
+        mask_bytes: How large the masks are, of which ``bytes_read`` were read in ``requests``; of one that was counted
+            earlier a byte, to see that it is there.
     """
 
     scenes: tuple[ClearScene, ...]
@@ -174,7 +176,10 @@ def measure_scenes(store: ObjectReader, choice: ItemChoice, folder: Path | None 
     left_out: dict[str, CloudmaskError] = {}
     scenes = search_catalog(store, choice, partial(_find_scene, store), left_out)
     kept = _KeptCounts.open(folder, choice.query.intersects)
-    looks = _look_at_all(store, build_shape(choice.query.intersects), scenes, kept)
+    with warnings.catch_warnings():
+        # Of a broken mask; what is wrong with it is said by name. Threads would undo this for each other.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        looks = _look_at_all(store, build_shape(choice.query.intersects), scenes, kept)
     kept.write()
     left_out |= {look.scene.item.id: look.error for look in looks if look.error is not None}
     if looks and all(isinstance(look.error, StoreUnavailable) for look in looks):
@@ -185,7 +190,7 @@ def measure_scenes(store: ObjectReader, choice: ItemChoice, folder: Path | None 
         left_out,
         masks=len(looks),
         kept=sum(look.is_kept for look in looks),
-        mask_bytes=sum(look.scene.size for look in looks if look.requests),
+        mask_bytes=sum(look.scene.size for look in looks),
         bytes_read=sum(look.bytes_read for look in looks),
         requests=sum(look.requests for look in looks),
     )
@@ -242,16 +247,30 @@ def _look_at_all(
     ordered = sorted(scenes, key=lambda each: repr(each.grid))
     with ThreadPoolExecutor(READERS) as pool:
         for grid, group in groupby(ordered, lambda each: each.grid):
-            unknown = []
-            for scene in group:
-                counts = kept.find(scene.checksum)
-                looks += [_Look(scene, counts, is_kept=True)] if counts else []
-                unknown += [] if counts else [scene]
-            looks += pool.map(partial(_look, store, _draw_area(area, grid) if unknown else None), unknown)
+            of_grid = list(group)
+            known = list(pool.map(partial(_look_up, store, kept), of_grid))
+            unknown = [scene for scene, look in zip(of_grid, known, strict=True) if look is None]
+            pixels = _draw_area(area, grid) if unknown else None
+            looks += [look for look in known if look is not None]
+            looks += pool.map(partial(_look, store, pixels), unknown)
     for look in looks:
         if look.counts is not None:
             kept.add(look.scene.checksum, look.counts)
     return looks
+
+
+def _look_up(store: ObjectReader, kept: _KeptCounts, scene: _Scene) -> _Look | None:
+    """Return what is kept of a mask that is there still, by its size; None for one that has to be looked at."""
+    counts = kept.find(scene.checksum)
+    if counts is None or scene.key is None:
+        return None
+    try:
+        part = store.read_part(scene.key, 0, 1)
+    except CloudmaskError as error:
+        return _Look(scene, None, error, 0, 1)
+    if part is None or part.size != scene.size:
+        return None
+    return _Look(scene, counts, None, len(part.body), 1, is_kept=True)
 
 
 def _draw_area(area: shapely.Geometry, grid: Grid | None) -> AreaPixels | None:
@@ -272,6 +291,8 @@ def _look(store: ObjectReader, pixels: AreaPixels | None, scene: _Scene) -> _Loo
         return _Look(scene, (pixels.total_px, 0, 0, 0))
     file = PartsFile(partial(_read_part, store, scene.key))
     try:
+        if scene.size and (size := file.size) != scene.size and file.error is None:
+            raise Unsuitable(f"it has {size} bytes, not the {scene.size} that its item states")
         counts = _count_classes(file, scene.key, scene.grid, pixels)
         return _Look(scene, counts, None, file.bytes_read, file.requests)
     except (Unsuitable, Unreadable) as error:
