@@ -174,11 +174,11 @@ def _meet(box: Window, grid: Grid) -> Window | None:
 
 
 def _draw(placed: BaseGeometry, grid: Grid, window: Window, touched: bool) -> NDArray[np.bool_]:
-    drawn = rasterize(
+    drawn: NDArray[np.uint8] = rasterize(
         [(placed, 1)],
         out_shape=window.shape,
         transform=Affine(*grid.window_grid(window).transform),
         all_touched=touched or shapely.get_dimensions(placed) < 2,
         dtype="uint8",
     )
-    return drawn.view(bool)
+    return drawn.view(np.bool_)

@@ -38,7 +38,6 @@ from pc_cloudmask.scene.grid import Grid, Window, read_grid
 from pc_cloudmask.scene.ids import MASK_ASSET
 from pc_cloudmask.scene.query import build_query
 from pc_cloudmask.settings import find_cache_folder, read_settings
-from pc_cloudmask.source.fields import is_number
 from pc_cloudmask.storage.store import ObjectReader
 from pc_cloudmask.storage.stores import open_reader
 from pc_cloudmask.viewing.area import read_area
@@ -234,7 +233,7 @@ def _find_scene(store: ObjectReader, published: PublishedItem) -> _Scene:
         describe_item(store, published),
         find_mask_key(published),
         grid,
-        int(size) if is_number(size) else 0,
+        size if isinstance(size, int) else 0,
         checksum if isinstance(checksum, str) else "",
     )
 

@@ -1,15 +1,15 @@
 """Published masks from Python.
 
-``find_items`` searches a catalog by tile, place and date; ``read_mask`` reads what it found. Three lines
-mask any cube of odc-stac::
+``find_items`` searches a catalog by tile, place and date; ``cube.read_mask`` reads what it found, ``cube.load_cube``
+loads bands masked by it. Other tools take the items as they are::
 
-    cube = odc.stac.load(find_items("22KFV"), bands=["B04", "cloudmask"], stac_cfg=ODC_STAC_CONFIG, chunks={})
-    clear = cube.where(cube.cloudmask == 1)
-    red = clear.B04.median("time")
+    cube = odc.stac.load(find_items("22KFV"), bands=["B04", "cloudmask"], chunks={})
+    stack = stackstac.stack(find_items("22KFV"), assets=["B04", "cloudmask"])
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from posixpath import dirname, isabs, join, normpath
@@ -38,6 +38,7 @@ from pc_cloudmask.viewing.area import read_area
 ODC_STAC_CONFIG: Mapping[str, Any] = {
     COLLECTION_ID: {"assets": {MASK_ASSET: {"data_type": "uint8", "nodata": MaskClass.NO_DATA.value}}}
 }
+_EPSG = re.compile(r"EPSG:(\d{4,6})", re.ASCII)
 
 
 def find_items(
@@ -50,6 +51,9 @@ def find_items(
     store: str | None = None,
 ) -> list[pystac.Item]:
     """Return the published items that match, by time; their hrefs absolute, those of the source unsigned.
+
+    They are made for odc-stac and stackstac, which read them without configuration: the mask lacks the role
+    ``overview``, and ``proj:epsg`` stands next to ``proj:code``.
 
     Masks lead into the store that is searched, whatever URL it was published for. Only the catalogs of the tiles
     and years concerned are read.
@@ -94,8 +98,8 @@ def find_item(item_id: str, *, store: str | None = None) -> pystac.Item:
     return _build_item(PublishedItem(keys, read_linked(reader, keys.item)), reader.url)
 
 
-def read_mask(item: pystac.Item) -> NDArray[np.uint8]:
-    """Return the mask of an item of ``find_items``.
+def read_classes(item: pystac.Item) -> NDArray[np.uint8]:
+    """Return the pixels of the mask of an item of ``find_items``; ``cube.read_mask`` says where they are, too.
 
     Returns:
         uint8 ``(height, width)`` on the grid that ``proj:*`` of the asset ``cloudmask`` tells: 0 no data,
@@ -137,7 +141,22 @@ def _build_item(published: PublishedItem, store_url: str) -> pystac.Item:
         document = map_hrefs(document, partial(_join_path, dirname(href)))
     item = pystac.Item.from_dict(document, href=href, preserve_dict=False)
     item.make_asset_hrefs_absolute()
+    _suit_readers(item)
     return item
+
+
+def _suit_readers(item: pystac.Item) -> None:
+    """Say in memory what tools look for and a published document cannot say, so that they need no configuration.
+
+    odc-stac leaves out assets with the role ``overview``, by which STAC Browser draws the mask; stackstac 0.5 knows a
+    CRS by ``proj:epsg`` alone, which ``proj:code`` took the place of.
+    """
+    mask = item.assets.get(MASK_ASSET)
+    if mask is not None and mask.roles:
+        mask.roles = [role for role in mask.roles if role != "overview"]
+    code = item.properties.get("proj:code")
+    if isinstance(code, str) and (epsg := _EPSG.fullmatch(code)):
+        item.properties.setdefault("proj:epsg", int(epsg[1]))
 
 
 def _join_path(folder: str, href: str) -> str:

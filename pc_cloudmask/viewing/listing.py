@@ -69,22 +69,17 @@ def describe_item(store: ObjectReader, published: PublishedItem) -> ListedItem:
     keys, item = published.keys, published.item
     mask = find_mask_key(published)
     return ListedItem(
-        keys.item_id,
-        keys.year_keys.tile,
-        _find_text(item, "datetime"),
-        _find_text(item, METHOD_PROP),
-        find_property(item, PROVISIONAL_PROP) is True,
-        *(
-            _find_number(item, name)
-            for name in (
-                CLEAR_PERCENTAGE_PROP,
-                CLOUD_PERCENTAGE_PROP,
-                SHADOW_PERCENTAGE_PROP,
-                NODATA_PERCENTAGE_PROP,
-            )
-        ),
-        f"{store.url}/{keys.item}",
-        None if mask is None else f"{store.url}/{mask}",
+        id=keys.item_id,
+        tile=keys.year_keys.tile,
+        datetime=_find_text(item, "datetime"),
+        method=_find_text(item, METHOD_PROP),
+        provisional=find_property(item, PROVISIONAL_PROP) is True,
+        clear_percentage=_find_number(item, CLEAR_PERCENTAGE_PROP),
+        cloud_percentage=_find_number(item, CLOUD_PERCENTAGE_PROP),
+        shadow_percentage=_find_number(item, SHADOW_PERCENTAGE_PROP),
+        nodata_percentage=_find_number(item, NODATA_PERCENTAGE_PROP),
+        item=f"{store.url}/{keys.item}",
+        mask=None if mask is None else f"{store.url}/{mask}",
     )
 
 
