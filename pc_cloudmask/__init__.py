@@ -1,7 +1,9 @@
 """pc-cloudmask: cloud and cloud-shadow masks for Sentinel-2, published as a static STAC catalog.
 
-``find_items`` and ``find_item`` find published masks and ``read_mask`` reads one; ``ODC_STAC_CONFIG`` is what
-odc-stac must be told to load masks next to bands. CONTRIBUTING.md has the map of the rooms.
+``find_items`` and ``find_item`` find published masks, ``read_mask`` reads one, ``load_cube`` loads bands masked by
+them, and ``measure_area`` says when an area was clear; ``ODC_STAC_CONFIG`` is what odc-stac must be told of items that
+another reader made.
+CONTRIBUTING.md has the map of the rooms.
 """
 
 from __future__ import annotations
@@ -11,15 +13,27 @@ from typing import TYPE_CHECKING, Any
 from pc_cloudmask.version import __version__
 
 if TYPE_CHECKING:
-    from pc_cloudmask.viewing.library import ODC_STAC_CONFIG, find_item, find_items, read_mask
+    from pc_cloudmask.viewing.clear import measure_area
+    from pc_cloudmask.viewing.cube import load_cube, read_mask
+    from pc_cloudmask.viewing.library import ODC_STAC_CONFIG, find_item, find_items
 
-__all__ = ["ODC_STAC_CONFIG", "__version__", "find_item", "find_items", "read_mask"]
+__all__ = [
+    "ODC_STAC_CONFIG",
+    "__version__",
+    "find_item",
+    "find_items",
+    "load_cube",
+    "measure_area",
+    "read_mask",
+]
+#: Where public names stand, if not in the library.
+_MODULES = {"measure_area": "clear", "load_cube": "cube", "read_mask": "cube"}
 
 
 def __getattr__(name: str) -> Any:
     """Import the library at first use, so that importing one part of the package does not cost all of it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pc_cloudmask.viewing import library  # noqa: PLC0415 - see above
+    from importlib import import_module  # noqa: PLC0415
 
-    return getattr(library, name)
+    return getattr(import_module(f"pc_cloudmask.viewing.{_MODULES.get(name, 'library')}"), name)

@@ -380,6 +380,15 @@ def read_clock() -> datetime:
         raise SettingsError(f"SOURCE_DATE_EPOCH: {epoch!r} is not a number of seconds") from error
 
 
+def find_cache_folder() -> Path | None:
+    """Return the folder for what can be computed again, which need not be there; None for a user without a home."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        return (Path(base) if base.startswith("/") else Path("~/.cache").expanduser()) / "cloudmask"
+    except RuntimeError:
+        return None
+
+
 def read_secrets() -> list[str]:
     """Return the values of the ecosystem's variables that must never be shown."""
     return [value for name in _SECRET_VARIABLES if (value := os.environ.get(name))]

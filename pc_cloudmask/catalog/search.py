@@ -2,49 +2,44 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import MAXYEAR, UTC, date, datetime
-from functools import partial
+from datetime import UTC, date, datetime
 from itertools import chain
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
-from pc_cloudmask.catalog.fields import Document, decode_document
 from pc_cloudmask.catalog.layout import (
-    COLLECTION_KEY,
     FAILED_PREFIX,
     PENDING_PREFIX,
     PROVISIONAL_PREFIX,
     WAITING_PREFIX,
     ItemKeys,
-    YearKeys,
     find_day,
     is_state_key,
-    item_keys,
-    tile_catalog_key,
 )
+from pc_cloudmask.catalog.linked import find_linked_keys, read_linked
 from pc_cloudmask.catalog.publisher import find_published
-from pc_cloudmask.catalog.walk import YEAR_FORM, ZONE_FORM, list_years, read_children, walk_years
-from pc_cloudmask.errors import AssetRefused, CloudmaskError, SettingsError, SourceRefused, StoreRefused
+from pc_cloudmask.catalog.walk import list_years
+from pc_cloudmask.errors import AssetRefused, CloudmaskError, SourceRefused, StoreRefused
 from pc_cloudmask.masking.statistics import DECIMALS
 from pc_cloudmask.raster.read import Unsuitable, check_raster
-from pc_cloudmask.scene.ids import MASK_ASSET, drop_baseline
-from pc_cloudmask.scene.query import Interval, SceneQuery, may_hold_day, parse_datetime_interval
-from pc_cloudmask.scene.tile_box import boxes_meet, build_tile_box, build_zone_box
-from pc_cloudmask.source.fields import Item
+from pc_cloudmask.scene.ids import MASK_ASSET
+from pc_cloudmask.scene.query import SceneQuery
+from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.source.selection import build_filter, find_datetime
 from pc_cloudmask.storage.store import ObjectReader, ObjectStore
-from stac_ext.cloudmask import CLEAR_PERCENTAGE_PROP
+from stac_ext.cloudmask import CLEAR_PERCENTAGE_PROP, METHOD_PROP, PROVISIONAL_PROP
 
 #: Documents read at the same time: requests wait for the network, not for the processor.
-_READERS = 16
+READERS = 16
+_LATEST = datetime.max.replace(tzinfo=UTC)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,80 +58,68 @@ def find_published_items(
 ) -> list[PublishedItem]:
     """Return what the catalog in ``store`` links and ``query`` matches, by datetime, then id.
 
-    Only catalogs and items that the query concerns are read: zones, tiles and years are told by their names,
-    items by the dates in their links' titles. ``max_cloud_pct`` is the most that cloud
-    and shadow may cover of an item's valid pixels, in percent. An item whose document is missing or broken is left
-    out, and what is wrong put under its id into ``broken``, where that is given.
+    ``max_cloud_pct`` is the most that cloud and shadow may cover of an item's valid pixels, in percent.
+    For ``broken`` and what it raises see ``search_catalog``.
+    """
+    choice = ItemChoice(query, max_cloud_pct)
+    found = search_catalog(store, choice, lambda published: published, broken)
+    return sorted(found, key=lambda each: order_item(each.item, each.keys.item_id))
+
+
+@dataclass(frozen=True, slots=True)
+class ItemChoice:
+    """Which published items: all of ``query``, and of what their masks are like.
+
+    ``max_cloud_pct`` is the most that cloud and shadow may cover of the valid pixels, in percent. Of ``methods`` an
+    item has one; ``provisional`` True or False asks for items that are or are not.
+    """
+
+    query: SceneQuery
+    max_cloud_pct: float | None = None
+    methods: tuple[str, ...] = ()
+    provisional: bool | None = None
+
+    def matches_mask(self, item: Item) -> bool:
+        """Return True if the item's mask is as asked for."""
+        return (
+            _is_clear_enough(item, self.max_cloud_pct)
+            and (not self.methods or find_property(item, METHOD_PROP) in self.methods)
+            and self.provisional in {None, find_property(item, PROVISIONAL_PROP) is True}
+        )
+
+
+def search_catalog(
+    store: ObjectReader,
+    choice: ItemChoice,
+    convert: Callable[[PublishedItem], T],
+    broken: dict[str, CloudmaskError] | None = None,
+) -> list[T]:
+    """Return what ``convert`` makes of each item that the catalog links and ``choice`` matches, in no order.
+
+    Only catalogs and items that the query concerns are read, and items are let go once they are converted: of many
+    items that takes a gigabyte. An item whose document is missing or broken is left out, and what is wrong put under
+    its id into ``broken``, where that is given.
 
     Raises:
         SettingsError: the store holds no catalog.
         SourceRefused: a linked catalog, or without ``broken`` an item, is missing or broken.
         StoreUnavailable, StoreRefused: the store.
     """
-    interval = parse_datetime_interval(query.datetime) if query.datetime else (None, None)
-    matches = build_filter(query)
-    ids = {drop_baseline(item_id) for item_id in query.ids}
-    with ThreadPoolExecutor(_READERS) as pool:
-        years = walk_years(
-            partial(_find_names, store, query, interval), _find_tiles(store, query, pool), pool.map
-        )
-        linked = pool.map(partial(_find_linked, store, interval=interval), years)
-        wanted = [
-            keys for keys in chain.from_iterable(linked) if not ids or drop_baseline(keys.item_id) in ids
-        ]
-        items = pool.map(partial(_read_item, store, broken), wanted)
-        found = [
-            published
-            for published in items
-            if published is not None
-            and matches(published.item)
-            and _is_clear_enough(published.item, max_cloud_pct)
-        ]
-    latest = datetime.max.replace(tzinfo=UTC)
-    return sorted(found, key=lambda each: (find_datetime(each.item) or latest, each.keys.item_id))
+    matches = build_filter(choice.query)
+
+    def read(keys: ItemKeys) -> list[T]:
+        published = _read_item(store, broken, keys)
+        if published is None or not (matches(published.item) and choice.matches_mask(published.item)):
+            return []
+        return [convert(published)]
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(chain.from_iterable(pool.map(read, find_linked_keys(store, choice.query, pool))))
 
 
-def _find_tiles(store: ObjectReader, query: SceneQuery, pool: ThreadPoolExecutor) -> list[str] | None:
-    """Return those tiles of the query that are published; None for a query that names none."""
-    published = pool.map(lambda tile: store.find_object(tile_catalog_key(tile)), query.tiles)
-    tiles = [tile for tile, info in zip(query.tiles, published, strict=True) if info is not None]
-    if not tiles and store.find_object(COLLECTION_KEY) is None:
-        raise SettingsError(
-            f"store {store.url} holds no catalog of masks: run cloudmask ingest first, or name another --store"
-        )
-    return tiles if query.tiles else None
-
-
-def _find_names(
-    store: ObjectReader, query: SceneQuery, interval: Interval, catalog: str, form: re.Pattern[str]
-) -> list[str]:
-    """Return the names of that form that the catalog links and the query concerns, sorted."""
-    names = sorted(filter(form.fullmatch, read_children(_read(store, catalog))))
-    if form is YEAR_FORM:
-        first, last = (end.year if end else None for end in interval)
-        return [name for name in names if (first or 0) <= int(name) <= (last or MAXYEAR)]
-    if query.bbox is None or query.tiles:
-        return names
-    box = build_zone_box if form is ZONE_FORM else build_tile_box
-    return [name for name in names if boxes_meet(box(name), query.bbox)]
-
-
-def _find_linked(store: ObjectReader, year_keys: YearKeys, *, interval: Interval) -> list[ItemKeys]:
-    """Return the items that the year links and whose titles' dates lie within the interval."""
-    found = []
-    for link in _read(store, year_keys.catalog).get("links", ()):
-        if isinstance(link, dict) and link.get("rel") == "item" and may_hold_day(interval, _read_day(link)):
-            name = str(link.get("href")).rpartition("/")[2]
-            found.append(item_keys(name.removesuffix(".json"), year_keys.tile, year_keys.year))
-    return found
-
-
-def _read_day(link: Document) -> date | None:
-    """Return the day that begins a link's title; None for another title."""
-    try:
-        return date.fromisoformat(str(link.get("title"))[:10])
-    except ValueError:
-        return None
+def order_item(item: Item, item_id: str) -> tuple[datetime, str]:
+    """Return what items are sorted by: datetime, then id; undated ones come last."""
+    return (find_datetime(item) or _LATEST, item_id)
 
 
 def _is_clear_enough(item: Item, max_cloud_pct: float | None) -> bool:
@@ -150,22 +133,12 @@ def _read_item(
     store: ObjectReader, broken: dict[str, CloudmaskError] | None, keys: ItemKeys
 ) -> PublishedItem | None:
     try:
-        return PublishedItem(keys, _read(store, keys.item))
+        return PublishedItem(keys, read_linked(store, keys.item))
     except SourceRefused as error:
         if broken is None:
             raise
         broken[keys.item_id] = error
         return None
-
-
-def _read(store: ObjectReader, key: str) -> Document:
-    stored = store.read_object(key)
-    if stored is None:
-        raise SourceRefused(f"{store.url}: {key} is linked and missing; run cloudmask check --repair")
-    try:
-        return decode_document(stored.body, key)
-    except CloudmaskError as error:
-        raise SourceRefused(f"{store.url}: {error}; run cloudmask check --repair") from error
 
 
 def read_published_mask(store: ObjectStore, keys: ItemKeys) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, load_settings, options
+from pc_cloudmask.cli.completion import complete_item, complete_names, list_methods
 from pc_cloudmask.cli.options import (
     CatalogOption,
     DatetimeOption,
@@ -31,7 +32,12 @@ if TYPE_CHECKING:
     from pc_cloudmask.settings import Settings
 
 ScenesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="ITEM", help="Ids of items, or an item's file.")
+    list[str] | None,
+    typer.Argument(
+        metavar="ITEM",
+        help="Ids of items, beginnings of them, or tile and day: 22KFV 2018-12-14; or an item's file.",
+        autocompletion=complete_item,
+    ),
 ]
 LabelsOption = Annotated[
     Path | None,
@@ -44,6 +50,7 @@ ClassesOption = Annotated[
     typer.Option(
         metavar="FILE.toml|NAME",
         help="What label values mean: a file, or cloudmask, cloudsen12, pixbox-s2-cmix.",
+        autocompletion=complete_names(lambda: ("cloudmask", "cloudsen12", "pixbox-s2-cmix")),
     ),
 ]
 CrsOption = Annotated[
@@ -59,6 +66,7 @@ MethodsOption = Annotated[
         metavar="METHOD,…",
         help="Make the masks afresh, publish nothing; without labels, two are compared.",
         callback=split_commas,
+        autocompletion=complete_names(list_methods),
     ),
 ]
 BuffersOption = Annotated[
@@ -89,6 +97,7 @@ def evaluate(
     store: CatalogOption = None,
 ) -> None:
     """Compare masks with reference labels, or the masks of two methods with each other."""
+    from pc_cloudmask.catalog.naming import join_tiles_and_days
     from pc_cloudmask.cli.output import print_json
     from pc_cloudmask.evaluate.evaluation import evaluate as compare
     from pc_cloudmask.evaluate.evaluation import list_choices, open_labels
@@ -103,7 +112,9 @@ def evaluate(
         choices = [*list_choices((), (), "published"), *choices]  # against what is published
     scenes = SceneChoice(item or (), tile or (), datetime, items, store or settings.store, files)
     source = _open_masks(masks, scenes, choices, settings)
-    references = None if given is None else given.match(source.ids, only=len(item or ()) == 1)
+    references = (
+        None if given is None else given.match(source.ids, only=len(join_tiles_and_days(item or ())) == 1)
+    )
     scene_count = len(source.ids if references is None else references)
     planned = scene_count * (len(choices) if references is not None else math.comb(len(choices), 2))
     gallery = Gallery(source, planned) if target is not None else None

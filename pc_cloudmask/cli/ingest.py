@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, options
+from pc_cloudmask.cli.completion import complete_state
 from pc_cloudmask.cli.options import (
     AreaOption,
     BboxOption,
@@ -123,26 +124,31 @@ def demo(
 def retry(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID]…", help="Ids; default: all that failed, wait or are provisional."),
+        typer.Argument(
+            metavar="[ID]…",
+            help="Ids, beginnings of them, or tile and day: 22KFV 2018-12-14; "
+            "default: all that failed, wait or are provisional.",
+            autocompletion=complete_state,
+        ),
     ] = None,
     items: ItemsOption = None,
     store: StoreOption = None,
 ) -> None:
     """Try scenes that failed, wait or are provisional again now, even if they are not due."""
+    from pc_cloudmask.catalog.naming import choose_same, join_tiles_and_days, match_name
     from pc_cloudmask.catalog.states import list_states
     from pc_cloudmask.cli.run import finish
     from pc_cloudmask.runs.context import RunContext
     from pc_cloudmask.runs.report import Report
     from pc_cloudmask.runs.request import IngestRequest
-    from pc_cloudmask.scene.ids import drop_baseline
-    from pc_cloudmask.scene.query import parse_ids
 
     request = IngestRequest(items=items, store=store, config=options.config)
     context = RunContext.of(request)
     remembered = {state.item_id for state in list_states(context.store)}
-    asked = {drop_baseline(parse_ids(text, "ID")[0]): text for text in ids or ()}
-    wanted = tuple(sorted(each for each in remembered if not ids or drop_baseline(each) in asked))
-    if unknown := sorted(asked[each] for each in asked.keys() - set(map(drop_baseline, wanted))):
+    asked = {text: match_name(text, remembered, "ID") for text in join_tiles_and_days(ids or ())}
+    found = {name for text, names in asked.items() if names for name in choose_same(names, text, "ID")}
+    wanted = tuple(sorted(found if ids else remembered))
+    if unknown := sorted(text for text, names in asked.items() if not names):
         complain(f"neither waiting nor failed: {', '.join(unknown)}")
     if wanted:
         _publish(request.model_copy(update={"ids": wanted}), context)

@@ -9,6 +9,7 @@ import sys
 from pc_cloudmask.cli import (  # noqa: F401 - they add their commands
     catalog,
     evaluate,
+    find,
     gaps,
     ingest,
     prove,

@@ -9,6 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
+from pc_cloudmask.cli.completion import (
+    complete_area,
+    complete_item,
+    complete_names,
+    complete_tile,
+    list_methods,
+)
 from pc_cloudmask.errors import SettingsError
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])", re.ASCII)
@@ -81,19 +88,26 @@ def write_out(out: Path, png: bytes, option: str = "--out") -> None:
         raise SettingsError(f"{option} {out}: cannot be written: {error.strerror or error}") from error
 
 
-def _complete_method() -> list[str]:
-    """Name the methods for the shell; the table is read only then, as it takes numpy to import."""
-    from pc_cloudmask.masking.methods import METHODS
+def read_item_name(words: list[str]) -> str:
+    """Return what names one item, be it tile and day in two words.
 
-    return list(METHODS)
+    Raises:
+        SettingsError: it is several.
+    """
+    from pc_cloudmask.catalog.naming import join_tiles_and_days
+
+    names = join_tiles_and_days(words)
+    if len(names) > 1:
+        raise SettingsError(f"ITEM: one at a time, not {len(names)}: {' '.join(names)!r:.100}")
+    return names[0]
 
 
 def _option(metavar: str, text: str, **more: Any) -> Any:
     return typer.Option(metavar=metavar, help=text, **more)
 
 
-def _several(metavar: str, text: str) -> Any:
-    return _option(metavar, text, callback=split_commas)
+def _several(metavar: str, text: str, **more: Any) -> Any:
+    return _option(metavar, text, callback=split_commas, **more)
 
 
 Text = str | None
@@ -101,7 +115,11 @@ Texts = list[str] | None
 #: Which scenes.
 BboxOption = Annotated[Text, _option("W,S,E,N", "A box, in degrees; W > E crosses 180°.")]
 IntersectsOption = Annotated[Path | None, _option("FILE", "A GeoJSON geometry in place of a box.")]
-TileOption = Annotated[Texts, _several("TILE,…", "MGRS tiles, such as 22KFV.")]
+GeometryOption = Annotated[
+    Text,
+    _option("FILE|GEOJSON", "An area: a GeoJSON geometry, feature or collection, in a file or as it stands."),
+]
+TileOption = Annotated[Texts, _several("TILE,…", "MGRS tiles, such as 22KFV.", autocompletion=complete_tile)]
 DatetimeOption = Annotated[Text, _option("INTERVAL", "2018-12, 2018-12-14/2019-01-31, 2018-12-14/..")]
 IdsOption = Annotated[Texts, _several("ID,…", "Ids of items.")]
 ItemsOption = Annotated[
@@ -116,11 +134,15 @@ MethodOption = Annotated[
         "METHOD,…",
         "How masks are made: s2cloudless, cloud-score-plus, csmask, omnicloudmask; several: the best first.",
         callback=split_commas,
-        autocompletion=_complete_method,
+        autocompletion=complete_names(list_methods),
     ),
 ]
 ComputeOption = Annotated[
-    Text, typer.Option(help="Where Earth Engine's inputs become a mask: local (here) or server (there).")
+    Text,
+    typer.Option(
+        help="Where Earth Engine's inputs become a mask: local (here) or server (there).",
+        autocompletion=complete_names(lambda: ("local", "server")),
+    ),
 ]
 KeepInputsOption = Annotated[
     bool | None, typer.Option("--keep-inputs", help="Publish the cloud probability too.")
@@ -130,10 +152,26 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be
 #: What is watched, and when.
 OnceOption = Annotated[bool, typer.Option("--once", help="Run once, for cron and the like.")]
 EveryOption = Annotated[Text, _option("TIME", "Run every 30m, 1h, 1d …, until interrupted; default: 1h.")]
-AreaOption = Annotated[Texts, _several("NAME,…", "Areas of the settings file; default: all of them.")]
+AreaOption = Annotated[
+    Texts,
+    _several("NAME,…", "Areas of the settings file; default: all of them.", autocompletion=complete_area),
+]
 SinceOption = Annotated[Text, _option("DAY", "Watch scenes taken since 2018, 2018-12 or 2018-12-14.")]
 LookBackOption = Annotated[
-    Texts, _several("WINDOW,…", "How far to look back: hot, recent, full; default: as far as is due.")
+    Texts,
+    _several(
+        "WINDOW,…",
+        "How far to look back: hot, recent, full; default: as far as is due.",
+        autocompletion=complete_names(lambda: ("hot", "recent", "full")),
+    ),
+]
+ItemArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="ITEM",
+        help="A published item: its id, a beginning of it that no other has, or tile and day: 22KFV 2018-12-14.",
+        autocompletion=complete_item,
+    ),
 ]
 #: A store that is only read, and the source files of its items.
 CatalogOption = Annotated[

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, load_settings, options
+from pc_cloudmask.cli.completion import complete_names
 from pc_cloudmask.cli.options import (
     BboxOption,
     CatalogOption,
     DatetimeOption,
     FilesOption,
+    ItemArgument,
     TileOption,
     check_out,
+    read_item_name,
     write_out,
 )
 from pc_cloudmask.errors import CloudmaskError, SettingsError
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def view(
-    item: Annotated[str, typer.Argument(metavar="ITEM", help="Id of a published item.")],
+    item: ItemArgument,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Default: the item's id, in this folder.")
     ] = None,
@@ -45,8 +48,9 @@ def view(
     from pc_cloudmask.viewing.library import find_item
     from pc_cloudmask.viewing.view import draw_view
 
-    target = check_out(out or Path(f"{item}.png"))
-    found = find_item(item, store=store or load_settings().store)
+    target = None if out is None else check_out(out)
+    found = find_item(read_item_name(item), store=store or load_settings().store)
+    target = target or check_out(Path(f"{found.id}.png"))
     drawn = draw_view(found, size, files)
     write_out(target, drawn.png)
     names = ("cloud", "shadow", "clear")
@@ -148,10 +152,23 @@ def serve(
         server.run()
 
 
+def _list_bands() -> list[str]:
+    from pc_cloudmask.mosaic.observation import BAND_PIXEL_SIZES_M
+
+    return sorted(BAND_PIXEL_SIZES_M)
+
+
 REDUCERS = ("median", "least-cloudy", "most-recent-clear")
 OutOption = Annotated[Path, typer.Option(metavar="FILE.tif", help="The COG; picture and item go next to it.")]
-BandsOption = Annotated[str, typer.Option(metavar="BAND,…", help="Reflectances, B01 to B12.")]
-ReducerOption = Annotated[str, typer.Option(help=" | ".join(REDUCERS))]
+BandsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="BAND,…", help="Reflectances, B01 to B12.", autocompletion=complete_names(_list_bands)
+    ),
+]
+ReducerOption = Annotated[
+    str, typer.Option(help=" | ".join(REDUCERS), autocompletion=complete_names(lambda: REDUCERS))
+]
 MaxCloudOption = Annotated[
     float | None,
     typer.Option(min=0, max=100, metavar="PCT", help="Leave out scenes with more cloud and shadow."),

@@ -32,7 +32,7 @@ from pc_cloudmask.source.fields import Item, SceneSource
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS
 from pc_cloudmask.source.item import read_scene
 from pc_cloudmask.text import LOOPBACK_HOSTS
-from pc_cloudmask.viewing.library import find_mask_grid, read_mask
+from pc_cloudmask.viewing.library import find_mask_grid, read_classes
 from stac_ext.cloudmask import METHOD_PROP, PARAMETERS_PROP
 
 #: Rows of a segment that is grown at a time, as a mask's own are made.
@@ -281,7 +281,7 @@ def _read_published(scene_id: str, subject: Subject, buffer_m: float | None) -> 
     if item is None:
         raise SettingsError(f"{scene_id}: is not published: give --method, or the --store that has it")
     has = item.properties.get(PARAMETERS_PROP, {}).get("buffer_m")
-    mask = MaskOnGrid(read_mask(item), find_mask_grid(item), item.properties.get(METHOD_PROP), has)
+    mask = MaskOnGrid(read_classes(item), find_mask_grid(item), item.properties.get(METHOD_PROP), has)
     if buffer_m is None or buffer_m == has:
         return mask
     if has != 0:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pystac
 
+from pc_cloudmask.catalog.naming import AmbiguousItem, join_tiles_and_days, parse_tile_and_day
 from pc_cloudmask.errors import SettingsError, StoreRefused
 from pc_cloudmask.evaluate.masks import GivenItems, Subject
 from pc_cloudmask.runs.context import RunContext
@@ -46,8 +47,9 @@ def find_subjects(choice: SceneChoice, settings: Settings, *, needs_source: bool
         StoreRefused: it is not published.
     """
     paths = [name for name in choice.named if name.endswith(".json") and Path(name).is_file()]
-    ids = [name for name in choice.named if name not in paths]
-    if missing := [name for name in ids if "://" not in name and ("/" in name or name.endswith(".json"))]:
+    ids = join_tiles_and_days(name for name in choice.named if name not in paths)
+    files = [name for name in ids if "://" not in name and parse_tile_and_day(name) is None]
+    if missing := [name for name in files if "/" in name or name.endswith(".json")]:
         raise SettingsError(f"ITEM {missing[0]}: no such file")
     subjects: dict[str, Subject] = {}
     for path in paths:
@@ -97,8 +99,8 @@ def _find_one(
     try:
         item = find_item(item_id, store=choice.store)
         return {item.id: _build_published(item, choice)}
-    except (SettingsError, StoreRefused):
-        if not needs_source:
+    except (SettingsError, StoreRefused) as error:
+        if not needs_source or isinstance(error, AmbiguousItem):
             raise
     source = RunContext(settings).source
     return _check_ids([item_id], _read_source(source, build_query(ids=[item_id]), choice))

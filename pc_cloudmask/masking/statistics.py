@@ -35,8 +35,8 @@ def measure_mask(classes: NDArray[np.uint8]) -> MaskStatistics:
     """Return the statistics of a mask, uint8 ``(height, width)`` of ``MaskClass``."""
     clear, cloud, shadow = _count_classes(classes)
     valid = clear + cloud + shadow
-    cloud_percentage, shadow_percentage, clear_percentage = _share_out([cloud, shadow, clear])
-    nodata_percentage, _ = _share_out([classes.size - valid, valid])
+    cloud_percentage, shadow_percentage, clear_percentage = share_out([cloud, shadow, clear])
+    nodata_percentage, _ = share_out([classes.size - valid, valid])
     return MaskStatistics(cloud_percentage, shadow_percentage, clear_percentage, nodata_percentage)
 
 
@@ -59,7 +59,7 @@ def _count_ones(bits: NDArray[np.uint8]) -> int:
     return int(np.count_nonzero(bits.view(np.bool_)))
 
 
-def _share_out(counts: list[int]) -> list[float]:
+def share_out(counts: list[int]) -> list[float]:
     """Return percentages by the method of the largest remainder, the earlier count first in a tie."""
     total = sum(counts)
     if not total:

@@ -53,7 +53,7 @@ from pc_cloudmask.runs.scene import build_publication
 from pc_cloudmask.scene.grid import Grid, Window
 from pc_cloudmask.scene.image import EarthEngineImage, read_image_key
 from pc_cloudmask.scene.query import SceneQuery, build_query
-from pc_cloudmask.viewing.library import find_items, find_mask_grid, read_mask
+from pc_cloudmask.viewing.library import find_items, find_mask_grid, read_classes
 
 #: The scene of the article that this project began with, and the grid that it prints of its mask.
 ARTICLE_ID = "S2B_MSIL2A_20181214T133219_R081_T22KFV_20201008T100849"
@@ -336,7 +336,7 @@ class _Prover:
             if not items:
                 return Result(False, "published, and not to be found in the catalog", agrees=False)
             item = items[0]
-            difference = compare_pixels(read_mask(item), derived.classes)
+            difference = compare_pixels(read_classes(item), derived.classes)
             grid = find_mask_grid(item)
         same_grid = grid == candidate.scene.grid
         found = "nothing wrong found" if report.is_whole else "; ".join(map(str, report.findings))

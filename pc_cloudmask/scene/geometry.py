@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Any
 
@@ -152,18 +152,33 @@ def build_box(west: float, south: float, east: float, north: float) -> dict[str,
 
 
 def geometries_meet(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Return True if a footprint and an area share a point, edges included, on the plane of longitude and latitude.
-
-    Longitudes beyond 180 are those of the antimeridian's other side. No tile is wider than half the Earth: the
-    ``first``, the footprint, crosses the antimeridian where it seems to be.
+    """Return True if a footprint and an area share a point; see ``prepare_area``.
 
     Raises:
         ValueError: one of them is no geometry.
     """
-    one, other = _unwrap(build_shape(first)), build_shape(second)
-    west, _, east, _ = shapely.total_bounds([one, other])
-    turns = _TURNS if max(-west, east) > 180 else (0,)
-    return any(bool(shapely.intersects(one, translate(other, degrees))) for degrees in turns)
+    return prepare_area(second)(first)
+
+
+def prepare_area(area: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
+    """Return what tells if a footprint shares a point with ``area``, edges included, in longitude and latitude.
+
+    Longitudes beyond 180 are those of the antimeridian's other side. No tile is wider than half the Earth: a
+    footprint crosses the antimeridian where it seems to be. A footprint that is no geometry is a ``ValueError``.
+
+    Raises:
+        ValueError: the area is no geometry.
+    """
+    other = build_shape(area)
+    turned = {degrees: translate(other, degrees) for degrees in _TURNS}
+
+    def meets(footprint: Mapping[str, Any]) -> bool:
+        one = _unwrap(build_shape(footprint))
+        west, _, east, _ = shapely.total_bounds([one, other])
+        turns = _TURNS if max(-west, east) > 180 else (0,)
+        return any(bool(shapely.intersects(one, turned[degrees])) for degrees in turns)
+
+    return meets
 
 
 def _unwrap(footprint: BaseGeometry) -> BaseGeometry:

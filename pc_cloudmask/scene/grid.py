@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -14,6 +15,7 @@ Affine = tuple[float, float, float, float, float, float]
 
 #: Pixels of Sentinel-2's assets, in metres.
 _PIXEL_SIZES_M = (10, 20, 60)
+_UTM = re.compile(r"EPSG:32[67](?:0[1-9]|[1-5]\d|60)", re.ASCII)
 #: More metres or pixels than there are.
 _OFF_EARTH = 1e9
 
@@ -93,6 +95,24 @@ class Grid:
         for row in range(0, rows, height):
             for col in range(0, cols, width):
                 yield Window(row, col, min(height, rows - row), min(width, cols - col))
+
+
+def read_grid(fields: Mapping[str, Any]) -> Grid:
+    """Return the grid that the projection extension's fields of an asset of ours tell, in a UTM zone on WGS 84.
+
+    Raises:
+        ValueError: they tell none.
+    """
+    crs, transform, shape = (fields.get(f"proj:{name}") for name in ("code", "transform", "shape"))
+    if not (isinstance(crs, str) and _UTM.fullmatch(crs)):
+        raise ValueError("proj:code is no UTM zone")
+    if not (_are_numbers(transform, (6, 9)) and _are_numbers(shape, (2,))):
+        raise ValueError("proj:transform or proj:shape is no list of numbers")
+    a, b, c, d, e, f = transform[:6]
+    height, width = map(int, shape)
+    if b or d or not a > 0 > e or min(height, width) < 1:
+        raise ValueError("proj:transform and proj:shape are no grid with north up")
+    return Grid(crs, (a, b, c, d, e, f), (height, width))
 
 
 def list_stated_grids(grid: Grid, fields: Mapping[str, Any]) -> tuple[Grid, ...]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pc_cloudmask.errors import SourceRefused
-from pc_cloudmask.scene.geometry import build_box, geometries_meet
+from pc_cloudmask.scene.geometry import build_box, prepare_area
 from pc_cloudmask.scene.ids import drop_baseline
 from pc_cloudmask.scene.query import Interval, SceneQuery, parse_datetime_interval, parse_instant
 from pc_cloudmask.source.fields import Item, find_property
@@ -91,13 +91,14 @@ def build_filter(query: SceneQuery) -> Callable[[Item], bool]:
     interval = parse_datetime_interval(query.datetime) if query.datetime else None
     ids = {drop_baseline(item_id) for item_id in query.ids}
     areas = [area for area in (build_box(*query.bbox) if query.bbox else None, query.intersects) if area]
+    tests = [prepare_area(area) for area in areas]
 
     def matches(item: Item) -> bool:
         return (
             (not ids or (isinstance(item.get("id"), str) and drop_baseline(item["id"]) in ids))
             and _matches_tiles(item, query.tiles)
             and _matches_interval(item, interval)
-            and all(_matches_area(item, area) for area in areas)
+            and all(_matches_area(item, meets) for meets in tests)
         )
 
     return matches
@@ -116,9 +117,9 @@ def _matches_interval(item: Item, interval: Interval | None) -> bool:
     return (start is None or start <= moment) and (end is None or moment <= end)
 
 
-def _matches_area(item: Item, area: Mapping[str, Any]) -> bool:
+def _matches_area(item: Item, meets: Callable[[Mapping[str, Any]], bool]) -> bool:
     geometry = item.get("geometry")
     try:
-        return geometry is None or geometries_meet(geometry, area)
+        return geometry is None or meets(geometry)
     except ValueError:
         return True

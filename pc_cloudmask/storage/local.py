@@ -20,6 +20,7 @@ from pc_cloudmask.errors import KeyExists, StoreObstructed, StoreRefused, StoreU
 from pc_cloudmask.storage.store import (
     PROBE_PREFIX,
     ObjectInfo,
+    ObjectPart,
     StoreCapabilities,
     StoredObject,
     check_key,
@@ -95,6 +96,18 @@ class LocalStore:
                     return _info(key, status)
             self._check_root()
             return None
+
+    def read_part(self, key: str, offset: int, length: int) -> ObjectPart | None:
+        """See ``ObjectStore``."""
+        path = self._path(key)
+        with _translated(key):
+            try:
+                with _open_file(path) as file:
+                    body = os.pread(file.fileno(), length, offset)
+                    return ObjectPart(body, os.fstat(file.fileno()).st_size)
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                self._check_root()
+                return None
 
     def create_object(self, key: str, body: bytes, media_type: str) -> None:  # noqa: ARG002 - files have none
         """See ``ObjectStore``."""
@@ -389,7 +402,13 @@ def _still_at(folder: Path, descriptor: int) -> bool:
 
 
 def _read_file(path: Path) -> bytes:
-    """Read a regular file; without waiting for a writer, should it be a FIFO.
+    with _open_file(path) as file:
+        return file.read()
+
+
+@contextlib.contextmanager
+def _open_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file; without waiting for a writer, should it be a FIFO.
 
     Raises:
         OSError, StoreRefused: it cannot be read, or is no file.
@@ -397,7 +416,7 @@ def _read_file(path: Path) -> bytes:
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise StoreObstructed(f"{path}: is neither a file nor a folder: move it away")
-        return file.read()
+        yield file
 
 
 def _etag(body: bytes) -> str:

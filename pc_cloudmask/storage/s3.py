@@ -28,6 +28,7 @@ from pc_cloudmask.storage.s3_answers import (
 from pc_cloudmask.storage.store import (
     PROBE_PREFIX,
     ObjectInfo,
+    ObjectPart,
     StoreCapabilities,
     StoredObject,
     check_key,
@@ -44,6 +45,8 @@ _CONFLICT_CODES = frozenset({"409", "ConditionalRequestConflict", "OperationAbor
 #: Answers to a condition that did not hold: AWS says 409 where a conditional write met another one under way,
 #: 404 where the object of ``If-Match`` is gone; 501 is of stores that know no conditions.
 _NOT_HELD = _CONFLICT_CODES | {"412", "PreconditionFailed", "NoSuchKey", "501", "NotImplemented"}
+#: Answers to a range that begins behind the object's end.
+_BEYOND_END = frozenset({"416", "InvalidRange"})
 #: A create that lost to a writer whose object is gone again is tried once more, not for ever.
 _CREATE_ATTEMPTS = 5
 #: Trials of a condition at most, and how many must agree that it is not honoured.
@@ -107,6 +110,10 @@ class S3Store:
     def find_object(self, key: str) -> ObjectInfo | None:
         """See ``ObjectStore``."""
         return ask_until_proven(self.url, key, partial(self._ask_head, key, self._name(key)))
+
+    def read_part(self, key: str, offset: int, length: int) -> ObjectPart | None:
+        """See ``ObjectStore``."""
+        return ask_until_proven(self.url, key, partial(self._ask_part, key, self._name(key), offset, length))
 
     def create_object(self, key: str, body: bytes, media_type: str) -> None:
         """See ``ObjectStore``."""
@@ -194,6 +201,22 @@ class S3Store:
             self._check_absent(name, error)
             return None
         return StoredObject(key, read_body(answer), answer["ETag"])
+
+    def _ask_part(self, key: str, name: str, offset: int, length: int) -> ObjectPart | None:
+        wanted = f"bytes={offset}-{offset + length - 1}"
+        try:
+            answer = self._client.get_object(Bucket=self._bucket, Key=name, Range=wanted)
+        except ClientError as error:
+            if error_code(error) in _BEYOND_END and (info := self._ask_head(key, name)):
+                return ObjectPart(b"", info.size)
+            self._check_absent(name, error)
+            return None
+        body, told = read_body(answer), answer.get("ContentRange", "")
+        if not told:  # a store that knows no ranges gives all of it
+            return ObjectPart(body[offset : offset + length], len(body))
+        if not told.startswith(f"bytes {offset}-{offset + len(body) - 1}/"):
+            raise DoubtfulAnswer("another range than was asked for")
+        return ObjectPart(body, int(told.rpartition("/")[2]))
 
     def _ask_head(self, key: str, name: str) -> ObjectInfo | None:
         try:

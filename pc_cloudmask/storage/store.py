@@ -30,6 +30,14 @@ class ObjectInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectPart:
+    """Bytes of an object from some offset on, and the object's size."""
+
+    body: bytes
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoreCapabilities:
     """What a store was seen to honour: without both, only one writer at a time may work on it."""
 
@@ -49,6 +57,9 @@ class ObjectReader(Protocol):
 
     def find_object(self, key: str) -> ObjectInfo | None:
         """Return the object's size without its body, or None if it is absent."""
+
+    def read_part(self, key: str, offset: int, length: int) -> ObjectPart | None:
+        """Return up to ``length`` bytes from ``offset`` on, fewer where the object ends; None if it is absent."""
 
 
 class ObjectStore(ObjectReader, Protocol):

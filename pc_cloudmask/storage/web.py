@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from pc_cloudmask.contact import Service
 from pc_cloudmask.errors import StoreRefused, StoreUnavailable
-from pc_cloudmask.storage.store import ObjectInfo, StoredObject, check_key
+from pc_cloudmask.storage.store import ObjectInfo, ObjectPart, StoredObject, check_key
 from pc_cloudmask.text import unsigned_href
 from pc_cloudmask.web import Answer, Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy
 
@@ -12,6 +15,10 @@ from pc_cloudmask.web import Answer, Deadline, HttpClient, NoAnswer, RefusedAnsw
 MAX_OBJECT_BYTES = 64 << 20
 _DEADLINE_S = 120.0
 _ATTEMPTS = 3
+#: Of a part that was given, and of an object that ends before it.
+_CONTENT_RANGE = re.compile(
+    r"bytes (?:\*|(?P<first>\d{1,18})-(?P<last>\d{1,18}))/(?P<size>\d{1,18})", re.ASCII
+)
 
 
 class HttpStore:
@@ -43,10 +50,36 @@ class HttpStore:
         answer = self._get(key)
         return None if answer is None else ObjectInfo(key, len(answer.body))
 
-    def _get(self, key: str) -> Answer | None:
+    def read_part(self, key: str, offset: int, length: int) -> ObjectPart | None:
+        """Return bytes of the object, or None if it is absent; a server that knows no ranges gives them all.
+
+        Raises:
+            StoreUnavailable: no answer, or one that is not what was asked for.
+            StoreRefused: an answer that is no object, or too large.
+        """
+        wanted = {"Range": f"bytes={offset}-{offset + length - 1}", "Accept-Encoding": "identity"}
+        answer = self._get(key, wanted)
+        if answer is None:
+            return None
+        if answer.status == 200:
+            return ObjectPart(answer.body[offset : offset + length], len(answer.body))
+        told = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+        if answer.status == 416 and told:
+            return ObjectPart(b"", int(told["size"]))
+        if (
+            not told
+            or int(told["first"] or -1) != offset
+            or int(told["last"]) + 1 - offset != len(answer.body)
+        ):
+            raise StoreUnavailable(f"{self._url}/{key}: not the range that was asked for: try again later")
+        return ObjectPart(answer.body, int(told["size"]))
+
+    def _get(self, key: str, headers: Mapping[str, str] | None = None) -> Answer | None:
         url = f"{self._url}/{check_key(key)}"
         try:
-            answer = self._http.get(url, deadline=Deadline(_DEADLINE_S), max_body_bytes=MAX_OBJECT_BYTES)
+            answer = self._http.get(
+                url, deadline=Deadline(_DEADLINE_S), max_body_bytes=MAX_OBJECT_BYTES, headers=headers
+            )
         except NoAnswer as error:
             raise StoreUnavailable(str(error)) from error
         except RefusedAnswer as error:
@@ -56,6 +89,6 @@ class HttpStore:
         if answer.status == 403:
             # A bucket that may not be listed says so of a missing object, too.
             raise StoreRefused(f"{unsigned_href(url)}: HTTP 403: not public, or not there at all")
-        if answer.status != 200:
+        if answer.status not in ({200, 206, 416} if headers else {200}):
             raise StoreRefused(f"{unsigned_href(url)}: HTTP {answer.status}: the catalog is not public there")
         return answer

@@ -1,5 +1,5 @@
 """Masks read back: as arrays, as pictures, over HTTP, in STAC Browser.
 
-Entry points: ``library.find_items`` and ``library.read_mask``; ``view.draw_view``; ``observations`` counts clear
+Entry points: ``library.find_items`` and ``cube.read_mask``; ``view.draw_view``; ``observations`` counts clear
 scenes; ``server`` serves a catalog, ``stac_browser`` the browser on it.
 """

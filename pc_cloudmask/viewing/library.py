@@ -1,19 +1,16 @@
 """Published masks from Python.
 
-``find_items`` searches a catalog by tile, place and date; ``read_mask`` reads what it found. Three lines
-mask any cube of odc-stac::
+``find_items`` searches a catalog by tile, place and date; ``cube.read_mask`` reads what it found, ``cube.load_cube``
+loads bands masked by it. Other tools take the items as they are::
 
-    cube = odc.stac.load(find_items("22KFV"), bands=["B04", "cloudmask"], stac_cfg=ODC_STAC_CONFIG, chunks={})
-    clear = cube.where(cube.cloudmask == 1)
-    red = clear.B04.median("time")
+    cube = odc.stac.load(find_items("22KFV"), bands=["B04", "cloudmask"], chunks={})
+    stack = stackstac.stack(find_items("22KFV"), assets=["B04", "cloudmask"])
 """
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 from functools import partial
 from posixpath import dirname, isabs, join, normpath
 from typing import Any
@@ -23,33 +20,40 @@ import pystac
 from numpy.typing import NDArray
 
 from pc_cloudmask.catalog.fields import find_public_url
-from pc_cloudmask.catalog.layout import COLLECTION_ID, find_day
+from pc_cloudmask.catalog.layout import COLLECTION_ID
+from pc_cloudmask.catalog.linked import read_linked
+from pc_cloudmask.catalog.naming import find_named_keys
 from pc_cloudmask.catalog.search import PublishedItem, decode_mask, find_published_items
-from pc_cloudmask.errors import SettingsError, StoreRefused
+from pc_cloudmask.errors import StoreRefused
 from pc_cloudmask.masking.classes import MaskClass
-from pc_cloudmask.scene.grid import Grid
-from pc_cloudmask.scene.ids import MASK_ASSET, parse_item_id
-from pc_cloudmask.scene.query import SceneQuery, build_query
+from pc_cloudmask.scene.grid import Grid, read_grid
+from pc_cloudmask.scene.ids import MASK_ASSET
+from pc_cloudmask.scene.query import build_query
 from pc_cloudmask.settings import read_settings
 from pc_cloudmask.source.hrefs import is_relative, map_hrefs
 from pc_cloudmask.storage.stores import open_reader
+from pc_cloudmask.viewing.area import read_area
 
 #: ``stac_cfg`` of ``odc.stac.load``, which leaves out assets with the role ``overview`` unless named.
 ODC_STAC_CONFIG: Mapping[str, Any] = {
     COLLECTION_ID: {"assets": {MASK_ASSET: {"data_type": "uint8", "nodata": MaskClass.NO_DATA.value}}}
 }
-_TILE_IN_ID = re.compile(r"_T([0-9]{2}[A-Z]{3})_")
+_EPSG = re.compile(r"EPSG:(\d{4,6})", re.ASCII)
 
 
 def find_items(
     tiles: str | Iterable[str] = (),
     *,
     bbox: Iterable[float] | None = None,
+    intersects: Any = None,
     datetime: str | None = None,
     max_cloud_pct: float | None = None,
     store: str | None = None,
 ) -> list[pystac.Item]:
     """Return the published items that match, by time; their hrefs absolute, those of the source unsigned.
+
+    They are made for odc-stac and stackstac, which read them without configuration: the mask lacks the role
+    ``overview``, and ``proj:epsg`` stands next to ``proj:code``.
 
     Masks lead into the store that is searched, whatever URL it was published for. Only the catalogs of the tiles
     and years concerned are read.
@@ -57,6 +61,7 @@ def find_items(
     Args:
         tiles: MGRS tiles such as ``22KFV``; none: all that are published.
         bbox: West, south, east, north in degrees; west > east crosses the antimeridian.
+        intersects: An area in place of a box: GeoJSON as a file's path, a text or an object, or a shape of shapely's.
         datetime: ``2018``, ``2018-12``, ``2018-12-14/2019-01-31`` or ``2018-12-14/..``.
         max_cloud_pct: How much of the valid pixels cloud and shadow may cover.
         store: A directory, ``s3://bucket/prefix`` or the https URL of a catalog; default: the setting
@@ -68,6 +73,7 @@ def find_items(
     """
     query = build_query(
         bbox=None if bbox is None else ",".join(map(str, bbox)),
+        intersects=None if intersects is None else read_area(intersects, "intersects"),
         tiles=[tiles] if isinstance(tiles, str) else list(tiles),
         datetime=datetime,
     )
@@ -77,35 +83,23 @@ def find_items(
 
 
 def find_item(item_id: str, *, store: str | None = None) -> pystac.Item:
-    """Return the published item of that id, as ``find_items`` does.
+    """Return one published item, as ``find_items`` does.
 
-    Where the id tells tile and day, as every product's does, only that year of that tile is read.
+    A beginning of the id that no other item has is enough, and so are tile and day, ``22KFV 2018-12-14``. Where the
+    text tells tile and day, as every product's id does, only that year of that tile is read.
 
     Raises:
+        AmbiguousItem: There are several.
         StoreRefused: The catalog links no such item.
         SettingsError, StoreUnavailable, SourceRefused: See ``find_items``.
     """
-    try:
-        item_id = parse_item_id(item_id)
-    except ValueError as error:
-        raise SettingsError(f"item {item_id!r:.100}: {error}") from error
-    tile, day = _TILE_IN_ID.search(item_id), find_day(item_id)
-    tiles, interval = () if tile is None else (tile[1],), None
-    if day is not None:
-        # Between the instant in the id, the datatake's, and the item's own there may be a midnight.
-        with contextlib.suppress(OverflowError):  # the calendar ends there: all days are looked at
-            interval = f"{day - timedelta(days=1)}/{day + timedelta(days=1)}"
-    query = SceneQuery(ids=(item_id,), tiles=tiles, datetime=interval)
     reader = open_reader(store or read_settings().store)
-    for published in find_published_items(reader, query):
-        return _build_item(published, reader.url)
-    raise StoreRefused(
-        f"{reader.url}: {item_id:.128} is not published there: run cloudmask ingest --ids first"
-    )
+    keys = find_named_keys(reader, item_id, "item")
+    return _build_item(PublishedItem(keys, read_linked(reader, keys.item)), reader.url)
 
 
-def read_mask(item: pystac.Item) -> NDArray[np.uint8]:
-    """Return the mask of an item of ``find_items``.
+def read_classes(item: pystac.Item) -> NDArray[np.uint8]:
+    """Return the pixels of the mask of an item of ``find_items``; ``cube.read_mask`` says where they are, too.
 
     Returns:
         uint8 ``(height, width)`` on the grid that ``proj:*`` of the asset ``cloudmask`` tells: 0 no data,
@@ -134,11 +128,8 @@ def find_mask_grid(item: pystac.Item) -> Grid:
         StoreRefused: There is no mask, or its grid is not told.
     """
     try:
-        fields = item.assets[MASK_ASSET].extra_fields
-        a, b, c, d, e, f = fields["proj:transform"][:6]
-        height, width = fields["proj:shape"]
-        return Grid(fields["proj:code"], (a, b, c, d, e, f), (height, width))
-    except (KeyError, TypeError, ValueError) as error:
+        return read_grid(item.assets[MASK_ASSET].extra_fields)
+    except (KeyError, ValueError) as error:
         raise StoreRefused(f"{item.id}: no asset {MASK_ASSET} whose proj:* tell its grid") from error
 
 
@@ -150,7 +141,22 @@ def _build_item(published: PublishedItem, store_url: str) -> pystac.Item:
         document = map_hrefs(document, partial(_join_path, dirname(href)))
     item = pystac.Item.from_dict(document, href=href, preserve_dict=False)
     item.make_asset_hrefs_absolute()
+    _suit_readers(item)
     return item
+
+
+def _suit_readers(item: pystac.Item) -> None:
+    """Say in memory what tools look for and a published document cannot say, so that they need no configuration.
+
+    odc-stac leaves out assets with the role ``overview``, by which STAC Browser draws the mask; stackstac 0.5 knows a
+    CRS by ``proj:epsg`` alone, which ``proj:code`` took the place of.
+    """
+    mask = item.assets.get(MASK_ASSET)
+    if mask is not None and mask.roles:
+        mask.roles = [role for role in mask.roles if role != "overview"]
+    code = item.properties.get("proj:code")
+    if isinstance(code, str) and (epsg := _EPSG.fullmatch(code)):
+        item.properties.setdefault("proj:epsg", int(epsg[1]))
 
 
 def _join_path(folder: str, href: str) -> str:

@@ -12,7 +12,7 @@ from pc_cloudmask.masking.files import draw_outlines, reduce_classes
 from pc_cloudmask.raster.picture import encode_picture
 from pc_cloudmask.scene.grid import Shape, list_stated_grids
 from pc_cloudmask.source.assets import build_reader, read_picture
-from pc_cloudmask.viewing.library import find_mask_grid, read_mask
+from pc_cloudmask.viewing.library import find_mask_grid, read_classes
 
 PICTURE_ASSET = "visual"
 #: Longer edge of a picture: a full tile at 100 m.
@@ -52,5 +52,5 @@ def draw_view(item: pystac.Item, size_px: int = SIZE_PX, files: Path | None = No
     reader = build_reader((catalog,), files or (Path(catalog).parent if catalog.startswith("/") else None))
     stated = list_stated_grids(grid, item.assets[PICTURE_ASSET].extra_fields)
     picture = read_picture(reader, href, reduced, item_id=item.id, stated=stated)
-    drawn = draw_outlines(picture, reduce_classes(read_mask(item), factor))
+    drawn = draw_outlines(picture, reduce_classes(read_classes(item), factor))
     return View(encode_picture(drawn), reduced.shape)

@@ -8,7 +8,7 @@ from itertools import islice, product
 from typing import TypeVar
 
 from pc_cloudmask.catalog.steps import Publication
-from pc_cloudmask.storage.store import ObjectInfo, ObjectStore, StoreCapabilities, StoredObject
+from pc_cloudmask.storage.store import ObjectInfo, ObjectPart, ObjectStore, StoreCapabilities, StoredObject
 from tests.catalog.publications import build_publication, product_id
 
 T = TypeVar("T")
@@ -56,6 +56,10 @@ class CountingStore:
     def read_object(self, key: str) -> StoredObject | None:
         self.requests["GET"] += 1
         return self._inner.read_object(key)
+
+    def read_part(self, key: str, offset: int, length: int) -> ObjectPart | None:
+        self.requests["GET"] += 1
+        return self._inner.read_part(key, offset, length)
 
     def find_object(self, key: str) -> ObjectInfo | None:
         self.requests["HEAD"] += 1

@@ -16,7 +16,7 @@ from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.states import Failure, clear_state, list_states, record_failed, record_waiting
 from pc_cloudmask.storage.store import ObjectStore
 from pc_cloudmask.storage.stores import open_store
-from pc_cloudmask.viewing.library import find_items, read_mask
+from pc_cloudmask.viewing.library import find_items, read_classes
 from tests.catalog.publications import CONTEXT, NOW, build_publication, keys_of, product_id
 from tests.deploy.policies import (
     BUCKET,
@@ -174,7 +174,7 @@ def test_readers_may_read_and_need_every_right(policy: str, store: ObjectStore, 
     record()
     (item,) = find_items("22KFV", store=store.url)
     with pytest.raises(Exception, match="mask"):
-        read_mask(item)  # the publication's pixels are none
+        read_classes(item)  # the publication's pixels are none
     assert find_items("33UUP", store=store.url) == [], "a tile that is not there is no error"
     calls = record()
     assert not refused(policy, calls)

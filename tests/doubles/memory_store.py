@@ -8,7 +8,14 @@ from datetime import UTC, datetime
 from hashlib import sha256
 
 from pc_cloudmask.errors import KeyExists, StoreUnavailable, WriteConflict
-from pc_cloudmask.storage.store import ObjectInfo, StoreCapabilities, StoredObject, check_key, check_prefix
+from pc_cloudmask.storage.store import (
+    ObjectInfo,
+    ObjectPart,
+    StoreCapabilities,
+    StoredObject,
+    check_key,
+    check_prefix,
+)
 
 
 class MemoryStore:
@@ -47,6 +54,11 @@ class MemoryStore:
         self._count("find")
         body = self.objects.get(check_key(key))
         return None if body is None else ObjectInfo(key, len(body), self._times.get(key, self.modified))
+
+    def read_part(self, key: str, offset: int, length: int) -> ObjectPart | None:
+        self._count("part")
+        body = self.objects.get(check_key(key))
+        return None if body is None else ObjectPart(body[offset : offset + length], len(body))
 
     def create_object(self, key: str, body: bytes, media_type: str) -> None:
         with self._lock:

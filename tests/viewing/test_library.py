@@ -81,7 +81,7 @@ def test_a_mask_is_read_as_its_item_tells_it(out: Path) -> None:
         mask = read_mask(item)
         assert mask.dtype == np.uint8
         assert list(mask.shape) == item.assets["cloudmask"].extra_fields["proj:shape"]
-        assert measure_mask(mask).cloud_percentage == item.properties["cloudmask:cloud_percentage"]
+        assert measure_mask(mask.values).cloud_percentage == item.properties["cloudmask:cloud_percentage"]
 
 
 def test_one_item_is_found_by_its_id_alone(out: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_view_is_the_scene_with_lines_at_the_edges_of_its_classes(out: Path) -
     item = find_items("22KFV", datetime="2018-12-14", store=str(out))[0]
     view = draw_view(item, size_px=400)
     picture = decode(view.png)
-    classes = reduce_classes(read_mask(item), 3)
+    classes = reduce_classes(read_mask(item).values, 3)
     assert picture.shape == (*view.shape, 3) == (300, 300, 3) == (*classes.shape, 3)
     lines = np.zeros(classes.shape, bool)
     for mask_class in (MaskClass.CLOUD, MaskClass.CLOUD_SHADOW):

@@ -1,0 +1,307 @@
+"""Commands that answer what there is: `ls` lists published items, `clear` tells when an area was clear."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, load_settings, options
+from pc_cloudmask.cli.completion import complete_names, list_methods
+from pc_cloudmask.cli.options import (
+    BboxOption,
+    CatalogOption,
+    DatetimeOption,
+    GeometryOption,
+    TileOption,
+    split_commas,
+)
+from pc_cloudmask.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pc_cloudmask.errors import CloudmaskError
+    from pc_cloudmask.scene.query import SceneQuery
+    from pc_cloudmask.viewing.clear import AreaReport
+    from pc_cloudmask.viewing.listing import ListedItem
+
+MaxCloudOption = Annotated[
+    float | None,
+    typer.Option(min=0, max=100, metavar="PCT", help="Cloud and shadow of the valid pixels, at most."),
+]
+MadeByOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        metavar="METHOD,…",
+        help="Masks of these methods.",
+        callback=split_commas,
+        autocompletion=complete_names(list_methods),
+    ),
+]
+ProvisionalOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--provisional/--final", help="Only masks that a better method is to replace, or only others."
+    ),
+]
+CsvOption = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
+OnlyIdsOption = Annotated[bool, typer.Option("--ids", help="Print ids alone, one a line.")]
+
+
+@app.command()
+def ls(
+    tile: TileOption = None,
+    bbox: BboxOption = None,
+    intersects: GeometryOption = None,
+    datetime: DatetimeOption = None,
+    max_cloud: MaxCloudOption = None,
+    method: MadeByOption = None,
+    provisional: ProvisionalOption = None,
+    csv: CsvOption = False,
+    ids: OnlyIdsOption = False,
+    store: CatalogOption = None,
+) -> None:
+    """List published items by time: what of them is clear, cloud, shadow, and by which method."""
+    from pc_cloudmask.catalog.search import ItemChoice
+    from pc_cloudmask.storage.stores import open_reader
+    from pc_cloudmask.viewing.listing import list_items
+
+    check_forms(csv=csv, ids=ids, json=options.json)
+    choice = ItemChoice(
+        read_query(tile, bbox, intersects, datetime), max_cloud, tuple(method or ()), provisional
+    )
+    catalog = open_reader(store or load_settings().store)
+    broken: dict[str, CloudmaskError] = {}
+    items = list_items(catalog, choice, broken)
+    rows = [item.as_json() for item in items]
+    if options.json:
+        from pc_cloudmask.cli.output import print_json
+
+        print_json({"items": rows, "left_out": list_left_out(broken)})
+    elif csv:
+        print_csv(ITEM_FIELDS, rows)
+    elif ids:
+        print_lines(item.id for item in items)
+    else:
+        _print_items(items, catalog.url)
+    name_left_out(broken)
+
+
+AreaOption = Annotated[
+    str,
+    typer.Option(
+        "--intersects",
+        metavar="FILE|GEOJSON",
+        help="Your area: a GeoJSON geometry, feature or collection, in a file or as it stands.",
+        show_default=False,
+    ),
+]
+MinClearOption = Annotated[
+    float | None,
+    typer.Option(min=0, max=100, metavar="PCT", help="Only scenes of which so much of the area is clear."),
+]
+SORTS = ("date", "clear")
+SortOption = Annotated[
+    str,
+    typer.Option(
+        help="date: the earliest first; clear: the clearest first.",
+        autocompletion=complete_names(lambda: SORTS),
+    ),
+]
+KeepOption = Annotated[
+    bool, typer.Option("--keep/--no-keep", help="Keep what was counted, for the next time that you ask.")
+]
+
+
+@app.command()
+def clear(
+    intersects: AreaOption,
+    datetime: DatetimeOption = None,
+    tile: TileOption = None,
+    min_clear: MinClearOption = None,
+    method: MadeByOption = None,
+    provisional: ProvisionalOption = None,
+    sort: SortOption = SORTS[0],
+    csv: CsvOption = False,
+    keep: KeepOption = True,
+    store: CatalogOption = None,
+) -> None:
+    """Say when your area was clear: its shares of clear, cloud, shadow and no data, scene by scene.
+
+    Only those blocks of the masks are read in which the area lies. No data is what the scene does not see of it.
+    """
+    from pc_cloudmask.catalog.search import ItemChoice
+    from pc_cloudmask.settings import find_cache_folder
+    from pc_cloudmask.storage.stores import open_reader
+    from pc_cloudmask.viewing.clear import leave_cloudy_out, measure_scenes
+
+    check_forms(csv=csv, json=options.json)
+    if sort not in SORTS:
+        raise SettingsError(f"--sort {sort!r:.40}: {' or '.join(SORTS)}")
+    choice = ItemChoice(read_query(tile, None, intersects, datetime), None, tuple(method or ()), provisional)
+    catalog = open_reader(store or load_settings().store)
+    folder = find_cache_folder() if keep else None
+    report = measure_scenes(catalog, choice, None if folder is None else folder / "clear")
+    found = len(report.scenes)
+    report = report if min_clear is None else leave_cloudy_out(report, min_clear)
+    if sort == "clear":
+        report = replace(
+            report, scenes=tuple(sorted(report.scenes, key=lambda each: -each.percentages["clear"]))
+        )
+    if options.json:
+        from pc_cloudmask.cli.output import print_json
+
+        print_json(report.as_json())
+    elif csv:
+        print_csv(SCENE_FIELDS, (scene.as_json() for scene in report.scenes))
+    else:
+        _print_scenes(report, found, catalog.url)
+    name_left_out(report.left_out)
+
+
+SCENE_FIELDS = (
+    *("id", "tile", "datetime", "method", "provisional"),
+    *(f"{name}_percentage" for name in ("clear", "cloud", "shadow", "nodata")),
+    *(f"{name}_px" for name in ("clear", "cloud", "shadow", "nodata", "area")),
+    "mask",
+)
+
+
+ITEM_FIELDS = (
+    *("id", "tile", "datetime", "method", "provisional"),
+    *(f"{name}_percentage" for name in ("clear", "cloud", "shadow", "nodata")),
+    *("item", "mask"),
+)
+
+
+def read_query(
+    tile: list[str] | None, bbox: str | None, intersects: str | None, datetime: str | None
+) -> SceneQuery:
+    """Return the query that these options make."""
+    from pc_cloudmask.scene.query import build_query
+    from pc_cloudmask.viewing.area import read_area
+
+    area = None if intersects is None else read_area(intersects)
+    return build_query(bbox=bbox, intersects=area, tiles=tile or (), datetime=datetime)
+
+
+def check_forms(**chosen: bool) -> None:
+    """Check that output is asked for in one form.
+
+    Raises:
+        SettingsError: in several.
+    """
+    names = [f"--{name}" for name, wanted in chosen.items() if wanted]
+    if len(names) > 1:
+        raise SettingsError(f"{' and '.join(names)} exclude each other: give one of them")
+
+
+def list_left_out(broken: Mapping[str, CloudmaskError]) -> list[dict[str, str]]:
+    """Return what could not be read, as JSON values."""
+    return [{"id": item_id, "error": str(error)} for item_id, error in sorted(broken.items())]
+
+
+def name_left_out(broken: Mapping[str, CloudmaskError]) -> None:
+    """Name on stderr what could not be read; exit status 1 if there is anything."""
+    for item_id, error in sorted(broken.items()):
+        complain(f"left out: {item_id}: {str(error).removeprefix(f'item {item_id}: ')}")
+    if broken:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def print_csv(fields: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print a table of comma-separated values: RFC 4180 but for line ends; what is not known is empty."""
+    import csv
+
+    from pc_cloudmask.text import make_printable
+
+    def show(value: Any) -> Any:
+        if isinstance(value, bool):
+            return str(value).lower()
+        return make_printable(value) if isinstance(value, str) else value
+
+    writer = csv.DictWriter(sys.stdout, fields, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: show(value) for name, value in row.items()} for row in rows)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines for other programs, nothing in them that a terminal would obey."""
+    from pc_cloudmask.text import make_printable
+
+    sys.stdout.writelines(f"{make_printable(line)}\n" for line in lines)
+
+
+def print_columns(names: Sequence[str], rows: Sequence[Sequence[str]], left: frozenset[str]) -> None:
+    """Print a table of any length at once, as wide as it is; columns not ``left`` are of numbers.
+
+    A line is never folded, so that lines can be cut and searched; rich takes a millisecond a row.
+    """
+    if not rows:
+        return
+    widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+    align: list[Callable[[str, int], str]] = [str.ljust if name in left else str.rjust for name in names]
+    lines = (
+        "  ".join(put(cell, width) for put, cell, width in zip(align, row, widths, strict=True)).rstrip()
+        for row in (names, *rows)
+    )
+    print_lines(lines)
+
+
+def show_share(percentage: float | None) -> str:
+    """Return a percentage with one decimal, ``-`` for none."""
+    return "-" if percentage is None else f"{percentage:.1f}"
+
+
+def show_moment(text: str | None) -> str:
+    """Return ``2018-12-14 13:32`` of an RFC 3339 instant."""
+    return "-" if text is None else text[:16].replace("T", " ")
+
+
+def _print_items(items: Sequence[ListedItem], where: str) -> None:
+    from pc_cloudmask.cli.output import count, say
+
+    names = ("TILE", "DATETIME", "CLEAR", "CLOUD", "SHADOW", "NO DATA", "METHOD", "ID")
+    rows = [
+        (
+            *(each.tile, show_moment(each.datetime), show_share(each.clear_percentage)),
+            *map(show_share, (each.cloud_percentage, each.shadow_percentage, each.nodata_percentage)),
+            f"{each.method or '-'}{' (provisional)' * each.provisional}",
+            each.id,
+        )
+        for each in items
+    ]
+    print_columns(names, rows, frozenset({"TILE", "DATETIME", "METHOD", "ID"}))
+    if items:
+        tiles = len({each.tile for each in items})
+        say(
+            f"{count(len(items), 'item')} of {count(tiles, 'tile')}; shares are percentages of the valid pixels"
+        )
+    else:
+        say(f"nothing that is published in {where} matches; cloudmask status shows what is there")
+
+
+def _print_scenes(report: AreaReport, found: int, where: str) -> None:
+    from pc_cloudmask.cli.output import count, say
+
+    names = ("DATETIME", "TILE", "CLEAR", "CLOUD", "SHADOW", "NO DATA", "ID")
+    rows = [
+        (
+            *(show_moment(scene.item.datetime), scene.item.tile),
+            *map(show_share, scene.percentages.values()),
+            scene.item.id,
+        )
+        for scene in report.scenes
+    ]
+    print_columns(names, rows, frozenset({"DATETIME", "TILE", "ID"}))
+    if not found:
+        say(f"no scene that is published in {where} sees the area then; cloudmask ls lists what is there")
+        return
+    shown = "" if found == len(rows) else f" of {found}"
+    say(f"{count(len(rows), 'scene')}{shown}; shares are percentages of the area")
+    read = f"{report.bytes_read / 1e6:.1f} of {report.mask_bytes / 1e6:.1f} MB read in {report.requests} requests"
+    kept = f"; {report.kept} known from before" if report.kept else ""
+    say(f"{count(report.masks, 'mask')}: {read}{kept}")

@@ -1,0 +1,184 @@
+"""The pixels of a grid that make up an area.
+
+A pixel belongs to an area if its centre lies inside: what GDAL, and ``rasterio.features.geometry_mask``, call not
+``all_touched``. An area that has no pixel's centre inside, be it a point, a line or a strip of a field, is made up of
+the pixels that it touches.
+
+Edges are straight in longitude and latitude, as GeoJSON says. On a grid in metres they are not, so they are cut into
+short pieces before they are projected; without that, an edge of 100 km lies up to ten pixels off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, cos, floor, radians
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from rasterio.features import rasterize
+from rasterio.transform import Affine
+from rasterio.warp import transform
+from shapely.affinity import translate
+from shapely.geometry.base import BaseGeometry
+
+from pc_cloudmask.raster.gdal import gdal_environment
+from pc_cloudmask.scene.grid import Grid, Window
+
+#: Longest piece of an edge, in degrees: it lies less than 0.2 m off its chord at 80 degrees of latitude.
+_PIECE_DEG = 0.01
+#: How far from a grid's middle, in degrees of latitude, an area may reach whose pixels are counted one by one: UTM is
+#: at home there. What lies further away is measured.
+_NEAR_DEG = 2.0
+#: Around the grid, so that pixels at its edge see the area's edges as they are.
+_MARGIN_DEG = 0.02
+#: Pixels of the box around an area that are counted one by one: 10 s.
+_MOST_PX = 1 << 28
+#: Rows that are drawn at a time.
+_STRIP_PX = 1 << 24
+_EDGE_POINTS = 16
+#: Equal-area: a square metre of it is a square metre of the Earth.
+_EQUAL_AREA = "EPSG:6933"
+_TURNS = (-360, 0, 360)
+
+
+@dataclass(frozen=True, slots=True)
+class AreaPixels:
+    """An area on a grid.
+
+    Attributes:
+        window: The block of the grid's pixels that holds those of the area; None if the grid has none of them.
+        inside: Which pixels of the window are the area's, bool ``(height, width)``.
+        total_px: How many pixels the area has, with those that lie off the grid.
+    """
+
+    window: Window | None
+    inside: NDArray[np.bool_]
+    total_px: int
+
+
+def find_pixels(area: BaseGeometry, grid: Grid) -> AreaPixels:
+    """Return the pixels of ``grid`` that make up ``area``, a shape in longitude and latitude that is not empty.
+
+    An area that reaches further than about two degrees from the grid, or is larger than 300 km, is not counted off the
+    grid but measured, in square metres of the Earth.
+    """
+    area = _make_plain(area)
+    west, south, east, north = _find_box(grid)
+    around = _turn_to(area, (west + east) / 2)
+    lat_deg, lon_deg = _NEAR_DEG, _NEAR_DEG / cos(radians(min(max(abs(south), abs(north)), 85)))
+    near = shapely.box(west - lon_deg, south - lat_deg, east + lon_deg, north + lat_deg)
+    with gdal_environment():
+        if near.contains(around):
+            placed = _project(around, grid)
+            box = _find_window(placed, grid)
+            if box.height * box.width <= _MOST_PX:
+                return _count(placed, grid, box)
+        margin = _MARGIN_DEG / cos(radians(min(max(abs(south), abs(north)), 85)))
+        clipped = around & shapely.box(west - margin, south - _MARGIN_DEG, east + margin, north + _MARGIN_DEG)
+        return _measure(area, _project(clipped, grid), grid)
+
+
+def _make_plain(area: BaseGeometry) -> BaseGeometry:
+    """Return the area valid, and of one dimension: of areas with lines at them the areas."""
+    parts = shapely.get_parts(shapely.make_valid(area))
+    dimensions = shapely.get_dimensions(parts)
+    plain: BaseGeometry = shapely.union_all(parts[dimensions == dimensions.max()])
+    return plain
+
+
+def _count(placed: BaseGeometry, grid: Grid, box: Window) -> AreaPixels:
+    """Count all pixels of an area, wherever on the endless grid they lie."""
+    on_grid = _meet(box, grid)
+    for touched in (False, True):
+        if on_grid == box:
+            inside = _draw(placed, grid, box, touched)
+            total = int(np.count_nonzero(inside))
+        else:
+            total = _count_strips(placed, grid, box, touched)
+            inside = _draw(placed, grid, on_grid, touched) if on_grid else np.zeros((0, 0), bool)
+        if total:
+            break
+    return AreaPixels(on_grid, inside, total)
+
+
+def _count_strips(placed: BaseGeometry, grid: Grid, box: Window, touched: bool) -> int:
+    rows = max(1, _STRIP_PX // box.width)
+    strips = (
+        Window(row, box.col, min(rows, box.row + box.height - row), box.width)
+        for row in range(box.row, box.row + box.height, rows)
+    )
+    return sum(int(np.count_nonzero(_draw(placed, grid, strip, touched))) for strip in strips)
+
+
+def _measure(area: BaseGeometry, placed: BaseGeometry, grid: Grid) -> AreaPixels:
+    """Count the pixels on the grid, and measure the rest of the area."""
+    on_grid = None if placed.is_empty else _meet(_find_window(placed, grid), grid)
+    inside = _draw(placed, grid, on_grid, False) if on_grid else np.zeros((0, 0), bool)
+    counted = int(np.count_nonzero(inside))
+    flat = shapely.transform(shapely.segmentize(area, 1.0), _to_equal_area)
+    total = max(counted, round(flat.area / grid.pixel_size_m**2), 1)
+    return AreaPixels(on_grid, inside, total)
+
+
+def _to_equal_area(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.column_stack(transform("EPSG:4326", _EQUAL_AREA, *points.T)[:2])
+
+
+def _find_box(grid: Grid) -> tuple[float, float, float, float]:
+    """Return the box around a grid in degrees; west and east run on beyond 180."""
+    west, south, east, north = grid.bounds
+    steps = np.linspace(0, 1, _EDGE_POINTS)
+    across, along = (each.ravel() for each in np.meshgrid(steps, steps))
+    with gdal_environment():
+        lons, lats = map(
+            np.array,
+            transform(grid.crs, "EPSG:4326", west + across * (east - west), south + along * (north - south)),
+        )
+    lons = lons[0] + (lons - lons[0] + 180) % 360 - 180
+    return (float(lons.min()), float(lats.min()), float(lons.max()), float(lats.max()))
+
+
+def _turn_to(area: BaseGeometry, middle_deg: float) -> BaseGeometry:
+    """Return the area by longitudes within half a turn of ``middle_deg``: both sides of the antimeridian become one."""
+    half = shapely.box(middle_deg - 180, -90, middle_deg + 180, 90)
+    return shapely.union_all([translate(area, degrees) & half for degrees in _TURNS])
+
+
+def _project(area: BaseGeometry, grid: Grid) -> BaseGeometry:
+    """Return the area in the grid's CRS."""
+    if area.is_empty:
+        return area
+    pieces = shapely.segmentize(area, _PIECE_DEG)
+    placed: BaseGeometry = shapely.transform(
+        pieces, lambda points: np.column_stack(transform("EPSG:4326", grid.crs, *points.T)[:2])
+    )
+    return placed
+
+
+def _find_window(placed: BaseGeometry, grid: Grid) -> Window:
+    """Return the pixels around a projected area, with one more at each side, on the endless grid."""
+    a, _, c, _, e, f = grid.transform
+    west, south, east, north = placed.bounds
+    left, top = floor((west - c) / a) - 1, floor((north - f) / e) - 1
+    right, bottom = ceil((east - c) / a) + 1, ceil((south - f) / e) + 1
+    return Window(top, left, bottom - top, right - left)
+
+
+def _meet(box: Window, grid: Grid) -> Window | None:
+    """Return what of the window lies on the grid."""
+    height, width = grid.shape
+    top, left = max(box.row, 0), max(box.col, 0)
+    bottom, right = min(box.row + box.height, height), min(box.col + box.width, width)
+    return Window(top, left, bottom - top, right - left) if top < bottom and left < right else None
+
+
+def _draw(placed: BaseGeometry, grid: Grid, window: Window, touched: bool) -> NDArray[np.bool_]:
+    drawn: NDArray[np.uint8] = rasterize(
+        [(placed, 1)],
+        out_shape=window.shape,
+        transform=Affine(*grid.window_grid(window).transform),
+        all_touched=touched or shapely.get_dimensions(placed) < 2,
+        dtype="uint8",
+    )
+    return drawn.view(np.bool_)

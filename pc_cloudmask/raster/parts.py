@@ -1,0 +1,122 @@
+"""A GeoTIFF of which only the parts that are needed are read."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import rasterio
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
+
+from pc_cloudmask.raster.gdal import Unreadable, gdal_environment
+from pc_cloudmask.text import make_printable
+
+#: What is asked for at a time, at least: the header of a COG of a full tile with its overviews, or two to four blocks
+#: of a mask. Smaller parts cost requests, larger ones bytes.
+PAGE_BYTES = 1 << 14
+#: Returns bytes from an offset on, of a length at most, and the file's size.
+ReadPart = Callable[[int, int], tuple[bytes, int]]
+
+
+class PartsFile:
+    """A file that is read in pages, each of them once; ``bytes_read`` and ``requests`` are what it took.
+
+    An error of ``read_part`` is kept in ``error``, since GDAL, which calls, says only that it could not read.
+    """
+
+    def __init__(self, read_part: ReadPart) -> None:
+        self._read_part, self._pages = read_part, dict[int, bytes]()
+        self._size = -1
+        self.bytes_read = self.requests = 0
+        self.error: Exception | None = None
+
+    @property
+    def size(self) -> int:
+        """The file's size; 0 after an error."""
+        self._fetch(0, 1)
+        return max(self._size, 0)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return ``size`` bytes from an offset on, fewer where the file ends; nothing after an error."""
+        first, last = offset // PAGE_BYTES, -(-(offset + size) // PAGE_BYTES)
+        self._fetch(first, last)
+        held = b"".join(self._pages.get(page, b"") for page in range(first, last))
+        start = offset - first * PAGE_BYTES
+        return held[start : start + size]
+
+    def _fetch(self, first: int, last: int) -> None:
+        """Read those pages that are not held, neighbours in one request."""
+        if self._size >= 0:
+            last = min(last, -(-self._size // PAGE_BYTES))
+        page = first
+        while page < last and self.error is None:
+            end = page
+            while end < last and end not in self._pages:
+                end += 1
+            if end > page:
+                self._take(page, end)
+            page = max(end, page + 1)
+
+    def _take(self, first: int, last: int) -> None:
+        try:
+            body, self._size = self._read_part(first * PAGE_BYTES, (last - first) * PAGE_BYTES)
+        except Exception as error:  # kept for whoever asked GDAL
+            self.error = error
+            return
+        self.requests += 1
+        self.bytes_read += len(body)
+        for number, page in enumerate(range(first, last)):
+            self._pages[page] = body[number * PAGE_BYTES : (number + 1) * PAGE_BYTES]
+
+
+class _Handle(io.RawIOBase):
+    """A place in a file, as Python's own files have it: GDAL opens a file twice, for its size and to read it."""
+
+    def __init__(self, file: PartsFile) -> None:
+        super().__init__()
+        self._file, self._offset = file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._offset
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = self._file.size if whence == io.SEEK_END else self._offset if whence == io.SEEK_CUR else 0
+        self._offset = start + offset
+        return self._offset
+
+    def read(self, size: int = -1) -> bytes:
+        body = self._file.read_at(self._offset, max(self._file.size - self._offset, 0) if size < 0 else size)
+        self._offset += len(body)
+        return body
+
+
+@contextmanager
+def open_parts(file: PartsFile, name: str) -> Iterator[DatasetReader]:
+    """Open a GeoTIFF; ``name`` is for GDAL, and no other that is open at the same time may have it.
+
+    Raises:
+        Unreadable: GDAL could not open or decode it.
+        Exception: whatever reading a part raised.
+    """
+
+    def open_handle(path: str, mode: str = "rb") -> _Handle:  # noqa: ARG001 - rasterio looks for both names
+        return _Handle(file)
+
+    try:
+        with (
+            gdal_environment(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_CACHEMAX=32),
+            rasterio.open(name, driver="GTiff", opener=open_handle, sharing=False) as dataset,
+        ):
+            yield dataset
+    except (RasterioError, ValueError) as error:
+        if file.error is not None:
+            raise file.error from None
+        raise Unreadable(make_printable(error, 200)) from None

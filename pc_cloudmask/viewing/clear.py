@@ -1,0 +1,402 @@
+"""When an area was clear: of each scene the shares of its clear, cloudy, shadowed and unknown pixels.
+
+Of a mask only the blocks that hold the area are read. What is counted is kept by the content hashes of mask and area:
+a mask's file never changes, so it is read once for an area.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from hashlib import sha256
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import shapely
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window as RasterWindow
+
+from pc_cloudmask.catalog.search import READERS, ItemChoice, PublishedItem, search_catalog
+from pc_cloudmask.errors import AssetRefused, CloudmaskError, SettingsError, StoreRefused, StoreUnavailable
+from pc_cloudmask.masking.classes import MaskClass
+from pc_cloudmask.masking.statistics import share_out
+from pc_cloudmask.raster.area import AreaPixels, find_pixels
+from pc_cloudmask.raster.gdal import Unreadable
+from pc_cloudmask.raster.parts import PartsFile, open_parts
+from pc_cloudmask.raster.read import Unsuitable, check_raster
+from pc_cloudmask.scene.geometry import build_shape
+from pc_cloudmask.scene.grid import Grid, Window, read_grid
+from pc_cloudmask.scene.ids import MASK_ASSET
+from pc_cloudmask.scene.query import build_query
+from pc_cloudmask.settings import find_cache_folder, read_settings
+from pc_cloudmask.storage.store import ObjectReader
+from pc_cloudmask.storage.stores import open_reader
+from pc_cloudmask.viewing.area import read_area
+from pc_cloudmask.viewing.listing import ListedItem, describe_item, find_mask_key
+
+#: Raised with every change that gives other counts for the same mask and area.
+_COUNTING = 1
+_CLASSES = (MaskClass.CLEAR, MaskClass.CLOUD, MaskClass.CLOUD_SHADOW)
+
+
+@dataclass(frozen=True, slots=True)
+class ClearScene:
+    """What of the area is what in one scene.
+
+    The pixels sum up to ``area_px``, the percentages of it to 100. ``nodata`` is what the mask has no data of, and what
+    of the area lies off the scene's tile.
+    """
+
+    item: ListedItem
+    area_px: int
+    clear_px: int
+    cloud_px: int
+    shadow_px: int
+
+    @property
+    def nodata_px(self) -> int:
+        """Pixels of the area of which the scene tells nothing."""
+        return self.area_px - self.clear_px - self.cloud_px - self.shadow_px
+
+    @property
+    def percentages(self) -> dict[str, float]:
+        """Shares of the area, which sum up to 100."""
+        counts = [self.clear_px, self.cloud_px, self.shadow_px, self.nodata_px]
+        names = ("clear", "cloud", "shadow", "nodata")
+        return dict(zip(names, share_out(counts), strict=True))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        item = self.item
+        return {
+            **{name: getattr(item, name) for name in ("id", "tile", "datetime", "method", "provisional")},
+            **{f"{name}_percentage": share for name, share in self.percentages.items()},
+            **{
+                f"{name}_px": getattr(self, f"{name}_px")
+                for name in ("clear", "cloud", "shadow", "nodata", "area")
+            },
+            "mask": item.mask,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class AreaReport:
+    """The scenes that see an area, by time, and what it took to look.
+
+    Attributes:
+        scenes: Those asked for.
+        left_out: What is wrong with scenes that could not be looked at, by id.
+        masks: How many masks there are of the area, of which ``kept`` were counted by an earlier call.
+        mask_bytes: How large the masks are, of which ``bytes_read`` were read in ``requests``; of one that was counted
+            earlier a byte, to see that it is there.
+    """
+
+    scenes: tuple[ClearScene, ...]
+    left_out: Mapping[str, CloudmaskError] = field(default_factory=dict)
+    masks: int = 0
+    kept: int = 0
+    mask_bytes: int = 0
+    bytes_read: int = 0
+    requests: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        numbers = ("masks", "kept", "mask_bytes", "bytes_read", "requests")
+        return {
+            "scenes": [scene.as_json() for scene in self.scenes],
+            "left_out": [{"id": name, "error": str(error)} for name, error in sorted(self.left_out.items())],
+            **{name: getattr(self, name) for name in numbers},
+        }
+
+
+def measure_area(
+    area: Any,
+    *,
+    tiles: str | Iterable[str] = (),
+    datetime: str | None = None,
+    min_clear_pct: float | None = None,
+    store: str | None = None,
+    keep: bool = True,
+) -> AreaReport:
+    """Return of each scene that sees ``area`` how much of it is clear, cloud, shadow and without data; by time.
+
+    A pixel is the area's if its centre lies inside, see ``raster.area``. A scene is what one item tells: where the area
+    lies in two tiles, each of them has its own, of the same minute.
+
+    Args:
+        area: GeoJSON as a file's path, a text or an object, or a shape of shapely's; longitude and latitude.
+        tiles: MGRS tiles such as ``22KFV``; none: all that are published.
+        datetime: ``2018``, ``2018-12``, ``2018-12-14/2019-01-31`` or ``2018-12-14/..``.
+        min_clear_pct: How much of the area must be clear.
+        store: A directory, ``s3://bucket/prefix`` or the https URL of a catalog; default: the setting
+            ``CLOUDMASK_STORE``.
+        keep: Whether counts are taken from, and kept in, the user's folder of caches.
+
+    Raises:
+        SettingsError: A criterion says nothing, or no catalog is there.
+        StoreRefused, StoreUnavailable, SourceRefused: No right to read it, no answer, a broken catalog. A broken item
+            or mask is in the report's ``left_out``.
+    """
+    query = build_query(
+        intersects=read_area(area, "area"),
+        tiles=[tiles] if isinstance(tiles, str) else list(tiles),
+        datetime=datetime,
+    )
+    reader = open_reader(store or read_settings().store)
+    folder = find_cache_folder() if keep else None
+    report = measure_scenes(reader, ItemChoice(query), None if folder is None else folder / "clear")
+    return report if min_clear_pct is None else leave_cloudy_out(report, min_clear_pct)
+
+
+def leave_cloudy_out(report: AreaReport, min_clear_pct: float) -> AreaReport:
+    """Return the report with those scenes alone of which so much of the area is clear."""
+    clear = (scene for scene in report.scenes if scene.percentages["clear"] >= min_clear_pct)
+    return replace(report, scenes=tuple(clear))
+
+
+def measure_scenes(store: ObjectReader, choice: ItemChoice, folder: Path | None = None) -> AreaReport:
+    """Return the report of the area that ``choice`` names; counts are kept in ``folder``.
+
+    Raises:
+        SettingsError: ``choice`` names no area, or the store holds no catalog.
+        StoreRefused, StoreUnavailable, SourceRefused: see ``search_catalog``; no mask at all could be read.
+    """
+    if choice.query.intersects is None:
+        raise SettingsError("name the area: --intersects")
+    left_out: dict[str, CloudmaskError] = {}
+    scenes = search_catalog(store, choice, partial(_find_scene, store), left_out)
+    kept = _KeptCounts.open(folder, choice.query.intersects)
+    with warnings.catch_warnings():
+        # Of a broken mask; what is wrong with it is said by name. Threads would undo this for each other.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        looks = _look_at_all(store, build_shape(choice.query.intersects), scenes, kept)
+    kept.write()
+    left_out |= {look.scene.item.id: look.error for look in looks if look.error is not None}
+    if looks and all(isinstance(look.error, StoreUnavailable) for look in looks):
+        raise next(look.error for look in looks if look.error is not None)
+    found = [ClearScene(look.scene.item, *look.counts) for look in looks if look.counts is not None]
+    return AreaReport(
+        tuple(sorted(found, key=lambda each: (each.item.datetime or "", each.item.id))),
+        left_out,
+        masks=len(looks),
+        kept=sum(look.is_kept for look in looks),
+        mask_bytes=sum(look.scene.size for look in looks),
+        bytes_read=sum(look.bytes_read for look in looks),
+        requests=sum(look.requests for look in looks),
+    )
+
+
+#: Pixels of the area, and of it those that are clear, cloud, shadow.
+_Counts = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """An item's mask: where it is, and by the item its grid, its size in bytes, the hash of its content."""
+
+    item: ListedItem
+    key: str | None
+    grid: Grid | None
+    size: int
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    scene: _Scene
+    counts: _Counts | None = None
+    error: CloudmaskError | None = None
+    bytes_read: int = 0
+    requests: int = 0
+    is_kept: bool = False
+
+
+def _find_scene(store: ObjectReader, published: PublishedItem) -> _Scene:
+    assets = published.item.get("assets")
+    mask: Any = assets.get(MASK_ASSET) if isinstance(assets, Mapping) else None
+    fields: Mapping[str, Any] = mask if isinstance(mask, Mapping) else {}
+    try:
+        grid = read_grid(fields)
+    except ValueError:
+        grid = None
+    size, checksum = fields.get("file:size"), fields.get("file:checksum")
+    return _Scene(
+        describe_item(store, published),
+        find_mask_key(published),
+        grid,
+        size if isinstance(size, int) else 0,
+        checksum if isinstance(checksum, str) else "",
+    )
+
+
+def _look_at_all(
+    store: ObjectReader, area: shapely.Geometry, scenes: list[_Scene], kept: _KeptCounts
+) -> list[_Look]:
+    """Look at all scenes, those of one grid together: the area is drawn on each grid once."""
+    looks: list[_Look] = []
+    ordered = sorted(scenes, key=lambda each: repr(each.grid))
+    with ThreadPoolExecutor(READERS) as pool:
+        for grid, group in groupby(ordered, lambda each: each.grid):
+            of_grid = list(group)
+            known = list(pool.map(partial(_look_up, store, kept), of_grid))
+            unknown = [scene for scene, look in zip(of_grid, known, strict=True) if look is None]
+            pixels = _draw_area(area, grid) if unknown else None
+            looks += [look for look in known if look is not None]
+            looks += pool.map(partial(_look, store, pixels), unknown)
+    for look in looks:
+        if look.counts is not None:
+            kept.add(look.scene.checksum, look.counts)
+    return looks
+
+
+def _look_up(store: ObjectReader, kept: _KeptCounts, scene: _Scene) -> _Look | None:
+    """Return what is kept of a mask that is there still, by its size; None for one that has to be looked at."""
+    counts = kept.find(scene.checksum)
+    if counts is None or scene.key is None:
+        return None
+    try:
+        part = store.read_part(scene.key, 0, 1)
+    except CloudmaskError as error:
+        return _Look(scene, None, error, 0, 1)
+    if part is None or part.size != scene.size:
+        return None
+    return _Look(scene, counts, None, len(part.body), 1, is_kept=True)
+
+
+def _draw_area(area: shapely.Geometry, grid: Grid | None) -> AreaPixels | None:
+    """Return the area's pixels; None for a grid that is none."""
+    try:
+        return None if grid is None else find_pixels(area, grid)
+    except (RasterioError, ValueError):
+        return None
+
+
+def _look(store: ObjectReader, pixels: AreaPixels | None, scene: _Scene) -> _Look:
+    item_id = scene.item.id
+    if pixels is None or scene.grid is None or scene.key is None:
+        return _Look(
+            scene, error=AssetRefused(f"item {item_id}: no asset {MASK_ASSET} whose proj:* tell its grid")
+        )
+    if pixels.window is None:
+        return _Look(scene, (pixels.total_px, 0, 0, 0))
+    file = PartsFile(partial(_read_part, store, scene.key))
+    try:
+        if scene.size and (size := file.size) != scene.size and file.error is None:
+            raise Unsuitable(f"it has {size} bytes, not the {scene.size} that its item states")
+        counts = _count_classes(file, scene.key, scene.grid, pixels)
+        return _Look(scene, counts, None, file.bytes_read, file.requests)
+    except (Unsuitable, Unreadable) as error:
+        problem: CloudmaskError = AssetRefused(f"item {item_id}: its mask is no mask of ours: {error}")
+    except CloudmaskError as error:
+        problem = error
+    return _Look(scene, None, problem, file.bytes_read, file.requests)
+
+
+def _read_part(store: ObjectReader, key: str, offset: int, length: int) -> tuple[bytes, int]:
+    part = store.read_part(key, offset, length)
+    if part is None:
+        raise StoreRefused(f"{store.url}: {key} is missing; run cloudmask check --repair")
+    return part.body, part.size
+
+
+def _count_classes(file: PartsFile, name: str, grid: Grid, pixels: AreaPixels) -> _Counts:
+    """Count the area's pixels by class, block by block of the file's own; blocks without any are not read.
+
+    Raises:
+        Unsuitable, Unreadable: it is no mask, or not on that grid.
+    """
+    counts = np.zeros(256, np.int64)
+    with open_parts(file, name) as dataset:
+        check_raster(dataset)
+        crs = dataset.crs.to_string() if dataset.crs else None
+        if Grid(str(crs), tuple(dataset.transform)[:6], dataset.shape) != grid:
+            raise Unsuitable("it is not on the grid that its item states")
+        if dataset.dtypes[0] != "uint8":
+            raise Unsuitable(f"it holds {dataset.dtypes[0]}, not uint8")
+        window = pixels.window
+        assert window is not None
+        for block in _list_blocks(window, *dataset.block_shapes[0]):
+            rows, cols = block.row - window.row, block.col - window.col
+            inside = pixels.inside[rows : rows + block.height, cols : cols + block.width]
+            if inside.any():
+                read = dataset.read(1, window=RasterWindow(block.col, block.row, block.width, block.height))
+                counts += np.bincount(read[inside], minlength=256)
+    if counts[len(MaskClass) :].any():
+        raise Unsuitable("it holds values that no class has")
+    clear, cloud, shadow = (int(counts[each]) for each in _CLASSES)
+    return (pixels.total_px, clear, cloud, shadow)
+
+
+def _list_blocks(window: Window, height: int, width: int) -> Iterator[Window]:
+    """Yield what of ``window`` lies in each of the file's blocks, which are ``height`` x ``width``."""
+    bottom, right = window.row + window.height, window.col + window.width
+    for row in range(window.row // height * height, bottom, height):
+        top, below = max(row, window.row), min(row + height, bottom)
+        for col in range(window.col // width * width, right, width):
+            left, beyond = max(col, window.col), min(col + width, right)
+            yield Window(top, left, below - top, beyond - left)
+
+
+@dataclass(slots=True)
+class _KeptCounts:
+    """Counts of one area by the checksum of the mask's file; a file that cannot be used is as good as none."""
+
+    path: Path | None
+    counts: dict[str, _Counts]
+    added: bool = False
+
+    @classmethod
+    def open(cls, folder: Path | None, area: Mapping[str, Any]) -> _KeptCounts:
+        """Return what is kept in ``folder`` of an area, a GeoJSON geometry."""
+        if folder is None:
+            return cls(None, {})
+        known = orjson.dumps([_COUNTING, area], option=orjson.OPT_SORT_KEYS)
+        path = folder / f"{sha256(known).hexdigest()[:32]}.json"
+        try:
+            document = orjson.loads(path.read_bytes())
+            return cls(
+                path, {name: found for name, value in document.items() if (found := _read_counts(value))}
+            )
+        except (OSError, ValueError, AttributeError):
+            return cls(path, {})
+
+    def find(self, checksum: str) -> _Counts | None:
+        """Return what was counted of the mask of that checksum."""
+        return self.counts.get(checksum) if checksum else None
+
+    def add(self, checksum: str, counts: _Counts) -> None:
+        """Keep what was counted."""
+        if checksum and self.counts.get(checksum) != counts:
+            self.counts[checksum] = counts
+            self.added = True
+
+    def write(self) -> None:
+        """Write what was added; where that cannot be, it is counted again."""
+        if self.path is None or not self.added:
+            return
+        with contextlib.suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=self.path.parent)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(orjson.dumps(self.counts))
+                Path(name).replace(self.path)
+            except OSError:
+                Path(name).unlink(missing_ok=True)
+
+
+def _read_counts(value: Any) -> _Counts | None:
+    """Return counts as they were written; None for anything else."""
+    if not (isinstance(value, list) and len(value) == 4 and all(type(each) is int for each in value)):
+        return None
+    total, clear, cloud, shadow = value
+    return (total, clear, cloud, shadow) if 0 <= clear + cloud + shadow <= total and min(value) >= 0 else None

@@ -1,0 +1,200 @@
+"""Masks and masked bands as arrays that know where they are, for xarray, rioxarray and odc-geo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pystac
+from numpy.typing import NDArray
+
+from pc_cloudmask.errors import AssetRefused, SettingsError
+from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
+from pc_cloudmask.masking.clouds_and_shadows import REFLECTANCE_SCALE
+from pc_cloudmask.scene.grid import Grid
+from pc_cloudmask.scene.ids import MASK_ASSET
+from pc_cloudmask.scene.scene import reflectance_offset_dn
+from pc_cloudmask.version import tell_extra
+from pc_cloudmask.viewing.library import ODC_STAC_CONFIG, find_mask_grid, read_classes
+
+if TYPE_CHECKING:
+    import xarray
+
+#: Pixels of a mask, in metres: on coarser ones a cell is cloud or shadow where any pixel of it is.
+_MASK_PIXEL_M = 20.0
+#: What ``odc.stac.load`` is told of the place, which the first load has settled.
+_PLACE = frozenset(
+    {
+        "crs",
+        "resolution",
+        "anchor",
+        "geobox",
+        "bbox",
+        "lon",
+        "lat",
+        "x",
+        "y",
+        "like",
+        "geopolygon",
+        "intersects",
+    }
+)
+
+
+def read_mask(item: pystac.Item) -> xarray.DataArray:
+    """Return the mask of an item of ``find_items``; its ``values`` are the pixels alone.
+
+    Returns:
+        uint8 ``(y, x)``: 0 no data, 1 clear, 2 cloud, 3 cloud shadow, with coordinates of the pixels' centres, the
+        item's ``time``, and ``spatial_ref``, by which rioxarray and odc-geo know the CRS. The attributes are ``crs``, such as
+        ``EPSG:32722``, ``transform`` (a to f of the affine), ``nodata``, and the classes as the CF conventions spell
+        them: ``flag_values``, ``flag_meanings``.
+
+    Raises:
+        SettingsError: xarray is not installed.
+        StoreRefused: There is no such asset, or no file where it should be.
+        StoreUnavailable: No answer.
+        AssetRefused: The file is no mask, or not on the grid that the item states.
+    """
+    try:
+        import xarray  # noqa: PLC0415 - of an extra
+    except ImportError as error:
+        raise SettingsError(f"read_mask needs xarray: {tell_extra('mosaic')}") from error
+    classes, grid = read_classes(item), find_mask_grid(item)
+    if classes.shape != grid.shape:
+        raise AssetRefused(f"item {item.id}: its mask is not on the grid that the item states")
+    y, x = _find_centres(grid)
+    array = xarray.DataArray(
+        classes,
+        dims=("y", "x"),
+        coords={
+            "y": ("y", y, {"units": "metre", "standard_name": "projection_y_coordinate"}),
+            "x": ("x", x, {"units": "metre", "standard_name": "projection_x_coordinate"}),
+            "spatial_ref": ((), 0, _describe_crs(grid)),
+        },
+        name=MASK_ASSET,
+        attrs={
+            "long_name": "cloud and cloud-shadow mask",
+            "crs": grid.crs,
+            "transform": grid.transform,
+            "nodata": MaskClass.NO_DATA.value,
+            "flag_values": np.array([each.value for each in CLASS_STYLES], np.uint8),
+            "flag_meanings": " ".join(style.name for style in CLASS_STYLES.values()),
+        },
+    )
+    array.encoding["grid_mapping"] = "spatial_ref"
+    if item.datetime is not None:
+        array = array.assign_coords(time=np.datetime64(item.datetime.replace(tzinfo=None), "ns"))
+    return array
+
+
+def _find_centres(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the northings and eastings of the pixels' centres."""
+    a, _, c, _, e, f = grid.transform
+    height, width = grid.shape
+    return f + e * (np.arange(height) + 0.5), c + a * (np.arange(width) + 0.5)
+
+
+def _describe_crs(grid: Grid) -> dict[str, str]:
+    """Return what a grid mapping's attributes tell, as GDAL and rioxarray write them."""
+    from rasterio.crs import CRS  # noqa: PLC0415
+
+    wkt = CRS.from_string(grid.crs).to_wkt()
+    a, b, c, d, e, f = grid.transform
+    return {"crs_wkt": wkt, "spatial_ref": wkt, "GeoTransform": f"{c} {a} {b} {f} {d} {e}"}
+
+
+def load_cube(
+    items: Iterable[pystac.Item],
+    bands: str | Sequence[str] = ("B04", "B03", "B02"),
+    *,
+    keep: Iterable[int] = (MaskClass.CLEAR,),
+    groupby: str = "solar_day",
+    chunks: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> xarray.Dataset:
+    """Return bands of items of ``find_items`` as reflectances, masked; lazily, by Dask.
+
+    Scenes of all processing baselines are made alike: from 04.00 on, 1000 is taken off their numbers. Where the cells
+    of the cube are larger than those of the mask, one is cloud or shadow where any pixel of it is, and bands are
+    averaged.
+    Assets on the Planetary Computer are signed.
+
+    Args:
+        items: Their order is that of precedence where several of one time overlap.
+        bands: Reflectances, B01 to B12.
+        keep: Classes of the mask that are kept: 1 clear, 2 cloud, 3 cloud shadow.
+        groupby: What makes one slice of time: ``solar_day``, ``time``, ``id``, or any other of odc-stac's.
+        chunks: Dask's, such as ``{"x": 2048, "y": 2048}``.
+        options: What else ``odc.stac.load`` takes: ``bbox``, ``resolution``, ``crs``, ``geobox``, ``resampling``, …
+
+    Returns:
+        float32 ``(time, y, x)`` for each band, NaN where nothing is kept; and ``cloudmask``, the uint8 classes.
+
+    Raises:
+        SettingsError: odc-stac is not installed, there is no item, or a band is no reflectance.
+    """
+    try:
+        import odc.stac  # noqa: PLC0415 - of an extra
+        import xarray  # noqa: PLC0415
+    except ImportError as error:
+        raise SettingsError(f"load_cube needs odc-stac and dask: {tell_extra('mosaic')}") from error
+    import planetary_computer  # noqa: PLC0415
+
+    from pc_cloudmask.mosaic.observation import check_bands  # noqa: PLC0415
+
+    names, items = [bands] if isinstance(bands, str) else list(bands), list(items)
+    check_bands(names)
+    if not items:
+        raise SettingsError("no items: nothing to load")
+    defaults = {
+        "patch_url": planetary_computer.sign,
+        "resampling": "average",
+        "stac_cfg": _configure(names),
+        "preserve_original_order": True,
+    }
+    options = defaults | options | {"groupby": groupby, "chunks": dict(chunks or {})}
+    by_offset: dict[int, list[pystac.Item]] = {}
+    for item in items:
+        baseline = str(item.properties.get("s2:processing_baseline", ""))
+        by_offset.setdefault(reflectance_offset_dn(baseline), []).append(item)
+    geobox = odc.stac.load(items, bands=names, **options).odc.geobox
+    placed = {name: value for name, value in options.items() if name not in _PLACE} | {"geobox": geobox}
+    parts = [_load_masked(of_one, names, offset, keep, placed) for offset, of_one in by_offset.items()]
+    return parts[0] if len(parts) == 1 else xarray.concat(parts, "time").sortby("time")
+
+
+def _configure(bands: Sequence[str]) -> dict[str, Any]:
+    """Return ``ODC_STAC_CONFIG`` with the bands' type, without which they would come as float32."""
+    return {
+        name: {
+            "assets": {**config["assets"], **{band: {"data_type": "uint16", "nodata": 0} for band in bands}}
+        }
+        for name, config in ODC_STAC_CONFIG.items()
+    }
+
+
+def _load_masked(
+    items: list[pystac.Item], bands: list[str], offset_dn: int, keep: Iterable[int], options: dict[str, Any]
+) -> xarray.Dataset:
+    """Return the cube of items of one offset on the grid ``options["geobox"]``."""
+    import odc.stac  # noqa: PLC0415
+
+    from pc_cloudmask.viewing.cube_driver import FullResolutionDriver  # noqa: PLC0415
+
+    cube = odc.stac.load(items, bands=bands, **options)
+    is_coarse = abs(options["geobox"].resolution.x) > _MASK_PIXEL_M or options["geobox"].crs.geographic
+    mask_options = options | {
+        "resampling": "max" if is_coarse else "nearest",
+        "driver": FullResolutionDriver(),
+    }
+    mask = odc.stac.load(items, bands=[MASK_ASSET], **mask_options)[MASK_ASSET]
+    kept = mask.isin([int(each) for each in keep])
+    for band in bands:
+        attributes = {"grid_mapping": "spatial_ref", "long_name": f"surface reflectance of {band}"}
+        numbers = cube[band]
+        reflectance = (numbers.astype("float32") + np.float32(offset_dn)) / np.float32(REFLECTANCE_SCALE)
+        cube[band] = reflectance.where(kept & (numbers != 0)).assign_attrs(attributes)
+    cube[MASK_ASSET] = mask
+    return cube

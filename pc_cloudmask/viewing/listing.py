@@ -1,0 +1,93 @@
+"""Published items in a line each."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pc_cloudmask.catalog.search import ItemChoice, PublishedItem, search_catalog
+from pc_cloudmask.errors import CloudmaskError
+from pc_cloudmask.scene.ids import MASK_ASSET
+from pc_cloudmask.source.fields import Item, find_property, is_number
+from pc_cloudmask.storage.store import ObjectReader
+from stac_ext.cloudmask import (
+    CLEAR_PERCENTAGE_PROP,
+    CLOUD_PERCENTAGE_PROP,
+    METHOD_PROP,
+    NODATA_PERCENTAGE_PROP,
+    PROVISIONAL_PROP,
+    SHADOW_PERCENTAGE_PROP,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedItem:
+    """What a list shows of an item.
+
+    ``datetime`` is as the item spells it. ``clear_percentage``, ``cloud_percentage`` and ``shadow_percentage`` are of
+    its valid pixels, ``nodata_percentage`` is of all; None where the item does not say. ``item`` and ``mask`` are where
+    they are in the store that was read.
+    """
+
+    id: str
+    tile: str
+    datetime: str | None
+    method: str | None
+    provisional: bool
+    clear_percentage: float | None
+    cloud_percentage: float | None
+    shadow_percentage: float | None
+    nodata_percentage: float | None
+    item: str
+    mask: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def list_items(
+    store: ObjectReader, choice: ItemChoice, broken: dict[str, CloudmaskError] | None = None
+) -> list[ListedItem]:
+    """Return the items that match, by time; for ``broken`` and what it raises see ``search_catalog``."""
+    found = search_catalog(store, choice, lambda published: describe_item(store, published), broken)
+    return sorted(found, key=lambda each: (each.datetime is None, each.datetime, each.id))
+
+
+def find_mask_key(published: PublishedItem) -> str | None:
+    """Return where an item's mask is in the store: in the item's folder, whatever URL it was published for."""
+    assets = published.item.get("assets")
+    mask = assets.get(MASK_ASSET) if isinstance(assets, Mapping) else None
+    href = mask.get("href") if isinstance(mask, Mapping) else None
+    return published.keys.prefix + posixpath.basename(href) if isinstance(href, str) else None
+
+
+def describe_item(store: ObjectReader, published: PublishedItem) -> ListedItem:
+    """Return what a list shows of a published item."""
+    keys, item = published.keys, published.item
+    mask = find_mask_key(published)
+    return ListedItem(
+        id=keys.item_id,
+        tile=keys.year_keys.tile,
+        datetime=_find_text(item, "datetime"),
+        method=_find_text(item, METHOD_PROP),
+        provisional=find_property(item, PROVISIONAL_PROP) is True,
+        clear_percentage=_find_number(item, CLEAR_PERCENTAGE_PROP),
+        cloud_percentage=_find_number(item, CLOUD_PERCENTAGE_PROP),
+        shadow_percentage=_find_number(item, SHADOW_PERCENTAGE_PROP),
+        nodata_percentage=_find_number(item, NODATA_PERCENTAGE_PROP),
+        item=f"{store.url}/{keys.item}",
+        mask=None if mask is None else f"{store.url}/{mask}",
+    )
+
+
+def _find_text(item: Item, name: str) -> str | None:
+    value = find_property(item, name)
+    return value if isinstance(value, str) else None
+
+
+def _find_number(item: Item, name: str) -> float | None:
+    value = find_property(item, name)
+    return value if is_number(value) else None
