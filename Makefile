@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 30
 EXTRAS := csmask dask mosaic serve index maps charts
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test test-omnicloudmask audit fuzz bench browser-test lint types unit lock clean
+.PHONY: demo test pgstac test-omnicloudmask audit fuzz bench browser-test lint types unit lock clean
 
 ## The main job on the bundled sample archive: leaves a browsable catalog in ./out.
 demo: $(VENV)/.installed
@@ -46,6 +46,11 @@ browser-test: $(VENV)/.installed-dev stac-browser
 
 stac-browser:
 	deploy/stac-browser/build.sh $@
+
+## A STAC API on PostgreSQL, for the tests of the export; without it, and without PostGIS, they skip.
+pgstac: requirements-pgstac.lock
+	test -d $(VENV)-pgstac || $(PYTHON) -m venv $(VENV)-pgstac
+	$(VENV)-pgstac/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes -r requirements-pgstac.lock
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
@@ -92,6 +97,8 @@ lock:
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet -c requirements-dev.lock -o requirements-worker.lock
 	uv pip compile pyproject.toml --extra omnicloudmask --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet -c requirements-dev.lock -o requirements-omnicloudmask.lock
+	printf 'pypgstac[psycopg]>=0.9\nstac-fastapi.pgstac>=5\nuvicorn>=0.30\n' | uv pip compile - --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet -o requirements-pgstac.lock
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) $(VENV)-pgstac out

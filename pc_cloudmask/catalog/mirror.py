@@ -31,7 +31,7 @@ import orjson
 
 from pc_cloudmask.catalog.documents import PARQUET_MEDIA_TYPE
 from pc_cloudmask.catalog.fields import encode_document, read_document
-from pc_cloudmask.catalog.layout import COLLECTION_ID, COLLECTION_KEY, ITEMS_PREFIX, item_keys
+from pc_cloudmask.catalog.layout import COLLECTION_ID, COLLECTION_KEY, ITEMS_PREFIX, ItemKeys, item_keys
 from pc_cloudmask.catalog.parents import MIRROR_SUFFIX, RETIRED_SUFFIX, find_mirror_keys, read_mirror_keys
 from pc_cloudmask.catalog.publisher import Publisher, find_published
 from pc_cloudmask.catalog.rows import FieldTypes, LeftOut, flatten_bbox
@@ -69,6 +69,7 @@ _METADATA = {
 _UNFIT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
 _RETIRED_MARK = b"{}\n"
 _SHOWN = 128
+UNREADABLE = "cannot be read: run cloudmask check"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,18 +182,26 @@ def _remove_retired(store: ObjectStore, publisher: Publisher) -> None:
         store.delete_object(mark)
 
 
-def _read_items(store: ObjectStore, left_out: list[LeftOut]) -> Iterator[Item]:
-    """Yield every item that a catalog links, by zone, tile, year and id."""
+def read_linked(store: ObjectStore) -> Iterator[tuple[ItemKeys, Item | None]]:
+    """Yield every item that a catalog links, by zone, tile, year and id; None for one that cannot be read.
+
+    Raises:
+        StoreUnavailable: it cannot be said what the catalogs link.
+    """
     with ThreadPoolExecutor(_READERS) as pool:
         for year_keys in walk_years(partial(find_names, store)):
             linked = read_linked_items(store.read_object(year_keys.catalog))
             ids = list_year_surely(store, year_keys, linked).linked_ids
             keys = [item_keys(item_id, year_keys.tile, year_keys.year) for item_id in ids]
-            for item_id, item in zip(ids, pool.map(partial(find_published, store), keys), strict=True):
-                if item is None:
-                    left_out.append(LeftOut(item_id, "", "cannot be read: run cloudmask check"))
-                else:
-                    yield item
+            yield from zip(keys, pool.map(partial(find_published, store), keys), strict=True)
+
+
+def _read_items(store: ObjectStore, left_out: list[LeftOut]) -> Iterator[Item]:
+    for keys, item in read_linked(store):
+        if item is None:
+            left_out.append(LeftOut(keys.item_id, "", UNREADABLE))
+        else:
+            yield item
 
 
 def _prepare_rows(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +18,9 @@ from pc_cloudmask.cli.options import (
     join_names,
 )
 from pc_cloudmask.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pc_cloudmask.catalog.rows import LeftOut
 
 
 @app.command()
@@ -84,7 +89,7 @@ def index(
     """Rebuild the geoparquet mirror, for DuckDB, pyarrow or rustac, and the tile index, for GDAL and QGIS."""
     from pc_cloudmask.catalog.layout import CATALOG_KEY, TILE_INDEX_KEY
     from pc_cloudmask.catalog.mirror import rebuild_mirror
-    from pc_cloudmask.cli.output import SHOWN_SCENES, count, print_json, say
+    from pc_cloudmask.cli.output import count, print_json, say
     from pc_cloudmask.runs.context import RunContext
 
     context = RunContext(load_settings(store=store))
@@ -103,11 +108,40 @@ def index(
         )
         for key in (*report.keys, TILE_INDEX_KEY):
             say(f"{context.store.url}/{key}")
-    for each in report.left_out[:SHOWN_SCENES]:
-        complain(f"left out of the table: {each}")
-    if len(report.left_out) > SHOWN_SCENES:
-        complain(f"… and {len(report.left_out) - SHOWN_SCENES} more; --json names them all")
-    if report.left_out:
+    _complain_of_left_out(report.left_out)
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")],
+    store: StoreOption = None,
+) -> None:
+    """Write the catalog as pgstac loads it: items with absolute hrefs, and a script that deletes what is gone."""
+    from pc_cloudmask.catalog.export import export_catalog
+    from pc_cloudmask.cli.output import count, print_json, say
+    from pc_cloudmask.runs.context import RunContext
+
+    settings = load_settings(store=store)
+    found = RunContext(settings, read_only=True).store
+    report = export_catalog(found, out, settings.public_url or found.url)
+    if options.json:
+        from dataclasses import asdict
+
+        print_json({**asdict(report), "left_out": [each.as_json() for each in report.left_out]})
+    else:
+        say(f"{count(report.items, 'item')}: {' '.join(report.files)}")
+    _complain_of_left_out(report.left_out)
+
+
+def _complain_of_left_out(left_out: Sequence[LeftOut]) -> None:
+    """Name what a table or an export lacks, and end in exit status 1 if there is any."""
+    from pc_cloudmask.cli.output import SHOWN_SCENES
+
+    for each in left_out[:SHOWN_SCENES]:
+        complain(f"left out: {each}")
+    if len(left_out) > SHOWN_SCENES:
+        complain(f"… and {len(left_out) - SHOWN_SCENES} more; --json names them all")
+    if left_out:
         raise typer.Exit(EXIT_FAILED)
 
 

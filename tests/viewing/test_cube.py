@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dask
 import numpy as np
-import odc.geo.xr  # noqa: F401 - adds .odc
+import odc.geo.xr
 import odc.stac
 import orjson
 import pytest
