@@ -225,17 +225,19 @@ def decode_document(body: bytes, name: str) -> dict[str, Any]:
     Raises:
         SourceRefused: too large, not JSON in UTF-8, nested too deep, or not an object.
     """
-    shown = make_printable(name, _SHOWN)
     if len(body) > MAX_DOCUMENT_BYTES:
-        raise SourceRefused(f"{shown}: {len(body)} bytes are more than {MAX_DOCUMENT_BYTES}")
+        raise SourceRefused(
+            f"{make_printable(name, _SHOWN)}: {len(body)} bytes are more than {MAX_DOCUMENT_BYTES}"
+        )
     try:
         document = orjson.loads(decode_text(body))
         # orjson reads four times as deep as it writes.
         orjson.dumps(document)
     except (ValueError, orjson.JSONEncodeError) as error:
-        raise SourceRefused(f"{shown}: not JSON in UTF-8, or nested too deep: {error}") from error
+        problem = f"not JSON in UTF-8, or nested too deep: {error}"
+        raise SourceRefused(f"{make_printable(name, _SHOWN)}: {problem}") from error
     if not isinstance(document, dict):
-        raise SourceRefused(f"{shown}: holds no JSON object")
+        raise SourceRefused(f"{make_printable(name, _SHOWN)}: holds no JSON object")
     return document
 
 

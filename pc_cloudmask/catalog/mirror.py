@@ -32,6 +32,7 @@ import orjson
 from pc_cloudmask.catalog.documents import PARQUET_MEDIA_TYPE
 from pc_cloudmask.catalog.fields import encode_document, read_document
 from pc_cloudmask.catalog.layout import COLLECTION_ID, COLLECTION_KEY, ITEMS_PREFIX, ItemKeys, item_keys
+from pc_cloudmask.catalog.mirror_rows import MARK_BODY, MARK_KEY
 from pc_cloudmask.catalog.parents import MIRROR_SUFFIX, RETIRED_SUFFIX, find_mirror_keys, read_mirror_keys
 from pc_cloudmask.catalog.publisher import Publisher, find_published
 from pc_cloudmask.catalog.rows import FieldTypes, LeftOut, flatten_bbox
@@ -131,6 +132,8 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
     """
     check_available()
     _remove_retired(store, publisher)
+    store.write_object(MARK_KEY, MARK_BODY, "application/json")
+    mark = store.find_object(MARK_KEY)
     replaced = set(find_mirror_keys(store, read_document(store.read_object(COLLECTION_KEY))))
     counter = count()
     left_out: list[LeftOut] = []
@@ -148,6 +151,9 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
     rebuild_tile_index(store, index)
     publisher.publish_collection()
     _remove_retired(store, publisher)
+    found = store.find_object(MARK_KEY)
+    if mark is None or found is None or found.modified != mark.modified:  # another rebuild's
+        store.delete_object(MARK_KEY)
     return MirrorReport(next(counter), tuple(keys), len(retired), tuple(left_out))
 
 

@@ -24,6 +24,7 @@ from pc_cloudmask.catalog.layout import (
     is_state_key,
 )
 from pc_cloudmask.catalog.linked import find_linked_keys, read_linked
+from pc_cloudmask.catalog.mirror_rows import find_proven_rows
 from pc_cloudmask.catalog.publisher import find_published
 from pc_cloudmask.catalog.walk import list_years
 from pc_cloudmask.errors import AssetRefused, CloudmaskError, SourceRefused, StoreRefused
@@ -93,12 +94,15 @@ def search_catalog(
     choice: ItemChoice,
     convert: Callable[[PublishedItem], T],
     broken: dict[str, CloudmaskError] | None = None,
+    *,
+    brief: bool = False,
 ) -> list[T]:
     """Return what ``convert`` makes of each item that the catalog links and ``choice`` matches, in no order.
 
-    Only catalogs and items that the query concerns are read, and items are let go once they are converted: of many
-    items that takes a gigabyte. An item whose document is missing or broken is left out, and what is wrong put under
-    its id into ``broken``, where that is given.
+    Only catalogs and items that the query concerns are read, and items are let go once they are converted: many of
+    them take a gigabyte. ``brief`` says that ``convert`` needs of an item what the mirror's rows have, see
+    ``find_proven_rows``, which are read in place of many items where they are proven. An item whose document is missing
+    or broken is left out, and what is wrong put under its id into ``broken``, where that is given.
 
     Raises:
         SettingsError: the store holds no catalog.
@@ -106,15 +110,21 @@ def search_catalog(
         StoreUnavailable, StoreRefused: the store.
     """
     matches = build_filter(choice.query)
+    rows: dict[ItemKeys, Item] = {}
 
     def read(keys: ItemKeys) -> list[T]:
-        published = _read_item(store, broken, keys)
+        row = rows.pop(keys, None)
+        published = _read_item(store, broken, keys) if row is None else PublishedItem(keys, row)
         if published is None or not (matches(published.item) and choice.matches_mask(published.item)):
             return []
         return [convert(published)]
 
     with ThreadPoolExecutor(READERS) as pool:
-        return list(chain.from_iterable(pool.map(read, find_linked_keys(store, choice.query, pool))))
+        linked: Iterable[ItemKeys] = find_linked_keys(store, choice.query, pool)
+        if brief:
+            linked = list(linked)
+            rows |= find_proven_rows(store, linked, pool)
+        return list(chain.from_iterable(pool.map(read, linked)))
 
 
 def order_item(item: Item, item_id: str) -> tuple[datetime, str]:

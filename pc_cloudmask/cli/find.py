@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 
 MaxCloudOption = Annotated[
     float | None,
-    typer.Option(min=0, max=100, metavar="PCT", help="Cloud and shadow of the valid pixels, at most."),
+    typer.Option(
+        min=0,
+        max=100,
+        metavar="PCT",
+        help="Leave out masks with more cloud and shadow, of their valid pixels.",
+    ),
 ]
 MadeByOption = Annotated[
     list[str] | None,
@@ -64,7 +69,7 @@ def ls(
     ids: OnlyIdsOption = False,
     store: CatalogOption = None,
 ) -> None:
-    """List published items by time: what of them is clear, cloud, shadow, and by which method."""
+    """List published items by time: how much of each is clear, cloud and shadow, and by which method."""
     from pc_cloudmask.catalog.search import ItemChoice
     from pc_cloudmask.storage.stores import open_reader
     from pc_cloudmask.viewing.listing import list_items
@@ -131,7 +136,7 @@ def clear(
 ) -> None:
     """Say when your area was clear: its shares of clear, cloud, shadow and no data, scene by scene.
 
-    Only those blocks of the masks are read in which the area lies. No data is what the scene does not see of it.
+    Of the masks only the blocks in which the area lies are read. No data is what of the area a scene does not see.
     """
     from pc_cloudmask.catalog.search import ItemChoice
     from pc_cloudmask.settings import find_cache_folder

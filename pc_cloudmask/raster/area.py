@@ -32,7 +32,7 @@ _PIECE_DEG = 0.01
 _NEAR_DEG = 2.0
 #: Around the grid, so that pixels at its edge see the area's edges as they are.
 _MARGIN_DEG = 0.02
-#: Pixels of the box around an area that are counted one by one: 10 s.
+#: Pixels of the box around an area that are counted one by one: in a second or two.
 _MOST_PX = 1 << 28
 #: Rows that are drawn at a time.
 _STRIP_PX = 1 << 24

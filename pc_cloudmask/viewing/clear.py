@@ -173,7 +173,7 @@ def measure_scenes(store: ObjectReader, choice: ItemChoice, folder: Path | None 
     if choice.query.intersects is None:
         raise SettingsError("name the area: --intersects")
     left_out: dict[str, CloudmaskError] = {}
-    scenes = search_catalog(store, choice, partial(_find_scene, store), left_out)
+    scenes = search_catalog(store, choice, partial(_find_scene, store), left_out, brief=True)
     kept = _KeptCounts.open(folder, choice.query.intersects)
     with warnings.catch_warnings():
         # Of a broken mask; what is wrong with it is said by name. Threads would undo this for each other.

@@ -47,9 +47,9 @@ def read_mask(item: pystac.Item) -> xarray.DataArray:
 
     Returns:
         uint8 ``(y, x)``: 0 no data, 1 clear, 2 cloud, 3 cloud shadow, with coordinates of the pixels' centres, the
-        item's ``time``, and ``spatial_ref``, by which rioxarray and odc-geo know the CRS. The attributes are ``crs``, such as
-        ``EPSG:32722``, ``transform`` (a to f of the affine), ``nodata``, and the classes as the CF conventions spell
-        them: ``flag_values``, ``flag_meanings``.
+        item's ``time``, and ``spatial_ref``, by which rioxarray and odc-geo know the CRS. The attributes are ``crs``,
+        such as ``EPSG:32722``, ``transform`` (a to f of the affine), ``nodata``, and the classes as the CF conventions
+        spell them: ``flag_values``, ``flag_meanings``.
 
     Raises:
         SettingsError: xarray is not installed.
@@ -89,7 +89,7 @@ def read_mask(item: pystac.Item) -> xarray.DataArray:
     return array
 
 
-def _find_centres(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _find_centres(grid: Grid) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Return the northings and eastings of the pixels' centres."""
     a, _, c, _, e, f = grid.transform
     height, width = grid.shape
@@ -148,6 +148,8 @@ def load_cube(
     check_bands(names)
     if not items:
         raise SettingsError("no items: nothing to load")
+    if lacking := [name for name in names if not any(name in item.assets for item in items)]:
+        raise SettingsError(f"bands: no item has an asset {', '.join(lacking)}")
     defaults = {
         "patch_url": planetary_computer.sign,
         "resampling": "average",

@@ -10,6 +10,7 @@ from typing import Any
 from pc_cloudmask.catalog.search import ItemChoice, PublishedItem, search_catalog
 from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.scene.ids import MASK_ASSET
+from pc_cloudmask.scene.query import parse_instant
 from pc_cloudmask.source.fields import Item, find_property, is_number
 from pc_cloudmask.storage.store import ObjectReader
 from stac_ext.cloudmask import (
@@ -26,7 +27,7 @@ from stac_ext.cloudmask import (
 class ListedItem:
     """What a list shows of an item.
 
-    ``datetime`` is as the item spells it. ``clear_percentage``, ``cloud_percentage`` and ``shadow_percentage`` are of
+    ``datetime`` is in UTC. ``clear_percentage``, ``cloud_percentage`` and ``shadow_percentage`` are of
     its valid pixels, ``nodata_percentage`` is of all; None where the item does not say. ``item`` and ``mask`` are where
     they are in the store that was read.
     """
@@ -52,7 +53,9 @@ def list_items(
     store: ObjectReader, choice: ItemChoice, broken: dict[str, CloudmaskError] | None = None
 ) -> list[ListedItem]:
     """Return the items that match, by time; for ``broken`` and what it raises see ``search_catalog``."""
-    found = search_catalog(store, choice, lambda published: describe_item(store, published), broken)
+    found = search_catalog(
+        store, choice, lambda published: describe_item(store, published), broken, brief=True
+    )
     return sorted(found, key=lambda each: (each.datetime is None, each.datetime, each.id))
 
 
@@ -71,7 +74,7 @@ def describe_item(store: ObjectReader, published: PublishedItem) -> ListedItem:
     return ListedItem(
         id=keys.item_id,
         tile=keys.year_keys.tile,
-        datetime=_find_text(item, "datetime"),
+        datetime=_find_moment(item),
         method=_find_text(item, METHOD_PROP),
         provisional=find_property(item, PROVISIONAL_PROP) is True,
         clear_percentage=_find_number(item, CLEAR_PERCENTAGE_PROP),
@@ -81,6 +84,13 @@ def describe_item(store: ObjectReader, published: PublishedItem) -> ListedItem:
         item=f"{store.url}/{keys.item}",
         mask=None if mask is None else f"{store.url}/{mask}",
     )
+
+
+def _find_moment(item: Item) -> str | None:
+    try:
+        return parse_instant(_find_text(item, "datetime") or "").isoformat().replace("+00:00", "Z")
+    except ValueError:
+        return None
 
 
 def _find_text(item: Item, name: str) -> str | None:
