@@ -37,7 +37,7 @@ from pc_cloudmask.text import make_printable, unsigned_href
 
 RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
 #: What a person at a terminal waits for the first sign of a server; with the program's start less than ten seconds.
-FIRST_CONTACT_S = 7.0
+FIRST_CONTACT_S = 6.0
 #: A failure that may be a moment's is met once more.
 _ATTEMPTS = 2
 PAUSE_S = 0.5
@@ -90,9 +90,14 @@ class _Contacts:
 _contacts = _Contacts()
 
 
-def hurry(limit_s: float = FIRST_CONTACT_S) -> None:
-    """Give servers that have not answered yet ``limit_s`` seconds from now on: somebody is waiting."""
+def hurry(limit_s: float | None = FIRST_CONTACT_S) -> None:
+    """Give servers that have not answered yet ``limit_s`` seconds from now on: somebody is waiting; None: nobody is."""
     _contacts.limit_s = limit_s
+
+
+def find_limit() -> float | None:
+    """Return what ``hurry`` was called with, for other processes that work for this one."""
+    return _contacts.limit_s
 
 
 def be_patient() -> None:
@@ -167,12 +172,24 @@ def diagnose(error: requests.RequestException, url: str, service: Service = Serv
     if isinstance(error, ValueError):  # requests' own mark of a URL that is none
         return Diagnosis(make_printable(f"{type(error).__name__}: {error}", 200), check, is_final=True)
     if in_time and not isinstance(error, NoAddress | requests.ConnectTimeout):
-        return Diagnosis("it took the connection and timed out without an answer", check, is_final=True)
+        return _diagnose_silence(url, service, check)
     if problem := _explain_network(error, causes, url):
         also = f", and {check}" if service.setting else ""
         mend = f"look at this machine's network{also}; where only a proxy leads out, let https_proxy name it"
         return Diagnosis(problem, mend, in_time)
     return Diagnosis(f"no connection that stays open to {_place(url)} (does it speak HTTP, or HTTPS?)", check)
+
+
+def _diagnose_silence(url: str, service: Service, check: str) -> Diagnosis:
+    if proxy := find_proxy(url):
+        problem, mend = (
+            f"timed out waiting for an answer through the proxy {proxy}",
+            f"{_mend_proxy(url)}; or {check}",
+        )
+    else:
+        problem = "it took the connection, and timed out before it had answered"
+        mend = f"try again later, or {check}" if service.setting else check
+    return Diagnosis(problem, mend, is_final=True)
 
 
 def _explain_network(error: requests.RequestException, causes: list[BaseException], url: str) -> str | None:

@@ -45,6 +45,7 @@ def run_job(request: IngestRequest | WatchRequest, context: RunContext | None = 
     with show_progress() as observer:
         if prefect_wanted(options.prefect):
             _check_parameters(request, settings)
+            _reach_api()
             quieten_prefect()
             from pc_cloudmask.flows import run_flow
 
@@ -158,12 +159,37 @@ def quieten_prefect() -> None:
 
 
 def _api_configured() -> bool:
-    if os.environ.get("PREFECT_API_URL"):
-        return True
+    return bool(_find_api())
+
+
+def _find_api() -> str | None:
+    """Return the URL of the Prefect API that the environment or the active profile names."""
+    if url := os.environ.get("PREFECT_API_URL"):
+        return url
     try:
         home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
         profiles = tomllib.loads(decode_text((home / "profiles.toml").read_bytes()))
         active = os.environ.get("PREFECT_PROFILE", profiles.get("active", ""))
-        return bool(profiles["profiles"][active].get("PREFECT_API_URL"))
+        return str(profiles["profiles"][active].get("PREFECT_API_URL") or "") or None
     except (OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError):  # or there is no home
-        return False
+        return None
+
+
+def _reach_api() -> None:
+    """See that the Prefect API is there: its own client asks for minutes where nothing answers.
+
+    Raises:
+        PrefectUnavailable: it is not.
+    """
+    from pc_cloudmask.contact import Service
+    from pc_cloudmask.errors import PrefectUnavailable, Unreachable
+    from pc_cloudmask.web import knock
+
+    url = _find_api()
+    if url is None or os.environ.get("PREFECT_API_TLS_INSECURE_SKIP_VERIFY"):
+        return
+    service = Service("Prefect", "PREFECT_API_URL", "PREFECT_API_SSL_CERT_FILE")
+    try:
+        knock(url, service, os.environ.get(service.bundle))
+    except Unreachable as error:
+        raise PrefectUnavailable(f"{error}; or give --no-prefect") from error

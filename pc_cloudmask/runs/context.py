@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pc_cloudmask.contact import find_limit, hurry
 from pc_cloudmask.errors import EngineUnavailable, Unreachable
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.methods import METHODS, MaskEngine
@@ -63,7 +64,7 @@ class RunContext:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as what it is made from: another process has adapters of its own, made once for all its scenes."""
-        return share_context, (self.settings, self.items, self.now, self._begun)
+        return share_context, (self.settings, self.items, self.now, self._begun, find_limit())
 
     def read_time(self) -> datetime:
         """Return ``now``, which is when the run began, and what has passed since."""
@@ -207,8 +208,11 @@ class RunContext:
 _SHARED: dict[tuple[str, str | None, datetime, float], RunContext] = {}
 
 
-def share_context(settings: Settings, items: str | None, now: datetime, begun: float) -> RunContext:
-    """Return this process's context of that run; only the last run's is kept."""
+def share_context(
+    settings: Settings, items: str | None, now: datetime, begun: float, limit_s: float | None
+) -> RunContext:
+    """Return this process's context of that run, which somebody waits for or not; only the last run's is kept."""
+    hurry(limit_s)
     key = (settings.model_dump_json(), items, now, begun)
     if key not in _SHARED:
         _SHARED.clear()

@@ -11,6 +11,7 @@ import io
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -82,7 +83,6 @@ class Catalogue:
         except (SettingsError, MachineError):
             raise
         except CloudmaskError as error:
-            logger.warning("%s: %s", self.name, error)
             self.failures[area] = str(error)
             return None
         return found
@@ -149,11 +149,9 @@ def _ask_all(
 ) -> AreaSightings:
     """Ask every catalogue for one area, and again, by tile, for what it seems to lack."""
     query = area.read_query((first - LONGEST_DATATAKE, last + LONGEST_DATATAKE))
-    seen: dict[str, list[Sighting]] = {}
-    for catalogue in catalogues:
-        sightings = catalogue.list_sightings(query, name)
-        if sightings is not None:
-            seen[catalogue.name] = sightings
+    with ThreadPoolExecutor() as pool:  # each of them may take long to tell, or not to
+        answers = pool.map(lambda catalogue: (catalogue, catalogue.list_sightings(query, name)), catalogues)
+        seen = {catalogue.name: sightings for catalogue, sightings in answers if sightings is not None}
     inside = frozenset((holder, each.item_id) for holder, sightings in seen.items() for each in sightings)
     if query.bbox or query.intersects:
         scenes = match_sightings(seen)

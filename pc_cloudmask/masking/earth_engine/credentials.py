@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import warnings
 from pathlib import Path
@@ -26,6 +27,8 @@ SCOPES = (
     "https://www.googleapis.com/auth/cloud-platform",
 )
 _VARIABLE = "CLOUDMASK_EARTHENGINE_CREDENTIALS"
+#: It warns of a file without a project, which is no matter: the project is always set.
+logging.getLogger("google.auth._default").setLevel(logging.ERROR)
 _NO_PROJECT = "set CLOUDMASK_EARTHENGINE_PROJECT to a Google Cloud project registered for Earth Engine"
 
 
