@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,23 @@ def read_items(items: Path) -> list[dict[str, Any]]:
         for asset in item["assets"].values():
             asset["href"] = str(items.parent / asset["href"])
     return features
+
+
+def copy_archive(items: Path, folder: Path, features: Sequence[dict[str, Any]]) -> Path:
+    """Write ``features`` as items of an archive in ``folder``, whose rasters are links to those of ``items``."""
+    for path in items.parent.rglob("*.tif"):
+        link = folder / path.relative_to(items.parent)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.hardlink_to(path)
+    copy = folder / items.name
+    copy.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return copy
+
+
+def select_items(items: Path, folder: Path, ids: Sequence[str]) -> Path:
+    """Copy the archive with the items of ``ids`` alone."""
+    features = json.loads(items.read_bytes())["features"]
+    return copy_archive(items, folder, [item for item in features if item["id"] in ids])
 
 
 def read_scenes(items: Path) -> list[Scene]:

@@ -24,12 +24,12 @@ from rich.text import Text
 from pc_cloudmask.catalog.layout import build_item_title
 from pc_cloudmask.runs.report import Observer, Report, SceneOutcome, SceneState
 from pc_cloudmask.text import encode_for_terminal, make_printable
-from pc_cloudmask.viewing.observations import MONTHS, CalendarRow, MonthOfTile, blend_share
 
 if TYPE_CHECKING:
     from pc_cloudmask.catalog.findings import CheckReport, Finding
     from pc_cloudmask.demo.demo import SceneScore
     from pc_cloudmask.runs.plan import Plan, PlannedScene, Status
+    from pc_cloudmask.viewing.observations import CalendarRow, MonthOfTile
 
 
 #: Failed and waiting scenes that the terminal names; the JSON report has them all.
@@ -253,6 +253,9 @@ def _describe(outcome: SceneOutcome) -> str:
 
 def build_rows(months: Iterable[MonthOfTile]) -> list[CalendarRow]:
     """Return a row for each tile and year; ``months`` are in this order."""
+    # It reads rasters: only who prints a calendar pays for importing what that takes.
+    from pc_cloudmask.viewing.observations import CalendarRow
+
     return [
         CalendarRow(f"{tile} {year}", {month.month: (month.cloud_free, month.scenes) for month in of_year})
         for (tile, year), of_year in groupby(months, lambda month: (month.tile, month.year))
@@ -261,6 +264,8 @@ def build_rows(months: Iterable[MonthOfTile]) -> list[CalendarRow]:
 
 def print_calendar(title: str, months: list[MonthOfTile]) -> None:
     """Print the calendar as a table, its cells coloured on a terminal, with sums."""
+    from pc_cloudmask.viewing.observations import MONTHS
+
     if not months:
         say("no published scene matches; cloudmask status shows what is there")
         return
@@ -285,6 +290,8 @@ def print_calendar(title: str, months: list[MonthOfTile]) -> None:
 
 
 def _build_cell(counts: tuple[int, int]) -> Text:
+    from pc_cloudmask.viewing.observations import blend_share
+
     some, all_ = counts
     if not all_:
         return Text("·", style="dim")

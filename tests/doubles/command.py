@@ -46,7 +46,7 @@ LIBRARIES = [
     "pystac_client",
     "rasterio",
     "rich.progress",
-    "tests.catalog.publications",
+    "tests.catalog.killed",
     "typer",
 ]
 STREAMS = ("stdout", "stderr")

@@ -19,7 +19,7 @@ import pytest
 from pc_cloudmask.storage.stores import open_store
 from tests.catalog.publications import public_bytes, walk_catalog
 from tests.doubles.command import LIMIT_S, forked, run, running
-from tests.sample_archive import SAMPLE_IDS, read_items
+from tests.sample_archive import SAMPLE_IDS, copy_archive
 
 pytestmark = pytest.mark.slow
 
@@ -30,13 +30,9 @@ COPIES = 3
 @pytest.fixture(scope="module")
 def archive(sample_items: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample scenes, each taken again on the days that follow."""
-    features = [shift(item, days) for item in read_items(sample_items) for days in range(COPIES)]
-    path = sample_items.parent / "days.json"
-    for item in features:
-        for asset in item["assets"].values():
-            asset["href"] = os.path.relpath(asset["href"], sample_items.parent)
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-    return path
+    items = json.loads(sample_items.read_bytes())["features"]
+    features = [shift(item, days) for item in items for days in range(COPIES)]
+    return copy_archive(sample_items, tmp_path_factory.mktemp("days") / "archive", features)
 
 
 def shift(item: dict[str, Any], days: int) -> dict[str, Any]:

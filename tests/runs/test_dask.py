@@ -101,9 +101,10 @@ def test_a_fault_of_the_set_up_ends_the_run(
         list(runner.run_scenes(partial(deny, tmp_path), candidates))
 
 
-def test_a_worker_that_dies_costs_no_scene(candidates: list[Candidate], tmp_path: Path) -> None:
-    with open_dask_runner(2, retry_delay_s=0.0) as runner:
-        outcomes = list(runner.run_scenes(partial(die_once, tmp_path), candidates[:1]))
+def test_a_worker_that_dies_costs_no_scene(
+    runner: DaskRunner, candidates: list[Candidate], tmp_path: Path
+) -> None:
+    outcomes = list(runner.run_scenes(partial(die_once, tmp_path), candidates[:1]))
     assert [outcome.state for outcome in outcomes] == [SceneState.PUBLISHED]
 
 

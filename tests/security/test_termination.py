@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,16 +13,17 @@ import requests
 from pc_cloudmask.catalog.layout import CATALOG_KEY
 from pc_cloudmask.storage.stores import open_store
 from tests.doubles.command import running
-from tests.doubles.range_server import wait_until
+from tests.doubles.range_server import RangeServer, wait_until
 from tests.doubles.s3_server import S3Server
 from tests.doubles.stac_api.loopback import LoopbackServer, QuietHandler
-from tests.sample_archive import SAMPLE_COUNTS
+from tests.sample_archive import BRAZIL, select_items
 from tests.security.commands import SOURCE_DATE_EPOCH, check_store, run
 
 pytestmark = pytest.mark.slow
 
 STARTING_S = 600
-WHOLE = f"looked at {SAMPLE_COUNTS}; 0 being published; nothing wrong found"
+#: Scenes of one tile and year: root, collection, zone, tile and year link them.
+WHOLE = f"looked at {len(BRAZIL)} items, 5 catalogs, {2 * len(BRAZIL)} files; 0 being published; nothing wrong found"
 FIXED = {"SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH}
 HEED_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 """Ctrl-C reaches the command even where the tests run in the background and inherit that none does."""
@@ -66,6 +68,14 @@ class Gate(LoopbackServer):
 
 
 @pytest.fixture
+def served_items(sample_items: Path, tmp_path: Path) -> Iterator[str]:
+    """URL of the items of one tile."""
+    path = select_items(sample_items, tmp_path / "archive", BRAZIL)
+    with RangeServer(path.parent) as server:
+        yield f"{server.url}/{path.name}"
+
+
+@pytest.fixture
 def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     s3_server.use(monkeypatch)
     return f"s3://{s3_server.create_bucket()}/out"
@@ -76,7 +86,7 @@ def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     [
         (signal.SIGTERM, 143, "terminated", ".tif", 1),
         (signal.SIGINT, 130, "interrupted", ".tif", 1),
-        (signal.SIGTERM, 143, "terminated", "/2018/catalog.json", 6),
+        (signal.SIGTERM, 143, "terminated", "/2018/catalog.json", len(BRAZIL)),
     ],
 )
 def test_a_signal_ends_the_scene_under_way_links_nothing_and_the_next_run_goes_on(
