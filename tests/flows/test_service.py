@@ -44,7 +44,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Iterator[PrefectServer]:
     """The server with the deployments and automations, made from a folder that has nothing in it."""
     folder = tmp_path_factory.mktemp("prefect")
-    environment = {"CLOUDMASK_STORE": str(store), "SOURCE_DATE_EPOCH": "1700000000"}
+    environment = {
+        "CLOUDMASK_STORE": str(store),
+        "CLOUDMASK_METRICS": str(folder / "cloudmask.prom"),
+        "SOURCE_DATE_EPOCH": "1700000000",
+    }
     with run_prefect_server(folder, environment) as server:
         elsewhere = tmp_path_factory.mktemp("elsewhere")
         deploy = ["deploy", "--all", "--prefect-file", str(ROOT / "deploy" / "prefect.yaml")]
@@ -112,6 +116,8 @@ def test_a_run_is_made_where_neither_deployment_nor_worker_has_the_checkout(
     assert ingest_run["state_type"] == "COMPLETED", (server.folder / "worker.log").read_text()
     assert ingest_run["name"] == "two.json"
     assert (store / "catalog.json").is_file()
+    figures = (server.folder / "cloudmask-ingest.prom").read_text()
+    assert 'cloudmask_run_scenes{command="ingest",state="published"} 1.0' in figures
 
 
 def test_what_was_published_is_an_asset_made_of_its_source(
