@@ -19,16 +19,18 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.events import emit_event
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 
 from pc_cloudmask.catalog.layout import build_item_title
-from pc_cloudmask.errors import StoreError
+from pc_cloudmask.errors import SettingsError, StoreError
 from pc_cloudmask.flows.assets import RunAssets, leave_collection
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.gaps import GapReport
+from pc_cloudmask.runs.metrics import write_metrics
 from pc_cloudmask.runs.report import Observer, Report, SceneOutcome, SceneState
 from pc_cloudmask.runs.request import IngestRequest
 from pc_cloudmask.scene.ids import PREVIEW_ASSET, is_item_id
+from pc_cloudmask.settings import read_clock
 from pc_cloudmask.storage.store import ObjectStore
 from pc_cloudmask.text import escape_markdown, make_printable
 
@@ -108,6 +110,22 @@ def _emit(event: str, scene_id: str, payload: dict[str, str]) -> None:
     emit_event(event, resource=resource, payload=payload)
 
 
+def write_figures(context: RunContext, report: Report) -> None:
+    """Write the run's figures to a file of its flow's, next to the one that the settings name.
+
+    A worker's runs share the settings, and the file of a watch is no place for a backfill's. What is no deployment's
+    run is a command's, which writes them itself.
+    """
+    path = context.settings.metrics
+    if path is None or deployment.id is None:
+        return
+    flow = str(flow_run.flow_name)
+    try:
+        write_metrics(path.with_stem(f"{path.stem}-{flow}"), flow, report, read_clock())
+    except SettingsError as error:
+        logger.warning("%s", error)
+
+
 def tell_problems(problems: Sequence[str]) -> None:
     """Emit an event for a run to which a source, an area or a catalogue was out of reach."""
     if problems:
@@ -121,6 +139,7 @@ def leave_report(context: RunContext, report: Report, observer: RunObserver) -> 
     for scene_id in report.withdrawn:
         _emit(WITHDRAWN_EVENT, scene_id, {})
     tell_problems(report.problems)
+    write_figures(context, report)
     published = observer.published
     rows = build_rows(report, published, find_links(context))
     shown = f"; {SHOWN_SCENES} of {len(rows)} rows are shown" if len(rows) > SHOWN_SCENES else ""

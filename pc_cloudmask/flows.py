@@ -3,7 +3,7 @@
 Most Prefect projects call their own folder ``flows``, with or without an ``__init__.py``. Imported as
 ``flows.tasks``, a module of ours would be looked for there. ``__path__`` makes ``pc_cloudmask.flows`` a
 package whose modules are the files of our folder, which stands next to ``pc_cloudmask`` in a checkout and
-in an installed wheel. A deployment names the same files by path: ``flows/ingest.py:ingest_flow``.
+in an installed wheel. A deployment names them by module: ``pc_cloudmask.flows.ingest.ingest_flow``.
 """
 
 from __future__ import annotations

@@ -103,8 +103,8 @@ class PrefectServer:
         assert process.returncode == 0, log.read_text()
         return log.read_text()
 
-    def command(self, *arguments: str, password: str = PASSWORD) -> str:
-        """The output of ``prefect`` with ``arguments``, run in the checkout."""
+    def command(self, *arguments: str, password: str = PASSWORD, folder: Path = ROOT) -> str:
+        """The output of ``prefect`` with ``arguments``, run in the checkout or another folder."""
         client = {
             "PREFECT_HOME": str(self.folder / "client"),
             "PREFECT_API_URL": self.url,
@@ -112,7 +112,7 @@ class PrefectServer:
         }
         result = subprocess.run(
             [str(Path(sys.executable).with_name("prefect")), *arguments],
-            cwd=ROOT,
+            cwd=folder,
             env={**self.environment, **client},
             capture_output=True,
             text=True,
@@ -132,6 +132,9 @@ class PrefectServer:
         return self._ask("GET", path)
 
     def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        return self._request(method, path, body).json()
+
+    def _request(self, method: str, path: str, body: Any = None) -> httpx.Response:
         """The answer; asked again while the server's SQLite is locked, as Prefect's own client does."""
 
         def ask() -> httpx.Response | None:
@@ -141,7 +144,7 @@ class PrefectServer:
 
         answer = wait_for(ask, f"an answer to {method} {path}")
         answer.raise_for_status()
-        return answer.json()
+        return answer
 
     def await_run(self, run_id: str, seconds: float = STARTING_S) -> dict[str, Any]:
         """The flow run once it has ended."""
@@ -152,11 +155,15 @@ class PrefectServer:
 
         return wait_for(read, f"the end of flow run {run_id}", seconds)
 
+    def send_events(self, events: list[dict[str, Any]]) -> None:
+        """Tell the server of what a client would."""
+        self._request("POST", "/events", events)
+
     @contextmanager
-    def work(self) -> Iterator[Path]:
-        """A worker of the pool, while inside; the file that it logs to."""
+    def work(self, folder: Path = ROOT) -> Iterator[Path]:
+        """A worker of the pool in ``folder``, while inside; the file that it logs to."""
         log = self.folder / "worker.log"
-        with self.start("worker", ROOT, log):
+        with self.start("worker", folder, log):
             yield log
 
 
