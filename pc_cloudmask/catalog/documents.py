@@ -215,7 +215,8 @@ def build_collection(
     Without ``coverage`` nothing is published yet: the extent is then the Earth at any time.
     ``mirror_keys`` are the parts of the geoparquet mirror, the tile index and its style.
     """
-    collection = read_collection_template()
+    published = coverage.values.get(METHOD_PROP, frozenset()) if coverage is not None else frozenset()
+    collection = read_collection_template(published & METHODS.keys() or METHODS)
     collection["summaries"][METHOD_PROP] = list(METHODS)
     collection["item_assets"]["cloudmask"]["classification:classes"] = build_classes()
     # Red, green, blue and alpha of each class.

@@ -13,8 +13,10 @@ import orjson
 
 from pc_cloudmask.errors import CloudmaskError, SourceRefused
 from pc_cloudmask.masking.classes import CLASS_STYLES, PROBABILITY_NODATA, MaskClass
+from pc_cloudmask.masking.earth_engine.windows import CLOUD_PROBABILITY
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.scene.grid import Grid
+from pc_cloudmask.scene.ids import PROBABILITY_ASSET
 from pc_cloudmask.storage.store import StoredObject
 from pc_cloudmask.text import decode_text, make_printable
 from stac_ext.cloudmask import SCHEMA_URI
@@ -35,6 +37,7 @@ Document = dict[str, Any]
 #: More than any catalog or page of items takes; a larger document is a mistake or an attack.
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 _SHOWN = 200
+_EARTH_ENGINE = "Google Earth Engine"
 STAC_VERSION = "1.1.0"
 EXTENSIONS_URI = "https://stac-extensions.github.io"
 PROJECTION_URI = f"{EXTENSIONS_URI}/projection/v2.0.0/schema.json"
@@ -180,11 +183,18 @@ def read_catalog_template() -> Document:
     return _read_json("catalog.json")
 
 
-def read_collection_template() -> Document:
-    """Return a fresh copy of the collection's template, its description filled in."""
-    methods = "\n".join(f"- `{method.name}`: {method.description}" for method in METHODS.values())
-    description = _read_text("description.md").strip().replace("{methods}", methods)
-    return {**_read_json("collection.json"), "description": description}
+def read_collection_template(names: Iterable[str] = METHODS) -> Document:
+    """Return a fresh copy of the collection's template, filled in for masks by the methods of these ``names``."""
+    methods = [METHODS[name] for name in METHODS if name in set(names)]
+    told = "\n".join(f"- `{each.name}`: {each.description} ({each.citation})" for each in methods)
+    collection = _read_json("collection.json")
+    collection["description"] = _read_text("description.md").strip().replace("{methods}", told)
+    collection["keywords"] += [method.name for method in methods]
+    if not any(method.needs_earth_engine for method in methods):
+        collection["providers"] = [each for each in collection["providers"] if each["name"] != _EARTH_ENGINE]
+    if not any(CLOUD_PROBABILITY in method.collections for method in methods):
+        del collection["item_assets"][PROBABILITY_ASSET]
+    return collection
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import random
 import re
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -204,3 +205,23 @@ def test_the_mirror_is_an_asset_for_each_part() -> None:
         "./items/b.parquet",
     ]
     assert {tuple(asset["roles"]) for asset in collection["assets"].values()} == {("collection-mirror",)}
+
+
+@pytest.mark.parametrize(
+    ("method", "uses_earth_engine", "has_probability"),
+    [("s2cloudless", True, True), ("cloud-score-plus", True, False), ("csmask", False, False)],
+)
+def test_the_collection_speaks_of_the_methods_that_made_its_masks(
+    method: str, uses_earth_engine: bool, has_probability: bool
+) -> None:
+    coverage = replace(read_coverage(derive()), values={cloudmask.METHOD_PROP: frozenset({method})})
+    collection = catalog.build_collection(CatalogContext(), ["22K"], coverage)
+    others = METHODS.keys() - {method}
+    assert f"- `{method}`" in collection["description"]
+    assert METHODS[method].citation in collection["description"]
+    assert not any(f"- `{other}`" in collection["description"] for other in others)
+    assert method in collection["keywords"]
+    assert not others.intersection(collection["keywords"])
+    assert ("Google Earth Engine" in {each["name"] for each in collection["providers"]}) == uses_earth_engine
+    assert ("cloud-probability" in collection["item_assets"]) == has_probability
+    assert "{methods}" not in collection["description"]
