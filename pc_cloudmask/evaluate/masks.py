@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from pc_cloudmask.errors import AssetRefused, EngineUnavailable, MissingField, SettingsError
 from pc_cloudmask.evaluate.layout import SceneNames
 from pc_cloudmask.masking.classes import MaskClass
-from pc_cloudmask.masking.clouds_and_shadows import build_reflectance_table
-from pc_cloudmask.masking.item_bands import read_item_band
+from pc_cloudmask.masking.item_bands import read_true_colour
 from pc_cloudmask.masking.morphology import DILATION_BUFFERS, SEGMENTS, Strip, dilate, disk_reach
 from pc_cloudmask.raster.gdal import Unreadable, read_asset
 from pc_cloudmask.raster.read import Unsuitable, check_raster
@@ -25,9 +24,7 @@ from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.query import SceneQuery
-from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.settings import Settings
-from pc_cloudmask.source.assets import read_picture
 from pc_cloudmask.source.fields import Item, SceneSource
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS
 from pc_cloudmask.source.item import read_scene
@@ -37,10 +34,6 @@ from stac_ext.cloudmask import METHOD_PROP, PARAMETERS_PROP
 
 #: Rows of a segment that is grown at a time, as a mask's own are made.
 _SEGMENT_HEIGHT = 120
-_PICTURE_ASSET = "visual"
-_PICTURE_BANDS = ("B04", "B03", "B02")
-#: Reflectance at which ESA's true-colour image saturates.
-_WHITE = 0.3558
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +177,7 @@ class MaskFiles:
 
     def read_true_colour(self, scene_id: str, grid: Grid) -> NDArray[np.uint8]:  # noqa: ARG002
         """Raise: a file has no item whose bands there would be."""
-        raise MissingField(scene_id, f"assets.{_PICTURE_ASSET}")
+        raise MissingField(scene_id, "assets.visual")
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,15 +245,7 @@ class ItemMasks:
         """Return ESA's picture, or one of the bands; see ``MaskSource``."""
         subject = self.subjects[scene_id]
         scene, reader = read_scene(subject.item), self._open_context(subject, MaskChoice()).reader
-        href = scene.asset_hrefs.get(_PICTURE_ASSET)
-        if href is not None:
-            stated = scene.asset_grids.get(_PICTURE_ASSET, ())
-            return read_picture(reader, href, grid, item_id=scene.id, stated=stated)
-        reduced: Scene = replace(scene, grid=grid)
-        bands = [read_item_band(reader, reduced, band, np.uint16) for band in _PICTURE_BANDS]
-        table = build_reflectance_table(scene.processing_baseline) * np.float32(255 / _WHITE)
-        colours: NDArray[np.uint8] = np.clip(table, 0, 255).astype(np.uint8)[np.stack(bands, axis=-1)]
-        return colours
+        return read_true_colour(reader, scene, grid)
 
     def _open_context(self, subject: Subject, choice: MaskChoice) -> RunContext:
         key = (choice, id(subject.source))

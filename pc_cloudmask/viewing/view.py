@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pystac
 
-from pc_cloudmask.errors import MissingField
 from pc_cloudmask.masking.files import draw_outlines, reduce_classes
+from pc_cloudmask.masking.item_bands import read_true_colour
 from pc_cloudmask.raster.picture import encode_picture
-from pc_cloudmask.scene.grid import Shape, list_stated_grids
-from pc_cloudmask.source.assets import build_reader, read_picture
+from pc_cloudmask.scene.grid import Shape
+from pc_cloudmask.source.assets import build_reader
+from pc_cloudmask.source.item import read_scene
 from pc_cloudmask.viewing.library import find_mask_grid, read_classes
 
-PICTURE_ASSET = "visual"
 #: Longer edge of a picture: a full tile at 100 m.
 SIZE_PX = 1098
 
@@ -37,20 +37,18 @@ def draw_view(item: pystac.Item, size_px: int = SIZE_PX, files: Path | None = No
     ``files`` is the folder below which local source files may be read, by default that of the catalog.
 
     Raises:
-        MissingField: The item has no picture.
+        MissingField: The item has neither a picture nor the bands B04, B03 and B02.
         AssetUnavailable, AssetRefused: The picture, or the mask, cannot be read.
         StoreRefused, StoreUnavailable: The mask is not there.
     """
-    href = item.assets[PICTURE_ASSET].get_absolute_href() if PICTURE_ASSET in item.assets else None
-    if href is None:
-        raise MissingField(item.id, f"assets.{PICTURE_ASSET}")
     grid = find_mask_grid(item)
     factor = -(-max(grid.shape) // size_px)
     reduced = grid.at_pixel_size(factor * grid.pixel_size_m)
     root = item.get_root_link()
     catalog = (root.get_absolute_href() if root is not None else None) or ""
     reader = build_reader((catalog,), files or (Path(catalog).parent if catalog.startswith("/") else None))
-    stated = list_stated_grids(grid, item.assets[PICTURE_ASSET].extra_fields)
-    picture = read_picture(reader, href, reduced, item_id=item.id, stated=stated)
+    item.make_asset_hrefs_absolute()
+    scene = read_scene(item.to_dict(transform_hrefs=False))
+    picture = read_true_colour(reader, scene, reduced)
     drawn = draw_outlines(picture, reduce_classes(read_classes(item), factor))
     return View(encode_picture(drawn), reduced.shape)

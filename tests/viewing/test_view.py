@@ -74,8 +74,21 @@ def test_what_is_no_picture_is_refused(out: Path) -> None:
     item.assets["visual"].href = item.assets["B04"].href
     with pytest.raises(AssetRefused, match="1 bands of uint16"):
         draw_view(item, 100)
-    del item.assets["visual"]
+    for key in ("visual", "B02", "B03", "B04"):
+        del item.assets[key]
     with pytest.raises(MissingField, match=r"assets\.visual"):
+        draw_view(item, 100)
+
+
+def test_without_a_picture_the_bands_make_one(out: Path) -> None:
+    item = find_items("22KFV", datetime="2018-06", store=str(out))[0]
+    expected = decode(draw_view(item, 300).png).astype(int)
+    del item.assets["visual"]
+    drawn = decode(draw_view(item, 300).png).astype(int)
+    assert drawn.shape == expected.shape
+    assert np.median(np.abs(drawn - expected)) <= 2
+    del item.assets["B03"]
+    with pytest.raises(MissingField, match=r"assets\.B03"):
         draw_view(item, 100)
 
 
