@@ -25,7 +25,7 @@ from datetime import datetime
 from importlib.util import find_spec
 from typing import Any
 
-from pc_cloudmask.catalog.layout import COLLECTION_KEY, ITEMS_PREFIX, ItemKeys, YearKeys
+from pc_cloudmask.catalog.layout import COLLECTION_ID, COLLECTION_KEY, ITEMS_PREFIX, ItemKeys, YearKeys
 from pc_cloudmask.catalog.linked import read_linked
 from pc_cloudmask.catalog.parents import read_mirror_keys
 from pc_cloudmask.errors import CloudmaskError
@@ -34,8 +34,8 @@ from pc_cloudmask.source.fields import Item
 from pc_cloudmask.storage.store import ObjectReader
 from stac_ext import cloudmask
 
-#: Put when a rebuild begins; its time alone counts.
-MARK_KEY = f"{ITEMS_PREFIX}rebuild.started"
+#: Put when a rebuild begins; its time alone counts. Not next to the files, which readers take for a folder of tables.
+MARK_KEY = f"{COLLECTION_ID}/mirror.started"
 MARK_BODY = b"{}\n"
 #: Items from which on the mirror is asked: fewer are read sooner than pyarrow is loaded.
 LEAST_ITEMS = 500

@@ -128,7 +128,7 @@ def test_a_mirror_that_proves_nothing_is_not_used(
     store: Noted, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     mark = store.root / MARK_KEY
-    (table,) = mark.parent.glob("items-*.parquet")
+    (table,) = mark.parent.glob("items/items-*.parquet")
     if fault == "no mark":
         mark.unlink()
     elif fault == "later mark":  # a rebuild that died
