@@ -99,7 +99,7 @@ def test_images_are_of_the_locked_prefect() -> None:
     texts = [
         path.read_text() for folder in ("kubernetes", "helm") for path in (DEPLOY / folder).glob("*.yaml")
     ]
-    tags = [tag for text in texts for tag in re.findall(r"(?:prefect:|prefectTag: )(\d\S+)", text)]
+    tags = [tag for text in texts for tag in re.findall(r"(?:hq/prefect:|prefectTag: )(\d\S+)", text)]
     assert len(tags) == 4
     assert all(tag.startswith(f"{version}-") for tag in tags)
 
