@@ -45,7 +45,7 @@ def watch(
     settings, now = context.settings, context.now
     areas = request.read_areas(settings)
     check_reachable(context.source, SceneQuery(), settings, request.items)
-    budget = Budget(settings, settings.request_budget, request.limit)
+    budget = Budget(settings, settings.request_budget, request.limit, context.meter)
     ingestion = Ingestion(context, runner, observer, budget=budget)
     withdrawals = Withdrawals(context.source, context.publisher, context.store, settings, now)
     problems = _Problems()
