@@ -15,7 +15,18 @@ from pathlib import Path
 
 from benchmarks.measure import Row, format_rows, run_apart
 
-BENCHMARKS = ("mask_core", "cog", "scene", "csmask", "publish", "startup", "workers", "runners", "throughput")
+BENCHMARKS = (
+    "mask_core",
+    "cog",
+    "scene",
+    "csmask",
+    "publish",
+    "startup",
+    "workers",
+    "runners",
+    "throughput",
+    "wire",
+)
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 INTRODUCTION = """\
 # Benchmarks

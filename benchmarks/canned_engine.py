@@ -95,28 +95,30 @@ def write_canned(window: Window, file_format: str, cloudiness: float) -> File:
     return write_file({"value": inputs}, window, file_format, "canned")
 
 
-def build_inputs(shape: tuple[int, int], cloudiness: float, *, is_fine: bool) -> NDArray[np.uint8]:
+def build_inputs(
+    shape: tuple[int, int], cloudiness: float, *, is_fine: bool, blob_px: int = BLOB_PX
+) -> NDArray[np.uint8]:
     """Return packed cloud inputs: clouds over a share of the tile, dark ground, a wedge without data."""
     random = np.random.default_rng(7)
     height, width = shape
-    probability = _blobs(random, shape)
+    probability = _blobs(random, shape, blob_px)
     # A share of the pixels lies above the threshold; the others are clear sky, of a probability near none.
     threshold = np.quantile(probability, 1 - cloudiness) if cloudiness > 0 else np.inf
     cloudy = probability > threshold
-    sky = (4 * _blobs(random, shape)).astype(np.uint8)
-    cloud = (75 + 25 * _blobs(random, shape)).astype(np.uint8)
+    sky = (4 * _blobs(random, shape, blob_px)).astype(np.uint8)
+    cloud = (75 + 25 * _blobs(random, shape, blob_px)).astype(np.uint8)
     packed = np.where(cloudy, cloud, sky).astype(np.uint8)
     if is_fine:
-        packed += (DARK_BIT * (_blobs(random, shape) > 0.7)).astype(np.uint8)
+        packed += (DARK_BIT * (_blobs(random, shape, blob_px) > 0.7)).astype(np.uint8)
     for row in range(height):
         packed[row, : (height - row) * width // (8 * height)] = PROBABILITY_NODATA
     return packed
 
 
-def _blobs(random: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
+def _blobs(random: np.random.Generator, shape: tuple[int, int], blob_px: int) -> NDArray[np.float32]:
     """Return noise of two sizes in 0..1."""
     blobs = np.zeros(shape, np.float32)
-    for size_px, share in ((BLOB_PX, 0.9), (BLOB_PX // 10, 0.1)):
+    for size_px, share in ((blob_px, 0.9), (blob_px // 10, 0.1)):
         coarse = random.random((shape[0] // size_px + 2, shape[1] // size_px + 2), np.float32)
         blobs += share * cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_LINEAR)
     return blobs

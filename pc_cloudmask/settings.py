@@ -188,6 +188,9 @@ class Settings(BaseSettings):
     areas: dict[str, Area] = Field(default_factory=dict)
     look_back_days: Annotated[int, Field(ge=1, le=60)] = 10
     request_budget: Annotated[int | None, Field(ge=1)] = None
+    eecu_budget: Annotated[float | None, Field(gt=0)] = None
+    profile: bool = False
+    workload_tag: Annotated[str, Field(pattern="^[a-z0-9]([-_a-z0-9]{0,40}[a-z0-9])?$")] = "cloudmask"
     withdraw_limit: Annotated[int, Field(ge=0, le=10_000)] = 20
     log_format: LogFormat = "text"
     metrics: Path | None = None

@@ -8,26 +8,36 @@ from datetime import datetime
 from pc_cloudmask.masking.earth_engine.windows import CostEstimate, estimate_pairing
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.runs.candidate import Candidate
+from pc_cloudmask.runs.eecu import EecuMeter
 from pc_cloudmask.settings import Settings
 
 
 class Budget:
     """Requests to Earth Engine, and scenes, that a run may still begin; None sets no limit.
 
+    ``meter`` tells whether a month's EECU-seconds are used up: what was told, checked before scenes are selected.
     Requests are estimated beforehand, see ``estimate_scene_cost``: what a split or a further attempt adds is
     not counted. ``deferred`` counts the scenes that were left to a later run, each once.
     """
 
-    def __init__(self, settings: Settings, requests: int | None = None, scenes: int | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        requests: int | None = None,
+        scenes: int | None = None,
+        meter: EecuMeter | None = None,
+    ) -> None:
         self._settings = settings
         self._requests = requests
         self._scenes = scenes
+        self._meter = meter
         self._deferred: set[str] = set()
 
     @property
     def is_limited(self) -> bool:
         """True if this is a budget that may be used up."""
-        return not (self._requests is None and self._scenes is None)
+        has_meter = self._meter is not None and self._meter.has_budget
+        return has_meter or not (self._requests is None and self._scenes is None)
 
     @property
     def deferred(self) -> int:
@@ -38,10 +48,11 @@ class Budget:
         """Return the first of ``candidates`` that fit what is left, and use it up; none once one was deferred."""
         selected: list[Candidate] = []
         asking: list[datetime] = []
+        is_used_up = self._meter is not None and self._meter.is_used_up
         for candidate in [] if self._deferred else candidates:
             cost = self._cost(candidate)
             asking += [candidate.scene.datetime] if cost else []
-            if not self._has(cost + estimate_pairing(asking).requests):
+            if (cost and is_used_up) or not self._has(cost + estimate_pairing(asking).requests):
                 break
             selected.append(candidate)
             self._spend(cost, scenes=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -15,6 +15,7 @@ from pc_cloudmask.errors import EngineUnavailable, Unreachable
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.methods import METHODS, MaskEngine
 from pc_cloudmask.masking.networks import NetworkOptions
+from pc_cloudmask.runs.eecu import EecuMeter, build_workload_tag
 from pc_cloudmask.runs.ladder import Ladder
 from pc_cloudmask.runs.pipeline import Pipeline, has_earth_engine
 from pc_cloudmask.settings import Settings, read_clock
@@ -172,11 +173,26 @@ class RunContext:
         from pc_cloudmask.masking.earth_engine.session import open_session
 
         settings = self.settings
-        return open_session(
+        session = open_session(
             settings.earthengine_project,
             settings.earthengine_url,
             settings.earthengine_credentials,
         )
+        session.workload_tag = build_workload_tag(settings.workload_tag, self.now)
+        session.keeps_profiles = settings.profile or settings.eecu_budget is not None
+        return session
+
+    @cached_property
+    def meter(self) -> EecuMeter:
+        """What Earth Engine tells of this run's cost, and this month's budget of it."""
+        tag = build_workload_tag(self.settings.workload_tag, self.now)
+        return EecuMeter(lambda: self.store, tag, self.now, self.settings.eecu_budget)
+
+    def read_costs(self, scene_ids: Iterable[str]) -> None:
+        """Ask what scenes that ended cost, if the settings want it and Earth Engine was asked for any."""
+        session = self.__dict__.get("session")
+        if session is not None and session.keeps_profiles:
+            self.meter.read(session, scene_ids)
 
     @cached_property
     def downloader(self) -> PixelDownloader:
@@ -202,7 +218,10 @@ class RunContext:
     def read_transfer(self) -> dict[str, Any]:
         """Return what was exchanged with Earth Engine so far; empty where it was not needed."""
         session = self.__dict__.get("session")
-        return session.statistics.as_json() if session else {}
+        if not session:
+            return {}
+        tag = {"workload_tag": session.workload_tag} if session.workload_tag else {}
+        return {**session.statistics.as_json(), **tag, **self.meter.as_json()}
 
 
 _SHARED: dict[tuple[str, str | None, datetime, float], RunContext] = {}

@@ -86,7 +86,9 @@ def ingest(
     if query.names_only_ids:
         ingestion.leave_unlisted(ingestion.read_unlisted(query.ids))
     seconds = time.monotonic() - started
-    return build_report(ingestion.outcomes, seconds, transfer=context.read_transfer())
+    return build_report(
+        ingestion.outcomes, seconds, deferred=ingestion.deferred, transfer=context.read_transfer()
+    )
 
 
 def retry_due_scenes(source: SceneSource, ingestion: Ingestion, now: datetime) -> None:
@@ -129,7 +131,7 @@ class Ingestion:
         self._context = context
         self._runner = runner
         self._observer = observer or Observer()
-        self._budget = budget or Budget(context.settings)
+        self._budget = budget or Budget(context.settings, meter=context.meter)
         self._force = force
         self._remembered: frozenset[str] = frozenset()
         self.noted: dict[str, NotedState] = {}
@@ -282,6 +284,7 @@ class Ingestion:
         except CloudmaskError as error:
             fault = error  # once what was published is linked
         self._link(published)
+        context.read_costs(keys)
         if fault:
             raise fault
 

@@ -52,9 +52,11 @@ def build_metrics(command: str, report: Report, now: datetime) -> CollectorRegis
     for state, count in report.counts.items():
         scenes.labels(command, state).set(count)
     exchanged = open_gauge("earthengine", "What was exchanged with Earth Engine", "what")
-    for what in ("requests", "bytes", "retries", "splits"):
+    for what in ("requests", "bytes", "retries", "splits", "eecu_seconds", "eecu_untold"):
         if what in report.transfer:
             exchanged.labels(command, what).set(report.transfer[what])
+    if "eecu_scenes" in report.transfer:
+        exchanged.labels(command, "eecu_scenes").set(len(report.transfer["eecu_scenes"]))
     phases = Histogram(
         "cloudmask_phase_seconds",
         "Seconds of work on a scene by phase",

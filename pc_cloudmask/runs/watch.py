@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import product
+from itertools import chain, product
 
 from pc_cloudmask.catalog.states import list_states
 from pc_cloudmask.errors import CloudmaskError, SourceError
@@ -45,7 +45,7 @@ def watch(
     settings, now = context.settings, context.now
     areas = request.read_areas(settings)
     check_reachable(context.source, SceneQuery(), settings, request.items)
-    budget = Budget(settings, settings.request_budget, request.limit)
+    budget = Budget(settings, settings.request_budget, request.limit, context.meter)
     ingestion = Ingestion(context, runner, observer, budget=budget)
     withdrawals = Withdrawals(context.source, context.publisher, context.store, settings, now)
     problems = _Problems()
@@ -53,15 +53,35 @@ def watch(
     def is_late() -> bool:
         return request.seconds is not None and time.monotonic() - started >= request.seconds
 
+    opened: dict[str, AreaWatch] = {}
+
+    def list_due(name: str, *, everything: bool) -> tuple[AreaWatch, Iterator[Scan]]:
+        if everything or name not in opened:
+            opened[name] = AreaWatch(context.store, context.source, name, areas[name])
+        area = opened[name]
+        look_backs = [
+            each
+            for each in request.look_back or find_due(area.state, now)
+            if (each is LookBack.FULL) is everything
+        ]
+        return area, chain.from_iterable(
+            list_scans(area.state, each, area.start, now, settings.look_back_days) for each in look_backs
+        )
+
+    def find_new() -> Iterator[Item]:
+        for name in areas:
+            area, scans = list_due(name, everything=False)
+            yield from area.find_items(scans)
+
     def scan(name: str, *, everything: bool) -> None:
-        area = AreaWatch(context.store, context.source, name, areas[name])
-        for look_back in request.look_back or find_due(area.state, now):
-            if (look_back is LookBack.FULL) is everything:
-                scans = list_scans(area.state, look_back, area.start, now, settings.look_back_days)
-                area.scan(scans, ingestion, withdrawals, is_late)
+        area, scans = list_due(name, everything=everything)
+        area.scan(scans, ingestion, withdrawals, is_late)
 
     if _begin(context, ingestion, problems):
-        _scan_areas(areas, scan, problems)
+        # What a limited budget allows is shared out area by area; else all that is new is paired together.
+        together = find_new() if len(areas) > 1 and not budget.is_limited else iter(())
+        if _publish_together(together, ingestion, problems):
+            _scan_areas(areas, scan, problems)
     return build_report(
         ingestion.outcomes,
         time.monotonic() - started,
@@ -80,6 +100,7 @@ class AreaWatch:
         self._source = source
         self._name = name
         self._area = area
+        self._found: dict[Interval, frozenset[str] | SourceError] = {}
         self.start = area.start
         self.state = read_area_state(store, name, area.digest)
 
@@ -108,15 +129,33 @@ class AreaWatch:
             missing_scans = withdrawals.reconcile(self.state, scan.interval, seen)
             self._note({**scan.done, "missing_scans": missing_scans})
 
+    def find_items(self, scans: Iterable[Scan]) -> Iterator[Item]:
+        """Yield what the source has in ``scans``, to be published; ``scan`` then asks no more, and meets its error."""
+        for each in scans:
+            seen: set[str] = set()
+            try:
+                yield from self._list_items(each.interval, seen)
+                self._found[each.interval] = frozenset(seen)
+            except SourceError as error:
+                self._found[each.interval] = error
+
     def _publish(self, interval: Interval, ingestion: Ingestion) -> frozenset[str]:
         """Publish what the source has within ``interval``; return the ids of all that it has there."""
+        found = self._found.pop(interval, None)
+        if isinstance(found, SourceError):
+            raise found
+        if found is not None:
+            return found
         seen: set[str] = set()
+        ingestion.publish(self._list_items(interval, seen))
+        return frozenset(seen)
+
+    def _list_items(self, interval: Interval, seen: set[str]) -> Iterator[Item]:
         tiles = {*self._area.tiles, *self.state.tiles}
         query = self._area.read_query(interval)
         logger.info("area %s: looking at %s", self._name, query.datetime)
-        ingestion.publish(_record(self._source.find_items(query), seen, tiles))
+        yield from _record(self._source.find_items(query), seen, tiles)
         self.state = self.state.model_copy(update={"tiles": frozenset(tiles)})
-        return frozenset(seen)
 
     def _note(self, changes: Mapping[str, object]) -> None:
         if changes:
@@ -158,6 +197,16 @@ def _begin(context: RunContext, ingestion: Ingestion, problems: _Problems) -> bo
         problems.note("scenes to try again", error)
     except CloudmaskError as error:
         problems.note("this run", error)
+        return False
+    return True
+
+
+def _publish_together(items: Iterator[Item], ingestion: Ingestion, problems: _Problems) -> bool:
+    """Publish what is new in all areas, with requests for pairing that they share; return True if that went well."""
+    try:
+        ingestion.publish(items)
+    except CloudmaskError as error:
+        problems.note("what is new", error)
         return False
     return True
 

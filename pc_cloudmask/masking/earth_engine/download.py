@@ -55,19 +55,20 @@ class ComputePixels:
                 done.result()
         return targets
 
-    def read_window(self, what: str, raster: Raster, window: Window, deadline: Deadline) -> Bytes:
-        """Download one window; ``what`` names it in errors.
+    def read_window(self, scene_id: str, raster: Raster, window: Window, deadline: Deadline) -> Bytes:
+        """Download one window of a scene's raster.
 
         Raises:
             TooMuch: a smaller one may succeed.
             EngineRefused, EngineUnavailable: as ``PixelDownloader`` says.
         """
         grid = raster.grid.window_grid(window)
+        what = _name_window(scene_id, raster, window)
         request = {"expression": raster.image, "bandIds": [BAND], "grid": build_pixel_grid(grid)}
 
         def ask(file_format: str) -> Any:
             call = partial(ee.data.computePixels, request | {"fileFormat": file_format})
-            return self.session.call(what, call, deadline)
+            return self.session.call(what, call, deadline, scene_id)
 
         if not self._compressed:
             return _check_block(ask("NUMPY_NDARRAY"), window, what)
@@ -111,15 +112,12 @@ class _Job:
 
     def _read_window(self, raster: Raster, target: Bytes, window: Window) -> list[Window]:
         """Read a window; return the parts of one that was too much, which are still to be read."""
-        what = (
-            f"{self._scene_id}: {raster.name} of {window.height} x {window.width} pixels at row {window.row}, "
-            f"column {window.col}"
-        )
         try:
-            pixels = self._downloader.read_window(what, raster, window, self._deadline)
+            pixels = self._downloader.read_window(self._scene_id, raster, window, self._deadline)
         except TooMuch as error:
             parts = split_window(window, self._session.limits.floor_pixels)
             if not parts:
+                what = _name_window(self._scene_id, raster, window)
                 raise error.failure.error_class(
                     f"{what}: {error}; a smaller window would not be worth a request"
                 ) from error
@@ -128,6 +126,14 @@ class _Job:
         target[window.slices] = pixels
         self._session.statistics.count(size=pixels.size)
         return []
+
+
+def _name_window(scene_id: str, raster: Raster, window: Window) -> str:
+    """Return what names a window in errors."""
+    return (
+        f"{scene_id}: {raster.name} of {window.height} x {window.width} pixels at row {window.row}, "
+        f"column {window.col}"
+    )
 
 
 def build_pixel_grid(grid: Grid) -> dict[str, Any]:
@@ -151,8 +157,10 @@ def decode_geotiff(body: bytes, grid: Grid) -> Bytes:
     from rasterio.errors import RasterioError  # noqa: PLC0415
     from rasterio.io import MemoryFile  # noqa: PLC0415
 
+    from pc_cloudmask.raster.gdal import gdal_environment  # noqa: PLC0415
+
     try:
-        with MemoryFile(body) as file, file.open(driver="GTiff") as dataset:
+        with gdal_environment(), MemoryFile(body) as file, file.open(driver="GTiff") as dataset:
             found = (dataset.count, dataset.dtypes[0], dataset.shape)
             if found != (1, "uint8", grid.shape):
                 raise ValueError("{} bands, the first of {}, of {} pixels".format(*found))

@@ -67,7 +67,7 @@ class Gees2Downloader:
         what = f"{scene_id}: {raster.name} by gees2downloader"
         request = partial(self._download, stamp_address(raster.image, raster.grid))
         try:
-            stamped = self.session.call(what, request, deadline)
+            stamped = self.session.call(what, request, deadline, scene_id)
         except TooMuch as error:
             raise EngineRefused(f"{what}: {error}; set CLOUDMASK_DOWNLOADER=compute-pixels") from error
         pixels = check_addresses(stamped, raster.grid.shape, what)

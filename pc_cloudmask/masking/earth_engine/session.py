@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -94,6 +94,11 @@ class EarthEngineSession:
         self.statistics = TransferStatistics()
         #: Is given the id of each request's profile, if Earth Engine is to make one.
         self.profile_hook: Callable[[str], None] | None = None
+        #: Marks every request, for Google's own account of what they cost.
+        self.workload_tag = ""
+        #: True: each request of a scene is profiled, for ``take_profiles``.
+        self.keeps_profiles = False
+        self._profiles: dict[str, list[str]] = {}
         self._credentials = credentials
         self._transport = BoundedHttp(limits.request_timeout_s, in_flight, url)
         self._places = Places(in_flight)
@@ -124,11 +129,14 @@ class EarthEngineSession:
         ee.data.setMaxRetries(0)
         with _no_list_of_deprecated_assets():
             ee.Initialize(credentials, url=self.url, project=self.project, http_transport=self._transport)
+        ee.data.setWorkloadTag(self.workload_tag)
 
-    def call(self, what: str, function: Callable[[], Answer], deadline: Deadline) -> Answer:
+    def call(
+        self, what: str, function: Callable[[], Answer], deadline: Deadline, scene_id: str = ""
+    ) -> Answer:
         """Return what ``function``, one request, returns; try again while that can help.
 
-        ``what`` names the request in errors.
+        ``what`` names the request in errors, ``scene_id`` the scene whose pixels it asks for.
 
         Raises:
             TooMuch: a smaller request may succeed.
@@ -136,13 +144,22 @@ class EarthEngineSession:
             EngineUnavailable: attempts or time are used up.
         """
         self.start()
+        hook = self.profile_hook
+        if scene_id and self.keeps_profiles:
+            hook = self._profiles.setdefault(scene_id, []).append
 
         def counted() -> Answer:
             self.statistics.count(requests=1)
-            with ee.data.profiling(self.profile_hook) if self.profile_hook else nullcontext():
+            with ee.data.profiling(hook) if hook else nullcontext():
                 return function()
 
         return self._repeat(what, counted, deadline)
+
+    def take_profiles(self, scene_ids: Iterable[str]) -> dict[str, list[str]]:
+        """Return, once, the ids of the profiles of those scenes whose pixels were asked for, however few were told."""
+        return {
+            scene_id: self._profiles.pop(scene_id) for scene_id in scene_ids if scene_id in self._profiles
+        }
 
     def close(self) -> None:
         """Close the connections; a session that is used again opens new ones."""

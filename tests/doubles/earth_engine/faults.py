@@ -190,7 +190,8 @@ class Rule:
     """When a fault strikes; every condition that is given must hold.
 
     ``path`` is part of the request's path; ``first`` the number of times it strikes; ``probability``
-    is drawn from a generator of ``seed``; ``above_pixels`` are pixels of the requested grid.
+    is drawn from a generator of ``seed``; ``above_pixels`` are pixels of the requested grid; ``file_format`` is the
+    one that is asked for.
     """
 
     fault: Fault
@@ -199,6 +200,7 @@ class Rule:
     probability: float | None = None
     seed: int = 0
     above_pixels: int | None = None
+    file_format: str | None = None
     hits: int = 0
     _random: random.Random = field(init=False, repr=False)
 
@@ -209,6 +211,8 @@ class Rule:
         if self.path is not None and self.path not in request.path:
             return False
         if self.above_pixels is not None and (request.pixels or 0) <= self.above_pixels:
+            return False
+        if self.file_format is not None and request.body.get("fileFormat") != self.file_format:
             return False
         if self.first is not None and self.hits >= self.first:
             return False
