@@ -7,14 +7,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import certifi
 import pytest
 import requests
 
-from pc_cloudmask.contact import BUNDLE_VARIABLES, be_patient, diagnose, hurry, is_first, note_answer
+from pc_cloudmask.contact import BUNDLE_VARIABLES, Service, be_patient, diagnose, hurry, is_first, note_answer
 from pc_cloudmask.errors import CloudmaskError, Unreachable
 from pc_cloudmask.masking.earth_engine.transport import BoundedHttp
 from pc_cloudmask.storage.stores import open_store
-from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RetryPolicy, Service, knock
+from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RetryPolicy, knock
 from tests.doubles.broken_ways import CLOSED, KINDS, PASSWORD, Page, break_way
 from tests.doubles.command import run
 
@@ -118,10 +119,10 @@ def test_a_page_in_place_of_earth_engine_ends_the_first_request_alone() -> None:
 
 
 def test_a_bundle_that_lacks_the_certificate_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CURL_CA_BUNDLE", requests.certs.where())
+    monkeypatch.setenv("CURL_CA_BUNDLE", certifi.where())
     with (
         break_way("self-signed") as way,
-        pytest.raises(Unreachable, match=f"CURL_CA_BUNDLE names {re.escape(requests.certs.where())}"),
+        pytest.raises(Unreachable, match=f"CURL_CA_BUNDLE names {re.escape(certifi.where())}"),
     ):
         get(way.url)
 

@@ -109,6 +109,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def set_globals(
+    context: typer.Context,
     config: Annotated[
         Path | None, typer.Option(help="Settings file (TOML); default: ./cloudmask.toml, if it is there.")
     ] = None,
@@ -130,9 +131,10 @@ def set_globals(
     ] = False,
 ) -> None:
     """Remember the global options for the command that follows, which somebody waits for."""
-    from pc_cloudmask.contact import hurry
+    from pc_cloudmask.contact import be_patient, hurry
 
     hurry()
+    context.call_on_close(be_patient)
     options.config, options.json, options.verbose, options.prefect = config, json, verbose, prefect
     configure_logs(options.log_level, _read_secrets)
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -36,7 +37,7 @@ class BrokenWay:
 
 
 class _Handler(QuietHandler):
-    app: Page
+    app: ClassVar[Page]
 
     def do_GET(self) -> None:
         self.app.asked += 1
