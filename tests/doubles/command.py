@@ -62,9 +62,14 @@ def build_environment(cwd: Path, environment: Mapping[str, str]) -> dict[str, st
     return {**inherited, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(cwd / "prefect"), **environment}
 
 
-def run(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run ``cloudmask`` with ``arguments`` in ``cwd``, and return its output and exit status."""
-    with TemporaryDirectory() as folder, forked(*arguments, cwd=cwd, folder=folder, **environment) as process:
+def run(
+    *arguments: str | Path, cwd: Path, prelude: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``cloudmask`` with ``arguments`` in ``cwd``, after the Python in ``prelude``; return how it ended."""
+    with (
+        TemporaryDirectory() as folder,
+        forked(*arguments, cwd=cwd, folder=folder, prelude=prelude, **environment) as process,
+    ):
         process.join(LIMIT_S)
         if process.exitcode is None:
             raise subprocess.TimeoutExpired(arguments, LIMIT_S)
@@ -74,13 +79,13 @@ def run(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.Com
 
 @contextmanager
 def forked(
-    *arguments: str | Path, cwd: Path, folder: str | Path, **environment: str
+    *arguments: str | Path, cwd: Path, folder: str | Path, prelude: str = "", **environment: str
 ) -> Iterator[ForkServerProcess]:
     """Start ``cloudmask`` as ``run`` does, its output going to files in ``folder``; kill it in the end."""
     streams = [Path(folder, name) for name in STREAMS]
     command = ["cloudmask", *map(str, arguments)]
     process = PROCESSES.Process(
-        target=_become_command, args=(command, cwd, build_environment(cwd, environment), streams)
+        target=_become_command, args=(command, cwd, build_environment(cwd, environment), streams, prelude)
     )
     process.start()
     try:
@@ -90,7 +95,9 @@ def forked(
         process.join()
 
 
-def _become_command(command: list[str], cwd: Path, environment: dict[str, str], streams: list[Path]) -> None:
+def _become_command(
+    command: list[str], cwd: Path, environment: dict[str, str], streams: list[Path], prelude: str
+) -> None:
     """Turn this fork into the command; an exception that nobody caught ends it as Python would."""
     os.chdir(cwd)
     os.environ.clear()
@@ -100,6 +107,7 @@ def _become_command(command: list[str], cwd: Path, environment: dict[str, str], 
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
     try:
+        exec(prelude, {})
         runpy.run_module("pc_cloudmask", run_name="__main__")
     except Exception:
         sys.excepthook(*sys.exc_info())

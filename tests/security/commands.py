@@ -13,20 +13,25 @@ from pc_cloudmask.catalog.fields import CatalogContext
 from pc_cloudmask.catalog.findings import CheckReport
 from pc_cloudmask.storage.stores import open_store
 from tests.doubles import command
-from tests.doubles.command import run_in_new_interpreter
 
 #: Every run happens at this instant, so that equal work leaves equal bytes.
 SOURCE_DATE_EPOCH = "1700000000"
 
 
 def run(
-    *arguments: str | Path, cwd: Path, environment: dict[str, str] | None = None, prelude: str = ""
+    *arguments: str | Path,
+    cwd: Path,
+    environment: dict[str, str] | None = None,
+    prelude: str = "",
+    alone: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command at the instant of every run, after the Python of ``prelude``."""
+    """Run the command at the instant of every run, after the Python of ``prelude``.
+
+    One that runs ``alone`` has an interpreter of its own, whose memory holds nothing but what it needs.
+    """
     settings = {"SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, **(environment or {})}
-    if prelude:
-        return run_in_new_interpreter(*arguments, cwd=cwd, prelude=prelude, **settings)
-    return command.run(*arguments, cwd=cwd, **settings)
+    start = command.run_in_new_interpreter if alone else command.run
+    return start(*arguments, cwd=cwd, prelude=prelude, **settings)
 
 
 def read_report(done: subprocess.CompletedProcess[str]) -> Any:

@@ -16,13 +16,16 @@ from tests.security.hostile_items import CASES, VRT, Item, build_documents, buil
 
 PEAK_FILE = "peak"
 REPORT_PEAK = f"""
-import atexit, pathlib, re
+import multiprocessing.util, pathlib, re
 def report():
     status = pathlib.Path("/proc/self/status").read_text()
     pathlib.Path("{PEAK_FILE}").write_text(re.search(r"VmHWM:\\s+(\\d+)", status)[1])
-atexit.register(report)
+multiprocessing.util.Finalize(None, report, exitpriority=0)
 """
-"""``getrusage`` would tell the peak of this process too, whose copy the other one was at first."""
+"""``getrusage`` would tell the peak of this process too, whose copy the other one was at first.
+
+A finaliser is called as a fork ends too, which ``atexit`` does not hear of.
+"""
 
 
 class Archive:
@@ -99,7 +102,9 @@ class Archive:
 class Outcome:
     """How the command fared, and what it touched that it must not."""
 
-    def __init__(self, archive: Archive, *arguments: str | Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, archive: Archive, *arguments: str | Path, environment: dict[str, str], alone: bool = True
+    ) -> None:
         before = archive.list_files()
         with watching(archive.canary) as watch:
             self.done = run(
@@ -110,6 +115,7 @@ class Outcome:
                 cwd=archive.outer,
                 environment=environment,
                 prelude=REPORT_PEAK,
+                alone=alone,
             )
             self.canaries_read = watch.read_names()
         self.files_changed = sorted(dict(before.items() ^ archive.list_files().items()))

@@ -185,7 +185,7 @@ def test_a_hostile_answer(
     told = json.loads(json.dumps([fault.headers, fault.page]).replace("{canary}", canary.url))
     with StacApiServer() as api:
         api.faults.append(replace(fault, headers=told[0], page=told[1]))
-        outcome = Outcome(archive, "--tile", "22KFV", environment=settings(api, network))
+        outcome = Outcome(archive, "--tile", "22KFV", environment=settings(api, network), alone=False)
     check_refused_whole(archive, outcome, refusal)
 
 
