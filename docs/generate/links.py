@@ -59,7 +59,7 @@ def locate(page: str, target: str) -> str:
 
 
 def show_code_of_tables(text: str) -> str:
-    r"""Return ``text`` with ``\|`` in the code of tables as ``|``: on GitHub a cell would end there, here it would not."""
+    r"""Return ``text`` with ``\|`` in the code of tables as ``|``, at which a cell ends on GitHub, but not here."""
 
     def convert(line: str) -> str:
         if not line.startswith("|"):
