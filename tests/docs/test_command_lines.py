@@ -49,7 +49,7 @@ def test_a_command_line_is_understood(page: str, words: list[str]) -> None:
 
 @pytest.mark.parametrize("words", [["ingest", "--tiles", "22KFV"], ["ls", "--limit", "x"], ["publish"]])
 def test_a_wrong_one_is_not(words: list[str]) -> None:
-    with pytest.raises((Exception, AssertionError)):  # noqa: PT011, B017 - typer's own, and that above
+    with pytest.raises((Exception, AssertionError)):
         parse(words)
 
 
@@ -71,7 +71,9 @@ def test_prose_names_commands_and_options_that_there_are(page: str) -> None:
 
 def test_extras_that_pages_install_are_ours() -> None:
     lines = (" ".join(words) for words in chain.from_iterable(map(find_shell_lines, PAGES)))
-    named = {name for line in lines for found in re.findall(r"\.\[([a-z,]+)\]", line) for name in found.split(",")}
+    named = {
+        name for line in lines for found in re.findall(r"\.\[([a-z,]+)\]", line) for name in found.split(",")
+    }
     section = (ROOT / "pyproject.toml").read_text("utf-8").partition("[project.optional-dependencies]\n")[2]
     assert named
     assert named <= set(re.findall(r"^(\w+) = ", section.partition("\n\n")[0], re.M))
