@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 30
 EXTRAS := csmask dask mosaic serve index maps charts
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test pgstac test-omnicloudmask audit fuzz bench browser-test lint types unit lock clean
+.PHONY: demo test pgstac test-omnicloudmask audit fuzz bench docs browser-test lint types unit lock clean
 
 ## The main job on the bundled sample archive: leaves a browsable catalog in ./out.
 demo: $(VENV)/.installed
@@ -38,6 +38,10 @@ fuzz: $(VENV)/.installed-dev
 ## Figures side by side with the peers: prints a table and writes docs/benchmarks.md.
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks
+
+## The documentation as a site in ./site: open site/index.html, no server or network is needed.
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 ## The catalog in a real browser: needs npm and Chromium.
 browser-test: $(VENV)/.installed-dev stac-browser
@@ -101,4 +105,4 @@ lock:
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet -o requirements-pgstac.lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-pgstac out
+	rm -rf $(VENV) $(VENV)-pgstac out site

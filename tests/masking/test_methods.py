@@ -47,8 +47,10 @@ def test_a_method_has_a_page_that_says_what_its_row_does(method: MaskMethod) -> 
     assert (PAGES / f"{method.name}.md").read_text("utf-8").startswith(build_page_head(method))
 
 
-def test_every_page_is_of_a_method() -> None:
-    assert {page.stem for page in PAGES.iterdir()} == set(METHODS)
+def test_every_page_is_of_a_method_and_listed() -> None:
+    assert {page.stem for page in PAGES.iterdir()} - {"README"} == set(METHODS)
+    listed = re.findall(r"^\| \[([^]]+)\]\(\1\.md\)", (PAGES / "README.md").read_text("utf-8"), re.M)
+    assert listed == list(METHODS)
 
 
 @by_method
