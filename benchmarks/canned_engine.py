@@ -80,7 +80,9 @@ class CannedRoutes(Routes):
             return super().answer(request, extra)
         size, affine = request.body["grid"]["dimensions"], request.body["grid"]["affineTransform"]
         names = ("scaleX", "shearX", "translateX", "shearY", "scaleY", "translateY")
-        projection = Projection(request.body["grid"]["crsCode"], tuple(float(affine[name]) for name in names))
+        scale_x, shear_x, x, shear_y, scale_y, y = (float(affine[name]) for name in names)
+        transform = (scale_x, shear_x, x, shear_y, scale_y, y)
+        projection = Projection(request.body["grid"]["crsCode"], transform)
         window = Window(projection, 0, 0, int(size["width"]), int(size["height"]))
         with self._making:
             file = write_canned(window, request.body["fileFormat"], self._cloudiness)

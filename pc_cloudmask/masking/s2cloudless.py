@@ -100,6 +100,7 @@ class LocalEngine:
 
     def download_inputs(self, scene: Scene, ee_image: EarthEngineImage) -> Callable[[], DerivedMask]:
         """Download the inputs, unless the item has its own, and return what composes the mask, as ``derive_mask``."""
+        read_inputs: Callable[[], CloudInputs]
         if has_own_inputs(scene):
             read_inputs = partial(read_item_inputs, self._reader, scene, self._parameters)
         elif self._earth_engine is None:

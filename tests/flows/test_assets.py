@@ -39,7 +39,7 @@ KEY = f"sentinel-2-l2a-cloudmask/22K/22KFV/2018/{SCENE}/{SCENE}.json"
         "https://example.com/items/a%20b",
         "file:///data/of%20mine/x.json",
         "https://example.com/items/1?sig=planted&se=2099#place",
-        "https://me:planted@example.com/items/1",
+        "https://me:planted@example.com/items/1",  # pragma: allowlist secret
         f"s3://masks/{'long/' * 200}x.json",
         "file:///d\u00e4ten/{a}[b]'c\"`d|e^f\\g<h>\t\n",
     ],
