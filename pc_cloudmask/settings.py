@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 #: Variables that Kubernetes makes of a service by the name of cloudmask.
 _OF_KUBERNETES = re.compile(r"(^|_)(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)")
 _OPTION = re.compile(r"^--[a-z]+:? ")
+_TAG = re.compile(r"[a-z0-9]([-_a-z0-9]{0,40}[a-z0-9])?")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
@@ -190,7 +191,7 @@ class Settings(BaseSettings):
     request_budget: Annotated[int | None, Field(ge=1)] = None
     eecu_budget: Annotated[float | None, Field(gt=0)] = None
     profile: bool = False
-    workload_tag: Annotated[str, Field(pattern="^[a-z0-9]([-_a-z0-9]{0,40}[a-z0-9])?$")] = "cloudmask"
+    workload_tag: str = "cloudmask"
     withdraw_limit: Annotated[int, Field(ge=0, le=10_000)] = 20
     log_format: LogFormat = "text"
     metrics: Path | None = None
@@ -251,6 +252,13 @@ class Settings(BaseSettings):
     def _name_of_a_key(cls, value: str) -> str:
         if "{" in value or not value.isprintable():  # an error that names the file would show the key
             raise ValueError("must be 'default', 'anonymous' or the path of a key file, not the key itself")
+        return value
+
+    @field_validator("workload_tag")
+    @classmethod
+    def _tag_is_one(cls, value: str) -> str:
+        if not _TAG.fullmatch(value):  # of 63 characters, the time of the run takes 17
+            raise ValueError("must be 1 to 42 of a-z, 0-9, '-' and '_', beginning and ending with a-z or 0-9")
         return value
 
     @field_validator("areas")

@@ -38,7 +38,12 @@ shared_limit: ContextVar[Callable[[int], AbstractContextManager[None]]] = Contex
 
 
 def count_threads(settings: Settings) -> int:
-    """Return how many scenes may be under way at a time, most of them waiting."""
+    """Return how many scenes may be under way at a time, most of them waiting.
+
+    The package GEES2Downloader downloads one raster at a time, so that more would only wait for each other.
+    """
+    if settings.downloader == "gees2downloader":
+        return settings.workers
     if has_earth_engine(settings) and any(METHODS[name].needs_earth_engine for name in settings.ladder):
         return min(MOST_THREADS, settings.workers + CONCURRENT_REQUESTS)
     return settings.workers

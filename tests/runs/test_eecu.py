@@ -70,7 +70,7 @@ def test_the_longest_tag_is_one_that_the_service_takes() -> None:
     tag = build_workload_tag(read_settings(workload_tag="a" * 42).workload_tag, NOW)
     assert len(tag) <= 63
     for wrong in ("", "Cloudmask", "-a", "a.b", "a" * 43, "a-"):
-        with pytest.raises(SettingsError, match="WORKLOAD_TAG"):
+        with pytest.raises(SettingsError, match="workload_tag: must be 1 to 42 of a-z"):
             read_settings(workload_tag=wrong)
 
 

@@ -21,6 +21,7 @@ def test_scenes_wait_side_by_side_only_where_earth_engine_is_asked() -> None:
     assert count_threads(Settings(earthengine_project="p")) == 44
     assert count_threads(Settings(earthengine_project="p", method="csmask")) == 4
     assert count_threads(Settings(earthengine_project="p", workers=60)) == MOST_THREADS
+    assert count_threads(Settings(earthengine_project="p", downloader="gees2downloader")) == 4
 
 
 def test_memory_lets_in_what_there_is_room_for_and_what_is_too_large_alone() -> None:

@@ -145,7 +145,7 @@ class EarthEngineSession:
         """
         self.start()
         hook = self.profile_hook
-        if scene_id and self.keeps_profiles:
+        if scene_id and self.keeps_profiles and hook is None:
             hook = self._profiles.setdefault(scene_id, []).append
 
         def counted() -> Answer:
