@@ -292,7 +292,7 @@ def _look(store: ObjectReader, pixels: AreaPixels | None, scene: _Scene) -> _Loo
     try:
         if scene.size and (size := file.size) != scene.size and file.error is None:
             raise Unsuitable(f"it has {size} bytes, not the {scene.size} that its item states")
-        counts = _count_classes(file, scene.key, scene.grid, pixels)
+        counts = _count_classes(file, scene.key, scene.grid, pixels, pixels.window)
         return _Look(scene, counts, None, file.bytes_read, file.requests)
     except (Unsuitable, Unreadable) as error:
         problem: CloudmaskError = AssetRefused(f"item {item_id}: its mask is no mask of ours: {error}")
@@ -308,8 +308,8 @@ def _read_part(store: ObjectReader, key: str, offset: int, length: int) -> tuple
     return part.body, part.size
 
 
-def _count_classes(file: PartsFile, name: str, grid: Grid, pixels: AreaPixels) -> _Counts:
-    """Count the area's pixels by class, block by block of the file's own; blocks without any are not read.
+def _count_classes(file: PartsFile, name: str, grid: Grid, pixels: AreaPixels, window: Window) -> _Counts:
+    """Count the area's pixels, which lie in ``window``, by class, block by block of the file's own; blocks without any are not read.
 
     Raises:
         Unsuitable, Unreadable: it is no mask, or not on that grid.
@@ -322,8 +322,6 @@ def _count_classes(file: PartsFile, name: str, grid: Grid, pixels: AreaPixels) -
             raise Unsuitable("it is not on the grid that its item states")
         if dataset.dtypes[0] != "uint8":
             raise Unsuitable(f"it holds {dataset.dtypes[0]}, not uint8")
-        window = pixels.window
-        assert window is not None
         for block in _list_blocks(window, *dataset.block_shapes[0]):
             rows, cols = block.row - window.row, block.col - window.col
             inside = pixels.inside[rows : rows + block.height, cols : cols + block.width]
