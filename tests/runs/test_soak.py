@@ -136,6 +136,8 @@ class Soak:
         service.server.conforms_to = list(CONFORMANCE.values())
         service.server.faults.clear()
         vars(service.server).pop("search", None)
+        service.server.requests.clear()  # what the doubles remember is no memory of ours
+        service.engine.requests.clear()
         weather(service.server, items, self.dice)
         for image, without in service.archive.list_images(now):
             service.engine.world.add_sentinel2(image, without)
