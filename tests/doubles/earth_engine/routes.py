@@ -34,6 +34,9 @@ from tests.doubles.earth_engine.world import World
 PUBLIC_ASSETS = "projects/earthengine-public/assets/"
 """What the client puts before the ids of catalogue assets."""
 
+#: A function that the client is told of and that is not built: whoever asks for it is refused loudly.
+UNBUILT = "Number.gammainc"
+
 
 @dataclass(frozen=True, slots=True)
 class Download:
@@ -63,8 +66,8 @@ def _discovery() -> File:
 
 @cache
 def _algorithms() -> File:
-    """Those that are built: the client takes longer to learn the others than most tests take."""
-    built = {*FUNCTIONS, "Image.load", "ImageCollection.load"}
+    """Those that are built, and ``UNBUILT``: the client takes longer to learn the others than most tests take."""
+    built = {*FUNCTIONS, "Image.load", "ImageCollection.load", UNBUILT}
     known = [each for each in read_algorithms()["algorithms"] if each["name"].split("/")[1] in built]
     return _json({"algorithms": known})
 
