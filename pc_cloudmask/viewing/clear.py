@@ -309,7 +309,7 @@ def _read_part(store: ObjectReader, key: str, offset: int, length: int) -> tuple
 
 
 def _count_classes(file: PartsFile, name: str, grid: Grid, pixels: AreaPixels, window: Window) -> _Counts:
-    """Count the area's pixels by class, in ``window``, block by block of the file's own; blocks without any stay unread.
+    """Count the area's pixels by class, in ``window``, block by block of the file; blocks without any stay unread.
 
     Raises:
         Unsuitable, Unreadable: it is no mask, or not on that grid.

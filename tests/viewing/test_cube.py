@@ -88,7 +88,12 @@ def test_a_cube_is_masked_reflectance(out: Path, resolution: int) -> None:
                 mask = mask.reshape(300, 3, 300, 3).max((1, 3))
         assert np.array_equal(cube.cloudmask.values[number], mask)
         expected = np.where((mask == 1) & (band > 0), band / 10_000, np.nan)
-        np.testing.assert_allclose(cube.B04.values[number], expected, atol=0.6e-4)
+        found = cube.B04.values[number]
+        assert np.array_equal(np.isnan(found), np.isnan(expected))
+        if resolution == 60:  # bands are read through their overviews
+            assert np.nanmean(np.abs(found - expected)) < 2e-3
+        else:
+            np.testing.assert_allclose(found, expected, atol=0.6e-4)
 
 
 @ignore_warnings_of_odc
