@@ -10,7 +10,16 @@ from __future__ import annotations
 import posixpath
 
 from commands import describe_commands
-from links import REPOSITORY, ROOT, find_links, is_relative, locate, map_links, show_code_of_tables
+from links import (
+    REPOSITORY,
+    ROOT,
+    find_links,
+    indent_lists,
+    is_relative,
+    locate,
+    map_links,
+    show_code_of_tables,
+)
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -57,7 +66,7 @@ def on_page_markdown(markdown: str, *, page: Page, files: Files, **_: object) ->
             path = f"{path}/README.md"
         return posixpath.relpath(_get_uri(path), posixpath.dirname(here) or ".") + hash_ + anchor
 
-    text = show_code_of_tables(map_links(markdown, convert))
+    text = indent_lists(show_code_of_tables(map_links(markdown, convert)))
     return text.replace(_LISTING, describe_commands()) if here == COMMANDS else text
 
 

@@ -67,3 +67,8 @@ def show_code_of_tables(text: str) -> str:
         return _CODE.sub(lambda code: code[0].replace("\\|", "|"), line)
 
     return map_prose(text, convert)
+
+
+def indent_lists(text: str) -> str:
+    """Return ``text`` with lists in lists indented by four, as Python-Markdown wants them, instead of two."""
+    return map_prose(text, lambda line: re.sub(r"^((?:  )+)(?=[-*] )", r"\1\1", line))

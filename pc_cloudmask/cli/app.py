@@ -43,7 +43,7 @@ def _printable_usage() -> Iterator[None]:
 GLOBALS = frozenset({"config", "json", "verbose", "prefect"})
 #: In the order in which people meet them.
 COMMANDS = [
-    *("demo", "ingest", "watch", "status", "gaps", "retry", "check", "index"),
+    *("demo", "ingest", "watch", "status", "gaps", "retry", "check", "index", "export"),
     *("ls", "clear", "mosaic", "view", "stats", "evaluate", "serve", "doctor", "prove"),
 ]
 

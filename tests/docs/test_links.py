@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -35,3 +36,21 @@ def test_code_is_no_link() -> None:
 
 def test_pipes_in_the_code_of_tables_lose_their_backslash() -> None:
     assert links.show_code_of_tables("| `A\\|B` | c\\|d |\n`A\\|B`\n") == "| `A|B` | c\\|d |\n`A\\|B`\n"
+
+
+def test_lists_in_lists_are_indented_by_four() -> None:
+    assert (
+        links.indent_lists("- a\n  - b\n  text\n```\n  - c\n```\n")
+        == "- a\n    - b\n  text\n```\n  - c\n```\n"
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_list_or_table_behind_prose_has_a_blank_line_before_it(page: str) -> None:
+    """GitHub does without one, but Python-Markdown takes it for prose."""
+    lines: list[str] = [""]
+    links.map_prose(read_page(page), lambda line: lines.append(line) or line)
+    glued = [
+        line for before, line in pairwise(lines) if re.match(r"[-*|] ", line) and re.match(r"\w", before)
+    ]
+    assert glued == []
