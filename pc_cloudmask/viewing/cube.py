@@ -89,7 +89,7 @@ def read_mask(item: pystac.Item) -> xarray.DataArray:
     return array
 
 
-def _find_centres(grid: Grid) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+def _find_centres(grid: Grid) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
     """Return the northings and eastings of the pixels' centres."""
     a, _, c, _, e, f = grid.transform
     height, width = grid.shape
