@@ -4,9 +4,10 @@ The first request
 -----------------
 A command at a terminal calls ``hurry``. From then on a server that has not answered this process yet gets seconds: it
 is not there, or the way to it is wrong, and whoever waits can mend that. So ``find_timeouts`` looks its name up within
-the limit and bounds the request, and ``judge`` ends the run with ``Unreachable``, which names the stage that failed
-(DNS, connection, proxy, TLS, answer) and the setting that mends it. What may pass at once, a name or a connection that
-is refused, is tried twice. Whoever asks for the same server soon after is told the same at once.
+the limit and bounds the connection, TLS included, and more generously the answer. ``judge`` ends the run with
+``Unreachable``, which names the stage that failed (DNS, connection, proxy, TLS, answer) and the setting that mends it.
+What may pass at once, a name or a connection that is refused, is tried twice. Whoever asks for the same server soon
+after is told the same at once.
 
 Any answer, be it an error of the server's own, ends all this: a service that has answered before, as the bookkeeping of
 origins shows, is met with the patience of the client that asks. The jobs that run for long without anybody waiting,
@@ -38,6 +39,8 @@ from pc_cloudmask.text import make_printable, unsigned_href
 RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
 #: What a person at a terminal waits for the first sign of a server; with the program's start less than ten seconds.
 FIRST_CONTACT_S = 6.0
+#: A server that took the connection is there: it may still have to wake up before it answers.
+FIRST_ANSWER_S = 30.0
 #: A failure that may be a moment's is met once more.
 _ATTEMPTS = 2
 PAUSE_S = 0.5
@@ -82,6 +85,7 @@ class _Contacts:
 
     def __init__(self) -> None:
         self.limit_s: float | None = None
+        self.answer_s = FIRST_ANSWER_S
         self.answered: set[tuple[str, str]] = set()
         self.failures: Counter[tuple[str, str]] = Counter()
         self.given_up: dict[tuple[tuple[str, str], Service], tuple[float, str]] = {}
@@ -90,9 +94,12 @@ class _Contacts:
 _contacts = _Contacts()
 
 
-def hurry(limit_s: float | None = FIRST_CONTACT_S) -> None:
-    """Give servers that have not answered yet ``limit_s`` seconds from now on: somebody is waiting; None: nobody is."""
-    _contacts.limit_s = limit_s
+def hurry(limit_s: float | None = FIRST_CONTACT_S, answer_s: float = FIRST_ANSWER_S) -> None:
+    """Give servers that have not answered yet ``limit_s`` seconds to take a connection, and ``answer_s`` to answer.
+
+    From now on, since somebody is waiting; None: nobody is.
+    """
+    _contacts.limit_s, _contacts.answer_s = limit_s, answer_s
 
 
 def find_limit() -> float | None:
@@ -120,6 +127,8 @@ def note_answer(url: str) -> None:
 def find_timeouts(url: str, service: Service) -> tuple[float, float]:
     """Return the seconds that the first request to ``url`` has to connect, for each address, and to be answered.
 
+    A proxy that took the connection shows nothing of the server behind it, so that no more time is given.
+
     Raises:
         NoAddress: the server, or the proxy before it, has none, or DNS does not answer in time.
         Unreachable: it was found so a moment ago.
@@ -129,9 +138,10 @@ def find_timeouts(url: str, service: Service) -> tuple[float, float]:
     if time.monotonic() - given_up_at < _REMEMBERED_S:
         raise Unreachable(why)
     started = time.monotonic()
-    addresses = _count_addresses(find_proxy(url) or url, limit_s)
+    proxy = find_proxy(url)
+    addresses = _count_addresses(proxy or url, limit_s)
     left_s = max(1.0, limit_s - (time.monotonic() - started))
-    return left_s / min(addresses, _MOST_ADDRESSES), left_s
+    return left_s / min(addresses, _MOST_ADDRESSES), left_s if proxy else max(left_s, _contacts.answer_s)
 
 
 def judge(error: requests.RequestException, url: str, service: Service) -> None:

@@ -28,7 +28,7 @@ LIMIT_S = 1.0
 def someone_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in (*BUNDLE_VARIABLES, "AWS_CA_BUNDLE", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    hurry(LIMIT_S)
+    hurry(LIMIT_S, LIMIT_S)
     yield
     be_patient()
 

@@ -44,6 +44,8 @@ EXTRAS = {
 _PATIENCE_S = 20.0
 #: All of this ends within five seconds where nothing answers, the program's start included.
 _FIRST_CONTACT_S = 2.5
+#: As for a server that takes the connection and lets one wait.
+_FIRST_ANSWER_S = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def examine(context: RunContext) -> Iterator[Finding]:
     """
     settings = context.settings
     methods = [METHODS[name] for name in settings.ladder]
-    hurry(_FIRST_CONTACT_S)
+    hurry(_FIRST_CONTACT_S, _FIRST_ANSWER_S)
     looks = [*_list_services(context, methods)]
     # Of the methods in use alone: to ask PyTorch for its devices takes seconds.
     for method in methods:
