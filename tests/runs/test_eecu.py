@@ -112,7 +112,7 @@ def test_a_month_that_used_up_its_budget_leaves_scenes_to_the_next(
 
 
 def test_a_note_of_another_form_counts_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    store = LocalStore(str(tmp_path))
+    store = LocalStore(tmp_path)
     for number, body in enumerate((b"{", b"[]", b'{"eecu_seconds": "many"}', b'{"eecu_seconds": 1}')):
         store.write_object(f"_watch/eecu/2026-11/{number}.json", body, "application/json")
     meter = EecuMeter(lambda: store, "cloudmask-1", NOW, 1 / 3600)

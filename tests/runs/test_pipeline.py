@@ -48,6 +48,10 @@ def test_memory_lets_in_what_there_is_room_for_and_what_is_too_large_alone() -> 
         pass
 
 
+def yield_all(values: list[int]) -> Iterator[int]:
+    yield from values
+
+
 def test_jobs_overlap_and_a_slow_one_holds_up_no_other() -> None:
     started = threading.Event()
 
@@ -69,7 +73,7 @@ def test_one_at_a_time_keeps_the_order_and_asks_for_a_job_once_it_has_its_turn()
     def list_jobs() -> Iterator[Callable[[], Iterator[int]]]:
         for number in range(3):
             asked.append(number)
-            yield partial(iter, [number, number])
+            yield partial(yield_all, [number, number])
 
     found = []
     for value in run_overlapped(list_jobs(), 1):
@@ -95,7 +99,6 @@ def test_a_fault_ends_no_job_that_was_begun(breaks: str) -> None:
         yield go_on
         if breaks == "job":
             yield fail
-            yield partial(iter, [99])  # never begun
         raise SourceUnavailable("no answer")
 
     found: list[int] = []

@@ -65,6 +65,9 @@ def test_plain_odc_stac_and_stackstac_need_no_configuration(out: Path) -> None:
 
 
 @ignore_warnings_of_odc
+@pytest.mark.filterwarnings(
+    "ignore::rasterio.errors.NotGeoreferencedWarning"
+)  # rasterio's own, of arrays it warps
 @pytest.mark.parametrize("resolution", [10, 20, 60])
 def test_a_cube_is_masked_reflectance(out: Path, resolution: int) -> None:
     items = find_items("22KFV", store=str(out))

@@ -159,6 +159,8 @@ def decode_geotiff(body: bytes, grid: Grid) -> Bytes:
 
     from pc_cloudmask.raster.gdal import gdal_environment  # noqa: PLC0415
 
+    if not body:  # which rasterio would take for a file to write
+        raise ValueError("is empty")
     try:
         with gdal_environment(), MemoryFile(body) as file, file.open(driver="GTiff") as dataset:
             found = (dataset.count, dataset.dtypes[0], dataset.shape)
