@@ -36,7 +36,7 @@ from pc_cloudmask.catalog.mirror_rows import MARK_BODY, MARK_KEY
 from pc_cloudmask.catalog.parents import MIRROR_SUFFIX, RETIRED_SUFFIX, find_mirror_keys, read_mirror_keys
 from pc_cloudmask.catalog.publisher import Publisher, find_published
 from pc_cloudmask.catalog.rows import FieldTypes, LeftOut, flatten_bbox
-from pc_cloudmask.catalog.tile_index import IndexRow, build_rows, rebuild_tile_index
+from pc_cloudmask.catalog.tile_index import IndexRow, build_rows_or_warn, rebuild_tile_index
 from pc_cloudmask.catalog.walk import find_names, list_year_surely, read_linked_items, walk_years
 from pc_cloudmask.errors import CloudmaskError, SettingsError, SourceRefused, StoreRefused
 from pc_cloudmask.scene.geometry import build_shape
@@ -220,7 +220,6 @@ def _prepare_rows(
     for item in items:
         try:
             row = flatten_bbox(_move_hrefs(item))
-            own = build_rows(item) if index is not None else []
             build_shape(row["geometry"])
         except (CloudmaskError, *_UNFIT) as error:
             item_id = make_printable(item.get("id"), _SHOWN)
@@ -229,7 +228,7 @@ def _prepare_rows(
             )
         else:
             if index is not None:
-                index += own
+                index += build_rows_or_warn(item)
             yield row
 
 

@@ -41,6 +41,7 @@ from pc_cloudmask.scene.geometry import build_box, build_shape
 from pc_cloudmask.scene.ids import MASK_ASSET
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
+from pc_cloudmask.text import make_printable
 from stac_ext.cloudmask import (
     CLEAR_PERCENTAGE_PROP,
     CLOUD_PERCENTAGE_PROP,
@@ -51,6 +52,7 @@ from stac_ext.cloudmask import (
 
 logger = logging.getLogger(__name__)
 _LAYER = "masks"
+_SHOWN = 128
 #: Where SQLite files say what made them, and GeoPackages that they are such.
 _APPLICATION_ID = slice(68, 72)
 #: 20 m in degrees of latitude: 40,075 km go round the Earth.
@@ -133,6 +135,17 @@ def build_rows(item: Item) -> list[IndexRow]:
         )
         for part in getattr(shape, "geoms", (shape,))
     ]
+
+
+def build_rows_or_warn(item: Item) -> list[IndexRow]:
+    """Return the rows of a published item; none, and a line in the log, of one that is not as items are published."""
+    try:
+        return build_rows(item)
+    except (CloudmaskError, *_UNFIT) as error:
+        logger.warning(
+            "left out of %s: %s: %s", TILE_INDEX_KEY, make_printable(item.get("id"), _SHOWN), error
+        )
+        return []
 
 
 def rebuild_tile_index(store: ObjectStore, rows: Iterable[IndexRow]) -> None:
@@ -257,12 +270,7 @@ def build_style() -> bytes:
 
 
 def _read_rows_of(store: ObjectStore, items: Sequence[ItemKeys]) -> list[IndexRow]:
-    """Return the rows of published items; one that cannot be read or is odd has none, and a line in the log."""
-    rows: list[IndexRow] = []
+    """Return the rows of published items; one that cannot be read has none: ``check`` names it."""
     with ThreadPoolExecutor(_READERS) as pool:
-        for keys, item in zip(items, pool.map(partial(find_published, store), items), strict=True):
-            try:
-                rows += build_rows(item or {})
-            except (CloudmaskError, *_UNFIT) as error:
-                logger.warning("left out of %s: %s: %s", TILE_INDEX_KEY, keys.item_id, error)
-    return rows
+        found = pool.map(partial(find_published, store), items)
+        return [row for item in found if item is not None for row in build_rows_or_warn(item)]

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import closing
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from queue import Queue
 from threading import Event
 from typing import Protocol, TypeVar, cast
@@ -21,6 +21,8 @@ RETRIES = 2
 RETRY_DELAY_S = 2.0
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+#: Is set once whoever reads what ``run_overlapped`` yields has stopped, in the jobs of that call.
+_abandoned: ContextVar[Event] = ContextVar("abandoned", default=Event())  # noqa: B039 - nobody sets this one
 SceneWork = Callable[[Candidate], SceneOutcome]
 
 
@@ -46,11 +48,11 @@ class ThreadRunner:
     def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
         """Yield the outcomes in the order in which scenes end."""
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="scene")
-        stopping = Event()
+        stopping, abandoned = Event(), _abandoned.get()
         fault: CloudmaskError | None = None
 
         def attempt(candidate: Candidate) -> SceneOutcome | None:
-            if stopping.is_set():
+            if stopping.is_set() or abandoned.is_set():
                 return None
             try:
                 return attempt_scene(work, candidate, self._retry_delay_s, stopping)
@@ -83,7 +85,8 @@ class ThreadRunner:
 def run_overlapped(jobs: Iterable[Callable[[], Iterator[T]]], width: int) -> Iterator[T]:
     """Yield what ``jobs`` yield, as it comes; ``width`` of them are under way at a time, each in a thread.
 
-    A job is asked for once there is a thread for it. Who stops reading stops the jobs at what they yield next.
+    A job is asked for once there is a thread for it. Who stops reading stops the jobs at what they yield next,
+    and before that the scenes that a ``ThreadRunner`` has not begun.
 
     Raises:
         Exception: the first of a job, once all that were begun have ended.
@@ -92,6 +95,7 @@ def run_overlapped(jobs: Iterable[Callable[[], Iterator[T]]], width: int) -> Ite
     stopping = Event()
 
     def run(job: Callable[[], Iterator[T]]) -> None:
+        _abandoned.set(stopping)
         with closing(cast("Generator[T]", job())) as values:
             for value in values:
                 results.put((value,))

@@ -64,7 +64,7 @@ def test_published_masks_against_rasters_beside_the_scenes(out: Path, truth: Pat
     items = {item.id: item for item in find_items(store=str(out))}
     for scene in comparison["scenes"]:
         item = items[scene["id"]]
-        every += pairs(MEANT[read_pixels(item.assets["truth"].href)], read_mask(item))
+        every += pairs(MEANT[read_pixels(item.assets["truth"].href)], read_mask(item).values)
         assert (scene["method"], scene["buffer_m"]) == ("s2cloudless", 50)
         assert_same(scene, expect(every[-810_000:]))
     assert_same(comparison["all"], expect(every))

@@ -14,6 +14,7 @@ import yaml
 
 from tests.doubles.prefect_server import ROOT, PrefectServer, run_prefect_server, wait_for
 from tests.doubles.range_server import RangeServer
+from tests.sample_archive import copy_archive
 
 pytestmark = pytest.mark.slow
 AUTOMATIONS = ROOT / "deploy" / "automations.yaml"
@@ -21,17 +22,18 @@ SIGNATURE = "sig=planted"
 
 
 @pytest.fixture(scope="module")
-def items(sample_items: Path) -> Iterator[str]:
+def items(sample_items: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of two items: a good one with signed hrefs, and one that is proven wrong."""
-    collection = json.loads(sample_items.read_text())
-    good, wrong = collection["features"][:2]
+    good, wrong = json.loads(sample_items.read_text())["features"][:2]
     wrong["properties"].pop("datetime")
-    with RangeServer(sample_items.parent) as files:
+    folder = tmp_path_factory.mktemp("archive")
+    copy_archive(sample_items, folder, [])
+    with RangeServer(folder) as files:
         for asset in good["assets"].values():
             asset["href"] = f"{files.url}/{asset['href'].removeprefix('./')}?{SIGNATURE}"
         good["links"] = [{"rel": "self", "href": f"https://source.example.com/{good['id']}?{SIGNATURE}"}]
-        path = sample_items.with_name("two.json")
-        path.write_text(json.dumps({**collection, "features": [good, wrong]}))
+        path = folder / "two.json"
+        path.write_text(json.dumps({"type": "FeatureCollection", "features": [good, wrong]}))
         yield f"{files.url}/{path.name}"
 
 

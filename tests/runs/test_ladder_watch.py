@@ -31,6 +31,7 @@ from tests.doubles.earth_engine.server import LocalEarthEngine
 from tests.runs.archive import DAY, NEVER, START, Archive, Product
 from tests.runs.service import Service, run_service
 from tests.runs.test_watch import build_plain_archive, edit, walk
+from tests.sample_archive import copy_archive
 
 pytestmark = pytest.mark.slow
 
@@ -314,8 +315,7 @@ def test_an_item_that_lacks_a_band_of_the_better_method_is_masked_by_the_next(
     """The lesser one needs no account either: the item has a cloud probability."""
     item, *_ = json.loads(sample_items.read_bytes())["features"]
     del item["assets"]["B11"]
-    items, store = sample_items.with_name("without-b11.json"), tmp_path / "out"
-    items.write_text(json.dumps(item))
+    items, store = copy_archive(sample_items, tmp_path / "archive", [item]), tmp_path / "out"
     request = IngestRequest(items=str(items), method="csmask,s2cloudless", store=str(store))
 
     def run() -> Report:

@@ -18,7 +18,7 @@ from rich.console import Console
 from pc_cloudmask.catalog.fields import encode_document
 from pc_cloudmask.cli import output
 from pc_cloudmask.errors import CloudmaskError, InvalidField, StoreRefused
-from pc_cloudmask.flows.progress import _report_rows
+from pc_cloudmask.flows.progress import build_rows
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.runs.candidate import build_failure, read_candidate
 from pc_cloudmask.runs.logs import JsonFormatter, TextFormatter
@@ -187,7 +187,7 @@ def test_urls_and_addresses_are_no_links_of_themselves() -> None:
 
 def test_artifacts_show_an_item_s_id_and_reason_as_text() -> None:
     outcome = SceneOutcome("a|<img src=x>", SceneState.FAILED, f"`x` [l](https://evil.example) {ESCAPES}")
-    (row,) = _report_rows(Report(failed=(outcome,)))
+    (row,) = build_rows(Report(failed=(outcome,)), (), lambda _id, _key: "")
     assert row["scene"] == r"a\|\<img src=x\>"
     assert r"\[l\](https:\//evil.example)" in row["reason"]
     assert row["reason"].isprintable()

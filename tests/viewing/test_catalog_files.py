@@ -247,10 +247,11 @@ class TestPrivacy:
         assert answer.status_code == 503
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
-    def test_the_root_leads_to_the_catalog(self, url: str) -> None:
+    def test_the_root_is_a_page_that_reads_the_catalog(self, url: str) -> None:
         answer = get(url, "")
-        assert answer.url == f"{url}/catalog.json"
-        assert answer.json() == {"type": "Catalog"}
+        assert answer.url == f"{url}/"
+        assert answer.headers["Content-Type"].startswith("text/html")
+        assert "catalog.json" in answer.text
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)

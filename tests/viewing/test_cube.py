@@ -22,7 +22,11 @@ from pc_cloudmask.masking.classes import CLASS_STYLES
 from tests.direct_runs import ignore_warnings_of_odc
 from tests.published_demo import copy_catalog
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # rasterio's own, of arrays that it warps
+    pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
+]
 
 
 def read(href: str) -> np.ndarray:
@@ -65,9 +69,6 @@ def test_plain_odc_stac_and_stackstac_need_no_configuration(out: Path) -> None:
 
 
 @ignore_warnings_of_odc
-@pytest.mark.filterwarnings(
-    "ignore::rasterio.errors.NotGeoreferencedWarning"
-)  # rasterio's own, of arrays it warps
 @pytest.mark.parametrize("resolution", [10, 20, 60])
 def test_a_cube_is_masked_reflectance(out: Path, resolution: int) -> None:
     items = find_items("22KFV", store=str(out))
