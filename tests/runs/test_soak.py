@@ -1,6 +1,7 @@
 """A service that runs for long: two watchers at once each simulated minute, and what is left of it in the end.
 
 Opt-in, for it takes as long as it is told, and some: ``CLOUDMASK_SOAK_MINUTES=8 pytest tests/runs/test_soak.py``.
+``CLOUDMASK_SOAK_DAYS`` are those in which everything happens, ``CLOUDMASK_SOAK_EVERY`` the minutes between two runs.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ pytestmark = [
     pytest.mark.skipif(not MINUTES, reason="CLOUDMASK_SOAK_MINUTES says for how long"),
 ]
 MINUTE = timedelta(minutes=1)
-#: Of simulated time, in which all that happens to a product happens.
-WINDOW = 2 * DAY
+#: Of simulated time: between two runs of a watcher, and in which all that happens to a product happens.
+EVERY = float(os.environ.get("CLOUDMASK_SOAK_EVERY", "1")) * MINUTE
+WINDOW = float(os.environ.get("CLOUDMASK_SOAK_DAYS", "2")) * DAY
 AREAS = {
     "south": Area(tiles=("22KFV",), since="2024-01-01"),
     "north": Area(tiles=("32TNS",), since="2024-01-01"),
@@ -191,12 +193,12 @@ def test_a_service_that_runs_for_long_stays_small_and_right(
     with run_service(archive, earth_engine, tmp_path / "out") as service:
         soak = Soak(service, random.Random(4))
         now = run_for(soak, BEGIN, MINUTES * 60)
-        minutes = len(soak.kilobytes)
+        passes = len(soak.kilobytes)
         # Calm days: what is gone is gone once three scans agree, months of which everything is looked at.
         for day in (*range(1, 5), *range(6, 200, 6)):
             soak.pass_minute(now := BEGIN + WINDOW + day * DAY, calm, None, 0.0)
     figures.append(
-        f"a soak: {minutes} minutes, two watchers in each, {dict(soak.counts)}; resident "
+        f"a soak: {passes} times every {EVERY}, two watchers at once, {dict(soak.counts)}; resident "
         f"{tell_growth(soak.kilobytes)} kB, descriptors {tell_growth(soak.descriptors)}, "
         f"{sum(1 for path in service.store.rglob('*') if path.is_file())} files; "
         f"{time.monotonic() - started:.0f} s"
@@ -218,7 +220,7 @@ def run_for(soak: Soak, now: datetime, seconds: float) -> datetime:
             store_fails = soak.dice.choice([0.0, 0.0, 0.0, 0.01, 0.1])
         soak.pass_minute(now, weather, rain, store_fails)
         minute += 1
-        now += MINUTE
+        now += EVERY
     return now
 
 
