@@ -13,6 +13,7 @@ no links for days (microsoft/PlanetaryComputer#469): searches lost most of what 
 4. Where that is not possible, because the API does not sort or has more items of one instant than a page holds, a
    search whose last page has as many items as were asked for is not complete: an error, which may pass.
 5. An empty page with a link is followed like any other.
+6. A link that leads nowhere (microsoft/PlanetaryComputer#360) is a promise of more: the search goes on as in 3.
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ Page = Mapping[str, Any]
 ReadPages = Callable[[datetime | None, int], Iterable[Page]]
 
 
+class NoSuchPage(Exception):
+    """The page that a page links to is not there."""
+
+
 @dataclass
 class _Chain:
     """What pages that are linked to each other, of ``asked`` items at most, have told so far."""
@@ -52,6 +57,7 @@ class _Chain:
     empty: int = 0
     matched: int | None = None
     instants: list[datetime] = field(default_factory=list)
+    is_cut: bool = False
 
     @property
     def fills_request(self) -> bool:
@@ -64,7 +70,9 @@ class _Chain:
         """True if there may be more items than came."""
         size = self.sizes[-1] if self.sizes else 0
         is_full = size in _COMMON_LIMITS or size in self.sizes[:-1]
-        return self.fills_request or is_full or len(self.ids) + self.unnamed < (self.matched or 0)
+        return (
+            self.is_cut or self.fills_request or is_full or len(self.ids) + self.unnamed < (self.matched or 0)
+        )
 
     def add(self, page: Page) -> list[Item]:
         """Take in a page and return its items: what is no item fails as one without an id, and stops no other."""
@@ -118,7 +126,7 @@ def read_all_pages(read: ReadPages, url: str, limit: int, *, is_sorted: bool) ->
 
 def _follow(pages: Iterable[Page], chain: _Chain, known: set[str]) -> Iterator[list[Item]]:
     """Yield what is not yet ``known`` of linked pages, and add it."""
-    for page in pages:
+    for page in _mark_cut(pages, chain):
         items = chain.add(page)
         fresh = [item for item in items if _read_id(item) not in known]
         if (items and not fresh and len(chain.sizes) > 1) or chain.empty > MAX_EMPTY_PAGES:
@@ -128,12 +136,24 @@ def _follow(pages: Iterable[Page], chain: _Chain, known: set[str]) -> Iterator[l
             yield fresh
 
 
+def _mark_cut(pages: Iterable[Page], chain: _Chain) -> Iterator[Page]:
+    """Yield ``pages``, and note in ``chain`` if they end before the last."""
+    try:
+        yield from pages
+    except NoSuchPage:
+        chain.is_cut = True
+
+
 def _check_complete(url: str, first: _Chain, last: _Chain, count: int) -> None:
     """Check what the API said of how many items match, or else that its last page had room for more.
 
     Raises:
         SourceUnavailable: there may be more items than ``count``.
     """
+    if last.is_cut:
+        raise SourceUnavailable(
+            f"{url}: links to a next page that is not there after {count} items: try again later, or narrow the search"
+        )
     if first.matched is None:
         if last.fills_request:
             raise SourceUnavailable(

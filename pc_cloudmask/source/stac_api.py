@@ -33,7 +33,7 @@ from pc_cloudmask.scene.query import (
 from pc_cloudmask.source.documents import parse_json
 from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, find_holders, is_relative, unsign_item
-from pc_cloudmask.source.paging import PAGE_ITEMS, read_all_pages
+from pc_cloudmask.source.paging import PAGE_ITEMS, NoSuchPage, read_all_pages
 from pc_cloudmask.source.selection import sort_items, sort_stream
 from pc_cloudmask.text import LOOPBACK_HOSTS, make_printable, unsigned_href
 from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy
@@ -141,14 +141,23 @@ class BoundedStacApiIO(StacApiIO):
     def get_pages(
         self, url: str, method: str | None = None, parameters: dict[str, Any] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Yield every page that the one before it links to, an empty one as well, which ends pystac-client's own."""
+        """Yield every page that the one before it links to, an empty one as well, which ends pystac-client's own.
+
+        Raises:
+            NoSuchPage: a link to a page leads nowhere.
+        """
         page = self.read_json(url, method=method, parameters=parameters)
         while True:
             yield page
             following = next((link for link in page.get("links") or [] if link["rel"] == "next"), None)
             if following is None:
                 return
-            page = self.read_json(Link.from_dict(following), parameters=parameters)
+            try:
+                page = self.read_json(Link.from_dict(following), parameters=parameters)
+            except APIError as error:
+                if error.status_code not in NOWHERE:
+                    raise
+                raise NoSuchPage(f"HTTP {error.status_code}") from error
 
 
 def _check_landing_page(document: dict[str, Any], hint: str) -> None:
@@ -209,6 +218,8 @@ DAYS_AT_ONCE = timedelta(days=31)
 #: How an item names its tile: the Planetary Computer's, and STAC's grid extension's.
 TILE_PROPERTY, GRID_PROPERTY = "s2:mgrs_tile", "grid:code"
 _SORT = [{"field": "properties.datetime", "direction": "asc"}, {"field": "id", "direction": "asc"}]
+#: Statuses of what is not there.
+NOWHERE = frozenset({404, 405, 410})
 #: Characters of what an API or a library says that are repeated.
 _SHOWN = 200
 #: What pystac and pystac-client raise on an answer of another form: they trust what an API sends.
@@ -397,7 +408,7 @@ class PlanetaryComputerSource:
             text = f"{self._url}: HTTP {status}: {make_printable(error, _SHOWN)}"
             if status in {401, 403}:
                 raise SourceDenied(f"{text}; the API wants credentials, or shuts this address out") from error
-            if status in {404, 405, 410}:
+            if status in NOWHERE:
                 raise SourceMistaken(f"{text}: check {self.form.url_setting}") from error
             raise (SourceUnavailable if status == 408 else SourceRefused)(text) from error
         except _TRIPPED as error:

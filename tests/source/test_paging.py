@@ -68,6 +68,27 @@ def test_a_full_page_without_a_link_is_not_the_end(query: SceneQuery, most: int,
         assert find_ids(api, query) == [item["id"] for item in items]
 
 
+def lead_nowhere(page: Page, _query: Page) -> Page:
+    links = [{**link, "href": link["href"].replace("/search", "/elsewhere")} for link in page["links"]]
+    return {**page, "links": links}
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("most", [7, 100, 250])
+def test_a_link_that_leads_nowhere_loses_no_item(most: int, method: str) -> None:
+    items = make_items(260)
+    with make_api(items, lead_nowhere, most, methods=(method,)) as api:
+        assert find_ids(api, SceneQuery()) == [item["id"] for item in items]
+
+
+def test_a_link_that_leads_nowhere_of_an_api_that_does_not_sort_is_no_end() -> None:
+    with (
+        make_api(make_items(20), lead_nowhere, most=7, without=("sort",)) as api,
+        pytest.raises(SourceUnavailable, match=r"next page that is not there after 7 items"),
+    ):
+        find_ids(api, SceneQuery())
+
+
 @pytest.mark.parametrize("lost", [1, 2, 3])
 def test_a_link_that_is_lost_on_the_way_loses_no_item(lost: int) -> None:
     pages: list[int] = []
