@@ -288,6 +288,12 @@ def parse_item(stored: StoredObject | None) -> Item | None:
     return item if isinstance(links, list) and all(isinstance(link, dict) for link in links) else None
 
 
+def digest_item(stored: StoredObject) -> str:
+    """Return the SHA-256, in hex, of an item without its link to an older version: others change that."""
+    item = parse_item(stored)
+    return sha256(stored.body if item is None else encode_document(drop_predecessor(item))).hexdigest()
+
+
 def is_current(item: Item | None) -> bool:
     """Return whether the item was published and not withdrawn since: withdrawing takes its fingerprint."""
     properties = None if item is None else item.get("properties")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
@@ -13,7 +13,15 @@ from typing import Any
 import orjson
 
 from pc_cloudmask.catalog.fields import GEOJSON_MEDIA_TYPE, AssetFile, CatalogContext
-from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, ItemKeys, item_keys
+from pc_cloudmask.catalog.layout import (
+    CATALOG_KEY,
+    CHANGES_FORM,
+    CHANGES_PREFIX,
+    COLLECTION_ID,
+    COLLECTION_KEY,
+    ItemKeys,
+    item_keys,
+)
 from pc_cloudmask.catalog.steps import Publication
 from pc_cloudmask.scene.tile_box import build_tile_box
 from pc_cloudmask.storage.store import ObjectStore
@@ -174,14 +182,38 @@ def _resolve(key: str, href: str) -> str | None:
 
 
 def public_bytes(store: ObjectStore) -> dict[str, bytes]:
-    """Every public object by key."""
+    """Every public object by key, but for the change feed: that tells in which order it came."""
     found = {}
     for info in store.list_objects(""):
-        if not info.key.startswith(PRIVATE):
+        if not info.key.startswith((*PRIVATE, CHANGES_PREFIX)):
             stored = store.read_object(info.key)
             assert stored is not None
             found[info.key] = stored.body
     return found
+
+
+def read_feed(store: ObjectStore) -> list[dict[str, Any]]:
+    """Every event of the change feed, in the order of the feed."""
+    found = ((CHANGES_FORM.fullmatch(info.key), info.key) for info in store.list_objects(CHANGES_PREFIX))
+    keys = [key for _, _, key in sorted((m["day"], int(m["part"] or 0), key) for m, key in found if m)]
+    bodies = [stored.body for stored in map(store.read_object, keys) if stored]
+    return [orjson.loads(line) for body in bodies for line in body.splitlines()]
+
+
+def fold_feed(events: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """The checksum of the mask of each item that the feed says is there, by id."""
+    there: dict[str, str] = {}
+    for event in events:
+        if event["type"].endswith(".withdrawn"):
+            there.pop(event["subject"], None)
+        else:
+            there[event["subject"]] = event["data"]["mask_checksum"]
+    return there
+
+
+def find_checksums(walk: Walk) -> dict[str, str]:
+    """The checksum of the mask of each item that a reader met."""
+    return {each: item["assets"]["cloudmask"]["file:checksum"] for each, item in walk.items.items()}
 
 
 def list_markers(store: ObjectStore) -> list[str]:
