@@ -421,9 +421,10 @@ def withdraw_steps(
     yield from settle_steps(store, context, keys)
 
 
-def mark_withdrawal(keys: ItemKeys, reason: str, now: datetime) -> Marker:
-    """Return the pending marker of a withdrawal that begins now."""
-    return build_marker(keys, sha256(_encode_withdrawn_marker(keys, reason, now)).hexdigest(), now)
+def mark_withdrawal(keys: ItemKeys, reason: str, now: datetime, fingerprint: str | None = None) -> Marker:
+    """Return the pending marker of a withdrawal that begins now; ``fingerprint`` is what its withdrawn marker keeps."""
+    body = _encode_withdrawn_marker(keys, reason, now, fingerprint)
+    return build_marker(keys, sha256(body).hexdigest(), now)
 
 
 def write_withdrawn_marker(

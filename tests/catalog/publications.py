@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from hashlib import sha256
+from itertools import count, takewhile
 from typing import Any
 
 import orjson
@@ -15,11 +16,11 @@ import orjson
 from pc_cloudmask.catalog.fields import GEOJSON_MEDIA_TYPE, AssetFile, CatalogContext
 from pc_cloudmask.catalog.layout import (
     CATALOG_KEY,
-    CHANGES_FORM,
     CHANGES_PREFIX,
     COLLECTION_ID,
     COLLECTION_KEY,
     ItemKeys,
+    changes_key,
     item_keys,
 )
 from pc_cloudmask.catalog.steps import Publication
@@ -192,12 +193,20 @@ def public_bytes(store: ObjectStore) -> dict[str, bytes]:
     return found
 
 
-def read_feed(store: ObjectStore) -> list[dict[str, Any]]:
-    """Every event of the change feed, in the order of the feed."""
-    found = ((CHANGES_FORM.fullmatch(info.key), info.key) for info in store.list_objects(CHANGES_PREFIX))
-    keys = [key for _, _, key in sorted((m["day"], int(m["part"] or 0), key) for m, key in found if m)]
-    bodies = [stored.body for stored in map(store.read_object, keys) if stored]
-    return [orjson.loads(line) for body in bodies for line in body.splitlines()]
+def read_feed(store: ObjectStore, days: int = 3) -> list[dict[str, Any]]:
+    """Every event of the change feed from the day before ``NOW`` on, in the order of the feed, without a listing."""
+    bodies = []
+    for number in range(-1, days):
+        day = NOW.date() + timedelta(days=number)
+        parts = map(store.read_object, (changes_key(day, part) for part in count()))
+        bodies += [stored.body for stored in takewhile(lambda stored: stored is not None, parts) if stored]
+    return [_parse(line) for body in bodies for line in body.splitlines()]
+
+
+@lru_cache(10_000)
+def _parse(line: bytes) -> dict[str, Any]:
+    event: dict[str, Any] = orjson.loads(line)
+    return event
 
 
 def fold_feed(events: Iterable[dict[str, Any]]) -> dict[str, str]:
