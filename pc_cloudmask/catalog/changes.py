@@ -129,8 +129,7 @@ def read_event(line: bytes) -> Event | None:
 
 def find_kind(event: Event) -> ChangeKind | None:
     """Return what became of the event's item; None for a type of a later version of this program."""
-    name = str(event["type"]).removeprefix(TYPE_PREFIX)
-    return ChangeKind(name) if name in ChangeKind else None
+    return next((kind for kind in ChangeKind if kind.type == event["type"]), None)
 
 
 def _build_data(context: CatalogContext, keys: ItemKeys, item: Item) -> dict[str, Any]:
