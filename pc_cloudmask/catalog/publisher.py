@@ -124,8 +124,8 @@ class _Replay:
 class Publisher:
     """Publishes into one store; safe to share between threads.
 
-    ``now`` is when the run began; ``clock`` tells the time, for leases and events: a run may take days.
-    ``push`` is given the events that stand in the change feed.
+    ``now`` is when the run began; ``clock`` tells the time, for leases: a run may take days. ``tell_time``
+    tells it for the change feed, and ``push`` is given the events that stand there.
     """
 
     def __init__(
@@ -144,6 +144,7 @@ class Publisher:
         self._clock = clock or (lambda: now)
         self._single_writer = single_writer
         self._pause = pause
+        self.tell_time = self._clock
         self.push: Callable[[Sequence[Event]], None] | None = None
         self._begun: dict[ItemKeys, _Replay] = {}
         self._lock = threading.Lock()
@@ -240,7 +241,7 @@ class Publisher:
         Raises:
             StoreUnavailable: the markers stay, and the next run's ``recover`` tells it.
         """
-        for stage in tell_stages(Feed(self._store, self._context, self._clock(), self.push), changes):
+        for stage in tell_stages(Feed(self._store, self._context, self.tell_time(), self.push), changes):
             self._run_stage(stage)
 
     def recover(self) -> list[ItemKeys]:

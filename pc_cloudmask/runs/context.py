@@ -109,7 +109,7 @@ class RunContext:
         publisher = Publisher(
             self.store, context, self.now, single_writer=single_writer, clock=self.read_time
         )
-        publisher.push = self.push
+        publisher.tell_time, publisher.push = read_clock, self.push
         return publisher
 
     @cached_property
