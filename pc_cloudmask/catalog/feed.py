@@ -42,8 +42,8 @@ from pc_cloudmask.catalog.steps import Steps, swap_steps
 from pc_cloudmask.catalog.versions import digest_item, is_current, parse_item
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 
-#: A file of the feed that has so much is never written again: some 250 lines. A batch may go beyond it.
-PART_BYTES = 256 * 1024
+#: A file of the feed that has so much is never written again: some 60 lines. A batch may go beyond it.
+PART_BYTES = 64 * 1024
 _READERS = 16
 ONE_DAY = timedelta(days=1)
 

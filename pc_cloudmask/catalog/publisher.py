@@ -289,8 +289,8 @@ class Publisher:
             changes = (change,) if is_done else (change, replace(change, digest=digest_item(stored)))
             replay = self._settle(stored, marker.keys, *(changes if is_over else ()))
         if replay is None and is_over:
-            logger.info("%s: its writer died before the item was there", marker.key)
-            self._store.delete_object(marker.key)
+            logger.info("%s: its writer died before the item was there, or took a broken one out", marker.key)
+            self.tell([Change(marker.keys, marker.sha256)])
         return replay
 
     def _is_done(self, marker: Marker, item: StoredObject) -> bool:
