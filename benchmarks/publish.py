@@ -31,6 +31,8 @@ from benchmarks.measure import (
     run_apart,
 )
 from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.feed import PART_BYTES
+from pc_cloudmask.catalog.layout import CHANGES_PREFIX
 from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.steps import Publication
 from pc_cloudmask.storage.local import LocalStore
@@ -51,11 +53,15 @@ GOLDEN = Path(__file__).parents[1] / "tests" / "data" / "derived-item.json"
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of publishing one item: CPU, requests, bytes other than the mask's; then of the check of all items."""
+    """Of publishing one item: CPU, requests, bytes other than the mask's; then of the check of all items.
+
+    The change feed is counted by itself: a batch writes its part once, however many items it has.
+    """
 
     cpu_ms: Figure
     requests: Counter[str]
     kilobytes: float
+    told_kilobytes: float
     check_s: float
     check_peak_mb: float
 
@@ -76,6 +82,8 @@ def measure() -> list[Row]:
         rows.append(compare_costs(f"requests of publishing {among}", requests, fewest, "requests", 1))
     budget = Peer("budget", BYTES_BUDGET_KB)
     rows.append(compare_costs("bytes written beside the mask", largest.kilobytes, budget, "kB", 1))
+    part = Peer("a full part", (PART_BYTES + 1024) / 1e3)
+    rows.append(compare_costs("bytes of the change feed", largest.told_kilobytes, part, "kB", 1))
     for size, runs in PYSTAC_RUNS.items():
         peer = Peer("pystac: read, add, normalise, save", run_apart(partial(measure_pystac, size, runs)))
         target = PYSTAC_TARGET if size > SIZES[0] else None
@@ -110,8 +118,10 @@ def measure_size(size: int) -> Cost:
             counting.written.clear()
             publication = build_real_publication(product_id(number + 1, "22KAA"))
             cpu_ms.append(_measure_cpu_ms(partial(_publish, counting, publication)))
+        told = sum(size for key, size in counting.written.items() if key.startswith(CHANGES_PREFIX))
         beside = sum(size for key, size in counting.written.items() if "cloudmask-" not in key.split("/")[-1])
-        return Cost(Figure.of(cpu_ms[1:]), Counter(counting.requests), beside / 1e3, check_s, check_peak_mb)
+        kilobytes = (beside - told) / 1e3, told / 1e3
+        return Cost(Figure.of(cpu_ms[1:]), Counter(counting.requests), *kilobytes, check_s, check_peak_mb)
 
 
 def measure_pystac(size: int, runs: int) -> Figure:

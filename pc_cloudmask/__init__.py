@@ -1,8 +1,8 @@
 """pc-cloudmask: cloud and cloud-shadow masks for Sentinel-2, published as a static STAC catalog.
 
 ``find_items`` and ``find_item`` find published masks, ``read_mask`` reads one, ``load_cube`` loads bands masked by
-them, and ``measure_area`` says when an area was clear; ``ODC_STAC_CONFIG`` is what odc-stac must be told of items that
-another reader made.
+them, ``measure_area`` says when an area was clear, and ``changes`` what was published, replaced and withdrawn;
+``ODC_STAC_CONFIG`` is what odc-stac must be told of items that another reader made.
 CONTRIBUTING.md has the map of the rooms.
 """
 
@@ -15,11 +15,13 @@ from pc_cloudmask.version import __version__
 if TYPE_CHECKING:
     from pc_cloudmask.viewing.clear import measure_area
     from pc_cloudmask.viewing.cube import load_cube, read_mask
+    from pc_cloudmask.viewing.follow import changes
     from pc_cloudmask.viewing.library import ODC_STAC_CONFIG, find_item, find_items
 
 __all__ = [
     "ODC_STAC_CONFIG",
     "__version__",
+    "changes",
     "find_item",
     "find_items",
     "load_cube",
@@ -27,7 +29,7 @@ __all__ = [
     "read_mask",
 ]
 #: Where public names stand, if not in the library.
-_MODULES = {"measure_area": "clear", "load_cube": "cube", "read_mask": "cube"}
+_MODULES = {"changes": "follow", "measure_area": "clear", "load_cube": "cube", "read_mask": "cube"}
 
 
 def __getattr__(name: str) -> Any:

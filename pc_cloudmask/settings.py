@@ -43,6 +43,7 @@ logger = logging.getLogger(__name__)
 _OF_KUBERNETES = re.compile(r"(^|_)(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)")
 _OPTION = re.compile(r"^--[a-z]+:? ")
 _TAG = re.compile(r"[a-z0-9]([-_a-z0-9]{0,40}[a-z0-9])?")
+_TOPIC = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,251}(\.fifo)?", re.ASCII)
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
@@ -196,6 +197,7 @@ class Settings(BaseSettings):
     log_format: LogFormat = "text"
     metrics: Path | None = None
     browser: Path | None = None
+    sns_topic: str | None = None
     cloud_probability_pct: Annotated[float, Field(ge=0, le=100)] = _DEFAULTS.cloud_probability_pct
     dark_nir_reflectance: Annotated[float, Field(ge=0, le=1)] = _DEFAULTS.dark_nir_reflectance
     shadow_distance_m: Annotated[float, Field(ge=0, le=20_000)] = _DEFAULTS.shadow_distance_m
@@ -252,6 +254,13 @@ class Settings(BaseSettings):
     def _name_of_a_key(cls, value: str) -> str:
         if "{" in value or not value.isprintable():  # an error that names the file would show the key
             raise ValueError("must be 'default', 'anonymous' or the path of a key file, not the key itself")
+        return value
+
+    @field_validator("sns_topic")
+    @classmethod
+    def _topic_is_one(cls, value: str | None) -> str | None:
+        if value is not None and not _TOPIC.fullmatch(value):
+            raise ValueError("must be an SNS topic's ARN such as arn:aws:sns:eu-central-1:123456789012:masks")
         return value
 
     @field_validator("workload_tag")

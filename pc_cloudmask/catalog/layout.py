@@ -15,6 +15,9 @@ COLLECTION_KEY = f"{COLLECTION_ID}/collection.json"
 ITEMS_PREFIX = f"{COLLECTION_ID}/items/"
 #: The raster tile index of all masks, and its style for QGIS, which finds it by its name.
 TILE_INDEX_KEY, STYLE_KEY = f"{COLLECTION_ID}/masks.gti.gpkg", f"{COLLECTION_ID}/masks.gti.qml"
+#: The change feed, one file a day and its further parts.
+CHANGES_PREFIX = "changes/"
+CHANGES_FORM = re.compile(r"changes/(?P<day>\d{4}/\d\d/\d\d)(?:-(?P<part>[1-9]\d{0,5}))?\.jsonl", re.ASCII)
 #: The census against other catalogues, where it is asked for.
 GAPS_KEY = "gaps.parquet"
 #: Private state next to the published catalog.
@@ -132,6 +135,11 @@ def zone_catalog_key(zone: str) -> str:
 def tile_catalog_key(tile: str) -> str:
     """Return the key of the catalog of a tile."""
     return f"{COLLECTION_ID}/{tile[:3]}/{tile}/{CATALOG_KEY}"
+
+
+def changes_key(day: date, part: int = 0) -> str:
+    """Return the key of a day's change feed, or of its further part of that number."""
+    return f"{CHANGES_PREFIX}{day:%Y/%m/%d}{f'-{part}' if part else ''}.jsonl"
 
 
 def is_state_key(key: str) -> bool:

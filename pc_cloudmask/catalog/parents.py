@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 
+from pc_cloudmask.catalog.changes import Change
 from pc_cloudmask.catalog.documents import (
     Coverage,
     build_collection,
@@ -19,6 +20,7 @@ from pc_cloudmask.catalog.documents import (
     merge_coverages,
     read_collection_coverage,
 )
+from pc_cloudmask.catalog.feed import Feed, tell_steps
 from pc_cloudmask.catalog.fields import CatalogContext, Document, encode_document, read_document
 from pc_cloudmask.catalog.layout import (
     CATALOG_KEY,
@@ -128,9 +130,8 @@ def catalog_stages(
     store: ObjectStore,
     context: CatalogContext,
     coverages: Mapping[ItemKeys, Coverage],
-    markers: Iterable[str] = (),
 ) -> Iterator[Sequence[Steps]]:
-    """Yield the steps that link published items, from the years up to the root, then drop their ``markers``.
+    """Yield the steps that link published items, from the years up to the root.
 
     A stage may begin once every step of the one before is done; within a stage the order is free.
     ``coverages`` holds what each item adds to the collection.
@@ -148,7 +149,12 @@ def catalog_stages(
     yield [parent_steps(store, zone_parent(context, zone), own) for zone, own in tiles.items()]
     yield [collection_steps(store, context, tiles.keys(), merge_coverages(coverages.values()))]
     yield [root_steps(store, context)]
-    yield [unmark_steps(store, key) for key in markers]
+
+
+def tell_stages(feed: Feed, changes: Sequence[Change]) -> Iterator[Sequence[Steps]]:
+    """Yield the steps that tell what the catalogs show by now, and then drop the changes' markers."""
+    yield [tell_steps(feed, changes)]
+    yield [unmark_steps(feed.store, change.marker) for change in changes]
 
 
 def year_steps(
@@ -242,7 +248,7 @@ def root_steps(store: ObjectStore, context: CatalogContext) -> Steps:
 
 
 def unmark_steps(store: ObjectStore, key: str) -> Steps:
-    """Remove the marker of an item that every catalog above it links."""
+    """Remove the marker of an item that every catalog above it links, as the change feed tells."""
     store.delete_object(key)
     yield Step(StepName.UNMARK, key)
 

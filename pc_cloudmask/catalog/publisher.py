@@ -8,6 +8,7 @@ Everything is written in this order:
     settling                   links and marks of the scene's versions (see ``versions``)
     year catalog               compare-and-swap, rendered from a listing; the item is published now
     tile, zone, collection, root   bottom-up, where they do not link their child yet
+    change feed                compare-and-swap: what is linked now, or is no more (see ``feed``)
     marker removed
 
 A run may die between any two of these: its marker tells what it left, and the next command that publishes
@@ -20,8 +21,8 @@ finishes what was begun. Invariants:
    after it was written: whoever withdrew and restored an item meanwhile may have found it right as it was.
 3. Everything after the item follows from what is in the store, by steps that change nothing that is right.
    So anybody may replay a marker at once, whether its writer lives or not.
-4. A marker goes only after whoever removes it has settled and linked its item, which is there as it says, or
-   once its lease is over. Its key carries its digest, so that no writer removes another's. A writer that was
+4. A marker goes only after whoever removes it has settled, linked and told its item, which is there as it says,
+   or once its lease is over. Its key carries its digest, so that no writer removes another's. A writer that was
    stopped for longer than its lease, or judged by a clock that runs ahead, looks for its marker once its item
    is there, and puts it again.
 5. A withdrawal has a marker too; its withdrawn marker stands for the item's document in all this.
@@ -38,18 +39,20 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 
+from pc_cloudmask.catalog.changes import Change, Event
 from pc_cloudmask.catalog.documents import Coverage, read_coverage
-from pc_cloudmask.catalog.fields import CatalogContext, decode_document, encode_document
-from pc_cloudmask.catalog.layout import ItemKeys, YearKeys, pending_key
+from pc_cloudmask.catalog.feed import Feed
+from pc_cloudmask.catalog.fields import CatalogContext, decode_document
+from pc_cloudmask.catalog.layout import ItemKeys, YearKeys
 from pc_cloudmask.catalog.parents import (
     catalog_stages,
     collection_steps,
     find_missing,
-    unmark_steps,
+    tell_stages,
     year_steps,
 )
 from pc_cloudmask.catalog.steps import (
@@ -65,9 +68,8 @@ from pc_cloudmask.catalog.steps import (
     write_marker,
 )
 from pc_cloudmask.catalog.versions import (
-    drop_predecessor,
+    digest_item,
     mark_withdrawal,
-    parse_item,
     put_steps,
     settle_steps,
     withdraw_steps,
@@ -93,7 +95,7 @@ def find_published(store: ObjectStore, keys: ItemKeys) -> Item | None:
 def item_steps(store: ObjectStore, context: CatalogContext, publication: Publication, now: datetime) -> Steps:
     """Put the item and its files into the store; no catalog links it yet."""
     keys = publication.keys
-    marker = build_marker(keys, publication.digest, now)
+    marker = build_marker(keys, publication.digest, now, replaces=publication.replaces)
     write_marker(store, marker)
     yield Step(StepName.MARK, marker.key)
     for file in publication.files:
@@ -107,28 +109,23 @@ def item_steps(store: ObjectStore, context: CatalogContext, publication: Publica
     yield from settle_steps(store, context, keys)
 
 
-def digest_item(stored: StoredObject) -> str:
-    """Return the SHA-256, in hex, of an item without its link to an older version: others change that."""
-    item = parse_item(stored)
-    return sha256(stored.body if item is None else encode_document(drop_predecessor(item))).hexdigest()
-
-
 @dataclass(frozen=True, slots=True)
 class _Replay:
     """An item that is put and settled and is to be linked.
 
-    ``coverage`` is what it adds to the collection, ``marker`` the key of its marker if that may go then.
+    ``coverage`` is what it adds to the collection, ``changes`` what is to be told if its marker may go then.
     """
 
     keys: ItemKeys
     coverage: Coverage
-    marker: str | None
+    changes: tuple[Change, ...]
 
 
 class Publisher:
     """Publishes into one store; safe to share between threads.
 
-    ``now`` is when the run began; ``clock`` tells the time, for leases: a run may take days.
+    ``now`` is when the run began; ``clock`` tells the time, for leases: a run may take days. ``tell_time``
+    tells it for the change feed, and ``push`` is given the events that stand there.
     """
 
     def __init__(
@@ -147,6 +144,8 @@ class Publisher:
         self._clock = clock or (lambda: now)
         self._single_writer = single_writer
         self._pause = pause
+        self.tell_time = self._clock
+        self.push: Callable[[Sequence[Event]], None] | None = None
         self._begun: dict[ItemKeys, _Replay] = {}
         self._lock = threading.Lock()
 
@@ -184,7 +183,8 @@ class Publisher:
         coverage = _read_coverage(publication.item, keys)
         run_steps(item_steps(self._store, self._context, publication, self._clock()))
         with self._lock:
-            self._begun[keys] = _Replay(keys, coverage, pending_key(keys.item_id, publication.digest))
+            change = Change(keys, publication.digest, publication.replaces)
+            self._begun[keys] = _Replay(keys, coverage, (change,))
 
     def publish_catalogs(self, published: Iterable[ItemKeys]) -> None:
         """Link items that ``publish_item`` put, here or in another process; only now do they count.
@@ -233,7 +233,16 @@ class Publisher:
         self._run_stage([withdraw_steps(store, context, keys, reason, now) for keys in items])
         years = sorted({keys.year_keys for keys in items}, key=lambda year_keys: year_keys.prefix)
         self._run_stage([year_steps(store, context, year_keys) for year_keys in years])
-        self._run_stage([unmark_steps(store, mark_withdrawal(keys, reason, now).key) for keys in items])
+        self.tell([Change(keys, mark_withdrawal(keys, reason, now).sha256) for keys in items])
+
+    def tell(self, changes: Sequence[Change]) -> None:
+        """Tell in the change feed what the catalogs show by now, and remove the changes' markers.
+
+        Raises:
+            StoreUnavailable: the markers stay, and the next run's ``recover`` tells it.
+        """
+        for stage in tell_stages(Feed(self._store, self._context, self.tell_time(), self.push), changes):
+            self._run_stage(stage)
 
     def recover(self) -> list[ItemKeys]:
         """Settle and link what runs that died had put, and return it; drop markers whose writer left no item.
@@ -244,7 +253,7 @@ class Publisher:
         """
         with ThreadPoolExecutor(_CATALOG_WORKERS) as pool:
             replays = list(filter(None, pool.map(self._replay, list_markers(self._store))))
-        left = list(dict.fromkeys(replay.keys for replay in replays if replay.marker))
+        left = list(dict.fromkeys(replay.keys for replay in replays if replay.changes))
         if left:
             logger.info("linking %d items that an earlier run left unlinked", len(left))
         self._link(replays)
@@ -258,7 +267,9 @@ class Publisher:
         stored = self._store.read_object(keys.item)
         if stored is None:
             return None
-        return self._settle(stored, keys, pending_key(keys.item_id, digest_item(stored)))
+        change = Change(keys, digest_item(stored))
+        marker = read_marker(self._store, change.marker)
+        return self._settle(stored, keys, replace(change, replaces=marker is not None and marker.replaces))
 
     def _replay(self, marker_key: str) -> _Replay | None:
         try:
@@ -269,13 +280,17 @@ class Publisher:
         if marker is None:
             return None
         stored = self._store.read_object(marker.keys.item)
-        is_over = marker.is_stale(self._clock()) or (stored is not None and self._is_done(marker, stored))
+        is_done = stored is not None and self._is_done(marker, stored)
+        is_over = is_done or marker.is_stale(self._clock())
         replay = None
         if stored is not None:
-            replay = self._settle(stored, marker.keys, marker.key if is_over else None)
+            change = Change(marker.keys, marker.sha256, marker.replaces)
+            # A writer that died half-way may have left the item otherwise than anybody told.
+            changes = (change,) if is_done else (change, replace(change, digest=digest_item(stored)))
+            replay = self._settle(stored, marker.keys, *(changes if is_over else ()))
         if replay is None and is_over:
-            logger.info("%s: its writer died before the item was there", marker.key)
-            self._store.delete_object(marker.key)
+            logger.info("%s: its writer died before the item was there, or took a broken one out", marker.key)
+            self.tell([Change(marker.keys, marker.sha256)])
         return replay
 
     def _is_done(self, marker: Marker, item: StoredObject) -> bool:
@@ -285,25 +300,25 @@ class Publisher:
         withdrawn_marker = self._store.read_object(marker.keys.withdrawn_marker)
         return withdrawn_marker is not None and sha256(withdrawn_marker.body).hexdigest() == marker.sha256
 
-    def _settle(self, stored: StoredObject, keys: ItemKeys, marker_key: str | None) -> _Replay | None:
+    def _settle(self, stored: StoredObject, keys: ItemKeys, *changes: Change) -> _Replay | None:
         """Settle the item and return what is to be linked; None if it cannot be read."""
         coverage = _find_coverage(stored, keys)
         if coverage is None:
             return None
         self.check_writers()
         self._run(settle_steps(self._store, self._context, keys))
-        return _Replay(keys, coverage, marker_key)
+        return _Replay(keys, coverage, changes)
 
     def _link(self, begun: Sequence[_Replay]) -> None:
         if not begun:
             return
         self.check_writers()
         coverages = {each.keys: each.coverage for each in begun}
-        markers = [each.marker for each in begun if each.marker]
         for attempt in range(_CATALOG_ATTEMPTS):
             try:
-                for stage in catalog_stages(self._store, self._context, coverages, markers):
+                for stage in catalog_stages(self._store, self._context, coverages):
                     self._run_stage(stage)
+                self.tell([change for each in begun for change in each.changes])
                 return
             except StoreUnavailable as error:
                 if attempt == _CATALOG_ATTEMPTS - 1:

@@ -4,7 +4,7 @@ A broken item is not removed: a withdrawn marker takes it out of the catalog, an
 stay for a grace period, as those of an item that its source withdrew do. The marker keeps the fingerprint
 that the document loses, so that ``ingest`` publishes the scene again, and a later check can restore the item
 should it turn out to be sound. A repair may die between any two steps: the item is then found broken, or
-withdrawn, once more.
+withdrawn, once more. What it takes out, restores or links has a pending marker until the change feed tells it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import threading
 from datetime import datetime
 from hashlib import sha256
 
+from pc_cloudmask.catalog.changes import Change
 from pc_cloudmask.catalog.check_year import BrokenItem, YearCheck
+from pc_cloudmask.catalog.feed import Feed
 from pc_cloudmask.catalog.fields import (
     GEOJSON_MEDIA_TYPE,
     CatalogContext,
@@ -23,14 +25,16 @@ from pc_cloudmask.catalog.fields import (
     read_document,
 )
 from pc_cloudmask.catalog.layout import ItemKeys, YearKeys, pending_prefix
-from pc_cloudmask.catalog.parents import year_steps
+from pc_cloudmask.catalog.parents import tell_stages, year_steps
 from pc_cloudmask.catalog.states import Failure, StateKind, find_state, record_failed
-from pc_cloudmask.catalog.steps import run_steps, swap_steps
+from pc_cloudmask.catalog.steps import build_marker, run_steps, swap_steps, write_marker
 from pc_cloudmask.catalog.versions import (
     change_steps,
+    digest_item,
     is_current,
     link_older_steps,
     list_versions,
+    mark_withdrawal,
     parse_item,
     predecessor_steps,
     read_predecessors,
@@ -94,22 +98,27 @@ def repair_year(
         for item_id, item in check.broken.items()
         if removals.take(ItemKeys(year_keys, item_id))
     ]
+    changes: list[Change] = []
     for keys, item in taken:
         # First of all: a withdrawn item that newer versions still link is no finding of the next check.
         _unlink_version(store, context, check, keys)
-        _take_out(store, keys, item, now)
+        changes += _take_out(store, keys, item, now)
         run_steps(settle_steps(store, context, keys))
-    _mend_marks(store, context, check)
+    changes += _mend_marks(store, context, check, now)
     has_catalog = check.totals.has_catalog or bool(check.folder.linked_ids)
     if has_catalog:
         run_steps(year_steps(store, context, year_keys))
+    for stage in tell_stages(Feed(store, context, now), changes):
+        for steps in stage:
+            run_steps(steps)
     _remove_leftovers(store, context, check)
     return has_catalog
 
 
-def _mend_marks(store: ObjectStore, context: CatalogContext, check: YearCheck) -> None:
-    """Restore what is sound, and bring the marks of newer versions to what is there."""
+def _mend_marks(store: ObjectStore, context: CatalogContext, check: YearCheck, now: datetime) -> list[Change]:
+    """Restore what is sound, and bring the marks of newer versions to what is there; return what is linked then."""
     year_keys = check.folder.year_keys
+    changes: list[Change] = []
     for item_id, fingerprint in check.restored.items():
         _restore(store, ItemKeys(year_keys, item_id), fingerprint)
     for key in check.wrong_marks:
@@ -117,7 +126,19 @@ def _mend_marks(store: ObjectStore, context: CatalogContext, check: YearCheck) -
     for item_id in check.dangling:
         run_steps(link_older_steps(store, context, ItemKeys(year_keys, item_id)))
     for item_id in (*check.unlinked, *check.restored):
+        changes += _mark_item(store, ItemKeys(year_keys, item_id), now)
         run_steps(settle_steps(store, context, ItemKeys(year_keys, item_id)))
+    return changes
+
+
+def _mark_item(store: ObjectStore, keys: ItemKeys, now: datetime) -> list[Change]:
+    """Put the pending marker of an item that is about to be linked, and return what is to be told then."""
+    stored = store.read_object(keys.item)
+    if stored is None:
+        return []
+    change = Change(keys, digest_item(stored))
+    write_marker(store, build_marker(keys, change.digest, now))
+    return [change]
 
 
 def _remove_leftovers(store: ObjectStore, context: CatalogContext, check: YearCheck) -> None:
@@ -131,20 +152,24 @@ def _remove_leftovers(store: ObjectStore, context: CatalogContext, check: YearCh
             store.delete_object(key)
 
 
-def _take_out(store: ObjectStore, keys: ItemKeys, item: BrokenItem, now: datetime) -> None:
+def _take_out(store: ObjectStore, keys: ItemKeys, item: BrokenItem, now: datetime) -> list[Change]:
     """Put the withdrawn marker, then take the fingerprint of the very document that was found broken.
 
-    Where another repair did so since, its marker keeps the fingerprint, which the document has no more.
+    Return what is to be told once no catalog links it. Where another repair did so since, its marker keeps the
+    fingerprint, which the document has no more.
     """
     logger.info("taking %s out of the catalog: %s", keys.item_id, item.reason)
     record_failed(store, keys.item_id, Failure(_ERROR_CLASS, item.reason, retryable=True), now)
     document = read_document(store.read_object(keys.item))
     fingerprint = find_property(document or {}, FINGERPRINT_PROP)
     if fingerprint is None and holds_object(store, keys.withdrawn_marker):
-        return
+        return []
+    marker = mark_withdrawal(keys, item.reason, now, fingerprint)
+    write_marker(store, marker)
     write_withdrawn_marker(store, keys, item.reason, now, fingerprint)
+    changes = [Change(keys, marker.sha256)]
     if fingerprint is None:
-        return
+        return changes
 
     def render(current: StoredObject | None) -> bytes | None:
         if current is None or sha256(current.body).hexdigest() != item.digest:
@@ -154,6 +179,7 @@ def _take_out(store: ObjectStore, keys: ItemKeys, item: BrokenItem, now: datetim
         return encode_document(found)
 
     run_steps(swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE))
+    return changes
 
 
 def _restore(store: ObjectStore, keys: ItemKeys, fingerprint: str | None) -> None:

@@ -113,7 +113,7 @@ class Marker:
 
     ``sha256`` is that of the document whose coming ends the writer's own part: the item, without its link to an
     older version, or the withdrawn marker. It is in the key too, so that of two writers of one item neither
-    removes the other's marker.
+    removes the other's marker. ``replaces`` says that the catalog had the item with another mask before.
     """
 
     id: str
@@ -121,6 +121,7 @@ class Marker:
     year: Annotated[int, Field(ge=0, le=9999)]
     sha256: str
     expires: AwareDatetime
+    replaces: bool = False
 
     @property
     def keys(self) -> ItemKeys:
@@ -144,9 +145,9 @@ class Marker:
 _MARKER = TypeAdapter(Marker)
 
 
-def build_marker(keys: ItemKeys, digest: str, now: datetime) -> Marker:
+def build_marker(keys: ItemKeys, digest: str, now: datetime, *, replaces: bool = False) -> Marker:
     """Return the marker of what begins now."""
-    return Marker(keys.item_id, keys.year_keys.tile, keys.year_keys.year, digest, now + LEASE)
+    return Marker(keys.item_id, keys.year_keys.tile, keys.year_keys.year, digest, now + LEASE, replaces)
 
 
 def write_marker(store: ObjectStore, marker: Marker) -> None:
@@ -178,13 +179,14 @@ def read_marker(store: ObjectStore, key: str) -> Marker | None:
 class Publication:
     """An item that links no other version yet, with every file that it links inside the store.
 
-    ``better`` are methods whose mask it does not replace.
+    ``better`` are methods whose mask it does not replace; ``replaces`` says that the catalog has the item already.
     """
 
     keys: ItemKeys
     item: Item = field(hash=False)
     files: tuple[AssetFile, ...]
     better: tuple[str, ...] = ()
+    replaces: bool = False
 
     @cached_property
     def body(self) -> bytes:

@@ -288,6 +288,12 @@ def parse_item(stored: StoredObject | None) -> Item | None:
     return item if isinstance(links, list) and all(isinstance(link, dict) for link in links) else None
 
 
+def digest_item(stored: StoredObject) -> str:
+    """Return the SHA-256, in hex, of an item without its link to an older version: others change that."""
+    item = parse_item(stored)
+    return sha256(stored.body if item is None else encode_document(drop_predecessor(item))).hexdigest()
+
+
 def is_current(item: Item | None) -> bool:
     """Return whether the item was published and not withdrawn since: withdrawing takes its fingerprint."""
     properties = None if item is None else item.get("properties")
@@ -415,9 +421,10 @@ def withdraw_steps(
     yield from settle_steps(store, context, keys)
 
 
-def mark_withdrawal(keys: ItemKeys, reason: str, now: datetime) -> Marker:
-    """Return the pending marker of a withdrawal that begins now."""
-    return build_marker(keys, sha256(_encode_withdrawn_marker(keys, reason, now)).hexdigest(), now)
+def mark_withdrawal(keys: ItemKeys, reason: str, now: datetime, fingerprint: str | None = None) -> Marker:
+    """Return the pending marker of a withdrawal that begins now; ``fingerprint`` is what its withdrawn marker keeps."""
+    body = _encode_withdrawn_marker(keys, reason, now, fingerprint)
+    return build_marker(keys, sha256(body).hexdigest(), now)
 
 
 def write_withdrawn_marker(

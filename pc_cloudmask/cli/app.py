@@ -44,7 +44,7 @@ GLOBALS = frozenset({"config", "json", "verbose", "prefect"})
 #: In the order in which people meet them.
 COMMANDS = [
     *("demo", "ingest", "watch", "status", "gaps", "retry", "check", "index", "export"),
-    *("ls", "clear", "mosaic", "view", "stats", "evaluate", "serve", "doctor", "prove"),
+    *("ls", "clear", "follow", "mosaic", "view", "stats", "evaluate", "serve", "doctor", "prove"),
 ]
 
 

@@ -10,6 +10,7 @@ from pc_cloudmask.cli import (  # noqa: F401 - they add their commands
     catalog,
     evaluate,
     find,
+    follow,
     gaps,
     ingest,
     prove,

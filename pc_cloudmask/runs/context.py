@@ -25,6 +25,7 @@ from pc_cloudmask.storage.store import ObjectStore
 if TYPE_CHECKING:
     from pc_cloudmask.catalog.publisher import Publisher
     from pc_cloudmask.masking.earth_engine.session import EarthEngineSession, PixelDownloader
+    from pc_cloudmask.runs.push import TopicPush
     from pc_cloudmask.runs.request import RunRequest
     from pc_cloudmask.source.assets import AssetReader
     from pc_cloudmask.source.fields import ItemSearch
@@ -105,7 +106,23 @@ class RunContext:
 
         context = CatalogContext(self.settings.public_url)
         single_writer = self.settings.single_writer
-        return Publisher(self.store, context, self.now, single_writer=single_writer, clock=self.read_time)
+        publisher = Publisher(
+            self.store, context, self.now, single_writer=single_writer, clock=self.read_time
+        )
+        publisher.tell_time, publisher.push = read_clock, self.push
+        return publisher
+
+    @cached_property
+    def push(self) -> TopicPush | None:
+        """Sends what the change feed tells to the topic that the settings name, if they name one."""
+        from pc_cloudmask.runs.push import TopicPush
+
+        return TopicPush(self.settings.sns_topic) if self.settings.sns_topic else None
+
+    @property
+    def unpushed(self) -> int:
+        """How many events the topic did not take so far."""
+        return self.push.unpushed if self.push else 0
 
     @cached_property
     def reader(self) -> AssetReader:

@@ -87,7 +87,11 @@ def ingest(
         ingestion.leave_unlisted(ingestion.read_unlisted(query.ids))
     seconds = time.monotonic() - started
     return build_report(
-        ingestion.outcomes, seconds, deferred=ingestion.deferred, transfer=context.read_transfer()
+        ingestion.outcomes,
+        seconds,
+        deferred=ingestion.deferred,
+        unpushed=context.unpushed,
+        transfer=context.read_transfer(),
     )
 
 

@@ -60,6 +60,7 @@ class Report:
     held_back: tuple[SceneOutcome, ...] = ()
     provisional: tuple[str, ...] = ()
     deferred: int = 0
+    unpushed: int = 0
     problems: tuple[str, ...] = ()
     phases: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
@@ -92,14 +93,16 @@ class Report:
     def summary(self) -> str:
         """One line for people: ``3 published, 1 waiting in 2.1 s``."""
         text = ", ".join(f"{count} {name}" for name, count in self.counts.items() if count)
-        return f"{text or 'no scene found'} in {self.seconds:.1f} s"
+        unpushed = f"; {self.unpushed} events not pushed" if self.unpushed else ""
+        return f"{text or 'no scene found'} in {self.seconds:.1f} s{unpushed}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report as plain JSON values; the last five only where there is something to say."""
+        """Return the report as plain JSON values; the last six only where there is something to say."""
         further = {
             "provisional": self.provisional,
             "held_back": [{"id": scene.id, "error": scene.reason} for scene in self.held_back],
             "deferred": self.deferred,
+            "unpushed": self.unpushed,
             "problems": self.problems,
             "transfer": self.transfer,
         }

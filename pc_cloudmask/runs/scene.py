@@ -18,6 +18,7 @@ from pc_cloudmask.catalog.fields import (
 from pc_cloudmask.catalog.item import DerivedItemParts, build_derived_item
 from pc_cloudmask.catalog.steps import Publication
 from pc_cloudmask.catalog.valid_fields import keep_valid
+from pc_cloudmask.catalog.versions import is_current
 from pc_cloudmask.errors import EngineRefused
 from pc_cloudmask.masking.completeness import find_shortfall
 from pc_cloudmask.masking.files import build_mask_cog, build_preview, build_probability_cog
@@ -122,7 +123,8 @@ def build_publication(
         provisional=bool(candidate.better),
     )
     files = tuple(file for file in (mask, probability, preview) if file)
-    return Publication(keys, build_derived_item(parts), files, candidate.better)
+    replaces = is_current(candidate.published)
+    return Publication(keys, build_derived_item(parts), files, candidate.better, replaces)
 
 
 def _build_source_item(item: Item, folder: str | None) -> Item:

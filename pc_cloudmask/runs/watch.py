@@ -88,6 +88,7 @@ def watch(
         withdrawn=tuple(sorted(withdrawals.withdrawn)),
         deferred=ingestion.deferred,
         problems=tuple(problems.texts),
+        unpushed=context.unpushed,
         transfer=context.read_transfer(),
     )
 

@@ -27,11 +27,13 @@ from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from pc_cloudmask.catalog.changes import NDJSON_MEDIA_TYPE
 from pc_cloudmask.catalog.documents import GEOPACKAGE_MEDIA_TYPE, PARQUET_MEDIA_TYPE, QML_MEDIA_TYPE
 from pc_cloudmask.catalog.fields import COG_MEDIA_TYPE, GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE
 from pc_cloudmask.catalog.layout import (
     ASSET_NAME_FORM,
     CATALOG_KEY,
+    CHANGES_FORM,
     COLLECTION_ID,
     COLLECTION_KEY,
     ITEMS_PREFIX,
@@ -59,6 +61,7 @@ _PUBLIC_KEY = re.compile(
     rf"|{COLLECTION_ID}/{_ITEM_FOLDER}/(?:{_ITEM_DOCUMENT}|{ASSET_NAME_FORM.pattern})"
     rf"|{ITEMS_PREFIX}{_ID}\.parquet"
     rf"|{re.escape(TILE_INDEX_KEY)}|{re.escape(STYLE_KEY)}"
+    rf"|{CHANGES_FORM.pattern}"
     rf"|sample-archive/(?:items\.json|{_ID}/{_ID}\.(?:json|tif))",
     re.ASCII,
 )
@@ -73,6 +76,7 @@ _MEDIA_TYPES = {
     ".parquet": PARQUET_MEDIA_TYPE,
     ".gpkg": GEOPACKAGE_MEDIA_TYPE,
     ".qml": QML_MEDIA_TYPE,
+    ".jsonl": NDJSON_MEDIA_TYPE,
 }
 #: Errors of a path that leads to nothing a reader may have, a loop of links among them. Any other one, of a
 #: disk or of too many open files, says nothing about the file.

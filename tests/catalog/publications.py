@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from hashlib import sha256
+from itertools import count, takewhile
 from typing import Any
 
 import orjson
 
 from pc_cloudmask.catalog.fields import GEOJSON_MEDIA_TYPE, AssetFile, CatalogContext
-from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, ItemKeys, item_keys
+from pc_cloudmask.catalog.layout import (
+    CATALOG_KEY,
+    CHANGES_PREFIX,
+    COLLECTION_ID,
+    COLLECTION_KEY,
+    ItemKeys,
+    changes_key,
+    item_keys,
+)
 from pc_cloudmask.catalog.steps import Publication
 from pc_cloudmask.scene.tile_box import build_tile_box
 from pc_cloudmask.storage.store import ObjectStore
@@ -174,14 +183,46 @@ def _resolve(key: str, href: str) -> str | None:
 
 
 def public_bytes(store: ObjectStore) -> dict[str, bytes]:
-    """Every public object by key."""
+    """Every public object by key, but for the change feed: that tells in which order it came."""
     found = {}
     for info in store.list_objects(""):
-        if not info.key.startswith(PRIVATE):
+        if not info.key.startswith((*PRIVATE, CHANGES_PREFIX)):
             stored = store.read_object(info.key)
             assert stored is not None
             found[info.key] = stored.body
     return found
+
+
+def read_feed(store: ObjectStore, days: int = 3) -> list[dict[str, Any]]:
+    """Every event of the change feed from the day before ``NOW`` on, in the order of the feed, without a listing."""
+    bodies = []
+    for number in range(-1, days):
+        day = NOW.date() + timedelta(days=number)
+        parts = map(store.read_object, (changes_key(day, part) for part in count()))
+        bodies += [stored.body for stored in takewhile(lambda stored: stored is not None, parts) if stored]
+    return [_parse(line) for body in bodies for line in body.splitlines()]
+
+
+@lru_cache(10_000)
+def _parse(line: bytes) -> dict[str, Any]:
+    event: dict[str, Any] = orjson.loads(line)
+    return event
+
+
+def fold_feed(events: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """The checksum of the mask of each item that the feed says is there, by id."""
+    there: dict[str, str] = {}
+    for event in events:
+        if event["type"].endswith(".withdrawn"):
+            there.pop(event["subject"], None)
+        else:
+            there[event["subject"]] = event["data"]["mask_checksum"]
+    return there
+
+
+def find_checksums(walk: Walk) -> dict[str, str]:
+    """The checksum of the mask of each item that a reader met."""
+    return {each: item["assets"]["cloudmask"]["file:checksum"] for each, item in walk.items.items()}
 
 
 def list_markers(store: ObjectStore) -> list[str]:

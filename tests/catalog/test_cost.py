@@ -7,8 +7,9 @@ from collections import Counter
 
 import pytest
 
+from pc_cloudmask.catalog.changes import NDJSON_MEDIA_TYPE
 from pc_cloudmask.catalog.check import check_catalog
-from pc_cloudmask.catalog.layout import YearKeys
+from pc_cloudmask.catalog.layout import YearKeys, changes_key
 from pc_cloudmask.catalog.publisher import Publisher
 from tests.catalog.publications import CONTEXT, NOW, build_publication, product_id
 from tests.catalog.seeding import LEAF_ITEMS, CountingStore, seed_items
@@ -27,6 +28,7 @@ def seeded(count: int) -> MemoryStore:
 
 def measure_publishing(store: MemoryStore) -> CountingStore:
     counting = CountingStore(store)
+    store.write_object(changes_key(NOW.date()), b"", NDJSON_MEDIA_TYPE)  # as every day's first batch does
     publisher = Publisher(counting, CONTEXT, NOW)
     publication = build_publication(NEW)
     publisher.publish_item(publication)
@@ -48,15 +50,18 @@ def test_requests_and_bytes_are_equal_in_a_catalog_twenty_times_as_large(small: 
 
 
 def test_one_item_takes_few_requests(small: CountingStore) -> None:
-    """Five writes: marker, two files, item, year. What is above links and covers it already."""
-    assert small.requests == Counter(GET=7, LIST=6, PUT=5, HEAD=1, DELETE=1)
+    """Six writes: marker, two files, item, year, change feed. What is above links and covers it already.
+
+    The feed takes four requests: it and the item are read, it is written, and looked for on the day after.
+    """
+    assert small.requests == Counter(GET=9, LIST=6, PUT=6, HEAD=2, DELETE=1)
 
 
-def test_a_scene_of_a_batch_takes_nine_requests_more() -> None:
-    """Catalogs cost a batch once.
+def test_a_scene_of_a_batch_takes_ten_requests_more() -> None:
+    """Catalogs and the change feed cost a batch once.
 
     Marker, two files, the item read and written with a listing between them, the marker looked for, a listing
-    after it, the marker removed.
+    after it, the item read again for the change feed, the marker removed.
     """
     counts = []
     for batch in (10, 20):
@@ -67,7 +72,7 @@ def test_a_scene_of_a_batch_takes_nine_requests_more() -> None:
             publisher.publish_item(publication)
         publisher.publish_catalogs(publication.keys for publication in publications)
         counts.append(counting.requests.total())
-    assert counts[1] - counts[0] == 10 * 9
+    assert counts[1] - counts[0] == 10 * 10
 
 
 def test_a_full_year_of_three_satellites_is_a_small_document() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from pc_cloudmask.catalog.changes import Change
 from pc_cloudmask.catalog.documents import read_coverage
-from pc_cloudmask.catalog.layout import pending_key
-from pc_cloudmask.catalog.parents import catalog_stages
+from pc_cloudmask.catalog.feed import Feed
+from pc_cloudmask.catalog.parents import catalog_stages, tell_stages
 from pc_cloudmask.catalog.publisher import Publisher, item_steps
 from pc_cloudmask.catalog.steps import LEASE, StepName
 from pc_cloudmask.errors import StoreUnavailable
@@ -19,11 +20,15 @@ from tests.catalog.publications import (
     LESSER,
     NOW,
     build_publication,
+    find_checksums,
+    fold_feed,
     list_markers,
     product_id,
     public_bytes,
+    read_feed,
     walk_catalog,
 )
+from tests.catalog.writers import take
 from tests.doubles.memory_store import MemoryStore
 
 pytestmark = pytest.mark.slow
@@ -102,6 +107,14 @@ def check_whole(store: MemoryStore, acknowledged: list[str]) -> None:
     assert walk.dangling == []
     assert walk.repeated == []
     assert set(acknowledged) <= set(walk.items)
+    told = fold_feed(read_feed(store))
+    assert set(acknowledged) <= set(told)
+    assert set(told) <= set(walk.items), "told and not linked"
+
+
+def check_told(store: MemoryStore) -> None:
+    """The feed, once everything that was begun is ended, says what the catalog has."""
+    assert fold_feed(read_feed(store)) == find_checksums(walk_catalog(store))
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -122,6 +135,7 @@ def test_a_run_that_dies_at_any_request_loses_nothing_and_is_ended_by_the_next(a
         check_whole(survivor, [*FIRST_RUN, *acknowledged])
         assert public_bytes(survivor) == undisturbed(), f"died {'after' if after else 'before'} {dies_at}"
         assert list_markers(survivor) == []
+        check_told(survivor)
     assert deaths > 60
 
 
@@ -139,6 +153,7 @@ def test_a_run_that_dies_between_any_two_steps_loses_nothing() -> None:
         run(store, [LAST])
         check_whole(store, [*FIRST_RUN, LAST])
         assert list_markers(store) == []
+        check_told(store)
         if len(names) < stop:
             break
     effects = [name for name in names if name not in {StepName.READ, StepName.RENDER}]
@@ -151,10 +166,8 @@ def all_steps(store: MemoryStore, publication: Any) -> Any:
     published = Publisher(store, CONTEXT, NOW).find_published(publication.keys)
     assert published is not None
     keys = publication.keys
-    marker = pending_key(keys.item_id, publication.digest)
-    for stage in catalog_stages(store, CONTEXT, {keys: read_coverage(published)}, [marker]):
-        for steps in stage:
-            yield from steps
+    yield from take(catalog_stages(store, CONTEXT, {keys: read_coverage(published)}))
+    yield from take(tell_stages(Feed(store, CONTEXT, NOW), [Change(keys, publication.digest)]))
 
 
 def test_a_lost_answer_at_any_write_changes_nothing_in_the_end() -> None:
@@ -166,6 +179,7 @@ def test_a_lost_answer_at_any_write_changes_nothing_in_the_end() -> None:
             run(store, [*SECOND_RUN, NEWER, OLDER])
         assert public_bytes(store) == undisturbed(), f"lost answer {lost_at}"
         assert list_markers(store) == []
+        check_told(store)
         if store.writes <= lost_at:
             return
     raise AssertionError("the run never ended without a lost answer")

@@ -45,9 +45,12 @@ from tests.catalog.publications import (
     NOW,
     BestSeen,
     build_publication,
+    find_checksums,
+    fold_feed,
     keys_of,
     list_markers,
     public_bytes,
+    read_feed,
     walk_catalog,
 )
 from tests.doubles.command import PROCESSES
@@ -177,6 +180,7 @@ def test_killed_writers_lose_nothing_and_break_nothing(url: tuple[str, float]) -
     publish_all(Publisher(store, CONTEXT, NOW + LEASE))
     assert list_markers(store) == []
     assert public_bytes(store) == undisturbed()
+    assert fold_feed(read_feed(store)) == find_checksums(walk_catalog(store))
     report = check_catalog(store, CONTEXT, repair=False, now=NOW + LEASE)
     assert [str(finding) for finding in report.findings] == []
     logger.info(
@@ -311,6 +315,7 @@ def test_chaos_loses_nothing_and_a_reader_never_sees_it(
     latest = NOW + 2 * (LEASE + max(SKEWS))
     Publisher(store, CONTEXT, latest).recover()
     assert list_markers(store) == []
+    assert fold_feed(read_feed(store)) == find_checksums(walk_catalog(store))
     report = check_catalog(store, CONTEXT, repair=False, now=latest)
     assert [str(finding) for finding in report.findings] == []
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import pc_cloudmask.catalog
 from pc_cloudmask.catalog.documents import read_coverage
-from pc_cloudmask.catalog.layout import pending_key
+from pc_cloudmask.catalog.layout import PENDING_PREFIX
 from pc_cloudmask.catalog.steps import LEASE, Publication, Step, StepName
 from pc_cloudmask.errors import StoreUnavailable
 from tests.catalog.publications import (
@@ -22,9 +22,12 @@ from tests.catalog.publications import (
     NOW,
     BestSeen,
     build_publication,
+    find_checksums,
+    fold_feed,
     keys_of,
     list_markers,
     product_id,
+    read_feed,
     walk_catalog,
 )
 from tests.doubles.memory_store import MemoryStore
@@ -50,6 +53,9 @@ class SimulatedWriter:
         self._store = store
         self._publisher = importlib.import_module(f"{package.__name__}.publisher")
         self._catalogs = importlib.import_module(f"{package.__name__}.parents")
+        feed = importlib.import_module(f"{package.__name__}.feed")
+        changes = importlib.import_module(f"{package.__name__}.changes")
+        self._feed, self._change = feed.Feed(store, CONTEXT, NOW), changes.Change
         self._withdrawal = importlib.import_module(f"{package.__name__}.versions")
         self.batch = batch
         self.withdraws = withdraws
@@ -70,14 +76,9 @@ class SimulatedWriter:
         for publication in self.batch:
             yield from self._publisher.item_steps(self._store, CONTEXT, publication, NOW)
         coverages = {publication.keys: read_coverage(publication.item) for publication in self.batch}
-        markers = [
-            pending_key(keys.item_id, publication.digest)
-            for publication in self.batch
-            for keys in [publication.keys]
-        ]
-        for stage in self._catalogs.catalog_stages(self._store, CONTEXT, coverages, markers):
-            for steps in stage:
-                yield from steps
+        yield from take(self._catalogs.catalog_stages(self._store, CONTEXT, coverages))
+        changes = [self._change(publication.keys, publication.digest) for publication in self.batch]
+        yield from take(self._catalogs.tell_stages(self._feed, changes))
 
     def _withdraw(self) -> Iterator[Step]:
         for publication in self.batch:
@@ -85,11 +86,21 @@ class SimulatedWriter:
             yield from self._withdrawal.withdraw_steps(self._store, CONTEXT, keys, "gone", NOW)
             yield from self._catalogs.year_steps(self._store, CONTEXT, keys.year_keys)
             marker = self._withdrawal.mark_withdrawal(keys, "gone", NOW)
-            yield from self._catalogs.unmark_steps(self._store, marker.key)
+            yield from take(self._catalogs.tell_stages(self._feed, [self._change(keys, marker.sha256)]))
+
+
+def take(stages: Iterable[Sequence[Iterator[Step]]]) -> Iterator[Step]:
+    """Take the stages' steps one by one."""
+    for stage in stages:
+        for steps in stage:
+            yield from steps
 
 
 class Writers(RuleBasedStateMachine):
-    """At every moment: no link dangles, every item is met once, nothing acknowledged is missing, no mask is worse."""
+    """At every moment: no link dangles, every item is met once, nothing acknowledged is missing, no mask is worse.
+
+    The change feed tells what was acknowledged, and nothing that was never linked; in the end it tells the catalog.
+    """
 
     package: ClassVar[ModuleType] = pc_cloudmask.catalog
 
@@ -100,6 +111,7 @@ class Writers(RuleBasedStateMachine):
         self.acknowledged: set[str] = set()
         self.withdrawn: set[str] = set()
         self.best_seen = BestSeen()
+        self.linked: set[tuple[str, str]] = set()
 
     @rule(
         number=NUMBERS,
@@ -153,6 +165,17 @@ class Writers(RuleBasedStateMachine):
         assert self.acknowledged - self.withdrawn <= set(walk.items)
         # A lesser mask may follow a better one that was taken out in between.
         assert set(self.best_seen.find_worse(walk)) <= self.withdrawn
+        self.linked |= find_checksums(walk).items()
+        events = read_feed(self.store)
+        # Of an item that another has changed since, only that one tells, before its marker goes.
+        changing = {
+            key.removeprefix(PENDING_PREFIX).rpartition("-")[0]
+            for key in self.store.objects
+            if key.startswith(PENDING_PREFIX)
+        }
+        told = set(fold_feed(events))
+        assert self.acknowledged - self.withdrawn - changing <= told, "acknowledged and not told"
+        assert set(map(tell, events)) <= self.linked | {(each, "") for each in self.withdrawn}
 
     def teardown(self) -> None:
         """All writers die; once their leases are over, everything that is there is linked."""
@@ -164,13 +187,21 @@ class Writers(RuleBasedStateMachine):
         for keys in withdrawn:
             assert b"cloudmask:fingerprint" not in self.store.objects[keys.item]
         items = {keys.item_id for keys in there} - {keys.item_id for keys in withdrawn}
-        assert set(walk_catalog(self.store).items) == items
+        walk = walk_catalog(self.store)
+        assert set(walk.items) == items
+        assert fold_feed(read_feed(self.store)) == find_checksums(walk)
         assert list_markers(self.store) == []
 
     def _recover(self, now: datetime) -> None:
         self.store.lose_next_answer, self.store.spoiled = False, {"list": 0, "folders": 0}
         publisher = importlib.import_module(f"{self.package.__name__}.publisher")
         publisher.Publisher(self.store, CONTEXT, now, pause=lambda _: None).recover()
+
+
+def tell(event: dict[str, Any]) -> tuple[str, str]:
+    """What an event tells: an item's id and its mask, "" for none."""
+    is_withdrawn = event["type"].endswith(".withdrawn")
+    return event["subject"], "" if is_withdrawn else event["data"]["mask_checksum"]
 
 
 def writers_machine(package: ModuleType) -> type[Writers]:

@@ -19,6 +19,7 @@ import boto3
 import pytest
 import requests
 
+from pc_cloudmask.catalog.changes import NDJSON_MEDIA_TYPE
 from pc_cloudmask.catalog.documents import PARQUET_MEDIA_TYPE
 from pc_cloudmask.catalog.fields import COG_MEDIA_TYPE, GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE
 from pc_cloudmask.viewing.server import is_public_key
@@ -50,7 +51,12 @@ PRIVATE = (
     f"{COLLECTION}/22K/22KFV/2018/S2X/cloudmask-0123456789abcdef.tif.bak",
     f"{COLLECTION}/items/secret.csv",
 )
-MEDIA_TYPES = {".tif": COG_MEDIA_TYPE, ".parquet": PARQUET_MEDIA_TYPE, ".png": "image/png"}
+MEDIA_TYPES = {
+    ".jsonl": NDJSON_MEDIA_TYPE,
+    ".tif": COG_MEDIA_TYPE,
+    ".parquet": PARQUET_MEDIA_TYPE,
+    ".png": "image/png",
+}
 
 
 def media_type(path: Path) -> str:
@@ -179,19 +185,19 @@ def public_files(root: Path) -> list[Path]:
     return [
         path
         for path, key in keys.items()
-        if key.startswith(("catalog.json", COLLECTION)) and key not in PRIVATE
+        if key.startswith(("catalog.json", COLLECTION, "changes/")) and key not in PRIVATE
     ]
 
 
 def test_every_public_file_is_served_as_what_it_is(url: str, root: Path) -> None:
     files = public_files(root)
-    assert {path.suffix for path in files} == {".json", ".tif", ".png", ".parquet"}
+    assert {path.suffix for path in files} == {".json", ".tif", ".png", ".parquet", ".jsonl"}
     for path in files:
         answer = get(url, path.relative_to(root).as_posix())
         assert answer.status_code == 200
         assert answer.content == path.read_bytes()
         assert answer.headers["Content-Type"] == media_type(path)
-        is_named_by_content = path.suffix != ".json"
+        is_named_by_content = path.suffix not in {".json", ".jsonl"}
         assert ("immutable" in answer.headers["Cache-Control"]) == is_named_by_content
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import boto3
 import pytest
 
 from pc_cloudmask.catalog.check import check_catalog
-from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID
+from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, changes_key
 from pc_cloudmask.catalog.mirror import rebuild_mirror
 from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.states import Failure, clear_state, list_states, record_failed, record_waiting
@@ -176,6 +177,9 @@ def test_readers_may_read_and_need_every_right(policy: str, store: ObjectStore, 
     with pytest.raises(Exception, match="mask"):
         read_classes(item)  # the publication's pixels are none
     assert find_items("33UUP", store=store.url) == [], "a tile that is not there is no error"
+    today, tomorrow = (changes_key(NOW.date() + timedelta(days=number)) for number in (0, 1))
+    assert store.read_part(today, 0, 10) is not None
+    assert store.read_part(tomorrow, 0, 10) is None
     calls = record()
     assert not refused(policy, calls)
     assert not unused(policy, calls)

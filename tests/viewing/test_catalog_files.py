@@ -155,6 +155,7 @@ class TestOtherPages:
             ("sentinel-2-l2a-cloudmask/items/part.parquet", "application/vnd.apache.parquet"),
             ("sentinel-2-l2a-cloudmask/masks.gti.gpkg", "application/geopackage+sqlite3"),
             ("sentinel-2-l2a-cloudmask/masks.gti.qml", "application/xml"),
+            ("changes/2026/11/28.jsonl", "application/x-ndjson"),
         ],
     )
     def test_media_types_are_those_of_the_catalog(self, url: str, key: str, media_type: str) -> None:
@@ -166,6 +167,7 @@ class TestPrivacy:
         "path",
         [
             "/_pending/S2B_X.json",
+            "/changes/2026/11/secret.jsonl",
             "/_waiting/S2B_X.json",
             "/_failed/S2B_X.json",
             "/_probe/x",

@@ -1,0 +1,127 @@
+"""Pushing what the change feed tells to an SNS topic, with the message attributes of Earth Search.
+
+A message is an event of the feed. Subscribers filter by attributes: those of Earth Search, whose names Cirrus gave
+them. A topic that is out of reach stops nothing: the feed has every event.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from pc_cloudmask.catalog.changes import ChangeKind, Event, find_kind
+from pc_cloudmask.contact import find_ca_bundle
+from pc_cloudmask.source.fields import is_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: SNS takes as many in one request.
+_BATCH = 10
+_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, _ATTEMPTS = 5, 20, 3
+#: As Earth Search says it of an item; it tells nothing of what is gone.
+_STATUS = {ChangeKind.PUBLISHED: "created", ChangeKind.REPLACED: "updated", ChangeKind.WITHDRAWN: "deleted"}
+_CORNERS = ("bbox.ll_lon", "bbox.ll_lat", "bbox.ur_lon", "bbox.ur_lat")
+logger = logging.getLogger(__name__)
+
+
+class TopicPush:
+    """Sends events to the topic; safe to share between threads. ``unpushed`` counts those that it did not take."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        self._client: Any = None
+        self._lock = threading.Lock()
+        self.unpushed = 0
+
+    def __call__(self, events: Sequence[Event]) -> None:
+        """Send the events; what fails is logged and counted."""
+        for first in range(0, len(events), _BATCH):
+            batch = events[first : first + _BATCH]
+            lost, reason = self._send(batch)
+            if lost:
+                with self._lock:
+                    self.unpushed += lost
+                logger.warning(
+                    "%d events were not pushed to %s (%s); the change feed has them",
+                    lost,
+                    self._topic,
+                    reason,
+                )
+
+    def _send(self, batch: Sequence[Event]) -> tuple[int, str]:
+        """Return how many of the batch were not taken, and why."""
+        # boto3 takes a third of a second to import: only who pushes pays for it.
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+        entries = [self._build_entry(number, event) for number, event in enumerate(batch)]
+        try:
+            answer = self._open().publish_batch(TopicArn=self._topic, PublishBatchRequestEntries=entries)
+        except (BotoCoreError, ClientError, ValueError) as error:
+            return len(batch), f"{type(error).__name__}: {error}"
+        failed = answer.get("Failed", [])
+        return len(failed), ", ".join(sorted({str(each.get("Code")) for each in failed}))
+
+    def _open(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = _build_client(self._topic.split(":")[3])
+            return self._client
+
+    def _build_entry(self, number: int, event: Event) -> dict[str, Any]:
+        entry: dict[str, Any] = {
+            "Id": str(number),
+            "Message": orjson.dumps(event).decode(),
+            "MessageAttributes": build_attributes(event),
+        }
+        if self._topic.endswith(".fifo"):
+            entry |= {"MessageGroupId": str(event["subject"]), "MessageDeduplicationId": str(event["id"])}
+        return entry
+
+
+def build_attributes(event: Event) -> dict[str, dict[str, str]]:
+    """Return the message attributes of an event, ten at most: SQS keeps no more."""
+    return dict(_list_attributes(event))
+
+
+def _list_attributes(event: Event) -> Iterator[tuple[str, dict[str, str]]]:
+    data = event["data"]
+    kind, bbox, moment = find_kind(event), data["bbox"], data["datetime"]
+    yield "collection", _text(data["collection"])
+    if isinstance(bbox, list) and len(bbox) in {4, 6} and all(map(is_number, bbox)):
+        half = len(bbox) // 2
+        corners = (bbox[0], bbox[1], bbox[half], bbox[half + 1])
+        yield from zip(_CORNERS, map(_number, corners), strict=True)
+    if isinstance(moment, str) and moment:
+        yield from ((name, _text(moment)) for name in ("datetime", "start_datetime", "end_datetime"))
+    if is_number(data["cloud_percentage"]):
+        yield "cloud_cover", _number(data["cloud_percentage"])
+    if kind is not None:
+        yield "status", _text(_STATUS[kind])
+
+
+def _text(value: str) -> dict[str, str]:
+    return {"DataType": "String", "StringValue": value}
+
+
+def _number(value: float) -> dict[str, str]:
+    return {"DataType": "Number", "StringValue": str(value)}
+
+
+def _build_client(region: str) -> Any:
+    """Return a client of SNS in the topic's region, as the ``AWS_*`` variables and the AWS configuration say."""
+    import boto3  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415
+
+    config = Config(
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=_READ_TIMEOUT_S,
+        retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
+    )
+    verify = os.environ.get("AWS_CA_BUNDLE") or find_ca_bundle()
+    return boto3.session.Session(region_name=region).client("sns", config=config, verify=verify)
