@@ -55,8 +55,10 @@ class ComputePixels:
                 done.result()
         return targets
 
-    def read_window(self, scene_id: str, raster: Raster, window: Window, deadline: Deadline) -> Bytes:
-        """Download one window of a scene's raster.
+    def read_window(
+        self, scene_id: str, raster: Raster, window: Window, deadline: Deadline, target: Bytes
+    ) -> None:
+        """Download one window of a scene's raster into ``target``, uint8 of the window's shape.
 
         Raises:
             TooMuch: a smaller one may succeed.
@@ -71,21 +73,21 @@ class ComputePixels:
             return self.session.call(what, call, deadline, scene_id)
 
         if not self._compressed:
-            return _check_block(ask("NUMPY_NDARRAY"), window, what)
+            target[:] = _check_block(ask("NUMPY_NDARRAY"), window, what)
+            return
         try:
             body = ask("GEO_TIFF")
             with _DECODING:
-                return decode_geotiff(body, grid)
+                decode_geotiff(body, grid, target)
         except EngineDenied:
             raise
         except (EngineRefused, ValueError) as error:
-            pixels = _check_block(ask("NUMPY_NDARRAY"), window, what)
+            target[:] = _check_block(ask("NUMPY_NDARRAY"), window, what)
             if self._compressed:
                 logger.warning(
                     "%s: no GeoTIFF of it came (%s): pixels come uncompressed from now on", what, error
                 )
             self._compressed = False
-            return pixels
 
 
 class _Job:
@@ -113,7 +115,9 @@ class _Job:
     def _read_window(self, raster: Raster, target: Bytes, window: Window) -> list[Window]:
         """Read a window; return the parts of one that was too much, which are still to be read."""
         try:
-            pixels = self._downloader.read_window(self._scene_id, raster, window, self._deadline)
+            self._downloader.read_window(
+                self._scene_id, raster, window, self._deadline, target[window.slices]
+            )
         except TooMuch as error:
             parts = split_window(window, self._session.limits.floor_pixels)
             if not parts:
@@ -123,8 +127,7 @@ class _Job:
                 ) from error
             self._session.statistics.count(splits=1)
             return parts
-        target[window.slices] = pixels
-        self._session.statistics.count(size=pixels.size)
+        self._session.statistics.count(size=window.height * window.width)
         return []
 
 
@@ -147,8 +150,10 @@ def build_pixel_grid(grid: Grid) -> dict[str, Any]:
     }
 
 
-def decode_geotiff(body: bytes, grid: Grid) -> Bytes:
-    """Return the pixels of a GeoTIFF, compressed however GDAL can read, if they are bytes of one band on ``grid``.
+def decode_geotiff(body: bytes, grid: Grid, target: Bytes) -> None:
+    """Read the pixels of a GeoTIFF into ``target``, uint8 of the shape of ``grid``.
+
+    It may be compressed however GDAL can read, and must have one band of bytes on ``grid``.
 
     Raises:
         ValueError: they are not, or it is none.
@@ -169,8 +174,7 @@ def decode_geotiff(body: bytes, grid: Grid) -> Bytes:
             corner = np.subtract(dataset.transform[:6], grid.transform[:6]) / grid.pixel_size_m
             if np.abs(corner).max() > _SHIFT_PX or dataset.crs != CRS.from_string(grid.crs):
                 raise ValueError(f"pixels at {dataset.transform[:6]} in {dataset.crs}")
-            pixels: Bytes = dataset.read(1)
-            return pixels
+            dataset.read(1, out=target)
     except RasterioError as error:
         raise ValueError(str(error)) from error
 
