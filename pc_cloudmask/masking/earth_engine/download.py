@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,8 @@ from pc_cloudmask.web import Deadline
 _SHIFT_PX = 1e-6
 #: Answers of many windows may come at once, and ten times as many pixels come out of them.
 _DECODING = threading.BoundedSemaphore(4)
+#: Most of them wait: for a place in flight, or to try again.
+_THREADS_OF_A_PLACE = 4
 logger = logging.getLogger(__name__)
 
 
@@ -36,6 +38,8 @@ class ComputePixels:
     def __init__(self, session: EarthEngineSession) -> None:
         self.session = session
         self._compressed = True
+        # Kept, for a new thread costs GDAL and PROJ 20 ms, more than what it decodes.
+        self._pool = ThreadPoolExecutor(_THREADS_OF_A_PLACE * session.in_flight, "earth-engine")
 
     def read_rasters(self, scene_id: str, rasters: Sequence[Raster]) -> list[Bytes]:
         """Download ``rasters``, as ``PixelDownloader`` says; a scene's windows are under way together."""
@@ -47,12 +51,14 @@ class ComputePixels:
             for raster, target in zip(rasters, targets, strict=True)
             for window in plan_windows(raster.grid, self.session.limits.window_bytes)
         ]
-        with (
-            self.session.statistics.phase("download"),
-            ThreadPoolExecutor(min(len(work), self.session.in_flight), "earth-engine") as pool,
-        ):
-            for done in [pool.submit(job.fill_window, *arguments) for arguments in work]:
-                done.result()
+        with self.session.statistics.phase("download"):
+            windows = [self._pool.submit(job.fill_window, *arguments) for arguments in work]
+            try:
+                wait(windows)
+            finally:
+                job.end()
+            for window in windows:
+                window.result()
         return targets
 
     def read_window(
@@ -98,16 +104,20 @@ class _Job:
         self._session = downloader.session
         self._scene_id = scene_id
         self._deadline = Deadline(self._session.limits.deadline_s)
-        self._failed = threading.Event()
+        self._ended = threading.Event()
+
+    def end(self) -> None:
+        """Begin no further window."""
+        self._ended.set()
 
     def fill_window(self, raster: Raster, target: Bytes, window: Window) -> None:
         """Download ``window`` of ``raster`` into ``target``, in parts where it is too much."""
-        if self._failed.is_set():
+        if self._ended.is_set():
             return
         try:
             parts = self._read_window(raster, target, window)
         except BaseException:
-            self._failed.set()
+            self.end()
             raise
         for part in parts:
             self.fill_window(raster, target, part)
