@@ -1,8 +1,13 @@
-"""The version of pc-cloudmask."""
+"""The version of pc-cloudmask, and how what it can use is installed."""
 
 from __future__ import annotations
 
 __version__ = "0.1.0"
+#: Without ``--no-deps`` it would replace earthengine-api by a version of 2021.
+HOW_TO_INSTALL_GEES2DOWNLOADER = (
+    "pip install --no-deps git+https://github.com/cordmaur/GEES2Downloader "
+    "&& pip install geojson ipywidgets matplotlib tqdm"
+)
 
 
 def tell_extra(extra: str) -> str:

@@ -159,13 +159,15 @@ def test_a_command_ends_with_one_line_and_notes_nothing(command: str, tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS[:2])
 @pytest.mark.parametrize("status", [200, 404])
-def test_a_page_in_place_of_the_stac_api_is_wrong_usage(status: int, tmp_path: Path) -> None:
+def test_a_page_in_place_of_the_stac_api_is_wrong_usage(status: int, command: str, tmp_path: Path) -> None:
     with Page(status) as server:
-        command = "ingest --tile 22KFV --datetime 2018-12"
         result = run(
             *command.split(), cwd=tmp_path, CLOUDMASK_METHOD="csmask", CLOUDMASK_STAC_API_URL=server.url
         )
     assert result.returncode == 2
-    (line,) = result.stderr.splitlines()
+    # A watch has noted it of each area.
+    *noted, line = result.stderr.splitlines()
     assert "check CLOUDMASK_STAC_API_URL" in line
+    assert len(noted) == command.startswith("watch")

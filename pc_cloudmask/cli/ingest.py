@@ -203,7 +203,7 @@ def _watch_for_ever(request: WatchRequest, period: timedelta) -> None:
     from pc_cloudmask.cli.output import print_json_line, print_report
     from pc_cloudmask.cli.run import run_job
     from pc_cloudmask.contact import be_patient
-    from pc_cloudmask.errors import CloudmaskError
+    from pc_cloudmask.errors import CloudmaskError, SourceMistaken
     from pc_cloudmask.runs.report import Report
 
     be_patient()
@@ -212,7 +212,8 @@ def _watch_for_ever(request: WatchRequest, period: timedelta) -> None:
         try:
             report = run_job(request)
         except CloudmaskError as error:
-            if not error.retryable:
+            # What came in place of the API may be a page that says when it is back.
+            if not (error.retryable or isinstance(error, SourceMistaken)):
                 raise
             report = Report(problems=(str(error),))
         print_json_line(report.as_json()) if options.json else print_report(report)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import io
 import signal
 import sys
+from types import ModuleType
+from typing import Any
 
 from pc_cloudmask.cli import (  # noqa: F401 - they add their commands
     catalog,
@@ -33,6 +37,8 @@ def main() -> None:
     """Run the command line; the process ends with its exit status."""
     from pc_cloudmask.errors import CloudmaskError, find_machine_fault
 
+    # rasterio imports it, for half of its own time, to sign requests that nobody makes here.
+    _put_off("boto3")
     for stream in (sys.stdout, sys.stderr):  # a locale that lacks a character costs that character alone
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -55,3 +61,20 @@ def main() -> None:
         if end.code == EXIT_INTERRUPTED:  # what Typer makes of Ctrl-C, without a word
             report_stop("interrupted")
         raise
+
+
+class _LaterModule(ModuleType):
+    """A module that is imported once something of it is used: an import statement alone is no use."""
+
+    def __getattr__(self, name: str) -> Any:
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def _put_off(name: str) -> None:
+    """Import a module later."""
+    if name not in sys.modules and (spec := importlib.util.find_spec(name)):
+        later = _LaterModule(name)
+        later.__spec__ = spec
+        sys.modules[name] = later

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pc_cloudmask.masking.statistics import measure_mask
+from pc_cloudmask.masking.statistics import share_out
 
 #: Share of the pixels with reflectance that a mask may leave out: rims of footprints, which archives draw otherwise.
 MOST_LACKING = 0.1
@@ -34,7 +34,7 @@ def find_shortfall(classes: NDArray[np.uint8], lacking_px: int, item_nodata_pct:
         return (
             f"its inputs are not complete yet: {share:.0%} of the pixels with reflectance have no cloud layer"
         )
-    nodata_pct = measure_mask(classes).nodata_percentage
+    nodata_pct, _ = share_out([classes.size - valid_px, valid_px])
     if is_too_empty(nodata_pct, item_nodata_pct):
         told = "does not say that it is empty" if item_nodata_pct is None else f"says {item_nodata_pct:.0f} %"
         return (

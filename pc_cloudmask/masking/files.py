@@ -7,8 +7,6 @@ twice the CPU time. The mask was dilated by a disk, so there are no single pixel
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
@@ -113,23 +111,23 @@ def reduce_classes(classes: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]
     """
     if factor == 1:
         return classes
-    # Cloud and shadow are the classes with the higher bit; shadow alone has both. Bits are three times
-    # as fast as comparisons.
-    masked = _count_cells(classes, factor, lambda rows: rows >> _ONE)
-    shadow = _count_cells(classes, factor, lambda rows: rows & (rows >> _ONE))
+    masked, shadow = _count_cells(classes, factor)
     size = np.outer(*(np.diff(np.append(np.arange(0, n, factor), n)) for n in classes.shape))
     cloudy = np.where(2 * shadow > masked, MaskClass.CLOUD_SHADOW, MaskClass.CLOUD)
     bare = np.where(classes[::factor, ::factor] == MaskClass.NO_DATA, MaskClass.NO_DATA, MaskClass.CLEAR)
     return np.where(masked * _SHOWN_SHARE >= size, cloudy, bare).astype(np.uint8)
 
 
-def _count_cells(
-    classes: NDArray[np.uint8], factor: int, mark: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-) -> NDArray[np.uint32]:
-    """Count the pixels of each cell for which ``mark`` returns a 1."""
+def _count_cells(classes: NDArray[np.uint8], factor: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Count the pixels of each cell that are cloud or shadow, and those that are shadow."""
     height, width = classes.shape
-    by_row = np.zeros((-(-height // factor), width), np.min_scalar_type(factor))
-    for row in range(min(factor, height)):
-        rows = mark(classes[row::factor])
-        by_row[: rows.shape[0]] += rows
-    return np.add.reduceat(by_row, np.arange(0, width, factor), axis=1, dtype=np.uint32)
+    counts = np.empty((2, -(-height // factor), width), np.min_scalar_type(factor))
+    for cell, row in enumerate(range(0, height, factor)):
+        rows = classes[row : row + factor]
+        # Cloud and shadow are the classes with the higher bit; shadow alone has both. Bits are three times
+        # as fast as comparisons.
+        masked = rows >> _ONE
+        np.add.reduce(masked, axis=0, dtype=counts.dtype, out=counts[0, cell])
+        np.add.reduce(masked & rows, axis=0, dtype=counts.dtype, out=counts[1, cell])
+    masked, shadow = np.add.reduceat(counts, np.arange(0, width, factor), axis=2, dtype=np.uint32)
+    return masked, shadow

@@ -21,7 +21,6 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetWriter, MemoryFile
 from rasterio.session import DummySession
-from rasterio.transform import Affine
 
 from pc_cloudmask.errors import AssetRefused
 from pc_cloudmask.raster.gdal import gdal_environment
@@ -61,6 +60,8 @@ def build_cog(pixels: NDArray[np.uint8], grid: Grid, style: BandStyle) -> bytes:
     Raises:
         ValueError: ``pixels`` is not a uint8 array of the grid's shape.
     """
+    # GDAL is given the array's address.
+    pixels = np.ascontiguousarray(pixels)
     with gdal_environment(), _open_source(pixels, grid, style.nodata) as source:
         if style.colors:
             source.write_colormap(1, style.colors)
@@ -68,7 +69,8 @@ def build_cog(pixels: NDArray[np.uint8], grid: Grid, style: BandStyle) -> bytes:
         source.set_band_description(1, style.name)
         if style.unit:
             source.set_band_unit(1, style.unit)
-        _write_pixels(source, pixels, style.overviews)
+        if factors := overview_factors(pixels.shape):
+            source.build_overviews(factors, style.overviews)
         return _copy_as_cog(source)
 
 
@@ -123,29 +125,22 @@ def overview_factors(shape: Shape) -> list[int]:
 
 
 def _open_source(pixels: NDArray[np.uint8], grid: Grid, nodata: int) -> DatasetWriter:
+    """Return a dataset of the MEM driver that has no pixels of its own: they stay where they are."""
     if pixels.shape != grid.shape or pixels.dtype != np.uint8:
         raise ValueError(f"{pixels.dtype} {pixels.shape} is not a uint8 raster on a grid of {grid.shape}")
-    height, width = grid.shape
-    return rasterio.open(
-        "source",
-        "w",
-        driver="MEM",
-        count=1,
-        dtype="uint8",
-        height=height,
-        width=width,
-        crs=grid.crs,
-        transform=Affine(*grid.transform),
-        nodata=nodata,
-    )
-
-
-def _write_pixels(source: DatasetWriter, pixels: NDArray[np.uint8], resampling: Resampling) -> None:
-    """Write the pixels, then overviews."""
-    source.write(pixels, 1)
-    factors = overview_factors(pixels.shape)
-    if factors:
-        source.build_overviews(factors, resampling)
+    a, b, c, d, e, f = grid.transform
+    described = {
+        "DATAPOINTER": pixels.ctypes.data,
+        "PIXELS": grid.shape[1],
+        "LINES": grid.shape[0],
+        "DATATYPE": "Byte",
+        "GEOTRANSFORM": "/".join(map(repr, (c, a, b, f, d, e))),
+    }
+    name = "MEM:::" + ",".join(f"{key}={value}" for key, value in described.items())
+    with gdal_environment(GDAL_MEM_ENABLE_OPEN="YES"):
+        source: DatasetWriter = rasterio.open(name, "r+", driver="MEM")
+    source.crs, source.nodata = grid.crs, nodata
+    return source
 
 
 def _copy_as_cog(source: DatasetWriter) -> bytes:

@@ -13,18 +13,16 @@ from urllib.parse import urlsplit
 
 from pc_cloudmask.contact import find_ca_bundle, find_proxy, hurry
 from pc_cloudmask.errors import CloudmaskError
-from pc_cloudmask.masking.earth_engine.gees2downloader import HOW_TO_INSTALL
+from pc_cloudmask.masking.earth_engine.account import check_account
 from pc_cloudmask.masking.methods import METHODS, MaskMethod
-from pc_cloudmask.raster.gdal import FOREIGN_PROJECTIONS, check_projections
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.settings import Settings
-from pc_cloudmask.source.assets import check_tokens
 from pc_cloudmask.source.fields import ItemSearch
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS
 from pc_cloudmask.source.stac_api import PlanetaryComputerSource
 from pc_cloudmask.storage.store import ObjectStore
-from pc_cloudmask.version import tell_extra
+from pc_cloudmask.version import HOW_TO_INSTALL_GEES2DOWNLOADER, tell_extra
 from pc_cloudmask.web import Deadline
 
 EXTRAS = {
@@ -82,7 +80,7 @@ def examine(context: RunContext) -> Iterator[Finding]:
     yield from _examine_environment(settings)
     yield from (each.wait() for each in looks)
     is_chosen = settings.downloader == "gees2downloader"
-    yield _module("geeS2downloader", "geeS2downloader", is_chosen, HOW_TO_INSTALL)
+    yield _module("geeS2downloader", "geeS2downloader", is_chosen, HOW_TO_INSTALL_GEES2DOWNLOADER)
     for extra, (module, purpose) in EXTRAS.items():
         needed = extra in {*(method.extra for method in methods), settings.runner}
         yield _module(f"extra {extra}", module, needed, f"{purpose}: {tell_extra(extra)}")
@@ -96,7 +94,7 @@ def _list_services(context: RunContext, methods: Sequence[MaskMethod]) -> Iterat
     if settings.second_api:
         yield _Look("second api", True, lambda: _ask_second(context))
     if urlsplit(settings.stac_api_url).hostname in PLANETARY_COMPUTER_HOSTS:
-        yield _Look("tokens", True, lambda: f"{check_tokens(_PATIENCE_S)} gives tokens for assets")
+        yield _Look("tokens", True, _ask_for_token)
     needs_earth_engine = any(method.needs_earth_engine for method in methods)
     yield _Look("earth engine", needs_earth_engine, lambda: _ask_earth_engine(context))
 
@@ -148,6 +146,8 @@ def _examine_environment(settings: Settings) -> Iterator[Finding]:
 
 
 def _describe_projections() -> str:
+    from pc_cloudmask.raster.gdal import FOREIGN_PROJECTIONS, check_projections  # noqa: PLC0415 - as below
+
     check_projections()
     return f"rasterio's own; passed over: {', '.join(FOREIGN_PROJECTIONS) or 'none'}"
 
@@ -175,7 +175,16 @@ def _describe_store(store: ObjectStore) -> str:
     return f"{store.url}: no conditional writes: one writer, with CLOUDMASK_SINGLE_WRITER=true"
 
 
+def _ask_for_token() -> str:
+    from pc_cloudmask.source.assets import check_tokens  # noqa: PLC0415 - heavy: others begin meanwhile
+
+    return f"{check_tokens(_PATIENCE_S)} gives tokens for assets"
+
+
 def _ask_earth_engine(context: RunContext) -> str:
+    settings = context.settings
+    # Before its client is imported.
+    check_account(settings.earthengine_project, settings.earthengine_url, settings.earthengine_credentials)
     session = context.session
     session.start()
     return f"project {session.project} at {session.url}"

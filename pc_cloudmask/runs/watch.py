@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, product
 
 from pc_cloudmask.catalog.states import list_states
-from pc_cloudmask.errors import CloudmaskError, SourceError
+from pc_cloudmask.errors import CloudmaskError, SourceError, SourceMistaken
 from pc_cloudmask.runs.area_state import read_area_state, write_area_state
 from pc_cloudmask.runs.budget import Budget
 from pc_cloudmask.runs.context import RunContext
@@ -39,6 +39,7 @@ def watch(
     A source that is out of reach costs its area this run, and is in the report's ``problems``.
 
     Raises:
+        SourceMistaken: nothing that answered was a STAC API.
         CloudmaskError: what no later run can mend: settings, credentials, a store that refuses us.
     """
     started = time.monotonic()
@@ -82,6 +83,8 @@ def watch(
         together = find_new() if len(areas) > 1 and not budget.is_limited else iter(())
         if _publish_together(together, ingestion, problems):
             _scan_areas(areas, scan, problems)
+    if problems.are_of_url(areas):
+        raise problems.errors[0]
     return build_report(
         ingestion.outcomes,
         time.monotonic() - started,
@@ -180,6 +183,7 @@ class _Problems:
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self.errors: list[CloudmaskError] = []
 
     def note(self, name: str, error: CloudmaskError) -> None:
         """Note ``error`` where a later run may fare better, else let it end this one."""
@@ -187,6 +191,13 @@ class _Problems:
             raise error
         logger.warning("%s: %s", name, error)
         self.texts.append(f"{name}: {error}")
+        self.errors.append(error)
+
+    def are_of_url(self, areas: Mapping[str, Area]) -> bool:
+        """Return True if what answered was no STAC API, in every area: its URL is wrong, or something is in the way."""
+        return len(self.errors) >= len(areas) and all(
+            isinstance(error, SourceMistaken) for error in self.errors
+        )
 
 
 def _begin(context: RunContext, ingestion: Ingestion, problems: _Problems) -> bool:

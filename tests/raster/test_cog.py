@@ -39,6 +39,14 @@ def test_every_shape_is_a_valid_cog(build, shape: Shape) -> None:
     validate_cog(build(make_mask(shape), grid_of(shape)), "the mask")
 
 
+def test_pixels_need_not_lie_one_after_the_other() -> None:
+    mask = make_mask((700, 1300))
+    for view in (mask[:, ::2], mask[::-1], np.asfortranarray(mask)):
+        plain = np.array(view, order="C")
+        plain.flags.writeable = False
+        assert build_mask_cog(view, grid_of(view.shape)) == build_mask_cog(plain, grid_of(plain.shape))
+
+
 @pytest.mark.parametrize("value", MaskClass)
 def test_a_mask_of_one_class_is_a_valid_cog(value: MaskClass) -> None:
     validate_cog(build_mask_cog(np.full((1100, 700), value, np.uint8), grid_of((1100, 700))), "the mask")

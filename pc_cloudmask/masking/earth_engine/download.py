@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,8 @@ from pc_cloudmask.web import Deadline
 _SHIFT_PX = 1e-6
 #: Answers of many windows may come at once, and ten times as many pixels come out of them.
 _DECODING = threading.BoundedSemaphore(4)
+#: Most of them wait: for a place in flight, or to try again.
+_THREADS_OF_A_PLACE = 4
 logger = logging.getLogger(__name__)
 
 
@@ -36,6 +38,8 @@ class ComputePixels:
     def __init__(self, session: EarthEngineSession) -> None:
         self.session = session
         self._compressed = True
+        # Kept, for a new thread costs GDAL and PROJ 20 ms, more than what it decodes.
+        self._pool = ThreadPoolExecutor(_THREADS_OF_A_PLACE * session.in_flight, "earth-engine")
 
     def read_rasters(self, scene_id: str, rasters: Sequence[Raster]) -> list[Bytes]:
         """Download ``rasters``, as ``PixelDownloader`` says; a scene's windows are under way together."""
@@ -47,16 +51,20 @@ class ComputePixels:
             for raster, target in zip(rasters, targets, strict=True)
             for window in plan_windows(raster.grid, self.session.limits.window_bytes)
         ]
-        with (
-            self.session.statistics.phase("download"),
-            ThreadPoolExecutor(min(len(work), self.session.in_flight), "earth-engine") as pool,
-        ):
-            for done in [pool.submit(job.fill_window, *arguments) for arguments in work]:
-                done.result()
+        with self.session.statistics.phase("download"):
+            windows = [self._pool.submit(job.fill_window, *arguments) for arguments in work]
+            try:
+                wait(windows)
+            finally:
+                job.end()
+            for window in windows:
+                window.result()
         return targets
 
-    def read_window(self, scene_id: str, raster: Raster, window: Window, deadline: Deadline) -> Bytes:
-        """Download one window of a scene's raster.
+    def read_window(
+        self, scene_id: str, raster: Raster, window: Window, deadline: Deadline, target: Bytes
+    ) -> None:
+        """Download one window of a scene's raster into ``target``, uint8 of the window's shape.
 
         Raises:
             TooMuch: a smaller one may succeed.
@@ -71,21 +79,21 @@ class ComputePixels:
             return self.session.call(what, call, deadline, scene_id)
 
         if not self._compressed:
-            return _check_block(ask("NUMPY_NDARRAY"), window, what)
+            target[:] = _check_block(ask("NUMPY_NDARRAY"), window, what)
+            return
         try:
             body = ask("GEO_TIFF")
             with _DECODING:
-                return decode_geotiff(body, grid)
+                decode_geotiff(body, grid, target)
         except EngineDenied:
             raise
         except (EngineRefused, ValueError) as error:
-            pixels = _check_block(ask("NUMPY_NDARRAY"), window, what)
+            target[:] = _check_block(ask("NUMPY_NDARRAY"), window, what)
             if self._compressed:
                 logger.warning(
                     "%s: no GeoTIFF of it came (%s): pixels come uncompressed from now on", what, error
                 )
             self._compressed = False
-            return pixels
 
 
 class _Job:
@@ -96,16 +104,20 @@ class _Job:
         self._session = downloader.session
         self._scene_id = scene_id
         self._deadline = Deadline(self._session.limits.deadline_s)
-        self._failed = threading.Event()
+        self._ended = threading.Event()
+
+    def end(self) -> None:
+        """Begin no further window."""
+        self._ended.set()
 
     def fill_window(self, raster: Raster, target: Bytes, window: Window) -> None:
         """Download ``window`` of ``raster`` into ``target``, in parts where it is too much."""
-        if self._failed.is_set():
+        if self._ended.is_set():
             return
         try:
             parts = self._read_window(raster, target, window)
         except BaseException:
-            self._failed.set()
+            self.end()
             raise
         for part in parts:
             self.fill_window(raster, target, part)
@@ -113,7 +125,9 @@ class _Job:
     def _read_window(self, raster: Raster, target: Bytes, window: Window) -> list[Window]:
         """Read a window; return the parts of one that was too much, which are still to be read."""
         try:
-            pixels = self._downloader.read_window(self._scene_id, raster, window, self._deadline)
+            self._downloader.read_window(
+                self._scene_id, raster, window, self._deadline, target[window.slices]
+            )
         except TooMuch as error:
             parts = split_window(window, self._session.limits.floor_pixels)
             if not parts:
@@ -123,8 +137,7 @@ class _Job:
                 ) from error
             self._session.statistics.count(splits=1)
             return parts
-        target[window.slices] = pixels
-        self._session.statistics.count(size=pixels.size)
+        self._session.statistics.count(size=window.height * window.width)
         return []
 
 
@@ -147,8 +160,10 @@ def build_pixel_grid(grid: Grid) -> dict[str, Any]:
     }
 
 
-def decode_geotiff(body: bytes, grid: Grid) -> Bytes:
-    """Return the pixels of a GeoTIFF, compressed however GDAL can read, if they are bytes of one band on ``grid``.
+def decode_geotiff(body: bytes, grid: Grid, target: Bytes) -> None:
+    """Read the pixels of a GeoTIFF into ``target``, uint8 of the shape of ``grid``.
+
+    It may be compressed however GDAL can read, and must have one band of bytes on ``grid``.
 
     Raises:
         ValueError: they are not, or it is none.
@@ -169,8 +184,7 @@ def decode_geotiff(body: bytes, grid: Grid) -> Bytes:
             corner = np.subtract(dataset.transform[:6], grid.transform[:6]) / grid.pixel_size_m
             if np.abs(corner).max() > _SHIFT_PX or dataset.crs != CRS.from_string(grid.crs):
                 raise ValueError(f"pixels at {dataset.transform[:6]} in {dataset.crs}")
-            pixels: Bytes = dataset.read(1)
-            return pixels
+            dataset.read(1, out=target)
     except RasterioError as error:
         raise ValueError(str(error)) from error
 

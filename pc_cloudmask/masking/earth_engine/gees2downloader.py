@@ -26,14 +26,10 @@ from pc_cloudmask.masking.earth_engine.graphs import ADDRESS_MODULUS, ADDRESS_RO
 from pc_cloudmask.masking.earth_engine.session import EarthEngineSession, TooMuch
 from pc_cloudmask.masking.earth_engine.windows import BAND, Bytes, Raster
 from pc_cloudmask.scene.grid import Shape
+from pc_cloudmask.version import HOW_TO_INSTALL_GEES2DOWNLOADER
 from pc_cloudmask.web import Deadline
 
 MODULE = "geeS2downloader"
-#: Without ``--no-deps`` it would replace earthengine-api by a version of 2021.
-HOW_TO_INSTALL = (
-    "pip install --no-deps git+https://github.com/cordmaur/GEES2Downloader "
-    "&& pip install geojson ipywidgets matplotlib tqdm"
-)
 
 
 class Gees2Downloader:
@@ -53,7 +49,7 @@ class Gees2Downloader:
         except ImportError as error:
             raise SettingsError(
                 f"CLOUDMASK_DOWNLOADER: gees2downloader cannot be imported ({error}); install it with "
-                f"'{HOW_TO_INSTALL}', or use compute-pixels"
+                f"'{HOW_TO_INSTALL_GEES2DOWNLOADER}', or use compute-pixels"
             ) from error
 
     def read_rasters(self, scene_id: str, rasters: Sequence[Raster]) -> list[Bytes]:

@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import ee
 
 from pc_cloudmask.errors import EngineUnavailable
-from pc_cloudmask.masking.earth_engine.credentials import check_account, find_credentials
+from pc_cloudmask.masking.earth_engine.account import check_account
+from pc_cloudmask.masking.earth_engine.credentials import find_credentials
 from pc_cloudmask.masking.earth_engine.failures import CLIENT_FAILURES, Failure, Remedy, classify_failure
 from pc_cloudmask.masking.earth_engine.pacing import CONCURRENT_REQUESTS, Limits, Places, TokenBucket
 from pc_cloudmask.masking.earth_engine.transport import BoundedHttp

@@ -42,7 +42,11 @@ def asked_forms(engine: LocalEarthEngine) -> list[str]:
 @pytest.mark.parametrize("layout", [{}, {"tiled": True, "blockxsize": 32, "blockysize": 32}])
 def test_every_compression_gives_the_same_bytes(compress: str | None, layout: dict[str, Any]) -> None:
     body = write_geotiff(compress=compress, **layout)
-    np.testing.assert_array_equal(decode_geotiff(body, GRID), BYTES)
+    # As part of a raster that is wider than its windows.
+    raster = np.full((80, 100), 7, np.uint8)
+    decode_geotiff(body, GRID, raster[4:74, 3:93])
+    np.testing.assert_array_equal(raster[4:74, 3:93], BYTES)
+    assert np.count_nonzero(raster == 7) == raster.size - BYTES.size + np.count_nonzero(BYTES == 7)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +66,7 @@ def test_every_compression_gives_the_same_bytes(compress: str | None, layout: di
 )
 def test_what_is_not_the_pixels_asked_for_is_refused(body: bytes, what: str) -> None:
     with pytest.raises(ValueError, match=what):
-        decode_geotiff(body, GRID)
+        decode_geotiff(body, GRID, np.empty(GRID.shape, np.uint8))
 
 
 def test_pixels_are_asked_for_as_geotiff_and_are_fewer_bytes(earth_engine: LocalEarthEngine) -> None:
