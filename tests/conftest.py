@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from tests.doubles.earth_engine.server import LocalEarthEngine
     from tests.doubles.s3_server import S3Server
     from tests.offline_validator import OfflineValidator
+
+# Where this is set, as in many container images, each of the hundreds of processes of a full run compiles every module
+# that it imports: most of what such a process costs.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
