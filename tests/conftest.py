@@ -64,7 +64,9 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 #: Files that share what is dear to start, and so a process.
-TOGETHER = {"tests/flows/test_access.py": "tests/flows/test_deployments.py"}
+TOGETHER = {
+    f"tests/flows/test_{name}.py": "the Prefect server" for name in ("access", "deployments", "service")
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
