@@ -7,6 +7,9 @@ FUZZ_SECONDS ?= 30
 EXTRAS := csmask dask mosaic serve index maps charts
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+# Every process would compile what it imports, as image builders want it.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test pgstac test-omnicloudmask audit fuzz bench docs browser-test lint types unit lock clean
 
 ## The main job on the bundled sample archive: leaves a browsable catalog in ./out.

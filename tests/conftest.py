@@ -5,9 +5,12 @@ What a fixture needs is imported when a test first asks for it, so that a focuse
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
+import sys
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +23,11 @@ if TYPE_CHECKING:
     from tests.doubles.earth_engine.server import LocalEarthEngine
     from tests.doubles.s3_server import S3Server
     from tests.offline_validator import OfflineValidator
+
+# Where this is set, as in many container images, each of the hundreds of processes of a full run compiles every module
+# that it imports: most of what such a process costs.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -56,7 +64,9 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 #: Files that share what is dear to start, and so a process.
-TOGETHER = {"tests/flows/test_access.py": "tests/flows/test_deployments.py"}
+TOGETHER = {
+    f"tests/flows/test_{name}.py": "the Prefect server" for name in ("access", "deployments", "service")
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -96,11 +106,29 @@ def stac_validator() -> OfflineValidator:
 
 
 @pytest.fixture(scope="session")
-def sample_items(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Path of the sample archive's ItemCollection."""
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what all processes of this run of the tests read: whoever comes first makes it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Keep other processes out of what is done under the lock file at ``path``."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def sample_items(made_once: Path) -> Path:
+    """Path of the sample archive's ItemCollection; tests leave the archive as it is."""
     from pc_cloudmask.demo.archive import build_sample_archive
 
-    return build_sample_archive(tmp_path_factory.mktemp("sample-archive"))
+    with one_at_a_time(made_once / "sample-archive.lock"):
+        return build_sample_archive(made_once / "sample-archive")
 
 
 @pytest.fixture
@@ -113,11 +141,15 @@ def served_items(sample_items: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def published_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def published_demo(made_once: Path, sample_items: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's store, the sample scenes and their sources; tests leave it as it is."""
-    from tests.published_demo import publish_demo
+    from tests.published_demo import copy_catalog, publish_demo
 
-    return publish_demo(tmp_path_factory.mktemp("published-demo") / "out")
+    published = made_once / "published-demo"
+    with one_at_a_time(made_once / "published-demo.lock"):
+        if not published.exists():
+            publish_demo(made_once / "demo" / "out", sample_items).rename(published)
+    return copy_catalog(published, tmp_path_factory.mktemp("published-demo") / "out")
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from pc_cloudmask.demo.demo import build_demo_request
-from tests.direct_runs import run_directly
 from tests.doubles.command import run
 from tests.doubles.stac_api.loopback import LoopbackServer, QuietHandler
 from tests.sample_archive import SAMPLE_IDS
@@ -18,11 +16,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo_store(published_demo: Path) -> Path:
     """A demo's store, only read."""
-    store = tmp_path_factory.mktemp("commands") / "out"
-    run_directly(build_demo_request(None, store))
-    return store
+    return published_demo
 
 
 class _Forbidding(QuietHandler):

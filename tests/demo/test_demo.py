@@ -14,6 +14,7 @@ from pc_cloudmask.masking.classes import MaskClass
 from pc_cloudmask.runs.request import IngestRequest
 from tests.direct_runs import read_tree, run_directly
 from tests.offline_validator import OfflineValidator
+from tests.published_demo import build_request
 
 pytestmark = pytest.mark.usefixtures("fixed_clock")
 
@@ -102,9 +103,9 @@ def test_previews_show_cloud_and_shadow(out: Path) -> None:
 
 
 def test_other_thresholds_publish_anew_under_other_keys(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sample_items: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = build_demo_request(None, tmp_path / "out").model_copy(update={"limit": 1})
+    request = build_request(tmp_path / "out", sample_items).model_copy(update={"limit": 1})
     (scene_id,) = run_directly(request).published
     masks = set(tmp_path.rglob(f"{scene_id}/cloudmask-*.tif"))
     assert len(masks) == 1

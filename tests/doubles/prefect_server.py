@@ -78,15 +78,17 @@ class PrefectServer:
         self.client = httpx.Client(timeout=STARTING_S, limits=httpx.Limits(max_keepalive_connections=0))
 
     @contextmanager
-    def start(self, name: str, folder: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-        """A service of the compose file that runs while inside."""
+    def start(
+        self, name: str, folder: Path, log: Path, environment: Mapping[str, str] | None = None
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A service of the compose file that runs while inside; ``environment`` is its own."""
         service = read_service(name, self._replacements)
         home = {"PREFECT_HOME": str(self.folder / name)}
         with log.open("ab") as file:
             process = subprocess.Popen(
                 service.command,
                 cwd=folder,
-                env={**self.environment, **service.environment, **home},
+                env={**self.environment, **service.environment, **home, **(environment or {})},
                 stdout=file,
                 stderr=subprocess.STDOUT,
             )
@@ -160,10 +162,10 @@ class PrefectServer:
         self._request("POST", "/events", events)
 
     @contextmanager
-    def work(self, folder: Path = ROOT) -> Iterator[Path]:
+    def work(self, folder: Path = ROOT, **environment: str) -> Iterator[Path]:
         """A worker of the pool in ``folder``, while inside; the file that it logs to."""
         log = self.folder / "worker.log"
-        with self.start("worker", folder, log):
+        with self.start("worker", folder, log, environment):
             yield log
 
 

@@ -32,8 +32,8 @@ pytestmark = pytest.mark.slow
 def server(prefect_server: PrefectServer) -> PrefectServer:
     """The server with its pool, its limits and our deployments."""
     prefect_server.run_service("deploy")
-    prefect_server.command("gcl", "create", EARTH_ENGINE_LIMIT, "--limit", "2")
-    prefect_server.command("gcl", "create", SOURCE_LIMIT, "--limit", "1")
+    for name, limit in ((EARTH_ENGINE_LIMIT, 2), (SOURCE_LIMIT, 1)):
+        prefect_server.post("/v2/concurrency_limits/", name=name, limit=limit)
     return prefect_server
 
 

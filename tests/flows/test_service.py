@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from tests.doubles.prefect_server import ROOT, PrefectServer, run_prefect_server, wait_for
+from tests.doubles.prefect_server import ROOT, PrefectServer, wait_for
 from tests.doubles.range_server import RangeServer
 from tests.sample_archive import copy_archive
 
@@ -38,27 +38,21 @@ def items(sample_items: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store_of_mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Named otherwise than the server's own store, which the server would take for this one."""
     return tmp_path_factory.mktemp("store of mine") / "out"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Iterator[PrefectServer]:
+def server(prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> PrefectServer:
     """The server with the deployments and automations, made from a folder that has nothing in it."""
-    folder = tmp_path_factory.mktemp("prefect")
-    environment = {
-        "CLOUDMASK_STORE": str(store),
-        "CLOUDMASK_METRICS": str(folder / "cloudmask.prom"),
-        "SOURCE_DATE_EPOCH": "1700000000",
-    }
-    with run_prefect_server(folder, environment) as server:
-        elsewhere = tmp_path_factory.mktemp("elsewhere")
-        deploy = ["deploy", "--all", "--prefect-file", str(ROOT / "deploy" / "prefect.yaml")]
-        server.post("/work_pools/", name="cloudmask", type="process")
-        server.command("--no-prompt", *deploy, folder=elsewhere)
-        for automation in read_automations():
-            server.post("/automations/", **automation)
-        yield server
+    if not prefect_server.post("/work_pools/filter", work_pools={"name": {"any_": ["cloudmask"]}}):
+        prefect_server.post("/work_pools/", name="cloudmask", type="process")
+    deploy = ["deploy", "--all", "--prefect-file", str(ROOT / "deploy" / "prefect.yaml")]
+    prefect_server.command("--no-prompt", *deploy, folder=tmp_path_factory.mktemp("elsewhere"))
+    for automation in read_automations():
+        prefect_server.post("/automations/", **automation)
+    return prefect_server
 
 
 def read_automations() -> list[dict[str, Any]]:
@@ -79,24 +73,31 @@ def deployments(server: PrefectServer) -> dict[str, dict[str, Any]]:
     return {f"{flows[each['flow_id']]}/{each['name']}": each for each in found}
 
 
-def read_events(server: PrefectServer, prefix: str) -> list[dict[str, Any]]:
-    return list(server.post("/events/filter", filter={"event": {"prefix": [prefix]}}, limit=50)["events"])
+def read_events(server: PrefectServer, prefix: str, **of: Any) -> list[dict[str, Any]]:
+    chosen = {"event": {"prefix": [prefix]}, **of}
+    return list(server.post("/events/filter", filter=chosen, limit=50)["events"])
 
 
-def await_events(server: PrefectServer, prefix: str, count: int) -> list[dict[str, Any]]:
+def await_events(server: PrefectServer, prefix: str, count: int, **of: Any) -> list[dict[str, Any]]:
     def read() -> list[dict[str, Any]] | None:
-        found = read_events(server, prefix)
+        found = read_events(server, prefix, **of)
         return found if len(found) >= count else None
 
-    return wait_for(read, f"{count} events {prefix}", 120)
+    return wait_for(read, f"{count} events {prefix}")
 
 
 @pytest.fixture(scope="module")
-def ingest_run(server: PrefectServer, deployments: dict[str, dict[str, Any]], items: str) -> dict[str, Any]:
+def ingest_run(
+    server: PrefectServer, deployments: dict[str, dict[str, Any]], items: str, store_of_mine: Path
+) -> dict[str, Any]:
     """A run of the two items, by a worker in a third folder."""
     deployment = deployments["ingest/cloudmask"]["id"]
     run = server.post(f"/deployments/{deployment}/create_flow_run", parameters={"request": {"items": items}})
-    with server.work(server.folder):
+    environment = {
+        "CLOUDMASK_STORE": str(store_of_mine),
+        "CLOUDMASK_METRICS": str(server.folder / "cloudmask.prom"),
+    }
+    with server.work(server.folder, **environment):
         return server.await_run(run["id"])
 
 
@@ -113,11 +114,11 @@ def test_the_form_describes_parameters(deployments: dict[str, dict[str, Any]]) -
 
 
 def test_a_run_is_made_where_neither_deployment_nor_worker_has_the_checkout(
-    server: PrefectServer, store: Path, ingest_run: dict[str, Any]
+    server: PrefectServer, store_of_mine: Path, ingest_run: dict[str, Any]
 ) -> None:
     assert ingest_run["state_type"] == "COMPLETED", (server.folder / "worker.log").read_text()
     assert ingest_run["name"] == "two.json"
-    assert (store / "catalog.json").is_file()
+    assert (store_of_mine / "catalog.json").is_file()
     figures = (server.folder / "cloudmask-ingest.prom").read_text()
     assert 'cloudmask_run_scenes{command="ingest",state="published"} 1.0' in figures
 
@@ -126,7 +127,8 @@ def test_what_was_published_is_an_asset_made_of_its_source(
     server: PrefectServer, ingest_run: dict[str, Any], sample_items: Path
 ) -> None:
     good = json.loads(sample_items.read_text())["features"][0]["id"]
-    made = await_events(server, "prefect.asset.materialization", 2)
+    of_this_run = {"related": {"id": [f"prefect.flow-run.{ingest_run['id']}"]}}
+    made = await_events(server, "prefect.asset.materialization", 2, **of_this_run)
     by_name = {event["resource"]["prefect.resource.id"].rpartition("/")[2]: event for event in made}
     (item,) = (event for name, event in by_name.items() if name.startswith(good))
     (collection,) = (event for name, event in by_name.items() if name.startswith("collection.json"))

@@ -24,7 +24,7 @@ from pc_cloudmask.runs.request import IngestRequest
 from tests.direct_runs import read_tree
 from tests.sample_archive import SAMPLE_IDS
 
-pytestmark = pytest.mark.usefixtures("fixed_clock")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fixed_clock")]
 
 
 @pytest.fixture(scope="module")

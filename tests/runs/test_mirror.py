@@ -13,20 +13,20 @@ from pc_cloudmask.catalog.check import check_catalog
 from pc_cloudmask.catalog.fields import CatalogContext
 from pc_cloudmask.catalog.layout import COLLECTION_KEY, ITEMS_PREFIX, TILE_INDEX_KEY
 from pc_cloudmask.catalog.tile_index import read_rows
-from pc_cloudmask.demo.demo import build_demo_request
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.settings import read_clock
 from tests.direct_runs import run_directly
+from tests.published_demo import build_request
 
 pytestmark = pytest.mark.usefixtures("fixed_clock")
 
 
 def test_each_run_that_publishes_appends_a_part_that_the_collection_carries(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sample_items: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLOUDMASK_MIRROR", "true")
-    request = build_demo_request(None, tmp_path / "out")
+    request = build_request(tmp_path / "out", sample_items)
     first = request.model_copy(update={"limit": 1})
     published = [*run_directly(first).published, *run_directly(request).published]
     assert run_directly(request).published == ()
@@ -47,11 +47,11 @@ def test_each_run_that_publishes_appends_a_part_that_the_collection_carries(
 
 
 def test_a_mirror_that_cannot_be_written_ends_the_run_before_it_writes_anything(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sample_items: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLOUDMASK_MIRROR", "true")
     monkeypatch.setattr(mirror, "_NEEDED", ("absent_package",))
-    request = build_demo_request(None, tmp_path / "out")
+    request = build_request(tmp_path / "out", sample_items)
     with pytest.raises(SettingsError, match="index"):
         run_directly(request)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["sample-archive"]
