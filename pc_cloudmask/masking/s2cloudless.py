@@ -194,7 +194,7 @@ class EarthEngineInputs:
 
     def _unpack(self, scene: Scene, rasters: list[Bytes]) -> CloudInputs:
         coarse_pct, packed = rasters.pop(), rasters.pop()  # so that nobody else keeps them in memory
-        lacking_px = sum(np.count_nonzero(strip == graphs.LACKING_INPUT) for strip in _strips(packed))
+        lacking_px = sum(int(np.count_nonzero(strip == graphs.LACKING_INPUT)) for strip in _strips(packed))
         probability_pct, dark = unpack_inputs(packed)
         highest = max(_find_highest(probability_pct), _find_highest(coarse_pct))
         if highest > 100:

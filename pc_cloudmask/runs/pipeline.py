@@ -27,8 +27,10 @@ from pc_cloudmask.settings import Settings
 
 #: Bytes of downloaded rasters that a process holds: 16 full tiles of 20 m, of which ten wait for forty requests.
 RASTER_BYTES = 512 << 20
-#: Freed memory of this size or more goes back to the system; ``_M_MMAP_THRESHOLD`` is of glibc's malloc.h.
+#: Freed memory of this size or more goes back to the system; what is less is kept up to ``KEPT_BYTES``, for a page that
+#: is given back and asked for again, with each block that GDAL decodes, costs time. Parameters of glibc's malloc.h.
 RETURNED_BYTES, _M_MMAP_THRESHOLD = 8 << 20, -3
+KEPT_BYTES, _M_TRIM_THRESHOLD = 16 << 20, -1
 #: No more threads than a store has connections.
 MOST_THREADS = 64
 #: Holds slots for so many requests in a limit that processes share; a flow run's task sets it.
@@ -61,6 +63,7 @@ def give_back_rasters() -> None:
     """
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_M_MMAP_THRESHOLD, RETURNED_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 class Memory:
