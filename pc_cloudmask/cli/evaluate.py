@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +27,7 @@ from pc_cloudmask.errors import SettingsError
 if TYPE_CHECKING:
     from pc_cloudmask.evaluate.confusion import Confusion
     from pc_cloudmask.evaluate.evaluation import Comparison, Evaluation
+    from pc_cloudmask.evaluate.labels import Reference
     from pc_cloudmask.evaluate.masks import MaskChoice, MaskSource
     from pc_cloudmask.evaluate.subjects import SceneChoice
     from pc_cloudmask.settings import Settings
@@ -99,9 +100,7 @@ def evaluate(
     """Compare masks with reference labels, or the masks of two methods with each other."""
     from pc_cloudmask.catalog.naming import join_tiles_and_days
     from pc_cloudmask.cli.output import print_json
-    from pc_cloudmask.evaluate.evaluation import evaluate as compare
     from pc_cloudmask.evaluate.evaluation import list_choices, open_labels
-    from pc_cloudmask.evaluate.picture import Gallery
     from pc_cloudmask.evaluate.subjects import SceneChoice
 
     target = None if picture is None else check_out(picture, "--picture")
@@ -115,17 +114,34 @@ def evaluate(
     references = (
         None if given is None else given.match(source.ids, only=len(join_tiles_and_days(item or ())) == 1)
     )
-    scene_count = len(source.ids if references is None else references)
-    planned = scene_count * (len(choices) if references is not None else math.comb(len(choices), 2))
-    gallery = Gallery(source, planned) if target is not None else None
-    found = compare(source, choices, references, gallery.add if gallery else None)
-    if gallery is not None and target is not None and gallery.rows:
-        write_out(target, gallery.draw(), "--picture")
+    found = _compare(source, choices, references, target)
     print_json(found.as_json()) if options.json else _print(found)
     for scene_id, error in found.left_out.items():
         complain(f"left out: {scene_id}: {str(error).removeprefix(f'item {scene_id}: ')}")
     if found.left_out:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _compare(
+    source: MaskSource,
+    choices: Sequence[MaskChoice],
+    references: Mapping[str, Reference] | None,
+    picture: Path | None,
+) -> Evaluation:
+    """Compare the masks, and draw into ``picture`` where they differ."""
+    from pc_cloudmask.evaluate.evaluation import evaluate as compare
+    from pc_cloudmask.evaluate.picture import Gallery
+
+    if picture is None:
+        return compare(source, choices, references, None)
+    scenes, judged = (
+        (source.ids, math.comb(len(choices), 2)) if references is None else (references, len(choices))
+    )
+    gallery = Gallery(source, len(scenes) * judged)
+    found = compare(source, choices, references, gallery.add)
+    if gallery.rows:
+        write_out(picture, gallery.draw(), "--picture")
+    return found
 
 
 def _read_buffers(texts: list[str] | None) -> list[float]:

@@ -139,6 +139,7 @@ def clear(
     Of the masks only the blocks in which the area lies are read. No data is what of the area a scene does not see.
     """
     from pc_cloudmask.catalog.search import ItemChoice
+    from pc_cloudmask.cli.output import print_json
     from pc_cloudmask.settings import find_cache_folder
     from pc_cloudmask.storage.stores import open_reader
     from pc_cloudmask.viewing.clear import leave_cloudy_out, measure_scenes
@@ -153,17 +154,12 @@ def clear(
     found = len(report.scenes)
     report = report if min_clear is None else leave_cloudy_out(report, min_clear)
     if sort == "clear":
-        report = replace(
-            report, scenes=tuple(sorted(report.scenes, key=lambda each: -each.percentages["clear"]))
-        )
-    if options.json:
-        from pc_cloudmask.cli.output import print_json
-
-        print_json(report.as_json())
-    elif csv:
+        ranked = sorted(report.scenes, key=lambda each: -each.percentages["clear"])
+        report = replace(report, scenes=tuple(ranked))
+    if csv:
         print_csv(SCENE_FIELDS, (scene.as_json() for scene in report.scenes))
     else:
-        _print_scenes(report, found, catalog.url)
+        print_json(report.as_json()) if options.json else _print_scenes(report, found, catalog.url)
     name_left_out(report.left_out)
 
 

@@ -119,9 +119,8 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the catalog over HTTP, with CORS and byte ranges, and a page that shows it, or STAC Browser."""
-    from pc_cloudmask.cli.output import print_json, say
     from pc_cloudmask.viewing.server import find_folder
-    from pc_cloudmask.viewing.stac_browser import HOSTED_URL, HOW_TO_GET_IT, find_stac_browser
+    from pc_cloudmask.viewing.stac_browser import find_stac_browser
 
     try:
         from pc_cloudmask.viewing.server import CatalogServer
@@ -132,24 +131,26 @@ def serve(
     built = find_stac_browser(settings.browser)
     with CatalogServer(find_folder(settings), built, host, port) as server:
         catalog = f"{server.url}/catalog.json"
-        if options.json:
-            print_json(
-                {
-                    "url": server.url,
-                    "catalog": catalog,
-                    "page": f"{server.url}/",
-                    "browser": f"{server.url}/" if built else None,
-                }
-            )
-            sys.stdout.flush()
-        else:
-            say(f"catalog       {catalog}")
-            say(f"{'STAC Browser' if built else 'page':13} {server.url}/")
-            if not built:
-                say(f"STAC Browser  {HOSTED_URL}{catalog}")
-                say(f"              ({HOW_TO_GET_IT})")
-            say("Ctrl-C ends it")
+        _tell_where(server.url, catalog, with_browser=built is not None)
         server.run()
+
+
+def _tell_where(url: str, catalog: str, *, with_browser: bool) -> None:
+    """Say where the catalog is served, and how to look at it."""
+    from pc_cloudmask.cli.output import print_json, say
+    from pc_cloudmask.viewing.stac_browser import HOSTED_URL, HOW_TO_GET_IT
+
+    if options.json:
+        page = f"{url}/"
+        print_json({"url": url, "catalog": catalog, "page": page, "browser": page if with_browser else None})
+        sys.stdout.flush()
+        return
+    say(f"catalog       {catalog}")
+    say(f"{'STAC Browser' if with_browser else 'page':13} {url}/")
+    if not with_browser:
+        say(f"STAC Browser  {HOSTED_URL}{catalog}")
+        say(f"              ({HOW_TO_GET_IT})")
+    say("Ctrl-C ends it")
 
 
 def _list_bands() -> list[str]:
@@ -218,21 +219,18 @@ def mosaic(
     from pc_cloudmask.storage.stores import open_reader
 
     query = build_query(bbox=bbox, tiles=tile or (), datetime=datetime)
-    request = MosaicRequest(
-        *(out, query, tuple(bands.split(",")), Reducer(reducer), crs, resolution),
-        *(max_cloud, plain_median, truth, files),
-    )
-    settings = load_settings()
+    how = (tuple(bands.split(",")), Reducer(reducer), crs, resolution, max_cloud, plain_median, truth, files)
+    request, settings = MosaicRequest(out, query, *how), load_settings()
     catalog = open_reader(store or settings.store)
     plan = plan_mosaic(catalog, request)
     if dry_run:
         print_json(plan.as_json()) if options.json else _print_plan(plan)
-        _name_left_out(plan)
-        return
-    with _show_progress() as progress:
-        report = build_mosaic(catalog, settings, request, plan, progress)
-    print_json(report.as_json()) if options.json else _print_report(report)
-    _name_left_out(report.plan)
+    else:
+        with _show_progress() as progress:
+            report = build_mosaic(catalog, settings, request, plan, progress)
+        print_json(report.as_json()) if options.json else _print_report(report)
+        plan = report.plan
+    _name_left_out(plan)
 
 
 def _name_left_out(plan: MosaicPlan) -> None:

@@ -231,10 +231,7 @@ def build_mosaic_item(request: MosaicRequest, plan: MosaicPlan, base: str, now: 
             "end_datetime": format_instant(observations[-1].scene.datetime),
             "created": created,
             "updated": created,
-            "gsd": plan.grid.pixel_size_m,
-            "proj:code": plan.grid.crs,
-            "proj:shape": list(plan.grid.shape),
-            "proj:transform": list(plan.grid.transform),
+            **_describe_grid(plan.grid),
             "processing:software": {"pc-cloudmask": __version__},
             "processing:datetime": created,
             "processing:expression": {"format": EXPRESSION_FORMAT, "expression": reducer.value},
@@ -242,6 +239,16 @@ def build_mosaic_item(request: MosaicRequest, plan: MosaicPlan, base: str, now: 
         },
         "links": [_build_link(observation, base, request.outputs.item) for observation in observations],
         "assets": _build_assets(request),
+    }
+
+
+def _describe_grid(grid: Grid) -> dict[str, Any]:
+    """Return the fields of an item that say how large its pixels are and where."""
+    return {
+        "gsd": grid.pixel_size_m,
+        "proj:code": grid.crs,
+        "proj:shape": list(grid.shape),
+        "proj:transform": list(grid.transform),
     }
 
 

@@ -82,6 +82,18 @@ class ThreadRunner:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _pass_on(
+    job: Callable[[], Iterator[T]], results: Queue[tuple[T] | Future[None]], stopping: Event
+) -> None:
+    """Put what ``job`` yields into ``results``, until ``stopping`` is set."""
+    _abandoned.set(stopping)
+    with closing(cast("Generator[T]", job())) as values:
+        for value in values:
+            results.put((value,))
+            if stopping.is_set():
+                return
+
+
 def run_overlapped(jobs: Iterable[Callable[[], Iterator[T]]], width: int) -> Iterator[T]:
     """Yield what ``jobs`` yield, as it comes; ``width`` of them are under way at a time, each in a thread.
 
@@ -93,15 +105,6 @@ def run_overlapped(jobs: Iterable[Callable[[], Iterator[T]]], width: int) -> Ite
     """
     results: Queue[tuple[T] | Future[None]] = Queue()
     stopping = Event()
-
-    def run(job: Callable[[], Iterator[T]]) -> None:
-        _abandoned.set(stopping)
-        with closing(cast("Generator[T]", job())) as values:
-            for value in values:
-                results.put((value,))
-                if stopping.is_set():
-                    return
-
     waiting = iter(jobs)
     under_way: set[Future[None]] = set()
     fault: BaseException | None = None
@@ -110,7 +113,7 @@ def run_overlapped(jobs: Iterable[Callable[[], Iterator[T]]], width: int) -> Ite
             while True:
                 try:
                     while not fault and len(under_way) < width and (job := next(waiting, None)):
-                        future = pool.submit(copy_context().run, run, job)
+                        future = pool.submit(copy_context().run, _pass_on, job, results, stopping)
                         under_way.add(future)
                         future.add_done_callback(results.put)
                 except Exception as error:

@@ -94,10 +94,7 @@ def build_publication(
         EngineRefused: the mask is not on the scene's grid.
     """
     scene, keys = candidate.scene, candidate.keys
-    if derived.classes.shape != scene.grid.shape:
-        raise EngineRefused(
-            f"{scene.id}: the mask is {derived.classes.shape}, the item's grid {scene.grid.shape} pixels"
-        )
+    _check_shape(scene.id, derived.classes.shape, scene.grid.shape)
     mask = _build_file(keys.mask, build_mask_cog(derived.classes, scene.grid), COG_MEDIA_TYPE)
     preview = _build_file(keys.preview, build_preview(derived.classes)[0], PNG_MEDIA_TYPE)
     probability = None
@@ -125,6 +122,11 @@ def build_publication(
     files = tuple(file for file in (mask, probability, preview) if file)
     replaces = is_current(candidate.published)
     return Publication(keys, build_derived_item(parts), files, candidate.better, replaces)
+
+
+def _check_shape(item_id: str, shape: tuple[int, ...], expected: tuple[int, int]) -> None:
+    if shape != expected:
+        raise EngineRefused(f"{item_id}: the mask is {shape}, the item's grid {expected} pixels")
 
 
 def _build_source_item(item: Item, folder: str | None) -> Item:

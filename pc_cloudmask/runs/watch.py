@@ -43,44 +43,24 @@ def watch(
         CloudmaskError: what no later run can mend: settings, credentials, a store that refuses us.
     """
     started = time.monotonic()
-    settings, now = context.settings, context.now
-    areas = request.read_areas(settings)
+    settings, areas = context.settings, request.read_areas(context.settings)
     check_reachable(context.source, SceneQuery(), settings, request.items)
     budget = Budget(settings, settings.request_budget, request.limit, context.meter)
     ingestion = Ingestion(context, runner, observer, budget=budget)
-    withdrawals = Withdrawals(context.source, context.publisher, context.store, settings, now)
+    withdrawals = Withdrawals(context.source, context.publisher, context.store, settings, context.now)
     problems = _Problems()
+    watched = _WatchedAreas(context, request, areas)
 
     def is_late() -> bool:
         return request.seconds is not None and time.monotonic() - started >= request.seconds
 
-    opened: dict[str, AreaWatch] = {}
-
-    def list_due(name: str, *, everything: bool) -> tuple[AreaWatch, Iterator[Scan]]:
-        if everything or name not in opened:
-            opened[name] = AreaWatch(context.store, context.source, name, areas[name])
-        area = opened[name]
-        look_backs = [
-            each
-            for each in request.look_back or find_due(area.state, now)
-            if (each is LookBack.FULL) is everything
-        ]
-        return area, chain.from_iterable(
-            list_scans(area.state, each, area.start, now, settings.look_back_days) for each in look_backs
-        )
-
-    def find_new() -> Iterator[Item]:
-        for name in areas:
-            area, scans = list_due(name, everything=False)
-            yield from area.find_items(scans)
-
     def scan(name: str, *, everything: bool) -> None:
-        area, scans = list_due(name, everything=everything)
+        area, scans = watched.list_due(name, everything=everything)
         area.scan(scans, ingestion, withdrawals, is_late)
 
     if _begin(context, ingestion, problems):
         # What a limited budget allows is shared out area by area; else all that is new is paired together.
-        together = find_new() if len(areas) > 1 and not budget.is_limited else iter(())
+        together = watched.find_new() if len(areas) > 1 and not budget.is_limited else iter(())
         if _publish_together(together, ingestion, problems):
             _scan_areas(areas, scan, problems)
     if problems.are_of_url(areas):
@@ -165,6 +145,38 @@ class AreaWatch:
         if changes:
             self.state = self.state.model_copy(update=changes)
             write_area_state(self._store, self._name, self.state)
+
+
+class _WatchedAreas:
+    """The areas of a run: opened once for what is new, and once more for a scan of everything."""
+
+    def __init__(self, context: RunContext, request: WatchRequest, areas: Mapping[str, Area]) -> None:
+        self._context = context
+        self._look_backs = request.look_back
+        self._areas = areas
+        self._opened: dict[str, AreaWatch] = {}
+
+    def list_due(self, name: str, *, everything: bool) -> tuple[AreaWatch, Iterator[Scan]]:
+        """Return the area and what is due there: the scan of everything, or all the others."""
+        context = self._context
+        if everything or name not in self._opened:
+            self._opened[name] = AreaWatch(context.store, context.source, name, self._areas[name])
+        area = self._opened[name]
+        look_backs = [
+            each
+            for each in self._look_backs or find_due(area.state, context.now)
+            if (each is LookBack.FULL) is everything
+        ]
+        days = context.settings.look_back_days
+        return area, chain.from_iterable(
+            list_scans(area.state, each, area.start, context.now, days) for each in look_backs
+        )
+
+    def find_new(self) -> Iterator[Item]:
+        """Yield what is new in all areas."""
+        for name in self._areas:
+            area, scans = self.list_due(name, everything=False)
+            yield from area.find_items(scans)
 
 
 def _record(items: Iterable[Item], seen: set[str], tiles: set[str]) -> Iterator[Item]:

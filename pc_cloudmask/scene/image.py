@@ -184,8 +184,16 @@ def pair_images(
     same = [each for each in candidates if (each.key.datatake_start, each.key.tile) == datatake]
     if not same:
         return Waiting(f"{_have(present)} no image of datatake {key.datatake_start} for tile {key.tile} yet")
-    chosen, cover = _choose_covering(scene, same)
+    return _pair_covering(scene, same, present)
+
+
+def _pair_covering(
+    scene: Scene, candidates: Sequence[ImageCandidate], present: Mapping[str, Collection[str]]
+) -> Pairing:
+    """Return those of ``candidates``, images of one datatake and tile, that cover ``scene`` and that all have."""
+    chosen, cover = _choose_covering(scene, candidates)
     if cover < NEEDED_COVER:
+        key = candidates[0].key
         return Waiting(
             f"the images of datatake {key.datatake_start} for tile {key.tile} cover "
             f"{cover:.0%} of the item; the one with the rest is not there yet"

@@ -203,12 +203,17 @@ def read_scene(item: Item) -> Scene:
         asset_grids={name: list_stated_grids(grid, asset) for name, asset in item["assets"].items()},
     )
     _check_place(scene)
+    _check_encoded(item, item_id)
+    return scene
+
+
+def _check_encoded(item: Item, item_id: str) -> None:
+    """Check that ``item`` is JSON that may be published."""
     encoded = _encode(item, item_id)
     if len(encoded) > MAX_ITEM_BYTES:
         raise InvalidField(item_id, "item", f"takes more than {MAX_ITEM_BYTES} bytes")
     if b"null" in encoded and (path := _find_not_finite(item)):
         raise InvalidField(item_id, path, "is NaN or infinite, which JSON does not have")
-    return scene
 
 
 def _read_nodata(item: Item) -> float | None:

@@ -17,6 +17,7 @@ from pc_cloudmask.text import LOOPBACK_HOSTS, read_file_uri, unsigned_href
 from pc_cloudmask.web import knock
 
 if TYPE_CHECKING:
+    from botocore.config import Config
     from mypy_boto3_s3.client import S3Client
 
     from pc_cloudmask.storage.s3 import S3Store
@@ -138,6 +139,28 @@ def _build_bucket(url: str) -> S3Store:
     return S3Store(parts.netloc, parts.path, client)
 
 
+def _build_config(configured: Mapping[str, Any]) -> Config:
+    """Return our defaults for what neither the environment nor ``configured``, the AWS configuration, says."""
+    from botocore import UNSIGNED  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415
+
+    defaults = {
+        name: value
+        for name, value in _DEFAULTS.items()
+        if f"AWS_{name.upper()}" not in os.environ and name not in configured
+    }
+    names = {"max_attempts": "total_max_attempts", "retry_mode": "mode"}
+    retries: Any = {names[name]: defaults.pop(name) for name in names.keys() & defaults.keys()}
+    return Config(
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        read_timeout=_READ_TIMEOUT_S,
+        max_pool_connections=_CONNECTIONS,
+        retries=retries or None,
+        signature_version=UNSIGNED if os.environ.get("AWS_NO_SIGN_REQUEST", "").upper() in _YES else None,
+        **defaults,
+    )
+
+
 def _build_client() -> S3Client:
     """Build a client as the ``AWS_*`` variables and the AWS configuration say; what they leave open has our defaults.
 
@@ -146,29 +169,13 @@ def _build_client() -> S3Client:
     """
     import boto3  # noqa: PLC0415
     import botocore.session  # noqa: PLC0415
-    from botocore import UNSIGNED  # noqa: PLC0415
     from botocore.config import Config  # noqa: PLC0415
 
     core = botocore.session.Session()
     session = boto3.session.Session(
         botocore_session=core, region_name=core.get_config_variable("region") or os.environ.get("AWS_REGION")
     )
-    configured = core.get_scoped_config()
-    defaults = {
-        name: value
-        for name, value in _DEFAULTS.items()
-        if f"AWS_{name.upper()}" not in os.environ and name not in configured
-    }
-    names = {"max_attempts": "total_max_attempts", "retry_mode": "mode"}
-    retries: Any = {names[name]: defaults.pop(name) for name in names.keys() & defaults.keys()}
-    config = Config(
-        connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=_READ_TIMEOUT_S,
-        max_pool_connections=_CONNECTIONS,
-        retries=retries or None,
-        signature_version=UNSIGNED if os.environ.get("AWS_NO_SIGN_REQUEST", "").upper() in _YES else None,
-        **defaults,
-    )
+    config = _build_config(core.get_scoped_config())
     verify = core.get_config_variable("ca_bundle") or find_ca_bundle()
     core.register("before-send", lambda **sent: knock(sent["request"].url, _BUCKET, verify))
     client = session.client("s3", config=config, verify=verify)

@@ -74,19 +74,22 @@ def read_mask(item: pystac.Item) -> xarray.DataArray:
             "spatial_ref": ((), 0, _describe_crs(grid)),
         },
         name=MASK_ASSET,
-        attrs={
-            "long_name": "cloud and cloud-shadow mask",
-            "crs": grid.crs,
-            "transform": grid.transform,
-            "nodata": MaskClass.NO_DATA.value,
-            "flag_values": np.array([each.value for each in CLASS_STYLES], np.uint8),
-            "flag_meanings": " ".join(style.name for style in CLASS_STYLES.values()),
-        },
+        attrs={"crs": grid.crs, "transform": grid.transform, **_describe_classes()},
     )
     array.encoding["grid_mapping"] = "spatial_ref"
     if item.datetime is not None:
         array = array.assign_coords(time=np.datetime64(item.datetime.replace(tzinfo=None), "ns"))
     return array
+
+
+def _describe_classes() -> dict[str, Any]:
+    """Return the attributes that say what the pixels of a mask mean."""
+    return {
+        "long_name": "cloud and cloud-shadow mask",
+        "nodata": MaskClass.NO_DATA.value,
+        "flag_values": np.array([each.value for each in CLASS_STYLES], np.uint8),
+        "flag_meanings": " ".join(style.name for style in CLASS_STYLES.values()),
+    }
 
 
 def _find_centres(grid: Grid) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
@@ -136,35 +139,55 @@ def load_cube(
         SettingsError: odc-stac is not installed, there is no item, or a band is no reflectance.
     """
     try:
-        import odc.stac  # noqa: PLC0415 - of an extra
-        import xarray  # noqa: PLC0415
+        import odc.stac  # noqa: F401, PLC0415 - of an extra
     except ImportError as error:
         raise SettingsError(f"load_cube needs odc-stac and dask: {tell_extra('mosaic')}") from error
-    import planetary_computer  # noqa: PLC0415
-
     from pc_cloudmask.mosaic.observation import check_bands  # noqa: PLC0415
 
     names, items = [bands] if isinstance(bands, str) else list(bands), list(items)
     check_bands(names)
-    if not items:
-        raise SettingsError("no items: nothing to load")
-    if lacking := [name for name in names if not any(name in item.assets for item in items)]:
-        raise SettingsError(f"bands: no item has an asset {', '.join(lacking)}")
+    _check_assets(items, names)
+    return _load(items, names, list(keep), options | {"groupby": groupby, "chunks": dict(chunks or {})})
+
+
+def _load(
+    items: list[pystac.Item], names: list[str], keep: Sequence[int], options: dict[str, Any]
+) -> xarray.Dataset:
+    """Load items of each offset by themselves, all on one grid."""
+    import odc.stac  # noqa: PLC0415
+    import planetary_computer  # noqa: PLC0415
+    import xarray  # noqa: PLC0415
+
     defaults = {
         "patch_url": planetary_computer.sign,
         "resampling": "average",
         "stac_cfg": _configure(names),
         "preserve_original_order": True,
     }
-    options = defaults | options | {"groupby": groupby, "chunks": dict(chunks or {})}
+    options = defaults | options
+    geobox = odc.stac.load(items, bands=names, **options).odc.geobox
+    placed = {name: value for name, value in options.items() if name not in _PLACE} | {"geobox": geobox}
+    parts = [
+        _load_masked(of_one, names, offset, keep, placed)
+        for offset, of_one in _group_by_offset(items).items()
+    ]
+    return parts[0] if len(parts) == 1 else xarray.concat(parts, "time").sortby("time")
+
+
+def _check_assets(items: Sequence[pystac.Item], bands: Sequence[str]) -> None:
+    if not items:
+        raise SettingsError("no items: nothing to load")
+    if lacking := [band for band in bands if not any(band in item.assets for item in items)]:
+        raise SettingsError(f"bands: no item has an asset {', '.join(lacking)}")
+
+
+def _group_by_offset(items: Iterable[pystac.Item]) -> dict[int, list[pystac.Item]]:
+    """Return the items by what is added to their numbers."""
     by_offset: dict[int, list[pystac.Item]] = {}
     for item in items:
         baseline = str(item.properties.get("s2:processing_baseline", ""))
         by_offset.setdefault(reflectance_offset_dn(baseline), []).append(item)
-    geobox = odc.stac.load(items, bands=names, **options).odc.geobox
-    placed = {name: value for name, value in options.items() if name not in _PLACE} | {"geobox": geobox}
-    parts = [_load_masked(of_one, names, offset, keep, placed) for offset, of_one in by_offset.items()]
-    return parts[0] if len(parts) == 1 else xarray.concat(parts, "time").sortby("time")
+    return by_offset
 
 
 def _configure(bands: Sequence[str]) -> dict[str, Any]:

@@ -81,6 +81,7 @@ def see_all_sound(store: ObjectStore, before: dict[str, bytes]) -> None:
     assert walk.dangling == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_a_bucket_does_not_give_is_left_alone(s3_server: S3Server, fault: str) -> None:
     with open_faulty_store(s3_server) as (store, front):

@@ -41,6 +41,7 @@ def small() -> CountingStore:
     return measure_publishing(seeded(100))
 
 
+@pytest.mark.slow
 def test_requests_and_bytes_are_equal_in_a_catalog_twenty_times_as_large(small: CountingStore) -> None:
     large = measure_publishing(seeded(2_000))
     assert large.requests == small.requests

@@ -53,7 +53,7 @@ def wait_for(read: Callable[[], T | None], what: str, seconds: float = STARTING_
         found = read()
         if found is not None:
             return found
-        time.sleep(0.25)
+        time.sleep(1)  # each look costs the server, too
     raise TimeoutError(f"{what} did not come within {seconds:.0f} s")
 
 

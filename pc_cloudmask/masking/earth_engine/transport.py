@@ -65,18 +65,12 @@ class BoundedHttp:
             Unreachable: the server has not answered this process yet, and somebody is waiting.
         """
         service = Service("Earth Engine", URL_SETTING) if find_origin(uri) == self._origin else _SIGN_IN
+        timeouts = find_timeouts(uri, service) if is_first(uri) else (CONNECT_TIMEOUT_S, self._timeout_s)
         try:
             with (
                 answer_within(self._timeout_s),
                 self._session.request(
-                    method,
-                    uri,
-                    data=body,
-                    headers=dict(headers or {}),
-                    timeout=find_timeouts(uri, service)
-                    if is_first(uri)
-                    else (CONNECT_TIMEOUT_S, self._timeout_s),
-                    stream=True,
+                    method, uri, data=body, headers=dict(headers or {}), timeout=timeouts, stream=True
                 ) as response,
             ):
                 content = _read_body(response)
@@ -87,10 +81,7 @@ class BoundedHttp:
                 raise TimeoutError(f"no answer within {self._timeout_s:g} s") from error
             raise ConnectionError(_describe(error, uri, service)) from error
         if what := _find_stranger(response, content):
-            problem = f"{what} came in place of {service.name}'s answer: a proxy or a sign-in page?"
-            if is_first(uri):
-                raise give_up(uri, service, Diagnosis(problem, f"check {service.setting or 'the network'}"))
-            raise ConnectionError(problem)
+            raise _refuse_stranger(what, uri, service)
         note_answer(uri)
         return self._describe_response(response), content
 
@@ -135,6 +126,14 @@ def _find_stranger(response: requests.Response, content: bytes) -> str | None:
     if 300 <= response.status_code < 400:
         return "a redirect"
     return "a web page" if response.status_code == 200 and _is_web_page(response.headers, content) else None
+
+
+def _refuse_stranger(what: str, uri: str, service: Service) -> Exception:
+    """Return the error for an answer of somebody else's; the first of a process ends the run."""
+    problem = f"{what} came in place of {service.name}'s answer: a proxy or a sign-in page?"
+    if is_first(uri):
+        return give_up(uri, service, Diagnosis(problem, f"check {service.setting or 'the network'}"))
+    return ConnectionError(problem)
 
 
 def _describe(error: requests.RequestException, uri: str, service: Service) -> str:
