@@ -17,6 +17,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture, as_completed
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
 
@@ -170,8 +171,20 @@ def open_prefect_runner(
     settings: Settings, limits: Limits, assets: RunAssets | None = None
 ) -> Iterator[PrefectRunner]:
     """Open the runner that ``settings`` choose."""
-    with _build_task_runner(settings) as tasks:
+    with _share_server(settings), _build_task_runner(settings) as tasks:
         yield PrefectRunner(tasks, limits, assets)
+
+
+@contextmanager
+def _share_server(settings: Settings) -> Iterator[None]:
+    """Lead Dask's processes to the server of this one; where none is configured, each would start one for itself."""
+    if settings.runner == "threads":
+        yield
+        return
+    with get_client(sync_client=True) as client:
+        url = str(client.api_url).rstrip("/")
+    with temporary_settings({PREFECT_API_URL: url}):
+        yield
 
 
 def _build_task_runner(settings: Settings) -> TaskRunner[Any]:

@@ -64,7 +64,7 @@ def test_it_says_where_it_listens_serves_and_ends_quietly(store: Path) -> None:
         lines = [process.stdout.readline() for _ in range(6)]
         told = json.loads("".join(lines))
         assert told["browser"] is None
-        assert "<title>Cloud masks</title>" in requests.get(told["page"], timeout=10).text
+        assert "<title>Cloud masks</title>" in requests.get(told["page"], timeout=600).text
         assert told["catalog"] == f"{told['url']}/catalog.json"
         assert told["url"].startswith("http://127.0.0.1:")
         assert requests.get(told["catalog"], timeout=600).json() == {"type": "Catalog"}
