@@ -15,7 +15,7 @@ from pc_cloudmask.catalog.check_year import GRACE, Checker, check_year
 from pc_cloudmask.catalog.documents import build_year_catalog
 from pc_cloudmask.catalog.fields import CatalogContext, encode_document
 from pc_cloudmask.catalog.findings import CheckReport, Problem
-from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, ITEMS_PREFIX
+from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, ITEMS_PREFIX, changes_key
 from pc_cloudmask.catalog.publisher import Publisher, item_steps
 from pc_cloudmask.catalog.repair import Removals, repair_year
 from pc_cloudmask.catalog.search import read_census
@@ -28,10 +28,12 @@ from tests.catalog.publications import (
     CONTEXT,
     NOW,
     build_publication,
+    fold_feed,
     keys_of,
     list_markers,
     product_id,
     public_bytes,
+    read_feed,
     walk_catalog,
 )
 from tests.doubles.memory_store import MemoryStore
@@ -250,8 +252,14 @@ def test_an_item_that_turns_out_to_be_sound_is_restored(
     if ruin not in {break_checksum, break_missing}:
         store.objects[keys_of(FIRST).item] = whole[keys_of(FIRST).item]
     assert problems(check(store)) == {(Problem.UNLINKED_ITEM, keys_of(FIRST).item)}
+    told = read_feed(store)
     repair(store)
-    assert store.objects == whole
+    assert {key: body for key, body in store.objects.items() if key != changes_key(NOW.date())} == {
+        key: body for key, body in whole.items() if key != changes_key(NOW.date())
+    }
+    kinds = [event["type"].rpartition(".")[2] for event in read_feed(store) if event["subject"] == FIRST]
+    assert kinds == ["published", "withdrawn", "published"]
+    assert fold_feed(told).keys() == fold_feed(read_feed(store)).keys() - {FIRST}
 
 
 def test_a_broken_generation_leaves_no_link_to_it(store: MemoryStore) -> None:

@@ -17,7 +17,7 @@ from pc_cloudmask.catalog.check import CheckOptions, check_catalog
 from pc_cloudmask.catalog.documents import build_year_catalog
 from pc_cloudmask.catalog.fields import encode_document
 from pc_cloudmask.catalog.findings import Problem
-from pc_cloudmask.catalog.layout import COLLECTION_KEY
+from pc_cloudmask.catalog.layout import COLLECTION_KEY, changes_key
 from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.repair import REMOVAL_LIMIT
 from pc_cloudmask.catalog.states import list_states
@@ -29,10 +29,13 @@ from tests.catalog.publications import (
     CONTEXT,
     NOW,
     build_publication,
+    find_checksums,
+    fold_feed,
     keys_of,
     list_markers,
     product_id,
     public_bytes,
+    read_feed,
     walk_catalog,
 )
 from tests.catalog.test_check import check, problems, publish, repair
@@ -255,12 +258,13 @@ FORGED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", FORGED)
 def test_a_forged_marker_is_dropped_and_ends_nothing(store: MemoryStore, name: str) -> None:
-    before = dict(store.objects)
+    before, feed = dict(store.objects), changes_key(NOW.date())
     key = f"_pending/{FIRST}.json"
     store.objects[key] = json.dumps(MARKER | FORGED[name]).encode()
     assert problems(check(store)) == {(Problem.STALE_MARKER, key)}
     Publisher(store, CONTEXT, NOW).recover()
-    assert public_bytes(store) == before
+    assert public_bytes(store) | {feed: before[feed]} == before
+    assert store.objects[feed] == before[feed]
     repair(store)
     assert list_markers(store) == []
     assert store.objects == before
@@ -314,4 +318,5 @@ def test_a_repair_that_dies_at_any_request_is_ended_by_the_next() -> None:
         assert set(survivor.objects) >= set(store.objects)
         repair(survivor)
         assert public_bytes(survivor) == public_bytes(ended)
+        assert fold_feed(read_feed(survivor)) == find_checksums(walk_catalog(survivor))
     raise AssertionError("the repair never ended")

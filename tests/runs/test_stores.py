@@ -56,12 +56,16 @@ def _read_bucket(bucket: str) -> dict[str, bytes]:
 
 def _without_hrefs(objects: dict[str, bytes]) -> dict[str, object]:
     return {
-        key: _drop_hrefs(orjson.loads(body)) if key.endswith(".json") else body
+        key: _drop_hrefs([orjson.loads(line) for line in body.splitlines()])
+        if key.endswith((".json", ".jsonl"))
+        else body
         for key, body in objects.items()
     }
 
 
 def _drop_hrefs(value: object) -> object:
     if isinstance(value, dict):
-        return {key: _drop_hrefs(inner) for key, inner in value.items() if key != "href"}
+        # The id of an event of the change feed follows from its item, hrefs included.
+        left_out = {"id"} if "specversion" in value else {"href"}
+        return {key: _drop_hrefs(inner) for key, inner in value.items() if key not in left_out}
     return [_drop_hrefs(inner) for inner in value] if isinstance(value, list) else value
