@@ -117,9 +117,14 @@ def serve(
     browser: Annotated[
         str | None, typer.Option(metavar="DIR", help="A built STAC Browser; default: ./stac-browser.")
     ] = None,
+    build_browser: Annotated[
+        bool,
+        typer.Option("--build-browser", help="Build STAC Browser with npm, once; later calls find it."),
+    ] = False,
 ) -> None:
     """Serve the catalog over HTTP, with CORS and byte ranges, and a page that shows it, or STAC Browser."""
     from pc_cloudmask.cli.output import print_json, say
+    from pc_cloudmask.viewing.browser_build import build_browser as build
     from pc_cloudmask.viewing.server import find_folder
     from pc_cloudmask.viewing.stac_browser import HOSTED_URL, HOW_TO_GET_IT, find_stac_browser
 
@@ -129,8 +134,10 @@ def serve(
         raise SettingsError(f"serve needs starlette and uvicorn: {tell_extra('serve')}") from error
 
     settings = load_settings(store=store, browser=browser)
-    built = find_stac_browser(settings.browser)
-    with CatalogServer(find_folder(settings), built, host, port) as server:
+    root = find_folder(settings)
+    folder = build(settings.browser, complain) if build_browser else settings.browser
+    built = find_stac_browser(folder)
+    with CatalogServer(root, built, host, port) as server:
         catalog = f"{server.url}/catalog.json"
         if options.json:
             print_json(
