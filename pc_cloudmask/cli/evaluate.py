@@ -13,6 +13,7 @@ import typer
 from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, load_settings, options
 from pc_cloudmask.cli.completion import complete_item, complete_names, list_methods
 from pc_cloudmask.cli.options import (
+    CHARTS,
     CatalogOption,
     DatetimeOption,
     FilesOption,
@@ -76,7 +77,7 @@ BuffersOption = Annotated[
     ),
 ]
 PictureOption = Annotated[
-    Path | None, typer.Option(metavar="FILE.png", help="Draw where mask and reference differ.")
+    Path | None, typer.Option(metavar="FILE.png|svg", help="Draw where mask and reference differ.")
 ]
 
 
@@ -104,7 +105,7 @@ def evaluate(
     from pc_cloudmask.evaluate.picture import Gallery
     from pc_cloudmask.evaluate.subjects import SceneChoice
 
-    target = None if picture is None else check_out(picture, "--picture")
+    target = None if picture is None else check_out(picture, "--picture", CHARTS)
     settings = load_settings()
     given = None if labels is None else open_labels(labels, classes, crs)
     choices = list_choices(method or (), _read_buffers(buffer), "published" if masks is None else "file")
@@ -120,7 +121,7 @@ def evaluate(
     gallery = Gallery(source, planned) if target is not None else None
     found = compare(source, choices, references, gallery.add if gallery else None)
     if gallery is not None and target is not None and gallery.rows:
-        write_out(target, gallery.draw(), "--picture")
+        write_out(target, gallery.draw(target.suffix), "--picture")
     print_json(found.as_json()) if options.json else _print(found)
     for scene_id, error in found.left_out.items():
         complain(f"left out: {scene_id}: {str(error).removeprefix(f'item {scene_id}: ')}")
