@@ -47,7 +47,7 @@ PROCESSING_URI = f"{EXTENSIONS_URI}/processing/v1.2.0/schema.json"
 #: Extensions of every published item, in addition to those of its source.
 PUBLISHED_URIS = (
     PROJECTION_URI,
-    f"{EXTENSIONS_URI}/classification/v1.1.0/schema.json",
+    f"{EXTENSIONS_URI}/classification/v2.0.0/schema.json",
     FILE_URI,
     PROCESSING_URI,
     # A newer version of the scene, or its withdrawal, adds a link or the property of this one.
@@ -190,6 +190,11 @@ def read_collection_template(names: Iterable[str] = METHODS) -> Document:
     collection = _read_json("collection.json")
     collection["description"] = _read_text("description.md").strip().replace("{methods}", told)
     collection["keywords"] += [method.name for method in methods]
+    collection["sci:publications"] = [{"doi": each.doi, "citation": each.citation} for each in methods]
+    collection["links"] += [
+        {"rel": "cite-as", "href": f"https://doi.org/{each.doi}", "type": "text/html", "title": each.citation}
+        for each in methods
+    ]
     if not any(method.needs_earth_engine for method in methods):
         collection["providers"] = [each for each in collection["providers"] if each["name"] != _EARTH_ENGINE]
     if not any(CLOUD_PROBABILITY in method.collections for method in methods):

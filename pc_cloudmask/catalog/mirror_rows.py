@@ -19,7 +19,7 @@ from __future__ import annotations
 import io
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from importlib.util import find_spec
@@ -51,30 +51,29 @@ logger = logging.getLogger(__name__)
 
 
 def find_proven_rows(
-    store: ObjectReader, wanted: Iterable[ItemKeys], pool: ThreadPoolExecutor
-) -> dict[ItemKeys, Item]:
-    """Return what the mirror has of those of ``wanted`` that are proven to be as it says; any other is to be read.
+    store: ObjectReader, wanted: list[ItemKeys], pool: ThreadPoolExecutor
+) -> Iterator[tuple[ItemKeys, Item]]:
+    """Yield what the mirror has of those of ``wanted`` that are proven to be as it says; any other is to be read.
 
     An item has its geometry, the properties and the fields of the asset ``cloudmask`` that lists show, nothing else.
     """
-    wanted = list(wanted)
     listing = getattr(store, "list_objects", None)
     if len(wanted) < LEAST_ITEMS or listing is None or find_spec("pyarrow") is None:
-        return {}
+        return
     try:
         mark = store.find_object(MARK_KEY)
         if mark is None or mark.modified is None:
-            return {}
+            return
         times = {info.key: info.modified for info in listing(_REBUILT)}
         listed = read_mirror_keys(read_linked(store, COLLECTION_KEY))
         files = sorted(key for key in listed & times.keys() if _is_since(times[key], mark.modified))
         if not files:
-            return {}
+            return
         proven = _find_older(store, wanted, mark.modified, pool)
-        return {keys: item for file in files for keys, item in _read_rows(store, file, proven)}
+        for file in files:
+            yield from _read_rows(store, file, proven)
     except (CloudmaskError, ValueError, LookupError) as error:
         logger.info("%s: its mirror is not used: %s", store.url, error)
-        return {}
 
 
 def _is_since(modified: datetime | None, moment: datetime) -> bool:

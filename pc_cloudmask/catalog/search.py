@@ -110,21 +110,25 @@ def search_catalog(
         StoreUnavailable, StoreRefused: the store.
     """
     matches = build_filter(choice.query)
-    rows: dict[ItemKeys, Item] = {}
 
-    def read(keys: ItemKeys) -> list[T]:
-        row = rows.pop(keys, None)
-        published = _read_item(store, broken, keys) if row is None else PublishedItem(keys, row)
+    def judge(published: PublishedItem | None) -> list[T]:
         if published is None or not (matches(published.item) and choice.matches_mask(published.item)):
             return []
         return [convert(published)]
 
+    found: list[T] = []
     with ThreadPoolExecutor(READERS) as pool:
         linked: Iterable[ItemKeys] = find_linked_keys(store, choice.query, pool)
         if brief:
-            linked = list(linked)
-            rows |= find_proven_rows(store, linked, pool)
-        return list(chain.from_iterable(pool.map(read, linked)))
+            unread = dict.fromkeys(linked)
+            for keys, row in find_proven_rows(store, list(unread), pool):
+                if keys in unread:
+                    del unread[keys]
+                    found += judge(PublishedItem(keys, row))
+            linked = unread
+        return found + list(
+            chain.from_iterable(pool.map(lambda keys: judge(_read_item(store, broken, keys)), linked))
+        )
 
 
 def order_item(item: Item, item_id: str) -> tuple[datetime, str]:

@@ -153,6 +153,8 @@ class _Class(TypedDict, total=False):
     description: str
     color_hint: Annotated[str, Field(pattern="^[0-9A-Fa-f]{6}$")]
     nodata: bool
+    percentage: Percentage
+    count: Count
 
 
 class _BitField(TypedDict, total=False):
@@ -270,7 +272,7 @@ EXTENSIONS: Mapping[str, Extension] = {
             "proj:transform": Transform,
         }
     ),
-    "classification/v1.1.0": Extension(
+    "classification/v2.0.0": Extension(
         {"classification:classes": DistinctList[_Class], "classification:bitfields": DistinctList[_BitField]}
     ),
     "file/v2.1.0": Extension(

@@ -13,6 +13,7 @@ import typer
 from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, load_settings, options
 from pc_cloudmask.cli.completion import complete_item, complete_names, list_methods
 from pc_cloudmask.cli.options import (
+    CHARTS,
     CatalogOption,
     DatetimeOption,
     FilesOption,
@@ -77,7 +78,7 @@ BuffersOption = Annotated[
     ),
 ]
 PictureOption = Annotated[
-    Path | None, typer.Option(metavar="FILE.png", help="Draw where mask and reference differ.")
+    Path | None, typer.Option(metavar="FILE.png|svg", help="Draw where mask and reference differ.")
 ]
 
 
@@ -103,7 +104,7 @@ def evaluate(
     from pc_cloudmask.evaluate.evaluation import list_choices, open_labels
     from pc_cloudmask.evaluate.subjects import SceneChoice
 
-    target = None if picture is None else check_out(picture, "--picture")
+    target = None if picture is None else check_out(picture, "--picture", CHARTS)
     settings = load_settings()
     given = None if labels is None else open_labels(labels, classes, crs)
     choices = list_choices(method or (), _read_buffers(buffer), "published" if masks is None else "file")
@@ -140,7 +141,7 @@ def _compare(
     gallery = Gallery(source, len(scenes) * judged)
     found = compare(source, choices, references, gallery.add)
     if gallery.rows:
-        write_out(picture, gallery.draw(), "--picture")
+        write_out(picture, gallery.draw(picture.suffix), "--picture")
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,12 +13,15 @@ import typer
 from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, load_settings, options
 from pc_cloudmask.cli.completion import complete_names, list_methods
 from pc_cloudmask.cli.options import (
+    CHARTS,
     BboxOption,
     CatalogOption,
     DatetimeOption,
     GeometryOption,
     TileOption,
+    check_out,
     split_commas,
+    write_out,
 )
 from pc_cloudmask.errors import SettingsError
 
@@ -81,11 +85,11 @@ def ls(
     catalog = open_reader(store or load_settings().store)
     broken: dict[str, CloudmaskError] = {}
     items = list_items(catalog, choice, broken)
-    rows = [item.as_json() for item in items]
+    rows = (item.as_json() for item in items)
     if options.json:
         from pc_cloudmask.cli.output import print_json
 
-        print_json({"items": rows, "left_out": list_left_out(broken)})
+        print_json({"items": list(rows), "left_out": list_left_out(broken)})
     elif csv:
         print_csv(ITEM_FIELDS, rows)
     elif ids:
@@ -121,6 +125,12 @@ KeepOption = Annotated[
 ]
 
 
+ChartOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.png|svg", help="Draw a chart too: a line for each year, a bar for each day."),
+]
+
+
 @app.command()
 def clear(
     intersects: AreaOption,
@@ -131,6 +141,7 @@ def clear(
     provisional: ProvisionalOption = None,
     sort: SortOption = SORTS[0],
     csv: CsvOption = False,
+    out: ChartOption = None,
     keep: KeepOption = True,
     store: CatalogOption = None,
 ) -> None:
@@ -145,6 +156,7 @@ def clear(
     from pc_cloudmask.viewing.clear import leave_cloudy_out, measure_scenes
 
     check_forms(csv=csv, json=options.json)
+    target = None if out is None else check_out(out, endings=CHARTS)
     if sort not in SORTS:
         raise SettingsError(f"--sort {sort!r:.40}: {' or '.join(SORTS)}")
     choice = ItemChoice(read_query(tile, None, intersects, datetime), None, tuple(method or ()), provisional)
@@ -153,6 +165,10 @@ def clear(
     report = measure_scenes(catalog, choice, None if folder is None else folder / "clear")
     found = len(report.scenes)
     report = report if min_clear is None else leave_cloudy_out(report, min_clear)
+    if target is not None:
+        from pc_cloudmask.viewing.clear_chart import draw_clear_chart
+
+        write_out(target, draw_clear_chart("How much of the area was clear", report.scenes, target.suffix))
     if sort == "clear":
         ranked = sorted(report.scenes, key=lambda each: -each.percentages["clear"])
         report = replace(report, scenes=tuple(ranked))

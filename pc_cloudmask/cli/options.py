@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,27 +64,31 @@ def parse_duration(text: str) -> timedelta:
     return length
 
 
-def check_out(out: Path, option: str = "--out") -> Path:
-    """Return ``out``, to which a PNG can be written.
+#: Endings of the files that charts are written to.
+CHARTS = (".png", ".svg")
+
+
+def check_out(out: Path, option: str = "--out", endings: Sequence[str] = (".png",)) -> Path:
+    """Return ``out``, to which a picture can be written.
 
     Raises:
-        SettingsError: its name does not end in .png, or its folder is not there.
+        SettingsError: its name has none of the ``endings``, or its folder is not there.
     """
-    if out.suffix.lower() != ".png":
-        raise SettingsError(f"{option} {out}: name a file that ends in .png")
+    if out.suffix.lower() not in endings:
+        raise SettingsError(f"{option} {out}: name a file that ends in {' or '.join(endings)}")
     if not out.parent.is_dir():
         raise SettingsError(f"{option} {out}: {out.parent} is no folder: make it first")
     return out
 
 
-def write_out(out: Path, png: bytes, option: str = "--out") -> None:
+def write_out(out: Path, picture: bytes, option: str = "--out") -> None:
     """Write a picture.
 
     Raises:
         SettingsError: it cannot be written.
     """
     try:
-        out.write_bytes(png)
+        out.write_bytes(picture)
     except OSError as error:
         raise SettingsError(f"{option} {out}: cannot be written: {error.strerror or error}") from error
 

@@ -13,6 +13,7 @@ import typer
 from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, load_settings, options
 from pc_cloudmask.cli.completion import complete_names
 from pc_cloudmask.cli.options import (
+    CHARTS,
     BboxOption,
     CatalogOption,
     DatetimeOption,
@@ -78,7 +79,8 @@ def stats(
         ),
     ] = 20.0,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw the calendar as a picture too.")
+        Path | None,
+        typer.Option(metavar="FILE.png|svg", help="Draw the calendar as a picture too."),
     ] = None,
     store: CatalogOption = None,
 ) -> None:
@@ -89,14 +91,14 @@ def stats(
     from pc_cloudmask.storage.stores import open_reader
     from pc_cloudmask.viewing.observations import count_observations, draw_calendar
 
-    target = None if out is None else check_out(out)
+    target = None if out is None else check_out(out, endings=CHARTS)
     query = build_query(tiles=tile or (), datetime=datetime)
     broken: dict[str, CloudmaskError] = {}
     items = find_published_items(open_reader(store or load_settings().store), query, broken=broken)
     months = count_observations(items, max_cloud)
     title = f"Scenes with at most {max_cloud:g} % cloud and shadow, of all scenes"
     if target is not None:
-        write_out(target, draw_calendar(title, build_rows(months)))
+        write_out(target, draw_calendar(title, build_rows(months), target.suffix))
     if options.json:
         print_json({"max_cloud_pct": max_cloud, "months": [month.as_json() for month in months]})
     else:
@@ -117,8 +119,13 @@ def serve(
     browser: Annotated[
         str | None, typer.Option(metavar="DIR", help="A built STAC Browser; default: ./stac-browser.")
     ] = None,
+    build_browser: Annotated[
+        bool,
+        typer.Option("--build-browser", help="Build STAC Browser with npm, once; later calls find it."),
+    ] = False,
 ) -> None:
     """Serve the catalog over HTTP, with CORS and byte ranges, and a page that shows it, or STAC Browser."""
+    from pc_cloudmask.viewing.browser_build import build_browser as build
     from pc_cloudmask.viewing.server import find_folder
     from pc_cloudmask.viewing.stac_browser import find_stac_browser
 
@@ -128,8 +135,10 @@ def serve(
         raise SettingsError(f"serve needs starlette and uvicorn: {tell_extra('serve')}") from error
 
     settings = load_settings(store=store, browser=browser)
-    built = find_stac_browser(settings.browser)
-    with CatalogServer(find_folder(settings), built, host, port) as server:
+    root = find_folder(settings)
+    folder = build(settings.browser, complain) if build_browser else settings.browser
+    built = find_stac_browser(folder)
+    with CatalogServer(root, built, host, port) as server:
         catalog = f"{server.url}/catalog.json"
         _tell_where(server.url, catalog, with_browser=built is not None)
         server.run()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ from pc_cloudmask.evaluate.labels import Reference
 from pc_cloudmask.evaluate.masks import MaskOnGrid, MaskSource
 from pc_cloudmask.evaluate.points import PointReference
 from pc_cloudmask.masking.classes import CLASS_STYLES, RGB, MaskClass
+from pc_cloudmask.raster.chart import INK, encode_figure, start_figure
 from pc_cloudmask.version import tell_extra
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ MAX_ROWS = 8
 #: Pixels of a panel's longer edge, at most.
 _PANEL_PX = 600
 _PANEL_IN, _TOP_IN, _LEGEND_IN, _DPI = 4.0, 0.55, 0.75, 110
-_INK = "#282c34"
 #: What is drawn where nobody labelled, or the mask has no data.
 _NOTHING: RGB = (255, 255, 255)
 _CLASS_COLORS: Mapping[int, tuple[str, RGB]] = {
@@ -134,15 +133,16 @@ class Gallery:
                 raise
             return None
 
-    def draw(self) -> bytes:
-        """Return the PNG: a line for each comparison, true colour beside mask, reference and difference."""
-        from matplotlib.figure import Figure  # noqa: PLC0415 - of an extra, and slow
+    def draw(self, ending: str = ".png") -> bytes:
+        """Return the picture, ``.png`` or ``.svg``: a line for each comparison.
 
+        True colour stands beside mask, reference and difference.
+        """
         has_picture = any(row.picture is not None for row in self.rows)
         columns = 3 + has_picture
         row_in = _PANEL_IN + _TOP_IN
         height_in = len(self.rows) * row_in + _LEGEND_IN
-        figure = Figure((columns * (_PANEL_IN + 0.15) + 0.15, height_in), dpi=_DPI, facecolor="white")
+        figure = start_figure(columns * (_PANEL_IN + 0.15) + 0.15, height_in, _DPI)
         for line, row in enumerate(self.rows):
             bottom = (height_in - (line + 1) * row_in) / height_in
             width = 1 / columns
@@ -155,12 +155,10 @@ class Gallery:
             _draw_row(row, panels, has_picture)
             title = f"{row.scene_id}: {row.comparison.title}"
             top = bottom + (_PANEL_IN + 0.3) / height_in
-            figure.text(0.008, top, title, va="bottom", color=_INK, fontsize=10)
+            figure.text(0.008, top, title, va="bottom", color=INK, fontsize=10)
         _draw_legend(figure, _CLASS_COLORS, self._find_shown("labels"), 0.42 / height_in)
         _draw_legend(figure, _KIND_COLORS, self._find_shown("kinds"), 0.10 / height_in)
-        png = BytesIO()
-        figure.savefig(png, format="png")
-        return png.getvalue()
+        return encode_figure(figure, ending)
 
     def _find_shown(self, name: str) -> set[int]:
         shown = {int(value) for row in self.rows for value in np.unique(getattr(row, name))}
@@ -177,7 +175,7 @@ def _draw_row(row: Row, panels: list[Axes], has_picture: bool) -> None:
         "difference",
     ]
     for axes, title in zip(panels, titles, strict=True):
-        axes.set_title(title, fontsize=9, color=_INK, pad=3)
+        axes.set_title(title, fontsize=9, color=INK, pad=3)
         axes.set_xticks([])
         axes.set_yticks([])
     if has_picture:
@@ -211,7 +209,7 @@ def _scatter(
     (rows, columns), (values, colors) = places, drawn
     shown = values > 0
     table = np.array([colors[value][1] for value in sorted(colors)], np.float64) / 255
-    axes.scatter(columns[shown], rows[shown], s=9, c=table[values[shown]], edgecolors=_INK, linewidths=0.3)
+    axes.scatter(columns[shown], rows[shown], s=9, c=table[values[shown]], edgecolors=INK, linewidths=0.3)
 
 
 def _draw_legend(
@@ -231,6 +229,6 @@ def _draw_legend(
         ncols=len(patches) or 1,
         frameon=False,
         fontsize=9,
-        labelcolor=_INK,
+        labelcolor=INK,
         borderaxespad=0,
     )

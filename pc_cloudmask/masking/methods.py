@@ -159,6 +159,11 @@ class MaskMethod:
         return f"pc_cloudmask.masking.{self.name.replace('-', '_')}"
 
     @property
+    def doi(self) -> str:
+        """The DOI that the citation ends with."""
+        return self.citation.rpartition("doi:")[2]
+
+    @property
     def needs_earth_engine(self) -> bool:
         """True if scenes are paired with images of Earth Engine."""
         return bool(self.collections)

@@ -36,7 +36,7 @@ EXTRAS = {
     "serve": ("uvicorn", "the catalog over HTTP"),
     "index": ("stac_geoparquet", "the geoparquet mirror"),
     "maps": ("folium", "the example notebook's map"),
-    "charts": ("matplotlib", "the calendar of stats --out"),
+    "charts": ("matplotlib", "the charts of clear and stats --out, evaluate --picture"),
 }
 #: Whoever asks what works sits and waits; a run has minutes.
 _PATIENCE_S = 20.0

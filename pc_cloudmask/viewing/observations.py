@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import groupby
 from typing import Any
 
@@ -12,7 +11,7 @@ from pc_cloudmask.catalog.search import PublishedItem
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.masking.classes import RGB
 from pc_cloudmask.masking.statistics import DECIMALS
-from pc_cloudmask.version import tell_extra
+from pc_cloudmask.raster.chart import INK, encode_figure, start_figure
 from stac_ext.cloudmask import CLEAR_PERCENTAGE_PROP, NODATA_PERCENTAGE_PROP
 
 #: Cloud and shadow that a scene may have to count as cloud-free: what searches commonly ask for.
@@ -20,10 +19,9 @@ MAX_CLOUD_PCT = 20.0
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 #: Brown to green, which also differ in lightness, for those who do not see the hues.
 _NONE_CLEAR, _ALL_CLEAR = (214, 182, 164), (120, 186, 128)
-_INK, _EMPTY = "#282c34", (238, 240, 242)
+_EMPTY = (238, 240, 242)
 #: Height and width of a month, and what the title and the names of the months and rows take, in inches.
 _CELL, _TOP, _LEFT, _MARGIN = (0.32, 0.56), 0.75, 1.15, 0.15
-_DPI = 120
 #: matplotlib draws no picture of 65536 rows of pixels.
 _MOST_ROWS = 1500
 
@@ -94,23 +92,19 @@ def blend_share(share: float) -> RGB:
     return (red, green, blue)
 
 
-def draw_calendar(title: str, rows: Sequence[CalendarRow]) -> bytes:
-    """Return the PNG of a calendar: a line for each row, a coloured cell for each month.
+def draw_calendar(title: str, rows: Sequence[CalendarRow], ending: str = ".png") -> bytes:
+    """Return a calendar as ``.png`` or ``.svg``: a line for each row, a coloured cell for each month.
 
     Raises:
         SettingsError: The extra ``charts`` is not installed, or there are more rows than a picture can have.
     """
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - of an extra, and slow
-    except ImportError as error:
-        raise SettingsError(f"a chart needs matplotlib: {tell_extra('charts')}") from error
     if len(rows) > _MOST_ROWS:
         raise SettingsError(
             f"--out: {len(rows)} lines are too many for a picture: choose by --tile or --datetime"
         )
     height, width = (len(rows) or 1) * _CELL[0], len(MONTHS) * _CELL[1]
     full_width, full_height = _LEFT + width + _MARGIN, _TOP + height + _MARGIN
-    figure = Figure((full_width, full_height), dpi=_DPI)
+    figure = start_figure(full_width, full_height)
     place = (_LEFT / full_width, _MARGIN / full_height, width / full_width, height / full_height)
     axes = figure.add_axes(place, frameon=False)
     counts = [[row.counts.get(month + 1, (0, 0)) for month in range(len(MONTHS))] for row in rows]
@@ -119,16 +113,14 @@ def draw_calendar(title: str, rows: Sequence[CalendarRow]) -> bytes:
     for line, of_year in enumerate(counts):
         for month, (some, all_) in enumerate(of_year):
             if all_:
-                axes.text(month, line, f"{some}/{all_}", ha="center", va="center", color=_INK, fontsize=9)
+                axes.text(month, line, f"{some}/{all_}", ha="center", va="center", color=INK, fontsize=9)
     axes.set_xticks(range(len(MONTHS)), MONTHS)
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
-    axes.tick_params(length=0, labelcolor=_INK, labelsize=9, labeltop=True, labelbottom=False)
+    axes.tick_params(length=0, labelcolor=INK, labelsize=9, labeltop=True, labelbottom=False)
     # White lines between the cells.
     axes.set_xticks([month - 0.5 for month in range(1, len(MONTHS))], minor=True)
     axes.set_yticks([line - 0.5 for line in range(1, len(rows))], minor=True)
     axes.grid(which="minor", color="white", linewidth=2)
     axes.tick_params(which="minor", length=0)
-    figure.text(_MARGIN / full_width, 1 - _MARGIN / full_height, title, va="top", color=_INK, fontsize=11)
-    picture = BytesIO()
-    figure.savefig(picture, format="png")
-    return picture.getvalue()
+    figure.text(_MARGIN / full_width, 1 - _MARGIN / full_height, title, va="top", color=INK, fontsize=11)
+    return encode_figure(figure, ending)

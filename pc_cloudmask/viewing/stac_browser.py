@@ -11,8 +11,9 @@ from string import Template
 from pc_cloudmask.catalog.fields import root_title
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY
 from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.viewing.browser_build import find_build
 
-HOW_TO_GET_IT = "build it with npm from https://github.com/radiantearth/stac-browser"
+HOW_TO_GET_IT = "cloudmask serve --build-browser builds it with npm, once"
 #: Radiant Earth's own STAC Browser, which opens any catalog that allows it to.
 HOSTED_URL = "https://radiantearth.github.io/stac-browser/#/external/"
 CONFIG_NAME = "runtime-config.js"
@@ -58,14 +59,15 @@ class StacBrowser:
 
 
 def find_stac_browser(folder: Path | None = None) -> StacBrowser | None:
-    """Return the STAC Browser in ``folder``, by default ``./stac-browser`` if it is there, else None.
+    """Return the STAC Browser in ``folder``, by default in ``./stac-browser`` or where we built it, None without any.
 
     Raises:
         SettingsError: ``folder`` holds no built STAC Browser, or one made for another path.
     """
     if folder is None:
-        folder = Path("stac-browser")
-        if not (folder / "index.html").is_file():
+        folders = [each for each in (Path("stac-browser"), find_build()) if each is not None]
+        folder = next((each for each in folders if (each / "index.html").is_file()), None)
+        if folder is None:
             return None
     try:
         index = (folder / "index.html").read_text("utf-8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pystac
@@ -23,7 +23,7 @@ SIZE_PX = 1098
 class View:
     """A PNG of a scene's true colours, its clouds and shadows outlined; ``shape`` is in pixels."""
 
-    png: bytes
+    png: bytes = field(repr=False)
     shape: Shape
 
     def _repr_png_(self) -> bytes:

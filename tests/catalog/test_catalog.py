@@ -222,6 +222,12 @@ def test_the_collection_speaks_of_the_methods_that_made_its_masks(
     assert not any(f"- `{other}`" in collection["description"] for other in others)
     assert method in collection["keywords"]
     assert not others.intersection(collection["keywords"])
+    dois = [each["doi"] for each in collection["sci:publications"]]
+    assert [link["href"] for link in collection["links"] if link["rel"] == "cite-as"] == [
+        f"https://doi.org/{doi}" for doi in dois
+    ]
+    assert dois == [METHODS[method].doi]
+    assert re.fullmatch(r"10[.][0-9]{4,}/\S+", dois[0])
     assert ("Google Earth Engine" in {each["name"] for each in collection["providers"]}) == uses_earth_engine
     assert ("cloud-probability" in collection["item_assets"]) == has_probability
     assert "{methods}" not in collection["description"]

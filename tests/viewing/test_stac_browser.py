@@ -127,7 +127,7 @@ def test_a_folder_of_the_usual_name_is_found(build: Path, monkeypatch: pytest.Mo
 
 
 def test_a_folder_without_a_build_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="build it with npm"):
+    with pytest.raises(SettingsError, match="--build-browser"):
         find_stac_browser(tmp_path)
 
 
