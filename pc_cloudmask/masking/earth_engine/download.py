@@ -38,7 +38,7 @@ class ComputePixels:
     def __init__(self, session: EarthEngineSession) -> None:
         self.session = session
         self._compressed = True
-        # Kept, for a new thread costs GDAL and PROJ 20 ms, more than what it decodes.
+        # Kept, for GDAL and PROJ set themselves up in each new thread, which takes longer than to open ten files.
         self._pool = ThreadPoolExecutor(_THREADS_OF_A_PLACE * session.in_flight, "earth-engine")
 
     def read_rasters(self, scene_id: str, rasters: Sequence[Raster]) -> list[Bytes]:
