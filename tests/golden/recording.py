@@ -57,6 +57,8 @@ STORIES: dict[str, tuple[str, ...]] = {
 CHANGEABLE = (
     (re.compile(r'("seconds": ?)[\d.]+'), r'\1"<seconds>"'),
     (re.compile(r'("pc-cloudmask": ?)"[^"]+"'), r'\1"<version>"'),
+    # Follows from an item, which names the release.
+    (re.compile(r'("specversion": ?"1\.0", ?"id": ?)"[0-9a-f]{32}"'), r'\1"<id>"'),
     # Of an environment that has it, and of CI's, which has not.
     (
         re.compile(r'("extra omnicloudmask",\s*"verdict": ?)"\w+"(,\s*"detail": ?)"[^"]+"'),
@@ -157,7 +159,7 @@ def _read_files(work: Path) -> Recording:
         content = path.read_bytes()
         if path.suffix == ".parquet":
             content = _read_rows(path).encode()
-        if path.suffix in {".json", ".parquet"}:
+        if path.suffix in {".json", ".jsonl", ".parquet"}:
             content = _hide_changeable(content.decode(), work).encode()
         if path.suffix == ".json" and "sample-archive" not in name:
             documents[name] = json.loads(content)
