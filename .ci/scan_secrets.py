@@ -20,6 +20,9 @@ OPTIONS = [
     # Hashes of content, in golden documents that can hold no mark.
     "--exclude-lines",
     r'"(cloudmask:fingerprint|file:checksum)": "[0-9a-f]{64,68}"',
+    # Pictures in the outputs of the notebook.
+    "--exclude-lines",
+    r"(image/png\": \"|image/png;base64,)iVBORw0KGgo",
 ]
 MADE_HERE = {".git", ".venv", "out", "dist", "build", "__pycache__", ".hypothesis"}
 MADE_HERE |= {f".{tool}_cache" for tool in ("mypy", "ruff", "pytest", "import_linter")}

@@ -81,10 +81,15 @@ def read_overlays(map_view: Any) -> list[np.ndarray]:
     return pictures
 
 
-def test_it_is_committed_without_outputs() -> None:
-    cells = read_cells()
+def test_it_is_committed_with_small_outputs_that_name_no_machine() -> None:
+    text, cells = NOTEBOOK.read_text("utf-8"), read_cells()
     assert cells[0]["cell_type"] == "markdown"
     assert len({cell["id"] for cell in cells}) == len(cells)
-    for cell in cells:
-        if cell["cell_type"] == "code":
-            assert (cell["outputs"], cell["execution_count"]) == ([], None)
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert {output.get("name", "stdout") for output in outputs} == {"stdout"}
+    assert "error" not in {output["output_type"] for output in outputs}
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+    assert len(text) < 1_500_000
+    assert not any(f"/{folder}/" in text.replace("://", "") for folder in ("tmp", "home", "root"))
