@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -15,6 +16,10 @@ from pc_cloudmask.masking.earth_engine.windows import FLOOR_PIXELS, WINDOW_BYTES
 CONCURRENT_REQUESTS = 40
 #: What is left of the places that the service bears once it refuses a request.
 LESS_AFTER_REFUSAL = 0.95
+#: What it is taken to bear after a pause, and the pauses, in seconds: a simulation of bursts, outages and quotas
+#: that shrink keeps most in flight with these (tests/masking/earth_engine/test_places.py).
+BORNE_AFTER_PAUSE = 0.8
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +84,34 @@ class TokenBucket:
             self._next = max(self._next, self._clock() + seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place that is held: how many were held when it was taken, and how often refusals had been heard by then."""
+
+    held: int
+    heard: int
+
+
 class Places:
     """Places in flight: at most ``most``, fewer once the service refuses requests as too many.
 
-    What the service still works on when it refuses one is what it bears, so places fall to that at once, and a
-    little below: other processes may share the quota. Then they grow by one in a round, that is in as many answers as
-    there are places, by two in the next, by four, and so on until the next refusal. So a burst of refusals is over
-    within some rounds, and a quota that stays low costs one refused request a round.
+    A refusal may mean two things. With as many requests in flight as the service has answered at a time, or more, they
+    are too many: what it still works on is what it bears, so places fall to that at once, and a little below, for
+    other processes may share the quota. Then they grow by one in a round, that is in as many answers as there are
+    places, by two in the next, by four, and so on until the next refusal. So a quota that stays low costs one refused
+    request a round. With fewer in flight than it has answered, it refuses for a moment: nobody begins for a second, two
+    if the next is refused as well, then four, and as many go on as before. What it is taken to bear shrinks with each
+    such moment, so that a quota that became smaller is found after some.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = most
         self._places = float(most)
         self._step = 1.0
-        self._taken = self._refusals = 0
+        self._held = self._heard = 0
+        self._borne = 0.0
+        self._clock = clock
+        self._pauses, self._paused_until = 0, -math.inf
         self._changed = threading.Condition()
 
     @property
@@ -100,33 +119,53 @@ class Places:
         """Requests that may be in flight now."""
         return int(self._places)
 
+    @property
+    def pause_s(self) -> float:
+        """Seconds until the next may begin."""
+        return max(0.0, self._paused_until - self._clock())
+
     @contextmanager
-    def take(self) -> Iterator[int]:
-        """Hold a place, once there is one; what it is given tells ``refuse`` when it was taken."""
+    def take(self) -> Iterator[Place]:
+        """Hold a place, once there is one; ``grow`` or ``refuse`` is given what is yielded."""
         with self._changed:
-            self._changed.wait_for(lambda: self._taken < self.limit)
-            self._taken += 1
-            begun = self._refusals
+            while (pause_s := self.pause_s) > 0 or self._held >= self.limit:
+                self._changed.wait(pause_s or None)
+            self._held += 1
+            place = Place(self._held, self._heard)
         try:
-            yield begun
+            yield place
         finally:
             with self._changed:
-                self._taken -= 1
-                self._changed.notify()
+                self._held -= 1
+                self._changed.notify_all()
 
-    def grow(self) -> None:
-        """Hear that a request was answered."""
+    def grow(self, place: Place) -> None:
+        """Hear that the request that still has this place was answered."""
         with self._changed:
+            self._borne = max(self._borne, min(place.held, self._held, self.limit))
+            self._pauses = 0
             self._places = min(self._most, self._places + self._step / self._places)
             self._step = min(self._most, self._step * 2 ** (1 / self._places))
-            self._changed.notify()
+            self._changed.notify_all()
 
-    def refuse(self, begun: int) -> None:
-        """Hear that a request, which still has its place, was too many; ``begun`` is what ``take`` gave it."""
+    def refuse(self, place: Place) -> None:
+        """Hear that the request that still has this place was refused as too many."""
         with self._changed:
-            self._places = min(self._places, max(1.0, self._taken - 1))
-            self._step = 1.0
-            if begun == self._refusals:
-                # The others that were under way at the time tell nothing new.
-                self._refusals += 1
-                self._places = max(1.0, self._places * LESS_AFTER_REFUSAL)
+            is_new, others = place.heard == self._heard, self._held - 1
+            if self._pauses and not is_new:
+                return  # it was under way when the pause began, and tells nothing new
+            if others < self._borne:
+                self._borne *= BORNE_AFTER_PAUSE
+                self._paused_until = self._clock() + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._pauses)
+                self._pauses += 1
+            else:
+                self._borne = min(self._borne, others)
+                self._pauses = 0
+                self._shrink(max(1.0, others), is_new)
+            self._heard += is_new
+
+    def _shrink(self, places: float, is_new: bool) -> None:
+        self._places = min(self._places, places)
+        self._step = 1.0
+        if is_new:
+            self._places = max(1.0, self._places * LESS_AFTER_REFUSAL)

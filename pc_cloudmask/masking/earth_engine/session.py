@@ -187,7 +187,7 @@ class EarthEngineSession:
 
     def _send(self, what: str, function: Callable[[], Answer], deadline: Deadline) -> Answer:
         """Call ``function`` once it has a place in flight; the service's answer tells how many places there are."""
-        with self._places.take() as begun:
+        with self._places.take() as place:
             self._bucket.take()
             if deadline.remaining_s() <= 0:
                 # Parts of a split window, or the wait for a place, may have used up the time.
@@ -196,9 +196,9 @@ class EarthEngineSession:
                 answer = function()
             except CLIENT_FAILURES as error:
                 if classify_failure(error, self.project).throttled:
-                    self._places.refuse(begun)
+                    self._places.refuse(place)
                 raise
-            self._places.grow()
+            self._places.grow(place)
             return answer
 
     def _delay_s(self, failure: Failure, attempt: int, deadline: Deadline) -> float | None:
