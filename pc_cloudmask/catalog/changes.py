@@ -100,16 +100,16 @@ def build_event(
 
 
 def add_lines(body: bytes, events: Iterable[Event]) -> bytes:
-    """Return ``body`` with a line for each event that is not the last one told of its subject there."""
+    """Return ``body`` with a line for each event that is not already the last one of its subject there."""
     told = {str(event["subject"]): event["id"] for event in read_events(body)}
     new = [encode_document(event) for event in events if told.get(event["subject"]) != event["id"]]
-    # Another program may have left a line without its end.
+    # Another program may have left the last line without a newline.
     end = b"" if body.endswith(b"\n") or not body or not new else b"\n"
     return b"".join([body, end, *new])
 
 
 def read_events(body: bytes) -> Iterator[Event]:
-    """Yield the events of a part of the feed; a line that is none is left out."""
+    """Yield the events of a part of the feed; a line that is not an event is skipped."""
     for line in body.splitlines():
         event = read_event(line)
         if event is not None:
@@ -117,7 +117,7 @@ def read_events(body: bytes) -> Iterator[Event]:
 
 
 def read_event(line: bytes) -> Event | None:
-    """Return the event that a line holds; None if it is none."""
+    """Return the event that a line holds; None if it is not one."""
     try:
         event = orjson.loads(line)
     except ValueError:

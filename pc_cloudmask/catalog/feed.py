@@ -1,23 +1,23 @@
-"""Telling in the change feed what was published, replaced and withdrawn.
+"""Recording in the change feed what was published, replaced and withdrawn.
 
-One file a day, ``changes/2026/11/28.jsonl``, a line an event, appended to by compare-and-swap once a batch. So whoever
-reads over HTTP knows the names without a listing, and all lines stand in one order: a small object for each batch
-would need listings, and an order by the clocks of many machines. A bucket cannot append, so each write is of the
-entire file. That stays cheap since a file that has ``PART_BYTES`` is never written again: the next line begins
-``28-1.jsonl``. A writer that finds the first part full asks one listing for the last; that is a hint, for only a
-full part leads to the next one.
+One file a day, ``changes/2026/11/28.jsonl``, one event a line, appended to by compare-and-swap once a batch. An HTTP
+reader can derive the names without a listing, and all lines are in one order; a small object per batch would need
+listings, and would be ordered by many machines' clocks. A bucket cannot append, so each write is of the entire file.
+That stays cheap because a file that reaches ``PART_BYTES`` is never written again: the next line begins
+``28-1.jsonl``. A writer that finds the first part full asks one listing for the last; that is only a hint, for a full
+part alone leads to the next one.
 
-An event is told once every catalog links its item, or no catalog does any more, and before the marker goes. Whoever
-replays a marker tells it again, so nothing is lost. Invariants:
+An event is recorded once every catalog links its item, or no catalog does any more, and before the marker goes.
+Whoever replays a marker records it again, so nothing is lost. Invariants:
 
-1. A line is made from what the store holds after the file was read (see ``publisher``, 2): it is told only if the
-   item, or its withdrawn marker, is still what the change's marker says. Whoever changed it since has a marker of
-   its own, and tells later in the same order. So the last line of an item tells what the catalog has.
-2. What is the last line of an item in the file is not told again. Nothing else keeps a line from standing twice:
-   readers know an event by its id, which follows from item, content and kind.
-3. A day's file is opened empty. Whoever reads what is to be told from the store thereafter, and finds the file of
-   the day after its own once its lines stand, tells them there too: others, whose clocks run ahead, have begun to
-   read that one. That holds for clocks that are less than a day apart.
+1. A line is made from what the store holds after the file was read (see ``publisher``, 2), and only if the item, or
+   its withdrawn marker, is still what the change's marker says. Whoever changed it since has a marker of its own, and
+   records it later in the same order. So the last line of an item says what the catalog has.
+2. An event that is already its item's last line in the file is not appended again. Nothing else keeps a line from
+   standing twice: readers know an event by its id, which follows from item, content and kind.
+3. A day's file is created empty before the store is read for its first lines. A writer that has appended, and then
+   sees the next day's file, appends there too: readers may have gone on to it, as another writer's clock runs ahead.
+   This holds for clocks less than a day apart.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from pc_cloudmask.catalog.steps import Steps, swap_steps
 from pc_cloudmask.catalog.versions import digest_item, is_current, parse_item
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 
-#: A file of the feed that has so much is never written again: some 60 lines. A batch may go beyond it.
+#: A part that reaches this size is never written again: about 60 lines. A batch may go beyond it.
 PART_BYTES = 64 * 1024
 _READERS = 16
 ONE_DAY = timedelta(days=1)
@@ -50,7 +50,7 @@ ONE_DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Feed:
-    """Where and when to tell; ``push`` is given what stands in the feed, at least once, and raises nothing."""
+    """Where and when to record; ``push`` is given what stands in the feed, at least once, and raises nothing."""
 
     store: ObjectStore
     context: CatalogContext
@@ -59,7 +59,7 @@ class Feed:
 
 
 def tell_steps(feed: Feed, changes: Sequence[Change]) -> Steps:
-    """Tell what of ``changes`` is still so; the catalogs show it, and the changes' markers are there.
+    """Append those ``changes`` that still hold; the catalogs show them, and their markers are there.
 
     Raises:
         StoreUnavailable: trying again is harmless.

@@ -31,7 +31,7 @@ from pc_cloudmask.storage.store import ObjectInfo, ObjectStore, StoredObject
 
 ZONE_FORM = re.compile(r"\d\d[C-X]")
 YEAR_FORM = re.compile(r"\d{4}")
-#: Folders above an item's: collection, zone, tile, year.
+#: Folders above an item's, as ``layout`` has them: collection, zone, tile, year.
 _YEAR_DEPTH = 4
 _SUPERSEDED_PREFIX, _JSON = "superseded-by-", ".json"
 #: Listings that are asked for until one is complete, or two agree.

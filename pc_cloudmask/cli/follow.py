@@ -19,7 +19,7 @@ SinceOption = Annotated[
     str | None,
     typer.Option(
         metavar="TIME|ID|CURSOR",
-        help="Begin at a day or instant, or go on behind an event's id or cursor; default: now.",
+        help="Begin at a day or instant, or resume after an event's id or cursor; default: now.",
     ),
 ]
 OnceOption = Annotated[bool, typer.Option("--once", help="Print what is there, and end.")]
@@ -35,9 +35,9 @@ def follow(
     every: EveryOption = None,
     store: CatalogOption = None,
 ) -> None:
-    """Print what is published, replaced and withdrawn, as it is told, until interrupted.
+    """Print what is published, replaced and withdrawn, as it is recorded, until interrupted.
 
-    With --json, or into a file or another program, each line is a CloudEvent with its cursor.
+    With --json, or when output is redirected or piped, each line is a CloudEvent with its cursor.
     """
     from pc_cloudmask.errors import StoreUnavailable
     from pc_cloudmask.storage.stores import open_reader

@@ -1,8 +1,9 @@
 """The methods that derive a mask, one row each.
 
 Everything that differs between methods stands in ``METHODS``: settings, the run's adapters, the budget, the dry
-run, ``doctor``, the published item and the documentation read it. A new method is a module with a function
-``open_engine``, a row here, its tests and its page in ``docs/methods``.
+run, ``doctor``, the published item and the documentation read it. A new method is a module named after it with
+a function ``open_engine``, a row here, its tests and its page in ``docs/methods``. With a ``package`` of its own it has
+``list_checks`` too, for ``doctor``, and with weights ``identify``, for the item's fingerprint.
 """
 
 from __future__ import annotations

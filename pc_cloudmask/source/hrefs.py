@@ -1,4 +1,4 @@
-"""The hrefs of a source item."""
+"""The hrefs of a source item: signatures (SAS tokens) are taken off, and where they lead is checked."""
 
 from __future__ import annotations
 

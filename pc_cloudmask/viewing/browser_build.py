@@ -1,4 +1,4 @@
-"""STAC Browser, built once by npm into the user's folder of caches."""
+"""STAC Browser, built once by npm into the user's cache folder."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _WITHOUT = "serve works without it, with a page of its own"
 
 
 def find_build() -> Path | None:
-    """Return the folder of our own build, which need not be there; None without a recipe or a folder of caches.
+    """Return the folder of our own build, which need not be there; None without a recipe or a cache folder.
 
-    Its name follows from the recipe, so that another recipe is built again.
+    Its name follows from the recipe, so a changed recipe leads to a new build.
     """
     cache, recipe = find_cache_folder(), _find_recipe()
     if cache is None or recipe is None:
@@ -65,13 +65,13 @@ def _find_recipe() -> Path | None:
 
 
 def _build(script: Path, target: Path) -> None:
-    """Build into a folder of this process, which takes its name when it is whole.
+    """Build in a temporary folder of this process, renamed when it is complete.
 
     Raises:
         SettingsError: it could not be built.
     """
     unfinished = target.with_name(f"{target.name}.{os.getpid()}")
-    # Options of a build for another place have no use in one that every catalog is served with.
+    # SB_* options meant for some other deployment do not belong in a build that every catalog is served with.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SB_")}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

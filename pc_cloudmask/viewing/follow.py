@@ -1,8 +1,8 @@
-"""Reading the change feed from any place on: in a folder, in a bucket or over HTTP, for nothing is listed.
+"""Reading the change feed from any position: in a folder, in a bucket or over HTTP, since no listing is needed.
 
 A day's file is read by ranges from where the last look ended. Before a reader goes on to the next day that has a file,
-it looks at the present one once more: a writer that was about to tell there sees the next file, and tells in that one
-too (see ``catalog.feed``).
+it looks at the present one once more: a writer that was about to append there sees the next file, and appends to that
+one too (see ``catalog.feed``).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SEARCHED_DAYS = 92
 _MOST_BYTES = 64 << 20
 #: Days that are asked for at the same time.
 _DAYS_AT_ONCE = 16
-#: A day that is so long past is not begun any more: clocks differ by less than a day.
+#: No writer begins a file for a day this old: clocks differ by less than a day.
 _SETTLED = timedelta(days=2)
 _PLACE = re.compile(r"(\d{4}-\d\d-\d\d)\.(\d{1,6})\.(\d{1,12})", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -62,7 +62,7 @@ def changes(
     """Yield what was published, replaced and withdrawn, each a CloudEvent with its ``cursor``, in the feed's order.
 
     Args:
-        since: A day, an RFC 3339 instant, an event's id or a cursor, to go on behind it; None: from now on.
+        since: A day, an RFC 3339 instant, an event's id or a cursor, to resume after it; None: from now on.
         store: A directory, ``s3://bucket/prefix`` or the https URL of a catalog; default: the setting
             ``CLOUDMASK_STORE``.
         follow: Go on for ever, looking every so many seconds; a store that does not answer is asked again.
@@ -83,7 +83,7 @@ def changes(
 
 
 class FeedReader:
-    """Reads the feed of ``store``; ``place`` is behind what was given last.
+    """Reads the feed of ``store``; ``place`` is just after the last event returned.
 
     Raises:
         SettingsError: ``since`` names no place of it.
@@ -96,7 +96,7 @@ class FeedReader:
         self.place = self._find_place(since)
 
     def read_new(self) -> Iterator[Event]:
-        """Yield the events from ``place`` on, each with the ``cursor`` that is behind it."""
+        """Yield the events from ``place`` on, each with the ``cursor`` just after it."""
         while True:
             part = yield from self._read_rest()
             if part is not None and is_full(part.size):
@@ -117,7 +117,7 @@ class FeedReader:
             return None
         if place.offset > part.size:
             raise SettingsError(f"--since {place}: the change feed of {self._store.url} has no such place")
-        *lines, _ = part.body.split(b"\n")  # the last one has no end
+        *lines, _ = part.body.split(b"\n")  # the last piece is an incomplete line
         for line in lines:
             self.place = replace(self.place, offset=self.place.offset + len(line) + 1)
             event = read_event(line)
@@ -154,9 +154,9 @@ class FeedReader:
         return self._read(changes_key(day), 0, 1) is not None
 
     def _read(self, key: str, offset: int, length: int) -> ObjectPart | None:
-        """Return a part of the object; None if it is absent, or if a catalog that is public keeps silent about it.
+        """Return a part of the object; None if it is absent.
 
-        A bucket that may not be listed refuses what is not there.
+        A public bucket that may not be listed answers 403 for a missing key.
         """
         try:
             return self._store.read_part(key, offset, length)

@@ -1,4 +1,7 @@
-"""What a failed request to Earth Engine means: try again (429, 5xx), ask for less (400), or mend it (401, 403)."""
+"""What a failed request to Earth Engine means: try again (429, 5xx), ask for less (400), or mend it (401, 403).
+
+``session`` acts on it, and ``pacing`` sends fewer requests after a 429.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast requests go out to Earth Engine, how many at a time, and how often again."""
+"""How fast and how many at a time requests go to Earth Engine, and how they are retried."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from pc_cloudmask.masking.earth_engine.windows import FLOOR_PIXELS, WINDOW_BYTES
 
-#: Earth Engine's default for a project; more are answered with 429.
+#: Earth Engine's default for a project; requests beyond it get a 429.
 CONCURRENT_REQUESTS = 40
-#: What is left of the places that the service bears once it refuses a request.
+#: Factor applied to the limit after a refusal.
 LESS_AFTER_REFUSAL = 0.95
-#: What it is taken to bear after a pause, and the pauses, in seconds: a simulation of bursts, outages and quotas
-#: that shrink keeps most in flight with these (tests/masking/earth_engine/test_places.py).
+#: Factor applied to the assumed capacity after a pause, and the pauses, in seconds. In a simulation of bursts,
+#: outages and changing quotas these keep most in flight (tests/masking/earth_engine/test_places.py).
 BORNE_AFTER_PAUSE = 0.8
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 4.0
 
@@ -28,7 +28,7 @@ class Limits:
 
     ``requests_per_second`` is half of Earth Engine's quota of 100: with requests of a second and more, the
     places in flight bind, not the rate. ``attempts`` counts the first.
-    ``request_timeout_s`` is the five minutes after which Earth Engine itself gives up, and some.
+    ``request_timeout_s`` is a little longer than the five minutes after which Earth Engine itself gives up.
     ``deadline_s`` bounds all requests for one raster, ``pairing_deadline_s`` all for a chunk of scenes.
     """
 
@@ -86,7 +86,7 @@ class TokenBucket:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place that is held: how many were held when it was taken, and how often refusals had been heard by then."""
+    """A place that is held: how many were held when it was taken, and how many refusals had been counted by then."""
 
     held: int
     heard: int
@@ -95,13 +95,15 @@ class Place:
 class Places:
     """Places in flight: at most ``most``, fewer once the service refuses requests as too many.
 
-    A refusal may mean two things. With as many requests in flight as the service has answered at a time, or more, they
-    are too many: what it still works on is what it bears, so places fall to that at once, and a little below, for
-    other processes may share the quota. Then they grow by one in a round, that is in as many answers as there are
-    places, by two in the next, by four, and so on until the next refusal. So a quota that stays low costs one refused
-    request a round. With fewer in flight than it has answered, it refuses for a moment: nobody begins for a second, two
-    if the next is refused as well, then four, and as many go on as before. What it is taken to bear shrinks with each
-    such moment, so that a quota that became smaller is found after some.
+    A refusal may mean one of two things, told apart by how many requests are in flight:
+
+    1. At least as many as the service was ever seen to handle: they are too many. Places fall to what it still works
+       on, less five per cent, as other processes may share the quota. Then they grow by one a round (as many answers
+       as there are places), by two in the next, by four, and so on until the next refusal. So a quota that stays low
+       costs one refused request a round.
+    2. Fewer: the service refuses for a moment. No request begins for one second, then two, then four if refusals go
+       on, and the places stay. The assumed capacity falls to 80 % each time, so a quota that has become smaller is
+       found after a few pauses.
     """
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -140,7 +142,7 @@ class Places:
                 self._changed.notify_all()
 
     def grow(self, place: Place) -> None:
-        """Hear that the request that still has this place was answered."""
+        """Record that the request holding this place was answered."""
         with self._changed:
             self._borne = max(self._borne, min(place.held, self._held, self.limit))
             self._pauses = 0
@@ -149,7 +151,7 @@ class Places:
             self._changed.notify_all()
 
     def refuse(self, place: Place) -> None:
-        """Hear that the request that still has this place was refused as too many."""
+        """Record that the request holding this place was refused as one too many."""
         with self._changed:
             is_new, others = place.heard == self._heard, self._held - 1
             if self._pauses and not is_new:
