@@ -139,7 +139,7 @@ def print_scores(scores: Sequence[SceneScore], store: str) -> None:
     columns = ("scene", "cloud\nrecall", "\nIoU", "shadow\nrecall", "\nIoU", "shadow on\nwater", "\nhaze")
     print_table("Published masks against the known truth", columns, rows)
     say(
-        "shadow on water, haze: masked of true pixels; the method looks for neither, and the shares count both"
+        "shadow on water, haze: masked/true pixels; the method looks for neither, but recall and IoU count both"
     )
     say(f"catalog: {store}/catalog.json; to look at it: cloudmask serve --store {store}")
 
