@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,9 @@ from pc_cloudmask.text import make_printable
 PAGE_BYTES = 1 << 14
 #: Returns bytes from an offset on, of a length at most, and the file's size.
 ReadPart = Callable[[int, int], tuple[bytes, int]]
+#: rasterio installs a handler in GDAL for each file that Python reads, and removes it with the file. GDAL's list of
+#: handlers has no lock: a file that another thread opens meanwhile could meet one that is half gone, and crash.
+_HANDLERS = threading.Lock()
 
 
 class PartsFile:
@@ -110,12 +114,16 @@ def open_parts(file: PartsFile, name: str) -> Iterator[DatasetReader]:
     def open_handle(path: str, mode: str = "rb") -> _Handle:  # noqa: ARG001 - rasterio looks for both names
         return _Handle(file)
 
+    file.read_at(0, 1)  # the header: nobody waits for a request then
     try:
-        with (
-            gdal_environment(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_CACHEMAX=32),
-            rasterio.open(name, driver="GTiff", opener=open_handle, sharing=False) as dataset,
-        ):
-            yield dataset
+        with gdal_environment(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_CACHEMAX=32):
+            with _HANDLERS:
+                dataset = rasterio.open(name, driver="GTiff", opener=open_handle, sharing=False)
+            try:
+                yield dataset
+            finally:
+                with _HANDLERS:
+                    dataset.close()
     except (RasterioError, ValueError) as error:
         if file.error is not None:
             raise file.error from None
