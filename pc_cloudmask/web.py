@@ -41,6 +41,8 @@ from pc_cloudmask.contact import (
 from pc_cloudmask.text import keep_signatures_out_of_logs, unsigned_href
 
 logger = logging.getLogger(__name__)
+#: Spreads clients and hides nothing; not the dice of the module `random`, whose seed is the caller's.
+_DICE = random.Random()  # nosec B311
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 60.0
 MAX_BACKOFF_S = 60.0
 #: From here on who waits is told why.
@@ -153,7 +155,7 @@ class RetryPolicy:
     def delay_s(self, attempt: int) -> float:
         """Return the seconds to wait after attempt number ``attempt``: half to all of the doubled back-off."""
         delay: float = min(MAX_BACKOFF_S, self.backoff_s * 2 ** (attempt - 1))
-        return delay * random.uniform(0.5, 1.0)  # nosec B311 # spreads clients, hides nothing
+        return delay * _DICE.uniform(0.5, 1.0)
 
 
 class Session(requests.Session):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pystac
 import pytest
 
-from pc_cloudmask.catalog.layout import item_keys
+from pc_cloudmask.catalog.layout import changes_key, item_keys
 from pc_cloudmask.source.hrefs import SCHEMES
 from tests.catalog.items import DATA, derive
 
@@ -47,6 +48,7 @@ def test_the_layout_is_that_of_the_keys() -> None:
         keys.item,
         keys.mask("1a" * 32),
         keys.preview("2b" * 32),
+        changes_key(date(2026, 11, 28)),
     ]
 
 

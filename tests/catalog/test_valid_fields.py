@@ -233,7 +233,10 @@ def _judge(kind: Any, value: Any) -> bool:
 @pytest.mark.parametrize("end", [end for end in EXTENSIONS if end != "eo/v1.1.0"])
 def test_each_field_is_judged_as_its_schema_does(shared_data: Path, end: str) -> None:
     """Never looser; stricter only where a schema leans on others, or on a form of time that it names only."""
-    schema = json.loads((shared_data / "stac-schemas" / f"{end.replace('/', '_')}.json").read_text())
+    path = shared_data / "stac-schemas" / f"{end.replace('/', '_')}.json"
+    if not path.exists():
+        pytest.skip(f"the reference data has no schema of {end}")
+    schema = json.loads(path.read_text())
     definitions = schema["definitions"]
     fields = definitions.get("fields", definitions.get("assetfields"))["properties"]
     for name, kind in EXTENSIONS[end].fields.items():

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from prefect.flows import load_flow_from_entrypoint
 
-from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID
+from pc_cloudmask.catalog.layout import CATALOG_KEY, CHANGES_PREFIX, COLLECTION_ID
 from pc_cloudmask.runs.request import BackfillRequest
 
 ROOT = Path(__file__).parents[2]
@@ -156,6 +156,7 @@ def test_the_settings_of_the_worker_are_documented_ones() -> None:
 
 def test_the_store_lets_strangers_read_what_the_reader_may() -> None:
     anonymous, writer = json.loads((DEPLOY / "store" / "identities.json").read_text())["identities"]
-    assert anonymous["actions"] == [f"Read:masks/s2/{CATALOG_KEY}*", f"Read:masks/s2/{COLLECTION_ID}/*"]
+    public = (f"{CATALOG_KEY}*", f"{COLLECTION_ID}/*", f"{CHANGES_PREFIX}*")
+    assert anonymous["actions"] == [f"Read:masks/s2/{prefix}" for prefix in public]
     assert {action.partition(":")[2] for action in writer["actions"]} == {"masks/s2/*"}
     assert read_compose()["services"]["worker"]["environment"]["CLOUDMASK_STORE"] == "s3://masks/s2"

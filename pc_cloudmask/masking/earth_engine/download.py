@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any
@@ -61,22 +61,21 @@ class ComputePixels:
                 window.result()
         return targets
 
-    def read_window(
-        self, scene_id: str, raster: Raster, window: Window, deadline: Deadline, target: Bytes
-    ) -> None:
+    def read_window(self, job: _Job, raster: Raster, window: Window, target: Bytes) -> None:
         """Download one window of a scene's raster into ``target``, uint8 of the window's shape.
 
         Raises:
+            _Ended: another window of the scene failed.
             TooMuch: a smaller one may succeed.
             EngineRefused, EngineUnavailable: as ``PixelDownloader`` says.
         """
         grid = raster.grid.window_grid(window)
-        what = _name_window(scene_id, raster, window)
+        what = _name_window(job.scene_id, raster, window)
         request = {"expression": raster.image, "bandIds": [BAND], "grid": build_pixel_grid(grid)}
 
         def ask(file_format: str) -> Any:
-            call = partial(ee.data.computePixels, request | {"fileFormat": file_format})
-            return self.session.call(what, call, deadline, scene_id)
+            call = partial(job.begin, ee.data.computePixels, request | {"fileFormat": file_format})
+            return self.session.call(what, call, job.deadline, job.scene_id)
 
         if not self._compressed:
             target[:] = _check_block(ask("NUMPY_NDARRAY"), window, what)
@@ -96,26 +95,40 @@ class ComputePixels:
             self._compressed = False
 
 
+class _Ended(Exception):
+    """Another window of the scene failed."""
+
+
 class _Job:
     """One scene's download; its first failure ends it all."""
 
     def __init__(self, downloader: ComputePixels, scene_id: str) -> None:
         self._downloader = downloader
         self._session = downloader.session
-        self._scene_id = scene_id
-        self._deadline = Deadline(self._session.limits.deadline_s)
+        self.scene_id = scene_id
+        self.deadline = Deadline(self._session.limits.deadline_s)
         self._ended = threading.Event()
 
     def end(self) -> None:
-        """Begin no further window."""
+        """Begin no further request."""
         self._ended.set()
+
+    def begin(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call ``function``, unless a window failed while this one waited for its turn.
+
+        Raises:
+            _Ended: one did.
+        """
+        if self._ended.is_set():
+            raise _Ended
+        return function(*arguments)
 
     def fill_window(self, raster: Raster, target: Bytes, window: Window) -> None:
         """Download ``window`` of ``raster`` into ``target``, in parts where it is too much."""
-        if self._ended.is_set():
-            return
         try:
             parts = self._read_window(raster, target, window)
+        except _Ended:
+            return
         except BaseException:
             self.end()
             raise
@@ -125,13 +138,11 @@ class _Job:
     def _read_window(self, raster: Raster, target: Bytes, window: Window) -> list[Window]:
         """Read a window; return the parts of one that was too much, which are still to be read."""
         try:
-            self._downloader.read_window(
-                self._scene_id, raster, window, self._deadline, target[window.slices]
-            )
+            self._downloader.read_window(self, raster, window, target[window.slices])
         except TooMuch as error:
             parts = split_window(window, self._session.limits.floor_pixels)
             if not parts:
-                what = _name_window(self._scene_id, raster, window)
+                what = _name_window(self.scene_id, raster, window)
                 raise error.failure.error_class(
                     f"{what}: {error}; a smaller window would not be worth a request"
                 ) from error

@@ -20,6 +20,8 @@ LESS_AFTER_REFUSAL = 0.95
 #: outages and changing quotas these keep most in flight (tests/masking/earth_engine/test_places.py).
 BORNE_AFTER_PAUSE = 0.8
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 4.0
+#: Spreads load and keeps no secret; not the module's own dice, whose seed is the caller's.
+_DICE = random.Random()  # nosec B311
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,7 @@ class Limits:
         Exponential with full jitter, so that requests refused together do not come back together.
         """
         ceiling = min(self.longest_delay_s, self.first_delay_s * 2 ** (attempt - 1))
-        # Jitter spreads load; it keeps no secret.
-        return (asked_s or 0.0) + random.uniform(0.0, ceiling)  # nosec B311
+        return (asked_s or 0.0) + _DICE.uniform(0.0, ceiling)
 
 
 class TokenBucket:

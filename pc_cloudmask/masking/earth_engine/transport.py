@@ -65,8 +65,8 @@ class BoundedHttp:
             Unreachable: the server has not answered this process yet, and somebody is waiting.
         """
         service = Service("Earth Engine", URL_SETTING) if find_origin(uri) == self._origin else _SIGN_IN
-        timeouts = find_timeouts(uri, service) if is_first(uri) else (CONNECT_TIMEOUT_S, self._timeout_s)
         try:
+            timeouts = find_timeouts(uri, service) if is_first(uri) else (CONNECT_TIMEOUT_S, self._timeout_s)
             with (
                 answer_within(self._timeout_s),
                 self._session.request(
