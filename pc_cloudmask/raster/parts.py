@@ -6,12 +6,16 @@ import io
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import rasterio
+from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
+from rasterio.windows import Window as RasterWindow
 
 from pc_cloudmask.raster.gdal import Unreadable, gdal_environment
+from pc_cloudmask.scene.grid import Window
 from pc_cloudmask.text import make_printable
 
 #: What is asked for at a time, at least: the header of a COG of a full tile with its overviews, or two to four blocks
@@ -19,9 +23,10 @@ from pc_cloudmask.text import make_printable
 PAGE_BYTES = 1 << 14
 #: Returns bytes from an offset on, of a length at most, and the file's size.
 ReadPart = Callable[[int, int], tuple[bytes, int]]
-#: rasterio installs a handler in GDAL for each file that Python reads, and removes it with the file. GDAL's list of
-#: handlers has no lock: a file that another thread opens meanwhile could meet one that is half gone, and crash.
-_HANDLERS = threading.Lock()
+#: rasterio installs a handler in GDAL for each file that Python reads, and removes it with the file. Threads that
+#: open, read and close such files at the same time crash now and then (rasterio 1.4, GDAL 3.10): each does so under
+#: this lock, and asks for the bytes before, without it.
+_GDAL = threading.Lock()
 
 
 class PartsFile:
@@ -102,8 +107,37 @@ class _Handle(io.RawIOBase):
         return body
 
 
+class PartsDataset:
+    """A GeoTIFF of which parts are read; ``header`` tells its shape, grid and type."""
+
+    def __init__(self, file: PartsFile, dataset: DatasetReader) -> None:
+        self.header = dataset
+        self._file = file
+
+    def read_block(self, window: Window) -> NDArray[Any]:
+        """Return the pixels of the first band in ``window``, which lies in one block of the file.
+
+        Raises:
+            RasterioError: GDAL could not read it.
+        """
+        height, width = self.header.block_shapes[0]
+        block = f"{window.col // width}_{window.row // height}"
+        with _GDAL:
+            place = [
+                self.header.get_tag_item(f"BLOCK_{name}_{block}", "TIFF", bidx=1)
+                for name in ("OFFSET", "SIZE")
+            ]
+        if all(place):
+            self._file.read_at(*map(int, place))
+        with _GDAL:
+            pixels: NDArray[Any] = self.header.read(
+                1, window=RasterWindow(window.col, window.row, window.width, window.height)
+            )
+        return pixels
+
+
 @contextmanager
-def open_parts(file: PartsFile, name: str) -> Iterator[DatasetReader]:
+def open_parts(file: PartsFile, name: str) -> Iterator[PartsDataset]:
     """Open a GeoTIFF; ``name`` is for GDAL, and no other that is open at the same time may have it.
 
     Raises:
@@ -114,15 +148,15 @@ def open_parts(file: PartsFile, name: str) -> Iterator[DatasetReader]:
     def open_handle(path: str, mode: str = "rb") -> _Handle:  # noqa: ARG001 - rasterio looks for both names
         return _Handle(file)
 
-    file.read_at(0, 1)  # the header: nobody waits for a request then
+    file.read_at(0, 1)
     try:
-        with gdal_environment(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_CACHEMAX=32):
-            with _HANDLERS:
+        with gdal_environment(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+            with _GDAL:
                 dataset = rasterio.open(name, driver="GTiff", opener=open_handle, sharing=False)
             try:
-                yield dataset
+                yield PartsDataset(file, dataset)
             finally:
-                with _HANDLERS:
+                with _GDAL:
                     dataset.close()
     except (RasterioError, ValueError) as error:
         if file.error is not None:

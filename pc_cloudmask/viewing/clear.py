@@ -23,7 +23,6 @@ import numpy as np
 import orjson
 import shapely
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.windows import Window as RasterWindow
 
 from pc_cloudmask.catalog.search import READERS, ItemChoice, PublishedItem, search_catalog
 from pc_cloudmask.errors import AssetRefused, CloudmaskError, SettingsError, StoreRefused, StoreUnavailable
@@ -315,7 +314,8 @@ def _count_classes(file: PartsFile, name: str, grid: Grid, pixels: AreaPixels, w
         Unsuitable, Unreadable: it is no mask, or not on that grid.
     """
     counts = np.zeros(256, np.int64)
-    with open_parts(file, name) as dataset:
+    with open_parts(file, name) as parts:
+        dataset = parts.header
         check_raster(dataset)
         crs = dataset.crs.to_string() if dataset.crs else None
         if Grid(str(crs), tuple(dataset.transform)[:6], dataset.shape) != grid:
@@ -326,8 +326,7 @@ def _count_classes(file: PartsFile, name: str, grid: Grid, pixels: AreaPixels, w
             rows, cols = block.row - window.row, block.col - window.col
             inside = pixels.inside[rows : rows + block.height, cols : cols + block.width]
             if inside.any():
-                read = dataset.read(1, window=RasterWindow(block.col, block.row, block.width, block.height))
-                counts += np.bincount(read[inside], minlength=256)
+                counts += np.bincount(parts.read_block(block)[inside], minlength=256)
     if counts[len(MaskClass) :].any():
         raise Unsuitable("it holds values that no class has")
     clear, cloud, shadow = (int(counts[each]) for each in _CLASSES)

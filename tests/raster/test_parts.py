@@ -11,10 +11,11 @@ import rasterio
 
 from pc_cloudmask.masking.files import MASK_STYLE
 from pc_cloudmask.raster.cog import build_cog
-from pc_cloudmask.raster.parts import PartsFile, open_parts
-from pc_cloudmask.scene.grid import Grid
+from pc_cloudmask.raster.parts import _GDAL, PartsFile, open_parts
+from pc_cloudmask.scene.grid import Grid, Window
 
 GRID = Grid("EPSG:32722", (20.0, 0.0, 600_000.0, 0.0, -20.0, 7_500_040.0), (1200, 1200))
+BLOCK = Window(512, 512, 512, 512)
 
 
 def test_no_file_is_opened_or_closed_while_another_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,18 +41,32 @@ def test_no_file_is_opened_or_closed_while_another_is(monkeypatch: pytest.Monkey
 
     def read(number: int) -> int:
         file = PartsFile(lambda offset, length: (body[offset : offset + length], len(body)))
-        with open_parts(file, f"{number}.tif") as dataset:
-            return int(dataset.read(1, window=((0, 600), (0, 600))).sum())
+        with open_parts(file, f"{number}.tif") as parts:
+            return int(parts.read_block(BLOCK).sum())
 
     with ThreadPoolExecutor(8) as pool:
         sums = set(pool.map(read, range(64)))
-    assert sums == {int(pixels[:600, :600].sum())}
+    assert sums == {int(pixels[512:1024, 512:1024].sum())}
     assert most == 1
 
 
 def test_a_small_mask_is_opened_by_one_request() -> None:
     body = build_cog(np.ones(GRID.shape, np.uint8), GRID, MASK_STYLE)
     file = PartsFile(lambda offset, length: (body[offset : offset + length], len(body)))
-    with open_parts(file, "one.tif") as dataset:
-        assert dataset.shape == GRID.shape
+    with open_parts(file, "one.tif") as parts:
+        assert parts.header.shape == GRID.shape
     assert file.requests == 1
+
+
+def test_nothing_is_asked_for_while_others_wait_for_gdal() -> None:
+    body = build_cog(np.random.default_rng(1).integers(0, 4, GRID.shape).astype(np.uint8), GRID, MASK_STYLE)
+
+    def read_part(offset: int, length: int) -> tuple[bytes, int]:
+        assert not _GDAL.locked()
+        return body[offset : offset + length], len(body)
+
+    file = PartsFile(read_part)
+    with open_parts(file, "one.tif") as parts:
+        parts.read_block(BLOCK)
+    assert file.requests == 2
+    assert file.error is None
