@@ -26,9 +26,9 @@ from pc_cloudmask.catalog.layout import (
 )
 from pc_cloudmask.catalog.walk import YEAR_FORM, ZONE_FORM, read_children, walk_years
 from pc_cloudmask.errors import CloudmaskError, SettingsError, SourceRefused
-from pc_cloudmask.scene.geometry import build_shape
+from pc_cloudmask.scene.geometry import BBox, boxes_meet, build_shape, build_tile_box, build_zone_box
 from pc_cloudmask.scene.ids import TILE_FORM, drop_baseline
-from pc_cloudmask.scene.query import BBox, Interval, SceneQuery, may_hold_day, parse_datetime_interval
+from pc_cloudmask.scene.query import Interval, SceneQuery, may_hold_day, parse_datetime_interval
 from pc_cloudmask.storage.store import ObjectReader
 
 #: Parts of an area that are looked up one by one; those of more are looked up as east and west.
@@ -109,9 +109,6 @@ def _find_names(
         return [name for name in names if (first or 0) <= int(name) <= (last or MAXYEAR)]
     if boxes is None:
         return names
-    # With PROJ it takes a second to import, which who completes an id in the shell does not wait for.
-    from pc_cloudmask.scene.tile_box import boxes_meet, build_tile_box, build_zone_box  # noqa: PLC0415
-
     build_box = build_zone_box if form is ZONE_FORM else build_tile_box
     return [name for name in names if any(boxes_meet(build_box(name), box) for box in boxes)]
 

@@ -24,8 +24,9 @@ from pc_cloudmask.mosaic.observation import (
 )
 from pc_cloudmask.mosaic.reducers import Reducer
 from pc_cloudmask.raster.gdal import gdal_environment
+from pc_cloudmask.scene.geometry import BBox
 from pc_cloudmask.scene.grid import Grid, Window
-from pc_cloudmask.scene.query import BBox, SceneQuery
+from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.storage.store import ObjectReader
 
 #: ``(west, south, east, north)`` in the units of a CRS.

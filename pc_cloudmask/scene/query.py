@@ -11,11 +11,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.scene.geometry import read_geometry
+from pc_cloudmask.scene.geometry import BBox, read_geometry
 from pc_cloudmask.scene.ids import TILE_FORM, drop_baseline, parse_item_id
 
-#: ``(west, south, east, north)`` in degrees; west > east crosses the antimeridian.
-BBox = tuple[float, float, float, float]
 #: First and last instant, both included; None leaves an end open.
 Interval = tuple[datetime | None, datetime | None]
 _DATE = re.compile(r"(?P<year>\d{4})(?:-(?P<month>\d{2})(?:-(?P<day>\d{2}))?)?", re.ASCII)

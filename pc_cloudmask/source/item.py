@@ -14,12 +14,17 @@ from pydantic import AfterValidator, BeforeValidator, Field, Strict, TypeAdapter
 from typing_extensions import TypedDict
 
 from pc_cloudmask.errors import InvalidField, ItemError, MissingField
-from pc_cloudmask.scene.geometry import FARTHEST_LONGITUDE, check_footprint, find_bbox
+from pc_cloudmask.scene.geometry import (
+    FARTHEST_LONGITUDE,
+    boxes_meet,
+    build_zone_box,
+    check_footprint,
+    find_bbox,
+)
 from pc_cloudmask.scene.grid import Grid, list_stated_grids
 from pc_cloudmask.scene.ids import check_item_id, check_tile
 from pc_cloudmask.scene.query import parse_instant
 from pc_cloudmask.scene.scene import Scene
-from pc_cloudmask.scene.tile_box import boxes_meet, build_zone_box
 from pc_cloudmask.source.fields import (
     MAX_TEXT_LENGTH,
     UNKNOWN_ID,

@@ -16,8 +16,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from pc_cloudmask.errors import SourceRefused
-from pc_cloudmask.scene.query import BBox, SceneQuery, format_datetime_interval
-from pc_cloudmask.scene.tile_box import build_tile_box
+from pc_cloudmask.scene.geometry import BBox, build_tile_box
+from pc_cloudmask.scene.query import SceneQuery, format_datetime_interval
 from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.source.selection import find_datetime
 from pc_cloudmask.source.sighting import find_tile

@@ -24,7 +24,7 @@ from pc_cloudmask.catalog.layout import (
     item_keys,
 )
 from pc_cloudmask.catalog.steps import Publication
-from pc_cloudmask.scene.tile_box import build_tile_box
+from pc_cloudmask.scene.geometry import build_tile_box
 from pc_cloudmask.storage.store import ObjectStore
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -20,7 +20,7 @@ from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.gap_search import search_gaps
 from pc_cloudmask.runs.gaps import GapReport
 from pc_cloudmask.runs.request import GapsRequest
-from pc_cloudmask.scene.tile_box import build_tile_box
+from pc_cloudmask.scene.geometry import build_tile_box
 from pc_cloudmask.settings import Area, Settings
 from pc_cloudmask.source.second_api import SecondApi
 from pc_cloudmask.source.stac_api import PlanetaryComputerSource

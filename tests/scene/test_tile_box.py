@@ -9,8 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pc_cloudmask.scene.query import BBox
-from pc_cloudmask.scene.tile_box import boxes_meet, build_tile_box, build_zone_box
+from pc_cloudmask.scene.geometry import BBox, boxes_meet, build_tile_box, build_zone_box
 
 # Footprints of tiles as their products give them (west, south, east, north), to a hundredth of a degree.
 REAL_TILES: dict[str, BBox] = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pc_cloudmask.scene.geometry import build_tile_box
 from pc_cloudmask.scene.scene import Scene
-from pc_cloudmask.scene.tile_box import build_tile_box
 
 
 def build_item(scene: Scene) -> dict[str, Any]:
