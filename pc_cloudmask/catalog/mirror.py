@@ -1,4 +1,4 @@
-"""The geoparquet mirror: every item as a row of a table, and with it the tile index.
+"""The geoparquet mirror: every item, made fit to be a row of one table, and with it the tile index.
 
 Each run appends a part of its own. ``rebuild_mirror`` makes one table again of what the catalogs link
 and retires the parts: first the table is there, then the collection lists it instead, then the parts go.
@@ -6,6 +6,11 @@ In between, an item may have several rows, as it may after it was published agai
 ``updated`` counts.
 
 Hrefs in a row are relative to the mirror's folder where those of the item are relative to the item.
+
+A column has one type, and items come from whoever made them: one property that is a text in one item and a number in
+all others would cost the table of all of them. So the types of every field are counted over all items first, and then
+each item loses what is not of its field's most frequent type, or of none that a table has: empty objects, integers of
+more than 64 bits, instants without a zone. Nothing is converted: what stays is what the item says.
 """
 
 from __future__ import annotations
@@ -16,10 +21,11 @@ import logging
 import posixpath
 import re
 import tempfile
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from importlib.util import find_spec
@@ -32,14 +38,14 @@ import orjson
 from pc_cloudmask.catalog.documents import PARQUET_MEDIA_TYPE
 from pc_cloudmask.catalog.fields import encode_document, read_document
 from pc_cloudmask.catalog.layout import COLLECTION_ID, COLLECTION_KEY, ITEMS_PREFIX, ItemKeys, item_keys
-from pc_cloudmask.catalog.mirror_rows import MARK_BODY, MARK_KEY
 from pc_cloudmask.catalog.parents import MIRROR_SUFFIX, RETIRED_SUFFIX, find_mirror_keys, read_mirror_keys
 from pc_cloudmask.catalog.publisher import Publisher, find_published
-from pc_cloudmask.catalog.rows import FieldTypes, LeftOut, flatten_bbox
+from pc_cloudmask.catalog.search import MARK_BODY, MARK_KEY
 from pc_cloudmask.catalog.tile_index import IndexRow, build_rows_or_warn, rebuild_tile_index
 from pc_cloudmask.catalog.walk import find_names, list_year_surely, read_linked_items, walk_years
 from pc_cloudmask.errors import CloudmaskError, SettingsError, SourceRefused, StoreRefused
 from pc_cloudmask.scene.geometry import build_shape
+from pc_cloudmask.scene.query import parse_instant
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import map_hrefs
 from pc_cloudmask.storage.store import ObjectStore
@@ -67,7 +73,7 @@ _METADATA = {
 }
 #: What the library and pyarrow raise for items that make no table: an empty object is "not implemented", a
 #: number of more than 64 bits an overflow.
-_UNFIT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
+_UNFIT_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
 _RETIRED_MARK = b"{}\n"
 _SHOWN = 128
 UNREADABLE = "cannot be read: run cloudmask check"
@@ -221,7 +227,7 @@ def _prepare_rows(
         try:
             row = flatten_bbox(_move_hrefs(item))
             build_shape(row["geometry"])
-        except (CloudmaskError, *_UNFIT) as error:
+        except (CloudmaskError, *_UNFIT_ERRORS) as error:
             item_id = make_printable(item.get("id"), _SHOWN)
             left_out.append(
                 LeftOut(item_id, "", f"is not as items are published ({error}): run cloudmask check")
@@ -279,7 +285,7 @@ def _encode_table(
                 for batch in batches:
                     writer.write_batch(batch)
                 writer.add_key_value_metadata(_METADATA)
-        except _UNFIT as error:
+        except _UNFIT_ERRORS as error:
             raise SourceRefused(f"the items cannot be written as one geoparquet table: {error}") from error
         return path.read_bytes()
 
@@ -311,3 +317,154 @@ def _open_folder() -> Iterator[Path]:
 
 def _digest(body: bytes) -> str:
     return sha256(body).hexdigest()[:_HASH_LENGTH]
+
+
+#: Names of the fields on the way to a value; an element of a list stands under "[]".
+FieldPath = tuple[str, ...]
+#: Properties that become columns of instants.
+_INSTANTS = frozenset(
+    {
+        "datetime",
+        "start_datetime",
+        "end_datetime",
+        "created",
+        "updated",
+        "expires",
+        "published",
+        "unpublished",
+    }
+)
+#: Integers that a double holds exactly, so that they may stand in one column with fractions.
+_EXACT = 1 << 53
+#: A column of instants counts microseconds.
+_BEYOND_US = re.compile(r"(?<=\.\d{6})\d+")
+_PROJ_GEOMETRY = "proj:geometry"
+_NULL, _UNFIT = "null", "unfit"
+_ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What a table lacks of an item: a field, or the item itself where ``field`` is empty."""
+
+    item_id: str
+    field: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.item_id}: {self.field} {self.reason}" if self.field else f"{self.item_id}: {self.reason}"
+        )
+
+    def as_json(self) -> dict[str, str]:
+        """Return plain JSON values."""
+        return {"id": self.item_id, "field": self.field, "reason": self.reason}
+
+
+@dataclass(slots=True)
+class FieldTypes:
+    """How often each field of the items is of which type."""
+
+    _counts: dict[FieldPath, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+    def count(self, item: Item) -> None:
+        """Add an item."""
+        for path, value in _walk((), item):
+            kind = _find_kind(path, value)
+            if kind not in {_NULL, _UNFIT}:
+                self._counts[path][kind] += 1
+
+    def fit(self, item: Item, left_out: list[LeftOut]) -> Item:
+        """Return ``item`` without what no column can hold; add what that is to ``left_out``."""
+        odd: dict[FieldPath, str] = {}
+        fitting: Item = self._fit((), item, odd)
+        item_id = str(item["id"])
+        left_out += [LeftOut(item_id, ".".join(path), reason) for path, reason in odd.items()]
+        return fitting
+
+    def _fit(self, path: FieldPath, value: Any, odd: dict[FieldPath, str]) -> Any:
+        """Return ``value`` as it fits, ``_ABSENT`` if it does not."""
+        kind = _find_kind(path, value)
+        if kind == _NULL:
+            return None
+        usual = self._find_usual(path)
+        if kind == _UNFIT or kind != usual:
+            odd[path] = _explain(path, value, usual)
+            return _ABSENT
+        if kind == "instant":
+            return _BEYOND_US.sub("", value)
+        if kind == "object":
+            kept = {name: self._fit((*path, name), inner, odd) for name, inner in value.items()}
+            return {name: inner for name, inner in kept.items() if inner is not _ABSENT} or None
+        return self._fit_list(path, value, odd) if kind == "list" else value
+
+    def _fit_list(self, path: FieldPath, values: list[Any], odd: dict[FieldPath, str]) -> Any:
+        """Return a list as it fits; one with an odd element goes: without it, it would say another thing."""
+        inner = (*path, "[]")
+        kept = [self._fit(inner, value, odd) for value in values]
+        if any(value is _ABSENT for value in kept):
+            odd[path] = odd.pop(inner, "holds what fits no column")
+            return _ABSENT
+        return kept
+
+    def _find_usual(self, path: FieldPath) -> str:
+        counts = self._counts.get(path)
+        return counts.most_common(1)[0][0] if counts else _UNFIT
+
+
+def flatten_bbox(item: Item) -> Item:
+    """Return ``item`` with four numbers for a bbox: one with heights makes another type of column."""
+    bbox = item.get("bbox")
+    return {**item, "bbox": [*bbox[:2], *bbox[3:5]]} if isinstance(bbox, list) and len(bbox) == 6 else item
+
+
+def _walk(path: FieldPath, value: Any) -> Iterator[tuple[FieldPath, Any]]:
+    yield path, value
+    if path == ("geometry",) or path[-1:] == (_PROJ_GEOMETRY,):
+        return
+    inner: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        inner = value.items()
+    elif isinstance(value, list):
+        inner = (("[]", each) for each in value)
+    for name, each in inner:
+        yield from _walk((*path, name), each)
+
+
+def _find_kind(path: FieldPath, value: Any) -> str:
+    """Return the type of a column that can hold ``value``."""
+    if value is None or value == {}:
+        return _NULL
+    if path == ("geometry",) or path[-1:] == (_PROJ_GEOMETRY,):
+        return "geometry" if _is_geometry(value) else _UNFIT
+    if path[:1] == ("properties",) and len(path) == 2 and path[1] in _INSTANTS:
+        return "instant" if _is_instant(value) else _UNFIT
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (
+            "number" if abs(value) <= _EXACT else "long integer" if -(1 << 63) <= value < 1 << 63 else _UNFIT
+        )
+    kinds = {bool: "truth value", float: "number", str: "text", list: "list", dict: "object"}
+    return kinds.get(type(value), _UNFIT)
+
+
+def _explain(path: FieldPath, value: Any, usual: str) -> str:
+    kind = _find_kind(path, value)
+    if kind != _UNFIT:
+        return f"is of type {kind}, and in other items of type {usual}"
+    if path[-1] in _INSTANTS:
+        return "is no RFC 3339 instant with its zone"
+    return "is no geometry" if isinstance(value, dict) else "is an integer of more than 64 bits"
+
+
+def _is_geometry(value: Any) -> bool:
+    try:
+        return not build_shape(value).is_empty
+    except ValueError:
+        return False
+
+
+def _is_instant(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(parse_instant(value))
+    except ValueError:
+        return False

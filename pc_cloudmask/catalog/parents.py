@@ -9,7 +9,6 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 
-from pc_cloudmask.catalog.changes import Change
 from pc_cloudmask.catalog.documents import (
     Coverage,
     build_collection,
@@ -20,7 +19,7 @@ from pc_cloudmask.catalog.documents import (
     merge_coverages,
     read_collection_coverage,
 )
-from pc_cloudmask.catalog.feed import Feed, tell_steps
+from pc_cloudmask.catalog.feed import Change, Feed, tell_steps
 from pc_cloudmask.catalog.fields import CatalogContext, Document, encode_document, read_document
 from pc_cloudmask.catalog.layout import (
     CATALOG_KEY,

@@ -43,9 +43,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 
-from pc_cloudmask.catalog.changes import Change, Event
 from pc_cloudmask.catalog.documents import Coverage, read_coverage
-from pc_cloudmask.catalog.feed import Feed
+from pc_cloudmask.catalog.feed import Change, Event, Feed
 from pc_cloudmask.catalog.fields import CatalogContext, decode_document
 from pc_cloudmask.catalog.layout import ItemKeys, YearKeys
 from pc_cloudmask.catalog.parents import (

@@ -14,9 +14,8 @@ import threading
 from datetime import datetime
 from hashlib import sha256
 
-from pc_cloudmask.catalog.changes import Change
 from pc_cloudmask.catalog.check_year import BrokenItem, YearCheck
-from pc_cloudmask.catalog.feed import Feed
+from pc_cloudmask.catalog.feed import Change, Feed
 from pc_cloudmask.catalog.fields import (
     GEOJSON_MEDIA_TYPE,
     CatalogContext,

@@ -20,7 +20,7 @@ from pc_cloudmask.cli.options import (
 from pc_cloudmask.errors import SettingsError
 
 if TYPE_CHECKING:
-    from pc_cloudmask.catalog.rows import LeftOut
+    from pc_cloudmask.catalog.mirror import LeftOut
 
 
 @app.command()

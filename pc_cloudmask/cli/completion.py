@@ -108,7 +108,7 @@ def _find_ids(catalog: ObjectReader, tile: str | None, beginning: str) -> list[s
     from concurrent.futures import ThreadPoolExecutor
 
     from pc_cloudmask.catalog.layout import find_day
-    from pc_cloudmask.catalog.linked import find_linked_keys
+    from pc_cloudmask.catalog.walk import find_linked_keys
     from pc_cloudmask.scene.query import SceneQuery
 
     day = find_day(beginning.replace("-", "_"))
@@ -120,7 +120,7 @@ def _find_ids(catalog: ObjectReader, tile: str | None, beginning: str) -> list[s
 def _find_tiles(catalog: ObjectReader) -> list[str]:
     from concurrent.futures import ThreadPoolExecutor
 
-    from pc_cloudmask.catalog.linked import find_linked_tiles
+    from pc_cloudmask.catalog.walk import find_linked_tiles
 
     with ThreadPoolExecutor(16) as pool:
         return find_linked_tiles(catalog, pool)

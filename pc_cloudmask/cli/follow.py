@@ -13,7 +13,7 @@ from pc_cloudmask.cli.app import app, complain, load_settings, options
 from pc_cloudmask.cli.options import CatalogOption, read_period
 
 if TYPE_CHECKING:
-    from pc_cloudmask.catalog.changes import Event
+    from pc_cloudmask.catalog.feed import Event
 
 SinceOption = Annotated[
     str | None,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from pc_cloudmask.catalog.changes import ChangeKind, Event, find_kind
+from pc_cloudmask.catalog.feed import ChangeKind, Event, find_kind
 from pc_cloudmask.contact import find_ca_bundle
 from pc_cloudmask.source.fields import is_number
 

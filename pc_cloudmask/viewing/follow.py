@@ -15,8 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
-from pc_cloudmask.catalog.changes import Event, read_event
-from pc_cloudmask.catalog.feed import ONE_DAY, is_full
+from pc_cloudmask.catalog.feed import ONE_DAY, Event, is_full, read_event
 from pc_cloudmask.catalog.layout import CATALOG_KEY, changes_key
 from pc_cloudmask.errors import SettingsError, StoreRefused, StoreUnavailable
 from pc_cloudmask.scene.query import parse_instant

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from pc_cloudmask.catalog.fields import find_public_url
 from pc_cloudmask.catalog.layout import COLLECTION_ID
-from pc_cloudmask.catalog.linked import read_linked
 from pc_cloudmask.catalog.naming import find_named_keys
 from pc_cloudmask.catalog.search import PublishedItem, decode_mask, find_published_items
+from pc_cloudmask.catalog.walk import read_linked
 from pc_cloudmask.errors import StoreRefused
 from pc_cloudmask.masking.classes import MaskClass
 from pc_cloudmask.scene.grid import Grid, read_grid

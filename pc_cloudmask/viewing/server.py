@@ -27,8 +27,8 @@ from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from pc_cloudmask.catalog.changes import NDJSON_MEDIA_TYPE
 from pc_cloudmask.catalog.documents import GEOPACKAGE_MEDIA_TYPE, PARQUET_MEDIA_TYPE, QML_MEDIA_TYPE
+from pc_cloudmask.catalog.feed import NDJSON_MEDIA_TYPE
 from pc_cloudmask.catalog.fields import COG_MEDIA_TYPE, GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE
 from pc_cloudmask.catalog.layout import (
     ASSET_NAME_FORM,

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from pc_cloudmask.catalog.changes import NDJSON_MEDIA_TYPE
 from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.feed import NDJSON_MEDIA_TYPE
 from pc_cloudmask.catalog.layout import YearKeys, changes_key
 from pc_cloudmask.catalog.publisher import Publisher
 from tests.catalog.publications import CONTEXT, NOW, build_publication, product_id

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from pc_cloudmask.catalog.changes import Change
 from pc_cloudmask.catalog.documents import read_coverage
-from pc_cloudmask.catalog.feed import Feed
+from pc_cloudmask.catalog.feed import Change, Feed
 from pc_cloudmask.catalog.parents import catalog_stages, tell_stages
 from pc_cloudmask.catalog.publisher import Publisher, item_steps
 from pc_cloudmask.catalog.steps import LEASE, StepName

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from pc_cloudmask.catalog import feed
-from pc_cloudmask.catalog.changes import Change
 from pc_cloudmask.catalog.documents import read_coverage
-from pc_cloudmask.catalog.feed import Feed
+from pc_cloudmask.catalog.feed import Change, Feed
 from pc_cloudmask.catalog.fields import CatalogContext
 from pc_cloudmask.catalog.layout import COLLECTION_ID, changes_key
 from pc_cloudmask.catalog.parents import catalog_stages, tell_stages, year_steps

@@ -9,12 +9,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from pc_cloudmask.catalog import mirror_rows
+from pc_cloudmask.catalog import search
 from pc_cloudmask.catalog.fields import CatalogContext
 from pc_cloudmask.catalog.mirror import rebuild_mirror
-from pc_cloudmask.catalog.mirror_rows import MARK_KEY
 from pc_cloudmask.catalog.publisher import Publisher
-from pc_cloudmask.catalog.search import ItemChoice
+from pc_cloudmask.catalog.search import MARK_KEY, ItemChoice
 from pc_cloudmask.scene.query import SceneQuery, build_query
 from pc_cloudmask.settings import read_clock
 from pc_cloudmask.storage.local import LocalStore
@@ -43,7 +42,7 @@ class Noted(LocalStore):
 @pytest.fixture
 def store(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Noted:
     """The demo's catalog, published an hour ago, with a mirror."""
-    monkeypatch.setattr(mirror_rows, "LEAST_ITEMS", 1)
+    monkeypatch.setattr(search, "LEAST_ITEMS", 1)
     root = copy_catalog(out, tmp_path / "out")
     for path in root.rglob("*.json"):
         age(path, 3600)
@@ -68,7 +67,7 @@ def find_item(store: LocalStore, item_id: str) -> Path:
 
 def list_plainly(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> list[ListedItem]:
     with monkeypatch.context() as patch:
-        patch.setattr(mirror_rows, "LEAST_ITEMS", 10**9)
+        patch.setattr(search, "LEAST_ITEMS", 10**9)
         return list_items(LocalStore(store.root), EVERYTHING)
 
 
@@ -83,7 +82,7 @@ def test_proven_rows_say_what_the_items_say(store: Noted, monkeypatch: pytest.Mo
     )  # fmt: skip
     for choice in choices:
         with monkeypatch.context() as patch:
-            patch.setattr(mirror_rows, "LEAST_ITEMS", 10**9)
+            patch.setattr(search, "LEAST_ITEMS", 10**9)
             plain = list_items(LocalStore(store.root), choice)
         assert list_items(store, choice) == plain
     assert not store.items

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pc_cloudmask.catalog import mirror
-from pc_cloudmask.catalog.rows import FieldTypes, LeftOut, flatten_bbox
+from pc_cloudmask.catalog.mirror import FieldTypes, LeftOut, flatten_bbox
 
 
 @pytest.fixture(autouse=True, scope="module")

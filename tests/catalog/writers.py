@@ -54,8 +54,7 @@ class SimulatedWriter:
         self._publisher = importlib.import_module(f"{package.__name__}.publisher")
         self._catalogs = importlib.import_module(f"{package.__name__}.parents")
         feed = importlib.import_module(f"{package.__name__}.feed")
-        changes = importlib.import_module(f"{package.__name__}.changes")
-        self._feed, self._change = feed.Feed(store, CONTEXT, NOW), changes.Change
+        self._feed, self._change = feed.Feed(store, CONTEXT, NOW), feed.Change
         self._withdrawal = importlib.import_module(f"{package.__name__}.versions")
         self.batch = batch
         self.withdraws = withdraws

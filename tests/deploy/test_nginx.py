@@ -19,8 +19,8 @@ import boto3
 import pytest
 import requests
 
-from pc_cloudmask.catalog.changes import NDJSON_MEDIA_TYPE
 from pc_cloudmask.catalog.documents import PARQUET_MEDIA_TYPE
+from pc_cloudmask.catalog.feed import NDJSON_MEDIA_TYPE
 from pc_cloudmask.catalog.fields import COG_MEDIA_TYPE, GEOJSON_MEDIA_TYPE, JSON_MEDIA_TYPE
 from pc_cloudmask.viewing.server import is_public_key
 from pc_cloudmask.viewing.stac_browser import StacBrowser
