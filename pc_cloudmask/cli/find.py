@@ -1,8 +1,9 @@
-"""Commands that answer what there is: `ls` lists published items, `clear` tells when an area was clear."""
+"""Commands that answer what there is: `ls` lists items, `clear` tells when an area was clear, `follow` what changes."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, load_settings, options
-from pc_cloudmask.cli.completion import complete_names, list_methods
 from pc_cloudmask.cli.options import (
     CHARTS,
     BboxOption,
@@ -20,12 +20,16 @@ from pc_cloudmask.cli.options import (
     GeometryOption,
     TileOption,
     check_out,
+    complete_names,
+    list_methods,
+    read_period,
     split_commas,
     write_out,
 )
 from pc_cloudmask.errors import SettingsError
 
 if TYPE_CHECKING:
+    from pc_cloudmask.catalog.feed import Event
     from pc_cloudmask.errors import CloudmaskError
     from pc_cloudmask.scene.query import SceneQuery
     from pc_cloudmask.viewing.clear import AreaReport
@@ -322,3 +326,73 @@ def _print_scenes(report: AreaReport, found: int, where: str) -> None:
     read = f"{report.bytes_read / 1e6:.1f} of {report.mask_bytes / 1e6:.1f} MB read in {report.requests} requests"
     kept = f"; {report.kept} known from before" if report.kept else ""
     say(f"{count(report.masks, 'mask')}: {read}{kept}")
+
+
+SinceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME|ID|CURSOR",
+        help="Begin at a day or instant, or resume after an event's id or cursor; default: now.",
+    ),
+]
+OnceOption = Annotated[bool, typer.Option("--once", help="Print what is there, and end.")]
+EveryOption = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Look every 10s, 30s, 5m …; default: 30s.")
+]
+
+
+@app.command()
+def follow(
+    since: SinceOption = None,
+    once: OnceOption = False,
+    every: EveryOption = None,
+    store: CatalogOption = None,
+) -> None:
+    """Print what is published, replaced and withdrawn, as it is recorded, until interrupted.
+
+    With --json, or when output is redirected or piped, each line is a CloudEvent with its cursor.
+    """
+    from pc_cloudmask.errors import StoreUnavailable
+    from pc_cloudmask.storage.stores import open_reader
+    from pc_cloudmask.viewing.follow import PAUSE_S, FeedReader
+
+    period = read_period(once, every if once or every else f"{PAUSE_S:g}s")
+    feed = FeedReader(open_reader(store or load_settings().store), since)
+    _print_events(feed.read_new())
+    while period is not None:
+        time.sleep(period.total_seconds())
+        try:
+            _print_events(feed.read_new())
+        except StoreUnavailable as error:
+            complain(f"asked again in {period.total_seconds():g} s: {error}")
+    complain(f"to go on from here: --since {feed.place}")
+
+
+def _print_events(events: Iterable[Event]) -> None:
+    """Print events as they come."""
+    from pc_cloudmask.cli.output import print_json_line
+
+    as_json = options.json or not sys.stdout.isatty()
+    for event in events:
+        if as_json:
+            print_json_line(event)
+        else:
+            typer.echo(_describe_event(event))
+
+
+def _describe_event(event: Event) -> str:
+    """Return a line for people: when, what, and of which scene."""
+    from pc_cloudmask.text import make_printable
+
+    data = event.get("data")
+    data = data if isinstance(data, dict) else {}
+    clear = data.get("clear_percentage")
+    what = str(event["type"]).rpartition(".")[2]
+    fields = (
+        show_moment(event["time"]),
+        f"{what:<9}",
+        str(data.get("tile") or "-"),
+        f"{show_share(clear if isinstance(clear, int | float) else None):>5} % clear",
+        event["subject"],
+    )
+    return make_printable("  ".join(fields))

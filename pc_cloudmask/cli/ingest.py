@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, options
-from pc_cloudmask.cli.completion import complete_state
 from pc_cloudmask.cli.options import (
     AreaOption,
     BboxOption,
@@ -28,6 +27,7 @@ from pc_cloudmask.cli.options import (
     SinceOption,
     StoreOption,
     TileOption,
+    complete_state,
     join_names,
     read_period,
 )

@@ -14,10 +14,7 @@ from pc_cloudmask.cli import (  # noqa: F401 - they add their commands
     catalog,
     evaluate,
     find,
-    follow,
-    gaps,
     ingest,
-    prove,
     read,
 )
 from pc_cloudmask.cli.app import (

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, load_settings, options
-from pc_cloudmask.cli.completion import complete_names
 from pc_cloudmask.cli.options import (
     CHARTS,
     BboxOption,
@@ -21,6 +20,7 @@ from pc_cloudmask.cli.options import (
     ItemArgument,
     TileOption,
     check_out,
+    complete_names,
     read_item_name,
     write_out,
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pc_cloudmask.catalog.publisher import Publisher
-from pc_cloudmask.cli import follow
+from pc_cloudmask.cli import find
 from pc_cloudmask.storage.local import LocalStore
 from tests.catalog.publications import CONTEXT, build_publication, keys_of, product_id, read_feed
 from tests.doubles.command import run
@@ -60,5 +60,5 @@ def test_a_line_for_people_says_when_what_and_how_clear() -> None:
     publisher.publish_item(build_publication(IDS[0]))
     publisher.publish_catalogs([keys_of(IDS[0])])
     (event,) = read_feed(store, 340)
-    assert follow._describe(event) == f"2026-11-28 06:12  published  22KFV   94.0 % clear  {IDS[0]}"
-    assert follow._describe({**event, "data": None}).endswith(IDS[0])
+    assert find._describe_event(event) == f"2026-11-28 06:12  published  22KFV   94.0 % clear  {IDS[0]}"
+    assert find._describe_event({**event, "data": None}).endswith(IDS[0])

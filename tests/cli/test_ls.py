@@ -15,7 +15,7 @@ import typer.main
 from typer._completion_classes import BashComplete
 
 from pc_cloudmask.catalog.states import record_waiting
-from pc_cloudmask.cli import completion, main
+from pc_cloudmask.cli import main, options
 from pc_cloudmask.cli.app import app
 from pc_cloudmask.storage.local import LocalStore
 from tests.catalog.items import NOW
@@ -161,7 +161,7 @@ def test_ids_complete(varied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert complete(["view", "--store", str(varied.parent / "absent")], "S2B") == []
     assert complete(["view"], "2") == ["22KFV/2018-06-17", "22KFV/2018-09-15", "22KFV/2018-12-14"]
     assert complete(["view"], "22KFV/2018-12") == ["22KFV/2018-12-14"]
-    monkeypatch.setattr(completion, "_MOST_IDS", 2)
+    monkeypatch.setattr(options, "_MOST_IDS", 2)
     assert complete(["view"], "") == ["S2A_", "S2B_"]
     assert complete(["view"], "S2B") == [f"{item_id[:27]}" for item_id in BRAZIL]
 
