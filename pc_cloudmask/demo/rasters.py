@@ -1,30 +1,209 @@
-"""The sky of a sample scene, and the rasters that a satellite above it takes."""
+"""The landscape and the sky of a sample scene, and the rasters that a satellite above it takes.
+
+Everything is made from sums, products and square roots of float32, which are the same bits on every machine;
+a Fourier transform, exponentials or sines of arrays would not be.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pc_cloudmask.demo.ground import (
-    BANDS,
-    DARK,
-    TOWN,
-    WATER,
-    Codes,
-    FloatArray,
-    Landscape,
-    build_noise,
-    repeat,
-    smooth_step,
-)
-from pc_cloudmask.demo.scenes import PIXEL_SIZE_M, WINDOW_PX, SampleScene
+from pc_cloudmask.demo.scenes import PIXEL_SIZE_M, WINDOW_PX, SampleScene, SampleTile
 from pc_cloudmask.masking.classes import PROBABILITY_NODATA, MaskClass
+from pc_cloudmask.scene.grid import Shape
 from pc_cloudmask.scene.ids import PROBABILITY_ASSET
 from pc_cloudmask.scene.scene import reflectance_offset_dn
+
+FloatArray = NDArray[np.floating[Any]]
+#: Codes of what covers the ground.
+Codes = NDArray[np.uint8]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+SHAPE_20M = (WINDOW_PX, WINDOW_PX)
+BANDS = ("B02", "B03", "B04", "B08", "B11", "B12")
+
+# Codes of what covers the ground: ranges, within which each code has its own colour.
+WATER, DARK, FOREST, TOWN, FIELD = range(8), range(8, 16), range(16, 48), range(48, 64), range(64, 256)
+HEDGE, ROAD = FOREST[28], TOWN[1]
+# Surface reflectances in the order of BANDS, rounded from spectra of Sentinel-2 L2A. Land in full sun keeps its
+# NIR above 0.20, so that only shadow, water and DARK (burnt or boggy ground) are darker than the algorithm's 0.15.
+_DEEP, _TURBID = (0.026, 0.034, 0.022, 0.014, 0.006, 0.004), (0.052, 0.076, 0.060, 0.030, 0.010, 0.007)
+_BURNT, _BOG = (0.034, 0.041, 0.046, 0.080, 0.125, 0.115), (0.026, 0.038, 0.036, 0.120, 0.110, 0.070)
+_CONIFER, _BROADLEAF = (0.018, 0.029, 0.019, 0.230, 0.095, 0.042), (0.024, 0.045, 0.027, 0.330, 0.150, 0.065)
+_ROOF, _CONCRETE = (0.085, 0.100, 0.120, 0.225, 0.230, 0.200), (0.170, 0.190, 0.205, 0.280, 0.290, 0.260)
+_CROP, _GRASS = (0.030, 0.062, 0.037, 0.420, 0.190, 0.088), (0.042, 0.078, 0.060, 0.330, 0.230, 0.130)
+_STRAW = (0.090, 0.125, 0.155, 0.290, 0.330, 0.250)
+
+
+def build_noise(rng: np.random.Generator, shape: Shape, octaves: range, persistence: float) -> FloatArray:
+    """Return smooth noise about zero, float32 ``shape``, values roughly within -1..1.
+
+    It has cells of ``2 ** octave`` pixels for each of ``octaves``; the coarsest has amplitude 1, each finer one
+    ``persistence`` times that of the one before.
+    """
+    amplitude = np.float32(1)
+    noise: FloatArray = np.zeros(_count_cells(shape, octaves.stop), np.float32)
+    for octave in reversed(octaves):
+        cells = _count_cells(shape, octave)
+        layer = amplitude * (2 * rng.random(cells, dtype=np.float32) - 1)
+        noise = layer + upsample(noise)[: cells[0], : cells[1]]
+        amplitude *= np.float32(persistence)
+    for _ in range(octaves.start):
+        noise = upsample(noise)
+    return noise[: shape[0], : shape[1]]
+
+
+def _count_cells(shape: Shape, octave: int) -> tuple[int, int]:
+    """Return the cells of ``2 ** octave`` pixels that cover ``shape``, and one more each way to interpolate to."""
+    rows, cols = (-(-length // 2**octave) + 1 for length in shape)
+    return rows, cols
+
+
+def upsample(values: FloatArray) -> FloatArray:
+    """Return ``values`` at half the pixel size, interpolated smoothly, (2h, 2w)."""
+    return _double_rows(_double_rows(values).T).T
+
+
+def _double_rows(values: FloatArray) -> FloatArray:
+    """Cut corners along the rows as Chaikin does: repeated, it tends to a quadratic B-spline."""
+    padded = np.concatenate((values[:1], values, values[-1:]))
+    near, far = np.float32(0.75) * values, np.float32(0.25) * padded
+    doubled = np.empty((2 * values.shape[0], values.shape[1]), np.float32)
+    np.add(near, far[:-2], out=doubled[0::2])
+    np.add(near, far[2:], out=doubled[1::2])
+    return doubled
+
+
+def repeat(values: NDArray[Scalar]) -> NDArray[Scalar]:
+    """Return ``values`` at half the pixel size, each pixel as four, (2h, 2w)."""
+    return values.repeat(2, axis=0).repeat(2, axis=1)
+
+
+def smooth_step(values: FloatArray) -> FloatArray:
+    """Return 0 below 0, 1 above 1, and a cubic between."""
+    clipped = np.clip(values, 0, 1)
+    return clipped * clipped * (3 - 2 * clipped)
+
+
+@dataclass(frozen=True, slots=True)
+class Landscape:
+    """The ground of a tile's window.
+
+    ``tile``      whose ground it is.
+    ``cover``     uint8 (2h, 2w) at 10 m, codes of WATER, DARK, FOREST, TOWN, FIELD.
+    ``texture``   float32 (h, w) at 20 m, a factor about 1 on the reflectance of land.
+    ``height_m``  float32 (h, w) at 20 m.
+    """
+
+    tile: SampleTile
+    cover: Codes
+    texture: FloatArray
+    height_m: FloatArray
+
+    def build_reflectances(self, greenness: float) -> FloatArray:
+        """Return the surface reflectance of each code in each band, float32 (256, 6).
+
+        ``greenness``, -1..1, is the season; each code of FIELD follows it in its own way.
+        """
+        rng = np.random.default_rng(self.tile.seed)
+        table = np.empty((256, len(BANDS)), np.float32)
+        pairs = ((WATER, _DEEP, _TURBID), (DARK, _BURNT, _BOG), (FOREST, _CONIFER, _BROADLEAF))
+        for codes, first, second in pairs:
+            table[codes.start : codes.stop] = _mix(first, second, np.linspace(0, 1, len(codes)))
+        table[TOWN.start : TOWN.stop] = _mix(_ROOF, _CONCRETE, rng.random(len(TOWN)) ** 2)
+        table[TOWN.start : TOWN.stop : 3] = _mix(_BROADLEAF, _ROOF, np.full(len(TOWN[::3]), 0.5))
+        plants = _mix(_CROP, _GRASS, rng.random(len(FIELD)))
+        bare = _mix(self.tile.soil, _STRAW, rng.random(len(FIELD)) ** 2)
+        green = np.clip(1.5 * rng.random(len(FIELD)) - 0.1 + 0.25 * greenness * rng.random(len(FIELD)), 0, 1)
+        fields = bare + green.astype(np.float32)[:, None] * (plants - bare)
+        brightness = (0.95 + 0.3 * rng.random(len(FIELD))).astype(np.float32)
+        table[FIELD.start : FIELD.stop] = fields * brightness[:, None]
+        return table
+
+
+def _mix(first: tuple[float, ...], second: tuple[float, ...], shares: NDArray[np.float64]) -> FloatArray:
+    """Return ``first`` with a share of ``second``, float32 (shares, bands)."""
+    start, stop = np.array(first, np.float32), np.array(second, np.float32)
+    return start + shares.astype(np.float32)[:, None] * (stop - start)
+
+
+def build_landscape(tile: SampleTile) -> Landscape:
+    """Return fields, woods, towns and dark ground on gentle hills, with a river that widens into a lake."""
+    rng = np.random.default_rng(tile.seed)
+    height = build_noise(rng, SHAPE_20M, range(3, 9), 0.5)
+    texture = 1 + 0.16 * build_noise(rng, SHAPE_20M, range(2, 7), 0.7)
+    return Landscape(tile, _build_cover(tile, rng, height), texture, 90 * height)
+
+
+def _build_cover(tile: SampleTile, rng: np.random.Generator, height: FloatArray) -> Codes:
+    ragged = build_noise(rng, SHAPE_20M, range(1, 7), 0.6)
+    speckle = rng.random(SHAPE_20M, dtype=np.float32)
+    cover = _build_fields(tile, rng, ragged)
+    _lay(cover, build_noise(rng, SHAPE_20M, range(1, 8), 0.7) > 0.95, _choose(TOWN, speckle))
+    from_river_m, width_m = _build_river(tile, rng)
+    trees = _choose(FOREST, 0.5 + 0.5 * ragged)
+    _lay(cover, (height + 0.3 * ragged > 0.42) | (from_river_m < width_m + 60 + 120 * ragged), trees)
+    dark = build_noise(rng, SHAPE_20M, range(3, 7), 0.5) > 0.8
+    _lay(cover, dark, _choose(DARK, 0.5 + 0.4 * ragged))
+    _lay(cover, from_river_m < width_m, _choose(WATER, 1 - (width_m - from_river_m) / 500))
+    return cover
+
+
+def _choose(codes: range, level: FloatArray) -> Codes:
+    """Return the code of ``codes`` at ``level``, 0..1."""
+    return (np.clip(level * len(codes), 0, len(codes) - 1) + codes.start).astype(np.uint8)
+
+
+def _lay(cover: Codes, where: NDArray[np.bool_], codes: Codes) -> None:
+    """Lay ``codes``, (h, w), on ``cover``, (2h, 2w), ``where`` it is true."""
+    np.copyto(cover, repeat(codes), where=repeat(where))
+
+
+def _build_fields(tile: SampleTile, rng: np.random.Generator, warp: FloatArray) -> Codes:
+    """Parcels in rows, turned another way in each district, with roads between the districts."""
+    width_m, length_m = tile.field_m
+    levels = build_noise(rng, SHAPE_20M, range(3, 9), 0.35)
+    district = repeat(np.clip((levels + 1) * 5, 0, 9).astype(np.int32))
+    angles = rng.random(10) * math.pi
+    cosine, sine = (
+        np.array([f(angle) for angle in angles], np.float32)[district] for f in (math.cos, math.sin)
+    )
+    metres = (np.arange(2 * WINDOW_PX, dtype=np.float32) + 0.5) * (PIXEL_SIZE_M // 2)
+    bend = repeat(np.float32(60) * warp)
+    along = cosine * metres + sine * metres[:, None] + bend
+    across = cosine * metres[:, None] - sine * metres + bend
+    row = np.floor(across / np.float32(width_m)).astype(np.int32)
+    # Neighbouring rows and columns are merged here and there, so that parcels differ in size.
+    row >>= rng.integers(0, 2, 64, np.int32)[(row >> 1) & 63]
+    shifts = rng.random(4096, np.float32)
+    column = np.floor(along / np.float32(length_m) + shifts[(row + 7 * district) & 4095]).astype(np.int32)
+    column >>= rng.integers(0, 2, 64, np.int32)[(row + (column >> 1)) & 63]
+    parcel = (row * 613 + column * 241 + district * 97) & 4095
+    fields: Codes = rng.integers(FIELD.start, FIELD.stop, 4096, np.uint8)[parcel]
+    edge = (parcel[1:, 1:] != parcel[:-1, 1:]) | (parcel[1:, 1:] != parcel[1:, :-1])
+    fields[1:, 1:][edge & (parcel[1:, 1:] % 4 == 0)] = HEDGE
+    fields[1:, 1:][(district[1:, 1:] != district[:-1, 1:]) | (district[1:, 1:] != district[1:, :-1])] = ROAD
+    return fields
+
+
+def _build_river(tile: SampleTile, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """Metres from a river that winds from the upper to the lower edge, (h, w), and half its width, (h, w)."""
+    metres = (np.arange(WINDOW_PX, dtype=np.float32) + 0.5) * PIXEL_SIZE_M
+    east_m, south_m = tile.lake_m
+    winding = 2_600 * build_noise(rng, (WINDOW_PX, 2), range(5, 9), 0.4)[:, :1]
+    winding += np.float32(east_m) - winding[round(south_m / PIXEL_SIZE_M)]
+    slope = np.gradient(winding, PIXEL_SIZE_M, axis=0)
+    lake = smooth_step(1 - np.abs(metres[:, None] - np.float32(south_m)) / 3_200)
+    shore = 1 + 0.9 * build_noise(rng, SHAPE_20M, range(2, 8), 0.55)
+    from_river_m = np.abs(metres - winding) / np.sqrt(1 + slope * slope)
+    return from_river_m, 45 + 1_150 * lake * np.clip(shore, 0.2, 2)
+
 
 Raster = NDArray[np.uint8] | NDArray[np.uint16]
 
