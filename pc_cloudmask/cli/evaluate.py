@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from pc_cloudmask.evaluate.confusion import Confusion
     from pc_cloudmask.evaluate.evaluation import Comparison, Evaluation
     from pc_cloudmask.evaluate.labels import Reference
-    from pc_cloudmask.evaluate.masks import MaskChoice, MaskSource
-    from pc_cloudmask.evaluate.subjects import SceneChoice
+    from pc_cloudmask.evaluate.masks import MaskChoice, MaskSource, SceneChoice
     from pc_cloudmask.settings import Settings
 
 ScenesArgument = Annotated[
@@ -105,7 +104,7 @@ def evaluate(
     from pc_cloudmask.catalog.naming import join_tiles_and_days
     from pc_cloudmask.cli.output import print_json
     from pc_cloudmask.evaluate.evaluation import list_choices, open_labels
-    from pc_cloudmask.evaluate.subjects import SceneChoice
+    from pc_cloudmask.evaluate.masks import SceneChoice
 
     target = None if picture is None else check_out(picture, "--picture", CHARTS)
     settings = load_settings()
@@ -163,8 +162,7 @@ def _read_buffers(texts: list[str] | None) -> list[float]:
 def _open_masks(
     masks: Path | None, scenes: SceneChoice, choices: Sequence[MaskChoice], settings: Settings
 ) -> MaskSource:
-    from pc_cloudmask.evaluate.masks import ItemMasks, MaskChoice, MaskFiles
-    from pc_cloudmask.evaluate.subjects import find_subjects
+    from pc_cloudmask.evaluate.masks import ItemMasks, MaskChoice, MaskFiles, find_subjects
 
     made = any(choice.method for choice in choices)
     if masks is not None:

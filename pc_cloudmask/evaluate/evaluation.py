@@ -10,10 +10,9 @@ from typing import Any, Literal
 
 from pc_cloudmask.errors import CloudmaskError, SettingsError
 from pc_cloudmask.evaluate.confusion import Confusion, sum_confusions
-from pc_cloudmask.evaluate.labels import LabelRasters, LabelSource, MaskReference, Reference
+from pc_cloudmask.evaluate.labels import LabelRasters, LabelSource, MaskReference, Reference, read_points
 from pc_cloudmask.evaluate.layout import read_layout
 from pc_cloudmask.evaluate.masks import MaskChoice, MaskOnGrid, MaskSource
-from pc_cloudmask.evaluate.points import read_points
 
 #: Called with each comparison once it is made: the scene, the comparison, the mask, and what it was compared with.
 Look = Callable[[str, "Comparison", MaskOnGrid, Reference], None]

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from pc_cloudmask.errors import CloudmaskError, SettingsError
 from pc_cloudmask.evaluate.confusion import Label
 from pc_cloudmask.evaluate.evaluation import Comparison
-from pc_cloudmask.evaluate.labels import Reference
+from pc_cloudmask.evaluate.labels import PointReference, Reference
 from pc_cloudmask.evaluate.masks import MaskOnGrid, MaskSource
-from pc_cloudmask.evaluate.points import PointReference
 from pc_cloudmask.masking.classes import CLASS_STYLES, RGB, MaskClass
 from pc_cloudmask.raster.chart import INK, encode_figure, start_figure
 from pc_cloudmask.version import tell_extra
