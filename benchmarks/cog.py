@@ -17,8 +17,8 @@ from rio_cogeo.profiles import cog_profiles
 from benchmarks.mask_core import PARAMETERS, SHAPE, SOLAR_AZIMUTH_DEG, draw_terrain
 from benchmarks.measure import Peer, Row, compare_costs, measure_cpu_ms
 from pc_cloudmask.masking.classes import CLASS_STYLES, PROBABILITY_NODATA, CloudInputs
+from pc_cloudmask.masking.clouds_and_shadows import compose_mask
 from pc_cloudmask.masking.files import LEGEND, MASK_STYLE, build_mask_cog, build_preview
-from pc_cloudmask.masking.morphology import compose_mask
 from pc_cloudmask.raster.cog import BLOCK_PX
 from pc_cloudmask.raster.read import average_valid
 from pc_cloudmask.scene.grid import Grid, Shape

@@ -28,8 +28,15 @@ from benchmarks.measure import Figure, Peer, Row, compare_costs, format_rows, re
 from pc_cloudmask.masking import csmask
 from pc_cloudmask.masking.classes import COARSE_MODEL, CsmaskModel, MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import build_reflectance_table
-from pc_cloudmask.masking.csmask import ASSETS, find_model_file, load_network
-from pc_cloudmask.masking.csmask_tiles import CLASS_COUNT, TILE_PX, Network, label_scene
+from pc_cloudmask.masking.csmask import (
+    ASSETS,
+    CLASS_COUNT,
+    TILE_PX,
+    Network,
+    find_model_file,
+    label_scene,
+    load_network,
+)
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.image import EarthEngineImage

@@ -9,8 +9,7 @@ from scipy import ndimage
 
 from benchmarks.measure import Peer, Row, compare_costs, measure_cpu_ms, measure_peak_mb
 from pc_cloudmask.masking.classes import CloudInputs, MaskParameters
-from pc_cloudmask.masking.clouds_and_shadows import find_shadow_candidates
-from pc_cloudmask.masking.morphology import compose_mask
+from pc_cloudmask.masking.clouds_and_shadows import compose_mask, find_shadow_candidates
 from tests.masking import reference
 
 SHAPE = (5490, 5490)

@@ -22,8 +22,7 @@ from pydantic_settings import SettingsError as UnreadableSetting
 
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.masking.classes import CsmaskModel, MaskParameters
-from pc_cloudmask.masking.methods import METHODS
-from pc_cloudmask.masking.networks import Device, NetworkOptions
+from pc_cloudmask.masking.methods import METHODS, Device, NetworkOptions
 from pc_cloudmask.scene.query import (
     Interval,
     SceneQuery,

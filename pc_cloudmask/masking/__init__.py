@@ -2,7 +2,7 @@
 
 Entry points: ``methods`` is the table; ``s2cloudless``, ``cloud_score_plus``, ``csmask`` and
 ``omnicloudmask`` are the methods';
-``clouds_and_shadows`` applies thresholds and the sun's azimuth; ``morphology`` makes the classes of every mask,
+``clouds_and_shadows`` applies thresholds and the sun's azimuth, and makes the classes of every mask;
 ``statistics`` counts them, ``files`` writes them as COG and preview. The arithmetic (``clouds_and_shadows``,
-``morphology``, ``pyramid``, ``statistics``) does no I/O. ``earth_engine`` speaks to Earth Engine.
+``classes``, ``statistics``) does no I/O. ``earth_engine`` speaks to Earth Engine.
 """

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pc_cloudmask.masking.classes import COARSE_PIXEL_M, MaskParameters
-from pc_cloudmask.masking.clouds_and_shadows import find_shadow_candidates
+from pc_cloudmask.masking.clouds_and_shadows import compose_classes, find_shadow_candidates
 from pc_cloudmask.masking.earth_engine.graphs import DARK, LACKING_FLAG, NOT_CLEAR, VALID, build_score_flags
 from pc_cloudmask.masking.earth_engine.images import ImageFinder
 from pc_cloudmask.masking.earth_engine.session import SOFTWARE, PixelDownloader
@@ -35,7 +35,6 @@ from pc_cloudmask.masking.earth_engine.windows import (
     Raster,
 )
 from pc_cloudmask.masking.methods import DerivedMask, EngineTools, MaskEngine
-from pc_cloudmask.masking.morphology import compose_classes
 from pc_cloudmask.scene.image import L1C_LEVEL, EarthEngineImage, Pairing, Waiting
 from pc_cloudmask.scene.scene import Scene
 

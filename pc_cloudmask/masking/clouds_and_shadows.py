@@ -1,17 +1,32 @@
-"""Which pixels are cloud, which are dark, and where the sun's azimuth puts the shadows of clouds.
+"""From clouds, dark ground and the sun's azimuth to the classes of a mask.
 
 The azimuth is applied in ``sun_steps``; Earth Engine applies it in ``earth_engine.graphs.build_server_mask``.
-Source: Earth Engine community tutorial "Sentinel-2 Cloud Masking with s2cloudless".
+
+Source: Earth Engine community tutorial "Sentinel-2 Cloud Masking with s2cloudless":
+
+- shadow = shadow candidate (at 100 m, nearest pixel) and dark;
+- raw mask = cloud or shadow;
+- mask = ``focalMin(2).focalMax(50 * 2 / 20)`` of the raw mask at 20 m: what is thinner than a disk of
+  2 pixels goes, the rest grows by a disk of twice the buffer;
+- class of a masked pixel (ours, the tutorial's mask is binary): cloud where a cloud of the raw mask is
+  within the disk of the dilation, else shadow.
+
+A pixel without data neither erodes its neighbours nor is ever masked. But ``focalMin`` and ``focalMax``
+give it a value where its disk holds a pixel with data (``focal_mean`` fills gaps by this), so what is
+eroded reaches as far beyond the data as the disk of the erosion does, and grows back from there. Beyond
+the grid's edge there is no data.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pc_cloudmask.masking.classes import PROBABILITY_NODATA
+from pc_cloudmask.masking.classes import COARSE_PIXEL_M, PROBABILITY_NODATA, CloudInputs, MaskParameters
 from pc_cloudmask.scene.scene import reflectance_offset_dn
 
 #: Class "water" of Sen2Cor's scene classification (Sentinel-2 Products Specification Document).
@@ -118,3 +133,281 @@ def _overlap(step: int, size: int) -> tuple[slice, slice]:
     inside = max(size - abs(step), 0)
     start = min(max(-step, 0), size)
     return slice(start, start + inside), slice(start + step, start + step + inside)
+
+
+# How it is computed. Every step is a logical operation on binary rasters, so eight pixels are worked on at a time,
+# one in each bit of a byte:
+#
+# - The scene is cut into strips, each strip into eight segments of as many rows, and pixel (row, col) of segment
+#   ``s`` is bit ``s`` of byte (row, col) of the packed strip. The eight pixels of a byte lie a segment's height
+#   apart, so their neighbours lie in the neighbouring bytes, at the same bit: to shift a raster is to shift its
+#   bytes, and no bit ever crosses into another.
+# - What a pixel becomes depends on the rows around it, up to the reach of the erosion's and the dilation's disks
+#   together, the *halo*. Each segment is therefore packed with its halo above and below, even where those rows
+#   belong to the next segment, and each disk takes its own reach off again: after both, the segments are as high
+#   as they began and lie edge to edge. Rows beyond the raster are zero in every packed array: neither cloud nor
+#   shadow nor valid.
+# - Columns beyond the raster's edge are zero too. The erosion alone may give a value there, so what it returns has
+#   its reach as a margin left and right, which the dilation uses up.
+# - A disk is the union of its rows, and each row of a disk is a horizontal run of pixels. ``dilate`` goes from the
+#   outermost row to the middle one; there runs grow longer, so each is made of the one before by an OR with a
+#   shifted copy, and OR-ed into the result above and below the centre.
+# - An erosion is the dilation of the complement.
+#
+# A strip's packed arrays fit the processor's cache. The result equals filters with Earth Engine's kernels bit for
+# bit; ``benchmarks/mask_core.py`` compares its speed with scipy's and OpenCV's.
+
+#: A binary raster of eight segments, a bit each: ``(rows of one segment, width)``.
+Packed = NDArray[np.uint8]
+#: Bits of a byte.
+SEGMENTS = 8
+#: Radius of the erosion: the tutorial's ``focalMin(2)`` at 20 m.
+EROSION_M = 40.0
+#: Radius of the dilation in buffers: the tutorial's ``focalMax(BUFFER * 2 / 20)`` at 20 m.
+DILATION_BUFFERS = 2
+#: Rows of a segment: a strip's arrays stay in the processor's cache, and halos are a small part of them.
+_SEGMENT_HEIGHT = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """Eight segments of ``segment_height`` rows, each with ``halo`` rows more above and below.
+
+    The segments follow each other from ``first_row`` of a raster of ``raster_height`` rows. They may
+    reach beyond the raster, where all bits are zero.
+    """
+
+    raster_height: int
+    first_row: int
+    segment_height: int
+    halo: int = 0
+
+    @property
+    def rows(self) -> slice:
+        """The raster's rows that the strip holds, halos included."""
+        stop = self.first_row + SEGMENTS * self.segment_height + self.halo
+        return slice(max(self.first_row - self.halo, 0), min(stop, self.raster_height))
+
+    def pack(self, read_rows: Callable[[slice], NDArray[np.bool_]], width: int) -> Packed:
+        """Pack pixels: uint8 ``(segment_height + 2 * halo, width)``.
+
+        ``read_rows`` returns a slice of the raster's rows as bool ``(rows, width)``. It is asked segment by
+        segment, so a threshold may be applied there without a raster of its own.
+        """
+        packed = np.zeros((self.segment_height + 2 * self.halo, width), np.uint8)
+        for _, rows, segment_rows in reversed(list(self._segments())):
+            packed += packed  # one bit up: a doubling is quicker than a shift
+            packed[segment_rows] |= read_rows(rows).view(np.uint8)
+        return packed
+
+    def unpack_pairs(self, low: Packed, high: Packed, out: NDArray[np.uint8]) -> None:
+        """Write ``low + 2 * high`` of each pixel to ``out``, uint8 ``(raster_height, width)``.
+
+        ``low`` and ``high`` are packed without a halo, as this strip must be.
+        """
+        # Both bits of a pixel side by side: one shift and one mask give its value.
+        even = low & 0x55 | (high & 0x55) << 1
+        odd = low >> 1 & 0x55 | high & 0xAA
+        for segment, rows, segment_rows in self._segments():
+            pairs = (odd if segment % 2 else even)[segment_rows]
+            np.bitwise_and(pairs >> segment // 2 * 2, 3, out=out[rows])
+
+    def _segments(self) -> Iterator[tuple[int, slice, slice]]:
+        """Yield each segment, the raster's rows that it holds (maybe none), and where in the segment they are."""
+        for segment in range(SEGMENTS):
+            top = self.first_row + segment * self.segment_height - self.halo
+            start = max(top, 0)
+            stop = max(min(top + self.segment_height + 2 * self.halo, self.raster_height), start)
+            yield segment, slice(start, stop), slice(start - top, stop - top)
+
+
+def disk_reach(radius_px: float) -> int:
+    """Return the rows by which the disk reaches beyond its centre."""
+    return math.isqrt(math.floor(radius_px * radius_px))
+
+
+def disk_half_widths(radius_px: float) -> list[int]:
+    """Return the half width of the disk's row at a distance of 0, 1, 2 … rows from its centre.
+
+    The disk is Earth Engine's circle kernel, the pixels with ``dx**2 + dy**2 <= radius**2``: 13 pixels
+    at radius 2, 81 at radius 5, the centre alone below 1.
+    """
+    limit = math.floor(radius_px * radius_px)
+    return [math.isqrt(limit - dy * dy) for dy in range(disk_reach(radius_px) + 1)]
+
+
+def dilate(packed: Packed, radius_px: float, margin: int = 0) -> Packed:
+    """Return where the disk around a pixel holds a set one: packed, ``disk_reach`` rows less at top and bottom.
+
+    What lies left and right of the raster is not set; the result has ``margin`` columns more on either side.
+    """
+    half_widths = disk_half_widths(radius_px)
+    reach = len(half_widths) - 1
+    height, width = packed.shape[0] - 2 * reach, packed.shape[1] + 2 * margin
+    dilated = np.zeros((height, width), np.uint8)
+    # run[:, j] is the OR of `length` pixels from j on.
+    run, length = np.pad(packed, ((0, 0), (reach + margin, reach + margin))), 1
+    for dy in range(reach, -1, -1):
+        half_width = half_widths[dy]
+        while length < 2 * half_width + 1:
+            step = min(length, 2 * half_width + 1 - length)
+            run = run[:, :-step] | run[:, step:]
+            length += step
+        left = reach - half_width
+        for top in {reach - dy, reach + dy}:
+            dilated |= run[top : top + height, left : left + width]
+    return dilated
+
+
+def compose_mask(
+    inputs: CloudInputs, solar_azimuth_deg: float, parameters: MaskParameters, pixel_size_m: float = 20.0
+) -> NDArray[np.uint8]:
+    """Return classes of ``MaskClass`` on the grid of ``inputs.probability_pct``: uint8 of the same shape.
+
+    ``solar_azimuth_deg`` is clockwise from north, any real number.
+
+    Raises:
+        ValueError: the inputs' shapes do not belong together, or the azimuth is not finite.
+    """
+    factor = _coarse_factor(inputs, pixel_size_m)
+    threshold_pct = parameters.cloud_probability_pct
+    candidates = find_shadow_candidates(
+        find_cloud(inputs.coarse_probability_pct, threshold_pct),
+        solar_azimuth_deg,
+        parameters.shadow_distance_m / COARSE_PIXEL_M,
+    )
+    probability_pct, dark = inputs.probability_pct, inputs.dark
+    width = probability_pct.shape[1]
+
+    def pack(strip: Strip) -> _PackedInputs:
+        cloud = strip.pack(lambda rows: find_cloud(probability_pct[rows], threshold_pct), width)
+        shadow = _pack_expanded(candidates, factor, strip)[:, :width]
+        if shadow.any():
+            shadow &= strip.pack(lambda rows: dark[rows], width)
+        if probability_pct[strip.rows].max(initial=0) < PROBABILITY_NODATA:
+            valid = strip.pack(lambda rows: np.ones((rows.stop - rows.start, 1), np.bool_), 1)
+        else:
+            valid = strip.pack(lambda rows: probability_pct[rows] != PROBABILITY_NODATA, width)
+        return _PackedInputs(cloud, shadow, valid)
+
+    buffer_px, erosion_px = parameters.buffer_m / pixel_size_m, EROSION_M / pixel_size_m
+    return _compose(probability_pct.shape, pack, buffer_px, erosion_px, factor)
+
+
+def compose_classes(
+    cloud: NDArray[np.bool_],
+    shadow: NDArray[np.bool_],
+    valid: NDArray[np.bool_],
+    parameters: MaskParameters,
+    pixel_size_m: float = 20.0,
+    erosion_m: float = EROSION_M,
+) -> NDArray[np.uint8]:
+    """Return classes of ``MaskClass`` for clouds and shadows that are already told apart: uint8 of the same shape.
+
+    Erosion, dilation and classes are those of ``compose_mask``; with ``erosion_m`` of 0 nothing is eroded. All
+    three are bool ``(height, width)``; where ``valid`` is false there is no data.
+
+    Raises:
+        ValueError: the arrays' shapes differ.
+    """
+    if not cloud.shape == shadow.shape == valid.shape:
+        raise ValueError(
+            f"cloud {cloud.shape}, shadow {shadow.shape} and valid {valid.shape} differ in shape"
+        )
+
+    def pack(strip: Strip) -> _PackedInputs:
+        rasters = (cloud, shadow, valid)
+        return _PackedInputs(*(strip.pack(raster.__getitem__, valid.shape[1]) for raster in rasters))
+
+    return _compose(valid.shape, pack, parameters.buffer_m / pixel_size_m, erosion_m / pixel_size_m)
+
+
+@dataclass(frozen=True, slots=True)
+class _PackedInputs:
+    """A strip with its halos; ``valid`` is one pixel wide where all are valid."""
+
+    cloud: Packed
+    shadow: Packed
+    valid: Packed
+
+    def classify(self, erosion_px: float, dilation_px: float) -> tuple[Packed, Packed]:
+        """Return the low and the high bit of the classes, without the halos."""
+        raw = (self.cloud | self.shadow) & self.valid
+        width, erosion = raw.shape[1], disk_reach(erosion_px)
+        valid = _crop(self.valid, erosion + disk_reach(dilation_px))
+        if not raw.any():
+            clear = np.broadcast_to(valid, (len(valid), width))
+            return clear, np.zeros_like(clear)
+        kept = self._erode(raw, erosion_px)
+        masked = dilate(kept, dilation_px)[:, erosion : erosion + width] & valid
+        near_cloud = dilate(_crop(self.cloud & self.valid, erosion), dilation_px)
+        # NO_DATA 00, CLEAR 01, CLOUD 10, CLOUD_SHADOW 11.
+        return valid & ~(masked & near_cloud), masked
+
+    def _erode(self, raw: Packed, radius_px: float) -> Packed:
+        """Return where the disk holds pixels with data and all of them are in ``raw``.
+
+        The result has ``disk_reach`` columns more on either side of the grid; above and below it the
+        halos have the rows.
+        """
+        margin = disk_reach(radius_px)
+        reached = dilate(self.valid, radius_px, margin)
+        if self.valid.shape[1] < raw.shape[1]:
+            # All are valid, so every column but those of the margins is as this one.
+            reached = reached.repeat([1] * margin + [raw.shape[1]] + [1] * margin, axis=1)
+        return reached & ~dilate(self.valid & ~raw, radius_px, margin)
+
+
+def _compose(
+    shape: tuple[int, ...],
+    pack: Callable[[Strip], _PackedInputs],
+    buffer_px: float,
+    erosion_px: float,
+    factor: int = 1,
+) -> NDArray[np.uint8]:
+    """Return the classes, made strip by strip; a segment's height is a multiple of ``factor``."""
+    classes = np.empty(shape, np.uint8)
+    dilation_px = DILATION_BUFFERS * buffer_px
+    halo = disk_reach(erosion_px) + disk_reach(dilation_px)
+    segment_height = math.ceil(max(_SEGMENT_HEIGHT, halo) / factor) * factor
+    for first_row in range(0, shape[0], SEGMENTS * segment_height):
+        strip = Strip(shape[0], first_row, segment_height, halo)
+        low, high = pack(strip).classify(erosion_px, dilation_px)
+        replace(strip, halo=0).unpack_pairs(low, high, classes)
+    return classes
+
+
+def _pack_expanded(coarse: NDArray[np.bool_], factor: int, strip: Strip) -> Packed:
+    """Pack ``coarse`` on the grid of ``strip``, each of its pixels ``factor`` x ``factor`` pixels there.
+
+    It is packed before it grows: every segment begins on the edge of a coarse pixel, so they all grow alike.
+    """
+    halo = math.ceil(strip.halo / factor)
+    coarse_strip = Strip(len(coarse), strip.first_row // factor, strip.segment_height // factor, halo)
+    packed = coarse_strip.pack(coarse.__getitem__, coarse.shape[1])
+    return _crop(packed.repeat(factor, axis=1).repeat(factor, axis=0), halo * factor - strip.halo)
+
+
+def _crop(packed: Packed, rows: int) -> Packed:
+    """Return ``packed`` without ``rows`` rows at top and bottom."""
+    return packed[rows : len(packed) - rows]
+
+
+def _coarse_factor(inputs: CloudInputs, pixel_size_m: float) -> int:
+    """Return how many pixels the edge of a coarse pixel has.
+
+    Raises:
+        ValueError: shapes do not belong together, or a coarse pixel is not a multiple of a pixel.
+    """
+    factor = round(COARSE_PIXEL_M / pixel_size_m)
+    if factor < 1 or factor * pixel_size_m != COARSE_PIXEL_M:
+        raise ValueError(f"{COARSE_PIXEL_M:g} m is no whole number of pixels of {pixel_size_m:g} m")
+    shape = inputs.probability_pct.shape
+    if inputs.dark.shape != shape:
+        raise ValueError(f"dark is {inputs.dark.shape}, the probability {shape}")
+    coarse_shape = tuple(math.ceil(size / factor) for size in shape)
+    if inputs.coarse_probability_pct.shape != coarse_shape:
+        raise ValueError(
+            f"the coarse probability is {inputs.coarse_probability_pct.shape}, not {coarse_shape} for {shape}"
+        )
+    return factor

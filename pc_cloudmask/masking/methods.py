@@ -1,4 +1,4 @@
-"""The methods that derive a mask, one row each.
+"""The methods that derive a mask, one row each, and where their networks run.
 
 Everything that differs between methods stands in ``METHODS``: settings, the run's adapters, the budget, the dry
 run, ``doctor``, the published item and the documentation read it. A new method is a module named after it with
@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,6 @@ from pc_cloudmask.masking.earth_engine.windows import (
     estimate_assets,
     estimate_raster,
 )
-from pc_cloudmask.masking.networks import NetworkOptions
 from pc_cloudmask.scene.ids import PROBABILITY_ASSET
 from pc_cloudmask.scene.image import EarthEngineImage, Pairing
 from pc_cloudmask.scene.scene import Scene
@@ -35,6 +35,26 @@ from pc_cloudmask.scene.scene import Scene
 if TYPE_CHECKING:
     from pc_cloudmask.masking.earth_engine.session import PixelDownloader
     from pc_cloudmask.source.assets import AssetReader
+
+#: What the settings may name; ``auto`` is the first of ``DEVICES`` that is there.
+Device = Literal["auto", "cpu", "cuda", "mps"]
+#: Those that there are, a GPU before the processor.
+DEVICES: tuple[str, ...] = ("cuda", "mps", "cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """How a network runs.
+
+    ``batch_size`` patches are computed at a time. ``model_version`` names a release of the model, ``weights`` the
+    folder of its files, None the one that its package keeps them in. All but ``device`` are OmniCloudMask's.
+    """
+
+    device: Device = "auto"
+    batch_size: int = 1
+    model_version: float = 4.0
+    weights: Path | None = None
+
 
 #: Assets of an item that carries the inputs of s2cloudless itself.
 NIR_ASSET, CLASSES_ASSET = "B08", "SCL"

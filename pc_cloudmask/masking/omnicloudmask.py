@@ -26,10 +26,9 @@ from numpy.typing import NDArray
 
 from pc_cloudmask.errors import MachineError, SettingsError, find_machine_fault
 from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.clouds_and_shadows import compose_classes
 from pc_cloudmask.masking.item_bands import read_item_band
-from pc_cloudmask.masking.methods import DerivedMask, EngineTools, MaskEngine
-from pc_cloudmask.masking.morphology import compose_classes
-from pc_cloudmask.masking.networks import DEVICES, NetworkOptions
+from pc_cloudmask.masking.methods import DEVICES, DerivedMask, EngineTools, MaskEngine, NetworkOptions
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene, reflectance_offset_dn
 from pc_cloudmask.source.assets import AssetReader

@@ -1,7 +1,7 @@
 """Masks from s2cloudless: clouds by its probability, shadows by projecting them away from the sun.
 
-With ``compute=local`` the mask is composed here (``morphology.compose_mask``), from the probability that an item
-carries itself or else from Earth Engine's; with ``compute=server`` Earth Engine computes it.
+With ``compute=local`` the mask is composed here (``clouds_and_shadows.compose_mask``), from the probability that an
+item carries itself or else from Earth Engine's; with ``compute=server`` Earth Engine computes it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pc_cloudmask.masking.classes import (
     MaskClass,
     MaskParameters,
 )
-from pc_cloudmask.masking.clouds_and_shadows import find_dark
+from pc_cloudmask.masking.clouds_and_shadows import compose_mask, find_dark
 from pc_cloudmask.masking.earth_engine import graphs
 from pc_cloudmask.masking.earth_engine.images import ImageFinder
 from pc_cloudmask.masking.earth_engine.session import SOFTWARE, PixelDownloader
@@ -40,8 +40,6 @@ from pc_cloudmask.masking.methods import (
     has_own_inputs,
     need_no_image,
 )
-from pc_cloudmask.masking.morphology import compose_mask
-from pc_cloudmask.masking.pyramid import build_coarse_probability
 from pc_cloudmask.scene.ids import PROBABILITY_ASSET
 from pc_cloudmask.scene.image import EarthEngineImage, Pairing
 from pc_cloudmask.scene.scene import Scene, reflectance_offset_dn
@@ -243,3 +241,78 @@ def _find_highest(probability_pct: Bytes) -> int:
 
 def _strips(pixels: NDArray[Pixel]) -> Iterator[NDArray[Pixel]]:
     return (pixels[row : row + _ROWS] for row in range(0, len(pixels), _ROWS))
+
+
+#: The level at or below 100 m in a pyramid of 10 m pixels: 10, 20, 40, 80.
+_LEVEL_SCALE_M = 80
+_PIXEL_SIZE_M = 20
+#: Rows of a level that are made at a time, so that their parts stay in the processor's cache.
+_STRIP_ROWS = 64
+
+
+def build_coarse_probability(probability_pct: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return what Earth Engine takes for the probability at 100 m, from the probability at 20 m.
+
+    ``reproject(scale=100)`` reads the nearest pixel of the level at or below 100 m, which is 80 m: a
+    100 m pixel gets the mean of the 80 m pixel that its centre lies in, not a mean of its own ground.
+
+    Args:
+        probability_pct: uint8 (h, w), 0..100, 255 no data.
+
+    Returns:
+        uint8 (ceil(h / 5), ceil(w / 5)) from the same upper-left corner, 255 no data.
+    """
+    level = mean_pyramid(mean_pyramid(probability_pct, PROBABILITY_NODATA), PROBABILITY_NODATA)
+    height, width = probability_pct.shape
+    # A 100 m pixel that only begins inside the image may have its centre outside: no data there.
+    padded = np.pad(level, ((0, 1), (0, 1)), constant_values=PROBABILITY_NODATA)
+    return padded[np.ix_(_nearest_in_level(height), _nearest_in_level(width))]
+
+
+def mean_pyramid(values: NDArray[np.uint8], nodata: int) -> NDArray[np.uint8]:
+    """Return the next coarser level: means of the valid pixels of each 2 x 2, ``nodata`` where there are none.
+
+    Earth Engine computes each level of a MEAN pyramid from the finer one, masked pixels left out, in
+    the type of the band. Its rounding is not documented; here it is to the nearest, halves up, as in
+    GDAL's overviews.
+
+    Args:
+        values: uint8 (h, w).
+        nodata: the value of pixels that have none.
+
+    Returns:
+        uint8 (ceil(h / 2), ceil(w / 2)).
+    """
+    height, width = values.shape
+    if height % 2 or width % 2:
+        values = np.pad(values, ((0, height % 2), (0, width % 2)), constant_values=nodata)
+    level = np.empty((values.shape[0] // 2, values.shape[1] // 2), np.uint8)
+    for top in range(0, level.shape[0], _STRIP_ROWS):
+        strip = values[2 * top : 2 * (top + _STRIP_ROWS)]
+        valid = strip != nodata
+        level[top : top + _STRIP_ROWS] = (
+            _mean_all(strip) if valid.all() else _mean_valid(strip, valid, nodata)
+        )
+    return level
+
+
+def _mean_all(strip: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    mean: NDArray[np.uint8] = ((_sum_of_four(strip) + 2) >> 2).astype(np.uint8)
+    return mean
+
+
+def _mean_valid(strip: NDArray[np.uint8], valid: NDArray[np.bool_], nodata: int) -> NDArray[np.uint8]:
+    total, count = _sum_of_four(strip * valid), _sum_of_four(valid.view(np.uint8))
+    mean = (2 * total + count) // (2 * np.maximum(count, 1))
+    return np.where(count > 0, mean, nodata).astype(np.uint8)
+
+
+def _sum_of_four(strip: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    rows = np.add(strip[::2], strip[1::2], dtype=np.uint16)
+    return rows[:, ::2] + rows[:, 1::2]
+
+
+def _nearest_in_level(length: int) -> NDArray[np.intp]:
+    """Return the index of the 80 m pixel that holds the centre of each 100 m pixel, for ``length`` of 20 m."""
+    centre_m = np.arange(0, length * _PIXEL_SIZE_M, COARSE_PIXEL_M) + COARSE_PIXEL_M / 2
+    return np.asarray(centre_m // _LEVEL_SCALE_M, np.intp)

@@ -32,9 +32,8 @@ from pc_cloudmask.errors import (
 )
 from pc_cloudmask.masking import csmask, omnicloudmask
 from pc_cloudmask.masking.classes import MaskClass, MaskParameters
-from pc_cloudmask.masking.completeness import find_shortfall
-from pc_cloudmask.masking.earth_engine.profiles import profiling, read_eecu_seconds
-from pc_cloudmask.masking.earth_engine.session import SOFTWARE
+from pc_cloudmask.masking.clouds_and_shadows import compose_mask
+from pc_cloudmask.masking.earth_engine.session import SOFTWARE, profiling, read_eecu_seconds
 from pc_cloudmask.masking.earth_engine.tutorial import (
     ImageDescription,
     build_tutorial_mask,
@@ -43,8 +42,8 @@ from pc_cloudmask.masking.earth_engine.tutorial import (
 from pc_cloudmask.masking.earth_engine.windows import Raster
 from pc_cloudmask.masking.item_bands import read_item_band
 from pc_cloudmask.masking.methods import CLASSES_ASSET, METHODS, NIR_ASSET, DerivedMask
-from pc_cloudmask.masking.morphology import compose_mask
 from pc_cloudmask.masking.s2cloudless import EarthEngineInputs
+from pc_cloudmask.masking.statistics import find_shortfall
 from pc_cloudmask.prove.compare import choose_window, compare_pixels, describe_grid
 from pc_cloudmask.prove.report import Check, Proof, Verdict, anonymise, read_versions
 from pc_cloudmask.runs.candidate import Candidate, read_candidate

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pc_cloudmask.contact import find_limit, hurry
 from pc_cloudmask.errors import EngineUnavailable, Unreachable
 from pc_cloudmask.masking.classes import MaskParameters
-from pc_cloudmask.masking.methods import METHODS, MaskEngine
-from pc_cloudmask.masking.networks import NetworkOptions
+from pc_cloudmask.masking.methods import METHODS, MaskEngine, NetworkOptions
 from pc_cloudmask.runs.eecu import EecuMeter, build_workload_tag
 from pc_cloudmask.runs.ladder import Ladder
 from pc_cloudmask.runs.pipeline import Pipeline, has_earth_engine

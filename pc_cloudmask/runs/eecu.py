@@ -66,7 +66,7 @@ class EecuMeter:
 
     def read(self, session: EarthEngineSession, scene_ids: Iterable[str]) -> None:
         """Ask what scenes that ended cost, and keep it in the store; nothing told is no error."""
-        from pc_cloudmask.masking.earth_engine.profiles import read_scene_eecu  # noqa: PLC0415 - heavy
+        from pc_cloudmask.masking.earth_engine.session import read_scene_eecu  # noqa: PLC0415 - heavy
 
         told = read_scene_eecu(session, session.take_profiles(scene_ids))
         with self._lock:

@@ -214,7 +214,7 @@ def _find_published(store: ObjectStore, query: SceneQuery) -> Iterator[Sighting 
 
 
 def _list_images(context: RunContext, query: SceneQuery) -> Iterator[Sighting]:
-    from pc_cloudmask.masking.earth_engine.listing import list_images  # noqa: PLC0415 - its client is heavy
+    from pc_cloudmask.masking.earth_engine.images import list_images  # noqa: PLC0415 - its client is heavy
 
     for platform, key in list_images(context.session, query):
         yield build_image_sighting(platform, key)

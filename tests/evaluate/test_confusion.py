@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pc_cloudmask.evaluate.confusion import Confusion, count_confusion, sum_confusions
 from pc_cloudmask.evaluate.masks import grow_mask
 from pc_cloudmask.masking.classes import MaskParameters
-from pc_cloudmask.masking.morphology import compose_classes
+from pc_cloudmask.masking.clouds_and_shadows import compose_classes
 from tests.evaluate.plain import assert_same, expect
 
 PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), max_size=60)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pc_cloudmask.masking.classes import CloudInputs, MaskClass, MaskParameters
-from pc_cloudmask.masking.morphology import compose_classes, compose_mask
+from pc_cloudmask.masking.clouds_and_shadows import compose_classes, compose_mask
 from tests.masking import reference
 from tests.masking.rasters import coarse_shape, draw_blobs, draw_inputs, draw_wedge
 

@@ -16,11 +16,16 @@ from ukis_csmask.mask import CSmask
 
 from pc_cloudmask.errors import AssetRefused, MissingField, SettingsError
 from pc_cloudmask.masking.classes import COARSE_MODEL, MaskClass, MaskParameters
-from pc_cloudmask.masking.clouds_and_shadows import build_reflectance_table
-from pc_cloudmask.masking.csmask import PROVIDERS, Classifier, find_model_file, list_providers, load_network
-from pc_cloudmask.masking.csmask_tiles import label_scene
+from pc_cloudmask.masking.clouds_and_shadows import build_reflectance_table, compose_classes
+from pc_cloudmask.masking.csmask import (
+    PROVIDERS,
+    Classifier,
+    find_model_file,
+    label_scene,
+    list_providers,
+    load_network,
+)
 from pc_cloudmask.masking.methods import DerivedMask
-from pc_cloudmask.masking.morphology import compose_classes
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.source.assets import AssetReader

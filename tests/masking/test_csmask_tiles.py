@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.signal.windows import tukey
 from ukis_csmask.utils import tile_array, untile_array
 
-from pc_cloudmask.masking.csmask_tiles import (
+from pc_cloudmask.masking.csmask import (
     CLASS_COUNT,
     MARGIN_PX,
     OVERLAP,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pc_cloudmask.masking.morphology import Strip, dilate, disk_half_widths, disk_reach
+from pc_cloudmask.masking.clouds_and_shadows import Strip, dilate, disk_half_widths, disk_reach
 from tests.masking import reference
 from tests.masking.rasters import draw_blobs
 

@@ -16,8 +16,7 @@ from pc_cloudmask.errors import AssetRefused, MissingField
 from pc_cloudmask.masking.classes import CloudInputs, MaskParameters
 from pc_cloudmask.masking.files import build_probability_cog
 from pc_cloudmask.masking.methods import has_own_inputs
-from pc_cloudmask.masking.pyramid import build_coarse_probability
-from pc_cloudmask.masking.s2cloudless import read_item_inputs
+from pc_cloudmask.masking.s2cloudless import build_coarse_probability, read_item_inputs
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.assets import AssetReader

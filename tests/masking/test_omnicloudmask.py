@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from pc_cloudmask.errors import AssetRefused, MissingField, SettingsError
 from pc_cloudmask.masking.classes import MaskClass, MaskParameters
-from pc_cloudmask.masking.methods import METHODS, DerivedMask
-from pc_cloudmask.masking.networks import NetworkOptions
+from pc_cloudmask.masking.methods import METHODS, DerivedMask, NetworkOptions
 from pc_cloudmask.masking.omnicloudmask import BANDS, OmniCloudMask, classify, find_weights, read_pixels
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.settings import read_settings

@@ -28,8 +28,7 @@ import torch
 
 from pc_cloudmask.errors import MachineError, SettingsError
 from pc_cloudmask.masking.classes import MaskClass
-from pc_cloudmask.masking.methods import MaskEngine
-from pc_cloudmask.masking.networks import NetworkOptions
+from pc_cloudmask.masking.methods import MaskEngine, NetworkOptions
 from pc_cloudmask.masking.omnicloudmask import BANDS, OmniCloudMask, Predictor, find_weights, identify
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.ingest import ingest

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pc_cloudmask.masking.morphology import SEGMENTS, Strip
+from pc_cloudmask.masking.clouds_and_shadows import SEGMENTS, Strip
 
 shapes = st.tuples(st.integers(1, 60), st.integers(1, 20))
 seeds = st.integers(0, 2**32 - 1)

@@ -14,8 +14,8 @@ from pc_cloudmask.demo.demo import TARGETS, score_mask
 from pc_cloudmask.demo.scenes import SAMPLE_SCENES
 from pc_cloudmask.errors import EngineRefused
 from pc_cloudmask.masking.classes import CloudInputs, MaskClass, MaskParameters
+from pc_cloudmask.masking.clouds_and_shadows import compose_mask
 from pc_cloudmask.masking.methods import DerivedMask
-from pc_cloudmask.masking.morphology import compose_mask
 from pc_cloudmask.masking.s2cloudless import LocalEngine
 from pc_cloudmask.scene.image import EarthEngineImage, Pairing, Waiting
 from pc_cloudmask.scene.scene import Scene

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from pc_cloudmask.masking.pyramid import build_coarse_probability, mean_pyramid
+from pc_cloudmask.masking.s2cloudless import build_coarse_probability, mean_pyramid
 
 NODATA = 255
 probabilities = arrays(

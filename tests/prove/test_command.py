@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rasterio.transform import Affine
 
-from pc_cloudmask.masking.earth_engine.profiles import sum_eecu_seconds
+from pc_cloudmask.masking.earth_engine.session import sum_eecu_seconds
 from pc_cloudmask.prove.proof import ARTICLE_ID, list_assets, prove
 from pc_cloudmask.prove.report import Check, Proof, Verdict
 from pc_cloudmask.runs.context import RunContext

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import ee
 
 from pc_cloudmask.masking.classes import COARSE_PIXEL_M, PROBABILITY_NODATA, MaskClass, MaskParameters
-from pc_cloudmask.masking.clouds_and_shadows import REFLECTANCE_SCALE, SCL_WATER
+from pc_cloudmask.masking.clouds_and_shadows import DILATION_BUFFERS, EROSION_M, REFLECTANCE_SCALE, SCL_WATER
 from pc_cloudmask.masking.earth_engine.windows import (
     BAND,
     CLOUD_PROBABILITY,
@@ -24,7 +24,6 @@ from pc_cloudmask.masking.earth_engine.windows import (
     L1C,
     L2A,
 )
-from pc_cloudmask.masking.morphology import DILATION_BUFFERS, EROSION_M
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.image import L1C_LEVEL, L2A_LEVEL, EarthEngineImage
 

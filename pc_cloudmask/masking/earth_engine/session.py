@@ -1,24 +1,99 @@
-"""The session with Earth Engine: signing in, and one loop that sends each request and tries it again."""
+"""The session with Earth Engine: signing in, one loop that sends each request and tries it again, and what it cost."""
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import ee
+import google.auth
+import google.auth.exceptions
+from google.auth import environment_vars
+from google.auth.credentials import AnonymousCredentials, Credentials
+from google.oauth2 import service_account
+from google.oauth2.credentials import Credentials as UserCredentials
 
-from pc_cloudmask.errors import EngineUnavailable
-from pc_cloudmask.masking.earth_engine.account import check_account
-from pc_cloudmask.masking.earth_engine.credentials import find_credentials
+from pc_cloudmask.errors import EngineError, EngineUnavailable, SettingsError
+from pc_cloudmask.masking.earth_engine.account import ANONYMOUS, DEFAULT, VARIABLE, check_account, read_key
 from pc_cloudmask.masking.earth_engine.failures import CLIENT_FAILURES, Failure, Remedy, classify_failure
 from pc_cloudmask.masking.earth_engine.pacing import CONCURRENT_REQUESTS, Limits, Places, TokenBucket
 from pc_cloudmask.masking.earth_engine.transport import BoundedHttp
 from pc_cloudmask.masking.earth_engine.windows import Bytes, Raster
 from pc_cloudmask.web import Deadline
+
+#: The access that is asked for: without storage and Drive, which the client's own scopes include.
+SCOPES = (
+    "https://www.googleapis.com/auth/earthengine",
+    # The project's quota is used through Google Cloud's own scope.
+    "https://www.googleapis.com/auth/cloud-platform",
+)
+#: It warns of a file without a project, which is no matter: the project is always set.
+logging.getLogger("google.auth._default").setLevel(logging.ERROR)
+
+
+def find_credentials(credentials: str) -> Credentials:
+    """Return the credentials that the setting names.
+
+    ``default`` is the file that GOOGLE_APPLICATION_CREDENTIALS names (a service account's key, or the
+    configuration of workload identity federation), else what ``earthengine authenticate`` left, as for
+    ``ee.Initialize``; else what Google's libraries find: gcloud's, those of the machine. A path is a
+    service account's key.
+
+    Raises:
+        SettingsError: there are none, or they cannot be read.
+    """
+    if credentials == ANONYMOUS:
+        return AnonymousCredentials()  # type: ignore[no-untyped-call]  # google.auth has half its types
+    if credentials != DEFAULT:
+        return _load_key(credentials)
+    named = environment_vars.CREDENTIALS in os.environ
+    return (None if named else _find_stored_token()) or _find_application_default()
+
+
+def _find_stored_token() -> Credentials | None:
+    """Return what ``earthengine authenticate`` left on this machine."""
+    try:
+        arguments = ee.oauth.get_credentials_arguments()
+    except (OSError, ValueError, AttributeError):
+        return None
+    if not arguments.get("refresh_token"):
+        return None  # of a sign-in through gcloud, which keeps the token itself
+    return UserCredentials(None, **arguments)  # type: ignore[no-untyped-call]  # as above
+
+
+def _find_application_default() -> Credentials:
+    try:
+        with warnings.catch_warnings():
+            # About a missing quota project, which is no matter: the project is always set.
+            warnings.simplefilter("ignore", UserWarning)
+            found, _ = google.auth.default(scopes=SCOPES)
+    except google.auth.exceptions.DefaultCredentialsError as error:
+        raise SettingsError(
+            "no Google credentials were found: run 'earthengine authenticate' or 'gcloud auth "
+            "application-default login', let GOOGLE_APPLICATION_CREDENTIALS name a file, or set "
+            f"{VARIABLE} to a service account's key file"
+        ) from error
+    return found
+
+
+def _load_key(path: str) -> Credentials:
+    key = read_key(path)
+    try:
+        found: Credentials = service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]  # as above
+            key, scopes=SCOPES
+        )
+    except (ValueError, google.auth.exceptions.GoogleAuthError):
+        # The cause may quote the key.
+        raise SettingsError(f"{VARIABLE}: {path} is not a complete service account key") from None
+    return found
+
 
 #: For ``processing:software`` of every mask that Earth Engine had a part in.
 SOFTWARE: Mapping[str, str] = {"earthengine-api": ee.__version__}
@@ -255,3 +330,68 @@ class PixelDownloader(Protocol):
             EngineUnavailable: try again later.
             EngineRefused: never.
         """
+
+
+#: Scenes whose profiles are read in one request.
+SCENES_AT_ONCE = 50
+#: How a profile's table begins; the column holds a figure, or a dash where there is none.
+_FIRST_COLUMN = "EECU·s"
+
+
+@contextmanager
+def profiling(session: EarthEngineSession) -> Iterator[list[str]]:
+    """Ask Earth Engine to profile the requests of the block; the list is of their profiles' ids."""
+    ids: list[str] = []
+    session.profile_hook = ids.append
+    try:
+        yield ids
+    finally:
+        session.profile_hook = None
+
+
+def read_eecu_seconds(session: EarthEngineSession, ids: list[str]) -> float | None:
+    """Return the EECU-seconds of profiles, in one request; None where Earth Engine does not tell them."""
+    if not ids:
+        return None
+    profiles = ee.ApiFunction.call_("Profile.getProfiles", ids)
+    deadline = Deadline(session.limits.pairing_deadline_s)
+    try:
+        text = session.call("reading profiles", partial(ee.data.computeValue, profiles), deadline)
+    except EngineError:  # no figure is no reason to lose the others
+        return None
+    return sum_eecu_seconds(str(text))
+
+
+def read_scene_eecu(
+    session: EarthEngineSession, profiles: Mapping[str, Sequence[str]]
+) -> dict[str, float | None]:
+    """Return the EECU-seconds of each scene by its profiles' ids, some scenes in one request; None where untold."""
+    told: dict[str, float | None] = dict.fromkeys(profiles)
+    known = [scene_id for scene_id, ids in profiles.items() if ids]
+    for first in range(0, len(known), SCENES_AT_ONCE):
+        scene_ids = known[first : first + SCENES_AT_ONCE]
+        asked = ee.List(
+            [ee.ApiFunction.call_("Profile.getProfiles", list(profiles[each])) for each in scene_ids]
+        )
+        deadline = Deadline(session.limits.pairing_deadline_s)
+        try:
+            texts = session.call("reading profiles", partial(ee.data.computeValue, asked), deadline)
+        except EngineError:  # no figure is no reason to lose the others
+            continue
+        if isinstance(texts, list) and len(texts) == len(scene_ids):
+            told |= {
+                scene_id: sum_eecu_seconds(str(text)) for scene_id, text in zip(scene_ids, texts, strict=True)
+            }
+    return told
+
+
+def sum_eecu_seconds(text: str) -> float | None:
+    """Return the sum of a profile's first column, or None if it is not the one that it should be."""
+    header, *rows = text.splitlines() or [""]
+    if header.split()[:1] != [_FIRST_COLUMN]:
+        return None
+    return sum(float(row.split()[0]) for row in rows if _is_figure(row.split()[:1]))
+
+
+def _is_figure(cells: list[str]) -> bool:
+    return bool(cells) and cells[0].replace(".", "", 1).isdecimal()

@@ -17,13 +17,13 @@ from scipy import ndimage
 from pc_cloudmask.errors import EngineRefused
 from pc_cloudmask.masking import cloud_score_plus
 from pc_cloudmask.masking.classes import MaskClass, MaskParameters
+from pc_cloudmask.masking.clouds_and_shadows import compose_mask
 from pc_cloudmask.masking.earth_engine import graphs
 from pc_cloudmask.masking.earth_engine.download import ComputePixels
 from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
 from pc_cloudmask.masking.earth_engine.tutorial import add_cloud_mask, build_joined_collection
 from pc_cloudmask.masking.earth_engine.windows import Raster
 from pc_cloudmask.masking.methods import METHODS
-from pc_cloudmask.masking.morphology import compose_mask
 from pc_cloudmask.masking.s2cloudless import EarthEngineInputs
 from pc_cloudmask.scene.grid import Window
 from pc_cloudmask.scene.image import EarthEngineImage
