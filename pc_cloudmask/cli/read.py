@@ -163,7 +163,7 @@ def _tell_where(url: str, catalog: str, *, with_browser: bool) -> None:
 
 
 def _list_bands() -> list[str]:
-    from pc_cloudmask.mosaic.observation import BAND_PIXEL_SIZES_M
+    from pc_cloudmask.mosaic.compose import BAND_PIXEL_SIZES_M
 
     return sorted(BAND_PIXEL_SIZES_M)
 
@@ -221,9 +221,9 @@ def mosaic(
     """Make a cloudless composite from published masks and the bands that they belong to."""
     _check_extra()
     from pc_cloudmask.cli.output import print_json
+    from pc_cloudmask.mosaic.compose import Reducer
     from pc_cloudmask.mosaic.mosaic import build_mosaic
     from pc_cloudmask.mosaic.plan import MosaicRequest, plan_mosaic
-    from pc_cloudmask.mosaic.reducers import Reducer
     from pc_cloudmask.scene.query import build_query
     from pc_cloudmask.storage.stores import open_reader
 

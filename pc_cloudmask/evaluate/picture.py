@@ -16,7 +16,7 @@ from pc_cloudmask.evaluate.evaluation import Comparison
 from pc_cloudmask.evaluate.labels import PointReference, Reference
 from pc_cloudmask.evaluate.masks import MaskOnGrid, MaskSource
 from pc_cloudmask.masking.classes import CLASS_STYLES, RGB, MaskClass
-from pc_cloudmask.raster.chart import INK, encode_figure, start_figure
+from pc_cloudmask.raster.picture import INK, encode_figure, start_figure
 from pc_cloudmask.version import tell_extra
 
 if TYPE_CHECKING:

@@ -38,10 +38,8 @@ from pc_cloudmask.catalog.fields import (
 )
 from pc_cloudmask.catalog.layout import build_item_title
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.mosaic.compose import Composite
-from pc_cloudmask.mosaic.observation import BAND_PIXEL_SIZES_M, Observation
+from pc_cloudmask.mosaic.compose import BAND_PIXEL_SIZES_M, NO_VALUE, Composite, Observation, Reducer, Values
 from pc_cloudmask.mosaic.plan import EXPRESSION_FORMAT, MosaicPlan, MosaicRequest
-from pc_cloudmask.mosaic.reducers import NO_VALUE, Reducer, Values
 from pc_cloudmask.raster.gdal import gdal_environment
 from pc_cloudmask.raster.picture import encode_picture
 from pc_cloudmask.scene.geometry import find_bbox

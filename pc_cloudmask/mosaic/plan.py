@@ -15,14 +15,14 @@ from rasterio.warp import transform_bounds
 
 from pc_cloudmask.catalog.search import find_published_items
 from pc_cloudmask.errors import CloudmaskError, SettingsError, SourceError
-from pc_cloudmask.mosaic.observation import (
+from pc_cloudmask.mosaic.compose import (
     BAND_PIXEL_SIZES_M,
     Observation,
+    Reducer,
     check_bands,
     read_observation,
     sort_observations,
 )
-from pc_cloudmask.mosaic.reducers import Reducer
 from pc_cloudmask.raster.gdal import gdal_environment
 from pc_cloudmask.scene.geometry import BBox
 from pc_cloudmask.scene.grid import Grid, Window

@@ -41,8 +41,7 @@ from pc_cloudmask.errors import (
     SettingsError,
     StoreRefused,
 )
-from pc_cloudmask.mosaic.compose import ReadPixels
-from pc_cloudmask.mosaic.observation import Observation
+from pc_cloudmask.mosaic.compose import Observation, ReadPixels
 from pc_cloudmask.mosaic.plan import MosaicRequest
 from pc_cloudmask.raster.gdal import Unreadable, read_asset
 from pc_cloudmask.raster.read import Unsuitable, check_crs, check_raster

@@ -1,4 +1,4 @@
-"""The proof itself: step after step, against the services that the settings name.
+"""The proof itself, step after step against the services that the settings name, and how masks and grids differ.
 
 Each step is a check, which passes, differs, or cannot be tried: because what it needs did not come about, or because
 a service does not answer now. A mask is made in three ways: from Earth Engine's inputs here, as ``compute=local``
@@ -44,7 +44,6 @@ from pc_cloudmask.masking.item_bands import read_item_band
 from pc_cloudmask.masking.methods import CLASSES_ASSET, METHODS, NIR_ASSET, DerivedMask
 from pc_cloudmask.masking.s2cloudless import EarthEngineInputs
 from pc_cloudmask.masking.statistics import find_shortfall
-from pc_cloudmask.prove.compare import choose_window, compare_pixels, describe_grid
 from pc_cloudmask.prove.report import Check, Proof, Verdict, anonymise, read_versions
 from pc_cloudmask.runs.candidate import Candidate, read_candidate
 from pc_cloudmask.runs.context import RunContext
@@ -373,3 +372,78 @@ def _list_other_thresholds(parameters: MaskParameters) -> str:
         if each.name in METHODS[METHOD].parameters
         and getattr(parameters, each.name) != getattr(tutorial, each.name)
     )
+
+
+#: Side of the window that is asked for alone.
+WINDOW_PX = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How many of ``compared`` pixels differ, and the first of them: row, column, value here and there."""
+
+    compared: int
+    different: int = 0
+    first: tuple[int, int, int, int] | None = None
+
+    @property
+    def is_none(self) -> bool:
+        """True if something was compared, and all of it is equal."""
+        return self.compared > 0 and self.different == 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        names = ("row", "column", "value", "other")
+        first = None if self.first is None else dict(zip(names, self.first, strict=True))
+        return {"compared": self.compared, "different": self.different, "first": first}
+
+    def __str__(self) -> str:
+        if not self.compared:
+            return "no pixel has data, so none could be compared"
+        if self.first is None:
+            return f"equal on all of {self.compared} pixels"
+        row, column, value, other = self.first
+        return (
+            f"{self.different} of {self.compared} pixels differ, the first at row {row}, column {column}: "
+            f"{value} and {other}"
+        )
+
+
+def compare_pixels(
+    one: NDArray[Any], other: NDArray[Any], valid: NDArray[np.bool_] | None = None
+) -> Difference:
+    """Compare rasters of one shape, ``(height, width)``, where ``valid`` holds, or everywhere."""
+    differs = one != other
+    if valid is not None:
+        differs &= valid
+    compared = int(one.size if valid is None else np.count_nonzero(valid))
+    count = int(np.count_nonzero(differs))
+    if not count:
+        return Difference(compared)
+    row, column = divmod(int(np.argmax(differs)), differs.shape[1])
+    return Difference(compared, count, (row, column, int(one[row, column]), int(other[row, column])))
+
+
+def describe_grid(grid: Grid) -> str:
+    """Return a grid as rasterio's users read it."""
+    height, width = grid.shape
+    return f"{height} x {width} pixels, transform {', '.join(f'{each:.10g}' for each in grid.transform)}, {grid.crs}"
+
+
+def choose_window(classes: NDArray[np.uint8]) -> Window:
+    """Return the window of ``classes``, ``(height, width)``, that crosses most edges between classes.
+
+    It begins on odd pixels, away from the seams of the windows that a full raster is downloaded in.
+    """
+    height, width = classes.shape
+    side = min(WINDOW_PX, max(1, min(height, width) // 2))
+    windows = [
+        Window(row, column, min(side, height - row), min(side, width - column))
+        for row in range(min(side // 5 | 1, height - 1), height, side)
+        for column in range(min(side // 5 | 1, width - 1), width, side)
+    ]
+    return max(windows, key=lambda window: _count_edges(classes[window.slices]))
+
+
+def _count_edges(classes: NDArray[np.uint8]) -> int:
+    return int(np.count_nonzero(classes[:, 1:] != classes[:, :-1]))

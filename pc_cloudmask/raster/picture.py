@@ -1,6 +1,6 @@
-"""The PNG format.
+"""The PNG format, and charts as files.
 
-Written here because previews are published under a hash of their bytes, which no library promises to repeat:
+PNG is written here because previews are published under a hash of their bytes, which no library promises to repeat:
 GDAL and Pillow choose filters, zlib's level and the split into chunks by themselves, from release to release.
 """
 
@@ -9,9 +9,17 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.version import tell_extra
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 #: Colour types, filters of scanlines: the PNG specification, sections 11.2.2 and 9.2.
@@ -62,3 +70,36 @@ def _join_png(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         for kind, body in parts.items()
     )
+
+
+#: Colour of text, of lines between, of what is not known.
+INK, LINE, UNKNOWN = "#282c34", "#b0b4ba", "#dcdfe4"
+
+
+def start_figure(width_in: float, height_in: float, dpi: int = 120) -> Figure:
+    """Return an empty chart of that size.
+
+    Raises:
+        SettingsError: the extra ``charts`` is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415 - of an extra, and slow
+    except ImportError as error:
+        raise SettingsError(f"a chart needs matplotlib: {tell_extra('charts')}") from error
+    return Figure((width_in, height_in), dpi=dpi, facecolor="white")
+
+
+def encode_figure(figure: Figure, ending: str = ".png") -> bytes:
+    """Return the file of a chart, ``.png`` or ``.svg``; the same chart gives the same bytes.
+
+    An SVG holds text as text: it can be searched, and stays sharp.
+    """
+    from matplotlib import rc_context  # noqa: PLC0415
+
+    is_svg = ending.lower() == ".svg"
+    written = BytesIO()
+    with rc_context({"svg.hashsalt": "cloudmask", "svg.fonttype": "none"}):
+        figure.savefig(
+            written, format=ending.lstrip(".").lower(), metadata={"Date": None} if is_svg else None
+        )
+    return written.getvalue()

@@ -8,7 +8,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
-from pc_cloudmask.raster.chart import INK, LINE, UNKNOWN, encode_figure, start_figure
+from pc_cloudmask.raster.picture import INK, LINE, UNKNOWN, encode_figure, start_figure
 from pc_cloudmask.viewing.clear import ClearScene
 from pc_cloudmask.viewing.observations import MONTHS
 

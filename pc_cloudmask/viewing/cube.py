@@ -142,7 +142,7 @@ def load_cube(
         import odc.stac  # noqa: F401, PLC0415 - of an extra
     except ImportError as error:
         raise SettingsError(f"load_cube needs odc-stac and dask: {tell_extra('mosaic')}") from error
-    from pc_cloudmask.mosaic.observation import check_bands  # noqa: PLC0415
+    from pc_cloudmask.mosaic.compose import check_bands  # noqa: PLC0415
 
     names, items = [bands] if isinstance(bands, str) else list(bands), list(items)
     check_bands(names)

@@ -11,7 +11,7 @@ from pc_cloudmask.catalog.search import PublishedItem
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.masking.classes import RGB
 from pc_cloudmask.masking.statistics import DECIMALS
-from pc_cloudmask.raster.chart import INK, encode_figure, start_figure
+from pc_cloudmask.raster.picture import INK, encode_figure, start_figure
 from stac_ext.cloudmask import CLEAR_PERCENTAGE_PROP, NODATA_PERCENTAGE_PROP
 
 #: Cloud and shadow that a scene may have to count as cloud-free: what searches commonly ask for.

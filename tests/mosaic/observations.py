@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from pc_cloudmask.catalog.layout import ItemKeys, YearKeys
-from pc_cloudmask.mosaic.observation import Observation
+from pc_cloudmask.mosaic.compose import Observation
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.scene import Scene
 

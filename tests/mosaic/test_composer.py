@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pc_cloudmask.mosaic.compose import Composer, Composite
-from pc_cloudmask.mosaic.observation import Observation, sort_observations
+from pc_cloudmask.mosaic.compose import Composer, Composite, Observation, Reducer, sort_observations
 from pc_cloudmask.mosaic.plan import plan_blocks
-from pc_cloudmask.mosaic.reducers import Reducer
 from pc_cloudmask.scene.grid import Grid
 from tests.mosaic.observations import build_observation
 

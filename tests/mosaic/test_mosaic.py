@@ -14,9 +14,9 @@ import rasterio
 from rio_cogeo import cog_validate
 
 from pc_cloudmask.errors import AssetRefused, SettingsError
+from pc_cloudmask.mosaic.compose import Reducer
 from pc_cloudmask.mosaic.mosaic import MosaicReport, build_mosaic
 from pc_cloudmask.mosaic.plan import MosaicRequest, leave_out, plan_mosaic
-from pc_cloudmask.mosaic.reducers import Reducer
 from pc_cloudmask.scene.query import build_query
 from pc_cloudmask.settings import read_settings
 from pc_cloudmask.storage.stores import open_reader

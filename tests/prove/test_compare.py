@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pc_cloudmask.prove.compare import Difference, choose_window, compare_pixels
+from pc_cloudmask.prove.proof import Difference, choose_window, compare_pixels
 from pc_cloudmask.prove.report import anonymise
 
 
