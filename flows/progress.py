@@ -26,8 +26,7 @@ from pc_cloudmask.errors import SettingsError, StoreError
 from pc_cloudmask.flows.assets import RunAssets, leave_collection
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.gaps import GapReport
-from pc_cloudmask.runs.metrics import write_metrics
-from pc_cloudmask.runs.report import Observer, Report, SceneOutcome, SceneState
+from pc_cloudmask.runs.report import Observer, Report, SceneOutcome, SceneState, write_metrics
 from pc_cloudmask.runs.request import IngestRequest
 from pc_cloudmask.scene.ids import PREVIEW_ASSET, is_item_id
 from pc_cloudmask.settings import read_clock

@@ -27,10 +27,9 @@ from pc_cloudmask.flows.progress import RunObserver
 from pc_cloudmask.runs.candidate import Candidate, build_failure, find_fault
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.logs import run_id
-from pc_cloudmask.runs.pipeline import count_threads, shared_limit
 from pc_cloudmask.runs.report import SceneOutcome
 from pc_cloudmask.runs.request import RunRequest
-from pc_cloudmask.runs.runners import RETRIES, RETRY_DELAY_S, SceneWork
+from pc_cloudmask.runs.runners import RETRIES, RETRY_DELAY_S, SceneWork, count_threads, shared_limit
 from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.fields import Item, SceneSource

@@ -36,8 +36,8 @@ from pc_cloudmask.errors import SettingsError
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from pc_cloudmask.runs.area_state import LookBack
     from pc_cloudmask.runs.context import RunContext
-    from pc_cloudmask.runs.due import LookBack
     from pc_cloudmask.runs.request import IngestRequest, WatchRequest
 
 
@@ -221,7 +221,7 @@ def _watch_for_ever(request: WatchRequest, period: timedelta) -> None:
 
 
 def _read_look_back(names: list[str] | None) -> tuple[LookBack, ...] | None:
-    from pc_cloudmask.runs.due import LookBack
+    from pc_cloudmask.runs.area_state import LookBack
 
     try:
         return tuple(LookBack(name) for name in names) if names else None

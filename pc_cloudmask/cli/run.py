@@ -88,7 +88,7 @@ def _begin_log(settings: Settings) -> None:
     from pc_cloudmask.settings import read_secrets
 
     if settings.metrics is not None:
-        from pc_cloudmask.runs.metrics import check_metrics
+        from pc_cloudmask.runs.report import check_metrics
 
         check_metrics(settings.metrics)
     run_id.set(uuid4().hex[:12])
@@ -116,7 +116,7 @@ def _export(settings: Settings, report: Report, command: str) -> Report:
     """
     logger.info("%s: %s", command, report.summary)
     if settings.metrics is not None:
-        from pc_cloudmask.runs.metrics import write_metrics
+        from pc_cloudmask.runs.report import write_metrics
         from pc_cloudmask.settings import read_clock
 
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from pc_cloudmask.runs.due import list_months
+from pc_cloudmask.runs.area_state import list_months
 from pc_cloudmask.runs.request import BackfillRequest, IngestRequest
 from pc_cloudmask.scene.query import format_datetime_interval
 from pc_cloudmask.settings import Area, Settings, read_clock

@@ -1,15 +1,116 @@
-"""What a run may still ask of Earth Engine, and how many scenes it may still begin."""
+"""What a run may still ask of Earth Engine, what Earth Engine says that it cost, and how many scenes may begin.
+
+A figure is counted only where the service told it, as the profile of a request that was answered. What it does not
+tell (failed attempts, a project without profiles) is in no sum, and the report says of how many scenes nothing is
+known: the account in Google's Cloud Monitoring, by workload tag, is the one that is billed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
+from pc_cloudmask.catalog.fields import JSON_MEDIA_TYPE
+from pc_cloudmask.catalog.layout import WATCH_PREFIX
 from pc_cloudmask.masking.earth_engine.windows import CostEstimate, estimate_pairing
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.runs.candidate import Candidate
-from pc_cloudmask.runs.eecu import EecuMeter
 from pc_cloudmask.settings import Settings
+from pc_cloudmask.storage.store import ObjectStore
+
+if TYPE_CHECKING:
+    from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
+
+#: EECU-seconds of an EECU-hour, in which quotas are told.
+HOUR_S = 3600.0
+logger = logging.getLogger(__name__)
+
+
+def build_workload_tag(prefix: str, now: datetime) -> str:
+    """Return the tag of the run that began at ``now``, as the ``ee`` client wants it: lower case, at most 63 long."""
+    return f"{prefix}-{now:%Y%m%dt%H%M%Sz}"
+
+
+class EecuMeter:
+    """EECU-seconds of one run's scenes, and of this month's other runs into the same store.
+
+    Each run keeps one object in the store, so that no two write the same; ``budget_h`` are EECU-hours a month.
+    """
+
+    def __init__(
+        self, open_store: Callable[[], ObjectStore], tag: str, now: datetime, budget_h: float | None
+    ) -> None:
+        self._open_store = open_store
+        self._prefix = f"{WATCH_PREFIX}eecu/{now:%Y-%m}/"
+        self._key = f"{self._prefix}{tag}.json"
+        self._budget_h = budget_h
+        self._before_s: float | None = None
+        self._lock = threading.Lock()
+        self.scenes: dict[str, float] = {}
+        self.untold: set[str] = set()
+
+    @property
+    def has_budget(self) -> bool:
+        """True if a month's budget is set."""
+        return self._budget_h is not None
+
+    @property
+    def is_used_up(self) -> bool:
+        """True if what was told of this month reaches the budget."""
+        if self._budget_h is None:
+            return False
+        with self._lock:
+            if self._before_s is None:
+                self._before_s = self._read_others()
+            return self._before_s + sum(self.scenes.values()) >= self._budget_h * HOUR_S
+
+    def read(self, session: EarthEngineSession, scene_ids: Iterable[str]) -> None:
+        """Ask what scenes that ended cost, and keep it in the store; nothing told is no error."""
+        from pc_cloudmask.masking.earth_engine.session import read_scene_eecu  # noqa: PLC0415 - heavy
+
+        told = read_scene_eecu(session, session.take_profiles(scene_ids))
+        with self._lock:
+            for scene_id, seconds in told.items():
+                if seconds is None:
+                    self.untold.add(scene_id)
+                else:
+                    self.scenes[scene_id] = self.scenes.get(scene_id, 0.0) + seconds
+            record = {"eecu_seconds": round(sum(self.scenes.values()), 3), "scenes": len(self.scenes)}
+        if self.scenes:
+            self._open_store().write_object(self._key, json.dumps(record).encode(), JSON_MEDIA_TYPE)
+        if self.untold and self.has_budget:
+            logger.warning(
+                "Earth Engine does not tell what %d scenes cost: CLOUDMASK_EECU_BUDGET does not count them",
+                len(self.untold),
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the figures for a report; empty if there is none."""
+        with self._lock:
+            if not (self.scenes or self.untold):
+                return {}
+            return {
+                "eecu_seconds": round(sum(self.scenes.values()), 3),
+                "eecu_scenes": {
+                    scene_id: round(seconds, 3) for scene_id, seconds in sorted(self.scenes.items())
+                },
+                "eecu_untold": len(self.untold),
+            }
+
+    def _read_others(self) -> float:
+        """Return the EECU-seconds that this month's other runs noted; an object that is no note tells nothing."""
+        store, seconds = self._open_store(), 0.0
+        for info in store.list_objects(self._prefix):
+            stored = None if info.key == self._key else store.read_object(info.key)
+            try:
+                seconds += float(json.loads(stored.body)["eecu_seconds"]) if stored else 0.0
+            except (ValueError, LookupError, TypeError):
+                logger.warning("%s is not a note of this program: it is not counted", info.key)
+        return seconds
 
 
 class Budget:

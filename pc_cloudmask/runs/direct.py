@@ -7,10 +7,9 @@ from contextlib import contextmanager
 
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.ingest import ingest
-from pc_cloudmask.runs.pipeline import count_threads
 from pc_cloudmask.runs.report import Observer, Report
 from pc_cloudmask.runs.request import IngestRequest, WatchRequest
-from pc_cloudmask.runs.runners import Runner, ThreadRunner
+from pc_cloudmask.runs.runners import Runner, ThreadRunner, count_threads
 from pc_cloudmask.runs.watch import watch
 from pc_cloudmask.settings import Settings
 

@@ -36,8 +36,7 @@ from pc_cloudmask.runs.candidate import (
     read_candidates,
     select_unpublished,
 )
-from pc_cloudmask.runs.context import RunContext
-from pc_cloudmask.runs.reach import check_reachable
+from pc_cloudmask.runs.context import RunContext, check_reachable
 from pc_cloudmask.runs.report import Observer, Report, SceneOutcome, SceneState, build_report
 from pc_cloudmask.runs.request import IngestRequest
 from pc_cloudmask.runs.runners import Runner, run_overlapped

@@ -14,8 +14,7 @@ from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.earth_engine.windows import estimate_pairing
 from pc_cloudmask.runs.budget import estimate_scene_cost
 from pc_cloudmask.runs.candidate import Candidate, read_candidates, select_unpublished
-from pc_cloudmask.runs.context import RunContext
-from pc_cloudmask.runs.reach import check_reachable
+from pc_cloudmask.runs.context import RunContext, check_reachable
 from pc_cloudmask.runs.report import SceneOutcome
 from pc_cloudmask.runs.request import IngestRequest
 from pc_cloudmask.settings import Settings

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.runs.due import RECENT_DAYS, LookBack
+from pc_cloudmask.runs.area_state import RECENT_DAYS, LookBack
 from pc_cloudmask.scene.query import SceneQuery, build_query, parse_datetime_interval
 from pc_cloudmask.settings import FIRST_IMAGE, Area, Settings, read_area_file, read_settings
 from pc_cloudmask.text import make_printable, unsigned_href

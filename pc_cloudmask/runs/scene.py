@@ -27,8 +27,8 @@ from pc_cloudmask.runs.budget import estimate_scene_cost
 from pc_cloudmask.runs.candidate import Candidate, build_published, build_waiting
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.logs import Phase, PhaseClock
-from pc_cloudmask.runs.pipeline import shared_limit
 from pc_cloudmask.runs.report import SceneOutcome
+from pc_cloudmask.runs.runners import shared_limit
 from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import map_hrefs

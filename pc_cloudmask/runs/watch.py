@@ -1,6 +1,6 @@
 """The service that runs for years: what is new, late, changed or gone in the watched areas.
 
-What is due, and why, is decided in ``due.py``; what is withdrawn, in ``withdrawals.py``.
+What is due, and why, is decided in ``area_state.py``; what is withdrawn, in ``withdrawals.py``.
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ from itertools import chain, product
 
 from pc_cloudmask.catalog.states import list_states
 from pc_cloudmask.errors import CloudmaskError, SourceError, SourceMistaken
-from pc_cloudmask.runs.area_state import read_area_state, write_area_state
+from pc_cloudmask.runs.area_state import (
+    LookBack,
+    Scan,
+    find_due,
+    list_scans,
+    read_area_state,
+    write_area_state,
+)
 from pc_cloudmask.runs.budget import Budget
-from pc_cloudmask.runs.context import RunContext
-from pc_cloudmask.runs.due import LookBack, Scan, find_due, list_scans
+from pc_cloudmask.runs.context import RunContext, check_reachable
 from pc_cloudmask.runs.ingest import Ingestion, retry_due_scenes
-from pc_cloudmask.runs.reach import check_reachable
 from pc_cloudmask.runs.report import Observer, Report, build_report
 from pc_cloudmask.runs.request import WatchRequest
 from pc_cloudmask.runs.runners import Runner

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pc_cloudmask.runs.metrics import build_metrics
-from pc_cloudmask.runs.report import Report
+from pc_cloudmask.runs.report import Report, build_metrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana" / "cloudmask.json").read_text())

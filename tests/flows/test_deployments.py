@@ -16,7 +16,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 
 from pc_cloudmask.flows.assets import COLLECTION_TASK
 from pc_cloudmask.flows.tasks import EARTH_ENGINE_LIMIT, SOURCE_LIMIT, find_limits, run_scene
-from pc_cloudmask.runs.pipeline import shared_limit
+from pc_cloudmask.runs.runners import shared_limit
 from pc_cloudmask.storage.stores import open_store
 from tests.catalog.publications import public_bytes, walk_catalog
 from tests.doubles.prefect_server import PASSWORD, ROOT, PrefectServer, wait_for

@@ -8,8 +8,14 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pc_cloudmask.runs.area_state import AreaState
-from pc_cloudmask.runs.due import LookBack, find_due, find_open_interval, list_months, list_scans
+from pc_cloudmask.runs.area_state import (
+    AreaState,
+    LookBack,
+    find_due,
+    find_open_interval,
+    list_months,
+    list_scans,
+)
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 START = datetime(2015, 6, 27, tzinfo=UTC)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.runs.budget import EecuMeter, build_workload_tag
 from pc_cloudmask.runs.context import RunContext
-from pc_cloudmask.runs.eecu import EecuMeter, build_workload_tag
 from pc_cloudmask.runs.ingest import ingest
 from pc_cloudmask.runs.report import Report
 from pc_cloudmask.runs.request import IngestRequest

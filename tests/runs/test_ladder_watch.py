@@ -20,9 +20,8 @@ from pc_cloudmask.catalog.states import NotedState, StateKind, list_states
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.ingest import ingest
-from pc_cloudmask.runs.metrics import build_metrics
 from pc_cloudmask.runs.plan import plan_ingest, read_status
-from pc_cloudmask.runs.report import Report
+from pc_cloudmask.runs.report import Report, build_metrics
 from pc_cloudmask.runs.request import IngestRequest
 from pc_cloudmask.runs.runners import ThreadRunner
 from pc_cloudmask.storage.stores import open_store

@@ -9,8 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.runs.metrics import write_metrics
-from pc_cloudmask.runs.report import SceneOutcome, SceneState, build_report
+from pc_cloudmask.runs.report import SceneOutcome, SceneState, build_report, write_metrics
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 REPORT = build_report(

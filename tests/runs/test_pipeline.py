@@ -9,8 +9,7 @@ from functools import partial
 import pytest
 
 from pc_cloudmask.errors import SourceUnavailable
-from pc_cloudmask.runs.pipeline import MOST_THREADS, Memory, count_threads
-from pc_cloudmask.runs.runners import run_overlapped
+from pc_cloudmask.runs.runners import MOST_THREADS, Memory, count_threads, run_overlapped
 from pc_cloudmask.settings import Settings
 
 WAIT_S = 20.0

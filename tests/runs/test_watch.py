@@ -16,8 +16,7 @@ from pc_cloudmask.catalog.layout import item_keys
 from pc_cloudmask.catalog.states import Failure, StateKind, find_state, list_states, record_failed
 from pc_cloudmask.catalog.versions import write_withdrawn_marker
 from pc_cloudmask.errors import SourceDenied
-from pc_cloudmask.runs.area_state import read_area_state, write_area_state
-from pc_cloudmask.runs.due import LookBack
+from pc_cloudmask.runs.area_state import LookBack, read_area_state, write_area_state
 from pc_cloudmask.runs.ingest import FORGET_AFTER
 from pc_cloudmask.settings import Area
 from pc_cloudmask.storage.stores import open_store
