@@ -30,9 +30,9 @@ from pc_cloudmask.scene.query import (
     parse_datetime_interval,
     split_interval,
 )
-from pc_cloudmask.source.documents import parse_json
 from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, find_holders, is_relative, unsign_item
+from pc_cloudmask.source.item_files import parse_json
 from pc_cloudmask.source.paging import PAGE_ITEMS, NoSuchPage, read_all_pages
 from pc_cloudmask.source.selection import sort_items, sort_stream
 from pc_cloudmask.text import LOOPBACK_HOSTS, make_printable, unsigned_href
