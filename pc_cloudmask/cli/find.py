@@ -203,7 +203,7 @@ def read_query(
 ) -> SceneQuery:
     """Return the query that these options make."""
     from pc_cloudmask.scene.query import build_query
-    from pc_cloudmask.viewing.area import read_area
+    from pc_cloudmask.viewing.library import read_area
 
     area = None if intersects is None else read_area(intersects)
     return build_query(bbox=bbox, intersects=area, tiles=tile or (), datetime=datetime)

@@ -125,8 +125,8 @@ def serve(
     ] = False,
 ) -> None:
     """Serve the catalog over HTTP, with CORS and byte ranges, and a page that shows it, or STAC Browser."""
-    from pc_cloudmask.viewing.browser_build import build_browser as build
     from pc_cloudmask.viewing.server import find_folder
+    from pc_cloudmask.viewing.stac_browser import build_browser as build
     from pc_cloudmask.viewing.stac_browser import find_stac_browser
 
     try:

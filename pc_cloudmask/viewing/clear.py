@@ -39,7 +39,7 @@ from pc_cloudmask.scene.query import build_query
 from pc_cloudmask.settings import find_cache_folder, read_settings
 from pc_cloudmask.storage.store import ObjectReader
 from pc_cloudmask.storage.stores import open_reader
-from pc_cloudmask.viewing.area import read_area
+from pc_cloudmask.viewing.library import read_area
 from pc_cloudmask.viewing.listing import ListedItem, describe_item, find_mask_key
 
 #: Raised with every change that gives other counts for the same mask and area.

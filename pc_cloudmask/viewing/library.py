@@ -12,10 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from posixpath import dirname, isabs, join, normpath
 from typing import Any
 
 import numpy as np
+import orjson
 import pystac
 from numpy.typing import NDArray
 
@@ -24,15 +26,14 @@ from pc_cloudmask.catalog.layout import COLLECTION_ID
 from pc_cloudmask.catalog.naming import find_named_keys
 from pc_cloudmask.catalog.search import PublishedItem, decode_mask, find_published_items
 from pc_cloudmask.catalog.walk import read_linked
-from pc_cloudmask.errors import StoreRefused
+from pc_cloudmask.errors import SettingsError, StoreRefused
 from pc_cloudmask.masking.classes import MaskClass
 from pc_cloudmask.scene.grid import Grid, read_grid
 from pc_cloudmask.scene.ids import MASK_ASSET
 from pc_cloudmask.scene.query import build_query
-from pc_cloudmask.settings import read_settings
+from pc_cloudmask.settings import read_area_file, read_settings
 from pc_cloudmask.source.hrefs import is_relative, map_hrefs
 from pc_cloudmask.storage.stores import open_reader
-from pc_cloudmask.viewing.area import read_area
 
 #: ``stac_cfg`` of ``odc.stac.load``, which leaves out assets with the role ``overview`` unless named.
 ODC_STAC_CONFIG: Mapping[str, Any] = {
@@ -175,3 +176,24 @@ def _lead_into(document: dict[str, Any], key: str, store_url: str) -> None:
     for part in (*document["links"], *document.get("assets", {}).values()):
         if part["href"].startswith(f"{public_url}/"):
             part["href"] = store_url + part["href"].removeprefix(public_url)
+
+
+def read_area(area: Any, what: str = "--intersects") -> str | bytes:
+    """Return as GeoJSON text: a file's content, a text that is GeoJSON itself, an object, or a shape.
+
+    A shape is what has a ``__geo_interface__``: shapely's, geopandas' tables. ``what`` says in errors what it is.
+
+    Raises:
+        SettingsError: there is no such file, or it is none of these.
+    """
+    if isinstance(area, str) and area.lstrip().startswith("{"):
+        return area
+    if isinstance(area, str | Path) and str(area):
+        return read_area_file(Path(area), what)
+    document = getattr(area, "__geo_interface__", area)
+    if not isinstance(document, Mapping):
+        raise SettingsError(f"{what}: name a file of GeoJSON, or give GeoJSON")
+    try:
+        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    except TypeError as error:
+        raise SettingsError(f"{what}: not GeoJSON: {error}") from error

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.viewing.browser_build import build_browser, find_build
-from pc_cloudmask.viewing.stac_browser import find_stac_browser
+from pc_cloudmask.viewing.stac_browser import build_browser, find_build, find_stac_browser
 from tests.doubles.command import ROOT
 
 NPM = """#!/bin/sh
