@@ -10,8 +10,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
 from pc_cloudmask.flows.ingest import ingest_flow
-from pc_cloudmask.flows.names import name_by
-from pc_cloudmask.flows.progress import leave_shards
+from pc_cloudmask.flows.progress import leave_shards, name_by
 from pc_cloudmask.flows.tasks import LimitedSource, find_limits
 from pc_cloudmask.runs.backfill import plan_shards
 from pc_cloudmask.runs.context import RunContext

@@ -5,8 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.runtime import flow_run
 
-from pc_cloudmask.flows.names import name_by
-from pc_cloudmask.flows.progress import leave_gaps
+from pc_cloudmask.flows.progress import leave_gaps, name_by
 from pc_cloudmask.flows.tasks import LimitedSource, find_limits
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.gap_search import search_gaps

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on, and the events it emits for automations."""
+"""What a run shows while it goes on, its name first, and the events it emits for automations."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
+from datetime import datetime
 from types import MappingProxyType
-from typing import cast
+from typing import TypeVar, cast
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -22,16 +24,70 @@ from prefect.events import emit_event
 from prefect.runtime import deployment, flow_run
 
 from pc_cloudmask.catalog.layout import build_item_title
-from pc_cloudmask.errors import SettingsError, StoreError
+from pc_cloudmask.errors import CloudmaskError, SettingsError, StoreError
 from pc_cloudmask.flows.assets import RunAssets, leave_collection
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.gaps import GapReport
 from pc_cloudmask.runs.report import Observer, Report, SceneOutcome, SceneState, write_metrics
-from pc_cloudmask.runs.request import IngestRequest
+from pc_cloudmask.runs.request import (
+    AreaRequest,
+    BackfillRequest,
+    GapsRequest,
+    IngestRequest,
+    RunRequest,
+    WatchRequest,
+    shorten,
+)
 from pc_cloudmask.scene.ids import PREVIEW_ASSET, is_item_id
-from pc_cloudmask.settings import read_clock
+from pc_cloudmask.settings import Area, Settings, read_clock
 from pc_cloudmask.storage.store import ObjectStore
 from pc_cloudmask.text import escape_markdown, make_printable
+
+#: Of a name: what was given as an interval or a box may be any text.
+LONGEST_NAME = 120
+AnyRequest = TypeVar("AnyRequest", bound=RunRequest)
+
+
+def name_by(kind: type[AnyRequest]) -> Callable[[], str]:
+    """Return what names a flow run by the request of this kind among its parameters."""
+
+    def name() -> str:
+        return describe(kind.model_validate((flow_run.parameters or {}).get("request") or {}))
+
+    return name
+
+
+def describe(request: RunRequest) -> str:
+    """Return such a name as ``22KFV 2018-12`` or ``home, alps 2026-11-19/2026-11-29``."""
+    if isinstance(request, IngestRequest):
+        return request.title[:LONGEST_NAME]
+    if isinstance(request, AreaRequest):
+        with suppress(CloudmaskError):  # the run itself says which setting is wrong
+            return _describe_areas(request)[:LONGEST_NAME]
+    return "no area to look at"
+
+
+def _describe_areas(request: AreaRequest) -> str:
+    settings, now = request.read_settings(), request.now or read_clock()
+    areas = request.read_areas(settings)
+    place = request.place or ", ".join(shorten(list(areas)))
+    first, last = _find_period(request, areas, settings, now)
+    return f"{place} {first:%Y-%m-%d}/{last or now:%Y-%m-%d}"
+
+
+def _find_period(
+    request: AreaRequest, areas: Mapping[str, Area], settings: Settings, now: datetime
+) -> tuple[datetime, datetime | None]:
+    """Return the first and last instant that a run looks at; the end may be open."""
+    match request:
+        case WatchRequest():
+            return request.find_start(areas, settings, now), now
+        case GapsRequest():
+            return request.read_period(now)
+        case BackfillRequest():
+            return request.read_period()
+    raise TypeError(type(request))
+
 
 #: Who is told how a flow run in this process goes on; an observer is no parameter.
 observer_of_run: ContextVar[Observer | None] = ContextVar("observer_of_run", default=None)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from pc_cloudmask.flows.names import name_by
-from pc_cloudmask.flows.progress import leave_report
+from pc_cloudmask.flows.progress import leave_report, name_by
 from pc_cloudmask.flows.tasks import open_run
 from pc_cloudmask.runs.report import Report
 from pc_cloudmask.runs.request import WatchRequest
