@@ -67,7 +67,7 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
-## The tests without the slow ones, those that start servers or many commands.
+## The tests without the slow ones: under three minutes on two cores.
 unit: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 

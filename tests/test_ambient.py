@@ -292,6 +292,7 @@ print(*FOREIGN_PROJECTIONS)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "database"),
     [(("PROJ_DATA",), None), (("PROJ_LIB",), b"not SQLite at all"), (("PROJ_DATA", "PROJ_LIB"), b"")],

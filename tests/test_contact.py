@@ -19,6 +19,8 @@ from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RetryPolicy, knock
 from tests.doubles.broken_ways import CLOSED, KINDS, PASSWORD, Page, break_way
 from tests.doubles.command import run
 
+pytestmark = pytest.mark.slow
+
 STAC = Service("STAC API", "CLOUDMASK_STAC_API_URL")
 #: Of a name, a connection or an answer.
 LIMIT_S = 1.0
@@ -145,7 +147,6 @@ COMMANDS = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_ends_with_one_line_and_notes_nothing(command: str, tmp_path: Path) -> None:
     environment = {**OFFLINE, **AWS, "AWS_ENDPOINT_URL": "https://nothing.invalid"}
@@ -158,7 +159,6 @@ def test_a_command_ends_with_one_line_and_notes_nothing(command: str, tmp_path: 
     assert not list(tmp_path.rglob("*.json"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS[:2])
 @pytest.mark.parametrize("status", [200, 404])
 def test_a_page_in_place_of_the_stac_api_is_wrong_usage(status: int, command: str, tmp_path: Path) -> None:

@@ -257,6 +257,7 @@ def test_a_key_in_place_of_its_file_is_not_shown() -> None:
     assert "planted" not in str(caught.value)
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(
         st.sampled_from(sorted(Settings.model_fields)),

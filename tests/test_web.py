@@ -127,6 +127,7 @@ def _ask_earth_engine(url: str) -> object:
     return BoundedHttp(0.3, connections=1).request(url)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("start", "drip"),
     [

@@ -124,6 +124,7 @@ LEAF = keys_of(FIRST).year_keys
 BRANCHES = [LEAF.catalog, LEAF.tile_catalog, LEAF.zone_catalog, COLLECTION_KEY, CATALOG_KEY]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", BRANCHES)
 @pytest.mark.parametrize(
     "body", [b"", b"\xff", b"[]", b"{}", b'{"links": 3}', b'{"links": [{}]}', b"[" * 50_000]
@@ -136,6 +137,7 @@ def test_a_ruined_catalog_comes_back_with_the_same_bytes(store: MemoryStore, key
     assert public_bytes(store) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", BRANCHES)
 def test_a_catalog_that_lacks_a_link_or_has_one_too_many_is_found(store: MemoryStore, key: str) -> None:
     before = public_bytes(store)
@@ -198,6 +200,7 @@ def break_asset(store: MemoryStore) -> None:
     store.objects[keys_of(FIRST).item] = json.dumps(item).encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ruin", "problem"),
     [
@@ -237,6 +240,7 @@ def test_a_broken_item_that_nobody_publishes_again_goes_after_a_while(store: Mem
     assert not kept & set(store.objects)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ruin", [break_checksum, break_missing, break_item, break_id, break_asset])
 def test_an_item_that_turns_out_to_be_sound_is_restored(
     store: MemoryStore, ruin: Callable[[MemoryStore], None]

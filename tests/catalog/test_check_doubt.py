@@ -144,6 +144,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hide", [deny, hide_behind_a_dangling_link])
 @pytest.mark.parametrize("name", [name for name in UNREADABLE if name != "root"])
 def test_a_file_that_may_not_be_read_is_left_alone(
@@ -159,6 +160,7 @@ def test_a_file_that_may_not_be_read_is_left_alone(
         see_all_sound(LocalStore(root), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", [LEAF.prefix, keys_of(VICTIM).prefix, f"{COLLECTION_ID}/22K/"])
 def test_a_folder_that_may_not_be_listed_is_left_alone(root: Path, prefix: str) -> None:
     with without_root():

@@ -90,6 +90,7 @@ LIES: dict[str, Callable[[dict[str, Any]], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LIES)
 def test_what_publishing_never_writes_is_found(store: MemoryStore, name: str) -> None:
     change_item(store, LIES[name])
@@ -128,6 +129,7 @@ def demo(published_demo: Path, tmp_path: Path) -> LocalStore:
     return LocalStore(copy_catalog(published_demo, tmp_path / "out"))
 
 
+@pytest.mark.slow
 def test_a_deep_check_counts_the_pixels(demo: LocalStore) -> None:
     deep = CheckOptions(deep=True)
     now = datetime.now(UTC)
@@ -144,6 +146,7 @@ def test_a_deep_check_counts_the_pixels(demo: LocalStore) -> None:
     assert any("cloudmask:cloud_percentage" in detail for detail in details)
 
 
+@pytest.mark.slow
 def test_a_deep_check_names_a_mask_that_is_no_cog_and_leaves_it(demo: LocalStore) -> None:
     path = next(demo.root.glob("*/22K/22KFV/2018/*/S2B*.json"))
     item = json.loads(path.read_text())
@@ -294,6 +297,7 @@ class TestLimit:
         assert report.is_whole
 
 
+@pytest.mark.slow
 def test_a_repair_that_dies_at_any_request_is_ended_by_the_next() -> None:
     """Whatever it left, the next repair leaves the same catalog, and nothing is lost on the way."""
     store = MemoryStore(modified=LONG_AGO)

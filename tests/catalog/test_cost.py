@@ -58,6 +58,7 @@ def test_one_item_takes_few_requests(small: CountingStore) -> None:
     assert small.requests == Counter(GET=9, LIST=6, PUT=6, HEAD=2, DELETE=1)
 
 
+@pytest.mark.slow
 def test_a_scene_of_a_batch_takes_ten_requests_more() -> None:
     """Catalogs and the change feed cost a batch once.
 

@@ -63,6 +63,7 @@ def build(coverage: Coverage) -> dict[str, Any]:
     return build_collection(CONTEXT, ["22K", *coverage.boxes], coverage)
 
 
+@pytest.mark.slow
 @given(st.lists(published_items(), min_size=1, max_size=4))
 def test_neither_order_nor_repetition_changes_a_byte(items: list[dict[str, Any]]) -> None:
     coverages = [read_coverage(item) for item in items]
@@ -71,6 +72,7 @@ def test_neither_order_nor_repetition_changes_a_byte(items: list[dict[str, Any]]
     assert encode(merge([*coverages, *coverages])) == expected
 
 
+@pytest.mark.slow
 @given(published_items(), published_items(), published_items())
 def test_merging_is_associative(one: Any, two: Any, three: Any) -> None:
     a, b, c = map(read_coverage, (one, two, three))
@@ -79,6 +81,7 @@ def test_merging_is_associative(one: Any, two: Any, three: Any) -> None:
     assert a.merge(b) == b.merge(a)
 
 
+@pytest.mark.slow
 @given(st.lists(published_items(), min_size=1, max_size=4))
 def test_a_merged_coverage_is_the_least_that_holds_all(items: list[dict[str, Any]]) -> None:
     coverages = [read_coverage(item) for item in items]
@@ -103,6 +106,7 @@ def test_a_merged_coverage_is_the_least_that_holds_all(items: list[dict[str, Any
         assert box == (min(west), min(south), max(east), max(north))
 
 
+@pytest.mark.slow
 @given(st.lists(published_items(), min_size=1, max_size=3))
 def test_the_collection_says_what_it_was_built_with(items: list[dict[str, Any]]) -> None:
     coverage = merge(map(read_coverage, items))
@@ -113,6 +117,7 @@ def test_the_collection_says_what_it_was_built_with(items: list[dict[str, Any]])
     assert encode(coverage) == encode_document(collection)
 
 
+@pytest.mark.slow
 @given(st.lists(published_items(), min_size=2, max_size=4))
 def test_publishing_one_by_one_ends_as_publishing_at_once(items: list[dict[str, Any]]) -> None:
     coverages = [read_coverage(item) for item in items]
@@ -124,6 +129,7 @@ def test_publishing_one_by_one_ends_as_publishing_at_once(items: list[dict[str, 
     assert collection == build(merge(coverages))
 
 
+@pytest.mark.slow
 @given(published_items())
 def test_every_item_lies_within_its_coverage(item: dict[str, Any]) -> None:
     west, south, east, north = read_coverage(item).bbox

@@ -23,6 +23,7 @@ json_values = st.recursive(
 documents = st.dictionaries(st.text(), json_values, max_size=5)
 
 
+@pytest.mark.slow
 @given(documents)
 def test_a_document_survives_and_its_bytes_do_too(document: dict[str, Any]) -> None:
     body = encode_document(document)

@@ -50,6 +50,7 @@ uris = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(uris)
 def test_every_extension_is_listed_once(source: list[str]) -> None:
     merged = merge_extensions(source, PUBLISHED_URIS)

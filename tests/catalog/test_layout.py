@@ -74,6 +74,7 @@ names = st.from_regex(r"[a-z0-9]{1,6}", fullmatch=True)
 keys_in_store = st.lists(names, min_size=1, max_size=5).map("/".join)
 
 
+@pytest.mark.slow
 @given(keys_in_store, keys_in_store)
 def test_a_relative_href_leads_to_its_key(key: str, from_key: str) -> None:
     href = CatalogContext().href(key, from_key)
@@ -81,6 +82,7 @@ def test_a_relative_href_leads_to_its_key(key: str, from_key: str) -> None:
     assert posixpath.normpath(posixpath.join(posixpath.dirname(from_key), href)) == key
 
 
+@pytest.mark.slow
 @given(keys_in_store, keys_in_store)
 def test_an_absolute_href_is_the_public_url_and_the_key(key: str, from_key: str) -> None:
     assert CatalogContext("https://example.com/s2").href(key, from_key) == f"https://example.com/s2/{key}"

@@ -27,6 +27,8 @@ from tests.catalog.publications import (
 )
 from tests.doubles.memory_store import MemoryStore
 
+pytestmark = pytest.mark.slow
+
 PRESENT = [product_id(day) for day in (0, 5, 10, 400)] + [product_id(0, "22KFU"), product_id(3, "33UUP")]
 NEW = [product_id(15), product_id(800), product_id(1, "22KFT"), product_id(2, "34UUP")]
 PART = "sentinel-2-l2a-cloudmask/items/part-1.parquet"

@@ -22,6 +22,8 @@ from pc_cloudmask.viewing.clear import measure_scenes
 from pc_cloudmask.viewing.listing import ListedItem, list_items
 from tests.published_demo import copy_catalog
 
+pytestmark = pytest.mark.slow
+
 EVERYTHING = ItemChoice(SceneQuery())
 FIELD = '{"type": "Polygon", "coordinates": [[[-49.99, -22.65], [-49.92, -22.65], [-49.92, -22.7], [-49.99, -22.65]]]}'
 

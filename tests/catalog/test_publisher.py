@@ -153,6 +153,7 @@ class TestGenerations:
             own = [link["href"] for link in build_publication(item_id).item["links"]]
             assert [link["href"] for link in walk.items[item_id]["links"]] == own + older
 
+    @pytest.mark.slow
     @given(st.lists(st.integers(0, 2), max_size=60))
     def test_generations_published_at_one_time_are_told_apart(self, turns: list[int]) -> None:
         """Three writers, a step of one or another at a time."""
@@ -249,6 +250,7 @@ class TestWithdrawing:
         yield from withdraw_steps(store, CONTEXT, keys, "gone", NOW)
         yield from year_steps(store, CONTEXT, keys.year_keys)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("first", ["publish_anew", "withdraw"])
     def test_an_item_published_while_it_is_withdrawn_is_linked_or_published_again(self, first: str) -> None:
         """Wherever the one stops for some steps of the other: what counts as published is linked."""
@@ -327,6 +329,7 @@ class TestRefusing:
             )
         assert store.objects == {}
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("behaviour", ["careless", "deaf"])
     def test_a_store_without_compare_and_swap_is_for_a_single_writer(
         self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, behaviour: str

@@ -57,6 +57,7 @@ ODD: dict[str, tuple[Any, Any, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows_at_once", [1, 1000])
 @pytest.mark.parametrize("odd_at", [0, 2])
 @pytest.mark.parametrize("name", ODD)

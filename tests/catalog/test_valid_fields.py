@@ -107,6 +107,7 @@ def test_a_value_in_every_field_at_once(value: Any, validator: OfflineValidator)
         check(source, validator)
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(VERSIONS),
     st.dictionaries(st.sampled_from(FIELDS), st.sampled_from(VALUES), min_size=1, max_size=6),
@@ -123,6 +124,7 @@ def test_any_values_in_any_fields(ends: list[str], fields: Item, place: str) -> 
     check(source, build_validator())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ends", VERSIONS)
 @pytest.mark.parametrize(
     "name", ["view:off_nadir", "timestamps:published", "file:size", "eo:common_name", "raster:scale"]
@@ -168,6 +170,7 @@ ODD: list[tuple[tuple[str, ...], Any, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "value", "named"), ODD, ids=[".".join(path) for path, *_ in ODD])
 def test_what_no_schema_allows_is_named_and_nothing_else_is_lost(
     path: tuple[str, ...], value: Any, named: str, validator: OfflineValidator
@@ -229,6 +232,7 @@ def _judge(kind: Any, value: Any) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("end", [end for end in EXTENSIONS if end != "eo/v1.1.0"])
 def test_each_field_is_judged_as_its_schema_does(shared_data: Path, end: str) -> None:

@@ -51,6 +51,7 @@ def test_a_commands_help_does_not_repeat_them() -> None:
     assert "--json" not in invoke("status", "--help").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [["22KFV", "--tile", "33UUP"], ["22KFV,33UUP"], ["22KFV, 33UUP"]])
 def test_tiles_are_repeated_or_stand_between_commas(given: list[str], planned: list[str]) -> None:
     assert find_tiles(planned, "22KFV") == {"22KFV"}
@@ -80,6 +81,7 @@ def test_a_bbox_that_begins_with_a_minus_stays_with_its_option(planned: list[str
     assert invoke(*planned, "--bbox", "-50,-23,-49,-22").exit_code == 0
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.text("ABC-1", min_size=1), min_size=1)))
 def test_no_value_is_lost(values: list[list[str]]) -> None:
     assert split_commas([",".join(parts) for parts in values]) == [part for parts in values for part in parts]

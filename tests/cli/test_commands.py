@@ -16,6 +16,7 @@ from tests.catalog.items import NOW, make_source_item
 from tests.doubles.command import ROOT, run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
@@ -159,6 +160,7 @@ PUBLISHING = [["ingest"], ["ingest", "--dry-run"], ["watch", "--once", "--tile",
 
 
 # What waits is asked of the store before anything else, so ``retry`` needs one that is there.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "store", "environment"),
     [

@@ -55,6 +55,7 @@ def list_ids(store: Path, *arguments: str, status: int = 0) -> list[str]:
     return result.stdout.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -73,6 +74,7 @@ def test_items_are_chosen(varied: Path, arguments: list[str], expected: list[str
     assert list_ids(varied, *arguments) == expected
 
 
+@pytest.mark.slow
 def test_an_area_is_a_file_or_geojson_itself(varied: Path, tmp_path: Path) -> None:
     path = tmp_path / "area.geojson"
     path.write_text(json.dumps({"type": "Feature", "geometry": BAVARIA, "properties": None}))
@@ -154,6 +156,7 @@ def complete(words: list[str], incomplete: str) -> list[str]:
     return [item.value for item in shell.get_completions(words, incomplete)]
 
 
+@pytest.mark.slow
 def test_ids_complete(varied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLOUDMASK_STORE", str(varied))
     for words in (["view"], ["evaluate"], ["view", "--size", "100"]):
@@ -183,6 +186,7 @@ def test_states_and_values_of_options_complete(varied: Path, monkeypatch: pytest
     assert complete(["watch", "--area"], "h") == ["home"]
 
 
+@pytest.mark.slow
 def test_a_shell_is_answered(varied: Path) -> None:
     words = f"cloudmask view --store {varied} S2B_MSIL2A_201812"
     asked = {"_CLOUDMASK_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "4"}

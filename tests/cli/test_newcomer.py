@@ -11,6 +11,7 @@ from pc_cloudmask.runs.doctor import EXTRAS
 from tests.doubles.command import ROOT, run, run_in_new_interpreter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -87,6 +87,7 @@ def test_running_again_links_what_is_published_and_not_linked(demo: IngestReques
     assert read_tree(out) == before
 
 
+@pytest.mark.slow
 def test_the_demo_gives_the_same_bytes_anywhere(demo: IngestRequest, out: Path, tmp_path: Path) -> None:
     again = build_demo_request(None, tmp_path / "elsewhere")
     run_directly(again)
@@ -102,6 +103,7 @@ def test_previews_show_cloud_and_shadow(out: Path) -> None:
             assert {MaskClass.CLOUD, MaskClass.CLOUD_SHADOW} <= set(np.unique(image.read(1)))
 
 
+@pytest.mark.slow
 def test_other_thresholds_publish_anew_under_other_keys(
     sample_items: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

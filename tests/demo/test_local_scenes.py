@@ -48,6 +48,7 @@ def read_asset(items: Path, sample: SampleScene, key: str) -> NDArray[Any]:
 
 
 class TestBuilding:
+    @pytest.mark.slow
     def test_a_damaged_archive_is_made_anew_with_the_same_bytes(self, sample_items: Path, tmp_path: Path):
         folder = tmp_path / "archive"
         shutil.copytree(sample_items.parent, folder)
@@ -158,6 +159,7 @@ class TestRasters:
             valid, errors, warnings = cog_validate(asset["href"], strict=True)
             assert (valid, errors, warnings) == (True, [], [])
 
+    @pytest.mark.slow
     @by_id
     def test_every_band_agrees_on_the_swath(self, sample_items: Path, sample: SampleScene):
         valid = read_asset(sample_items, sample, "truth") != 0

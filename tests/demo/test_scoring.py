@@ -104,6 +104,7 @@ def test_targets_are_met_share_by_share(share: str):
     assert not replace(ALL, **{share: getattr(TARGETS, share) - 0.01}).meets(TARGETS)
 
 
+@pytest.mark.slow
 @given(classes_arrays, classes_arrays, st.sampled_from([0.0, 15.0, 20.0, 50.0]))
 def test_it_equals_the_definition(classes: NDArray[np.uint8], truth: NDArray[np.uint8], buffer_m: float):
     score = score_mask(classes, truth, MaskParameters(buffer_m=buffer_m))

@@ -73,6 +73,7 @@ def test_images_are_built_as_the_linter_wants_it(path: str) -> None:
     assert linted.returncode == 0, linted.stdout + linted.stderr
 
 
+@pytest.mark.slow
 def test_the_compose_file_is_one() -> None:
     command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / "compose.yaml"]
     checked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)

@@ -147,6 +147,7 @@ def test_the_collection_lists_the_mirror(mirrored_demo: Path, stac_validator: Of
     assert is_whole(store)
 
 
+@pytest.mark.slow
 def test_rebuilding_what_has_not_changed_changes_nothing(catalog: Path) -> None:
     store, publisher = build_publisher(catalog)
     before = {path: path.read_bytes() for path in catalog.rglob("*") if path.is_file()}
@@ -155,6 +156,7 @@ def test_rebuilding_what_has_not_changed_changes_nothing(catalog: Path) -> None:
     assert {path: path.read_bytes() for path in catalog.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_run_appends_a_part_and_the_latest_row_of_an_item_holds(catalog: Path) -> None:
     store, publisher = build_publisher(catalog)
     item = read_items(catalog)[-1]
@@ -186,6 +188,7 @@ def test_a_part_of_one_item_is_small(mirrored_demo: Path, tmp_path: Path) -> Non
     assert (tmp_path / key).stat().st_size < 45_000
 
 
+@pytest.mark.slow
 def test_a_retired_part_goes_only_after_the_collection_has_let_go_of_it(catalog: Path) -> None:
     """A rebuild that dies in between leaves no dangling link, and the next one ends it."""
     store, publisher = build_publisher(catalog)
@@ -211,6 +214,7 @@ def test_a_retired_part_goes_only_after_the_collection_has_let_go_of_it(catalog:
     assert len(list((catalog / ITEMS_PREFIX).iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_a_rebuild_after_one_that_died_removes_nothing_that_is_linked(catalog: Path) -> None:
     store, publisher = build_publisher(catalog)
     assert append_mirror(store, read_items(catalog)[:1], "run") is not None
@@ -237,6 +241,7 @@ def test_a_rebuild_after_one_that_died_removes_nothing_that_is_linked(catalog: P
     assert linked
 
 
+@pytest.mark.slow
 def test_a_file_that_a_dead_rebuild_retired_and_that_is_right_again_stays(catalog: Path) -> None:
     store, publisher = build_publisher(catalog)
     (file,) = (catalog / ITEMS_PREFIX).iterdir()
@@ -246,6 +251,7 @@ def test_a_file_that_a_dead_rebuild_retired_and_that_is_right_again_stays(catalo
     assert len(read_parts(catalog)) == 1
 
 
+@pytest.mark.slow
 def test_parts_of_other_runs_survive_a_rebuild(catalog: Path) -> None:
     store = LocalStore(catalog)
     items = read_items(catalog)
@@ -263,6 +269,7 @@ def test_parts_of_other_runs_survive_a_rebuild(catalog: Path) -> None:
     assert len(read_parts(catalog)) == 2
 
 
+@pytest.mark.slow
 def test_withdrawn_and_broken_items_are_left_out(catalog: Path) -> None:
     store, publisher = build_publisher(catalog)
     first, second, *_ = sorted((catalog / "sentinel-2-l2a-cloudmask").rglob("S2*.json"))
@@ -273,6 +280,7 @@ def test_withdrawn_and_broken_items_are_left_out(catalog: Path) -> None:
     assert [each.item_id for each in report.left_out] == [second.stem]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", [({"a": 1}, "text"), ({}, {}), ([{}], []), (2**63, 2**64 - 1)])
 def test_odd_items_spoil_no_run(
     mirrored_demo: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, odd: tuple[Any, Any]
@@ -313,6 +321,7 @@ def test_without_the_extra_the_error_says_how_to_install_it(
         rebuild_mirror(store, publisher)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_built(catalog: Path, tmp_path: Path) -> None:
     result = run("index", "--store", catalog, "--json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

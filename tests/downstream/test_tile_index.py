@@ -81,6 +81,7 @@ def test_a_filter_chooses_dates_and_clear_shares(mirrored_demo: Path) -> None:
     assert not none.any()
 
 
+@pytest.mark.slow
 def test_it_opens_from_a_bucket(
     mirrored_demo: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +99,7 @@ def test_it_opens_from_a_bucket(
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_it_opens_over_http(mirrored_demo: Path) -> None:
     expected, _, _ = read_area(str(mirrored_demo / TILE_INDEX_KEY))
     # In a process of its own: rasterio holds this one's interpreter while it opens a file.
@@ -136,6 +138,7 @@ def test_a_run_brings_the_years_it_changed_up_to_date(mirrored_demo: Path, tmp_p
     assert read_rows((root / TILE_INDEX_KEY).read_bytes()) == after
 
 
+@pytest.mark.slow
 def test_the_same_masks_give_the_same_bytes(mirrored_demo: Path, tmp_path: Path) -> None:
     root = copy_catalog(mirrored_demo, tmp_path / "catalog")
     before = {key: (root / key).read_bytes() for key in (TILE_INDEX_KEY, STYLE_KEY)}

@@ -41,6 +41,7 @@ def test_the_layouts_that_come_along_are_in_the_table() -> None:
     assert [name for name in PRESETS if f"| `{name}` |" not in PAGE] == []
 
 
+@pytest.mark.slow
 def test_the_chips_command_runs_on_a_file_of_the_chips_form(tmp_path: Path) -> None:
     pytest.importorskip("ukis_csmask")
     from benchmarks.labelled_chip import write_chip

@@ -55,6 +55,7 @@ def truth(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_published_masks_against_rasters_beside_the_scenes(out: Path, truth: Path) -> None:
     found = invoke("--store", out, "--labels", out / "sample-archive", "--classes", truth)
     (comparison,) = found["comparisons"]
@@ -86,6 +87,7 @@ def test_two_methods_disagree_where_their_masks_do(out: Path) -> None:
     assert counts["cloud"]["clear"] == 0
 
 
+@pytest.mark.slow
 def test_csmask_and_s2cloudless_on_one_item(out: Path, tmp_path: Path) -> None:
     pytest.importorskip("ukis_csmask")
     arguments = [SCENE, "--store", out, "--method", "s2cloudless", "--method", "csmask"]
@@ -156,6 +158,7 @@ def test_the_terminal_has_a_table_a_sum_and_a_dash_for_what_is_no_share(tmp_path
     assert "100.00 % of 20 pixels are of the same class" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -16,12 +16,14 @@ from tests.evaluate.plain import assert_same, expect
 PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), max_size=60)
 
 
+@pytest.mark.slow
 @given(PAIRS)
 def test_counts_and_scores_are_those_of_loops_over_pixels(pairs: list[tuple[int, int]]) -> None:
     labels, classes = (np.array([pair[side] for pair in pairs], np.uint8) for side in (0, 1))
     assert_same(count_confusion(labels, classes).as_json(), expect(pairs))
 
 
+@pytest.mark.slow
 @given(PAIRS, PAIRS)
 def test_in_all_is_of_all_pixels_together(some: list[tuple[int, int]], more: list[tuple[int, int]]) -> None:
     parts = [count_confusion(*np.array(part, np.uint8).reshape(-1, 2).T) for part in (some, more)]

@@ -64,6 +64,7 @@ def web_page(body: bytes) -> Iterator[str]:
         server.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [b"<html>sign in</html>", b"\xff\xfe\xff", b'{"error": "sign in"}'])
 def test_a_web_page_in_place_of_the_api_ends_a_command_with_one_line(tmp_path: Path, body: bytes) -> None:
     with web_page(body) as url:
@@ -89,6 +90,7 @@ def test_a_signed_location_becomes_no_parameter(url: str, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_api_that_is_down_does_not_end_the_watch(tmp_path: Path) -> None:
     command = ["--json", "watch", "--every", "1s", "--tile", "22KFV", "--items", str(write_items(tmp_path))]
     with subprocess.Popen(

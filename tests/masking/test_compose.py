@@ -50,6 +50,7 @@ def build_inputs(cloud, dark, valid=None):
     return CloudInputs(probability_pct, dark, probability_pct[::5, ::5].copy())
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=400)
 @given(shapes, seeds, azimuths, parameters_strategy)
 def test_masks_equal_the_reference(shape, seed, solar_azimuth_deg, parameters):
@@ -59,6 +60,7 @@ def test_masks_equal_the_reference(shape, seed, solar_azimuth_deg, parameters):
     np.testing.assert_array_equal(classes, compose_by_reference(inputs, solar_azimuth_deg, parameters))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(shapes, seeds, st.one_of(st.just(50.0), st.floats(0, 120)))
 def test_classes_of_any_engine_equal_the_reference(shape, seed, buffer_m):

@@ -55,6 +55,7 @@ def derive(item: Item, folder: Path, parameters: MaskParameters = PARAMETERS) ->
     return classifier.derive_mask(read_scene(item), EarthEngineImage())
 
 
+@pytest.mark.slow
 def test_the_mask_of_the_chip_is_ukis_csmask_own(
     shared_data: Path, chip: dict, ukis_label: NDArray[np.uint8], tmp_path: Path
 ) -> None:
@@ -69,6 +70,7 @@ def test_the_mask_of_the_chip_is_ukis_csmask_own(
     assert mask.software == {"ukis-csmask": version("ukis-csmask"), "onnxruntime": version("onnxruntime")}
 
 
+@pytest.mark.slow
 def test_the_labels_of_the_chip_are_ukis_csmask_own_before_any_buffer(
     chip: dict, ukis_label: NDArray[np.uint8]
 ) -> None:
@@ -83,6 +85,7 @@ def test_the_labels_of_the_chip_are_ukis_csmask_own_before_any_buffer(
     np.testing.assert_array_equal(found.label, ukis_label)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(385, 460), (512, 512)])
 def test_the_coarse_model_is_ukis_csmask_own_at_30_m(
     shared_data: Path, chip: dict, tmp_path: Path, shape: tuple[int, int]
@@ -118,6 +121,7 @@ def average_to_30_m(values: NDArray[np.uint16]) -> NDArray[np.uint16]:
     return coarse
 
 
+@pytest.mark.slow
 def test_each_strip_of_a_band_is_read_once(
     shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,11 +156,13 @@ def test_a_device_that_onnxruntime_lacks_is_told(device: Any) -> None:
         Classifier(AssetReader(), PARAMETERS, device)
 
 
+@pytest.mark.slow
 def test_the_processor_may_be_asked_for() -> None:
     assert list_providers("cpu") == ["CPUExecutionProvider"]
     assert load_network(find_model_file(), "cpu")
 
 
+@pytest.mark.slow
 def test_the_same_ground_gives_the_same_mask_in_every_baseline(
     shared_data: Path, chip: dict, tmp_path: Path
 ) -> None:
@@ -174,6 +180,7 @@ def test_the_same_ground_gives_the_same_mask_in_every_baseline(
     assert set(np.unique(masks[0])) == set(MaskClass)
 
 
+@pytest.mark.slow
 def test_no_data_stays_no_data_to_the_pixel(shared_data: Path, chip: dict, tmp_path: Path) -> None:
     rows, cols = np.indices((200, 310))
     no_data = cols < rows  # the edge of a swath
@@ -185,6 +192,7 @@ def test_no_data_stays_no_data_to_the_pixel(shared_data: Path, chip: dict, tmp_p
     assert {MaskClass.CLOUD, MaskClass.CLOUD_SHADOW} <= set(np.unique(mask.classes))
 
 
+@pytest.mark.slow
 def test_a_scene_without_data_is_all_no_data(shared_data: Path, tmp_path: Path) -> None:
     nothing = {band: np.zeros((70, 30), np.uint16) for band in BANDS}
 
@@ -194,6 +202,7 @@ def test_a_scene_without_data_is_all_no_data(shared_data: Path, tmp_path: Path) 
     assert not mask.classes.any()
 
 
+@pytest.mark.slow
 def test_a_tall_scene_is_read_in_strips_that_fit_together(
     shared_data: Path, chip: dict, tmp_path: Path
 ) -> None:
@@ -208,6 +217,7 @@ def test_a_tall_scene_is_read_in_strips_that_fit_together(
     np.testing.assert_array_equal(mask.classes != MaskClass.NO_DATA, pattern)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("band", BANDS)
 def test_a_missing_band_is_named(shared_data: Path, tmp_path: Path, band: str) -> None:
     item = write_chip_item(shared_data, tmp_path, {each: np.ones((8, 8), np.uint16) for each in BANDS})

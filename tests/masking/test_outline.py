@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -25,6 +26,7 @@ def is_colour(picture: NDArray[np.uint8], colour: tuple[int, int, int]) -> NDArr
     return (picture == colour).all(axis=-1)
 
 
+@pytest.mark.slow
 @given(masks, st.integers(1, 3))
 def test_lines_are_what_an_erosion_takes_off(classes: NDArray[np.uint8], width_px: int) -> None:
     drawn = draw(classes, width_px)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from pc_cloudmask.masking.clouds_and_shadows import SEGMENTS, Strip
 
+pytestmark = pytest.mark.slow
+
 shapes = st.tuples(st.integers(1, 60), st.integers(1, 20))
 seeds = st.integers(0, 2**32 - 1)
 

@@ -22,6 +22,7 @@ def decode_png(png: bytes) -> RGBA:
     return np.ascontiguousarray(bgra[..., [2, 1, 0, 3]])
 
 
+@pytest.mark.slow
 @given(
     hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40), elements=st.integers(0, 3))
 )
@@ -69,6 +70,7 @@ def test_the_smallest_cloud_is_seen_wherever_it_lies(row: int, col: int, value: 
     assert (np.abs(cols * 11 + 5 - (col + 5)) <= 11).all()
 
 
+@pytest.mark.slow
 @given(
     hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40), elements=st.integers(0, 3)),
     st.integers(2, 9),

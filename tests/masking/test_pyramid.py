@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -29,6 +30,7 @@ def reference_level(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return level
 
 
+@pytest.mark.slow
 @given(probabilities)
 def test_a_level_is_the_rounded_mean_of_valid_pixels(values: NDArray[np.uint8]):
     np.testing.assert_array_equal(mean_pyramid(values, NODATA), reference_level(values))

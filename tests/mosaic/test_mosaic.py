@@ -54,6 +54,7 @@ def brazil(published_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Mo
     )
 
 
+@pytest.mark.slow
 def test_the_mosaic_is_cloudless_where_a_plain_median_is_not(brazil: MosaicReport) -> None:
     assert brazil.filled_pct > 99
     assert brazil.mosaic.residual_pct <= 1
@@ -62,6 +63,7 @@ def test_the_mosaic_is_cloudless_where_a_plain_median_is_not(brazil: MosaicRepor
     assert brazil.plain.residual_pct > 10, "the scene is cloudy enough to tell"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reducer", [Reducer.LEAST_CLOUDY, Reducer.MOST_RECENT_CLEAR])
 def test_other_reducers_are_cloudless_too_and_across_baselines(
     published_demo: Path, tmp_path: Path, reducer: Reducer
@@ -139,6 +141,7 @@ def test_the_same_request_gives_the_same_bytes(published_demo: Path, tmp_path: P
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.json", "m.png", "m.tif"]
 
 
+@pytest.mark.slow
 def test_a_box_and_another_zone_give_the_pixels_of_the_tile(
     brazil: MosaicReport, published_demo: Path, tmp_path: Path
 ) -> None:
@@ -272,6 +275,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], None]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_scene_that_cannot_be_read_costs_itself_alone_and_is_named(
     published_demo: Path, tmp_path: Path, fault: str

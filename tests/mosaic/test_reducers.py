@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from pc_cloudmask.mosaic.compose import drop_repeats, find_first, find_median, find_median_flags, harmonise
+
+pytestmark = pytest.mark.slow
 
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 3), st.integers(1, 4))
 

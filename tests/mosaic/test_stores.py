@@ -17,6 +17,8 @@ from pc_cloudmask.storage.stores import open_reader, open_store
 from tests.doubles.range_server import RangeServer
 from tests.doubles.s3_server import S3Server
 
+pytestmark = pytest.mark.slow
+
 CORNER = "-49.99,-22.66,-49.96,-22.635"
 
 

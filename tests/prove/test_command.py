@@ -117,6 +117,7 @@ def live(earth_engine: LocalEarthEngine, tmp_path: Path) -> Iterator[Live]:
         yield Live(earth_engine, api, assets, product, build_live_item(product, assets.url), cwd)
 
 
+@pytest.mark.slow
 def test_everything_agrees_and_the_report_tells_no_secrets(live: Live) -> None:
     live.engine.tells_profiles = True
     result = live.run("--item", live.item["id"], "--json")
@@ -164,6 +165,7 @@ def test_azimuths_that_two_processors_tell_a_little_apart_are_no_difference(live
     assert figures["as_the_tutorial"]["different"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift_m", [10, 20])
 def test_a_shifted_grid_is_found(shift_m: int, live: Live) -> None:
     for asset in live.item["assets"].values():
@@ -175,6 +177,7 @@ def test_a_shifted_grid_is_found(shift_m: int, live: Live) -> None:
     assert "transform 20, 0, 600000, 0, -20, 7500040" in detail
 
 
+@pytest.mark.slow
 def test_the_articles_scene_must_have_the_grid_that_the_article_prints(live: Live) -> None:
     product = replace(live.product, datatake="20181214T133219", datastrip="20181214T133217")
     live.engine.world.add_sentinel2(product)
@@ -188,6 +191,7 @@ def test_the_articles_scene_must_have_the_grid_that_the_article_prints(live: Liv
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -215,6 +219,7 @@ def test_a_missing_datastrip_is_found(live: Live) -> None:
     assert list_failed(proof) == {"pairing": "differs", **dict.fromkeys(rest, "not tried")}
 
 
+@pytest.mark.slow
 def test_half_of_a_split_datatake_is_found_and_two_halves_are_compared(live: Live) -> None:
     live.engine.world.remove_sentinel2(live.product.index)
     first, second = (
@@ -230,6 +235,7 @@ def test_half_of_a_split_datatake_is_found_and_two_halves_are_compared(live: Liv
     assert f"{first.index} and {second.index} by footprint" in find_check(proof, "pairing").detail
 
 
+@pytest.mark.slow
 def test_an_image_of_another_datastrip_is_told_and_compared(live: Live) -> None:
     live.engine.world.remove_sentinel2(live.product.index)
     other = replace(live.product, datastrip=STRIPS[0])
@@ -257,6 +263,7 @@ def test_an_href_that_cannot_be_read_is_found(live: Live) -> None:
     assert "secret" not in json.dumps(proof.as_json())
 
 
+@pytest.mark.slow
 def test_assets_that_want_a_token_are_named(live: Live) -> None:
     live.assets.tokens = {"t"}
     assert "it is read with a token of the Planetary Computer" in find_check(live.prove(), "assets").detail
@@ -284,6 +291,7 @@ def test_a_profile_of_another_form_tells_no_figure() -> None:
     assert sum_eecu_seconds("") is None
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_set_up_ends_it_with_2_and_what_was_found_is_told(live: Live) -> None:
     live.engine.faults.add(faults.missing_role("my-project"), path="computePixels")
     result = live.run("--item", live.item["id"])
@@ -306,6 +314,7 @@ def test_what_does_not_answer_now_is_no_difference(live: Live) -> None:
     assert not proof.holds
 
 
+@pytest.mark.slow
 def test_items_from_a_file_need_no_api(live: Live) -> None:
     path = live.folder / "items.json"
     other = {**live.item, "id": live.item["id"].replace("22KFV", "22KFW")}

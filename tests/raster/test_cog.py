@@ -33,6 +33,7 @@ def make_mask(shape: Shape, seed: int = 0) -> Classes:
 ODD_SIZES = [1, 3, 40, 511, 512, 513, 1024, 2100]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [*itertools.product(ODD_SIZES, ODD_SIZES), (5490, 5490)])
 @pytest.mark.parametrize("build", [build_mask_cog, build_probability_cog])
 def test_every_shape_is_a_valid_cog(build, shape: Shape) -> None:

@@ -18,6 +18,7 @@ GRID = Grid("EPSG:32722", (20.0, 0.0, 600_000.0, 0.0, -20.0, 7_500_040.0), (1200
 BLOCK = Window(512, 512, 512, 512)
 
 
+@pytest.mark.slow
 def test_no_file_is_opened_or_closed_while_another_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each opening and closing changes a list of GDAL's that has no lock: threads that met there crashed."""
     pixels = np.random.default_rng(1).integers(0, 4, GRID.shape).astype(np.uint8)

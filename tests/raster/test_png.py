@@ -4,6 +4,7 @@ import io
 import warnings
 
 import numpy as np
+import pytest
 import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ def decode(png: bytes) -> NDArray[np.uint8]:
             return picture.read().transpose(1, 2, 0)
 
 
+@pytest.mark.slow
 @given(pictures)
 def test_a_picture_is_read_back_as_it_was(pixels: NDArray[np.uint8]) -> None:
     png = encode_picture(pixels)

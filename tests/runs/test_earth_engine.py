@@ -119,6 +119,7 @@ def tell(request: IngestRequest, properties: dict[str, Any]) -> None:
     path.write_text(json.dumps(item))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("left", [0.0, 0.5, 0.8])
 @pytest.mark.parametrize("told", [{}, {"s2:nodata_pixel_percentage": 12.5}])
@@ -144,6 +145,7 @@ def test_a_masked_cloud_layer_is_waited_for_and_never_published_as_no_data(
     assert not list(Path(request.store or "").glob("_waiting/*.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_a_rim_that_the_cloud_layer_leaves_out_is_no_data(
     way: tuple[str, str], request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine
@@ -156,6 +158,7 @@ def test_a_rim_that_the_cloud_layer_leaves_out_is_no_data(
     assert mask[: round(0.95 * len(mask)), 0].all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     "lack",
@@ -183,6 +186,7 @@ def test_an_image_without_any_pixel_is_no_proof_that_there_is_none(
     assert "not complete yet" in waiting.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_an_item_that_says_that_it_is_empty_is_published_so(
     way: tuple[str, str], request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine
@@ -195,6 +199,7 @@ def test_an_item_that_says_that_it_is_empty_is_published_so(
     assert run(request).skipped
 
 
+@pytest.mark.slow
 def test_an_empty_mask_that_an_earlier_version_published_is_made_again(
     request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine
 ) -> None:
@@ -209,6 +214,7 @@ def test_an_empty_mask_that_an_earlier_version_published_is_made_again(
     assert run(request_).skipped == (published,)
 
 
+@pytest.mark.slow
 def test_both_computes_publish_one_mask(
     request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine, tmp_path: Path
 ) -> None:
@@ -219,6 +225,7 @@ def test_both_computes_publish_one_mask(
     np.testing.assert_array_equal(read_published(request_)[1], read_published(server)[1])
 
 
+@pytest.mark.slow
 def test_memory_errors_end_in_a_whole_mask(
     request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine, tmp_path: Path
 ) -> None:
@@ -267,6 +274,7 @@ def test_kept_inputs_are_published_beside_the_mask(
     np.testing.assert_array_equal(values == 255, read_published(request_)[1] == 0)
 
 
+@pytest.mark.slow
 def test_cloud_score_plus_does_with_level_1_once_surface_reflectance_is_overdue(
     request_: IngestRequest,
     product: Sentinel2,
@@ -295,6 +303,7 @@ def test_cloud_score_plus_waits_for_a_masked_score_by_level_1_too(
     assert "not complete yet" in waiting.reason
 
 
+@pytest.mark.slow
 def test_the_other_band_of_cloud_score_plus_is_a_setting(
     request_: IngestRequest,
     product: Sentinel2,
@@ -332,6 +341,7 @@ def test_cloud_score_plus_publishes_its_own_parameters(
     assert {1, 2} <= set(np.unique(mask))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "refusal",
     [
@@ -356,6 +366,7 @@ def test_a_refusal_at_the_pixels_ends_the_run_and_is_noted_of_no_scene(
     assert run(request_).published
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "refusal",
     [

@@ -148,6 +148,7 @@ class EndsEarly:
         raise EngineDenied("these credentials may not compute in project p")
 
 
+@pytest.mark.slow
 def test_what_was_done_before_a_run_ended_is_linked_and_noted(demo: IngestRequest, tmp_path: Path) -> None:
     request = demo.model_copy(update={"store": str(tmp_path / "out")})
     context = RunContext(request.read_settings(), request.items, request.now)

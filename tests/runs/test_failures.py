@@ -18,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("fixed_clock")
 Change = Callable[[dict[str, Any]], object]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "error"),
     [

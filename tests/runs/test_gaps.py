@@ -46,6 +46,7 @@ def test_of_two_datatakes_the_last_that_had_begun_is_taken() -> None:
     assert [find_lacking(scene, {"second"}) for scene in match_sightings(seen)] == [("second",), ()]
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(

@@ -22,6 +22,7 @@ from tests.published_demo import build_request
 pytestmark = pytest.mark.usefixtures("fixed_clock")
 
 
+@pytest.mark.slow
 def test_each_run_that_publishes_appends_a_part_that_the_collection_carries(
     sample_items: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def receive(url: str) -> list[dict[str, Any]]:
     return messages
 
 
+@pytest.mark.slow
 def test_a_queue_gets_the_events_that_its_filter_wants(topic: tuple[str, str]) -> None:
     arn, url = topic
     store, push = MemoryStore(), TopicPush(arn)

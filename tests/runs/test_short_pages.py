@@ -17,6 +17,8 @@ from tests.runs.archive import DAY
 from tests.runs.service import Service, run_service
 from tests.runs.test_watch import NOW, build_plain_archive
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def service(earth_engine: LocalEarthEngine, tmp_path: Path) -> Iterator[Service]:

@@ -16,6 +16,7 @@ from tests.doubles.s3_server import S3Server
 pytestmark = pytest.mark.usefixtures("fixed_clock")
 
 
+@pytest.mark.slow
 def test_a_bucket_holds_the_same_keys_and_bytes_as_a_directory_save_for_hrefs(
     served_items: str, tmp_path: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

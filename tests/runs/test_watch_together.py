@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from pc_cloudmask.runs.area_state import read_area_state
 from pc_cloudmask.settings import Area
 from pc_cloudmask.storage.stores import open_store
@@ -20,6 +22,7 @@ def count_pairing(engine: LocalEarthEngine) -> int:
     return len(engine.requests.to("value:compute"))
 
 
+@pytest.mark.slow
 def test_areas_share_their_requests_for_pairing(earth_engine: LocalEarthEngine, tmp_path: Path) -> None:
     archive = build_plain_archive()
     with run_service(archive, earth_engine, tmp_path / "one") as service:

@@ -44,6 +44,7 @@ geometries = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(geometries, geometries)
 def test_two_geometries_meet_where_geos_says_so(first: dict[str, Any], second: dict[str, Any]) -> None:
     meet = geometries_meet(first, second)

@@ -78,6 +78,7 @@ def test_an_index_is_read_back_into_its_parts(key: ImageKey) -> None:
     assert parse_image_index(key.index) == key
 
 
+@pytest.mark.slow
 @given(keys, st.sampled_from("ABC"), st.sampled_from(["ESRI", "MSFT", "SGS_", "VGS4", "2BPS"]), times)
 def test_ids_of_any_producer_give_the_key_they_were_made_of(
     key: ImageKey, unit: str, producer: str, produced: str

@@ -24,6 +24,7 @@ def cover(of: dict[str, Any], by: dict[str, Any]) -> float:
     return float(read_area(by, area.centroid.x).intersection(area).area / area.area)
 
 
+@pytest.mark.slow
 @given(st.floats(-179, 170), st.floats(-80, 80), st.floats(0.1, 5), st.floats(0.1, 5), st.floats(-1.2, 1.2))
 def test_the_cover_of_a_shifted_box_is_its_overlap(
     west: float, south: float, width: float, height: float, shift: float

@@ -37,6 +37,7 @@ def test_a_tile_and_its_band_lie_where_their_pixels_are(tile: str, footprint: BB
     assert holds(build_zone_box(tile[:3]), box)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 60), st.sampled_from("CDEFGHJKLMNPQRSTUVWX"), st.integers(0, 7), st.sampled_from(ROWS))
 def test_a_band_holds_every_tile_that_reaches_into_it(zone: int, band: str, column: int, row: str) -> None:
     first = ("STUVWXYZ", "ABCDEFGH", "JKLMNPQR")[zone % 3]
@@ -85,6 +86,7 @@ def test_tiles_on_both_sides_of_the_equator_meet_there() -> None:
 longitudes = st.integers(-180, 180) | st.sampled_from([-180, -179, -178, -1, 0, 1, 178, 179, 180])
 
 
+@pytest.mark.slow
 @given(longitudes, longitudes, longitudes, longitudes)
 def test_boxes_meet_where_a_meridian_is_in_both(a: int, b: int, c: int, d: int) -> None:
     def meridians(west: int, east: int) -> set[int]:

@@ -85,6 +85,7 @@ def check_untouched(outcome: Outcome) -> None:
     assert outcome.peak_mb < MOST_MEMORY_MB
 
 
+@pytest.mark.slow
 def test_the_canaries_would_tell(archive: Archive) -> None:
     with watching(archive.canary) as watch, CatchAllProxy(archive.canary) as proxy:
         before = archive.list_files()
@@ -104,6 +105,7 @@ def test_the_canaries_would_tell(archive: Archive) -> None:
         assert set(archive.list_files()) - set(before) == {str(archive.outer / "escaped")}
 
 
+@pytest.mark.slow
 def test_a_folder_of_hostile_items(
     archive: Archive, canary: RangeServer, network: CatchAllProxy, figures: list[str]
 ) -> None:
@@ -122,6 +124,7 @@ def test_a_folder_of_hostile_items(
     figures.append(describe("a folder", len(cases) + len(documents), outcome))
 
 
+@pytest.mark.slow
 def test_an_api_of_hostile_items(
     archive: Archive, canary: RangeServer, network: CatchAllProxy, figures: list[str]
 ) -> None:
@@ -178,6 +181,7 @@ class EndlessApi(StacApiServer):
             self.close_connection = True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "refusal"), ANSWERS.values(), ids=ANSWERS.keys())
 def test_a_hostile_answer(
     archive: Archive, canary: RangeServer, network: CatchAllProxy, fault: Fault, refusal: str
@@ -189,6 +193,7 @@ def test_a_hostile_answer(
     check_refused_whole(archive, outcome, refusal)
 
 
+@pytest.mark.slow
 def test_an_answer_of_two_gigabytes(archive: Archive, network: CatchAllProxy, figures: list[str]) -> None:
     with EndlessApi() as api:
         outcome = Outcome(archive, "--tile", "22KFV", environment=settings(api, network))

@@ -46,6 +46,7 @@ def test_any_text_becomes_one_visible_line(text: str) -> None:
     assert make_printable(shown) == shown
 
 
+@pytest.mark.slow
 @given(st.text(min_size=1))
 def test_any_text_is_bounded(text: str) -> None:
     assert len(make_printable(text * LONGEST_MESSAGE)) <= LONGEST_MESSAGE

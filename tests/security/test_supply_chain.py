@@ -40,6 +40,7 @@ def scan(*paths: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", SECRETS.values(), ids=SECRETS.keys())
 def test_the_scan_finds_a_planted_secret(tmp_path: Path, text: str) -> None:
     path = tmp_path / "notes.md"
@@ -50,6 +51,7 @@ def test_the_scan_finds_a_planted_secret(tmp_path: Path, text: str) -> None:
     assert SIGNATURE not in found.stdout
 
 
+@pytest.mark.slow
 def test_the_scan_lets_hashes_and_fakes_pass(tmp_path: Path) -> None:
     path = tmp_path / "item.json"
     path.write_text(

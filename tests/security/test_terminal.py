@@ -14,6 +14,8 @@ from tests.doubles.stac_api import Fault, StacApiServer, make_item
 from tests.security.commands import read_report, run
 from tests.security.terminal import ESCAPES, HEADER_ESCAPES, find_unprintable
 
+pytestmark = pytest.mark.slow
+
 SECRET = "s3cr3tV4lue"  # pragma: allowlist secret
 KEY_ID = "AKIAIOSFODNN7EXAMPLE"  # pragma: allowlist secret
 SECRET_KEY = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"  # pragma: allowlist secret

@@ -82,6 +82,7 @@ def test_an_asset_before_it_is_opened(silent: str) -> None:
         reader.read_band(f"{silent}/a.tif", grid_of((10, 10)), resampling="nearest", item_id="S2X")
 
 
+@pytest.mark.slow
 def test_an_asset_while_gdal_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first answers are honest; then the server keeps GDAL's connection and says nothing."""
     monkeypatch.setitem(gdal.GDAL_OPTIONS, "GDAL_HTTP_TIMEOUT", 1)

@@ -188,6 +188,7 @@ UNKNOWN_CRS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crs", UNKNOWN_CRS)
 @pytest.mark.parametrize(
     "fields", [{"proj:transform": [10.0, 0, WEST, 0, -10, NORTH, 0, 0, 1], "proj:shape": [360, 240]}, {}]

@@ -56,6 +56,7 @@ VRT = """<VRTDataset rasterXSize="30" rasterYSize="20"><SRS>{crs}</SRS>
 <SimpleSource><SourceFilename>{secret}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form",
     [
@@ -260,6 +261,7 @@ def test_a_tiff_cut_short_is_refused(folders: tuple[Path, Path], cut: int) -> No
     refuse(AssetReader(local_root=root), str(root / "cut.tif"))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")  # rasterio's, of such a file
 @given(st.binary(max_size=400), st.integers(0, 399))
 @example(bytes(9) + b"\xba\x7f" + bytes(14), 247)  # pixels of next to no size

@@ -97,6 +97,7 @@ def find_refusal(work: Callable[[Any], object], item: Any) -> ItemError | None:
     return refusal
 
 
+@pytest.mark.slow
 @given(broken_items())
 @settings(max_examples=500)
 def test_a_broken_item_is_refused_or_published_soundly(item: dict[str, Any]) -> None:
@@ -111,6 +112,7 @@ def test_a_broken_item_is_refused_or_published_soundly(item: dict[str, Any]) -> 
     assert -90 <= south <= north <= 90
 
 
+@pytest.mark.slow
 @given(broken_items())
 def test_the_hash_of_any_item_is_one_or_refused(item: dict[str, Any]) -> None:
     if not find_refusal(hash_item, item):

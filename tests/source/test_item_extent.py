@@ -160,6 +160,7 @@ def test_a_footprint_that_the_planetary_computer_leaves_whole_across_the_antimer
     assert (item["geometry"], item["bbox"]) == (footprint, bbox)
 
 
+@pytest.mark.slow
 @given(longitudes, longitudes, latitudes, latitudes)
 def test_the_box_of_a_footprint_is_one_that_a_source_may_send(
     west: float, east: float, south: float, north: float

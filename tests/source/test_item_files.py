@@ -380,6 +380,7 @@ odd_items = st.fixed_dictionaries(
 QUERY = build_query(tiles=["22KFV"], datetime="2018", bbox="-50,-23,-49,-22", ids=["a"])
 
 
+@pytest.mark.slow
 @given(odd_items)
 def test_any_json_is_items_or_a_named_error(tmp_path_factory: pytest.TempPathFactory, document: Any) -> None:
     path = tmp_path_factory.getbasetemp() / "odd.json"

@@ -273,6 +273,7 @@ HOLDERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", HOLDERS.values(), ids=HOLDERS)
 @pytest.mark.parametrize("href", FIT)
 def test_a_fit_href_is_published(path: tuple[str | int, ...], href: str) -> None:

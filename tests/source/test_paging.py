@@ -57,6 +57,7 @@ def tell_matched(matched: Any, **further: Any) -> Twist:
     return lambda page, _query: {**page, "links": [], "numberMatched": matched, **further}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("most", [10, 20, 50, 100, 250, 10_000])
 @pytest.mark.parametrize(
@@ -73,6 +74,7 @@ def lead_nowhere(page: Page, _query: Page) -> Page:
     return {**page, "links": links}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("most", [7, 100, 250])
 def test_a_link_that_leads_nowhere_loses_no_item(most: int, method: str) -> None:

@@ -252,6 +252,7 @@ def test_an_unknown_collection_is_named(api: StacApiServer) -> None:
 DEEP = b'{"features": ' + b"[" * 5000 + b"]" * 5000 + b"}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "problem"),
     [
@@ -431,6 +432,7 @@ def test_an_api_that_says_it_sorts_and_does_not_is_named(api: StacApiServer) -> 
         find_ids(api, SceneQuery(limit=25))
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), unique=True, max_size=30),
     st.integers(0, 8),

@@ -55,6 +55,7 @@ def test_all_are_there(shared_data: Path) -> None:
     assert len(PATHS) == 12
 
 
+@pytest.mark.slow
 def test_the_document_is_valid(item: Item, stac_validator: OfflineValidator) -> None:
     pystac.validation.validate_dict(item, validator=stac_validator)
     assert {uri for uri in item["stac_extensions"] if uri in stac_validator.unknown} <= NOT_AT_HAND

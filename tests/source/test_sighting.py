@@ -85,6 +85,7 @@ def test_real_items_tell_their_scene(shared_data: Path) -> None:
         assert find_scene_key(path.stem) == (sighting.tile, sighting.start, sighting.platform)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(["id", "properties", "x"]), json_values), json_values, json_values)
 def test_any_json_is_a_scene_or_an_error_of_the_item(item: Any, tile: Any, moment: Any) -> None:
     names = ("s2:mgrs_tile", "platform", "mgrs:utm_zone")

@@ -70,6 +70,7 @@ def ask(server: BucketServer) -> tuple[str, dict[str, str]]:
     return server.requests[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("style", "url"),
     [
@@ -125,6 +126,7 @@ def test_the_region_is_found_as_other_sdks_find_it(
     assert f"/{region}/s3/" in ask(server)[1]["authorization"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("value", "signed"), [("YES", False), ("true", False), ("1", False), ("NO", True)])
 def test_a_public_bucket_is_read_without_a_signature(
     server: BucketServer, monkeypatch: pytest.MonkeyPatch, value: str, signed: bool

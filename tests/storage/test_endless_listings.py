@@ -32,6 +32,7 @@ class CirclingClient:
         }
 
 
+@pytest.mark.slow
 def test_tokens_that_go_round_are_noticed() -> None:
     store = S3Store("b", "a", CirclingClient(most=50))  # type: ignore[arg-type]
     with pytest.raises(StoreUnavailable):

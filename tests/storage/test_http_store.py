@@ -91,6 +91,7 @@ def test_an_answer_that_breaks_off_after_its_status_line_is_no_empty_object(stor
             ask("endless.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["../up.json", "/here.json", "a//b", "here.json?x=1"])
 def test_a_key_leads_nowhere_else(store: HttpStore, key: str) -> None:
     with pytest.raises(StoreRefused, match="key"):

@@ -131,6 +131,7 @@ def test_a_key_below_a_file_is_refused(tmp_path: Path) -> None:
         store.write_object("c", b"2", "text/plain")
 
 
+@pytest.mark.slow
 def test_writers_of_a_folder_that_others_empty_meet_no_error(tmp_path: Path) -> None:
     """The folder goes with its last object while others make it again."""
     store = LocalStore(tmp_path)
@@ -260,6 +261,7 @@ def test_a_read_that_fails_says_nothing_of_writing(
     assert not re.search("write|change", str(raised.value))
 
 
+@pytest.mark.slow
 def test_readers_see_whole_objects_while_writers_are_killed(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     store.write_object("a/b", b"x" * 100_000, "text/plain")
@@ -280,6 +282,7 @@ def test_readers_see_whole_objects_while_writers_are_killed(tmp_path: Path) -> N
     store.write_object("a/b", b"after the killed", "text/plain")
 
 
+@pytest.mark.slow
 def test_processes_lose_no_update(tmp_path: Path) -> None:
     LocalStore(tmp_path).create_object("list", b"", "text/plain")
     writers = [SPAWN.Process(target=add_lines, args=(tmp_path, name, 25)) for name in "abc"]

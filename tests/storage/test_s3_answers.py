@@ -65,6 +65,7 @@ def store(script: Script, s3_server: S3Server) -> ObjectStore:
     return store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "fault"), CUTS)
 def test_what_breaks_off_is_asked_for_again(
     script: Script, store: ObjectStore, name: str, fault: str
@@ -75,6 +76,7 @@ def test_what_breaks_off_is_asked_for_again(
     assert script.seen.count(kind) >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "fault"), CUTS)
 def test_what_breaks_off_for_ever_is_unavailable(
     script: Script, store: ObjectStore, name: str, fault: str
@@ -92,6 +94,7 @@ def test_a_404_page_is_absence_where_a_listing_confirms_it(script: Script, store
     assert store.find_object("a") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["undelimited", "prefixless"])
 def test_folders_are_told_by_keys_where_a_store_knows_no_delimiters(
     script: Script, store: ObjectStore, fault: str
@@ -115,6 +118,7 @@ def test_a_listing_goes_on_over_broken_pages(
     assert [info.key for info in store.list_objects("")] == keys
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["status", "headers", "half"])
 def test_a_write_whose_answer_breaks_off_is_looked_at(script: Script, store: ObjectStore, fault: str) -> None:
     store.probe_capabilities()
@@ -125,6 +129,7 @@ def test_a_write_whose_answer_breaks_off_is_looked_at(script: Script, store: Obj
     assert store.read_object("new") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["get", "put", "delete"])
 @pytest.mark.parametrize("fault", ["status", "page"])
 def test_a_probe_under_faults_never_says_that_conditions_are_ignored(
@@ -137,6 +142,7 @@ def test_a_probe_under_faults_never_says_that_conditions_are_ignored(
         assert capabilities == StoreCapabilities(create_only=True, compare_and_swap=True)
 
 
+@pytest.mark.slow
 def test_a_probe_that_finds_nothing_out_says_so(script: Script, store: ObjectStore) -> None:
     script.always["get"] = "half"
     with pytest.raises(StoreUnavailable, match="could not find out whether it honours conditional writes"):
@@ -153,6 +159,7 @@ def test_a_probe_of_credentials_that_may_only_read_is_refused(script: Script, st
     assert list(store.list_objects("_probe/")) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["status", "headers", "half", "page", "denied", "rootless", "etagless"])
 def test_no_error_of_the_client_comes_out_raw(script: Script, store: ObjectStore, fault: str) -> None:
     for kind in ("list", "get", "head", "put", "delete"):

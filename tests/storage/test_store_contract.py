@@ -59,6 +59,7 @@ def keys_of(store: ObjectStore, prefix: str = "") -> list[str]:
     return [info.key for info in store.list_objects(prefix)]
 
 
+@pytest.mark.slow
 def test_an_absent_object_is_none(store: ObjectStore) -> None:
     assert store.read_object("a/b.json") is None
     assert store.find_object("a/b.json") is None
@@ -67,6 +68,7 @@ def test_an_absent_object_is_none(store: ObjectStore) -> None:
     store.delete_object("a/b.json")
 
 
+@pytest.mark.slow
 def test_a_written_object_reads_back(store: ObjectStore) -> None:
     store.write_object("a/b.json", b"first", "application/json")
     store.write_object("a/b.json", b"second, longer", "application/json")
@@ -82,6 +84,7 @@ def test_a_written_object_reads_back(store: ObjectStore) -> None:
     assert found.modified.tzinfo is not None
 
 
+@pytest.mark.slow
 def test_an_empty_object_is_an_object(store: ObjectStore) -> None:
     store.create_object("empty", b"", "text/plain")
     stored = store.read_object("empty")
@@ -89,6 +92,7 @@ def test_an_empty_object_is_an_object(store: ObjectStore) -> None:
     assert stored.body == b""
 
 
+@pytest.mark.slow
 def test_create_refuses_other_content_and_accepts_its_own(store: ObjectStore) -> None:
     store.create_object("a", b"one", "text/plain")
     store.create_object("a", b"one", "text/plain")
@@ -99,6 +103,7 @@ def test_create_refuses_other_content_and_accepts_its_own(store: ObjectStore) ->
     assert stored.body == b"one"
 
 
+@pytest.mark.slow
 def test_replace_needs_the_present_etag(store: ObjectStore) -> None:
     store.write_object("a", b"one", "text/plain")
     first = store.read_object("a")
@@ -112,6 +117,7 @@ def test_replace_needs_the_present_etag(store: ObjectStore) -> None:
     assert second.etag != first.etag
 
 
+@pytest.mark.slow
 def test_replace_by_what_is_there_already_is_no_conflict(store: ObjectStore) -> None:
     """A writer whose first answer was lost meets its own success."""
     store.write_object("a", b"one", "text/plain")
@@ -121,6 +127,7 @@ def test_replace_by_what_is_there_already_is_no_conflict(store: ObjectStore) -> 
     store.replace_object("a", b"two", "text/plain", first.etag)
 
 
+@pytest.mark.slow
 def test_replace_of_a_deleted_object_is_a_conflict(store: ObjectStore) -> None:
     store.write_object("a", b"one", "text/plain")
     first = store.read_object("a")
@@ -131,11 +138,13 @@ def test_replace_of_a_deleted_object_is_a_conflict(store: ObjectStore) -> None:
     assert store.read_object("a") is None
 
 
+@pytest.mark.slow
 def test_both_capabilities_are_seen_and_the_probe_leaves_nothing(store: ObjectStore) -> None:
     assert store.probe_capabilities() == StoreCapabilities(create_only=True, compare_and_swap=True)
     assert keys_of(store) == []
 
 
+@pytest.mark.slow
 def test_listings_are_in_the_order_of_whole_keys(store: ObjectStore) -> None:
     keys = ["a-b/x", "a/x", "a.x", "a/b/c", "a/b-c", "b", "A"]
     for key in keys:
@@ -158,6 +167,7 @@ def test_a_folder_goes_with_its_last_object(store: ObjectStore) -> None:
     assert list(store.list_folders("a/")) == ["b"]
 
 
+@pytest.mark.slow
 def test_keys_that_could_leave_the_store_are_refused(store: ObjectStore) -> None:
     for key in STRANGE_KEYS:
         for call in (
@@ -180,6 +190,7 @@ def test_prefixes_that_could_leave_the_store_are_refused(store: ObjectStore) -> 
             list(store.list_folders(prefix))
 
 
+@pytest.mark.slow
 def test_one_of_many_creators_wins(store: ObjectStore) -> None:
     won = run_together(8, lambda number: store.create_object("a/key", f"{number}".encode(), "text/plain"))
     stored = store.read_object("a/key")
@@ -188,6 +199,7 @@ def test_one_of_many_creators_wins(store: ObjectStore) -> None:
     assert stored.body == f"{won[0]}".encode()
 
 
+@pytest.mark.slow
 def test_concurrent_updates_by_compare_and_swap_are_all_kept(store: ObjectStore) -> None:
     store.create_object("list", b"", "text/plain")
 
@@ -241,6 +253,7 @@ OPERATIONS = st.lists(
 PREFIXES = st.sampled_from(["", "a", "a/", "a-b/", "B/a/", "22K/a-b/x"])
 
 
+@pytest.mark.slow
 def test_any_sequence_of_operations_is_that_of_a_dictionary(open_empty: OpenStore) -> None:
     """Few sequences on a bucket, whose every operation is some requests."""
     examples = 6 if isinstance(open_empty(), S3Store) else 60

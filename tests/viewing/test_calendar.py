@@ -14,6 +14,7 @@ def draw(*rows: CalendarRow, title: str = "Scenes") -> np.ndarray:
     return decode(draw_calendar(title, rows))[..., :3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 5])
 def test_a_calendar_has_a_line_for_each_year(rows: int) -> None:
     one = CalendarRow("22KFV 2018", {})

@@ -163,6 +163,7 @@ class TestOtherPages:
 
 
 class TestPrivacy:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "path",
         [

@@ -116,6 +116,7 @@ AREAS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("area", AREAS.values(), ids=AREAS.keys())
 def test_shares_are_those_of_the_pixels_whose_centres_lie_inside(catalog: Path, area: Any) -> None:
     report = measure_area(area, store=str(catalog))
@@ -141,6 +142,7 @@ def test_every_form_of_an_area_is_the_same_area(catalog: Path, tmp_path: Path) -
         assert measure_area(form, store=str(catalog)).scenes == expected
 
 
+@pytest.mark.slow
 def test_an_area_in_two_zones_has_the_scenes_of_both(catalog: Path) -> None:
     area = shapely.box(11.96, 48.46, 12.03, 48.50)
     report = measure_area(area, store=str(catalog))
@@ -149,6 +151,7 @@ def test_an_area_in_two_zones_has_the_scenes_of_both(catalog: Path) -> None:
     assert all(0 < found.nodata_px < found.area_px for found in report.scenes)
 
 
+@pytest.mark.slow
 def test_an_area_at_the_antimeridian_is_in_one_piece(catalog: Path) -> None:
     halves = [shapely.box(179.96, -17.03, 180, -17.01), shapely.box(-180, -17.03, -179.96, -17.01)]
     area = shapely.MultiPolygon(halves)
@@ -201,6 +204,7 @@ def test_an_area_too_large_to_count_is_measured(catalog: Path) -> None:
         assert found.area_px == pytest.approx(km2 * 1e6 / 400, rel=0.005)
 
 
+@pytest.mark.slow
 def test_only_blocks_with_pixels_of_the_area_are_read(tmp_path: Path) -> None:
     noise = RANDOM.integers(0, 4, (2300, 2300)).astype(np.uint8)
     scene = SmallScene("22KFV", "2018-06-17", 600_000, 7_500_040, noise)
@@ -294,6 +298,7 @@ def test_a_broken_mask_costs_its_scene_alone(tmp_path: Path) -> None:
     assert len(result.stderr.splitlines()) == len(expected)
 
 
+@pytest.mark.slow
 def test_servers_and_buckets_give_the_same(
     catalog: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,6 +322,7 @@ def test_servers_and_buckets_give_the_same(
         assert all(ranges)
 
 
+@pytest.mark.slow
 def test_the_command_sorts_and_chooses(catalog: Path, tmp_path: Path) -> None:
     (tmp_path / "field.geojson").write_text(json.dumps(shapely.geometry.mapping(SQUARE)))
     arguments = ("clear", "--intersects", "field.geojson", "--store", catalog)

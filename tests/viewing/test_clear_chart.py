@@ -24,6 +24,7 @@ def count(png: bytes, colour: tuple[int, int, int]) -> int:
     return int((decode(png)[..., :3] == colour).all(axis=-1).sum())
 
 
+@pytest.mark.slow
 def test_each_year_has_a_line_and_each_share_its_area() -> None:
     scenes = [make_scene(f"2018-{month:02}-10", 30, 70) for month in range(1, 13)]
     one = draw_clear_chart("My field", scenes)

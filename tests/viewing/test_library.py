@@ -96,6 +96,7 @@ def test_one_item_is_found_by_its_id_alone(out: Path) -> None:
         find_item("no id at all", store=str(out))
 
 
+@pytest.mark.slow
 def test_a_web_server_and_a_bucket_give_what_the_folder_gives(
     out: Path, serve: Serve, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ def run_cells(names: dict[str, Any]) -> list[Any]:
     return shown
 
 
+@pytest.mark.slow
 @ignore_warnings_of_odc
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_it_runs_from_the_top(

@@ -74,6 +74,7 @@ def send_slowly(url: str, head: bytes, drip: bytes) -> bytes:
             sender.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "drip", "answered"),
     [

@@ -103,6 +103,7 @@ def test_the_command_writes_a_picture_and_says_what_is_on_it(out: Path, tmp_path
     assert list(decode((tmp_path / told["out"]).read_bytes()).shape) == [*told["shape"], 3]
 
 
+@pytest.mark.slow
 def test_the_calendar_counts_what_is_published(out: Path, tmp_path: Path) -> None:
     result = run("stats", "--store", out, "--out", "calendar.png", "--json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -118,6 +119,7 @@ def test_the_calendar_counts_what_is_published(out: Path, tmp_path: Path) -> Non
     assert "2/3" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [

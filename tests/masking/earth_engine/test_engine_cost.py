@@ -123,6 +123,7 @@ def test_costs_add_up_and_two_hundred_scenes_of_a_day_pair_in_two_requests() -> 
     assert estimate_pairing([]) == CostEstimate()
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 2000), max_size=400))
 def test_a_listing_asks_about_few_scenes_of_a_short_time(days: list[int]) -> None:
     taken = [datetime(2018, 12, 14, tzinfo=UTC) + timedelta(days=day) for day in sorted(days)]

@@ -69,6 +69,7 @@ PASSING: dict[str, Fault] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
 def test_a_fault_that_passes_is_tried_again(
     fault: Fault, earth_engine: LocalEarthEngine, session: EarthEngineSession
@@ -80,6 +81,7 @@ def test_a_fault_that_passes_is_tried_again(
     assert (counted.requests, counted.retries) == (5, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
 def test_a_fault_that_stays_is_unavailable_after_all_attempts(
     fault: Fault, earth_engine: LocalEarthEngine
@@ -206,6 +208,7 @@ NEVER: dict[str, tuple[Fault, type[CloudmaskError], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "error", "text"), NEVER.values(), ids=NEVER)
 def test_what_no_second_attempt_cures_is_said_at_once(
     fault: Fault,
@@ -224,6 +227,7 @@ def test_what_no_second_attempt_cures_is_said_at_once(
     assert len(forms) == len(set(forms))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault", [faults.memory_limit(), faults.computation_timed_out()], ids=["memory", "time"]
 )
@@ -255,6 +259,7 @@ def test_splitting_ends_at_the_floor(
     assert len(earth_engine.requests.to(PIXELS)) == 3
 
 
+@pytest.mark.slow
 def test_a_window_beyond_the_byte_limit_is_split(earth_engine: LocalEarthEngine) -> None:
     wide = replace(GRID, shape=(512, 60_000))
     with run_session(earth_engine, window_bytes=2 * 512 * 60_000) as session:
@@ -296,6 +301,7 @@ def test_the_first_failure_ends_a_scene(earth_engine: LocalEarthEngine) -> None:
     assert len(earth_engine.requests.to(PIXELS)) <= 4
 
 
+@pytest.mark.slow
 def test_no_more_requests_are_under_way_than_the_session_allows(earth_engine: LocalEarthEngine) -> None:
     earth_engine.faults.add(faults.Delay(0.01), path=PIXELS)
     with run_session(earth_engine, in_flight=4, window_bytes=2 * 512 * 16) as session:
@@ -307,6 +313,7 @@ def test_no_more_requests_are_under_way_than_the_session_allows(earth_engine: Lo
     assert 1 < earth_engine.requests.peak_in_flight <= 4
 
 
+@pytest.mark.slow
 def test_many_faults_at_once_still_give_the_whole_raster(earth_engine: LocalEarthEngine) -> None:
     for seed, fault in enumerate(PASSING.values()):
         earth_engine.faults.add(fault, path=PIXELS, probability=0.06, seed=seed)

@@ -170,6 +170,7 @@ def test_the_log_is_not_silenced(
     assert quiet.level == logging.CRITICAL
 
 
+@pytest.mark.slow
 def test_corners_in_degrees_do_for_a_small_tile_and_shift_a_large_one(
     session: EarthEngineSession, scene: Scene, module: type[Downloader]
 ) -> None:
@@ -201,6 +202,7 @@ def test_a_result_that_never_came_is_refused(
         read(scene, Gees2Downloader(session))
 
 
+@pytest.mark.slow
 def test_an_error_in_place_of_a_tile_is_tried_again(
     earth_engine: LocalEarthEngine, session: EarthEngineSession, scene: Scene, module: type[Downloader]
 ) -> None:
@@ -225,6 +227,7 @@ def test_too_much_is_refused_with_the_downloader_that_splits(
         read(scene, Gees2Downloader(session))
 
 
+@pytest.mark.slow
 def test_one_raster_at_a_time(
     session: EarthEngineSession, scene: Scene, module: type[Downloader], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,8 @@ from tests.doubles.earth_engine.server import LocalEarthEngine
 from tests.masking.earth_engine.pixels import build_grid, read_pixels
 from tests.masking.earth_engine.sessions import run_session
 
+pytestmark = pytest.mark.slow
+
 Mask = NDArray[np.uint8]
 DEFAULTS = MaskParameters()
 OTHERS = MaskParameters(40, 0.1, 640, 0)

@@ -78,6 +78,7 @@ def reason(session: EarthEngineSession, scene: Scene, collection: str = CLOUD_PR
     return pairing.reason
 
 
+@pytest.mark.slow
 def test_many_scenes_pair_in_few_requests_each_of_a_short_time(
     earth_engine: LocalEarthEngine, session: EarthEngineSession
 ) -> None:
@@ -231,6 +232,7 @@ def test_json_that_is_no_answer_is_asked_for_again(
         find(session, scene)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize(
     "fault",

@@ -210,6 +210,7 @@ def test_application_default_credentials_are_found(
     assert bearer(earth_engine) == {"Bearer secret-token"}
 
 
+@pytest.mark.slow
 def test_a_users_default_credentials_ask_for_no_scope_beyond_their_own(
     bare_machine: Path,
     earth_engine: LocalEarthEngine,
@@ -388,6 +389,7 @@ def test_sessions_may_follow_each_other(earth_engine: LocalEarthEngine) -> None:
         assert len(elsewhere.requests.to("value:compute")) == 1
 
 
+@pytest.mark.slow
 def test_only_this_package_imports_the_client() -> None:
     code = (
         "import sys, pc_cloudmask.runs.context, pc_cloudmask.runs.ingest, pc_cloudmask.settings; "

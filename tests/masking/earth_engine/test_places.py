@@ -106,6 +106,7 @@ def test_places_settle_at_what_the_service_bears(bears: int, latency_s: float) -
     assert bears == 1 or simulation.given_up == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("every_s", "burst_s"), [(22, 2), (60, 5), (300, 20)])
 @pytest.mark.parametrize("seed", range(4))
 def test_bursts_of_refusals_cost_hardly_more_than_their_time(

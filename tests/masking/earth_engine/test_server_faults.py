@@ -49,6 +49,7 @@ def read(client: Any, product: Sentinel2, window: tuple[int, int, int, int] | No
     return read_pixels(image, build_grid(product, 20, window))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "text"),
     [

@@ -165,6 +165,7 @@ def test_unmask_stops_at_the_footprint_unless_told(earth_engine: LocalEarthEngin
     np.testing.assert_array_equal(everywhere[~outside], product.probability[~outside])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("azimuth_deg", [38.0, 142.0, 217.0, 322.0, 0.0, 90.0, 180.0, 270.0])
 @pytest.mark.parametrize("bare_crs", [False, True], ids=["projection", "bare-crs"])
 def test_shadows_fall_away_from_the_sun(

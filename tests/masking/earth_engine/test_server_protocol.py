@@ -72,6 +72,7 @@ def test_an_image_tells_its_bands_and_properties(client: Any, days: list[str]) -
     assert properties["system:footprint"]["type"] == "LinearRing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build_filter", "expected"),
     [

@@ -77,6 +77,7 @@ def build_tutorial_mask(client: Any, product: Sentinel2) -> Any:
     return collection.map(add_cloud_mask).first().select("cloudmask")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sun", SUNS, ids=str)
 def test_the_tutorials_mask_is_the_one_that_its_definition_gives(
     earth_engine: LocalEarthEngine, client: Any, sun: Sun
