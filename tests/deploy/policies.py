@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from moto.s3.models import s3_backends
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.server import create_backend_app
 from werkzeug.serving import make_server
 
 POLICIES = Path(__file__).parents[2] / "deploy" / "s3"
@@ -134,7 +134,7 @@ class Recorder:
 def recording_server() -> Iterator[tuple[str, Recorder]]:
     """URL of an S3 server on loopback, and what it is asked."""
     s3_backends.reset()  # the process may have had another
-    recorder = Recorder(DomainDispatcherApplication(create_backend_app))
+    recorder = Recorder(create_backend_app("s3"))
     server = make_server("127.0.0.1", 0, recorder, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.server import create_backend_app
 from werkzeug.serving import make_server
 
 FLAKY_SHARE = 0.15
@@ -138,8 +138,8 @@ def _answer(start_response: StartResponse, status: str, code: str = "") -> Itera
 def main() -> None:
     """Serve until terminated; the first line of the output is the URL."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    application = StrangeStores(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, application, threaded=True)
+    # S3 alone: to tell its requests from other services', moto lists a folder with each.
+    server = make_server("127.0.0.1", 0, StrangeStores(create_backend_app("s3")), threaded=True)
     sys.stdout.write(f"http://127.0.0.1:{server.server_port}\n")
     sys.stdout.flush()
     server.serve_forever()
