@@ -225,7 +225,7 @@ class Look:
         return check.totals.has_catalog
 
     def _confirm(self, check: YearCheck) -> YearCheck:
-        """Look again where something is wrong: a writer may have been at it between two readings."""
+        """Check again where something is wrong: a writer may have changed it between two reads."""
         year_keys = check.folder.year_keys
         for _ in range(_CONFIRMATIONS):
             if all(finding.problem is Problem.COULD_NOT_READ for finding in check.findings):
@@ -240,10 +240,10 @@ class Look:
         self.tally.add(awaiting_removal=totals.awaiting_removal)
 
     def _settle(self, key: str, findings: Iterable[Finding], mend: Callable[[], Steps]) -> bool:
-        """Report the findings, and mend them if that is asked for; return whether all could be looked at."""
+        """Report the findings, and repair them if requested; return whether everything could be read."""
         found: list[Finding] = []
         try:
-            for finding in findings:  # those before an error count
+            for finding in findings:  # findings before an error count
                 found.append(finding)
         except CouldNotRead as error:
             self.tally.report(*found, error.finding)
@@ -254,7 +254,7 @@ class Look:
         return True
 
     def _mend(self, key: str, mend: Callable[[], object], *, has_to: bool = True) -> bool:
-        """Mend, and return whether that was done. One thing that cannot be mended stops no other."""
+        """Repair something and return whether that succeeded. A failure does not stop other repairs."""
         try:
             mended = mend()
         except Exception as error:  # a store may raise anything
@@ -274,7 +274,7 @@ class Look:
         return self._find_catalog(parent.key) if is_read else None
 
     def _find_catalog(self, key: str) -> bool | None:
-        """Count the catalog if it is there, and return whether it is."""
+        """Count the catalog if it exists, and return whether it does."""
         try:
             found = is_there(self._store, key)
         except CouldNotRead as error:
@@ -291,8 +291,8 @@ class Look:
 class CheckOptions:
     """How far a check goes.
 
-    A repair takes out ``limit`` broken items at the most, None for all. A ``deep`` check validates every raster
-    with rio-cogeo and counts the pixels of every mask.
+    A repair takes out at most ``limit`` broken items (None: all). A ``deep`` check validates every raster with
+    rio-cogeo and counts the pixels of every mask.
     """
 
     limit: int | None = REMOVAL_LIMIT
@@ -308,16 +308,16 @@ def check_catalog(
     single_writer: bool = False,
     options: CheckOptions = CheckOptions(),
 ) -> CheckReport:
-    """Look at every published object once; with ``repair``, mend what is wrong and look again.
+    """Check every published object once; with ``repair``, repair what is wrong and check again.
 
-    One year a worker is in memory at a time. Writers may publish meanwhile: what their markers
-    announce is no problem, and what looks like one is looked at again. What could not be read is a
-    finding of its own, and nothing that it concerns is touched.
+    Each worker holds one year in memory at a time. Writers may publish in the meantime: what their markers announce is
+    not a problem, and apparent problems are checked again. What could not be read is reported as such, and nothing
+    related to it is changed.
 
     Raises:
-        SettingsError: the catalog was published for another public URL: nothing would be as it must be.
-        StoreUnavailable: the store did not answer at all; doing it again is harmless.
-        StoreRefused: the store may not be listed; a repair of one that is not safe for several writers.
+        SettingsError: the catalog was published for another public URL, so everything in it would differ.
+        StoreUnavailable: the store did not answer at all; it is safe to try again.
+        StoreRefused: the store cannot be listed, or a repair is requested where several writers are not safe.
     """
     check_public_url(store, context)
     publisher = Publisher(store, context, now, single_writer=single_writer) if repair else None
@@ -332,7 +332,7 @@ def check_catalog(
                 looks.append(Look(checker, mender, tiles, removals, looks[-1].clean if looks else {}))
                 looks[-1].run()
         finally:
-            # What an interrupted check has queued would take minutes more on a slow store.
+            # Tasks queued by an interrupted check would take minutes on a slow store.
             tiles.shutdown(wait=False, cancel_futures=True)
             items.shutdown(wait=False, cancel_futures=True)
     first, last = looks[0].tally, looks[-1].tally
