@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def build_workload_tag(prefix: str, now: datetime) -> str:
-    """Return the tag of the run that began at ``now``, as the ``ee`` client wants it: lower case, up to 63 characters."""
+    """Return the tag of the run that began at ``now``, as ``ee`` requires it: lower case, up to 63 characters."""
     return f"{prefix}-{now:%Y%m%dt%H%M%Sz}"
 
 

@@ -60,7 +60,7 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class MatchedScene:
-    """A scene and who has it, by catalogue name; ``start`` is the datatake's if it was ``told``, else an instant of it."""
+    """A scene and who has it, by catalogue name; ``start`` is its datatake's only if some item ``told`` it."""
 
     tile: str
     start: datetime

@@ -119,9 +119,7 @@ class AreaWatch:
             self._note({**scan.done, "missing_scans": missing_scans})
 
     def find_items(self, scans: Iterable[Scan]) -> Iterator[Item]:
-        """Yield the items that the source has in ``scans``; ``scan`` reuses what was found, and raises any error met
-        here.
-        """
+        """Yield the items that the source has in ``scans``; ``scan`` then uses the result or raises the error."""
         for each in scans:
             seen: set[str] = set()
             try:
