@@ -38,7 +38,7 @@ def backfill_flow(request: BackfillRequest) -> list[str]:
 
 
 def _begin_shard(shard: IngestRequest, request: BackfillRequest) -> str:
-    """Begin the shard's flow run and return its id, which is empty for a run of this process."""
+    """Start the shard's flow run and return its id; the id of a run in this process is empty."""
     if request.deployment is None:
         ingest_flow(shard)
         return ""
@@ -51,4 +51,4 @@ def _begin_shard(shard: IngestRequest, request: BackfillRequest) -> str:
         idempotency_key=f"backfill-{digest}",
         timeout=0,
     )
-    return str(cast(FlowRun, run).id)  # called from a synchronous flow, it gives no coroutine
+    return str(cast(FlowRun, run).id)  # not a coroutine when called from a synchronous flow
