@@ -303,9 +303,7 @@ class Settings(BaseSettings):
         return self.methods or _parse_methods(self.method or DEFAULT_METHOD)
 
     def read_parameters(self, method: str) -> MaskParameters:
-        """Return the parameters of masks by ``method``: thresholds from the settings or its own defaults, and its
-        weights.
-        """
+        """Return the parameters of masks by ``method``: the settings' thresholds or its own, and its weights."""
         names = {each.name for each in fields(MaskParameters)}
         given = self.model_dump(include=names, exclude_none=True)
         found = METHODS[method].identify(self.network)

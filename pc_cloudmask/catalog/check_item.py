@@ -202,7 +202,7 @@ def _check_own_file(name: str, asset: Mapping[str, Any], key: str, keys: ItemKey
 
 
 def _check_extent(item: Item) -> Iterator[str]:
-    """Check that the bbox is that of the footprint or of its tile, with edges at most a tile's width apart."""
+    """Check that the bbox is the footprint's or its tile's: it exceeds the footprint by at most a tile's edge."""
     west, south, east, north = find_bbox(item["geometry"])
     if west > east or min(west, -east) < _ANTIMERIDIAN_DEG or max(-south, north) > _POLE_DEG:
         return  # such a box can be written in several ways

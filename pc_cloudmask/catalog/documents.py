@@ -197,7 +197,7 @@ def _read_number(value: Any) -> float:
 
 
 def build_root_catalog(context: CatalogContext) -> Document:
-    """Return the root, which links the collection alone."""
+    """Return the root catalog, which links only the collection."""
     catalog = read_catalog_template()
     catalog["links"] = [
         context.link("root", CATALOG_KEY, CATALOG_KEY, root_title()),

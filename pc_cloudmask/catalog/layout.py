@@ -161,8 +161,8 @@ def pending_prefix(item_id: str) -> str:
 def build_item_title(item_id: str) -> str:
     """Return ``2018-12-14 13:32 Sentinel-2B R081`` for a product's id.
 
-    The ISO date comes first, so that sorting by title sorts by time. An id of another form follows the first date in
-    it, or stands alone.
+    The ISO date comes first, so that sorting by title sorts by time. The title of an id of another form is the first
+    date in it and the id, or the id alone.
     """
     day = find_day(item_id)
     if day is None:
