@@ -27,7 +27,7 @@ PROVISIONAL_PREFIX = "_provisional/"
 WITHDRAWN_NAME = "withdrawn.json"
 #: Hex digits of SHA-256 in an asset's key: 64 bits distinguish all versions of one scene.
 _CONTENT_HASH_LENGTH = 16
-#: Longest id in the name of a marker, which must itself have the form of an id.
+#: Characters of an id that a marker's name keeps; the name must itself have the form of an id.
 _LONGEST_MARKED_ID = 128 - 1 - _CONTENT_HASH_LENGTH
 #: The names that ``ItemKeys.asset`` builds: such a file never changes.
 ASSET_NAME_FORM = re.compile(r"[a-z-]+-[0-9a-f]{16}\.[a-z]+")

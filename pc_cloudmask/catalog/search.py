@@ -279,7 +279,7 @@ logger = logging.getLogger(__name__)
 def find_proven_rows(
     store: ObjectReader, wanted: list[ItemKeys], pool: ThreadPoolExecutor
 ) -> Iterator[tuple[ItemKeys, Item]]:
-    """Yield the mirror's rows for those of ``wanted`` that it provably holds as they are; read all others yourself.
+    """Yield the mirror's rows for those of ``wanted`` that it provably holds as they are; others must be read.
 
     A row has the geometry, and the properties and fields of the asset ``cloudmask`` that lists show, nothing else.
     """

@@ -16,7 +16,7 @@ from pc_cloudmask.source.fields import Item, check_object, is_printable
 from pc_cloudmask.text import LOOPBACK_HOSTS, logger, unsign_urls, unsigned_href
 
 MAX_HREF_LENGTH = 4096
-#: A Sentinel-2 item has 23.
+#: A Sentinel-2 item has 23 assets.
 MAX_ASSETS = 1000
 #: Schemes of hrefs that may be published; an href without a scheme is a path. A browser executes none of these.
 SCHEMES = frozenset({"http", "https", "s3", "gs", "abfs"})

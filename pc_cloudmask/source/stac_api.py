@@ -388,7 +388,7 @@ class PlanetaryComputerSource:
             "intersects": query.intersects,
         }
         if query.bbox and query.bbox[0] > query.bbox[2]:
-            # The Planetary Computer's database takes such a box for its complement (stac-utils/pgstac#428).
+            # The Planetary Computer's database treats such a box as its complement (stac-utils/pgstac#428).
             parameters |= {"bbox": None, "intersects": build_box(*query.bbox)}
         if interval:
             parameters["datetime"] = format_datetime_interval(interval)
