@@ -134,7 +134,7 @@ class RunObserver(Observer):
         self._inner.scene_ended(outcome)
         self._ended += 1
         if outcome.state in _EVENTS and not outcome.held:
-            self._tell(outcome)
+            self._emit_outcome(outcome)
         if outcome.state is SceneState.PUBLISHED:
             self._published.append(outcome)
         if time.monotonic() - self._updated > UPDATE_EVERY_S:
@@ -145,7 +145,7 @@ class RunObserver(Observer):
         """The scenes that were published, the most recently taken first."""
         return sorted(self._published, key=lambda each: build_item_title(each.id), reverse=True)
 
-    def _tell(self, outcome: SceneOutcome) -> None:
+    def _emit_outcome(self, outcome: SceneOutcome) -> None:
         """Emit what happened to a scene, and whether it is quarantined because its item is proven wrong."""
         payload = {"reason": outcome.reason, "item": outcome.item_key}
         _emit(_EVENTS[outcome.state], outcome.id, payload)

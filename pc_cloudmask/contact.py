@@ -210,7 +210,7 @@ def _explain_network(error: requests.RequestException, causes: list[BaseExceptio
         return f"no connection to {_place(url)}: timed out"
     refusal = next((each for each in causes if _is_refusal(each)), None)
     if any(isinstance(each, NameResolutionError | socket.gaierror) for each in causes):
-        return _tell_no_address(url, refusal)
+        return _describe_no_address(url, refusal)
     return f"no connection to {_place(url)} ({refusal.strerror})" if refusal else None
 
 
@@ -278,13 +278,13 @@ def _count_addresses(url: str, within_s: float) -> int:
         found = answers.get(timeout=within_s)
     except Empty:
         timed_out = TimeoutError(f"no answer within {within_s:g} s")
-        raise NoAddress(_tell_no_address(url, timed_out)) from timed_out
+        raise NoAddress(_describe_no_address(url, timed_out)) from timed_out
     if isinstance(found, Exception):
-        raise NoAddress(_tell_no_address(url, found)) from found
+        raise NoAddress(_describe_no_address(url, found)) from found
     return max(1, found)
 
 
-def _tell_no_address(url: str, error: Exception | None) -> str:
+def _describe_no_address(url: str, error: Exception | None) -> str:
     reason = getattr(error, "strerror", None) or error
     return f"DNS: no address of {_host(url)}" + (f" ({make_printable(reason, 100)})" if reason else "")
 
