@@ -143,7 +143,7 @@ class Look:
         return self._check_parent(parent, tiles) if is_listed else None
 
     def _check_tile(self, tile: str) -> bool | None:
-        """Check the years that one listing shows, then list each year that it lacks separately."""
+        """Check the years that one listing shows, then list each year missing from it separately."""
         parent = tile_parent(self._context, tile)
         years: dict[str, bool | None] = {}
         with suppress(CouldNotRead):
