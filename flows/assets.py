@@ -1,7 +1,7 @@
-"""What is published, as Prefect assets: each item, made of its source item, and the collection, made of its items.
+"""Published data as Prefect assets: each item, made from its source item, and the collection, made from its items.
 
-A key is the URI of the document in the store or at the source, never one with a signature. What Prefect allows in
-no key becomes ``_``, and a digest of the URI then tells it from others.
+A key is the URI of the document in the store or at the source, never with a signature. Characters that Prefect does not
+allow in keys become ``_``, and a digest of the URI then keeps keys distinct.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pc_cloudmask.text import unsigned_href
 MAKER = "pc-cloudmask"
 #: Name of the task run that makes the collection.
 COLLECTION_TASK = "collection"
-#: Items that the collection's asset names as its sources: an event has at most 100 related resources.
+#: Items that the collection's asset names as its sources: an event may have at most 100 related resources.
 MOST_SOURCES = 50
 _RESTRICTED = re.compile(f"[{re.escape(''.join(RESTRICTED_ASSET_CHARACTERS))}]|[^\x21-\x7e]")
 _SCHEME = re.compile("[a-z0-9]+://")
@@ -35,7 +35,7 @@ _DIGEST_LENGTH = 16
 
 
 def build_key(uri: str) -> str:
-    """Return a key of Prefect's form for ``uri``, another one for each URI."""
+    """Return a valid and unique Prefect key for ``uri``."""
     plain = unsigned_href(uri)
     key = _RESTRICTED.sub("_", plain)
     if key == plain and len(key) <= MAX_ASSET_KEY_LENGTH:
@@ -48,7 +48,7 @@ def build_key(uri: str) -> str:
 class RunAssets:
     """The assets of one run: ``store`` is the URI of its store, ``source`` that of the source's items.
 
-    With ``public_url`` the assets lead to the documents as readers find them.
+    With a ``public_url``, the assets link to the documents where readers find them.
     """
 
     store: str
@@ -64,7 +64,7 @@ class RunAssets:
         return cls(store.rstrip("/"), source, settings.public_url)
 
     def build_item(self, item_id: str, key: str) -> Asset:
-        """Return the asset of the published item at ``key`` of the store."""
+        """Return the asset of the published item at ``key`` in the store."""
         return self._build(key, build_item_title(item_id), item_id)
 
     def build_collection(self) -> Asset:
@@ -74,7 +74,7 @@ class RunAssets:
         )
 
     def build_source(self, item: Item) -> Asset:
-        """Return the asset of a source item: where it says that it is, else where the source has its items."""
+        """Return the asset of a source item: at its own link, or else where the source has its items."""
         uri = _find_self(item) or f"{self.source}/{item['id']}"
         return Asset(key=build_key(uri), properties=AssetProperties(name=str(item["id"]), url=uri))
 
@@ -85,22 +85,22 @@ class RunAssets:
 
 
 def note_outcome(outcome: SceneOutcome) -> None:
-    """Tell the asset of the task that runs how its scene ended: one that waits or is published already is not made.
+    """Record in the task's asset how its scene ended: nothing is made if it waits or is already published.
 
-    A task that ends with an error tells Prefect of itself that its asset was not made.
+    If a task ends with an error, Prefect itself records that its asset was not made.
     """
     context = AssetContext.get()
     if context is None:
         return
     if outcome.state is not SceneState.PUBLISHED:
-        context.downstream_assets.clear()  # of which Prefect would emit that they were made
+        context.downstream_assets.clear()  # otherwise Prefect would report them as made
     for asset in context.downstream_assets:
         shares = {f"{name}_pct": share for name, share in outcome.cover_pct.items()}
         context.add_asset_metadata(asset.key, {**shares, "provisional": outcome.provisional})
 
 
 @materialize(
-    "cloudmask://collection",  # each run is told its own
+    "cloudmask://collection",  # replaced in each run
     by=MAKER,
     name="publish-collection",
     task_run_name=COLLECTION_TASK,
@@ -108,12 +108,12 @@ def note_outcome(outcome: SceneOutcome) -> None:
     persist_result=False,
 )
 def publish_collection(key: str, published: int, withdrawn: int) -> None:
-    """Tell Prefect what a run changed in the collection; its catalogs are written batch by batch."""
+    """Record in Prefect what a run changed in the collection, whose catalogs are written batch by batch."""
     add_asset_metadata(key, {"published": published, "withdrawn": withdrawn})
 
 
 def leave_collection(assets: RunAssets, report: Report, published: Sequence[SceneOutcome]) -> None:
-    """Make the collection's asset of the newest of the ``published`` items, if the run changed anything."""
+    """Record the collection's asset, made from the newest ``published`` items, if the run changed anything."""
     if not (report.published or report.withdrawn):
         return
     collection = assets.build_collection()
@@ -125,7 +125,7 @@ def leave_collection(assets: RunAssets, report: Report, published: Sequence[Scen
 
 
 def _find_self(item: Item) -> str | None:
-    """Return the unsigned URL that an item gives for itself, if it gives one."""
+    """Return the unsigned URL of an item's link to itself, if it has one."""
     links = item.get("links")
     for link in links if isinstance(links, list) else ():
         if isinstance(link, dict) and link.get("rel") == "self" and isinstance(href := link.get("href"), str):

@@ -19,10 +19,10 @@ from pc_cloudmask.runs.request import BackfillRequest, IngestRequest
 
 @flow(name="backfill", flow_run_name=name_by(BackfillRequest), persist_result=False, log_prints=False)
 def backfill_flow(request: BackfillRequest) -> list[str]:
-    """Begin a flow run for each shard of the request; return their ids.
+    """Start a flow run for each shard of the request; return their ids.
 
-    Each shard is a run of ``request.deployment``, or of this process where that is None. When the same
-    request is begun again after a kill, only the runs that are missing begin.
+    Each shard is a run of ``request.deployment``, or of this process if that is None. When the same request is started
+    again after a kill, only the missing runs are started.
 
     Args:
         request: Which areas and years.
@@ -38,7 +38,7 @@ def backfill_flow(request: BackfillRequest) -> list[str]:
 
 
 def _begin_shard(shard: IngestRequest, request: BackfillRequest) -> str:
-    """Begin the shard's flow run and return its id, which is empty for a run of this process."""
+    """Start the shard's flow run and return its id; the id of a run in this process is empty."""
     if request.deployment is None:
         ingest_flow(shard)
         return ""
@@ -51,4 +51,4 @@ def _begin_shard(shard: IngestRequest, request: BackfillRequest) -> str:
         idempotency_key=f"backfill-{digest}",
         timeout=0,
     )
-    return str(cast(FlowRun, run).id)  # called from a synchronous flow, it gives no coroutine
+    return str(cast(FlowRun, run).id)  # not a coroutine when called from a synchronous flow

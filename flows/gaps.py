@@ -16,10 +16,10 @@ from pc_cloudmask.runs.request import GapsRequest
 
 @flow(name="gaps", flow_run_name=name_by(GapsRequest), persist_result=False, log_prints=False)
 def gaps_flow(request: GapsRequest = GapsRequest()) -> GapReport:  # noqa: B008 - frozen
-    """Name the scenes that a catalogue lacks; what was out of reach is in the report.
+    """Report the scenes that a catalogue lacks, and what could not be reached.
 
     Args:
-        request: Which areas, and when; with nothing in it, the last 60 days of all areas of the worker's settings.
+        request: Which areas and period; by default the last 60 days of all areas in the worker's settings.
     """
     run_id.set(str(flow_run.id or ""))
     context = RunContext.of(request, read_only=not request.parquet)

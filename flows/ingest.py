@@ -13,10 +13,10 @@ from pc_cloudmask.runs.request import IngestRequest
 
 @flow(name="ingest", flow_run_name=name_by(IngestRequest), persist_result=False, log_prints=False)
 def ingest_flow(request: IngestRequest) -> Report:
-    """Publish the masks that the request asks for; what went wrong with a scene is in the report.
+    """Publish the masks that the request asks for; failures of single scenes are in the report.
 
     Args:
-        request: Which scenes, and how; what is left empty is as the worker's settings have it.
+        request: Which scenes, and how; empty fields take the values of the worker's settings.
     """
     with open_run(request) as (context, runner, observer):
         report = ingest(context, request, runner, observer)

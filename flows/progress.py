@@ -1,4 +1,4 @@
-"""What a run shows while it goes on, its name first, and the events it emits for automations."""
+"""What a run shows while it is going on, such as its name, and the events it emits for automations."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ from pc_cloudmask.settings import Area, Settings, read_clock
 from pc_cloudmask.storage.store import ObjectStore
 from pc_cloudmask.text import escape_markdown, make_printable
 
-#: Of a name: what was given as an interval or a box may be any text.
+#: Limit on a name: an interval or a box given by a user may be any text.
 LONGEST_NAME = 120
 AnyRequest = TypeVar("AnyRequest", bound=RunRequest)
 
 
 def name_by(kind: type[AnyRequest]) -> Callable[[], str]:
-    """Return what names a flow run by the request of this kind among its parameters."""
+    """Return a function that names a flow run after the request of this kind among its parameters."""
 
     def name() -> str:
         return describe(kind.model_validate((flow_run.parameters or {}).get("request") or {}))
@@ -58,11 +58,11 @@ def name_by(kind: type[AnyRequest]) -> Callable[[], str]:
 
 
 def describe(request: RunRequest) -> str:
-    """Return such a name as ``22KFV 2018-12`` or ``home, alps 2026-11-19/2026-11-29``."""
+    """Return a name such as ``22KFV 2018-12`` or ``home, alps 2026-11-19/2026-11-29``."""
     if isinstance(request, IngestRequest):
         return request.title[:LONGEST_NAME]
     if isinstance(request, AreaRequest):
-        with suppress(CloudmaskError):  # the run itself says which setting is wrong
+        with suppress(CloudmaskError):  # the run itself reports which setting is wrong
             return _describe_areas(request)[:LONGEST_NAME]
     return "no area to look at"
 
@@ -89,27 +89,27 @@ def _find_period(
     raise TypeError(type(request))
 
 
-#: Who is told how a flow run in this process goes on; an observer is no parameter.
+#: The observer of a flow run in this process, because an observer cannot be a parameter.
 observer_of_run: ContextVar[Observer | None] = ContextVar("observer_of_run", default=None)
-#: Between two updates of the progress that the server shows.
+#: Time between two updates of the progress that the server shows.
 UPDATE_EVERY_S = 5.0
 _EVENTS = {SceneState.PUBLISHED: "cloudmask.scene.published", SceneState.FAILED: "cloudmask.scene.failed"}
 WITHDRAWN_EVENT = "cloudmask.scene.withdrawn"
 QUARANTINED_EVENT = "cloudmask.scene.quarantined"
 INCOMPLETE_EVENT = "cloudmask.run.incomplete"
-#: What a preview draws cloud and shadow in.
+#: Colours of cloud and shadow in a preview.
 _COLORS = {"cloud": "pink", "shadow": "violet"}
-#: Bytes of a picture that may be put into the server's database, where no URL shows it.
+#: Largest picture, in bytes, that may be stored in the server's database if no URL shows it.
 LARGEST_PREVIEW = 256 << 10
-#: Gaps that the server's page shows; the table in the store has them all.
+#: Gaps shown on the server's page; the table in the store has all of them.
 SHOWN_GAPS = 200
-#: Scenes that it shows of a run; the worker's log has them all.
+#: Scenes of a run shown on the server's page; the worker's log has all of them.
 SHOWN_SCENES = 300
 logger = logging.getLogger(__name__)
 
 
 class RunObserver(Observer):
-    """Emits an event for each scene that was published or failed; keeps the run's progress artifact."""
+    """Emits an event for each scene that was published or failed, and updates the run's progress artifact."""
 
     def __init__(self) -> None:
         self._inner = observer_of_run.get() or Observer()
@@ -119,22 +119,22 @@ class RunObserver(Observer):
         self._published: list[SceneOutcome] = []
 
     def scenes_found(self, count: int) -> None:
-        """Lengthen the way to go."""
+        """Add to the expected number of scenes."""
         self._inner.scenes_found(count)
         self._found += count
         if self._artifact is None:
-            # Called from a synchronous flow, it gives no coroutine.
+            # Not a coroutine when called from a synchronous flow.
             self._artifact = cast(
                 UUID,
                 create_progress_artifact(0.0, key="cloudmask-progress", description="Scenes of the run"),
             )
 
     def scene_ended(self, outcome: SceneOutcome) -> None:
-        """Go on; tell whoever listens to the server's events."""
+        """Update the progress, and emit an event on the server."""
         self._inner.scene_ended(outcome)
         self._ended += 1
         if outcome.state in _EVENTS and not outcome.held:
-            self._tell(outcome)
+            self._emit_outcome(outcome)
         if outcome.state is SceneState.PUBLISHED:
             self._published.append(outcome)
         if time.monotonic() - self._updated > UPDATE_EVERY_S:
@@ -145,15 +145,15 @@ class RunObserver(Observer):
         """The scenes that were published, the most recently taken first."""
         return sorted(self._published, key=lambda each: build_item_title(each.id), reverse=True)
 
-    def _tell(self, outcome: SceneOutcome) -> None:
-        """Emit what befell a scene, and also that it is left alone from now on, if its item was proven wrong."""
+    def _emit_outcome(self, outcome: SceneOutcome) -> None:
+        """Emit what happened to a scene, and whether it is quarantined because its item is proven wrong."""
         payload = {"reason": outcome.reason, "item": outcome.item_key}
         _emit(_EVENTS[outcome.state], outcome.id, payload)
         if outcome.state is SceneState.FAILED and not outcome.retryable and is_item_id(outcome.id):
             _emit(QUARANTINED_EVENT, outcome.id, payload)
 
     def update(self) -> None:
-        """Show how far the run is."""
+        """Update the progress shown."""
         self._updated = time.monotonic()
         if self._artifact is not None and self._found:
             update_progress_artifact(self._artifact, 100.0 * self._ended / self._found)
@@ -166,10 +166,10 @@ def _emit(event: str, scene_id: str, payload: dict[str, str]) -> None:
 
 
 def write_figures(context: RunContext, report: Report) -> None:
-    """Write the run's figures to a file of its flow's, next to the one that the settings name.
+    """Write the run's metrics to a file named after its flow, next to the one in the settings.
 
-    A worker's runs share the settings, and the file of a watch is no place for a backfill's. What is no deployment's
-    run is a command's, which writes them itself.
+    Runs of a worker share the settings, and a backfill must not overwrite the file of a watch. A run without a
+    deployment belongs to a command, which writes its metrics itself.
     """
     path = context.settings.metrics
     if path is None or deployment.id is None:
@@ -182,7 +182,7 @@ def write_figures(context: RunContext, report: Report) -> None:
 
 
 def tell_problems(problems: Sequence[str]) -> None:
-    """Emit an event for a run to which a source, an area or a catalogue was out of reach."""
+    """Emit an event for a run that could not reach a source, an area or a catalogue."""
     if problems:
         run_id, name = str(flow_run.id), str(flow_run.name)
         resource = {"prefect.resource.id": f"cloudmask.run.{run_id}", "prefect.resource.name": name}
@@ -190,7 +190,7 @@ def tell_problems(problems: Sequence[str]) -> None:
 
 
 def leave_report(context: RunContext, report: Report, observer: RunObserver) -> None:
-    """Leave a table of the scenes and the newest preview; tell of the collection, and what was withdrawn or away."""
+    """Save a table of the scenes and the newest preview; report the collection, withdrawals and unreachable sources."""
     for scene_id in report.withdrawn:
         _emit(WITHDRAWN_EVENT, scene_id, {})
     tell_problems(report.problems)
@@ -206,9 +206,9 @@ def leave_report(context: RunContext, report: Report, observer: RunObserver) -> 
 
 
 def _leave_preview(store: ObjectStore, newest: SceneOutcome) -> None:
-    """Leave the picture of a mask, if there is one to show, as text: an image artifact would print its URL below it.
+    """Save the picture of a mask, if it can be shown, as Markdown.
 
-    Of a picture whose bytes the URL holds that is all of them.
+    An image artifact would print its URL below the picture: for a data URL, all of its bytes.
     """
     url = _find_preview(store, newest.item_key)
     if url:
@@ -218,7 +218,7 @@ def _leave_preview(store: ObjectStore, newest: SceneOutcome) -> None:
 
 
 def leave_shards(shards: Sequence[tuple[IngestRequest, str]]) -> None:
-    """Leave a table of a backfill's flow runs."""
+    """Save a table of a backfill's flow runs."""
     rows = [
         {"scenes": escape_markdown(shard.title), "flow run": escape_markdown(run)} for shard, run in shards
     ]
@@ -226,7 +226,7 @@ def leave_shards(shards: Sequence[tuple[IngestRequest, str]]) -> None:
 
 
 def leave_gaps(report: GapReport) -> None:
-    """Leave a table of the first gaps of a census, and what was out of reach."""
+    """Save a table of the first gaps of a census, and what could not be reached."""
     tell_problems(report.problems)
     rows = [
         {
@@ -243,10 +243,10 @@ def leave_gaps(report: GapReport) -> None:
 
 
 def find_links(context: RunContext) -> Callable[[str, str], str]:
-    """Return what makes the links of a scene by its id and its key in the store, which is empty for none.
+    """Return a function that makes a scene's links from its id and its key in the store, which may be empty.
 
-    The source's leads to where it has items, if the run asked it; ours to where readers find the catalog, if the
-    settings say so.
+    The source's link leads to its items, if the run asked the source; ours to where readers find the catalog, if the
+    settings say where.
     """
     settings = context.settings
     source = f"{settings.stac_api_url}/collections/{settings.collection}/items"
@@ -265,7 +265,7 @@ def find_links(context: RunContext) -> Callable[[str, str], str]:
 def build_rows(
     report: Report, published: Iterable[SceneOutcome], link: Callable[[str, str], str]
 ) -> list[dict[str, str]]:
-    """Return the rows of a run's table: first what someone may have to look at, last what was left as it is."""
+    """Return the rows of a run's table: first what may need attention, last what was left unchanged."""
     rows = [_build_row("problem", reason=problem) for problem in report.problems]
     for outcome in (*report.failed, *report.waiting, *published, *report.held_back):
         state = "held back" if outcome.held else str(outcome.state)
@@ -280,7 +280,7 @@ def build_rows(
 def _build_row(
     state: str, scene_id: str = "", reason: str = "", cover_pct: Mapping[str, float] = MappingProxyType({})
 ) -> dict[str, str]:
-    """Return a row without links; Prefect's pages take every cell for Markdown."""
+    """Return a row without links; Prefect's pages interpret every cell as Markdown."""
     shares = {
         f"{name} %": f"{cover_pct[name]:.1f}" if name in cover_pct else "" for name in ("cloud", "shadow")
     }
@@ -289,7 +289,7 @@ def _build_row(
 
 
 def _find_preview(store: ObjectStore, item_key: str) -> str | None:
-    """Return a URL that shows the preview of a published item: its public one, else one that holds its bytes."""
+    """Return a URL that shows the preview of a published item: a public one, or else a data URL."""
     try:
         stored = store.read_object(item_key)
         if stored is None:

@@ -1,4 +1,4 @@
-"""Scenes as tasks, within the global concurrency limits of Earth Engine and the source."""
+"""Run scenes as tasks, within the global concurrency limits of Earth Engine and the source."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PAGE_ITEMS = 250
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits that were set up; one that was not holds nobody back."""
+    """The limits that exist on the server; a missing one holds nothing back."""
 
     slots: Mapping[str, int] = field(default_factory=dict)
 
@@ -56,7 +56,7 @@ class Limits:
 
 
 def find_limits() -> Limits:
-    """Return the limits that the server has; asked once a run, for a missing one is silently ignored later."""
+    """Return the limits that exist on the server; asked once a run, since missing ones are silently ignored later."""
     found = {}
     with get_client(sync_client=True) as client:
         for name in (EARTH_ENGINE_LIMIT, SOURCE_LIMIT):
@@ -70,7 +70,7 @@ def find_limits() -> Limits:
 
 
 class LimitedSource:
-    """Holds a slot while items are fetched, and none while they are worked on."""
+    """Holds a slot while items are fetched, but not while they are processed."""
 
     def __init__(self, source: SceneSource, limits: Limits) -> None:
         self._source = source
@@ -80,7 +80,7 @@ class LimitedSource:
         self.allow_loopback = source.allow_loopback
 
     def find_items(self, query: SceneQuery) -> Iterator[Item]:
-        """Yield the matching items, as the source gives them."""
+        """Yield the matching items of the source."""
         items = self._source.find_items(query)
         while True:
             with self._limits.hold(SOURCE_LIMIT):
@@ -91,19 +91,19 @@ class LimitedSource:
 
 
 def run_scene(work: SceneWork, candidate: Candidate, limits: Limits) -> SceneOutcome:
-    """Return the outcome of the scene; while it downloads, its requests have their slots."""
+    """Return the outcome of the scene; its requests hold their slots while it downloads."""
     shared_limit.set(partial(limits.hold, EARTH_ENGINE_LIMIT))
     return work(candidate)
 
 
 def _is_retryable(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
-    """Return True if the error of a failed state may pass; one that is not ours is never tried again."""
+    """Return True if the error of a failed state is retryable; errors other than ours are never retried."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, CloudmaskError) and error.retryable
 
 
 @materialize(
-    "cloudmask://item",  # each task run is told its own
+    "cloudmask://item",  # replaced in each task run
     by=MAKER,
     name="publish-cloudmask",
     task_run_name="{scene_id}",
@@ -117,7 +117,7 @@ def _is_retryable(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
 def publish_scene(scene_id: str, job: Callable[[], SceneOutcome]) -> SceneOutcome:  # noqa: ARG001 - names the task's run
     """Return the outcome of one scene; if it was published, its item is an asset made by this task run.
 
-    ``job`` is a partial: Prefect and Dask look into dataclasses for futures, in vain and at length.
+    ``job`` is a partial, because Prefect and Dask search dataclasses for futures, in vain and at length.
     """
     outcome = job()
     note_outcome(outcome)
@@ -125,7 +125,7 @@ def publish_scene(scene_id: str, job: Callable[[], SceneOutcome]) -> SceneOutcom
 
 
 class PrefectRunner:
-    """Runs each scene as a task of the current flow run, which makes one of ``assets``, where they are given."""
+    """Runs each scene as a task of the current flow run, which makes an asset if ``assets`` are given."""
 
     def __init__(self, tasks: TaskRunner[Any], limits: Limits, assets: RunAssets | None = None) -> None:
         self._tasks = tasks
@@ -133,9 +133,9 @@ class PrefectRunner:
         self._assets = assets
 
     def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
-        """Yield the outcomes in the order in which tasks end; what ends the run is raised once all have.
+        """Yield the outcomes in the order in which tasks end; an error that ends the run is raised after all of them.
 
-        A fault of the set-up ends those that are not begun yet in no time: each meets it as its first.
+        A fault of the setup quickly ends the tasks that have not begun: it is the first thing each of them meets.
         """
         fault: CloudmaskError | None = None
         futures: dict[PrefectFuture[SceneOutcome], Candidate] = {}
@@ -156,7 +156,7 @@ class PrefectRunner:
             raise fault
 
     def _build_task(self, candidate: Candidate) -> Task[..., SceneOutcome]:
-        """Return the task that publishes ``candidate``, told which asset it makes of which."""
+        """Return the task that publishes ``candidate``, with the asset it makes and its source."""
         if self._assets is None:
             return publish_scene
         item = self._assets.build_item(candidate.scene.id, candidate.keys.item)
@@ -169,14 +169,14 @@ class PrefectRunner:
 def open_prefect_runner(
     settings: Settings, limits: Limits, assets: RunAssets | None = None
 ) -> Iterator[PrefectRunner]:
-    """Open the runner that ``settings`` choose."""
+    """Open the runner selected by ``settings``."""
     with _share_server(settings), _build_task_runner(settings) as tasks:
         yield PrefectRunner(tasks, limits, assets)
 
 
 @contextmanager
 def _share_server(settings: Settings) -> Iterator[None]:
-    """Lead Dask's processes to the server of this one; where none is configured, each would start one for itself."""
+    """Point Dask's processes to this process's Prefect server; otherwise each would start its own."""
     if settings.runner == "threads":
         yield
         return
@@ -203,7 +203,7 @@ def _build_task_runner(settings: Settings) -> TaskRunner[Any]:
 
 @contextmanager
 def open_run(request: RunRequest) -> Iterator[tuple[RunContext, PrefectRunner, RunObserver]]:
-    """Open what a flow run needs; its log is told which flow run this is."""
+    """Open what a flow run needs; its log records say which flow run they belong to."""
     run_id.set(str(flow_run.id or ""))
     context = RunContext.of(request)
     limits = find_limits()

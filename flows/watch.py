@@ -16,7 +16,7 @@ def watch_flow(request: WatchRequest = WatchRequest()) -> Report:  # noqa: B008 
     """Reconcile the watched areas with what is published, once.
 
     Args:
-        request: Which areas, and how far back; with nothing in it, all areas of the worker's settings.
+        request: Which areas, and how far back; by default all areas in the worker's settings.
     """
     with open_run(request) as (context, runner, observer):
         report = watch(context, request, runner, observer)

@@ -1,9 +1,9 @@
 """pc-cloudmask: cloud and cloud-shadow masks for Sentinel-2, published as a static STAC catalog.
 
 ``find_items`` and ``find_item`` find published masks, ``read_mask`` reads one, ``load_cube`` loads bands masked by
-them, ``measure_area`` says when an area was clear, and ``changes`` what was published, replaced and withdrawn;
-``ODC_STAC_CONFIG`` is what odc-stac must be told of items that another reader made.
-CONTRIBUTING.md has the map of the rooms.
+them, ``measure_area`` reports when an area was clear, and ``changes`` what was published, replaced and withdrawn.
+``ODC_STAC_CONFIG`` is the configuration that odc-stac needs for items that another reader made. CONTRIBUTING.md has a
+map of the code.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ __all__ = [
     "measure_area",
     "read_mask",
 ]
-#: Where public names stand, if not in the library.
+#: Where public names are defined, if not in the library.
 _MODULES = {"changes": "follow", "measure_area": "clear", "load_cube": "cube", "read_mask": "cube"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the library at first use, so that importing one part of the package does not cost all of it."""
+    """Import the library at first use, so that importing one part of the package does not load all of it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module  # noqa: PLC0415

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from pc_cloudmask.cli.main import main
 
-if __name__ == "__main__":  # a worker process that Dask starts imports this module again
+if __name__ == "__main__":  # Dask's worker processes import this module again
     main()

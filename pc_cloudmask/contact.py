@@ -1,17 +1,17 @@
-"""How a server is reached: proxies, certificates, and the first request of this process to it.
+"""How a server is reached: proxies, certificates, and this process's first request to it.
 
 The first request
 -----------------
-A command at a terminal calls ``hurry``. From then on a server that has not answered this process yet gets seconds: it
-is not there, or the way to it is wrong, and whoever waits can mend that. So ``find_timeouts`` looks its name up within
-the limit and bounds the connection, TLS included, and more generously the answer. ``judge`` ends the run with
-``Unreachable``, which names the stage that failed (DNS, connection, proxy, TLS, answer) and the setting that mends it.
-What may pass at once, a name or a connection that is refused, is tried twice. Whoever asks for the same server soon
-after is told the same at once.
+A command at a terminal calls ``hurry``. From then on, a server that has not answered this process yet gets only
+seconds: if it does not answer, it is not there or the way to it is wrong, which the waiting user can correct.
+``find_timeouts`` resolves the server's name within the limit, and limits the time to connect, including TLS, and, more
+generously, to answer. ``judge`` ends the run with ``Unreachable``, which names the stage that failed (DNS, connection,
+proxy, TLS, answer) and the setting that corrects it. Failures that may be momentary, such as an unresolved name or a
+refused connection, are retried once. Further requests to the same server soon after fail at once with the same error.
 
-Any answer, be it an error of the server's own, ends all this: a service that has answered before, as the bookkeeping of
-origins shows, is met with the patience of the client that asks. The jobs that run for long without anybody waiting,
-``watch`` and flow runs of a worker, never hurry.
+Any answer, even an error of the server, ends all this: a server that has answered before, as recorded by origin, gets
+the normal patience of the requesting client. Jobs that run for long without anybody waiting, ``watch`` and flow runs of
+a worker, never hurry.
 """
 
 from __future__ import annotations
@@ -37,30 +37,30 @@ from pc_cloudmask.errors import SettingsError, Unreachable
 from pc_cloudmask.text import make_printable, unsigned_href
 
 RETRIED_STATUSES = frozenset({429, 500, 502, 503, 504})
-#: What a person at a terminal waits for the first sign of a server; with the program's start less than ten seconds.
+#: Seconds that a user waits for the first sign of a server; with the program's start, less than ten.
 FIRST_CONTACT_S = 6.0
-#: A server that took the connection is there: it may still have to wake up before it answers.
+#: Seconds to answer for a server that accepted the connection: it exists, but may still have to wake up.
 FIRST_ANSWER_S = 30.0
-#: A failure that may be a moment's is met once more.
+#: A failure that may be momentary is retried once.
 _ATTEMPTS = 2
 PAUSE_S = 0.5
-#: Who asks so soon after a server was given up is told the same.
+#: For this many seconds after a server was given up, further requests fail at once with the same error.
 _REMEMBERED_S = 30.0
-#: Addresses of a name that are given time to connect; of more, the first ones get it.
+#: Addresses of a host that share the time to connect; if there are more, the first ones use it up.
 _MOST_ADDRESSES = 3
 BUNDLE_VARIABLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-#: OpenSSL's numbers of what is wrong with a certificate: X509_V_ERR_… of x509_vfy.h.
+#: OpenSSL's error codes for certificates: X509_V_ERR_… in x509_vfy.h.
 _OUT_OF_DATE, _FOR_ANOTHER_HOST = frozenset({9, 10}), frozenset({62, 64})
-#: How OpenSSL says that no TLS came back: its 1.1 and 3.
+#: How OpenSSL 1.1 and 3 report that the answer was not TLS.
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"})
-#: How http.client quotes a proxy that does not let us through.
+#: How http.client reports a proxy that refuses a tunnel.
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3}) ?([\w -]{0,60})")
 _WITHOUT_SOCKS = "Missing dependencies for SOCKS support"
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What a server is to us, for errors: its name, the setting that says where it is, that of its certificates."""
+    """A server's name, the setting with its URL and the setting with its certificates, for error texts."""
 
     name: str = "server"
     setting: str = ""
@@ -69,7 +69,7 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Why no answer came, and how to mend it; ``is_final`` if asking again at once meets the same."""
+    """Why no answer came, and how to correct it; ``is_final`` if an immediate retry would fail in the same way."""
 
     problem: str
     mend: str
@@ -77,11 +77,11 @@ class Diagnosis:
 
 
 class NoAddress(requests.ConnectionError):
-    """DNS does not tell the address of a host; the text says which host, and why."""
+    """A host's name cannot be resolved; the text says which host, and why."""
 
 
 class _Contacts:
-    """What this process knows of servers, by origin; from many threads."""
+    """What this process knows about servers, by origin; shared by all threads."""
 
     def __init__(self) -> None:
         self.limit_s: float | None = None
@@ -95,43 +95,43 @@ _contacts = _Contacts()
 
 
 def hurry(limit_s: float | None = FIRST_CONTACT_S, answer_s: float = FIRST_ANSWER_S) -> None:
-    """Give servers that have not answered yet ``limit_s`` seconds to take a connection, and ``answer_s`` to answer.
+    """Give servers that have not answered yet ``limit_s`` seconds to accept a connection, and ``answer_s`` to answer.
 
-    From now on, since somebody is waiting; None: nobody is.
+    This applies from now on, because a user is waiting; None means that nobody is.
     """
     _contacts.limit_s, _contacts.answer_s = limit_s, answer_s
 
 
 def find_limit() -> float | None:
-    """Return what ``hurry`` was called with, for other processes that work for this one."""
+    """Return the ``limit_s`` given to ``hurry``, for other processes that work for this one."""
     return _contacts.limit_s
 
 
 def be_patient() -> None:
-    """Treat the first request to a server as any other from now on, as before any ``hurry``."""
+    """Treat the first request to a server like any other from now on, as before any call of ``hurry``."""
     _contacts.limit_s = None
     for known in (_contacts.answered, _contacts.failures, _contacts.given_up):
         known.clear()
 
 
 def is_first(url: str) -> bool:
-    """Return True if the server of ``url`` is to prove soon that it is there: it has not answered yet."""
+    """Return True if the server of ``url`` has not answered yet and must do so soon."""
     return _contacts.limit_s is not None and find_origin(url) not in _contacts.answered
 
 
 def note_answer(url: str) -> None:
-    """Remember that the server of ``url`` has answered."""
+    """Record that the server of ``url`` has answered."""
     _contacts.answered.add(find_origin(url))
 
 
 def find_timeouts(url: str, service: Service) -> tuple[float, float]:
-    """Return the seconds that the first request to ``url`` has to connect, for each address, and to be answered.
+    """Return the time-outs in seconds of a first request to ``url``: to connect, for each address, and to answer.
 
-    A proxy that took the connection shows nothing of the server behind it, so that no more time is given.
+    A proxy that accepts the connection proves nothing about the server behind it, so no more time is given.
 
     Raises:
-        NoAddress: the server, or the proxy before it, has none, or DNS does not answer in time.
-        Unreachable: it was found so a moment ago.
+        NoAddress: the name of the server, or of the proxy, cannot be resolved in time.
+        Unreachable: the server was given up a moment ago.
     """
     limit_s = _contacts.limit_s or FIRST_CONTACT_S
     given_up_at, why = _contacts.given_up.get((find_origin(url), service), (float("-inf"), ""))
@@ -145,11 +145,11 @@ def find_timeouts(url: str, service: Service) -> tuple[float, float]:
 
 
 def judge(error: requests.RequestException, url: str, service: Service) -> None:
-    """Return if a first request to ``url`` that met ``error`` is worth another attempt.
+    """Return if a first request to ``url`` that failed with ``error`` is worth a retry.
 
     Raises:
         Unreachable: it is not.
-        SettingsError: the proxy on the way refuses us.
+        SettingsError: the proxy in between refuses us.
     """
     origin = find_origin(url)
     _contacts.failures[origin] += 1
@@ -159,7 +159,7 @@ def judge(error: requests.RequestException, url: str, service: Service) -> None:
 
 
 def give_up(url: str, service: Service, diagnosis: Diagnosis) -> Unreachable:
-    """Return the error that ends the run, and remember it for those who ask next."""
+    """Return the error that ends the run, and record it for further requests soon after."""
     scheme, host = find_origin(unsigned_href(url))
     error = Unreachable(f"{service.name} {scheme}://{host}: {diagnosis.problem}: {diagnosis.mend}")
     _contacts.given_up[find_origin(url), service] = (time.monotonic(), str(error))
@@ -167,10 +167,10 @@ def give_up(url: str, service: Service, diagnosis: Diagnosis) -> Unreachable:
 
 
 def diagnose(error: requests.RequestException, url: str, service: Service = Service()) -> Diagnosis:
-    """Return what failed on the way to ``url``, told from the exceptions that libraries chained.
+    """Return what failed on the way to ``url``, according to the exceptions that libraries chained.
 
     Raises:
-        SettingsError: the proxy on the way refuses us, which trying again does not change.
+        SettingsError: the proxy in between refuses us, which a retry does not change.
     """
     causes = list(_list_causes(error))
     in_time = is_timeout(error) or any(isinstance(cause, TimeoutError) for cause in causes)
@@ -179,7 +179,7 @@ def diagnose(error: requests.RequestException, url: str, service: Service = Serv
         return Diagnosis(problem, _mend_proxy(url), in_time)
     if isinstance(error, requests.exceptions.SSLError):
         return _diagnose_tls(causes, url, service, check)
-    if isinstance(error, ValueError):  # requests' own mark of a URL that is none
+    if isinstance(error, ValueError):  # requests' own sign of an invalid URL
         return Diagnosis(make_printable(f"{type(error).__name__}: {error}", 200), check, is_final=True)
     if in_time and not isinstance(error, NoAddress | requests.ConnectTimeout):
         return _diagnose_silence(url, service, check)
@@ -203,14 +203,14 @@ def _diagnose_silence(url: str, service: Service, check: str) -> Diagnosis:
 
 
 def _explain_network(error: requests.RequestException, causes: list[BaseException], url: str) -> str | None:
-    """Return what is known of an address that is not told or not reached; None if a connection stood."""
+    """Return why an address was not resolved or reached; None if there was a connection."""
     if isinstance(error, NoAddress):
         return str(error)
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection to {_place(url)}: timed out"
     refusal = next((each for each in causes if _is_refusal(each)), None)
     if any(isinstance(each, NameResolutionError | socket.gaierror) for each in causes):
-        return _tell_no_address(url, refusal)
+        return _describe_no_address(url, refusal)
     return f"no connection to {_place(url)} ({refusal.strerror})" if refusal else None
 
 
@@ -243,12 +243,12 @@ def _mend_bundle(wanted: str) -> str:
 
 
 def _is_refusal(cause: BaseException) -> TypeGuard[OSError]:
-    """Return True if the system says why there is no connection; one that was reset stood before."""
+    """Return True if the system says why there is no connection; one that was reset had been open."""
     return isinstance(cause, OSError) and bool(cause.strerror) and not isinstance(cause, ConnectionResetError)
 
 
 def _list_causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield ``error`` and all that it was made of: libraries put causes into arguments and ``reason``, too."""
+    """Yield ``error`` and all its causes: libraries also put causes into arguments and ``reason``."""
     seen: set[int] = set()
     waiting: list[object] = [error]
     while waiting:
@@ -260,10 +260,10 @@ def _list_causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _count_addresses(url: str, within_s: float) -> int:
-    """Return how many addresses the host of ``url`` has; the system's own look-up has no time-out.
+    """Return how many addresses the host of ``url`` has; the system's own resolver has no time-out.
 
     Raises:
-        NoAddress: none, or no answer in time.
+        NoAddress: it has none, or DNS did not answer in time.
     """
     parts, answers = urlsplit(url), SimpleQueue[int | Exception]()
 
@@ -278,22 +278,22 @@ def _count_addresses(url: str, within_s: float) -> int:
         found = answers.get(timeout=within_s)
     except Empty:
         timed_out = TimeoutError(f"no answer within {within_s:g} s")
-        raise NoAddress(_tell_no_address(url, timed_out)) from timed_out
+        raise NoAddress(_describe_no_address(url, timed_out)) from timed_out
     if isinstance(found, Exception):
-        raise NoAddress(_tell_no_address(url, found)) from found
+        raise NoAddress(_describe_no_address(url, found)) from found
     return max(1, found)
 
 
-def _tell_no_address(url: str, error: Exception | None) -> str:
+def _describe_no_address(url: str, error: Exception | None) -> str:
     reason = getattr(error, "strerror", None) or error
     return f"DNS: no address of {_host(url)}" + (f" ({make_printable(reason, 100)})" if reason else "")
 
 
 def find_ca_bundle() -> str | None:
-    """Return the path of the certificates that the user trusts in place of the usual ones, for every client alike.
+    """Return the path of the certificates that the user trusts instead of the default ones, for all clients.
 
     Raises:
-        SettingsError: there is nothing at that path.
+        SettingsError: the path does not exist.
     """
     for name in BUNDLE_VARIABLES:
         if bundle := os.environ.get(name):
@@ -310,12 +310,12 @@ def find_proxy(url: str) -> str | None:
 
 
 def explain_proxy(error: object, url: str, proxy: str | None = None) -> str | None:
-    """Return what to say of a request to ``url`` that failed at the proxy on its way; None if it did not.
+    """Return why a request to ``url`` failed at its proxy; None if it did not fail there.
 
-    ``proxy`` is the one that the environment names for ``url``, unless it is given.
+    ``proxy`` is by default the one that the environment names for ``url``.
 
     Raises:
-        SettingsError: the proxy refuses us, which trying again does not change.
+        SettingsError: the proxy refuses us, which a retry does not change.
     """
     proxy, text = proxy or find_proxy(url), str(error)
     if proxy is None:
@@ -332,7 +332,7 @@ def explain_proxy(error: object, url: str, proxy: str | None = None) -> str | No
 
 
 def refuse_by_proxy(proxy: str, status: str, reason: str, url: str) -> SettingsError:
-    """Return what to say of a proxy that answers a request to ``url`` itself, with that status."""
+    """Return the error for a proxy that itself answered a request to ``url`` with HTTP status ``status``."""
     problem = (
         "it wants a user and password" if status == "407" else f"it does not let us through to {_host(url)}"
     )
@@ -341,7 +341,7 @@ def refuse_by_proxy(proxy: str, status: str, reason: str, url: str) -> SettingsE
 
 
 def _mend_proxy(url: str) -> str:
-    """Name the variable that the proxy is read from, spelled as it is set."""
+    """Say how to correct the variable from which the proxy is read, spelled as it is set."""
     scheme = urlsplit(url).scheme
     names = (f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY")
     used = next((name for name in names if os.environ.get(name)), "HTTPS_PROXY")
@@ -349,7 +349,7 @@ def _mend_proxy(url: str) -> str:
 
 
 def find_origin(url: str) -> tuple[str, str]:
-    """Return scheme and authority of ``url``; both are empty where it cannot be read as one."""
+    """Return scheme and authority of ``url``; both are empty if it is not a valid URL."""
     try:
         return urlsplit(url)[:2]
     except ValueError:
@@ -357,7 +357,7 @@ def find_origin(url: str) -> tuple[str, str]:
 
 
 def is_timeout(error: requests.RequestException) -> bool:
-    """Return True if time ran out; of a body requests says so in the cause alone."""
+    """Return True if time ran out; while reading a body, requests shows this only in the cause."""
     return isinstance(error, requests.Timeout) or isinstance(next(iter(error.args), None), ReadTimeoutError)
 
 
@@ -366,7 +366,7 @@ def _host(url: str) -> str:
 
 
 def _place(url: str) -> str:
-    """Return host and port that ``url`` leads to."""
+    """Return the host and port of ``url``."""
     parts = urlsplit(url)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{host}:{parts.port or (80 if parts.scheme == 'http' else 443)}"

@@ -2,30 +2,30 @@
 
     CloudmaskError
     ├── SettingsError              wrong usage or settings                                  (ends the run)
-    ├── Unreachable                no way to a server, told to somebody who waits           (ends the run)
-    ├── MachineError               no memory, disk or right, or a package that is missing   (ends the run)
+    ├── Unreachable                a server cannot be reached while a user is waiting       (ends the run)
+    ├── MachineError               no memory, disk or permission, or a missing package      (ends the run)
     ├── SourceError                the source API or one of its items
     │   ├── SourceUnavailable      no answer, 429, 5xx (retryable)
-    │   ├── SourceRefused          an answer that breaks a rule of ours: size, host, form
-    │   │   ├── SourceMistaken     an answer of something else than a STAC API: its URL may be wrong
-    │   │   └── SourceDenied       401, 403: it wants credentials or shuts us out           (ends the run)
+    │   ├── SourceRefused          an answer that breaks one of our rules: size, host, form
+    │   │   ├── SourceMistaken     the answer is not from a STAC API: its URL may be wrong
+    │   │   └── SourceDenied       401, 403: it requires credentials or refuses access      (ends the run)
     │   └── ItemError              one item cannot become a scene                           (proven)
     │       ├── MissingField       … because a field is absent
-    │       └── InvalidField       … because a field is there and wrong
+    │       └── InvalidField       … because a field has a wrong value
     ├── AssetError                 the pixels of an asset
-    │   ├── AssetUnavailable       could not be read now (retryable)
+    │   ├── AssetUnavailable       cannot be read at present (retryable)
     │   ├── AssetDenied            the token service does not accept us                     (ends the run)
     │   └── AssetRefused           host, driver or size is not allowed, or another raster   (proven)
-    │       └── AssetMissing       not there, or not given out, as it is served now
+    │       └── AssetMissing       does not exist, or access is refused, at present
     ├── EngineError                deriving the mask
     │   ├── EngineUnavailable      quota, time-out, 5xx (retryable)
-    │   └── EngineRefused          an answer that cannot be used, a request that cannot succeed as it stands
-    │       └── EngineDenied       credentials, registration, rights                        (ends the run)
-    ├── PrefectUnavailable         no answer from the Prefect API that is configured (retryable)
+    │   └── EngineRefused          an unusable answer, or a request that cannot succeed as it is
+    │       └── EngineDenied       credentials, registration, permissions                   (ends the run)
+    ├── PrefectUnavailable         no answer from the configured Prefect API (retryable)
     └── StoreError                 the object store
         ├── StoreUnavailable       no answer or an unknown outcome (retryable)
         ├── StoreRefused           credentials, a missing bucket, a read-only directory     (ends the run)
-        │   └── StoreObstructed    something stands in the way of one key alone
+        │   └── StoreObstructed    something blocks a single key
         ├── KeyExists              create-only write met an object
         └── WriteConflict          compare-and-swap lost
 
@@ -33,13 +33,13 @@ Every error's text is one line that says what happened and how to mend it.
 
 What an error means for the scene that it meets:
 
-    retryable   a further attempt in the same run may succeed; no other error is tried again at once
+    retryable   a retry in the same run may succeed; no other error is retried at once
     proven      the item itself is wrong: its scene is quarantined, left alone until its item changes
-    ends_run    the set-up is at fault, and every scene would fail: the run ends with exit status 2, and
-                nothing is noted of the scene
+    ends_run    the setup is at fault, and every scene would fail: the run ends with exit status 2, and
+                nothing is recorded about the scene
 
-A scene that met any other error, one that nobody expected among them, is tried again by later runs, later and
-later, weekly in the end: a fault of the environment is never booked on a scene.
+After any other error, including unexpected ones, later runs try the scene again, at growing intervals up to a week: a
+fault of the environment is never attributed to a scene.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from pc_cloudmask.text import make_printable
 
 
 class CloudmaskError(Exception):
-    """Base of every error that this package raises on purpose; its text may be shown anywhere."""
+    """Base of every error that this package raises intentionally; its text is safe to show anywhere."""
 
     retryable: ClassVar[bool] = False
     proven: ClassVar[bool] = False
@@ -64,7 +64,7 @@ class CloudmaskError(Exception):
         super().__init__(make_printable(text))
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Let a pickle carry the text that was made: not every ``__init__`` takes one."""
+        """Pickle the text itself: not every ``__init__`` accepts one."""
         return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
@@ -81,7 +81,7 @@ class MachineError(CloudmaskError):
 
 
 class Unreachable(CloudmaskError):
-    """A server that never answered this process is not there, or the way to it is wrong: name, proxy, certificate."""
+    """A server that never answered this process does not exist, or the way to it is wrong: name, proxy, certificate."""
 
     ends_run = True
 
@@ -91,7 +91,7 @@ class SourceError(CloudmaskError):
 
 
 class SourceUnavailable(SourceError):
-    """The source did not answer, or asked to be left alone for a while."""
+    """The source did not answer, or asked us to wait."""
 
     retryable = True
 
@@ -101,11 +101,11 @@ class SourceRefused(SourceError):
 
 
 class SourceMistaken(SourceRefused):
-    """What answers is no STAC API, or not one that has the collection."""
+    """What answered is not a STAC API, or not one with this collection."""
 
 
 class SourceDenied(SourceRefused):
-    """The source does not let us in, or wants credentials."""
+    """The source refuses access, or requires credentials."""
 
     ends_run = True
 
@@ -122,14 +122,14 @@ class ItemError(SourceError):
 
 
 class MissingField(ItemError):
-    """Fields that the mask needs are absent; ``field`` names them all."""
+    """Fields that the mask needs are missing; ``field`` names them all."""
 
     def __init__(self, item_id: str, *fields: str) -> None:
         super().__init__(item_id, ", ".join(fields), "is missing" if len(fields) == 1 else "are missing")
 
 
 class InvalidField(ItemError):
-    """A field that the mask needs is present and unusable."""
+    """A field that the mask needs exists but cannot be used."""
 
 
 class AssetError(CloudmaskError):
@@ -137,25 +137,25 @@ class AssetError(CloudmaskError):
 
 
 class AssetUnavailable(AssetError):
-    """An asset could not be read now."""
+    """An asset cannot be read at present."""
 
     retryable = True
 
 
 class AssetDenied(AssetError):
-    """The token service of the assets does not accept our key, or wants one."""
+    """The token service of the assets does not accept our key, or requires one."""
 
     ends_run = True
 
 
 class AssetRefused(AssetError):
-    """An asset is not where, or not what, it may be."""
+    """An asset is in a place, or of a kind, that is not allowed."""
 
     proven = True
 
 
 class AssetMissing(AssetRefused):
-    """An asset is not there, or not given out, as it is served now: asking again at once meets the same."""
+    """An asset does not exist, or access is refused, at present: an immediate retry would fail in the same way."""
 
     proven = False
 
@@ -165,17 +165,17 @@ class EngineError(CloudmaskError):
 
 
 class EngineUnavailable(EngineError):
-    """The engine could not answer now: quota, time-out, server error."""
+    """The engine cannot answer at present: quota, time-out, server error."""
 
     retryable = True
 
 
 class EngineRefused(EngineError):
-    """The engine will not answer this request as it stands, or gave an answer that cannot be used."""
+    """The engine rejects this request as it is, or gave an unusable answer."""
 
 
 class EngineDenied(EngineRefused):
-    """The engine does not accept our credentials, or lets them do too little."""
+    """The engine does not accept our credentials, or their permissions are insufficient."""
 
     ends_run = True
 
@@ -197,13 +197,13 @@ class StoreUnavailable(StoreError):
 
 
 class StoreRefused(StoreError):
-    """The store is there and does not let us work on it."""
+    """The store exists but does not let us work on it."""
 
     ends_run = True
 
 
 class StoreObstructed(StoreRefused):
-    """Something stands where one object must be; the others are not concerned."""
+    """Something blocks the place of one object; others are not affected."""
 
     ends_run = False
 
@@ -216,13 +216,13 @@ class WriteConflict(StoreError):
     """A compare-and-swap write lost against another writer."""
 
 
-#: What libraries say that have errors of their own for it: GDAL, PROJ and SQLite, onnxruntime, threads.
+#: Messages of libraries with their own errors for lack of memory: GDAL, PROJ and SQLite, onnxruntime, threads.
 _NO_MEMORY = re.compile(
     r"out of memory|(cannot|unable to|failed to|can't) (allocate|start new thread)"
     r"|bad_alloc|failed to map segment",
     re.IGNORECASE,
 )
-#: Of the system's errors those that every scene would meet; others pass, or concern one file.
+#: System errors that every scene would meet; others are momentary or concern a single file.
 _MACHINE_ERRORS = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EROFS),
@@ -232,7 +232,7 @@ _MACHINE_ERRORS = frozenset(
 
 
 def find_machine_fault(error: Exception) -> MachineError | None:
-    """Return what to say if an error that is not ours tells of a fault of this machine, else None."""
+    """Return the error for a fault of this machine if ``error``, which is not ours, shows one, else None."""
     causes = _list_causes(error)
     if any(isinstance(each, MemoryError) or _NO_MEMORY.search(str(each)) for each in causes):
         return MachineError(
@@ -249,7 +249,7 @@ def find_machine_fault(error: Exception) -> MachineError | None:
 
 def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
     seen: set[int] = set()
-    while error is not None and id(error) not in seen:  # a chain may lead in a circle
+    while error is not None and id(error) not in seen:  # a chain may be circular
         seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__

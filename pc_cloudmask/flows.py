@@ -1,9 +1,9 @@
-"""The Prefect flows of the top-level folder ``flows/``, under a name that nobody else has.
+"""The Prefect flows of the top-level folder ``flows/``, under a name that nobody else uses.
 
-Most Prefect projects call their own folder ``flows``, with or without an ``__init__.py``. Imported as
-``flows.tasks``, a module of ours would be looked for there. ``__path__`` makes ``pc_cloudmask.flows`` a
-package whose modules are the files of our folder, which stands next to ``pc_cloudmask`` in a checkout and
-in an installed wheel. A deployment names them by module: ``pc_cloudmask.flows.ingest.ingest_flow``.
+Most Prefect projects call their own folder ``flows``, with or without an ``__init__.py``, so Python might look for our
+``flows.tasks`` there. ``__path__`` makes ``pc_cloudmask.flows`` a package whose modules are the files of our folder,
+which is next to ``pc_cloudmask`` in a checkout and in an installed wheel. Deployments name flows by module:
+``pc_cloudmask.flows.ingest.ingest_flow``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ __path__ = [str(FLOWS_FOLDER)]
 
 
 def run_flow(request: IngestRequest | WatchRequest, observer: Observer) -> Report:
-    """Run the flow that ``request`` asks for, tell ``observer`` how it goes on, and return its report.
+    """Run the flow that ``request`` asks for, report its progress to ``observer``, and return its report.
 
     Raises:
-        PrefectUnavailable: the API that is configured does not answer.
+        PrefectUnavailable: the configured API does not answer.
     """
     import httpx  # noqa: PLC0415 - with Prefect, only where a flow run is wanted
     from packaging.version import InvalidVersion  # noqa: PLC0415
@@ -39,8 +39,8 @@ def run_flow(request: IngestRequest | WatchRequest, observer: Observer) -> Repor
     try:
         report: Report = watch_flow(request) if isinstance(request, WatchRequest) else ingest_flow(request)
     except (httpx.HTTPError, InvalidVersion, RuntimeError) as error:
-        # Prefect first asks for the server's version. It makes a RuntimeError of what keeps it from reading
-        # the answer, be it a web page; only it speaks through httpx and reads versions.
+        # Prefect first asks for the server's version, and raises RuntimeError if it cannot read the answer, such as a
+        # web page. Here, only Prefect uses httpx and reads versions.
         if not any(isinstance(each, httpx.HTTPError | ValueError) for each in (error, error.__cause__)):
             raise
         raise PrefectUnavailable(

@@ -38,7 +38,7 @@ from pc_cloudmask.text import decode_text, is_loopback, read_file_uri
 FIRST_IMAGE = date(2015, 6, 27)
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-#: Variables that Kubernetes makes of a service by the name of cloudmask.
+#: Variables that Kubernetes derives from a service called cloudmask.
 _OF_KUBERNETES = re.compile(r"(^|_)(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)")
 _OPTION = re.compile(r"^--[a-z]+:? ")
 _TAG = re.compile(r"[a-z0-9]([-_a-z0-9]{0,40}[a-z0-9])?")
@@ -47,7 +47,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
 class Area(BaseModel):
-    """Where to look, by tiles, a box or a geometry's file, and since when; all of them must hold."""
+    """Where to look, by tiles, a box or a geometry file, and since when; all of these must match."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -73,7 +73,7 @@ class Area(BaseModel):
     def _since_is_a_day(cls, since: Any) -> Any:
         if since is None:
             return None
-        text = since.isoformat() if isinstance(since, date) else str(since)  # TOML has dates of its own
+        text = since.isoformat() if isinstance(since, date) else str(since)  # TOML has its own dates
         if "/" in text or _value_error(parse_datetime_interval, text)[0] is None:
             raise ValueError(f"{text!r:.40}: write 2018, 2018-12 or 2018-12-14")
         return text
@@ -91,19 +91,19 @@ class Area(BaseModel):
         """The first instant that is watched."""
         if self.since is None:
             return datetime.combine(FIRST_IMAGE, time(), UTC)
-        return cast(datetime, parse_datetime_interval(self.since)[0])  # the validator saw to it
+        return cast(datetime, parse_datetime_interval(self.since)[0])  # checked by the validator
 
     @property
     def digest(self) -> str:
-        """A text that tells this area from one of the same name with another extent or start."""
+        """A text that identifies this area's extent and start, apart from its name."""
         geometry = self._read_geometry() or b""
         return sha256(self.model_dump_json().encode() + geometry).hexdigest()[:16]
 
     def read_query(self, interval: Interval) -> SceneQuery:
-        """Return the query for what the area has within ``interval``.
+        """Return the query for the area within ``interval``.
 
         Raises:
-            SettingsError: the geometry's file cannot be read, or holds none.
+            SettingsError: the geometry file cannot be read, or contains no geometry.
         """
         query = build_query(bbox=self.bbox, intersects=self._read_geometry(), tiles=self.tiles)
         return replace(query, datetime=format_datetime_interval(interval))
@@ -113,10 +113,10 @@ class Area(BaseModel):
 
 
 def read_area_file(path: Path, what: str) -> bytes:
-    """Return the file of an area, which a path or a ``file:`` URI names.
+    """Return the content of an area's file, given as a path or a ``file:`` URI.
 
     Raises:
-        SettingsError: it cannot be read; ``what`` says in the error what it is.
+        SettingsError: it cannot be read; ``what`` describes the file in the error.
     """
     try:
         return Path(read_file_uri(str(path))).read_bytes()
@@ -127,10 +127,10 @@ def read_area_file(path: Path, what: str) -> bytes:
 
 
 def check_area_name(name: str) -> str:
-    """Return ``name`` if it may name an area; it becomes part of a key.
+    """Return ``name`` if it is a valid name for an area; it becomes part of a key.
 
     Raises:
-        ValueError: it may not.
+        ValueError: it is not.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"area {name!r:.60}: a name is 1 to 40 of a-z, 0-9 and '-'")
@@ -138,11 +138,11 @@ def check_area_name(name: str) -> str:
 
 
 def _value_error(parse: Callable[[str], T], text: str) -> T:
-    """Return what ``parse`` makes of ``text``; pydantic gathers findings as ``ValueError`` only."""
+    """Return the result of ``parse``, raising its errors as ``ValueError``, which pydantic requires."""
     try:
         return parse(text)
     except SettingsError as error:
-        # Of the option by the same name, which nobody gave.
+        # Remove the name of the command-line option, which was not given here.
         raise ValueError(_OPTION.sub("", str(error))) from error
 
 
@@ -265,7 +265,7 @@ class Settings(BaseSettings):
     @field_validator("workload_tag")
     @classmethod
     def _tag_is_one(cls, value: str) -> str:
-        if not _TAG.fullmatch(value):  # of 63 characters, the time of the run takes 17
+        if not _TAG.fullmatch(value):  # out of 63 characters, the time of the run takes 17
             raise ValueError("must be 1 to 42 of a-z, 0-9, '-' and '_', beginning and ending with a-z or 0-9")
         return value
 
@@ -299,17 +299,11 @@ class Settings(BaseSettings):
 
     @property
     def ladder(self) -> tuple[str, ...]:
-        """Names of the methods that make masks, the best first: ``methods``, or those that ``method`` names."""
+        """Names of the methods that make masks, best first: ``methods``, or those that ``method`` names."""
         return self.methods or _parse_methods(self.method or DEFAULT_METHOD)
 
     def read_parameters(self, method: str) -> MaskParameters:
-        """Return what masks of ``method`` follow from: the settings' thresholds, else the method's own; its weights.
-
-        Every reader of thresholds asks here, so that a mask and what is told of it are of the same ones.
-
-        Raises:
-            SettingsError: the method needs weights or packages that are missing.
-        """
+        """Return the parameters of masks by ``method``: the settings' thresholds or its own, and its weights."""
         names = {each.name for each in fields(MaskParameters)}
         given = self.model_dump(include=names, exclude_none=True)
         found = METHODS[method].identify(self.network)
@@ -322,19 +316,19 @@ class Settings(BaseSettings):
 
     @property
     def rungs(self) -> dict[str, MaskParameters]:
-        """The methods that make masks, the best first, each with its thresholds.
+        """The methods that make masks, best first, each with its parameters.
 
         Raises:
-            SettingsError: one needs weights or packages that are missing.
+            SettingsError: weights or packages of a method are missing.
         """
         return {name: self.read_parameters(name) for name in self.ladder}
 
 
 def _parse_methods(value: Any) -> tuple[str, ...]:
-    """Return the names of methods in a list, or in a text with commas between them.
+    """Return the names of methods in a list, or in a comma-separated text.
 
     Raises:
-        ValueError: one is unknown or there twice, or there is none.
+        ValueError: a name is unknown or repeated, or there is none.
     """
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
@@ -347,17 +341,17 @@ def _parse_methods(value: Any) -> tuple[str, ...]:
     return names
 
 
-#: Two names of one setting: whoever gives one of them overrides what is given behind him by either.
+#: Two names of one setting: giving either of them overrides both in sources of lower precedence.
 _SAME_SETTING = ("method", "methods")
 
 
 def read_settings(config: Path | None = None, *, as_options: bool = False, **overrides: Any) -> Settings:
-    """Return the settings of ``overrides`` (None means: not given), environment, file, defaults, in that order.
+    """Return the settings from ``overrides`` (None: not given), environment, file and defaults, in this order.
 
-    With ``as_options`` errors call the overrides by their names on the command line.
+    With ``as_options``, errors name overrides as options on the command line.
 
     Raises:
-        SettingsError: a file that cannot be read, a name that is no setting, a value out of range.
+        SettingsError: the file cannot be read, a name is not a setting, or a value is out of range.
     """
     path = config or DEFAULT_CONFIG
     values = _read_config(path, needed=config is not None)
@@ -385,10 +379,10 @@ def read_settings(config: Path | None = None, *, as_options: bool = False, **ove
 
 
 def read_clock() -> datetime:
-    """Return now, or the instant that ``SOURCE_DATE_EPOCH`` sets to make a run reproducible.
+    """Return the current time, or the one in ``SOURCE_DATE_EPOCH``, which makes a run reproducible.
 
     Raises:
-        SettingsError: ``SOURCE_DATE_EPOCH`` is no number of seconds.
+        SettingsError: ``SOURCE_DATE_EPOCH`` is not a number of seconds.
     """
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     if epoch is None:
@@ -400,7 +394,7 @@ def read_clock() -> datetime:
 
 
 def find_cache_folder() -> Path | None:
-    """Return the folder for what can be computed again, which need not be there; None for a user without a home."""
+    """Return the folder for cached data, which may not exist yet; None for a user without a home."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     try:
         return (Path(base) if base.startswith("/") else Path("~/.cache").expanduser()) / "cloudmask"
@@ -409,12 +403,12 @@ def find_cache_folder() -> Path | None:
 
 
 def read_secrets() -> list[str]:
-    """Return the values of the ecosystem's variables that must never be shown."""
+    """Return the values of other programs' variables that must never be shown."""
     return [value for name in _SECRET_VARIABLES if (value := os.environ.get(name))]
 
 
 def _is_plain_url(url: str) -> bool:
-    """Return True if ``url`` names a host and, but for a port and a path, nothing else."""
+    """Return True if ``url`` has a host and, apart from a port and a path, nothing else."""
     try:
         parts = urlsplit(url)
         port_is_one = parts.port is None or parts.port > 0
@@ -424,7 +418,7 @@ def _is_plain_url(url: str) -> bool:
 
 
 def _read_config(path: Path, *, needed: bool) -> dict[str, Any]:
-    """Return what the file says; nothing where there is none and none was named."""
+    """Return the content of the file; empty if it does not exist and was not ``needed``."""
     try:
         return tomllib.loads(decode_text(path.read_bytes()))
     except OSError as error:
@@ -438,7 +432,7 @@ def _read_config(path: Path, *, needed: bool) -> dict[str, Any]:
 
 
 def _suggest(name: str) -> str:
-    """Return which setting may be meant, or which there are."""
+    """Return a suggestion of the setting that may be meant, or a list of all."""
     known = [*Settings.model_fields]
     close = get_close_matches(name.lower(), known, 1)
     return f"; {close[0]} is meant?" if close else f"; there are {', '.join(known)}"
@@ -446,7 +440,7 @@ def _suggest(name: str) -> str:
 
 @cache
 def _tell_misspelt_variables() -> None:
-    """Warn, once, of variables that look like settings and are none; a cluster puts some of its own there."""
+    """Warn, once, about variables that look like settings but are not; Kubernetes sets some of its own."""
     for variable in sorted(os.environ):
         name = variable.upper().removeprefix("CLOUDMASK_")
         if variable.upper() == name or name.lower() in Settings.model_fields or _OF_KUBERNETES.search(name):
@@ -455,9 +449,9 @@ def _tell_misspelt_variables() -> None:
 
 
 def _one_line(error: ValidationError, sources: Mapping[str, str]) -> str:
-    """Return pydantic's findings as one line; values stay out: they may be secret.
+    """Return pydantic's findings on one line, without values, which may be secret.
 
-    ``sources`` say how the user named a setting; one that is not among them is of the environment.
+    ``sources`` say how the user named a setting; settings not among them come from the environment.
     """
     findings = []
     for finding in error.errors(include_input=False, include_url=False):

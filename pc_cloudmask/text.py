@@ -1,4 +1,4 @@
-"""Text from outside, made fit to be shown: in one line, bounded, without escapes and secrets."""
+"""Make text from outside safe to show: on one line, bounded, without escapes and secrets."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from urllib.parse import quote, unquote, urlsplit
 
 
 def _spelled(characters: str) -> str:
-    """Return a pattern of one of ``characters``, as it is or percent-encoded, however many times over."""
+    """Return a pattern for one of ``characters``, plain or percent-encoded any number of times."""
     codes = "|".join(f"{ord(character):02x}" for character in characters)
     return rf"(?:[{re.escape(characters)}]|%(?:25)*(?:{codes}))"
 
 
 _COLON, _SLASH, _AT, _EQUALS = (_spelled(characters) for characters in (":", "/\\", "@", "="))
 _SCHEME = r"(?<![a-z0-9+.-])(?P<scheme>[a-z][a-z0-9+.-]*)"
-#: A URL's beginning, wherever it stands, with the user that follows it: as it is, for which browsers take
-#: `https:host` too; percent-encoded, where a slash that is encoded once more is part of a password; mixed.
+#: The beginning of a URL anywhere in a text, with the user that follows it: plain, where browsers accept `https:host`
+#: too; percent-encoded, where a slash with one more level of encoding is part of a password; mixed.
 _USERS = tuple(
     re.compile(rf"(?P<start>{start})(?P<user>(?:(?!{end}).)*){at}", re.IGNORECASE | re.DOTALL)
     for start, end, at in (
@@ -30,21 +30,21 @@ _USERS = tuple(
         (rf"{_SCHEME}{_COLON}{_SLASH}{{2}}", _SLASH, _AT),
     )
 )
-#: What a password with a slash in it leaves where a port is expected.
+#: What remains of a password that contains a slash, in the place of a port.
 _NO_PORT = re.compile(r"(?<=://)(?P<host>[^/:@\[]*):(?!\d*(?:/|$))", re.DOTALL)
-#: Schemes of Azure that name the container where others have the user.
+#: Azure's schemes, which have the container where others have the user.
 _CONTAINER_SCHEMES = frozenset({"abfs", "abfss", "wasb", "wasbs"})
 _LIKE_URL = re.compile(rf"{_COLON}{_SLASH}{{2}}|^/vsi|^//", re.IGNORECASE)
-#: The end of a file's name: what is no URL may have `#` in its path.
+#: The end of a file name: paths other than URLs may contain `#`.
 _FILE_NAME = re.compile(r"#[^=?#]*\.[a-z0-9]{1,5}", re.IGNORECASE)
 _ENCODED_QUERY = re.compile(r"%(?:25)*3f", re.IGNORECASE)
-#: What begins parameters where a name and an equals sign follow; nothing but a part of a path else.
+#: What starts parameters if a name and an equals sign follow; otherwise it is part of a path.
 _PARAMETERS = re.compile(r"&|%(?:25)*(?:23|26)", re.IGNORECASE)
 _MATRIX = re.compile(_spelled(";"), re.IGNORECASE)
 _EQUALS_SIGN = re.compile(_EQUALS, re.IGNORECASE)
-#: Query parameters that stay, in lower case; all others go. They are what public STAC items ask of tilers
-#: such as the Planetary Computer's (`tilejson`, `rendered_preview`), which object or version is meant (S3,
-#: Google, Azure), what is searched for, and the project of Google's console that our own messages name.
+#: Query parameters to keep, in lower case; all others are removed. They are parameters of tilers in public STAC items,
+#: such as the Planetary Computer's (`tilejson`, `rendered_preview`), those that identify an object or version (S3,
+#: Google, Azure) or a search, and the project of Google's console in our own messages.
 ALLOWED_PARAMETERS = frozenset(
     {"collection", "collections", "item", "items", "ids", "assets", "asset", "bidx", "asset_bidx", "nodata"}
     | {"format", "f", "rescale", "expression", "colormap_name", "color_formula", "resampling", "unscale"}
@@ -52,13 +52,13 @@ ALLOWED_PARAMETERS = frozenset(
     | {"tilematrixsetid", "minzoom", "maxzoom", "buffer", "max_size", "width", "height", "algorithm", "crs"}
     | {"dst_crs", "coord_crs", "bbox", "datetime", "limit", "versionid", "generation", "snapshot", "project"}
 )
-#: What stands in their values, fully decoded: a plain URL at most, nothing that could be a query or a user.
+#: Values that they may have, fully decoded: at most a plain URL, nothing that could be a query or a user.
 _PLAIN = re.compile(r"[\w .,:/|()*+<>!^\[\]{}\"'~-]{0,500}")
-#: The place within a page that is an application, such as STAC Browser's `#/external/...`.
+#: The fragment of a page that is an application, such as STAC Browser's `#/external/...`.
 _PLACE = re.compile(r"/[\w.,:/~-]{0,500}")
 _MOST_ENCODINGS = 5
 _END = r"\s'\"<>"
-#: A URL in a text, without the punctuation that may follow it.
+#: A URL in a text, without punctuation that may follow it.
 _URL = re.compile(rf"{_SCHEME}{_COLON}{_SLASH}{{2}}[^{_END}]*[^{_END}:;,.)\]]", re.IGNORECASE)
 #: The query of a path without a scheme.
 _QUERY = re.compile(
@@ -67,11 +67,11 @@ _QUERY = re.compile(
 
 
 def unsigned_href(href: str) -> str:
-    """Return ``href`` without anything that may open it: what may be published, logged and shown.
+    """Return ``href`` without anything that may give access to it, so that it can be published, logged and shown.
 
-    A query keeps ``ALLOWED_PARAMETERS`` with plain values, spelled as they were. Users go, and so do
-    fragments and parameters within the path, also of a URL that stands in the path, percent-encoded or
-    not. What has no scheme keeps a ``#`` that is part of a file's name.
+    A query keeps ``ALLOWED_PARAMETERS`` with plain values, spelled as they were. Users, fragments and parameters within
+    the path are removed, also from a URL in the path, percent-encoded or not. A text without a scheme keeps a ``#``
+    that is part of a file name.
     """
     path, hash_sign, fragment = href.partition("#")
     if hash_sign and not _LIKE_URL.search(href) and _FILE_NAME.fullmatch(hash_sign + fragment):
@@ -89,7 +89,7 @@ def unsigned_href(href: str) -> str:
 
 
 def unsign_urls(text: str) -> str:
-    """Return ``text``, in which URLs may stand, with each as ``unsigned_href`` makes it."""
+    """Return ``text`` with ``unsigned_href`` applied to each URL in it."""
     for pattern in (_URL, _QUERY):
         text = pattern.sub(lambda match: unsigned_href(match[0]), text)
     return text
@@ -101,14 +101,14 @@ def _may_stay(parameter: str) -> bool:
 
 
 def _decode(value: str) -> str:
-    """Return ``value`` with nothing percent-encoded any more, unless it is so more often than anyone does."""
+    """Return ``value`` fully percent-decoded, up to a number of levels beyond any in use."""
     for _ in range(_MOST_ENCODINGS):
         value = unquote(value)
     return value
 
 
 def _cut_at(start: re.Pattern[str], text: str) -> str:
-    """Return ``text`` up to ``start`` if an equals sign follows it somewhere."""
+    """Return ``text`` up to ``start`` if an equals sign follows somewhere after it."""
     found = start.search(text)
     return text[: found.start()] if found and _EQUALS_SIGN.search(text, found.end()) else text
 
@@ -121,7 +121,7 @@ def _drop_user(match: re.Match[str]) -> str:
 
 
 def _drop_passwords_rest(path: str) -> str:
-    """Drop a user whose password holds a slash, as secret keys of AWS do: ``s3://id:a/b@bucket``."""
+    """Remove a user whose password contains a slash, as AWS's secret keys do: ``s3://id:a/b@bucket``."""
     found = _NO_PORT.search(path)
     if found is None:
         return path
@@ -130,9 +130,9 @@ def _drop_passwords_rest(path: str) -> str:
     return before + (bucket if at else found["host"] + rest[rest.find("/") :] * ("/" in rest))
 
 
-#: Characters of a message. The longest of ours names a path of 4096 bytes at worst, most take one line.
+#: Characters of a message. Ours name at worst a path of 4096 bytes, but most take one line.
 LONGEST_MESSAGE = 2000
-#: Characters that are looked at: an answer's body may have megabytes.
+#: Characters that are processed: an answer's body may have megabytes.
 _LONGEST_READ = 1 << 14
 _SHORTEST_SECRET = 8  # a shorter value would be cut out of innocent words
 _MASK = "***"
@@ -142,57 +142,56 @@ _NAMES = (
     r"(?:sig|signature|credential|se|st|skoid|sktid|ske|[\w.-]*(?:token|secret|password|passwd|passphrase"
     r"|api[_-]?key|subscription[_-]?key|access[_-]?key(?:[_-]?id)?|private[_-]?key|accountkey))"
 )
-#: A parameter that stands alone, its equals sign encoded or not.
+#: A parameter on its own, with its equals sign encoded or not.
 _PARAMETER = re.compile(rf"(?<![\w.-])({_NAMES}{_EQUALS})[^&{_END}]+", re.IGNORECASE)
-#: A field of a JSON or Python text, such as the headers that botocore logs.
+#: A field in a JSON or Python text, such as the headers that botocore logs.
 _FIELD = re.compile(rf"(['\"]{_NAMES}['\"]\s*:\s*b?['\"])[^'\"]+", re.IGNORECASE)
-#: A header as text, in a dictionary or in a tuple; and what follows it in the lines that botocore signs.
+#: A header as text, in a dictionary or in a tuple, and the signature in the lines that botocore signs.
 _HEADER = re.compile(
     r"(\b(?:(?:Proxy-)?Authorization|Ocp-Apim-Subscription-Key|X-Amz-Security-Token|X-Api-Key|(?:Set-)?Cookie)"
     r"(?:['\"]?\s*[:=]|['\"],)\s*(?:b?['\"])?)[^'\",}\r\n]+"
     r"|(\bBearer\s+)[^\s'\",}]+|(\bSignature:\s+)[0-9a-f]{16,}",
     re.IGNORECASE,
 )
-#: Ids of AWS keys by their documented prefixes, and Google's access tokens.
+#: Ids of AWS keys, by their documented prefixes, and Google's access tokens.
 _KEY_ID = re.compile(
     r"\b(?:A3T[A-Z0-9]|AKIA|ASIA|AROA|AIDA|AGPA|AIPA|ANPA|ANVA)[A-Z0-9]{8,}\b|\bya29\.[\w.-]+"
 )
 _LINE_BREAKS = re.compile(r"[\t\r\n][ \t\r\n]*")
-#: What isprintable() takes, and terminals show as nothing: Unicode's Default_Ignorable_Code_Point.
+#: Characters that isprintable() accepts but terminals do not show: Unicode's Default_Ignorable_Code_Point.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 
 
-#: Reads the values that are never shown.
+#: Returns the values that must never be shown.
 _read_secrets: Callable[[], Iterable[str]] = tuple
 
 
 @cache
 def _list_secrets() -> list[str]:
-    """Return the values that are never shown, read with the first text: who asks for help pays for no settings."""
+    """Return the values that must never be shown; read at the first text, so that ``--help`` needs no settings."""
     known = [value for value in _read_secrets() if len(value) >= _SHORTEST_SECRET]
     return sorted({*known, *(quote(value, safe="") for value in known)}, key=len, reverse=True)
 
 
 def hide_values(read: Callable[[], Iterable[str]]) -> None:
-    """Keep the values that ``read`` gives out of every text from now on, in place of those before."""
+    """Remove the values that ``read`` returns from every text from now on, instead of earlier ones."""
     global _read_secrets  # noqa: PLW0603 - one process, one set of secrets
     _read_secrets = read
     _list_secrets.cache_clear()
 
 
 def make_printable(text: object, longest: int = LONGEST_MESSAGE) -> str:
-    r"""Return ``text`` as a terminal, a log and a page may show it.
+    r"""Return ``text`` in a form that is safe to show in a terminal, a log and a page.
 
-    It is one line of at most ``longest`` characters, cut in its middle where it is longer: what helps
-    stands at the end. URLs lose what may open them, and known forms of credentials become ``***``.
-    Whatever is no visible character is spelled out, as ``\x1b``: escapes, controls, marks that turn
-    the direction of writing, characters without width.
+    It is one line of at most ``longest`` characters; a longer text is cut in the middle, since the end says what helps.
+    URLs lose anything that gives access, and known forms of credentials become ``***``. Invisible characters are
+    spelled out, as ``\x1b``: escapes, controls, marks that change the direction of writing, characters without width.
     """
     shown = str(text)
     if len(shown) > _LONGEST_READ:
-        # The last word goes: half of a secret is none that would be recognised.
+        # Drop the last word: half a secret would not be recognized.
         shown = f"{shown[:_LONGEST_READ].rpartition(' ')[0]} …"
     shown = _redact(shown)
     shown = _escape(_LINE_BREAKS.sub(" ", shown.strip("\t\r\n")))
@@ -203,23 +202,23 @@ def make_printable(text: object, longest: int = LONGEST_MESSAGE) -> str:
 
 
 def make_lines_printable(text: str, longest: int = LONGEST_MESSAGE) -> str:
-    """Return the lines of ``text``, each as ``make_printable`` makes it."""
+    """Return ``text`` with ``make_printable`` applied to each line."""
     return "\n".join(make_printable(line, longest) for line in text.split("\n"))
 
 
 def encode_for_terminal(document: Any, indent: int | None = None) -> str:
-    """Return ``document`` as JSON of visible ASCII characters alone, which no terminal obeys."""
+    """Return ``document`` as JSON in visible ASCII characters, which cannot control a terminal."""
     return json.dumps(document, indent=indent).replace("\x7f", "\\u007f")
 
 
 def escape_markdown(text: object) -> str:
-    """Return ``text`` printable, and so that Markdown shows it as it is: no HTML, link, image or table."""
+    """Return ``text`` printable and escaped, so that Markdown shows it literally: no HTML, link, image or table."""
     shown = re.sub(r"([\\`*\[\]<>|~!#&$@{}])", r"\\\1", make_printable(text))
     return re.sub(r":(?=//)|(?<=\bwww)(?=\.)", lambda match: f"{match[0]}\\", shown, flags=re.IGNORECASE)
 
 
 def _redact(text: str) -> str:
-    """Return ``text`` without what opens a URL or authorises a request."""
+    """Return ``text`` without anything that gives access to a URL or authorizes a request."""
     for value in _list_secrets():
         text = text.replace(value, _MASK)
     text = _REQUEST_LINE.sub(lambda match: unsigned_href(match[0]), unsign_urls(text))
@@ -239,10 +238,10 @@ def _escape(text: str) -> str:
 
 
 def decode_text(body: bytes) -> str:
-    """Return the text of a file in UTF-8, without the byte order mark that Windows and Esri begin it with.
+    """Return the text of a UTF-8 file, without the byte order mark with which Windows and Esri begin it.
 
     Raises:
-        ValueError: another encoding; the text says which, where a mark tells.
+        ValueError: it has another encoding, named in the text if a mark shows it.
     """
     if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ValueError("it is in UTF-16: save it as UTF-8")
@@ -250,10 +249,10 @@ def decode_text(body: bytes) -> str:
 
 
 def read_file_uri(text: str) -> str:
-    """Return the path in a ``file:`` URI as RFC 8089 has them, percent-encoded; any other text as it is.
+    """Return the path in a ``file:`` URI (RFC 8089), percent-decoded; any other text unchanged.
 
     Raises:
-        ValueError: it names another machine, or no path.
+        ValueError: the URI names another machine, or no path.
     """
     scheme, colon, rest = text.partition(":")
     if not colon or scheme.lower() != "file":
@@ -274,7 +273,7 @@ def read_file_uri(text: str) -> str:
 logger = logging.getLogger(__name__)
 #: Characters of a line in the log.
 LONGEST_LINE = 8000
-#: Loggers, with all below them, whose records hold URLs, headers or texts from outside.
+#: Loggers, including their children, whose records contain URLs, headers or texts from outside.
 _LOGGERS = frozenset(
     {"pc_cloudmask", "flows", "prefect", "distributed", "urllib3", "requests", "httpx", "httpcore"}
     | {"boto3", "botocore", "google", "google_auth_httplib2", "googleapiclient", "ee", "odc", "rasterio"}
@@ -283,10 +282,9 @@ _LOGGERS = frozenset(
 
 
 def keep_signatures_out_of_logs() -> None:
-    """Make every record of ``_LOGGERS`` printable as it is made, whichever handler will write it.
+    """Make every record of ``_LOGGERS`` printable when it is created, whichever handler writes it.
 
-    Prefect's handlers, which send records to its server, have formats of their own. Doing so twice
-    changes nothing.
+    Prefect's handlers, which send records to its server, have their own formats. Calling this twice is harmless.
     """
     build = logging.getLogRecordFactory()
     if getattr(build, "is_printable", False):
@@ -303,25 +301,25 @@ def keep_signatures_out_of_logs() -> None:
 
 
 def _make_printable(record: logging.LogRecord) -> None:
-    """Rewrite message and traceback of ``record``; logging itself reports one that has no message."""
+    """Rewrite message and traceback of ``record``; logging itself reports a record whose message cannot be built."""
     try:
         message = record.getMessage()
     except (TypeError, ValueError, KeyError):
         return
     record.msg, record.args = make_lines_printable(message, LONGEST_LINE), None
     if record.exc_info and record.exc_info[0] is not None:
-        # Formatters take this text where it is there.
+        # Formatters use this text if it is set.
         record.exc_text = make_lines_printable(
             logging.Formatter().formatException(record.exc_info), LONGEST_LINE
         )
 
 
-#: This machine, as URLs name it.
+#: This machine's names in URLs.
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def is_loopback(url: str) -> bool:
-    """Return True if ``url`` leads to this machine; one that cannot be read leads nowhere."""
+    """Return True if ``url`` is on this machine; an invalid URL is not."""
     try:
         return urlsplit(url).hostname in LOOPBACK_HOSTS
     except ValueError:

@@ -1,9 +1,9 @@
-"""The version of pc-cloudmask, and how what it can use is installed."""
+"""The version of pc-cloudmask, and how to install its optional parts."""
 
 from __future__ import annotations
 
 __version__ = "0.1.0"
-#: Without ``--no-deps`` it would replace earthengine-api by a version of 2021.
+#: Without ``--no-deps`` it would replace earthengine-api with a version from 2021.
 HOW_TO_INSTALL_GEES2DOWNLOADER = (
     "pip install --no-deps git+https://github.com/cordmaur/GEES2Downloader "
     "&& pip install geojson ipywidgets matplotlib tqdm"
@@ -11,5 +11,5 @@ HOW_TO_INSTALL_GEES2DOWNLOADER = (
 
 
 def tell_extra(extra: str) -> str:
-    """Return how to install an extra of this distribution, which is on no index yet."""
+    """Return how to install an extra of this distribution, which is not on a package index yet."""
     return f"install pc-cloudmask with its extra {extra}: in a checkout, pip install '.[{extra}]'"

@@ -41,29 +41,29 @@ from pc_cloudmask.contact import (
 from pc_cloudmask.text import keep_signatures_out_of_logs, unsigned_href
 
 logger = logging.getLogger(__name__)
-#: Spreads clients and hides nothing; not the dice of the module `random`, whose seed is the caller's.
+#: Spreads clients, not used for security; separate from the generator of `random`, whose seed is the caller's.
 _DICE = random.Random()  # nosec B311
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 60.0
 MAX_BACKOFF_S = 60.0
-#: From here on who waits is told why.
+#: Waits from this length on are logged as warnings.
 _LONG_WAIT_S = 5.0
-#: Kept open to a server: as many as there may be workers.
+#: Connections kept open to a server: as many as there may be workers.
 MAX_CONNECTIONS = 64
 _MAX_REDIRECTS = 3
 _CHUNK_BYTES = 1 << 16
 _PROXY_WANTS_USER = 407
-#: How Azure's API Management, before the Planetary Computer, says how long: of its rate and of its quota.
+#: How Azure's API Management, in front of the Planetary Computer, says how long to wait, for its rate and its quota.
 _WAIT_SECONDS = re.compile(r"(?:try again|retry) (?:in|after) (\d{1,6}) ?s(?:ec|\b)", re.IGNORECASE)
 _WAIT_CLOCK = re.compile(r"quota will be replenished in (\d{1,3}):(\d\d):(\d\d)", re.IGNORECASE)
 _SHOWN_BYTES = 4096
-#: Headers of which a complete answer has one.
+#: Headers of which a complete answer has at least one.
 _LENGTHS = ("Content-Length", "Transfer-Encoding")
 _ends: ContextVar[float] = ContextVar("_ends", default=float("inf"))
 
 
 @contextmanager
 def answer_within(seconds: float) -> Iterator[None]:
-    """Let answers to requests that are sent inside end after ``seconds``, as after a read that timed out."""
+    """Limit answers to requests sent inside to ``seconds``, raising what a read that timed out raises."""
     token = _ends.set(time.monotonic() + seconds)
     try:
         yield
@@ -72,15 +72,15 @@ def answer_within(seconds: float) -> Iterator[None]:
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """Keeps to ``answer_within``, through proxies too.
+    """Applies ``answer_within``, also through proxies.
 
-    The time-outs of urllib3, ``Timeout(total=...)`` among them, are those of one read each: a server that sends a
-    byte now and then, of its headers, of a chunk's head or of a body, never runs into them. So every byte of an
-    answer is read with what is left of the time.
+    The time-outs of urllib3, including ``Timeout(total=...)``, apply to a single read: a server that sends a byte now
+    and then, in its headers, in a chunk's head or in a body, never exceeds them. So every byte of an answer is read
+    with the time that is left.
     """
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the pool of connections to the server, whatever their kind, with answers that end."""
+        """Return the pool of connections to the server, of any kind, with the time limit added to its answers."""
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
         plain = pool.ConnectionCls
         if plain.response_class is not _EndingResponse:
@@ -99,7 +99,7 @@ class _EndingResponse(HTTPResponse):
 def _read_in_time(
     sock: socket.socket, read: Callable[[Any], int], ends: float, read_timeout_s: float | None, buffer: Any
 ) -> int:
-    """Read into ``buffer`` what comes before ``ends`` of the monotonic clock."""
+    """Read into ``buffer`` what arrives before ``ends``, a time of the monotonic clock."""
     left_s = min(ends - time.monotonic(), read_timeout_s or float("inf"))
     if left_s <= 0:
         raise TimeoutError("the answer was not complete in time")
@@ -112,7 +112,7 @@ class NoAnswer(Exception):
 
 
 class RefusedAnswer(Exception):
-    """An answer that is not taken; the text says why."""
+    """An answer that is not accepted; the text says why."""
 
 
 class BodyTooLarge(RefusedAnswer):
@@ -120,12 +120,12 @@ class BodyTooLarge(RefusedAnswer):
 
 
 class ForeignRedirect(RefusedAnswer):
-    """The answer leads to another host."""
+    """The answer redirects to another host."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer: any status but those that were retried."""
+    """An HTTP answer with any status except those that are retried."""
 
     status: int
     headers: Mapping[str, str]
@@ -133,7 +133,7 @@ class Answer:
 
 
 class Deadline:
-    """A point in time after which nothing is begun."""
+    """A point in time after which nothing is started."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -146,7 +146,7 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """When something is tried again: at most ``attempts`` times, doubling ``backoff_s``, jittered."""
+    """When to retry: at most ``attempts`` times, doubling ``backoff_s``, with jitter."""
 
     attempts: int = 6
     backoff_s: float = 1.0
@@ -159,11 +159,11 @@ class RetryPolicy:
 
 
 class Session(requests.Session):
-    """Takes proxies and CA bundles from the environment, as requests does, and no password from ``~/.netrc``.
+    """Takes proxies and CA bundles from the environment, as requests does, but no password from ``~/.netrc``.
 
-    A ``default`` entry there is for any server: it would go to the STAC API and beside the signature of an asset,
-    whose store answers that with 403. Nor is any redirect followed: to say where one leads, requests reads its
-    body to the end, however large.
+    A ``default`` entry there applies to any server: it would be sent to the STAC API, and together with the signature
+    of an asset, to which the asset's store answers 403. Redirects are not followed either, because requests reads the
+    body of a redirect to its end, however large.
     """
 
     def __init__(self, connections: int) -> None:
@@ -173,10 +173,10 @@ class Session(requests.Session):
             self.mount(scheme, DeadlineAdapter(pool_maxsize=connections))
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Return None: ``HttpClient`` follows by itself."""
+        """Return None: ``HttpClient`` follows redirects itself."""
 
     def merge_environment_settings(self, url: Any, *settings: Any) -> Any:
-        """Return what the environment says of requests to ``url``, ``SSL_CERT_FILE`` included."""
+        """Return the environment's settings for requests to ``url``, including ``SSL_CERT_FILE``."""
         bundle = find_ca_bundle()
         merged: Any = super().merge_environment_settings(url, *settings)
         if bundle and merged["verify"] is True:
@@ -185,7 +185,7 @@ class Session(requests.Session):
 
 
 class _UrlCredentials(AuthBase):
-    """Stands where requests would look into ``~/.netrc``; user and password of the URL itself count."""
+    """Keeps requests from reading ``~/.netrc``; user and password in the URL itself are used."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         user, password = get_auth_from_url(request.url or "")
@@ -193,10 +193,10 @@ class _UrlCredentials(AuthBase):
 
 
 class HttpClient:
-    """Requests with a time-out each, retries, a limit to the body, and no redirect to another host.
+    """Makes requests with a time-out, retries, a limit on the body, and no redirect to another host.
 
-    With ``needs_length`` a 200 that does not say how long it is counts as none: an answer that breaks off
-    after its status line looks so. A client is safe to share between threads, for no cookie matters.
+    With ``needs_length``, a 200 without a length is not accepted: an answer that breaks off after its status line looks
+    like this. A client is safe to share between threads, since cookies do not matter.
     """
 
     def __init__(
@@ -222,13 +222,13 @@ class HttpClient:
         return self.request(request, deadline, max_body_bytes)
 
     def request(self, request: requests.Request, deadline: Deadline, max_body_bytes: int) -> Answer:
-        """Return the answer to ``request``, whatever its status, once that is not among ``RETRIED_STATUSES``.
+        """Return the answer to ``request``, with any status that is not among ``RETRIED_STATUSES``.
 
         Raises:
-            NoAnswer: deadline passed, attempts used up, or a wait asked for beyond the deadline.
-            Unreachable: the server has not answered this process yet, and somebody is waiting, see ``contact``.
-            SettingsError: the proxy that the environment names does not let us through.
-            BodyTooLarge, ForeignRedirect: the answer is not taken.
+            NoAnswer: the deadline passed, attempts are used up, or the server asks for a wait beyond the deadline.
+            Unreachable: the server has not answered this process yet, and a user is waiting, see ``contact``.
+            SettingsError: the proxy named in the environment refuses access.
+            BodyTooLarge, ForeignRedirect: the answer is not accepted.
         """
         shown = unsigned_href(request.url)
         problem = "the deadline passed"
@@ -242,7 +242,7 @@ class HttpClient:
                 if is_first(request.url):
                     judge(error, request.url, self._service)
                 problem = _describe(error, request.url, self._service)
-                if isinstance(error, ValueError):  # requests' own mark of a URL that is none
+                if isinstance(error, ValueError):  # requests' own sign of an invalid URL
                     break
             else:
                 found = self._find_problem(answer)
@@ -259,7 +259,7 @@ class HttpClient:
         raise NoAnswer(f"{shown}: {problem}: no answer within {deadline.seconds:.0f} s")
 
     def _find_problem(self, answer: Answer) -> str | None:
-        """Return why ``answer`` is asked for again, or None if it is taken."""
+        """Return why ``answer`` must be requested again, or None if it is accepted."""
         if answer.status in RETRIED_STATUSES or is_throttled(answer):
             return f"HTTP {answer.status}"
         if self._needs_length and answer.status == 200 and not any(map(answer.headers.get, _LENGTHS)):
@@ -319,12 +319,12 @@ def read_body(response: requests.Response, max_body_bytes: int) -> bytes:
 
 
 def is_throttled(answer: Answer) -> bool:
-    """Return True for a 403 by which a server means 429, as quotas of Azure's API Management do."""
+    """Return True for a 403 that means 429, as from the quotas of Azure's API Management."""
     return answer.status == 403 and find_wait_s(answer) > 0
 
 
 def find_wait_s(answer: Answer) -> float:
-    """Return the seconds that an answer asks to wait for, in its header or its text; 0 where it does not."""
+    """Return the seconds to wait according to an answer's header or text; 0 if it gives none."""
     wanted_s = _read_retry_after(answer.headers)
     if wanted_s or answer.status not in {403, 429, 503}:
         return wanted_s
@@ -338,7 +338,7 @@ def find_wait_s(answer: Answer) -> float:
 
 
 def _read_retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds that Retry-After asks for, as a number or a date; 0 where it cannot be read."""
+    """Return the seconds in Retry-After, given as a number or a date; 0 if it cannot be read."""
     try:
         return float(Retry().parse_retry_after(headers.get("Retry-After", "")))
     except (InvalidHeader, ValueError, OverflowError):
@@ -346,7 +346,7 @@ def _read_retry_after(headers: Mapping[str, str]) -> float:
 
 
 def _describe(error: requests.RequestException, url: str, service: Service) -> str:
-    """Return why a request failed, and for a certificate how to mend it, without URLs or chains of library objects."""
+    """Return why a request failed and, for a certificate, how to correct it, without URLs or nested library objects."""
     diagnosis = diagnose(error, url, service)
     return (
         f"{diagnosis.problem}: {diagnosis.mend}" if diagnosis.problem.startswith("TLS") else diagnosis.problem
@@ -354,13 +354,13 @@ def _describe(error: requests.RequestException, url: str, service: Service) -> s
 
 
 def knock(url: str, service: Service, verify: str | bool | None = None) -> None:
-    """Ask the server of ``url`` for its root, for a client that is not ours: any answer will do.
+    """Request the root of the server of ``url`` on behalf of another library's client: any answer will do.
 
-    Nothing is sent unless a first request is to be answered soon, see ``contact``.
+    Nothing is sent unless a first answer is expected soon, see ``contact``.
 
     Raises:
-        Unreachable: none came.
-        SettingsError: the proxy on the way refuses us.
+        Unreachable: there was no answer.
+        SettingsError: the proxy in between refuses us.
     """
     root = urljoin(url, "/")
     while is_first(url):

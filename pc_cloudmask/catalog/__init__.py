@@ -1,6 +1,6 @@
 """The published catalog: layout, documents, publishing, check and repair, search, mirror.
 
-Entry points: ``publisher.Publisher`` publishes, links, withdraws and recovers; ``check.check_catalog`` proves the
-catalog sound or repairs it; ``search`` finds what is published; ``mirror`` keeps it as geoparquet; ``states``
-remembers scenes that wait or failed; ``walk`` leads through the tree; ``layout`` says which key holds what.
+Entry points: ``publisher.Publisher`` publishes, links, withdraws and recovers items; ``check.check_catalog`` verifies
+the catalog and repairs it; ``search`` finds published items; ``mirror`` maintains a geoparquet copy; ``states`` records
+scenes that are waiting or failed; ``walk`` traverses the tree; ``layout`` defines all keys.
 """

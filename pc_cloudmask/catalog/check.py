@@ -1,4 +1,4 @@
-"""Saying what is wrong with the published catalog, and mending it."""
+"""Check the published catalog for problems, and repair them."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ from pc_cloudmask.catalog.steps import Steps, run_steps
 from pc_cloudmask.catalog.walk import YEAR_FORM, YearFolder, find_linked, group_year, group_years
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 
-#: Times a year with findings is looked at again: a writer may have been at it between two readings.
+#: How often a year with findings is checked again: a writer may have changed it between two reads.
 _CONFIRMATIONS = 3
 _WORKERS = 8
-#: Looks of a repair: all but the last may mend, and the first that mends nothing tells what is left.
+#: Passes of a repair. All but the last may repair; the first pass that repairs nothing determines what is left.
 _LOOKS = 3
 
 
 class Look:
-    """One look at everything; without a ``publisher`` nothing is mended.
+    """One pass over the catalog; without a ``publisher`` nothing is repaired.
 
-    Years in which an earlier look found nothing, ``clean``, are not read again while their listing is
-    the same. A method that looks at a subtree returns whether it has a catalog, None if nobody knows.
+    Years in which an earlier pass found nothing (``clean``) are not read again while their listing is unchanged.
+    Methods that check a subtree return whether it has a catalog, or None if that is unknown.
     """
 
     def __init__(
@@ -89,10 +89,10 @@ class Look:
         self.has_mended = False
 
     def run(self) -> None:
-        """Look at the markers, then at the tree, whose catalogs are looked at after what they link."""
+        """Check the markers, then the tree bottom-up: each catalog after everything it links."""
         self._check_markers()
         before: StoredObject | None = None
-        with suppress(CouldNotRead):  # which the check of the collection reports
+        with suppress(CouldNotRead):  # reported by the check of the collection
             before = read(self._store, COLLECTION_KEY)
         parent = collection_parent(self._store, self._context, None, None)
         names, is_listed = self._list_children(parent)
@@ -105,7 +105,7 @@ class Look:
             self._find_catalog(key)
 
     def _check_markers(self) -> None:
-        """Replay and drop the markers of dead writers; remember those of living ones."""
+        """Replay and remove the markers of dead writers; remember those of live writers."""
         self._markers = read_markers(self._store, self._now)
         self.tally.report(*self._markers.findings)
         stale = self._markers.stale
@@ -120,7 +120,7 @@ class Look:
         coverage = merge_coverages(each.coverage for each in years)
         allowed = merge_coverages(each.allowed for each in years)
         is_unread = self.tally.problems[Problem.COULD_NOT_READ] > 0
-        # The collection may cover what a mask had that was replaced, as long as its files stay.
+        # The collection may also cover masks that have been replaced, as long as their files are kept.
         is_complete = all(each.is_coverage_known and not each.awaiting_removal for each in years)
         is_known = bool(years) and not is_unread and is_complete
 
@@ -143,7 +143,7 @@ class Look:
         return self._check_parent(parent, tiles) if is_listed else None
 
     def _check_tile(self, tile: str) -> bool | None:
-        """Look at the years of one listing, then, each by a listing of its own, at those that it lacks."""
+        """Check the years that one listing shows, then list each year missing from it separately."""
         parent = tile_parent(self._context, tile)
         years: dict[str, bool | None] = {}
         with suppress(CouldNotRead):
@@ -166,9 +166,9 @@ class Look:
             return None
 
     def _list_children(self, parent: ParentCatalog) -> tuple[list[str], bool]:
-        """Return the names of the children that the catalog links or a listing shows, and whether one came.
+        """Return the names of the children that are linked or listed, and whether the listing succeeded.
 
-        A catalog that is broken is a finding of ``check_parent``.
+        A broken catalog is reported by ``check_parent``.
         """
         listed, linked, is_listed = set[str](), set[str](), True
         try:
@@ -183,7 +183,7 @@ class Look:
         except CouldNotRead as error:
             if not is_listed:
                 self.tally.report(error.finding)
-        if parent.form is not YEAR_FORM:  # below a tile the listing of its years tells them
+        if parent.form is not YEAR_FORM:  # below a tile, the listing of its years finds them
             for name in sorted(listed):
                 if not parent.form.fullmatch(name) and f"{parent.folder}{name}/" != ITEMS_PREFIX:
                     self._report_unknown_object(f"{parent.folder}{name}/")
@@ -225,7 +225,7 @@ class Look:
         return check.totals.has_catalog
 
     def _confirm(self, check: YearCheck) -> YearCheck:
-        """Look again where something is wrong: a writer may have been at it between two readings."""
+        """Check again where something is wrong: a writer may have changed it between two reads."""
         year_keys = check.folder.year_keys
         for _ in range(_CONFIRMATIONS):
             if all(finding.problem is Problem.COULD_NOT_READ for finding in check.findings):
@@ -240,10 +240,10 @@ class Look:
         self.tally.add(awaiting_removal=totals.awaiting_removal)
 
     def _settle(self, key: str, findings: Iterable[Finding], mend: Callable[[], Steps]) -> bool:
-        """Report the findings, and mend them if that is asked for; return whether all could be looked at."""
+        """Report the findings, and repair them if requested; return whether everything could be read."""
         found: list[Finding] = []
         try:
-            for finding in findings:  # those before an error count
+            for finding in findings:  # findings before an error count
                 found.append(finding)
         except CouldNotRead as error:
             self.tally.report(*found, error.finding)
@@ -254,7 +254,7 @@ class Look:
         return True
 
     def _mend(self, key: str, mend: Callable[[], object], *, has_to: bool = True) -> bool:
-        """Mend, and return whether that was done. One thing that cannot be mended stops no other."""
+        """Repair something and return whether that succeeded. A failure does not stop other repairs."""
         try:
             mended = mend()
         except Exception as error:  # a store may raise anything
@@ -274,7 +274,7 @@ class Look:
         return self._find_catalog(parent.key) if is_read else None
 
     def _find_catalog(self, key: str) -> bool | None:
-        """Count the catalog if it is there, and return whether it is."""
+        """Count the catalog if it exists, and return whether it does."""
         try:
             found = is_there(self._store, key)
         except CouldNotRead as error:
@@ -291,8 +291,8 @@ class Look:
 class CheckOptions:
     """How far a check goes.
 
-    A repair takes out ``limit`` broken items at the most, None for all. A ``deep`` check validates every raster
-    with rio-cogeo and counts the pixels of every mask.
+    A repair takes out at most ``limit`` broken items (None: all). A ``deep`` check validates every raster with
+    rio-cogeo and counts the pixels of every mask.
     """
 
     limit: int | None = REMOVAL_LIMIT
@@ -308,16 +308,16 @@ def check_catalog(
     single_writer: bool = False,
     options: CheckOptions = CheckOptions(),
 ) -> CheckReport:
-    """Look at every published object once; with ``repair``, mend what is wrong and look again.
+    """Check every published object once; with ``repair``, repair what is wrong and check again.
 
-    One year a worker is in memory at a time. Writers may publish meanwhile: what their markers
-    announce is no problem, and what looks like one is looked at again. What could not be read is a
-    finding of its own, and nothing that it concerns is touched.
+    Each worker holds one year in memory at a time. Writers may publish in the meantime: what their markers announce is
+    not a problem, and apparent problems are checked again. What could not be read is reported as such, and nothing
+    related to it is changed.
 
     Raises:
-        SettingsError: the catalog was published for another public URL: nothing would be as it must be.
-        StoreUnavailable: the store did not answer at all; doing it again is harmless.
-        StoreRefused: the store may not be listed; a repair of one that is not safe for several writers.
+        SettingsError: the catalog was published for another public URL, so everything in it would differ.
+        StoreUnavailable: the store did not answer at all; it is safe to try again.
+        StoreRefused: the store cannot be listed, or a repair is requested where several writers are not safe.
     """
     check_public_url(store, context)
     publisher = Publisher(store, context, now, single_writer=single_writer) if repair else None
@@ -332,7 +332,7 @@ def check_catalog(
                 looks.append(Look(checker, mender, tiles, removals, looks[-1].clean if looks else {}))
                 looks[-1].run()
         finally:
-            # What an interrupted check has queued would take minutes more on a slow store.
+            # Tasks queued by an interrupted check would take minutes on a slow store.
             tiles.shutdown(wait=False, cancel_futures=True)
             items.shutdown(wait=False, cancel_futures=True)
     first, last = looks[0].tally, looks[-1].tally

@@ -1,4 +1,4 @@
-"""Checking one published item against its folder."""
+"""Check one published item against its folder."""
 
 from __future__ import annotations
 
@@ -53,37 +53,36 @@ from stac_ext.cloudmask import (
     SHADOW_PERCENTAGE_PROP,
 )
 
-#: A source may have an asset ``cloud-probability`` of its own; its like of ours is told by its folder.
+#: A source may have its own ``cloud-probability`` asset; ours is recognized by its folder.
 OWN_ASSETS = (MASK_ASSET, PREVIEW_ASSET)
 _SHARES = (CLOUD_PERCENTAGE_PROP, SHADOW_PERCENTAGE_PROP, CLEAR_PERCENTAGE_PROP)
-#: A path of plain segments, as every store of ours takes it.
+#: A path of plain segments, which all supported stores accept.
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]*(/[A-Za-z0-9_][A-Za-z0-9_.=+-]*)*")
 _CHECKSUM = re.compile(SHA256_MULTIHASH + r"[0-9a-f]{64}")
 _SENSED = re.compile(r"S2[A-Z]_MSI[A-Z0-9]+_(\d{8}T\d{6})_")
-#: From a datatake's start, which the id tells, to its last item: a swath takes half an hour at the most.
+#: From the start of a datatake, which the id gives, to its last item: a swath takes at most half an hour.
 _LONGEST_DATATAKE = timedelta(hours=1)
 _CLOCK_TOLERANCE = timedelta(minutes=1)
-#: Degrees by which a source may have rounded a bbox.
+#: How far a source may have rounded a bbox, in degrees.
 _ROUNDING_DEG = 0.01
 #: The edge of a tile, 109.8 km, in degrees of latitude.
 _TILE_DEG = 1.0
 #: Where footprints may cross the antimeridian or reach a pole; Sentinel-2 ends at 84 degrees north.
 _ANTIMERIDIAN_DEG, _POLE_DEG = -170.0, 85.0
-#: Problems of an item that is sound.
+#: Problems that leave an item sound.
 _HARMLESS = frozenset({Problem.DOUBTFUL_SOURCE, Problem.FOREIGN_LINKS, Problem.NOT_OPTIMIZED})
-#: Of the first version that this program wrote, and of later ones.
+#: STAC versions of the items that this program has written.
 _STAC_VERSION = re.compile(r"1\.\d+\.\d+")
-#: Where the schemas are that publishing keeps or adds.
+#: Where the schemas that publishing keeps or adds are hosted.
 _SCHEMAS = (f"{EXTENSIONS_URI}/", f"{SCHEMA_URI.rsplit('/', 2)[0]}/")
 _UNREADABLE = (CloudmaskError, LookupError, TypeError, ValueError, AttributeError)
 
 
 def find_faults(item: Item, keys: ItemKeys) -> Iterator[str]:
-    """Yield what of the item is not as publishing writes it, whatever its source says.
+    """Yield what in the item differs from what publishing writes, whatever its source says.
 
     Raises:
-        CloudmaskError, LookupError, TypeError, ValueError, AttributeError: a field is missing or of
-            another type.
+        CloudmaskError, LookupError, TypeError, ValueError, AttributeError: a field is missing or has the wrong type.
     """
     if item["id"] != keys.item_id:
         yield f"its id is {item['id']!r:.60}"
@@ -114,9 +113,9 @@ def find_faults(item: Item, keys: ItemKeys) -> Iterator[str]:
 
 
 def find_contradictions(item: Item, keys: ItemKeys) -> Iterator[str]:
-    """Yield which fields, taken from the source as they are, contradict each other.
+    """Yield fields that contradict each other although they were copied from the source unchanged.
 
-    An item that passes ``find_faults`` is expected. Its source may be wrong, so this proves no harm.
+    The item must pass ``find_faults``. The source itself may be wrong, so a contradiction does not prove damage.
     """
     sensed = _SENSED.match(keys.item_id)
     moment = parse_instant(item["properties"]["datetime"])
@@ -131,7 +130,7 @@ def find_contradictions(item: Item, keys: ItemKeys) -> Iterator[str]:
 
 
 def find_mask_faults(item: Item, shape: tuple[int, ...], statistics: MaskStatistics) -> Iterator[str]:
-    """Yield where the item does not tell what its mask, of ``shape`` ``(height, width)``, holds."""
+    """Yield where the item disagrees with its mask, whose ``shape`` is ``(height, width)``."""
     stated = item["assets"][MASK_ASSET].get("proj:shape", list(shape))
     if stated != list(shape):
         yield f"its proj:shape is {stated!r:.40}, its mask's {list(shape)}"
@@ -148,7 +147,7 @@ def find_mask_faults(item: Item, shape: tuple[int, ...], statistics: MaskStatist
 
 
 def resolve_href(public_url: str | None, href: str, from_key: str) -> str | None:
-    """Return the key that ``href`` names in the document at ``from_key``; None outside the store."""
+    """Return the key that ``href`` refers to in the document at ``from_key``; None if it lies outside the store."""
     if public_url is not None and href.startswith(f"{public_url}/"):
         return href.removeprefix(f"{public_url}/")
     if "://" in href or href.startswith("/"):
@@ -158,7 +157,7 @@ def resolve_href(public_url: str | None, href: str, from_key: str) -> str | None
 
 
 def _check_form(item: Item, keys: ItemKeys) -> Iterator[str]:
-    """Check what publishing writes alike into every item: type, version, collection, schemas and links up."""
+    """Check what publishing writes into every item: type, version, collection, schemas and links to parents."""
     if item.get("type") != "Feature" or item.get("collection") != COLLECTION_ID:
         yield f"is no Feature of the collection {COLLECTION_ID}"
     if not _STAC_VERSION.fullmatch(str(item.get("stac_version"))):
@@ -189,7 +188,7 @@ def _check_percentages(properties: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_own_file(name: str, asset: Mapping[str, Any], key: str, keys: ItemKeys) -> Iterator[str]:
-    """Check that the name of a file of ours ends with the hash of its content."""
+    """Check that the name of one of our own files ends with the hash of its content."""
     checksum = asset.get("file:checksum")
     if not isinstance(checksum, str) or not _CHECKSUM.fullmatch(checksum):
         yield f"its asset {name:.40} has no file:checksum of SHA-256"
@@ -203,10 +202,10 @@ def _check_own_file(name: str, asset: Mapping[str, Any], key: str, keys: ItemKey
 
 
 def _check_extent(item: Item) -> Iterator[str]:
-    """Check that the bbox is that of the footprint or of its tile, never more than a tile's edge apart."""
+    """Check that the bbox is the footprint's or its tile's: it exceeds the footprint by at most a tile's edge."""
     west, south, east, north = find_bbox(item["geometry"])
     if west > east or min(west, -east) < _ANTIMERIDIAN_DEG or max(-south, north) > _POLE_DEG:
-        return  # there are several ways to write such a box
+        return  # such a box can be written in several ways
     bbox = item["bbox"]
     stated = (*bbox[:2], *bbox[len(bbox) // 2 :][:2])
     edges = (_TILE_DEG / cos(radians(max(-south, north))), _TILE_DEG)
@@ -217,10 +216,10 @@ def _check_extent(item: Item) -> Iterator[str]:
 
 @dataclass(slots=True)
 class ItemCheck:
-    """What one item is: its findings, its files' keys, the older items it links, what it covers.
+    """The result of checking one item: its findings, its files' keys, the older items it links, and its coverage.
 
-    ``digest`` is the SHA-256 of its document as it was read, ``start`` the sensing start of its datastrip,
-    ``lost`` the key of the version before it, which it links and which is not there: no fault of its own.
+    ``digest`` is the SHA-256 of its document as read, ``start`` the sensing start of its datastrip. ``lost`` is the key
+    of a missing previous version that it links, which is not the item's own fault.
     """
 
     keys: ItemKeys
@@ -235,17 +234,17 @@ class ItemCheck:
 
     @property
     def is_unread(self) -> bool:
-        """Whether a part of it could not be looked at, so that nothing may be concluded of it."""
+        """Whether some part of it could not be read, so that nothing may be concluded about it."""
         return any(finding.problem is Problem.COULD_NOT_READ for finding in self.findings)
 
     @property
     def is_broken(self) -> bool:
-        """Whether all of it was read, and only publishing the scene again can help."""
+        """Whether all of it was read, and only publishing the scene again can repair it."""
         return not self.is_unread and any(self._faults)
 
     @property
     def is_sound(self) -> bool:
-        """Whether all of it was read, and nothing of ours is wrong."""
+        """Whether all of it was read and nothing that we wrote is wrong."""
         return not self.is_unread and not any(self._faults)
 
     @property
@@ -261,11 +260,11 @@ class ItemCheck:
 def check_item(
     store: ObjectStore, context: CatalogContext, year: YearFolder, item_id: str, *, deep: bool = False
 ) -> ItemCheck:
-    """Check the item's document, its links inside the store and its files, byte by byte.
+    """Check the item's document, its links inside the store, and its files byte by byte.
 
-    Its own ``self`` link says what is inside: an item that was published for another public URL is sound
-    too, and is named, for its readers go there. A ``deep`` check validates its rasters with rio-cogeo and counts
-    the mask's pixels as well.
+    The item's own ``self`` link determines which hrefs are inside the store. An item published for another public URL
+    is therefore sound, but is reported, because its readers are sent there. A ``deep`` check also validates the rasters
+    with rio-cogeo and counts the mask's pixels.
     """
     check = ItemCheck(ItemKeys(year.year_keys, item_id))
     check.findings.extend(_find_all(store, context, year, check, deep=deep))
@@ -308,7 +307,7 @@ def _read_listed(store: ObjectStore, key: str, info: ObjectInfo | None) -> bytes
     """Read an object that a listing shows.
 
     Raises:
-        CouldNotRead: the read failed, or it and the listing contradict each other.
+        CouldNotRead: the read failed or contradicts the listing.
     """
     stored = read(store, key)
     if stored is None:
@@ -378,11 +377,11 @@ def _check_file(store: ObjectStore, key: str, info: ObjectInfo | None, asset: It
 
 
 def _check_raster(name: str, key: str, body: bytes, item: Item, keys: ItemKeys) -> Iterator[Finding]:
-    """Check the form of a raster, and what a mask holds.
+    """Check the form of a raster and, for a mask, its values.
 
-    A mask as its checksum says that cannot be decoded may be this machine's fault.
+    A mask that matches its checksum but cannot be decoded may be the fault of this machine.
     """
-    # They load rasterio, which other checks do without.
+    # These load rasterio, which the other checks do not need.
     from pc_cloudmask.catalog.search import decode_mask  # noqa: PLC0415
     from pc_cloudmask.raster.cog import validate_cog  # noqa: PLC0415
 
@@ -398,7 +397,7 @@ def _check_raster(name: str, key: str, body: bytes, item: Item, keys: ItemKeys) 
 
 
 def _check_source_file(store: ObjectStore, key: str) -> Iterator[Finding]:
-    """Check what the item has from its source: it may lie in the store too, and is not ours."""
+    """Check a file that the item has from its source; it may lie in the store too, but is not ours."""
     try:
         if not is_there(store, key):
             yield Finding(

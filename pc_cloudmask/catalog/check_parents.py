@@ -1,4 +1,4 @@
-"""Checking the catalogs above the years, and the markers of writers."""
+"""Check the catalogs above the years, and the markers of writers."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from pc_cloudmask.storage.store import PROBE_FORM, PROBE_PREFIX, ObjectStore, St
 class Children:
     """Names of a catalog's children.
 
-    ``present`` ones have a catalog. The ``unsure`` ones may be linked or not: below them a living writer
-    publishes, or they could not be looked at.
+    Those in ``present`` have a catalog. Those in ``unsure`` may or may not be linked: a live writer is publishing below
+    them, or they could not be read.
     """
 
     present: frozenset[str]
@@ -45,10 +45,10 @@ class Children:
 
 
 def check_parent(store: ObjectStore, parent: ParentCatalog, children: Children) -> Iterator[Finding]:
-    """Find what is wrong with the catalog, if anything.
+    """Yield what is wrong with the catalog, if anything.
 
     Raises:
-        CouldNotRead: the catalog, or what lies next to it.
+        CouldNotRead: the catalog or its neighbours could not be read.
     """
     wanted = children.present - children.unsure
     stored = read_catalog(store, parent.key)
@@ -76,10 +76,10 @@ def check_parent(store: ObjectStore, parent: ParentCatalog, children: Children) 
 def check_collection(
     store: ObjectStore, context: CatalogContext, zones: Children, needed: Coverage | None
 ) -> Iterator[Finding]:
-    """Find what is wrong with the collection; ``needed`` is what it has to cover at least.
+    """Yield what is wrong with the collection; ``needed`` is the least that it has to cover.
 
     Raises:
-        CouldNotRead: the collection, or what lies next to it.
+        CouldNotRead: the collection or its neighbours could not be read.
     """
     document = read_document(read_catalog(store, COLLECTION_KEY))
     covered = read_collection_coverage(document)
@@ -89,7 +89,7 @@ def check_collection(
 
 
 def check_extent(before: StoredObject | None, allowed: Coverage | None) -> Iterator[Finding]:
-    """Find that the collection covered more, before its items were listed, than they all together."""
+    """Report a collection whose extent, before its items were listed, exceeded that of all of them together."""
     covered = read_collection_coverage(read_document(before))
     if covered is not None and (allowed is None or allowed.merge(covered) != allowed):
         text = "its extent or summaries cover more than its items"
@@ -97,10 +97,10 @@ def check_extent(before: StoredObject | None, allowed: Coverage | None) -> Itera
 
 
 def check_root(store: ObjectStore, context: CatalogContext, zones: Children) -> Iterator[Finding]:
-    """Find what is wrong with the root catalog.
+    """Yield what is wrong with the root catalog.
 
     Raises:
-        CouldNotRead: the catalog.
+        CouldNotRead: the catalog could not be read.
     """
     stored = read_catalog(store, CATALOG_KEY)
     if stored is None:
@@ -111,10 +111,10 @@ def check_root(store: ObjectStore, context: CatalogContext, zones: Children) -> 
 
 
 def check_public_url(store: ObjectStore, context: CatalogContext) -> None:
-    """See that a root catalog that is sound was written for this public URL.
+    """Check that a sound root catalog was written for this public URL.
 
     Raises:
-        SettingsError: it was written for another one.
+        SettingsError: it was written for another URL.
         StoreUnavailable, StoreRefused: it cannot be read.
     """
     stored = store.read_object(CATALOG_KEY)
@@ -123,7 +123,7 @@ def check_public_url(store: ObjectStore, context: CatalogContext) -> None:
     try:
         public_url = find_public_url(decode_document(stored.body, CATALOG_KEY), CATALOG_KEY)
     except (CloudmaskError, LookupError, TypeError, AttributeError):
-        return  # damaged: a finding like any other
+        return  # damaged: reported like any other finding
     other = CatalogContext(public_url)
     if other == context or stored.body != encode_document(build_root_catalog(other)):
         return
@@ -135,7 +135,7 @@ def check_public_url(store: ObjectStore, context: CatalogContext) -> None:
 
 
 def _find_dangling(store: ObjectStore, parent: ParentCatalog, names: AbstractSet[str]) -> Iterator[str]:
-    """Yield the names of those whose catalog is not there; one that nobody has looked at is in doubt."""
+    """Yield the names whose catalog is missing; one that has not been checked is in doubt."""
     for name in sorted(names):
         with looking_at(f"{parent.folder}{name:.40}/catalog.json"):
             if not parent.holds(store, name):
@@ -146,9 +146,9 @@ def _find_dangling(store: ObjectStore, parent: ParentCatalog, names: AbstractSet
 
 @dataclass(frozen=True, slots=True)
 class Markers:
-    """What living writers are at, and keys of what dead ones left.
+    """Items of live writers, and keys of the markers that dead writers left.
 
-    A marker that cannot be read is taken for a living writer's, so its item is left alone.
+    A marker that cannot be read counts as a live writer's, so its item is left alone.
     """
 
     live: frozenset[ItemKeys] = frozenset()
@@ -185,7 +185,7 @@ def read_markers(store: ObjectStore, now: datetime) -> Markers:
 
 
 def list_dead_probes(store: ObjectStore, now: datetime) -> list[str]:
-    """Return keys of what killed probes left; a probe takes seconds, a lease is long enough for any."""
+    """Return the keys left by probes that were killed; a probe takes seconds, far less than a lease."""
     return [
         info.key
         for info in store.list_objects(PROBE_PREFIX)

@@ -1,4 +1,4 @@
-"""Checking one year: its catalog, its items and what lies in their folders."""
+"""Check one year: its catalog, its items and the contents of their folders."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.scene.ids import is_item_id
 from pc_cloudmask.storage.store import ObjectInfo, ObjectStore
 
-#: How long an object that is of no use any more is kept: readers may hold an older item or catalog.
+#: How long an object that is no longer needed is kept: readers may still hold an older item or catalog.
 GRACE = timedelta(days=7)
 MapItems = Callable[[Callable[[str], ItemCheck], Iterable[str]], Iterable[ItemCheck]]
 
 
 @dataclass(frozen=True, slots=True)
 class Checker:
-    """What a year is checked with.
+    """What checking a year needs.
 
-    ``pending`` are the items that living writers are publishing. ``map_items`` may check the items of a year at the
-    same time; a ``deep`` check reads their rasters too.
+    ``pending`` are the items that live writers are publishing. ``map_items`` may check the items of a year in parallel;
+    a ``deep`` check also reads their rasters.
     """
 
     store: ObjectStore
@@ -52,7 +52,7 @@ class Checker:
     deep: bool = False
 
     def is_past_grace(self, *objects: ObjectInfo | None) -> bool:
-        """Return True if all of them are older than the grace period; an unknown age is young."""
+        """Return True if all of them are older than the grace period; an unknown age counts as young."""
         moments = [info.modified for info in objects if info is not None]
         return all(moment is not None and moment + GRACE <= self.now for moment in moments)
 
@@ -67,11 +67,11 @@ class BrokenItem:
 
 @dataclass(slots=True)
 class YearTotals:
-    """What a year adds to the catalog; ``listing`` tells whether a later look may take it for the same.
+    """A year's share of the catalog; ``listing`` shows whether the year is unchanged at a later pass.
 
-    ``coverage`` is what the collection must cover: published items, but for those of living writers and
-    broken ones. ``allowed`` is what it may cover: those of living writers and withdrawn ones, too; it is all
-    if ``is_coverage_known``, so that no linked item is broken or unread.
+    ``coverage`` is what the collection must cover: published items except broken ones and those of live writers.
+    ``allowed`` is what it may cover: also withdrawn items and those of live writers. ``allowed`` is complete only if
+    ``is_coverage_known``, that is, if no linked item is broken or unread.
     """
 
     listing: int
@@ -86,14 +86,17 @@ class YearTotals:
 
 @dataclass(slots=True)
 class YearCheck:
-    """What one year is, and what a repair has to do about it.
+    """The state of one year, and what a repair has to do about it.
 
-    ``broken`` are items to be taken out and published again; ``restored`` those whose withdrawn marker
-    was a mistake, with the fingerprint that it kept; ``withdrawn`` those whose grace period is over;
-    ``dangling`` those that link a version before them which is not there;
-    ``orphans`` and ``wrong_marks`` keys of no use; ``unlinked`` items whose versions are to settle.
-    ``doubtful`` are linked items that the listing lacks and that are not surely absent. A year that
-    ``is_in_doubt``, whose catalog or what it links could not be looked at, is not written.
+    - ``broken``: items to be taken out and published again.
+    - ``restored``: items whose withdrawn marker was a mistake, with the fingerprint that the marker kept.
+    - ``withdrawn``: items whose grace period is over.
+    - ``dangling``: items that link a previous version that does not exist.
+    - ``orphans``, ``wrong_marks``: keys that are of no use.
+    - ``unlinked``: items whose versions must be settled.
+    - ``doubtful``: linked items that the listing lacks but that are not proven absent.
+
+    A year that ``is_in_doubt``, because its catalog or what it links could not be read, is not written.
     """
 
     folder: YearFolder
@@ -111,7 +114,7 @@ class YearCheck:
 
     @property
     def needs_repair(self) -> bool:
-        """Whether a repair may have something to do."""
+        """Whether there may be something to repair."""
         return bool(self.withdrawn) or any(finding.problem.is_mendable for finding in self.findings)
 
     def report(self, problem: Problem, key: str, detail: str) -> None:
@@ -138,7 +141,7 @@ def check_year(checker: Checker, folder: YearFolder) -> YearCheck:
 
 
 def _judge_item(checker: Checker, check: YearCheck, item: ItemCheck) -> None:
-    """Decide what becomes of an item; one with a withdrawn marker is linked by nothing."""
+    """Decide what happens to an item; one with a withdrawn marker is linked by nothing."""
     item_id = item.keys.item_id
     is_pending = item_id in checker.pending
     if item.is_unread or not check.folder.folders[item_id].is_withdrawn:
@@ -149,9 +152,9 @@ def _judge_item(checker: Checker, check: YearCheck, item: ItemCheck) -> None:
             check.dangling.append(item_id)
             check.report(Problem.DANGLING_LINK, item.keys.item, f"links {item.lost}, which is not there")
     elif item.fingerprint is not None and not is_pending:
-        # Whatever its marker says: who withdraws an item takes its fingerprint.
+        # Whatever the marker says: withdrawing an item removes its fingerprint.
         if item.is_broken:
-            # A repair died before it took the fingerprint, and so would keep ``ingest`` from publishing it.
+            # A repair died before it removed the fingerprint, which would keep ``ingest`` from publishing the scene.
             check.findings.extend(item.findings)
             check.broken[item_id] = BrokenItem(item.reason, item.digest)
         else:
@@ -169,7 +172,7 @@ def _sum_up(checker: Checker, check: YearCheck, items: Mapping[str, ItemCheck]) 
     totals, folders = check.totals, check.folder.folders
     totals.items, totals.files = len(items), sum(len(item.files) for item in items.values())
     sound = {item_id: item for item_id, item in items.items() if not item.is_broken}
-    # Those of living writers are not in the collection's summaries yet.
+    # Items of live writers are not in the collection's summaries yet.
     totals.coverage = merge_coverages(
         item.coverage
         for item_id, item in sound.items()
@@ -180,9 +183,9 @@ def _sum_up(checker: Checker, check: YearCheck, items: Mapping[str, ItemCheck]) 
 
 
 def _check_versions(checker: Checker, check: YearCheck, items: Mapping[str, ItemCheck]) -> None:
-    """Find marks of newer versions that are none, and older versions without the mark of a newer one.
+    """Find invalid marks of newer versions, and older versions that lack the mark of a newer one.
 
-    A mark that names itself, an older version or another scene would hide its item for ever.
+    A mark that names its own item, an older version or another scene would hide its item forever.
     """
     folder = check.folder
     sound = {item_id: item for item_id, item in items.items() if folder.holds(item_id) and item.is_sound}
@@ -239,7 +242,7 @@ def _check_catalog(checker: Checker, check: YearCheck, items: Mapping[str, ItemC
 
 
 def _check_linked(store: ObjectStore, check: YearCheck, linked: set[str]) -> None:
-    """Find links that lead nowhere: a listing and a read agree that the item is not there."""
+    """Find dead links, where a listing and a read agree that the item does not exist."""
     year_keys = check.folder.year_keys
     for item_id in sorted(linked):
         if check.folder.folders.get(item_id, ItemFolder(item_id)).item is not None:
@@ -256,7 +259,7 @@ def _check_linked(store: ObjectStore, check: YearCheck, linked: set[str]) -> Non
 
 
 def _check_reached(check: YearCheck, items: Mapping[str, ItemCheck], reached: set[str]) -> None:
-    """Find published items that neither the catalog links nor a newer version."""
+    """Find published items that neither the catalog nor a newer version links."""
     reached = reached | {older for item in items.values() for older in item.predecessors}
     unread = check.doubtful.union(item_id for item_id, item in items.items() if item.is_unread)
     for item_id, item in sorted(check.folder.folders.items()):
@@ -268,7 +271,7 @@ def _check_reached(check: YearCheck, items: Mapping[str, ItemCheck], reached: se
 
 
 def _check_leftovers(checker: Checker, check: YearCheck, folder: ItemFolder, item: ItemCheck | None) -> None:
-    """Sort the objects that no item links into those that may go and those that may be wanted yet."""
+    """Divide the objects that no item links into those that may be removed and those that may still be needed."""
     item_id = folder.item_id
     if (item is not None and item.is_unread) or item_id in check.broken or item_id in check.restored:
         return
@@ -296,10 +299,10 @@ def _check_leftovers(checker: Checker, check: YearCheck, folder: ItemFolder, ite
 def _check_withdrawn(
     checker: Checker, check: YearCheck, folder: ItemFolder, item: ItemCheck | None, files: int
 ) -> None:
-    """Let a withdrawn item go whose grace period is over, by its marker's clock as well as by the store's.
+    """Release a withdrawn item whose grace period is over by both its marker's clock and the store's.
 
-    One that was taken out as broken, and is sound, comes back. Where its marker, or what became of its document,
-    is in doubt, it stays.
+    An item that was taken out as broken but is sound is restored. While its marker or its document is in doubt, it
+    stays.
     """
     keys = ItemKeys(check.folder.year_keys, folder.item_id)
     try:
@@ -326,7 +329,7 @@ def _check_withdrawn(
 
 
 def _judge_remains(store: ObjectStore, check: YearCheck, keys: ItemKeys) -> None:
-    """Give files without their item's document the grace period of a broken item."""
+    """Give files whose item document is missing the grace period of a broken item."""
     doubt = find_absence(store, keys.item)
     if doubt is not None:
         check.findings.append(doubt)

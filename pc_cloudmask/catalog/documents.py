@@ -1,4 +1,4 @@
-"""The catalogs above the items, each as a function of what it links, and what they say their items cover."""
+"""The catalogs above the items, each built from the names that it links, and the coverage of their items."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from stac_ext.cloudmask import (
 )
 
 GEOPACKAGE_MEDIA_TYPE, QML_MEDIA_TYPE = "application/geopackage+sqlite3", "application/xml"
-#: Name, media type, title and role of the collection's assets that are one layer of all masks.
+#: Name, media type, title and role of the collection's assets that present all masks as one layer.
 _INDEX_ASSETS = {
     TILE_INDEX_KEY: ("masks", GEOPACKAGE_MEDIA_TYPE, "All masks as one layer, for GDAL and QGIS", "index"),
     STYLE_KEY: ("masks-style", QML_MEDIA_TYPE, "Style of the masks for QGIS", "style"),
@@ -56,9 +56,9 @@ _INDEX_ASSETS = {
 PARQUET_MEDIA_TYPE = "application/vnd.apache.parquet"
 Range = tuple[float, float]
 T = TypeVar("T")
-#: Properties of which the collection lists every value.
+#: Properties whose values the collection lists.
 LISTED = ("platform", METHOD_PROP, "s2:processing_baseline", "proj:code")
-#: Properties of which the collection tells the least and the greatest value.
+#: Properties whose minimum and maximum the collection gives.
 MEASURED = (
     CLOUD_PERCENTAGE_PROP,
     SHADOW_PERCENTAGE_PROP,
@@ -70,14 +70,13 @@ MEASURED = (
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Where, when, and with which properties items are.
+    """Where and when items are, and which properties they have.
 
-    Two coverages merge into the one of all their items: in any order, any number of times. So the
-    collection is brought up to date from its own document alone. ``bbox`` is ``(west, south, east,
-    north)``; if items reach beyond the antimeridian it is the full circle, since a union that crosses it
-    would depend on the order of merging. ``interval`` holds RFC 3339 instants in UTC of one form, which
-    sort as text. ``boxes`` are the same as ``bbox`` for each zone alone: where the masks are on a map,
-    when ``bbox`` spans oceans.
+    Merging two coverages gives the coverage of all their items, in any order and however often, so the collection can
+    be updated from its own document alone. ``bbox`` is ``(west, south, east, north)`` in degrees; it spans all
+    longitudes if items reach beyond the antimeridian, because a union that crosses it would depend on the order of
+    merging. ``interval`` holds RFC 3339 instants in UTC in one form that sorts as text. ``boxes`` are the bboxes of
+    single zones, which show on a map where the masks are when ``bbox`` spans oceans.
     """
 
     bbox: BBox
@@ -87,7 +86,7 @@ class Coverage:
     boxes: Mapping[str, BBox] = field(default_factory=dict, hash=False)
 
     def merge(self, other: Coverage) -> Coverage:
-        """Return the coverage of this one's items and ``other``'s."""
+        """Return the coverage of the items of both."""
         starts, ends = zip(self.interval, other.interval, strict=True)
         return Coverage(
             _merge_boxes(self.bbox, other.bbox),
@@ -99,7 +98,7 @@ class Coverage:
 
 
 def read_coverage(item: dict[str, Any]) -> Coverage:
-    """Return what one published item covers; properties of another type than expected cover nothing.
+    """Return the coverage of one published item; properties of an unexpected type are ignored.
 
     Raises:
         LookupError, TypeError, ValueError: the item does not say where and when it is.
@@ -148,7 +147,7 @@ def read_collection_coverage(collection: dict[str, Any] | None) -> Coverage | No
 
 
 def merge_coverages(coverages: Iterable[Coverage | None]) -> Coverage | None:
-    """Return one coverage that holds all of them; None if there are none."""
+    """Return one coverage that includes all of them; None if there are none."""
     found = [coverage for coverage in coverages if coverage is not None]
     return reduce(Coverage.merge, found) if found else None
 
@@ -161,7 +160,7 @@ def build_summaries(coverage: Coverage) -> dict[str, Any]:
 
 
 def _merge_values(one: Mapping[str, T], other: Mapping[str, T], merge: Callable[[T, T], T]) -> dict[str, T]:
-    """Return both by name; what both have of one name merged."""
+    """Return the entries of both, merging those that both have."""
     return {
         **one,
         **{name: merge(one[name], value) if name in one else value for name, value in other.items()},
@@ -179,7 +178,7 @@ def _read_bbox(bbox: Any) -> BBox:
 
 
 def _format_instant(text: Any) -> str:
-    """Return an RFC 3339 instant in the one form whose order as text is its order in time."""
+    """Return an RFC 3339 instant in a form that sorts by time as text."""
     moment = parse_instant(_check_text(text))
     return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
@@ -191,14 +190,14 @@ def _check_text(value: Any) -> str:
 
 
 def _read_number(value: Any) -> float:
-    """Return a float that no order of merging can change: neither an equal integer nor a negative zero."""
+    """Return a float that merging in any order leaves the same: not an equal integer, not a negative zero."""
     if not is_number(value):
         raise TypeError(f"{type(value).__name__} where a finite number should be")
     return float(value) + 0.0
 
 
 def build_root_catalog(context: CatalogContext) -> Document:
-    """Return the root, which links the collection alone."""
+    """Return the root catalog, which links only the collection."""
     catalog = read_catalog_template()
     catalog["links"] = [
         context.link("root", CATALOG_KEY, CATALOG_KEY, root_title()),
@@ -213,8 +212,8 @@ def build_collection(
 ) -> Document:
     """Return the collection of all masks, which links a catalog for each zone.
 
-    Without ``coverage`` nothing is published yet: the extent is then the Earth at any time.
-    ``mirror_keys`` are the parts of the geoparquet mirror, the tile index and its style.
+    Without ``coverage`` nothing is published yet, and the extent is the entire Earth at any time. ``mirror_keys`` are
+    the parts of the geoparquet mirror, the tile index and its style.
     """
     published = coverage.values.get(METHOD_PROP, frozenset()) if coverage is not None else frozenset()
     collection = read_collection_template(published & METHODS.keys() or METHODS)
@@ -288,7 +287,7 @@ def _build_catalog(catalog_id: str, title: str, description: str, links: list[Li
 
 
 def _build_boxes(coverage: Coverage) -> list[list[float]]:
-    """Return the full extent, then that of each zone: STAC Browser draws them on the collection's map."""
+    """Return the full extent, then the extent of each zone: STAC Browser draws them on the collection's map."""
     boxes = [list(box) for _, box in sorted(coverage.boxes.items())]
     return [list(coverage.bbox), *(boxes if len(boxes) > 1 else [])]
 

@@ -1,8 +1,8 @@
-"""The catalog as pgstac loads it: for those whose users outgrow a static catalog.
+"""Export the catalog as files that pgstac loads, for users who outgrow a static catalog.
 
-Three files make a database what the catalog is, as often as they are loaded: the collection, the items with absolute
-hrefs, and a script that deletes what the catalog no longer links. An item that cannot be read is left as the database
-has it.
+Loading the three files any number of times makes the database equal to the catalog: the collection, the items with
+absolute hrefs, and a script that deletes what the catalog no longer links. An item that cannot be read stays as it is
+in the database.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pc_cloudmask.source.hrefs import is_relative, map_hrefs
 from pc_cloudmask.storage.store import ObjectStore
 
 COLLECTION_NAME, ITEMS_NAME, PRUNE_NAME = "collection.ndjson", "items.ndjson", "prune.sql"
-#: Links that an API makes of its own.
+#: Link relations that an API generates itself.
 _STRUCTURE = frozenset({"self", "root", "parent", "collection", "child", "item", "items"})
-#: Of the collection's item_assets what every item has: pgstac adds all that stand there to each item.
+#: The entries of the collection's item_assets that every item has: pgstac adds all entries to each item.
 _COMMON_ASSETS = (MASK_ASSET, "cloudmask-preview")
-#: For psql. The ids have the form of ids: no letter of theirs means anything to SQL.
+#: For psql. Ids have a fixed form, so none of their characters has a meaning in SQL.
 _PRUNE = """\
 begin;
 set local search_path to pgstac, public;
@@ -41,7 +41,7 @@ commit;
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What was written: how many items, to which files, and what is left out."""
+    """What was written: the number of items, the files, and what was left out."""
 
     items: int
     files: tuple[str, ...]
@@ -49,12 +49,12 @@ class Export:
 
 
 def export_catalog(store: ObjectStore, folder: Path, base: str) -> Export:
-    """Write the catalog's three files into ``folder``; ``base`` is the URL or path that relative hrefs begin with.
+    """Write the catalog's three files into ``folder``; ``base`` is the URL or path that relative hrefs start from.
 
     Raises:
         SettingsError: the folder cannot be written.
         StoreRefused: the store holds no collection.
-        StoreUnavailable: it cannot be said what the catalog links; what is there of the files is not complete.
+        StoreUnavailable: it is unknown what the catalog links; the files written so far are incomplete.
     """
     collection = read_document(store.read_object(COLLECTION_KEY))
     if collection is None:
@@ -62,7 +62,7 @@ def export_catalog(store: ObjectStore, folder: Path, base: str) -> Export:
     left_out: list[LeftOut] = []
     ids: list[str] = []
     with _writing(folder):
-        # First of all what deletes: one that is there from an earlier export would delete what came since.
+        # Remove the deleting script first: one from an earlier export would delete items published since.
         (folder / PRUNE_NAME).unlink(missing_ok=True)
         with (folder / ITEMS_NAME).open("wb") as file:
             for keys, item in read_linked(store):
@@ -80,7 +80,7 @@ def export_catalog(store: ObjectStore, folder: Path, base: str) -> Export:
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Make ``folder``, and tell of what the file system refuses."""
+    """Create ``folder``, and turn errors of the file system into ``SettingsError``."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
@@ -90,7 +90,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def _detach(document: Document, key: str, base: str) -> Document:
-    """Return a document without the links that an API makes, its hrefs absolute."""
+    """Return a document with absolute hrefs, without the links that an API generates."""
     folder = posixpath.dirname(f"{base}/{key}")
 
     def move(href: str) -> str:

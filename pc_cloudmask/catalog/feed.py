@@ -1,23 +1,23 @@
-"""The change feed: a CloudEvent for each item that was published, replaced or withdrawn, and its recording.
+"""The change feed: a CloudEvent for each item that was published, replaced or withdrawn.
 
-One file a day, ``changes/2026/11/28.jsonl``, one event a line, appended to by compare-and-swap once a batch. An HTTP
-reader can derive the names without a listing, and all lines are in one order; a small object per batch would need
-listings, and would be ordered by many machines' clocks. A bucket cannot append, so each write is of the entire file.
-That stays cheap because a file that reaches ``PART_BYTES`` is never written again: the next line begins
-``28-1.jsonl``. A writer that finds the first part full asks one listing for the last; that is only a hint, for a full
-part alone leads to the next one.
+There is one file a day, ``changes/2026/11/28.jsonl``, with one event a line, to which each batch is appended by
+compare-and-swap. HTTP readers can derive the names without a listing, and all lines have one order. A small object per
+batch would require listings and be ordered by the clocks of many machines. Since a bucket cannot append, each write
+replaces the entire file. That stays cheap because a file that reaches ``PART_BYTES`` is never written again: the next
+line starts ``28-1.jsonl``. A writer that finds the first part full takes the number of the last part from one listing.
+That is only a hint, because a writer moves on to the next part only from a full one.
 
-An event is recorded once every catalog links its item, or no catalog does any more, and before the marker goes.
-Whoever replays a marker records it again, so nothing is lost. Invariants:
+An event is recorded once every catalog links its item, or no catalog does any more, and before the marker is removed.
+Replaying a marker records its event again, so no event is lost. Invariants:
 
-1. A line is made from what the store holds after the file was read (see ``publisher``, 2), and only if the item, or
-   its withdrawn marker, is still what the change's marker says. Whoever changed it since has a marker of its own, and
-   records it later in the same order. So the last line of an item says what the catalog has.
-2. An event that is already its item's last line in the file is not appended again. Nothing else keeps a line from
-   standing twice: readers know an event by its id, which follows from item, content and kind.
-3. A day's file is created empty before the store is read for its first lines. A writer that has appended, and then
-   sees the next day's file, appends there too: readers may have gone on to it, as another writer's clock runs ahead.
-   This holds for clocks less than a day apart.
+1. A line is built from what the store holds after the file was read (see ``publisher``, 2), and only if the item, or
+   its withdrawn marker, is still what the change's marker says. Whoever has changed it since has a marker too, and
+   records that change later in the same order. So the last line about an item says what the catalog has.
+2. An event that is already the last line about its item in the file is not appended again. Nothing else prevents
+   duplicate lines; readers recognize an event by its id, which follows from item, content and kind.
+3. A day's file is created empty before the store is read for its first lines. A writer that has appended and then finds
+   the next day's file appends there too: another writer's clock runs ahead, and readers may already have moved on to
+   that file. This holds for clocks less than a day apart.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ from stac_ext.cloudmask import (
     SHADOW_PERCENTAGE_PROP,
 )
 
-#: What the ``type`` of every event begins with.
+#: Prefix of the ``type`` of every event.
 TYPE_PREFIX = "io.github.pc-cloudmask.item."
 NDJSON_MEDIA_TYPE = "application/x-ndjson"
-#: Hex digits of an event's id.
+#: Length of an event's id in hex digits.
 _ID_LENGTH = 32
 _PERCENTAGES = {
     "clear_percentage": CLEAR_PERCENTAGE_PROP,
@@ -73,7 +73,7 @@ Event = dict[str, Any]
 
 
 class ChangeKind(StrEnum):
-    """What became of an item."""
+    """What happened to an item."""
 
     PUBLISHED = "published"
     REPLACED = "replaced"
@@ -81,7 +81,7 @@ class ChangeKind(StrEnum):
 
     @property
     def type(self) -> str:
-        """The ``type`` of its events."""
+        """The ``type`` of the events of this kind."""
         return f"{TYPE_PREFIX}{self}"
 
 
@@ -95,12 +95,12 @@ class Change:
 
     @property
     def marker(self) -> str:
-        """Key of the marker that goes once the change is told."""
+        """Key of the marker that is removed once the change is recorded."""
         return pending_key(self.keys.item_id, self.digest)
 
     @property
     def kind(self) -> ChangeKind:
-        """What it is if the item is there as the marker says."""
+        """The kind of change if the item is as the marker says."""
         return ChangeKind.REPLACED if self.replaces else ChangeKind.PUBLISHED
 
 
@@ -112,10 +112,10 @@ def build_event(
     now: datetime,
     reason: str | None = None,
 ) -> Event:
-    """Return the event of a change; the same change has the same id, whoever tells it and when.
+    """Return the event of a change; its id is the same, whoever records it and when.
 
-    ``item`` is as the store holds it, ``reason`` that of a withdrawal. Hrefs are absolute with a public URL, relative
-    to the folder of the root catalog without.
+    ``item`` is as the store holds it, ``reason`` that of a withdrawal. Hrefs are absolute if there is a public URL,
+    else relative to the folder of the root catalog.
     """
     keys = change.keys
     named = f"{keys.item}\n{change.digest}\n{kind}"
@@ -132,7 +132,7 @@ def build_event(
 
 
 def add_lines(body: bytes, events: Iterable[Event]) -> bytes:
-    """Return ``body`` with a line for each event that is not already the last one of its subject there."""
+    """Return ``body`` with a line added for each event that is not already the last one of its subject."""
     told = {str(event["subject"]): event["id"] for event in read_events(body)}
     new = [encode_document(event) for event in events if told.get(event["subject"]) != event["id"]]
     # Another program may have left the last line without a newline.
@@ -141,7 +141,7 @@ def add_lines(body: bytes, events: Iterable[Event]) -> bytes:
 
 
 def read_events(body: bytes) -> Iterator[Event]:
-    """Yield the events of a part of the feed; a line that is not an event is skipped."""
+    """Yield the events in a part of the feed, skipping lines that are not events."""
     for line in body.splitlines():
         event = read_event(line)
         if event is not None:
@@ -149,7 +149,7 @@ def read_events(body: bytes) -> Iterator[Event]:
 
 
 def read_event(line: bytes) -> Event | None:
-    """Return the event that a line holds; None if it is not one."""
+    """Return the event on a line; None if it holds none."""
     try:
         event = orjson.loads(line)
     except ValueError:
@@ -160,7 +160,7 @@ def read_event(line: bytes) -> Event | None:
 
 
 def find_kind(event: Event) -> ChangeKind | None:
-    """Return what became of the event's item; None for a type of a later version of this program."""
+    """Return what happened to the event's item; None for a type from a later version of this program."""
     return next((kind for kind in ChangeKind if kind.type == event["type"]), None)
 
 
@@ -192,7 +192,7 @@ def _refer(context: CatalogContext, key: str) -> str:
     return context.href(key, CATALOG_KEY).removeprefix("./")
 
 
-#: A part that reaches this size is never written again: about 60 lines. A batch may go beyond it.
+#: Size from which a part is never written again, about 60 lines. A batch may exceed it.
 PART_BYTES = 64 * 1024
 _READERS = 16
 ONE_DAY = timedelta(days=1)
@@ -200,7 +200,7 @@ ONE_DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Feed:
-    """Where and when to record; ``push`` is given what stands in the feed, at least once, and raises nothing."""
+    """Where and when to record. ``push`` receives the recorded events at least once and must not raise."""
 
     store: ObjectStore
     context: CatalogContext
@@ -209,10 +209,10 @@ class Feed:
 
 
 def tell_steps(feed: Feed, changes: Sequence[Change]) -> Steps:
-    """Append those ``changes`` that still hold; the catalogs show them, and their markers are there.
+    """Append those ``changes`` that still hold; the catalogs already show them, and their markers exist.
 
     Raises:
-        StoreUnavailable: trying again is harmless.
+        StoreUnavailable: it is safe to try again.
     """
     if not changes:
         return
@@ -231,7 +231,7 @@ def tell_steps(feed: Feed, changes: Sequence[Change]) -> Steps:
 
 
 def find_events(feed: Feed, changes: Sequence[Change]) -> list[Event]:
-    """Return the events of those changes that the store holds as they were made, by the items' keys."""
+    """Return the events of those changes that still match the store, ordered by the items' keys."""
     ordered = sorted(set(changes), key=lambda change: (change.keys.item, change.digest))
     if len(ordered) == 1:
         found = [_find_event(feed, ordered[0])]
@@ -242,7 +242,7 @@ def find_events(feed: Feed, changes: Sequence[Change]) -> list[Event]:
 
 
 def find_last_part(store: ObjectStore, day: date) -> int:
-    """Return the number of the day's last part that a listing shows, 0 if it shows none."""
+    """Return the number of the day's last part according to a listing, or 0 if it shows none."""
     first = changes_key(day)
     matches = (CHANGES_FORM.fullmatch(info.key) for info in store.list_objects(first.removesuffix(".jsonl")))
     return max((int(match["part"] or 0) for match in matches if match), default=0)
@@ -279,7 +279,7 @@ def _find_event(feed: Feed, change: Change) -> Event | None:
     if is_same and is_current(item):
         return build_event(feed.context, change, change.kind, item, feed.now)
     marker = feed.store.read_object(change.keys.withdrawn_marker)
-    if is_same and marker is None:  # whoever was to withdraw it died half-way
+    if is_same and marker is None:  # whoever was withdrawing it died half-way
         return build_event(feed.context, change, change.kind, item, feed.now)
     if marker is None or sha256(marker.body).hexdigest() != change.digest:
         return None

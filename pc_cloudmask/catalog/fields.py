@@ -1,4 +1,4 @@
-"""What published documents are made of: encoding, templates, links, assets and extensions."""
+"""Building blocks of published documents: encoding, templates, links, assets and extensions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COG_MEDIA_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 PNG_MEDIA_TYPE = "image/png"
 JSON_MEDIA_TYPE = "application/json"
 GEOJSON_MEDIA_TYPE = "application/geo+json"
-#: ``overview``: STAC Browser draws the first asset with this role, not the source's ``visual``.
+#: ``overview``: STAC Browser draws the first asset with this role, here in place of the source's ``visual``.
 MASK_ROLES = ("data", "data-mask", "cloud", "cloud-shadow", "overview")
 #: Multihash code of SHA-256 and its length of 32 bytes, in hex.
 SHA256_MULTIHASH = "1220"
@@ -34,7 +34,7 @@ Link = dict[str, Any]
 Document = dict[str, Any]
 
 
-#: More than any catalog or page of items takes; a larger document is a mistake or an attack.
+#: More than any catalog or page of items needs; a larger document is a mistake or an attack.
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 _SHOWN = 200
 _EARTH_ENGINE = "Google Earth Engine"
@@ -50,7 +50,7 @@ PUBLISHED_URIS = (
     f"{EXTENSIONS_URI}/classification/v2.0.0/schema.json",
     FILE_URI,
     PROCESSING_URI,
-    # A newer version of the scene, or its withdrawal, adds a link or the property of this one.
+    # A newer version of the scene, or its withdrawal, adds a link or the property of this extension.
     f"{EXTENSIONS_URI}/version/v1.2.0/schema.json",
     SCHEMA_URI,
 )
@@ -59,7 +59,7 @@ _VERSIONED_URI = re.compile(r"(?P<extension>.+)/v(?P<version>[0-9]{1,3}\.[0-9]{1
 
 @dataclass(frozen=True, slots=True)
 class AssetFile:
-    """An asset's file under a key that carries the hash of its content."""
+    """The file of an asset, under a key that contains the hash of its content."""
 
     key: str
     body: bytes
@@ -70,7 +70,7 @@ class AssetFile:
 def build_classes() -> list[Fields]:
     """Return ``classification:classes`` of the mask.
 
-    A class without a colour is transparent in STAC Browser, so only what should be seen has one.
+    STAC Browser draws a class without a colour as transparent, so only classes that should be visible have one.
     """
     classes = []
     for mask_class, style in CLASS_STYLES.items():
@@ -100,7 +100,7 @@ def build_mask_asset(file: AssetFile, href: str, grid: Grid) -> Fields:
 
 
 def build_probability_asset(file: AssetFile, href: str, grid: Grid) -> Fields:
-    """Return the asset ``cloud-probability``, from which the mask can be made again with other thresholds."""
+    """Return the asset ``cloud-probability``, from which the mask can be computed again with other thresholds."""
     fields = {
         "description": "s2cloudless cloud probability in percent, 255 no data",
         "roles": ["data", "cloud"],
@@ -138,7 +138,7 @@ def build_file_fields(size: int, sha256_hex: str) -> Fields:
 
 @dataclass(frozen=True, slots=True)
 class CatalogContext:
-    """Where readers find the catalog: absolute links with ``public_url``, relative ones without."""
+    """Where readers find the catalog: links are absolute if there is a ``public_url``, else relative."""
 
     public_url: str | None = None
 
@@ -153,7 +153,7 @@ class CatalogContext:
         return {"rel": rel, "href": self.href(key, from_key), "type": media_type, "title": title}
 
     def self_links(self, key: str, title: str, media_type: str = JSON_MEDIA_TYPE) -> list[Link]:
-        """Return the document's link to itself; none without a public URL, which alone could make it absolute."""
+        """Return the document's link to itself; none without a public URL, which is needed to make it absolute."""
         return [] if self.public_url is None else [self.link("self", key, key, title, media_type)]
 
 
@@ -166,7 +166,7 @@ def find_public_url(document: Mapping[str, Any], key: str) -> str | None:
 
 
 def _relate(key: str, from_key: str) -> str:
-    """Return the path from the document at ``from_key`` to ``key``; ``posixpath.relpath`` asks where it runs."""
+    """Return the path from the document at ``from_key`` to ``key``, independently of the working directory."""
     *folders, name = key.split("/")
     *from_folders, _ = from_key.split("/")
     shared = 0
@@ -184,7 +184,7 @@ def read_catalog_template() -> Document:
 
 
 def read_collection_template(names: Iterable[str] = METHODS) -> Document:
-    """Return a fresh copy of the collection's template, filled in for masks by the methods of these ``names``."""
+    """Return a fresh copy of the collection's template, filled in for the methods called ``names``."""
     methods = [METHODS[name] for name in METHODS if name in set(names)]
     told = "\n".join(f"- `{each.name}`: {each.description} ({each.citation})" for each in methods)
     collection = _read_json("collection.json")
@@ -204,13 +204,13 @@ def read_collection_template(names: Iterable[str] = METHODS) -> Document:
 
 @cache
 def root_title() -> str:
-    """Return what links to the root call it."""
+    """Return the title of links to the root."""
     return str(_read_json("catalog.json")["title"])
 
 
 @cache
 def collection_title() -> str:
-    """Return what links to the collection call it."""
+    """Return the title of links to the collection."""
     return str(_read_json("collection.json")["title"])
 
 
@@ -225,20 +225,20 @@ def _read_text(name: str) -> str:
 
 
 def encode_document(document: dict[str, Any]) -> bytes:
-    """Return ``document`` as UTF-8 JSON in its own key order, without blanks: equal documents give equal bytes.
+    """Return ``document`` as compact UTF-8 JSON in its own key order: equal documents give equal bytes.
 
-    Publishing an item writes its year again, and indentation would make that a fifth larger.
+    Publishing an item rewrites its year's catalog, which indentation would make a fifth larger.
     """
     return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def decode_document(body: bytes, name: str) -> dict[str, Any]:
-    """Return the JSON object that ``body`` holds, which can be encoded again; ``name`` says in errors which one.
+    """Return the JSON object in ``body``, which can be encoded again; ``name`` identifies it in errors.
 
-    Of a repeated key the last value counts, as to most readers.
+    The last value of a repeated key counts, as for most readers.
 
     Raises:
-        SourceRefused: too large, not JSON in UTF-8, nested too deep, or not an object.
+        SourceRefused: too large, not JSON in UTF-8, nested too deeply, or not an object.
     """
     if len(body) > MAX_DOCUMENT_BYTES:
         raise SourceRefused(
@@ -246,7 +246,7 @@ def decode_document(body: bytes, name: str) -> dict[str, Any]:
         )
     try:
         document = orjson.loads(decode_text(body))
-        # orjson reads four times as deep as it writes.
+        # orjson reads four times as deep a nesting as it writes.
         orjson.dumps(document)
     except (ValueError, orjson.JSONEncodeError) as error:
         problem = f"not JSON in UTF-8, or nested too deep: {error}"
@@ -257,23 +257,23 @@ def decode_document(body: bytes, name: str) -> dict[str, Any]:
 
 
 def merge_extensions(source_uris: Iterable[str], published_uris: Iterable[str]) -> list[str]:
-    """Return the source's extensions, then ours; of one extension the newest version alone.
+    """Return the source's extensions, then ours; only the newest version of each.
 
-    The source's ``eo`` stays at 1.0.0, whose ``eo:bands`` readers such as odc-stac look for: from
-    version 2 on its schema refuses them.
+    The source's ``eo`` stays at 1.0.0, which allows the ``eo:bands`` that readers such as odc-stac look for; the schema
+    of version 2 and later rejects them.
     """
     newest: dict[str, str] = {}
     for uri in (*source_uris, *published_uris):
         extension, version = _split(uri)
         if extension not in newest or _split(newest[extension])[1] < version:
-            # Put again, not in place, so that ours come last.
+            # Removed and added again, so that ours come last.
             newest.pop(extension, None)
             newest[extension] = uri
     return list(newest.values())
 
 
 def _split(uri: str) -> tuple[str, tuple[int, ...]]:
-    """Return what tells extensions apart, and the version; a URI of another form stands for itself."""
+    """Return what identifies an extension, and its version; a URI of another form is its own identity."""
     match = _VERSIONED_URI.fullmatch(uri)
     if match is None:
         return (uri, ())
@@ -281,13 +281,13 @@ def _split(uri: str) -> tuple[str, tuple[int, ...]]:
 
 
 def find_unlisted(source_uris: Iterable[str], uris: Iterable[str]) -> list[str]:
-    """Return those of ``source_uris`` of whose extension ``uris`` lists no version."""
+    """Return those of ``source_uris`` whose extension is in ``uris`` in no version."""
     listed = {_split(uri)[0] for uri in uris}
     return [uri for uri in dict.fromkeys(source_uris) if _split(uri)[0] not in listed]
 
 
 def read_document(stored: StoredObject | None) -> Document | None:
-    """Return the document; None if there is none or it cannot be read, so that it is made again."""
+    """Return the document; None if it is missing or unreadable, so that it will be built again."""
     if stored is None:
         return None
     try:

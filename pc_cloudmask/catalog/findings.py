@@ -1,4 +1,4 @@
-"""What a check of the published catalog found, and how it looks at the store."""
+"""What a check of the published catalog finds, and how it reads the store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pc_cloudmask.catalog.walk import holds_object, list_links
 from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.storage.store import ObjectInfo, ObjectStore, StoredObject
 
-#: Findings kept in full; further ones are counted, so that a ruined catalog still fits in memory.
+#: Findings kept in full. Further ones are only counted, so that a badly damaged catalog fits in memory.
 MOST_FINDINGS = 1000
 _LONGEST_REASON = 300
 
@@ -44,7 +44,7 @@ class Problem(StrEnum):
 
     @property
     def is_mendable(self) -> bool:
-        """Whether a repair does anything about it."""
+        """Whether a repair acts on it."""
         return self not in _LEFT_ALONE
 
 
@@ -76,13 +76,13 @@ class Finding:
 class CheckReport:
     """What a check looked at and found.
 
-    ``pending`` counts items that living writers are publishing; ``awaiting_removal`` counts objects that
-    are of no use any more and are kept until their grace period is over. ``problems`` and ``findings``
-    are what it met, but ``unknown_objects``, which harm nothing and are no problem, are among the latter alone;
-    a repair acts on the ``mendable`` ones. One that mended something looks again:
-    ``left`` and ``left_findings`` are what it met then, else ``left`` is ``problems``. ``unread`` counts
-    what the last look could not read, ``unlinked`` broken items that the repair took out of the catalog,
-    ``held_back`` those beyond its limit.
+    - ``pending``: items that live writers are publishing.
+    - ``awaiting_removal``: objects that are no longer needed and are kept until their grace period is over.
+    - ``problems``, ``findings``: what the first pass found. Unknown objects do no harm and are no problem, so they are
+      only in ``findings``. A repair acts on the ``mendable`` ones.
+    - ``left``, ``left_findings``: what the pass after a repair found; without a repair, ``left`` equals ``problems``.
+    - ``unread``: what the last pass could not read.
+    - ``unlinked``: broken items that the repair took out of the catalog; ``held_back`` are those beyond its limit.
     """
 
     items: int
@@ -104,13 +104,13 @@ class CheckReport:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing but unknown objects was found by the last look."""
+        """Whether the last pass found nothing but unknown objects."""
         return self.left == 0
 
 
 @dataclass(slots=True)
 class Tally:
-    """What one look counted and found; safe to share between threads."""
+    """What one pass counted and found; safe to share between threads."""
 
     counts: Counter[str] = field(default_factory=Counter)
     problems: Counter[Problem] = field(default_factory=Counter)
@@ -119,34 +119,34 @@ class Tally:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, **counts: int) -> None:
-        """Count items, files, catalogs and objects that await their removal."""
+        """Add to the counts of items, files, catalogs and objects awaiting removal."""
         with self._lock:
             self.counts.update(counts)
 
     def report(self, *findings: Finding) -> None:
-        """Take the findings in."""
+        """Add the findings."""
         with self._lock:
             self.problems.update(finding.problem for finding in findings)
             for finding in findings:
-                # Apart, so that a program's thousands of side files push no problem out.
+                # Kept apart, so that thousands of files of another program crowd out no problem.
                 kept = self._unknown if finding.problem is Problem.UNKNOWN_OBJECT else self._findings
                 if len(kept) < MOST_FINDINGS:
                     kept.append(finding)
 
     @property
     def problem_count(self) -> int:
-        """How many problems were found, without objects that are not the catalog's."""
+        """Number of problems found, not counting objects that are not the catalog's."""
         return self.problems.total() - self.problems[Problem.UNKNOWN_OBJECT]
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Those that were kept, in order of key, whichever thread came first."""
+        """The findings that were kept, sorted by key, whichever thread added them first."""
         kept = [*self._findings, *self._unknown]
         return tuple(sorted(kept, key=lambda finding: (finding.key, finding.problem)))
 
 
 def build_report(first: Tally, last: Tally, *, repaired: bool, unlinked: int, held_back: int) -> CheckReport:
-    """Report what the first look met, and what the last one, which may be the same, left."""
+    """Return what the first pass found and what the last one, which may be the same, left."""
     looked_again = last is not first
     return CheckReport(
         **{name: last.counts[name] for name in ("items", "catalogs", "files", "pending", "awaiting_removal")},
@@ -165,7 +165,7 @@ def build_report(first: Tally, last: Tally, *, repaired: bool, unlinked: int, he
 
 
 class CouldNotRead(Exception):
-    """An object or a listing could not be looked at; no ``CloudmaskError``, so that none is taken for it."""
+    """Raised where an object or a listing could not be read; no ``CloudmaskError``, so never handled as one."""
 
     def __init__(self, key: str, reason: str) -> None:
         super().__init__(f"{key}: {reason}")
@@ -174,35 +174,35 @@ class CouldNotRead(Exception):
 
 @contextmanager
 def looking_at(key: str) -> Iterator[None]:
-    """Turn whatever a store raises into ``CouldNotRead``."""
+    """Turn anything that a store raises into ``CouldNotRead``."""
     try:
         yield
     except CouldNotRead:
         raise
-    except Exception as error:  # an unknown error is doubt as well
+    except Exception as error:  # an unknown error leaves doubt as well
         raise CouldNotRead(key, explain_error(key, error)) from error
 
 
 def read(store: ObjectStore, key: str) -> StoredObject | None:
-    """Return the object, or None if the store says in every way that there is none.
+    """Return the object, or None if every kind of request says that it does not exist.
 
     Raises:
-        CouldNotRead: it says neither, or both.
+        CouldNotRead: the answers fail or contradict each other.
     """
     with looking_at(key):
         stored = store.read_object(key)
         if stored is None and holds_object(store, key):
-            stored = store.read_object(key)  # a writer may have put it meanwhile
+            stored = store.read_object(key)  # a writer may have put it in the meantime
             if stored is None:
                 raise CouldNotRead(key, "is there, and the store says that it is not when it is read")
         return stored
 
 
 def read_catalog(store: ObjectStore, key: str) -> StoredObject | None:
-    """Return what is at ``key`` as ``read`` does; it may be no catalog, but then it is what the store holds.
+    """Return the object at ``key`` as ``read`` does; if it is not a catalog, it is still what the store really holds.
 
     Raises:
-        CouldNotRead: it says neither, or both, or what came is no catalog and not what a listing shows.
+        CouldNotRead: as ``read``, or the answer is not a catalog and does not match the listing.
     """
     stored = read(store, key)
     if stored is not None and list_links(read_document(stored), "child") is None:
@@ -211,7 +211,7 @@ def read_catalog(store: ObjectStore, key: str) -> StoredObject | None:
 
 
 def check_length(store: ObjectStore, stored: StoredObject) -> None:
-    """Check that what makes no sense is as long as a listing says: a proxy's page, or a part, is not.
+    """Check that an unreadable answer is as long as the listing says: an error page or a partial answer is not.
 
     Raises:
         CouldNotRead: it is not.
@@ -223,10 +223,10 @@ def check_length(store: ObjectStore, stored: StoredObject) -> None:
 
 
 def is_there(store: ObjectStore, key: str) -> bool:
-    """Return True if the store has the object, False if it says in every way that it has not.
+    """Return True if the store has the object, False if every kind of request says that it does not.
 
     Raises:
-        CouldNotRead: it does not say, or says both.
+        CouldNotRead: the answers fail or contradict each other.
     """
     with looking_at(key):
         return holds_object(store, key)
@@ -236,14 +236,14 @@ def list_objects(store: ObjectStore, prefix: str) -> Iterator[ObjectInfo]:
     """Yield the objects below ``prefix``, in key order.
 
     Raises:
-        CouldNotRead: the listing failed, perhaps after some of them.
+        CouldNotRead: the listing failed, perhaps after it gave some of them.
     """
     with looking_at(prefix):
         yield from store.list_objects(prefix)
 
 
 def find_absence(store: ObjectStore, key: str) -> Finding | None:
-    """Return None if a key that no listing showed is not there; else the doubt about it."""
+    """Return None if a key that no listing showed is proven absent, else a finding that it is in doubt."""
     try:
         if read(store, key) is None:
             return None
@@ -253,7 +253,7 @@ def find_absence(store: ObjectStore, key: str) -> Finding | None:
 
 
 def explain_error(key: str, error: Exception) -> str:
-    """Say in one line why ``key`` could not be read or written."""
+    """Return one line that says why ``key`` could not be read or written."""
     text = " ".join(str(error).split())
     if not isinstance(error, CloudmaskError):
         text = f"{type(error).__name__}: {text}"

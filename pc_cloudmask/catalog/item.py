@@ -44,18 +44,17 @@ from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.item import hash_item
 from stac_ext import cloudmask
 
-#: Raised with every change that gives other pixels for the same inputs, so that masks are made again.
+#: Increased with every change that gives other pixels for the same inputs, so that masks are made again.
 ALGORITHM_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class DerivedItemParts:
-    """What a published item is made of.
+    """Everything that a published item is built from.
 
-    ``source_item`` is what ``keep_valid`` left of one that is free of signatures, and ``scene`` what
-    ``read_scene`` gave for it.
-    ``now`` is when the mask was made, ``created`` when the scene was first published, None for now.
-    ``provisional`` says that a better method is to make the mask again.
+    ``source_item`` is the result of ``keep_valid`` for an item without signatures, and ``scene`` that of ``read_scene``
+    for it. ``now`` is when the mask was made, ``created`` when the scene was first published (None: now).
+    ``provisional`` says that a better method will make the mask again later.
     """
 
     source_item: Item
@@ -77,7 +76,7 @@ class DerivedItemParts:
 
 
 def build_fingerprint(source_item: Item, method: str, parameters: MaskParameters) -> str:
-    """Return the SHA-256, in hex, of everything the mask follows from: equal ones need not be made again."""
+    """Return the SHA-256, in hex, of everything that determines the mask: equal ones need not be made again."""
     identity = {
         "algorithm": ALGORITHM_VERSION,
         "source": hash_item(source_item),
@@ -88,15 +87,15 @@ def build_fingerprint(source_item: Item, method: str, parameters: MaskParameters
 
 
 def select_parameters(method: str, parameters: MaskParameters) -> dict[str, float | str]:
-    """Return the thresholds that ``method`` uses, by name, and those of its choices that are not the default."""
+    """Return by name the thresholds that ``method`` uses, and those of its choices that differ from the default."""
     values, defaults = asdict(parameters), asdict(MaskParameters())
-    # Masks were published before there was a choice: what follows from the default one stays the same.
+    # Masks were published before there was a choice: fingerprints for the default must stay the same.
     chosen = (name for name in METHODS[method].choices if values[name] != defaults[name])
     return {name: values[name] for name in (*METHODS[method].parameters, *chosen)}
 
 
 def build_derived_item(parts: DerivedItemParts) -> Item:
-    """Return the item as it is published: the source's properties and assets, the mask first."""
+    """Return the item to publish: the source's properties and assets, with the mask first."""
     source = parts.source_item
     return {
         "type": "Feature",
@@ -113,7 +112,7 @@ def build_derived_item(parts: DerivedItemParts) -> Item:
 
 
 def _build_properties(parts: DerivedItemParts) -> dict[str, Any]:
-    """Return the source's properties but those that tell of a mask, then ours."""
+    """Return the source's properties except those that describe a mask, then ours."""
     source = parts.source_item["properties"]
     properties = {name: value for name, value in source.items() if not name.startswith(cloudmask.PREFIX)}
     properties.setdefault("title", build_item_title(parts.scene.id))
@@ -140,7 +139,7 @@ def _build_properties(parts: DerivedItemParts) -> dict[str, Any]:
 
 
 def _find_percentages(statistics: MaskStatistics) -> cloudmask.Percentages:
-    """Return the shares that are published: those of valid pixels only where there is one."""
+    """Return the percentages to publish; those of valid pixels only if there is a valid pixel."""
     shares = (statistics.cloud_percentage, statistics.shadow_percentage, statistics.clear_percentage)
     cloud, shadow, clear = shares if any(shares) else (None, None, None)
     return cloudmask.Percentages(cloud, shadow, clear, statistics.nodata_percentage)
@@ -161,7 +160,7 @@ def _build_links(parts: DerivedItemParts) -> list[Link]:
 
 
 def _build_source_links(link: Link, item_id: str) -> list[Link]:
-    """Return what is published of a link of the source item."""
+    """Return the links to publish for one link of the source item."""
     if link["rel"] == "self":
         title = f"Source item {item_id}"
         return [{"rel": "derived_from", "href": link["href"], "type": GEOJSON_MEDIA_TYPE, "title": title}]
@@ -172,7 +171,7 @@ def _build_source_links(link: Link, item_id: str) -> list[Link]:
 
 
 def _build_assets(parts: DerivedItemParts) -> dict[str, Any]:
-    """Return the assets, the mask first: STAC Browser draws the first that it can."""
+    """Return the assets, the mask first: STAC Browser draws the first one it can."""
     key, grid = parts.keys.item, parts.scene.grid
     href = parts.context.href
     assets = {

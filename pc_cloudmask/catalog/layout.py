@@ -13,31 +13,31 @@ CATALOG_KEY = "catalog.json"
 COLLECTION_KEY = f"{COLLECTION_ID}/collection.json"
 #: The geoparquet mirror.
 ITEMS_PREFIX = f"{COLLECTION_ID}/items/"
-#: The raster tile index of all masks, and its style for QGIS, which finds it by its name.
+#: The raster tile index of all masks, and its style, which QGIS finds by its name.
 TILE_INDEX_KEY, STYLE_KEY = f"{COLLECTION_ID}/masks.gti.gpkg", f"{COLLECTION_ID}/masks.gti.qml"
-#: The change feed, one file a day and its further parts.
+#: The change feed: one file a day, and further parts of it.
 CHANGES_PREFIX = "changes/"
 CHANGES_FORM = re.compile(r"changes/(?P<day>\d{4}/\d\d/\d\d)(?:-(?P<part>[1-9]\d{0,5}))?\.jsonl", re.ASCII)
-#: The census against other catalogues, where it is asked for.
+#: The comparison with other catalogues, if requested.
 GAPS_KEY = "gaps.parquet"
 #: Private state next to the published catalog.
 PENDING_PREFIX, WAITING_PREFIX, FAILED_PREFIX, WATCH_PREFIX = "_pending/", "_waiting/", "_failed/", "_watch/"
 PROVISIONAL_PREFIX = "_provisional/"
-#: Withdrawn marker in an item's folder: the source took the scene back, so no catalog links it.
+#: Withdrawn marker in an item's folder: the source withdrew the scene, so no catalog links it.
 WITHDRAWN_NAME = "withdrawn.json"
-#: Hex digits of SHA-256 in an asset's key: 64 bits tell apart all versions of one scene.
+#: Hex digits of SHA-256 in an asset's key: 64 bits distinguish all versions of one scene.
 _CONTENT_HASH_LENGTH = 16
-#: Of an id in a marker's name, which must have an id's form itself.
+#: Characters of an id that a marker's name keeps; the name must itself have the form of an id.
 _LONGEST_MARKED_ID = 128 - 1 - _CONTENT_HASH_LENGTH
-#: What ``ItemKeys.asset`` makes: such a file never changes.
+#: The names that ``ItemKeys.asset`` builds: such a file never changes.
 ASSET_NAME_FORM = re.compile(r"[a-z-]+-[0-9a-f]{16}\.[a-z]+")
-#: The Planetary Computer's ids, and ESA's, which name the baseline too.
+#: Ids of the Planetary Computer, and of ESA, which include the baseline.
 _PRODUCT_ID = re.compile(
     r"(?P<platform>S2[A-Z])_MSIL[12][A-Z]_\d{8}T(?P<hour>\d\d)(?P<minute>\d\d)\d\d"
     r"(?:_N\d{4})?_(?P<orbit>R\d{3})_T[0-9A-Z]{5}_\w+",
     re.ASCII,
 )
-#: Of this millennium or the last: no neighbour of such a day is beyond the calendar.
+#: Years 1000 to 2999, so that the days before and after are valid dates too.
 _DAY = re.compile(r"(?<![0-9])([12][0-9]{7})(?![0-9])")
 
 
@@ -81,7 +81,7 @@ class YearKeys:
 
 @dataclass(frozen=True, slots=True)
 class ItemKeys:
-    """Where one published item and its assets are; built by ``item_keys``."""
+    """Where one published item and its assets are; create it with ``item_keys``."""
 
     year_keys: YearKeys
     item_id: str
@@ -102,7 +102,7 @@ class ItemKeys:
         return f"{self.prefix}{WITHDRAWN_NAME}"
 
     def asset(self, name: str, sha256_hex: str, extension: str) -> str:
-        """Return the key of an asset's file: it carries the hash of the content, so the file never changes."""
+        """Return the key of an asset's file: it contains the hash of the content, so the file never changes."""
         return f"{self.prefix}{name}-{sha256_hex[:_CONTENT_HASH_LENGTH]}.{extension}"
 
     def mask(self, sha256_hex: str) -> str:
@@ -122,7 +122,7 @@ def item_keys(item_id: str, tile: str, year: int) -> ItemKeys:
     """Return the keys of an item of ``tile`` and ``year``.
 
     Raises:
-        InvalidField: an id or tile that must not become part of a key.
+        InvalidField: the id or the tile must not become part of a key.
     """
     return ItemKeys(YearKeys(check_tile(tile, check_item_id(item_id)), year), item_id)
 
@@ -138,31 +138,31 @@ def tile_catalog_key(tile: str) -> str:
 
 
 def changes_key(day: date, part: int = 0) -> str:
-    """Return the key of a day's change feed, or of its further part of that number."""
+    """Return the key of a day's change feed, or of its further part with that number."""
     return f"{CHANGES_PREFIX}{day:%Y/%m/%d}{f'-{part}' if part else ''}.jsonl"
 
 
 def is_state_key(key: str) -> bool:
-    """Return True if ``key`` has the form of a marker or state: another object there is not ours."""
+    """Return True if ``key`` has the form of a marker or state; other objects there are not ours."""
     name = key.rpartition("/")[2]
     return key.count("/") == 1 and name.endswith(".json") and is_item_id(name.removesuffix(".json"))
 
 
 def pending_key(item_id: str, digest: str) -> str:
-    """Return the key of the marker of a publication under way; ``digest``, in hex, tells it from others."""
+    """Return the key of the marker of a publication in progress; ``digest``, in hex, distinguishes it from others."""
     return f"{pending_prefix(item_id)}{digest[:_CONTENT_HASH_LENGTH]}.json"
 
 
 def pending_prefix(item_id: str) -> str:
-    """Return what the keys of all markers of an item begin with; a very long id is cut, its digest tells."""
+    """Return the common prefix of an item's markers; a very long id is cut, as the digest distinguishes it."""
     return f"{PENDING_PREFIX}{check_item_id(item_id)[:_LONGEST_MARKED_ID]}-"
 
 
 def build_item_title(item_id: str) -> str:
     """Return ``2018-12-14 13:32 Sentinel-2B R081`` for a product's id.
 
-    The ISO date comes first, so that a browser's list by title is a list by time. An id of another form
-    follows the first date in it, or stands alone.
+    The ISO date comes first, so that sorting by title sorts by time. The title of an id of another form is the first
+    date in it and the id, or the id alone.
     """
     day = find_day(item_id)
     if day is None:
@@ -190,7 +190,7 @@ def build_year_title(year_keys: YearKeys) -> str:
 
 
 def find_day(item_id: str) -> date | None:
-    """Return the first eight digits that are a date: the day of the acquisition, UTC, in every product's id."""
+    """Return the first eight digits that form a date: in every product's id, the day of the acquisition in UTC."""
     for digits in _DAY.findall(item_id):
         try:
             return date.fromisoformat(digits)

@@ -1,16 +1,15 @@
-"""The geoparquet mirror: every item, made fit to be a row of one table, and with it the tile index.
+"""The geoparquet mirror: one table with a row for every item, and the tile index that goes with it.
 
-Each run appends a part of its own. ``rebuild_mirror`` makes one table again of what the catalogs link
-and retires the parts: first the table is there, then the collection lists it instead, then the parts go.
-In between, an item may have several rows, as it may after it was published again: the one with the latest
-``updated`` counts.
+Each run appends a part of its own. ``rebuild_mirror`` writes one table of everything the catalogs link and retires the
+parts: first it writes the table, then the collection lists it in their place, then the parts are removed. Until then,
+and after an item is published again, the item may have several rows: the one with the latest ``updated`` counts.
 
 Hrefs in a row are relative to the mirror's folder where those of the item are relative to the item.
 
-A column has one type, and items come from whoever made them: one property that is a text in one item and a number in
-all others would cost the table of all of them. So the types of every field are counted over all items first, and then
-each item loses what is not of its field's most frequent type, or of none that a table has: empty objects, integers of
-more than 64 bits, instants without a zone. Nothing is converted: what stays is what the item says.
+A column has one type, but items come from many producers: a property that is text in one item and a number in all
+others would make the entire table impossible. So the types of every field are first counted over all items. Each item
+then loses the values that are not of their field's most frequent type, or that no table can hold: empty objects,
+integers of more than 64 bits, instants without a zone. Nothing is converted: what remains is what the item says.
 """
 
 from __future__ import annotations
@@ -55,23 +54,23 @@ from pc_cloudmask.version import tell_extra
 logger = logging.getLogger(__name__)
 #: Items in one file of a rebuilt mirror: about 14 MB.
 FILE_ROWS = 100_000
-#: Items that are held at once: about 150 MB as Python objects.
+#: Items in memory at a time: about 150 MB as Python objects.
 _CHUNK_ROWS = 1_000
-#: Items read at the same time: requests wait for the network, not for the processor.
+#: Items read in parallel: requests wait for the network, not for the processor.
 _READERS = 16
 _HASH_LENGTH = 16
 _RUN_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _NEEDED = ("stac_geoparquet", "pyarrow", "pyogrio")
-#: For a few rows both take more bytes than the rows: without them 37 kB instead of 71 for one item.
+#: With few rows, dictionaries and statistics outweigh the data: without them one item takes 37 kB instead of 71.
 _PART_OPTIONS = {"use_dictionary": False, "write_statistics": False}
 _COVERING = {name: ["bbox", name] for name in ("xmin", "ymin", "xmax", "ymax")}
 _GEOMETRY = {"encoding": "WKB", "geometry_types": [], "covering": {"bbox": _COVERING}}
-#: GeoParquet's and stac-geoparquet's own; degrees of longitude and latitude are the former's default.
+#: The metadata of GeoParquet and of stac-geoparquet; without a CRS, the former means degrees of longitude and latitude.
 _METADATA = {
     "geo": json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": _GEOMETRY}}),
     "stac-geoparquet": json.dumps({"version": "1.0.0"}),
 }
-#: What the library and pyarrow raise for items that make no table: an empty object is "not implemented", a
+#: What stac-geoparquet and pyarrow raise for items that cannot become a table: an empty object is "not implemented", a
 #: number of more than 64 bits an overflow.
 _UNFIT_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
 _RETIRED_MARK = b"{}\n"
@@ -81,9 +80,9 @@ UNREADABLE = "cannot be read: run cloudmask check"
 
 @dataclass(frozen=True, slots=True)
 class MirrorReport:
-    """What a rebuilt mirror holds: rows, its files' keys, and how many others they took the place of.
+    """What a rebuilt mirror holds: its rows, the keys of its files, and how many other files they replaced.
 
-    ``left_out`` are items and fields of items that no table can hold.
+    ``left_out`` are items, and fields of items, that no table can hold.
     """
 
     items: int
@@ -98,16 +97,16 @@ class MirrorReport:
 
 
 def append_mirror(store: ObjectStore, items: Sequence[Item], run_id: str) -> str | None:
-    """Append what a run published to the mirror, and return the part's key.
+    """Append the items that a run published to the mirror, and return the key of the new part.
 
-    ``items`` are as they were published, ``run_id`` is letters, digits and ``-`` and tells runs apart.
-    Return None, with a line in the log, if stac-geoparquet cannot hold the items, or there is no room for
-    them: the mirror is a convenience, and ``rebuild_mirror`` completes it. What is left out of an item has a line,
-    too. The collection lists the part when it is next written.
+    ``items`` are as published; ``run_id`` consists of letters, digits and ``-`` and is unique to the run. Return None,
+    after logging why, if stac-geoparquet cannot hold the items or there is no room for them: the mirror is a
+    convenience, and ``rebuild_mirror`` completes it. Anything left out of an item is logged too. The collection lists
+    the part when it is next written.
 
     Raises:
         SettingsError: stac-geoparquet is not installed.
-        StoreUnavailable, StoreRefused: the part is not there.
+        StoreUnavailable, StoreRefused: the part was not written.
     """
     if not items:
         return None
@@ -128,9 +127,9 @@ def append_mirror(store: ObjectStore, items: Sequence[Item], run_id: str) -> str
 
 
 def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
-    """Make the mirror again of every item that the catalogs link; the same items give the same bytes.
+    """Rebuild the mirror from every item that the catalogs link; the same items give the same bytes.
 
-    Parts that appear in the meantime stay, so other runs may go on.
+    Parts that appear in the meantime are kept, so other runs may continue.
 
     Raises:
         SettingsError: stac-geoparquet is not installed.
@@ -158,26 +157,26 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
     publisher.publish_collection()
     _remove_retired(store, publisher)
     found = store.find_object(MARK_KEY)
-    if mark is None or found is None or found.modified != mark.modified:  # another rebuild's
+    if mark is None or found is None or found.modified != mark.modified:  # another rebuild's mark
         store.delete_object(MARK_KEY)
     return MirrorReport(next(counter), tuple(keys), len(retired), tuple(left_out))
 
 
 def check_available() -> None:
-    """See that what the mirror is written with is installed, without loading it.
+    """Check that the packages that write the mirror are installed, without importing them.
 
     Raises:
-        SettingsError: it is not.
+        SettingsError: one is missing.
     """
     if any(find_spec(name) is None for name in _NEEDED):
         raise SettingsError(f"the mirror needs stac-geoparquet, pyarrow and pyogrio: {tell_extra('index')}")
 
 
 def _remove_retired(store: ObjectStore, publisher: Publisher) -> None:
-    """Remove retired parts and then their marks, once the collection lists them no longer.
+    """Remove retired parts and then their marks, once the collection no longer lists the parts.
 
-    A run that died may have left that to do. A part that is listed still, as a listing lacked its mark, stays,
-    and so do all where the collection cannot be read.
+    A run that died may have left them. A part that is still listed, because a listing lacked its mark, is kept; so are
+    all parts if the collection cannot be read.
     """
     marks = [info.key for info in store.list_objects(ITEMS_PREFIX) if info.key.endswith(RETIRED_SUFFIX)]
     if marks:
@@ -195,10 +194,10 @@ def _remove_retired(store: ObjectStore, publisher: Publisher) -> None:
 
 
 def read_linked(store: ObjectStore) -> Iterator[tuple[ItemKeys, Item | None]]:
-    """Yield every item that a catalog links, by zone, tile, year and id; None for one that cannot be read.
+    """Yield every item that a catalog links, by zone, tile, year and id, with None for an item that cannot be read.
 
     Raises:
-        StoreUnavailable: it cannot be said what the catalogs link.
+        StoreUnavailable: it is unknown what the catalogs link.
     """
     with ThreadPoolExecutor(_READERS) as pool:
         for year_keys in walk_years(partial(find_names, store)):
@@ -219,7 +218,7 @@ def _read_items(store: ObjectStore, left_out: list[LeftOut]) -> Iterator[Item]:
 def _prepare_rows(
     items: Iterable[Item], left_out: list[LeftOut], index: list[IndexRow] | None = None
 ) -> Iterator[Item]:
-    """Yield the items as they stand in the mirror; add those that have not an item's form to ``left_out``.
+    """Yield the items as rows of the mirror, and add malformed items to ``left_out``.
 
     Their rows of the tile index are added to ``index``.
     """
@@ -239,7 +238,7 @@ def _prepare_rows(
 
 
 def _move_hrefs(item: Item) -> Item:
-    """Return ``item`` with its relative hrefs as they are from the mirror's folder."""
+    """Return ``item`` with its relative hrefs as seen from the mirror's folder."""
     properties = item["properties"]
     moment, tile = str(properties["datetime"]), str(properties["s2:mgrs_tile"])
     keys = item_keys(str(item["id"]), tile, int(moment[:4]))
@@ -255,13 +254,13 @@ def _move_hrefs(item: Item) -> Item:
 def _encode_table(
     items: Iterable[Item], left_out: list[LeftOut], options: Mapping[str, Any] | None = None
 ) -> bytes:
-    """Return the items as stac-geoparquet, a row group for each thousand; ``options`` are the Parquet writer's.
+    """Return the items as stac-geoparquet, with row groups of a thousand; ``options`` go to the Parquet writer.
 
-    What no column can hold is added to ``left_out``.
+    Values that no column can hold are added to ``left_out``.
 
     Raises:
-        SourceRefused: the items make no table even so.
-        StoreRefused: there is no room for it among the temporary files.
+        SourceRefused: the items cannot become a table even so.
+        StoreRefused: there is not enough room for temporary files.
     """
     # An optional extra that takes half a second to import: only runs that write a mirror pay for it.
     from pyarrow.parquet import ParquetWriter  # noqa: PLC0415
@@ -277,8 +276,8 @@ def _encode_table(
                 schema="ChunksToDisk",
                 tmpdir=chunks,
             )
-            # Not by the library's own writer: Arrow's schema, which says of these types what Parquet's
-            # does, takes 26 kB, and without it pyarrow leaves out metadata that is not added like this.
+            # Not with the library's own writer: it stores Arrow's schema, 26 kB that repeat what Parquet's types say.
+            # Without that schema, pyarrow writes only metadata that is added like this.
             with ParquetWriter(
                 path, batches.schema, compression="zstd", store_schema=False, **(options or {})
             ) as writer:
@@ -291,7 +290,7 @@ def _encode_table(
 
 
 def _fit_rows(items: Iterable[Item], spool: Path, left_out: list[LeftOut]) -> Iterator[Item]:
-    """Yield the items as they make one table, once all their types are known; ``spool`` holds them meanwhile."""
+    """Yield the items fitted to one table, once the types of all are known; ``spool`` holds them in the meantime."""
     types = FieldTypes()
     with gzip.open(spool, "wb", compresslevel=1) as file:
         for item in items:
@@ -304,7 +303,7 @@ def _fit_rows(items: Iterable[Item], spool: Path, left_out: list[LeftOut]) -> It
 
 @contextmanager
 def _open_folder() -> Iterator[Path]:
-    """Open a temporary folder."""
+    """Create a temporary folder that is removed on exit."""
     try:
         with tempfile.TemporaryDirectory(prefix="cloudmask-") as folder:
             yield Path(folder)
@@ -319,9 +318,9 @@ def _digest(body: bytes) -> str:
     return sha256(body).hexdigest()[:_HASH_LENGTH]
 
 
-#: Names of the fields on the way to a value; an element of a list stands under "[]".
+#: Names of the fields that lead to a value; "[]" stands for an element of a list.
 FieldPath = tuple[str, ...]
-#: Properties that become columns of instants.
+#: Properties that become timestamp columns.
 _INSTANTS = frozenset(
     {
         "datetime",
@@ -334,9 +333,9 @@ _INSTANTS = frozenset(
         "unpublished",
     }
 )
-#: Integers that a double holds exactly, so that they may stand in one column with fractions.
+#: Integers below this are exact as doubles, so they may share a column with fractions.
 _EXACT = 1 << 53
-#: A column of instants counts microseconds.
+#: Timestamp columns have a resolution of microseconds.
 _BEYOND_US = re.compile(r"(?<=\.\d{6})\d+")
 _PROJ_GEOMETRY = "proj:geometry"
 _NULL, _UNFIT = "null", "unfit"
@@ -345,7 +344,7 @@ _ABSENT = object()
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """What a table lacks of an item: a field, or the item itself where ``field`` is empty."""
+    """What a table lacks of an item: a field, or the entire item if ``field`` is empty."""
 
     item_id: str
     field: str
@@ -363,19 +362,19 @@ class LeftOut:
 
 @dataclass(slots=True)
 class FieldTypes:
-    """How often each field of the items is of which type."""
+    """How often each field of the items has each type."""
 
     _counts: dict[FieldPath, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     def count(self, item: Item) -> None:
-        """Add an item."""
+        """Count the types of an item."""
         for path, value in _walk((), item):
             kind = _find_kind(path, value)
             if kind not in {_NULL, _UNFIT}:
                 self._counts[path][kind] += 1
 
     def fit(self, item: Item, left_out: list[LeftOut]) -> Item:
-        """Return ``item`` without what no column can hold; add what that is to ``left_out``."""
+        """Return ``item`` without the values that no column can hold, which are added to ``left_out``."""
         odd: dict[FieldPath, str] = {}
         fitting: Item = self._fit((), item, odd)
         item_id = str(item["id"])
@@ -383,7 +382,7 @@ class FieldTypes:
         return fitting
 
     def _fit(self, path: FieldPath, value: Any, odd: dict[FieldPath, str]) -> Any:
-        """Return ``value`` as it fits, ``_ABSENT`` if it does not."""
+        """Return ``value`` fitted to its column, or ``_ABSENT`` if it cannot be."""
         kind = _find_kind(path, value)
         if kind == _NULL:
             return None
@@ -399,7 +398,7 @@ class FieldTypes:
         return self._fit_list(path, value, odd) if kind == "list" else value
 
     def _fit_list(self, path: FieldPath, values: list[Any], odd: dict[FieldPath, str]) -> Any:
-        """Return a list as it fits; one with an odd element goes: without it, it would say another thing."""
+        """Return a list fitted to its column, or ``_ABSENT``: without odd elements, it would mean something else."""
         inner = (*path, "[]")
         kept = [self._fit(inner, value, odd) for value in values]
         if any(value is _ABSENT for value in kept):
@@ -413,7 +412,7 @@ class FieldTypes:
 
 
 def flatten_bbox(item: Item) -> Item:
-    """Return ``item`` with four numbers for a bbox: one with heights makes another type of column."""
+    """Return ``item`` with a bbox of four numbers: one with heights would need another type of column."""
     bbox = item.get("bbox")
     return {**item, "bbox": [*bbox[:2], *bbox[3:5]]} if isinstance(bbox, list) and len(bbox) == 6 else item
 

@@ -1,4 +1,4 @@
-"""Items by less than their id: by a beginning of it, or by tile and day."""
+"""Find items by less than their id: by the beginning of it, or by tile and day."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.source.selection import find_datetime
 from pc_cloudmask.storage.store import ObjectReader
 
-#: Catalogs read at the same time.
+#: Catalogs read in parallel.
 _READERS = 16
-#: Candidates that an error lists.
+#: Candidates that an error message lists.
 _SHOWN = 5
 _TILE, _DAY = r"[Tt]?(?P<tile>\d\d[A-Za-z]{3})", r"(?P<day>\d{4}-\d\d-\d\d|\d{8})"
 _TILE_AND_DAY = re.compile(rf"{_TILE}[ /,@_-]+{_DAY}", re.ASCII)
 _ONE_TILE, _ONE_DAY = re.compile(_TILE, re.ASCII), re.compile(_DAY, re.ASCII)
 _TILE_IN_ID = re.compile(r"_T([0-9]{2}[A-Z]{3})(?:_|$)")
-#: The baseline in an id that ESA writes, be it cut short behind it.
+#: The baseline in one of ESA's ids, which may end right after it.
 _BASELINE = re.compile(r"(?<=^S2[A-Z]_MSIL2A_\d{8}T\d{6})_N\d{4}(?=_|$)", re.ASCII)
 
 
 class AmbiguousItem(SettingsError):
-    """What names an item names several."""
+    """Raised where the name of an item matches several."""
 
 
 def join_tiles_and_days(words: Iterable[str]) -> list[str]:
-    """Return ``words`` with a tile and the day behind it as one name, ``22KFV 2018-12-14``."""
+    """Return ``words`` with each tile and the day that follows it joined into one name, ``22KFV 2018-12-14``."""
     names: list[str] = []
     for word in words:
         if names and _ONE_DAY.fullmatch(word) and _ONE_TILE.fullmatch(names[-1]):
@@ -44,7 +44,7 @@ def join_tiles_and_days(words: Iterable[str]) -> list[str]:
 
 
 def parse_tile_and_day(text: str) -> tuple[str, date] | None:
-    """Return what ``22KFV 2018-12-14`` or ``22KFV/2018-12-14`` names; None for another text."""
+    """Return tile and day of a text such as ``22KFV 2018-12-14`` or ``22KFV/2018-12-14``; None for any other text."""
     named = _TILE_AND_DAY.fullmatch(text.strip())
     if named is None or not TILE_FORM.fullmatch(named["tile"].upper()):
         return None
@@ -54,12 +54,12 @@ def parse_tile_and_day(text: str) -> tuple[str, date] | None:
 
 
 def match_name(text: str, item_ids: Iterable[str], option: str = "ITEM") -> list[str]:
-    """Return those of ``item_ids`` that ``text`` names: as an id, by a beginning of one, or by tile and day.
+    """Return those of ``item_ids`` that ``text`` names: by the id, the beginning of it, or tile and day.
 
-    An id that is named in full is the only one, whatever others begin with it.
+    An id given in full matches only itself, even if other ids begin with it.
 
     Raises:
-        SettingsError: no item's id begins with such a text.
+        SettingsError: no item's id can begin with this text.
     """
     if place := parse_tile_and_day(text):
         return sorted(each for each in item_ids if (find_tile(each), find_day(each)) == place)
@@ -69,16 +69,16 @@ def match_name(text: str, item_ids: Iterable[str], option: str = "ITEM") -> list
 
 
 def find_named_keys(store: ObjectReader, text: str, option: str = "ITEM") -> ItemKeys:
-    """Return the one item that the catalogs link and ``text`` names; see ``match_name``.
+    """Return the keys of the one linked item that ``text`` names; see ``match_name``.
 
-    Where the text tells tile or day, only the catalogs concerned are read, and an item only where a midnight may lie
-    between the instant in its id, the datatake's, and its own.
+    If the text contains a tile or a day, only the catalogs concerned are read. An item is read only if midnight may lie
+    between the instant in its id, the start of its datatake, and its own.
 
     Raises:
         AmbiguousItem: there are several.
-        SettingsError: no item's id begins with such a text, or the store holds no catalog.
-        StoreRefused: the catalogs link none.
-        SourceRefused, StoreUnavailable: a catalog is broken, or there is no answer.
+        SettingsError: no item's id can begin with this text, or the store holds no catalog.
+        StoreRefused: the catalogs link no such item.
+        SourceRefused, StoreUnavailable: a catalog is broken, or the store does not answer.
     """
     place = parse_tile_and_day(text)
     beginning = text if place else _read_beginning(text, option)
@@ -100,10 +100,10 @@ def find_named_keys(store: ObjectReader, text: str, option: str = "ITEM") -> Ite
 
 
 def choose_same(names: Sequence[str], text: str, option: str = "ITEM") -> Sequence[str]:
-    """Return ``names`` if they are those of one product: its id with and without the baseline.
+    """Return ``names`` if they all name one product, with and without the baseline.
 
     Raises:
-        AmbiguousItem: they are of several.
+        AmbiguousItem: they name several products.
     """
     if len(set(map(drop_baseline, names))) == 1:
         return names
@@ -114,7 +114,7 @@ def choose_same(names: Sequence[str], text: str, option: str = "ITEM") -> Sequen
 
 
 def find_tile(item_id: str) -> str | None:
-    """Return the tile that an id, or a beginning of one, tells."""
+    """Return the tile in an id, or in the beginning of one; None if there is none."""
     found = _TILE_IN_ID.search(item_id)
     return found[1] if found and TILE_FORM.fullmatch(found[1]) else None
 
@@ -127,7 +127,7 @@ def _read_beginning(text: str, option: str) -> str:
 
 
 def _build_interval(day: date) -> str | None:
-    """Return the day, from the one before to the one after, as far as the calendar goes."""
+    """Return the day extended by one day on each side, within the range of the calendar."""
     with suppress(OverflowError):
         return f"{day - timedelta(days=1)}/{day + timedelta(days=1)}"
     return None

@@ -1,4 +1,4 @@
-"""Writing the catalogs above the items."""
+"""Write the catalogs above the items."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ from pc_cloudmask.errors import StoreUnavailable
 from pc_cloudmask.scene.ids import TILE_FORM
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 
-#: More than any number of writers that publish versions of one year's scenes at the same time needs.
+#: More rounds than any realistic number of writers that publish versions in one year at the same time needs.
 _SETTLE_ATTEMPTS = 100
 MIRROR_SUFFIX = ".parquet"
 _PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*\.parquet")
-#: Ends the key of a mark next to a part of the mirror that the collection no longer lists.
+#: Suffix of the mark next to a part of the mirror that the collection no longer lists.
 RETIRED_SUFFIX = ".retired"
 
 
 @dataclass(frozen=True, slots=True)
 class ParentCatalog:
-    """The catalog at ``key``; its children are folders next to it that hold a catalog.
+    """The catalog at ``key``; its children are neighbouring folders that contain a catalog.
 
-    ``form`` is what their names look like: another folder there is not ours. ``build`` gives
-    the document that links the children of the given names.
+    Names of children match ``form``; other folders there are not ours. ``build`` returns the document that links the
+    children with the given names.
     """
 
     key: str
@@ -72,7 +72,7 @@ class ParentCatalog:
         return f"{self.key.rpartition('/')[0]}/"
 
     def holds(self, store: ObjectStore, name: str) -> bool:
-        """Return True if a child of that name has a catalog."""
+        """Return True if the child of that name has a catalog."""
         return bool(self.form.fullmatch(name)) and holds_object(store, f"{self.folder}{name}/catalog.json")
 
     def find_children(
@@ -80,10 +80,10 @@ class ParentCatalog:
     ) -> list[str]:
         """Return the names of the children, sorted.
 
-        A folder may be there before its catalog: another writer's first file. Such a one is not
-        linked. ``own`` are known to have theirs, and so are those that ``document`` links, unless it is to
-        be built again. A child that it links is dropped only where the listing lacks it and its catalog is
-        absent; without a document two listings stand in for it.
+        A folder may exist before its catalog does, when another writer has put its first file there; it is not linked.
+        Children in ``own`` are known to have a catalog, and so are those that ``document`` links, except with
+        ``rebuild``. A linked child is dropped only if the listing lacks it and its catalog is absent. Without a
+        document, two listings are combined instead.
         """
         linked = read_children(document)
         proven = set() if rebuild else linked
@@ -117,7 +117,7 @@ def collection_parent(
 
     def build(names: Sequence[str]) -> Document:
         mirror = find_mirror_keys(store, current)
-        # Only next to a mirror: a catalog without one is spared the question.
+        # Only with a mirror, so that a catalog without one is spared the request.
         has_index = bool(mirror) and store.find_object(TILE_INDEX_KEY) is not None
         index = (TILE_INDEX_KEY, STYLE_KEY) if has_index else ()
         return build_collection(context, names, coverage, (*mirror, *index))
@@ -132,8 +132,8 @@ def catalog_stages(
 ) -> Iterator[Sequence[Steps]]:
     """Yield the steps that link published items, from the years up to the root.
 
-    A stage may begin once every step of the one before is done; within a stage the order is free.
-    ``coverages`` holds what each item adds to the collection.
+    A stage may begin once all steps of the previous one are done; within a stage, the order is free. ``coverages`` maps
+    each item to what it adds to the collection's coverage.
     """
     ids_by_year: dict[YearKeys, set[str]] = defaultdict(set)
     years: dict[str, set[str]] = defaultdict(set)
@@ -151,7 +151,7 @@ def catalog_stages(
 
 
 def tell_stages(feed: Feed, changes: Sequence[Change]) -> Iterator[Sequence[Steps]]:
-    """Yield the steps that tell what the catalogs show by now, and then drop the changes' markers."""
+    """Yield the steps that record what the catalogs show by now, and then remove the changes' markers."""
     yield [tell_steps(feed, changes)]
     yield [unmark_steps(feed.store, change.marker) for change in changes]
 
@@ -159,13 +159,12 @@ def tell_stages(feed: Feed, changes: Sequence[Change]) -> Iterator[Sequence[Step
 def year_steps(
     store: ObjectStore, context: CatalogContext, year_keys: YearKeys, own: AbstractSet[str] = frozenset()
 ) -> Steps:
-    """Make the year's catalog link what a listing shows to be complete, of each scene the newest.
+    """Make the year's catalog link the newest version of each scene that a listing shows to be complete.
 
-    A listing that lacks items of ``own``, which were just published, or items that the catalog links is
-    not believed alone.
+    A listing that lacks an item in ``own`` (items just published) or one that the catalog links is not trusted alone.
 
     Raises:
-        StoreUnavailable: trying again is harmless.
+        StoreUnavailable: it is safe to try again.
     """
     unsettled: list[ItemKeys] = []
 
@@ -186,9 +185,9 @@ def year_steps(
 
 
 def find_missing(store: ObjectStore, year_keys: YearKeys, ids: set[str]) -> list[ItemKeys]:
-    """Return those of the published ``ids`` that the year's catalog neither links nor has a newer version of.
+    """Return those of the published ``ids`` that the year's catalog links neither directly nor by a newer version.
 
-    One whose withdrawn marker is there still is missing too.
+    An item that still has a withdrawn marker is missing too.
     """
     unlinked = ids - read_linked_items(store.read_object(year_keys.catalog))
     if not unlinked:
@@ -201,9 +200,9 @@ def find_missing(store: ObjectStore, year_keys: YearKeys, ids: set[str]) -> list
 def parent_steps(
     store: ObjectStore, parent: ParentCatalog, own: AbstractSet[str], *, rebuild: bool = False
 ) -> Steps:
-    """Make the parent catalog link ``own``, whose catalogs exist; one that does already is left alone.
+    """Make the parent catalog link ``own``, whose catalogs exist; write nothing if it already does.
 
-    With ``rebuild`` nothing is taken from the present document, and it is written whatever it links.
+    With ``rebuild``, the present document is ignored and replaced, whatever it links.
     """
 
     def render(current: StoredObject | None) -> bytes:
@@ -224,10 +223,10 @@ def collection_steps(
     rebuild: bool = False,
     before: StoredObject | None = None,
 ) -> Steps:
-    """Make the collection link ``zones`` and cover ``coverage`` beyond what it covers already.
+    """Make the collection link ``zones``, and extend what it covers by ``coverage``.
 
-    With ``rebuild`` no link is taken from the present document, and a collection that is still as it was
-    ``before`` the items were looked at loses what it covered: another may tell of items published since.
+    With ``rebuild``, no link is taken from the present document. If the collection is still as it was ``before`` the
+    items were checked, its old coverage is discarded as well; otherwise it may include items published since.
     """
 
     def render(current: StoredObject | None) -> bytes:
@@ -242,20 +241,20 @@ def collection_steps(
 
 
 def root_steps(store: ObjectStore, context: CatalogContext) -> Steps:
-    """Put the root catalog, which links the collection alone."""
+    """Write the root catalog, which links only the collection."""
     return swap_steps(store, CATALOG_KEY, lambda _: encode_document(build_root_catalog(context)))
 
 
 def unmark_steps(store: ObjectStore, key: str) -> Steps:
-    """Remove the marker of an item that every catalog above it links, as the change feed tells."""
+    """Remove the marker of an item that every catalog above it links and the change feed has recorded."""
     store.delete_object(key)
     yield Step(StepName.UNMARK, key)
 
 
 def find_mirror_keys(store: ObjectStore, current: Document | None) -> tuple[str, ...]:
-    """Return the keys of the geoparquet mirror's parts, in order, without those that others replace.
+    """Return the keys of the geoparquet mirror's parts, in order, without those that have been replaced.
 
-    A part that ``current``, the collection, lists is left out only where it is absent or marked as retired.
+    A part that the collection, ``current``, lists is left out only if it is absent or marked as retired.
     """
     keys = {info.key for info in store.list_objects(ITEMS_PREFIX)}
     retired = {key.removesuffix(RETIRED_SUFFIX) for key in keys if key.endswith(RETIRED_SUFFIX)}

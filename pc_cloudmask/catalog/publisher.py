@@ -1,34 +1,35 @@
-"""Publishing items so that nothing published is lost, or linked before it is complete.
+"""Publish items so that nothing published is lost, and nothing is linked before it is complete.
 
 Everything is written in this order:
 
-    marker                     _pending/{id}-{digest}.json: says what will be there
-    files                      under keys that carry the hash of their content
-    item                       once every file it links is there; compare-and-swap, rendered from a listing
+    marker                     _pending/{id}-{digest}.json: says what is about to be published
+    files                      under keys that contain the hash of their content
+    item                       once every file it links exists; compare-and-swap, rendered from a listing
     settling                   links and marks of the scene's versions (see ``versions``)
     year catalog               compare-and-swap, rendered from a listing; the item is published now
     tile, zone, collection, root   bottom-up, where they do not link their child yet
-    change feed                compare-and-swap: what is linked now, or is no more (see ``feed``)
+    change feed                compare-and-swap: what is now linked, or no longer linked (see ``feed``)
     marker removed
 
-A run may die between any two of these: its marker tells what it left, and the next command that publishes
-finishes what was begun. Invariants:
+A run may die between any two of these. Its marker shows what it left unfinished, and the next command that publishes
+finishes it. Invariants:
 
-1. Nothing is linked before everything it links is there: files, item, year, tile, zone, collection, root.
-2. A document that several writers write is swapped in against its ETag, and rendered from what is listed
-   after it was read. So whatever is published before a listing is in it, and whatever is published after it
-   makes the swap fail or is followed by the other writer's own swap. A year catalog is rendered once more
-   after it was written: whoever withdrew and restored an item meanwhile may have found it right as it was.
-3. Everything after the item follows from what is in the store, by steps that change nothing that is right.
-   So anybody may replay a marker at once, whether its writer lives or not.
-4. A marker goes only after whoever removes it has settled, linked and told its item, which is there as it says,
-   or once its lease is over. Its key carries its digest, so that no writer removes another's. A writer that was
-   stopped for longer than its lease, or judged by a clock that runs ahead, looks for its marker once its item
-   is there, and puts it again.
-5. A withdrawal has a marker too; its withdrawn marker stands for the item's document in all this.
-6. A mask by a lesser method never takes the place of a better one, whichever writer is late: the swap of an item sees
-   what is there, and puts nothing where that is better (``Publication.better``). The writer then goes on as if its
-   item were there, and links the better one; its files are left to ``check --repair``.
+1. Nothing is linked before everything it links exists: files, item, year, tile, zone, collection, root.
+2. A document that several writers write is swapped in against its ETag, and rendered from a listing made after it was
+   read. So the listing contains whatever was published before it, and whatever is published after it either makes the
+   swap fail or is followed by the other writer's own swap. A year catalog is rendered once more after it was written,
+   because a writer that withdrew and restored an item in the meantime may have found the old catalog correct and
+   written nothing.
+3. Everything after the item follows from what is in the store, by steps that leave correct objects unchanged. So anyone
+   may replay a marker at any time, whether its writer is alive or not.
+4. A marker is removed only after the item is as the marker says and has been settled, linked and recorded by whoever
+   removes it, or once its lease has expired. Its key contains its digest, so that no writer removes another's marker. A
+   writer that was suspended for longer than its lease, or that was declared dead by a clock that runs ahead, looks for
+   its marker after it has put its item, and puts the marker again if it is gone.
+5. A withdrawal has a marker too; its withdrawn marker takes the role of the item's document in all this.
+6. A mask made by a lesser method never replaces a better one, however late its writer is: the swap of an item sees the
+   present one, and writes nothing if that is better (``Publication.better``). The writer then continues as if its item
+   had been written, and links the better one; ``check --repair`` removes its files.
 """
 
 from __future__ import annotations
@@ -77,28 +78,28 @@ from pc_cloudmask.errors import CloudmaskError, InvalidField, StoreRefused, Stor
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 
-#: How often writing the catalogs is begun if the store is unavailable; its client has retried each request.
+#: How often writing the catalogs is attempted while the store is unavailable; its client retries each request itself.
 _CATALOG_ATTEMPTS = 4
-#: Catalogs written at the same time: requests wait for the network, not for the processor.
+#: Catalogs written in parallel: requests wait for the network, not for the processor.
 _CATALOG_WORKERS = 16
 _PAUSE_S, _LONGEST_PAUSE_S = 0.02, 2.0
 logger = logging.getLogger(__name__)
 
 
 def find_published(store: ObjectStore, keys: ItemKeys) -> Item | None:
-    """Return the item as the store holds it, in one read; None if it holds none, or a broken one."""
+    """Return the item in the store, in one read; None if there is none, or if it is broken."""
     stored = store.read_object(keys.item)
     return None if stored is None else _decode(stored, keys)
 
 
 def item_steps(store: ObjectStore, context: CatalogContext, publication: Publication, now: datetime) -> Steps:
-    """Put the item and its files into the store; no catalog links it yet."""
+    """Put the item and its files into the store, without linking the item in a catalog."""
     keys = publication.keys
     marker = build_marker(keys, publication.digest, now, replaces=publication.replaces)
     write_marker(store, marker)
     yield Step(StepName.MARK, marker.key)
     for file in publication.files:
-        # The key says what the bytes are, so writing again what another writer wrote harms nobody.
+        # The key contains the hash of the bytes, so it is harmless if two writers write the same file.
         store.write_object(file.key, file.body, file.media_type)
         yield Step(StepName.FILE, file.key)
     yield from put_steps(store, context, publication)
@@ -110,9 +111,9 @@ def item_steps(store: ObjectStore, context: CatalogContext, publication: Publica
 
 @dataclass(frozen=True, slots=True)
 class _Replay:
-    """An item that is put and settled and is to be linked.
+    """An item that has been put and settled and must now be linked.
 
-    ``coverage`` is what it adds to the collection, ``changes`` what is to be told if its marker may go then.
+    ``coverage`` is what it adds to the collection's; ``changes`` are to be recorded if its marker may be removed then.
     """
 
     keys: ItemKeys
@@ -123,8 +124,8 @@ class _Replay:
 class Publisher:
     """Publishes into one store; safe to share between threads.
 
-    ``now`` is when the run began; ``clock`` tells the time, for leases: a run may take days. ``tell_time``
-    tells it for the change feed, and ``push`` is given the events that stand there.
+    ``now`` is when the run began. ``clock`` returns the current time, for leases, because a run may take days;
+    ``tell_time`` returns it for the change feed. ``push`` receives the events recorded there.
     """
 
     def __init__(
@@ -149,9 +150,9 @@ class Publisher:
         self._lock = threading.Lock()
 
     def check_writers(self) -> None:
-        """See that this publisher may write next to others, or is the only one by its settings.
+        """Check that this publisher may write next to others, or that the settings say it is the only one.
 
-        The store is probed once; a run that computes much asks before it does.
+        The store is probed once; expensive runs call this before they compute anything.
 
         Raises:
             StoreRefused: the store cannot be written, or not by several writers.
@@ -166,15 +167,15 @@ class Publisher:
             )
 
     def find_published(self, keys: ItemKeys) -> Item | None:
-        """Return the item as the store holds it, in one read; None if it holds none, or a broken one."""
+        """Return the item in the store, in one read; None if there is none, or if it is broken."""
         return find_published(self._store, keys)
 
     def publish_item(self, publication: Publication) -> None:
         """Put an item and its files into the store; ``publish_catalogs`` then links it.
 
         Raises:
-            InvalidField: an item without a place or time; nothing was written.
-            StoreUnavailable: the outcome is unknown; doing it again is harmless.
+            InvalidField: the item has no place or time; nothing was written.
+            StoreUnavailable: the outcome is unknown; it is safe to try again.
             StoreRefused: the store cannot be written, or not by several writers.
         """
         self.check_writers()
@@ -186,7 +187,7 @@ class Publisher:
             self._begun[keys] = _Replay(keys, coverage, (change,))
 
     def publish_catalogs(self, published: Iterable[ItemKeys]) -> None:
-        """Link items that ``publish_item`` put, here or in another process; only now do they count.
+        """Link items that ``publish_item`` has put, here or in another process; only now do they count as published.
 
         Raises:
             StoreUnavailable: some are not linked; the next run's ``recover`` links them.
@@ -195,12 +196,12 @@ class Publisher:
             self._link(list(filter(None, pool.map(self._take_begun, published))))
 
     def link_missing(self, items: Iterable[ItemKeys]) -> None:
-        """Link those of ``items``, which are put, that neither their year's catalog nor a newer version links.
+        """Link those of ``items``, all in the store, that neither their year's catalog nor a newer version links.
 
-        Their writer died, and others have removed its marker since. One read a year.
+        Their writer died, and others have removed its marker since. This takes one read for each year.
 
         Raises:
-            StoreUnavailable: some are not linked; doing it again is harmless.
+            StoreUnavailable: some are not linked; it is safe to try again.
         """
         years: dict[YearKeys, set[str]] = {}
         for keys in items:
@@ -210,20 +211,20 @@ class Publisher:
             self.publish_catalogs([keys for found in missing for keys in found])
 
     def publish_collection(self) -> None:
-        """Let the collection list the parts of the geoparquet mirror that are there.
+        """Make the collection list the present parts of the geoparquet mirror.
 
         Raises:
-            StoreUnavailable: the outcome is unknown; doing it again is harmless.
+            StoreUnavailable: the outcome is unknown; it is safe to try again.
             StoreRefused: the store cannot be written, or not by several writers.
         """
         self.check_writers()
         self._run(collection_steps(self._store, self._context, set(), None))
 
     def withdraw(self, items: Iterable[ItemKeys], reason: str) -> None:
-        """Take items out of the catalogs; they and their files stay where they are for a while.
+        """Take items out of the catalogs; they and their files stay in the store for a grace period.
 
         Raises:
-            StoreUnavailable: some are linked still; doing it again is harmless.
+            StoreUnavailable: some are still linked; it is safe to try again.
             StoreRefused: the store cannot be written, or not by several writers.
         """
         items = list(items)
@@ -235,20 +236,20 @@ class Publisher:
         self.tell([Change(keys, mark_withdrawal(keys, reason, now).sha256) for keys in items])
 
     def tell(self, changes: Sequence[Change]) -> None:
-        """Tell in the change feed what the catalogs show by now, and remove the changes' markers.
+        """Record in the change feed what the catalogs show by now, and remove the changes' markers.
 
         Raises:
-            StoreUnavailable: the markers stay, and the next run's ``recover`` tells it.
+            StoreUnavailable: the markers stay, and the next run's ``recover`` records the changes.
         """
         for stage in tell_stages(Feed(self._store, self._context, self.tell_time(), self.push), changes):
             self._run_stage(stage)
 
     def recover(self) -> list[ItemKeys]:
-        """Settle and link what runs that died had put, and return it; drop markers whose writer left no item.
+        """Settle, link and return the items that dead runs left; remove the markers of writers that left none.
 
-        Any marker is replayed at once: a writer that is alive would do the very same. It goes then if its
-        item is there as it says; if not, it is left to its writer until its lease is over. A marker that
-        cannot be read is named in the log and left to the next run.
+        Any marker may be replayed at any time, since a live writer would do exactly the same. It is then removed if its
+        item is as the marker says; otherwise it is left to its writer until its lease expires. A marker that cannot be
+        read is logged and left to the next run.
         """
         with ThreadPoolExecutor(_CATALOG_WORKERS) as pool:
             replays = list(filter(None, pool.map(self._replay, list_markers(self._store))))
@@ -284,7 +285,7 @@ class Publisher:
         replay = None
         if stored is not None:
             change = Change(marker.keys, marker.sha256, marker.replaces)
-            # A writer that died half-way may have left the item otherwise than anybody told.
+            # A writer that died half-way may have left the item in a state that nobody has recorded.
             changes = (change,) if is_done else (change, replace(change, digest=digest_item(stored)))
             replay = self._settle(stored, marker.keys, *(changes if is_over else ()))
         if replay is None and is_over:
@@ -293,14 +294,14 @@ class Publisher:
         return replay
 
     def _is_done(self, marker: Marker, item: StoredObject) -> bool:
-        """Return True if the marker's writer has put what ends its own part: the item, or the withdrawn marker."""
+        """Return True if the marker's writer has put the item or the withdrawn marker, which completes its own part."""
         if digest_item(item) == marker.sha256:
             return True
         withdrawn_marker = self._store.read_object(marker.keys.withdrawn_marker)
         return withdrawn_marker is not None and sha256(withdrawn_marker.body).hexdigest() == marker.sha256
 
     def _settle(self, stored: StoredObject, keys: ItemKeys, *changes: Change) -> _Replay | None:
-        """Settle the item and return what is to be linked; None if it cannot be read."""
+        """Settle the item and return how to link it; None if it cannot be read."""
         coverage = _find_coverage(stored, keys)
         if coverage is None:
             return None

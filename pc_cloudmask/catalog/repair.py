@@ -1,10 +1,10 @@
-"""Mending what a check found.
+"""Repair what a check found.
 
-A broken item is not removed: a withdrawn marker takes it out of the catalog, and its document and files
-stay for a grace period, as those of an item that its source withdrew do. The marker keeps the fingerprint
-that the document loses, so that ``ingest`` publishes the scene again, and a later check can restore the item
-should it turn out to be sound. A repair may die between any two steps: the item is then found broken, or
-withdrawn, once more. What it takes out, restores or links has a pending marker until the change feed tells it.
+A broken item is not deleted. A withdrawn marker takes it out of the catalog, and its document and files stay for a
+grace period, as for an item that its source withdrew. The fingerprint is moved from the document into the marker, so
+that ``ingest`` publishes the scene again, and a later check can restore the item if it turns out to be sound. A repair
+may die between any two steps: the item is then found broken, or withdrawn, again. Whatever a repair takes out, restores
+or links has a pending marker until the change feed records it.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 from stac_ext.cloudmask import FINGERPRINT_PROP
 
-#: Broken items that one repair takes out of the catalog unless it is told to take out all: as many as one
-#: run may withdraw. More at once are more likely a fault of the store.
+#: Broken items that one repair takes out of the catalog unless told to take out all; the same number as one run may
+#: withdraw. More at once are more likely a fault of the store.
 REMOVAL_LIMIT = 20
 _ERROR_CLASS = "BrokenItem"
 logger = logging.getLogger(__name__)
 
 
 class Removals:
-    """How many broken items a repair may still take out; None for all. Safe to share between threads."""
+    """How many broken items a repair may still take out; None means all. Safe to share between threads."""
 
     def __init__(self, limit: int | None = REMOVAL_LIMIT) -> None:
         self._limit = limit
@@ -64,11 +64,11 @@ class Removals:
 
     @property
     def held_back(self) -> int:
-        """Broken items that were left in the catalog."""
+        """Number of broken items that were left in the catalog."""
         return len(self._refused)
 
     def take(self, keys: ItemKeys) -> bool:
-        """Return True if this one may be taken out."""
+        """Return True if this item may be taken out."""
         with self._lock:
             if self._limit is not None and self.taken >= self._limit:
                 self._refused.add(keys)
@@ -80,14 +80,14 @@ class Removals:
 def repair_year(
     store: ObjectStore, context: CatalogContext, check: YearCheck, now: datetime, removals: Removals
 ) -> bool:
-    """Take out what is broken, restore and link what is sound, remove what is over or of no use.
+    """Take out broken items, restore and link sound ones, and remove what has expired or is of no use.
 
-    Return whether the year has a catalog then: one without items never gets its first. A broken item is
-    noted as failed, so that ``retry`` or the next run publishes it again. What could not be looked at is
-    left alone, and so is a year whose catalog or links are in doubt.
+    Return whether the year then has a catalog: a year without items is not given one. A broken item is recorded as
+    failed, so that ``retry`` or the next run publishes it again. What could not be read is left alone, and so is a year
+    whose catalog or links are in doubt.
 
     Raises:
-        StoreUnavailable, StoreRefused: doing it again is harmless.
+        StoreUnavailable, StoreRefused: it is safe to try again.
     """
     year_keys = check.folder.year_keys
     if check.is_in_doubt:
@@ -99,7 +99,7 @@ def repair_year(
     ]
     changes: list[Change] = []
     for keys, item in taken:
-        # First of all: a withdrawn item that newer versions still link is no finding of the next check.
+        # This comes first, because the next check does not report a withdrawn item that newer versions still link.
         _unlink_version(store, context, check, keys)
         changes += _take_out(store, keys, item, now)
         run_steps(settle_steps(store, context, keys))
@@ -115,7 +115,7 @@ def repair_year(
 
 
 def _mend_marks(store: ObjectStore, context: CatalogContext, check: YearCheck, now: datetime) -> list[Change]:
-    """Restore what is sound, and bring the marks of newer versions to what is there; return what is linked then."""
+    """Restore sound items and correct the marks of newer versions; return the changes that link items."""
     year_keys = check.folder.year_keys
     changes: list[Change] = []
     for item_id, fingerprint in check.restored.items():
@@ -131,7 +131,7 @@ def _mend_marks(store: ObjectStore, context: CatalogContext, check: YearCheck, n
 
 
 def _mark_item(store: ObjectStore, keys: ItemKeys, now: datetime) -> list[Change]:
-    """Put the pending marker of an item that is about to be linked, and return what is to be told then."""
+    """Put the pending marker of an item that is about to be linked, and return the change to record afterwards."""
     stored = store.read_object(keys.item)
     if stored is None:
         return []
@@ -141,7 +141,7 @@ def _mark_item(store: ObjectStore, keys: ItemKeys, now: datetime) -> list[Change
 
 
 def _remove_leftovers(store: ObjectStore, context: CatalogContext, check: YearCheck) -> None:
-    """Remove what is over and what is of no use."""
+    """Remove what has expired and what is of no use."""
     year_keys = check.folder.year_keys
     for item_id in check.withdrawn:
         _remove(store, context, check, ItemKeys(year_keys, item_id))
@@ -152,10 +152,10 @@ def _remove_leftovers(store: ObjectStore, context: CatalogContext, check: YearCh
 
 
 def _take_out(store: ObjectStore, keys: ItemKeys, item: BrokenItem, now: datetime) -> list[Change]:
-    """Put the withdrawn marker, then take the fingerprint of the very document that was found broken.
+    """Put the withdrawn marker, then remove the fingerprint from exactly the document that was found broken.
 
-    Return what is to be told once no catalog links it. Where another repair did so since, its marker keeps the
-    fingerprint, which the document has no more.
+    Return the changes to record once no catalog links it. If another repair has done this already, its marker keeps the
+    fingerprint, which the document no longer has.
     """
     logger.info("taking %s out of the catalog: %s", keys.item_id, item.reason)
     record_failed(store, keys.item_id, Failure(_ERROR_CLASS, item.reason, retryable=True), now)
@@ -172,7 +172,7 @@ def _take_out(store: ObjectStore, keys: ItemKeys, item: BrokenItem, now: datetim
 
     def render(current: StoredObject | None) -> bytes | None:
         if current is None or sha256(current.body).hexdigest() != item.digest:
-            return None  # removed or published again meanwhile
+            return None  # removed or published again in the meantime
         found = decode_document(current.body, keys.item)
         found["properties"].pop(FINGERPRINT_PROP, None)
         return encode_document(found)
@@ -197,9 +197,9 @@ def _restore(store: ObjectStore, keys: ItemKeys, fingerprint: str | None) -> Non
 
 
 def _is_wanted_again(store: ObjectStore, year_keys: YearKeys, key: str) -> bool:
-    """Return True if a writer puts that file again, or did while the listed year was read.
+    """Return True if a writer is putting that file again, or has done so since the year was listed.
 
-    An item that is not there any more says nothing of its files.
+    An item that no longer exists says nothing about its files.
     """
     item_id, _, name = key.removeprefix(year_keys.prefix).partition("/")
     if _is_pending(store, item_id):
@@ -214,7 +214,7 @@ def _is_pending(store: ObjectStore, item_id: str) -> bool:
 
 
 def _unlink_version(store: ObjectStore, context: CatalogContext, check: YearCheck, keys: ItemKeys) -> None:
-    """Let newer versions, by the check's listing or another, link the version before this one in its place."""
+    """Make newer versions, found by the check's listing or another, link the version before this one instead."""
     scene = read_scene_prefix(keys.item_id)
     older = next(iter(_find_predecessors(store, keys)), None)
     siblings = {each for each in check.folder.folders if read_scene_prefix(each) == scene}
@@ -226,11 +226,11 @@ def _unlink_version(store: ObjectStore, context: CatalogContext, check: YearChec
 
 
 def _remove(store: ObjectStore, context: CatalogContext, check: YearCheck, keys: ItemKeys) -> None:
-    """Remove an item that no catalog links: first newer versions' links to it, then it, then its files."""
+    """Remove an item that no catalog links: first newer versions' links to it, then the item, then its files."""
     if store.find_object(keys.withdrawn_marker) is None or _is_pending(store, keys.item_id):
-        return  # published again meanwhile
+        return  # published again in the meantime
     if is_current(read_document(store.read_object(keys.item))):
-        return  # published again, by a writer whose marker a listing lacks or who died
+        return  # published again by a writer that died, or whose marker the listing lacks
     logger.info("removing %s", keys.item)
     _unlink_version(store, context, check, keys)
     store.delete_object(keys.item)

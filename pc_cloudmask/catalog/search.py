@@ -1,17 +1,18 @@
-"""Published items that match a query, from the mirror where it is proven to hold them as they are now.
+"""Search published items, using the mirror where it provably holds them as they are now.
 
-Reading the documents of 20,000 items takes as many requests; the mirror has them in one file, and may be older than
-they are. How a row is proven, without reading its item:
+Reading the documents of 20,000 items takes as many requests. The mirror has them in one file, which may be out of date.
+A row is proven to be current without reading its item:
 
-- What there is, the catalogs' links say, never the mirror: no row makes an item, and none that is missing hides one.
+- Which items exist is decided by the catalogs' links alone: a row does not make an item exist, and a missing row does
+  not hide one.
 - A rebuild puts a mark before it reads the first item. Whatever is published later is newer than the mark, by the
-  store's own clock. So an item whose document a listing shows to be older than the mark is the one that was read; of
-  one of the same second, by which some stores count, it is not known.
-- The row's file must be newer than the mark: that of a rebuild which died, or of an earlier one, is not. A rebuild that
-  finds another's mark in the end takes it away, and the mirror proves nothing until the next one.
-- Parts that runs append are not looked at: what they hold is newer than the mark.
+  store's own clock. So an item whose document a listing shows to be older than the mark is the one that was read. Some
+  stores count in seconds, so an item of the same second is not proven.
+- The row's file must be newer than the mark, which excludes files of an earlier rebuild or of one that died. A rebuild
+  that finds another's mark at the end removes it, and the mirror proves nothing until the next rebuild.
+- Parts that runs append are ignored: what they hold is newer than the mark.
 
-Whoever has no mark, no listing (a web server), no pyarrow, or few items, reads the items.
+Without a mark, a listing (on a web server) or pyarrow, and for few items, the items themselves are read.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ from pc_cloudmask.storage.store import ObjectReader, ObjectStore
 from stac_ext import cloudmask
 from stac_ext.cloudmask import CLEAR_PERCENTAGE_PROP, METHOD_PROP, PROVISIONAL_PROP
 
-#: Documents read at the same time: requests wait for the network, not for the processor.
+#: Documents read in parallel: requests wait for the network, not for the processor.
 READERS = 16
 _LATEST = datetime.max.replace(tzinfo=UTC)
 T = TypeVar("T")
@@ -67,7 +68,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class PublishedItem:
-    """An item as the catalog links it, and where its files are."""
+    """An item as the catalog links it, and its keys."""
 
     keys: ItemKeys
     item: Item = field(hash=False)
@@ -79,10 +80,10 @@ def find_published_items(
     max_cloud_pct: float | None = None,
     broken: dict[str, CloudmaskError] | None = None,
 ) -> list[PublishedItem]:
-    """Return what the catalog in ``store`` links and ``query`` matches, by datetime, then id.
+    """Return the items that the catalog in ``store`` links and ``query`` matches, by datetime, then id.
 
-    ``max_cloud_pct`` is the most that cloud and shadow may cover of an item's valid pixels, in percent.
-    For ``broken`` and what it raises see ``search_catalog``.
+    ``max_cloud_pct`` is the largest percentage of an item's valid pixels that cloud and shadow may cover. For
+    ``broken`` and exceptions see ``search_catalog``.
     """
     choice = ItemChoice(query, max_cloud_pct)
     found = search_catalog(store, choice, lambda published: published, broken)
@@ -91,10 +92,10 @@ def find_published_items(
 
 @dataclass(frozen=True, slots=True)
 class ItemChoice:
-    """Which published items: all of ``query``, and of what their masks are like.
+    """A choice of published items: by ``query`` and by properties of their masks.
 
-    ``max_cloud_pct`` is the most that cloud and shadow may cover of the valid pixels, in percent. Of ``methods`` an
-    item has one; ``provisional`` True or False asks for items that are or are not.
+    ``max_cloud_pct`` is the largest percentage of the valid pixels that cloud and shadow may cover. ``methods`` are the
+    methods that may have made the mask; ``provisional`` True or False selects items that are or are not provisional.
     """
 
     query: SceneQuery
@@ -103,7 +104,7 @@ class ItemChoice:
     provisional: bool | None = None
 
     def matches_mask(self, item: Item) -> bool:
-        """Return True if the item's mask is as asked for."""
+        """Return True if the item's mask meets the criteria."""
         return (
             _is_clear_enough(item, self.max_cloud_pct)
             and (not self.methods or find_property(item, METHOD_PROP) in self.methods)
@@ -119,17 +120,17 @@ def search_catalog(
     *,
     brief: bool = False,
 ) -> list[T]:
-    """Return what ``convert`` makes of each item that the catalog links and ``choice`` matches, in no order.
+    """Return the result of ``convert`` for each item that the catalog links and ``choice`` matches, in no order.
 
-    Only catalogs and items that the query concerns are read, and items are let go once they are converted: many of
-    them take a gigabyte. ``brief`` says that ``convert`` needs of an item what the mirror's rows have, see
-    ``find_proven_rows``, which are read in place of many items where they are proven. An item whose document is missing
-    or broken is left out, and what is wrong put under its id into ``broken``, where that is given.
+    Only catalogs and items that the query concerns are read, and items are released once converted: many of them take a
+    gigabyte. ``brief`` says that ``convert`` needs only the fields that ``find_proven_rows`` yields; many items are
+    then read from the mirror where it is proven current. An item whose document is missing or broken is left out; if
+    ``broken`` is given, the error is added to it under the item's id.
 
     Raises:
         SettingsError: the store holds no catalog.
         SourceRefused: a linked catalog, or without ``broken`` an item, is missing or broken.
-        StoreUnavailable, StoreRefused: the store.
+        StoreUnavailable, StoreRefused: the store cannot be read.
     """
     matches = build_filter(choice.query)
 
@@ -154,7 +155,7 @@ def search_catalog(
 
 
 def order_item(item: Item, item_id: str) -> tuple[datetime, str]:
-    """Return what items are sorted by: datetime, then id; undated ones come last."""
+    """Return the sort key of an item: datetime, then id; items without a datetime come last."""
     return (find_datetime(item) or _LATEST, item_id)
 
 
@@ -199,7 +200,7 @@ def decode_mask(cog: bytes, item_id: str) -> NDArray[np.uint8]:
     """Return the pixels of a mask's COG, uint8 ``(height, width)`` of ``MaskClass`` values.
 
     Raises:
-        AssetRefused: it is not such a file.
+        AssetRefused: the file is not a mask.
     """
     try:
         with MemoryFile(cog) as memory, memory.open(driver="GTiff") as dataset:
@@ -211,9 +212,9 @@ def decode_mask(cog: bytes, item_id: str) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """Scenes by state, and the days of each tile that have a published item, in order.
+    """Number of scenes by state, and for each tile the sorted days with a published item.
 
-    Those that are ``provisional`` are among the published ones.
+    ``provisional`` scenes are among the published ones.
     """
 
     published: int
@@ -224,7 +225,7 @@ class Census:
     days: dict[str, tuple[date, ...]]
 
     def find_gaps(self, scenes: Iterable[tuple[str, date]]) -> dict[str, list[date]]:
-        """Return, by tile, the days of ``scenes`` (tile and day, as the source has them) that are not published."""
+        """Return, by tile, the days of ``scenes`` (tile and day, as in the source) without a published item."""
         gaps: dict[str, set[date]] = {}
         for tile, day in scenes:
             if day not in self.days.get(tile, ()):
@@ -233,10 +234,10 @@ class Census:
 
 
 def read_census(store: ObjectStore) -> Census:
-    """Return the census of the store; one year's listing is in memory at a time.
+    """Count the scenes of the store; only one year's listing is in memory at a time.
 
     Raises:
-        StoreUnavailable: the listing is not complete, or none came.
+        StoreUnavailable: a listing is incomplete or failed.
     """
     published = 0
     days: dict[str, set[date]] = {}
@@ -259,10 +260,10 @@ def _count(store: ObjectStore, prefix: str) -> int:
     return sum(is_state_key(info.key) for info in store.list_objects(prefix))
 
 
-#: Put when a rebuild begins; its time alone counts. Not next to the files, which readers take for a folder of tables.
+#: Put when a rebuild begins; only its time counts. It is not in the mirror's folder, which readers open as one table.
 MARK_KEY = f"{COLLECTION_ID}/mirror.started"
 MARK_BODY = b"{}\n"
-#: Items from which on the mirror is asked: fewer are read sooner than pyarrow is loaded.
+#: For fewer items than this, reading them is faster than importing pyarrow.
 LEAST_ITEMS = 500
 _REBUILT = f"{ITEMS_PREFIX}items-"
 _ROWS = 1000
@@ -278,9 +279,9 @@ logger = logging.getLogger(__name__)
 def find_proven_rows(
     store: ObjectReader, wanted: list[ItemKeys], pool: ThreadPoolExecutor
 ) -> Iterator[tuple[ItemKeys, Item]]:
-    """Yield what the mirror has of those of ``wanted`` that are proven to be as it says; any other is to be read.
+    """Yield the mirror's rows for those of ``wanted`` that it provably holds as they are; others must be read.
 
-    An item has its geometry, the properties and the fields of the asset ``cloudmask`` that lists show, nothing else.
+    A row has the geometry, and the properties and fields of the asset ``cloudmask`` that lists show, nothing else.
     """
     listing = getattr(store, "list_objects", None)
     if len(wanted) < LEAST_ITEMS or listing is None or find_spec("pyarrow") is None:
@@ -308,7 +309,7 @@ def _is_since(modified: datetime | None, moment: datetime) -> bool:
 def _find_older(
     store: ObjectReader, wanted: list[ItemKeys], moment: datetime, pool: ThreadPoolExecutor
 ) -> dict[str, ItemKeys]:
-    """Return by id those items whose documents listings show to be older than ``moment``."""
+    """Return by id the items whose documents are, by a listing, older than ``moment``."""
     by_year: dict[YearKeys, dict[str, ItemKeys]] = defaultdict(dict)
     for keys in wanted:
         by_year[keys.year_keys][keys.item] = keys
@@ -326,7 +327,7 @@ def _find_older(
 
 
 def _read_rows(store: ObjectReader, key: str, proven: dict[str, ItemKeys]) -> Iterator[tuple[ItemKeys, Item]]:
-    """Yield the items of one file that are proven."""
+    """Yield the proven items in one file."""
     import pyarrow as pa  # noqa: PLC0415 - of an extra
     from pyarrow.parquet import ParquetFile  # noqa: PLC0415
 

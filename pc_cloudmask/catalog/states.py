@@ -1,4 +1,4 @@
-"""The private state of scenes that are to be tried again: waiting, failed, or published provisionally."""
+"""The private state of scenes that will be tried again: waiting, failed, or published provisionally."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from pc_cloudmask.text import make_printable
 
 FIRST_DELAY = timedelta(hours=1)
 USUAL_LATENESS = timedelta(days=30)
-#: The delay doubles with each attempt, up to a day while a scene may still be expected, and to a week after
-#: that: lateness is heavy-tailed, gaps were filled years later.
+#: The delay doubles with each attempt, up to a day while the scene may still be expected, later up to a week. Lateness
+#: is heavy-tailed: some gaps were filled after years.
 LONGEST_DELAY, LONGEST_LATE_DELAY = timedelta(days=1), timedelta(days=7)
 _LONGEST_TEXT = 1000
 _READERS = 16
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class StateKind(StrEnum):
-    """Why a scene is to be tried again; a provisional one is published, by another method than the best."""
+    """Why a scene is to be tried again; a provisional one is published, but not by the best method."""
 
     WAITING = "waiting"
     FAILED = "failed"
@@ -39,7 +39,7 @@ class StateKind(StrEnum):
 
     @property
     def prefix(self) -> str:
-        """What the keys of such states begin with."""
+        """Prefix of the keys of such states."""
         return _PREFIXES[self]
 
     def key(self, item_id: str) -> str:
@@ -66,9 +66,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class NotedState:
-    """What is noted of a scene, tried ``attempts`` times; ``next_try`` is None if trying cannot help.
+    """What is recorded about a scene after ``attempts`` tries; ``next_try`` is None if trying again cannot help.
 
-    ``proven`` says of such a one why: its item is wrong. Only that is quarantined.
+    ``proven`` says that the reason is its item, which is wrong. Only such a scene is quarantined.
     """
 
     item_id: Annotated[str, AfterValidator(check_item_id)]
@@ -79,9 +79,10 @@ class NotedState:
     last_try: AwareDatetime
     next_try: AwareDatetime | None
     error_class: str = ""
-    #: What the mask would have followed from: a changed item is tried at once.
+    #: What would have determined the mask: a changed item is tried at once.
     fingerprint: str = ""
-    #: The item itself is wrong. Earlier versions did not say so, and quarantined for faults of the environment too.
+    #: The item itself is wrong. Earlier versions did not record this, and also quarantined for faults of the
+    #: environment.
     proven: bool = False
 
     @property
@@ -91,13 +92,13 @@ class NotedState:
 
     @property
     def key(self) -> str:
-        """Its key."""
+        """Key of this state."""
         return self.kind.key(self.item_id)
 
     def is_due(self, now: datetime) -> bool:
         """Return True if it is time to try again; a clock that ran ahead at the last attempt delays nothing.
 
-        What an earlier version left alone for good is due at once: tried again, it is proven wrong or comes free.
+        A scene that an earlier version set aside for good is due at once: trying it proves it wrong or clears it.
         """
         if self.next_try is None:
             return not self.proven
@@ -115,12 +116,12 @@ def record_waiting(
     fingerprint: str = "",
     kind: StateKind = StateKind.WAITING,
 ) -> NotedState:
-    """Note that the scene, or with ``kind`` a better mask of it, cannot be made yet."""
+    """Record that the scene, or with ``kind`` a better mask of it, cannot be made yet."""
     return _record(store, NotedState(item_id, kind, reason, 1, now, now, now, fingerprint=fingerprint))
 
 
 def record_failed(store: ObjectStore, item_id: str, failure: Failure, now: datetime) -> NotedState:
-    """Note that the scene failed, and whether trying again can help."""
+    """Record that the scene failed, and whether trying again can help."""
     next_try = now if failure.retryable else None
     state = NotedState(item_id, StateKind.FAILED, failure.message, 1, now, now, next_try)
     return _record(
@@ -135,13 +136,13 @@ def record_failed(store: ObjectStore, item_id: str, failure: Failure, now: datet
 
 
 def clear_state(store: ObjectStore, item_id: str) -> None:
-    """Forget that the scene was to be tried again: it is published now, or gone."""
+    """Forget the state of a scene that needs no further try: it is published, or gone."""
     for kind in StateKind:
         store.delete_object(kind.key(item_id))
 
 
 def list_states(store: ObjectStore) -> Iterator[NotedState]:
-    """Yield all waiting scenes, then all failed ones, then all provisional ones, each in order of id."""
+    """Yield all waiting scenes, then all failed ones, then all provisional ones, each sorted by id."""
     keys = [
         (kind, info.key)
         for kind in StateKind
@@ -158,7 +159,7 @@ def find_state(store: ObjectStore, kind: StateKind, item_id: str) -> NotedState 
 
 
 def _record(store: ObjectStore, state: NotedState) -> NotedState:
-    """Put ``state``, counted on from an earlier one of its kind; a scene is of one kind at a time."""
+    """Write ``state``, continuing the count of an earlier one of its kind; a scene has one kind at a time."""
     earlier = find_state(store, state.kind, state.item_id)
     attempts = earlier.attempts + 1 if earlier else 1
     first_try = earlier.first_try if earlier else state.first_try
@@ -177,7 +178,7 @@ def _record(store: ObjectStore, state: NotedState) -> NotedState:
 
 
 def _find_delay(attempts: int, late: timedelta) -> timedelta:
-    """Return the time to the next attempt after so many, for a scene that has been late for so long."""
+    """Return the delay before the next attempt, after ``attempts`` tries of a scene that has been late for ``late``."""
     longest = LONGEST_DELAY if late < USUAL_LATENESS else LONGEST_LATE_DELAY
     return min(FIRST_DELAY * 2.0 ** min(attempts - 1, 20), longest)
 
@@ -198,5 +199,5 @@ def _read_state(store: ObjectStore, kind: StateKind, key: str) -> NotedState | N
     except (ValidationError, KeyError, CloudmaskError):
         logger.warning("%s is not a state of this program: remove it", key)
         return None
-    # Another program may have put it there: what it says is shown like any text from outside.
+    # Another program may have put it there: its text is shown like any text from outside.
     return replace(state, reason=make_printable(state.reason), error_class=make_printable(state.error_class))

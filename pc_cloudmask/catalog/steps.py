@@ -1,7 +1,7 @@
-"""The steps that publishing consists of.
+"""The steps of publishing.
 
-A protocol is a generator that yields a ``Step`` after each of its effects, so that a test may stop it
-between any two, as a dying machine does, or interleave several writers.
+A protocol is a generator that yields a ``Step`` after each of its effects, so that a test may stop it between any two,
+as a crash does, or interleave several writers.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from pc_cloudmask.errors import CloudmaskError, KeyExists, StoreUnavailable, Wri
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 
-#: More than enough: of any number of writers that race for one document, one wins each round.
+#: More than enough: in each round, one of the writers that race for a document wins.
 _SWAP_ATTEMPTS = 100
-#: How long a marker's writer may take. The marker goes once its batch is linked; with the embedded network, at
-#: 90 CPU seconds a scene, that takes hours.
+#: How long a marker's writer may take. The marker is removed once its batch is linked, which takes hours with the
+#: embedded network at 90 CPU seconds a scene.
 LEASE = timedelta(hours=6)
-#: How far a writer's clock may be ahead; no writer puts a marker that expires even later.
+#: How far a writer's clock may be ahead; no writer puts a marker that expires later than that allows.
 CLOCK_TOLERANCE = timedelta(days=1)
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class StepName(StrEnum):
 
 
 class Step(NamedTuple):
-    """One effect, or one reading that a later effect rests on."""
+    """One effect, or a read that a later effect depends on."""
 
     name: StepName
     key: str
@@ -62,7 +62,7 @@ Render = Callable[[StoredObject | None], bytes | None]
 
 
 def run_steps(steps: Steps) -> None:
-    """Take every step."""
+    """Carry out every step."""
     for _ in steps:
         pass
 
@@ -75,13 +75,12 @@ def swap_steps(
     *,
     confirm: bool = False,
 ) -> Steps:
-    """Bring the document at ``key`` to what ``render`` makes of the present one.
+    """Replace the document at ``key`` with what ``render`` returns for the present one.
 
-    The ETag is read before ``render`` lists anything: whatever another writer publishes after
-    that listing ends in a write of this key, which makes ours fail and start again. A document
-    that is right already is not written, nor is one for which ``render`` gives None. ``confirm`` renders
-    once more after each write: whoever took an item back and restored it since the listing writes nothing if
-    the document that ours replaced was right.
+    The ETag is read before ``render`` lists anything. Whatever another writer publishes after that listing ends in a
+    write of this key, which makes our write fail and start again. A document that is already correct is not written,
+    nor is one for which ``render`` returns None. ``confirm`` renders once more after each write: a writer that withdrew
+    and restored an item since the listing writes nothing if the document that ours replaced was correct.
 
     Raises:
         StoreUnavailable: every attempt lost against another writer.
@@ -109,11 +108,11 @@ def swap_steps(
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """Says that an item is being published or withdrawn; it goes when the catalogs above it show that.
+    """Says that an item is being published or withdrawn; removed when the catalogs above the item show the change.
 
-    ``sha256`` is that of the document whose coming ends the writer's own part: the item, without its link to an
-    older version, or the withdrawn marker. It is in the key too, so that of two writers of one item neither
-    removes the other's marker. ``replaces`` says that the catalog had the item with another mask before.
+    ``sha256`` is the digest of the document that completes the writer's own part: the item, without its link to an
+    older version, or the withdrawn marker. It is in the key too, so that of two writers of one item neither removes the
+    other's marker. ``replaces`` says that the catalog had the item with another mask before.
     """
 
     id: str
@@ -128,17 +127,17 @@ class Marker:
         """Keys of the item.
 
         Raises:
-            InvalidField: its id or tile is none.
+            InvalidField: its id or tile is invalid.
         """
         return item_keys(self.id, self.tile, self.year)
 
     @property
     def key(self) -> str:
-        """Its own key."""
+        """Key of the marker itself."""
         return pending_key(self.id, self.sha256)
 
     def is_stale(self, now: datetime) -> bool:
-        """Return True if its writer must be taken for dead."""
+        """Return True if its writer must be considered dead."""
         return not now < self.expires <= now + LEASE + CLOCK_TOLERANCE
 
 
@@ -146,23 +145,23 @@ _MARKER = TypeAdapter(Marker)
 
 
 def build_marker(keys: ItemKeys, digest: str, now: datetime, *, replaces: bool = False) -> Marker:
-    """Return the marker of what begins now."""
+    """Return the marker of a publication or withdrawal that begins now."""
     return Marker(keys.item_id, keys.year_keys.tile, keys.year_keys.year, digest, now + LEASE, replaces)
 
 
 def write_marker(store: ObjectStore, marker: Marker) -> None:
-    """Put the marker, whatever an earlier attempt left there."""
+    """Write the marker, replacing what an earlier attempt left there."""
     body = json.dumps(asdict(marker), default=datetime.isoformat).encode()
     store.write_object(marker.key, body, JSON_MEDIA_TYPE)
 
 
 def list_markers(store: ObjectStore) -> Iterator[str]:
-    """Return the keys of all markers; an object there whose name is no item's id is none."""
+    """Yield the keys of all markers; an object whose name is no item's id is not a marker."""
     return (info.key for info in store.list_objects(PENDING_PREFIX) if is_state_key(info.key))
 
 
 def read_marker(store: ObjectStore, key: str) -> Marker | None:
-    """Return the marker at ``key``; None if it is gone, or is not ours."""
+    """Return the marker at ``key``; None if it is gone or not ours."""
     stored = store.read_object(key)
     if stored is None:
         return None
@@ -177,9 +176,9 @@ def read_marker(store: ObjectStore, key: str) -> Marker | None:
 
 @dataclass(frozen=True)
 class Publication:
-    """An item that links no other version yet, with every file that it links inside the store.
+    """An item that does not link another version yet, with every file that it links inside the store.
 
-    ``better`` are methods whose mask it does not replace; ``replaces`` says that the catalog has the item already.
+    ``better`` are methods whose masks it does not replace; ``replaces`` says that the catalog already has the item.
     """
 
     keys: ItemKeys

@@ -1,11 +1,11 @@
 """The raster tile index: all masks as one layer, for GDAL and QGIS.
 
-``masks.gti.gpkg`` is a GeoPackage of the form that GDAL 3.9 and later opens as one raster (driver GTI): a row for each
-mask, the latest on top. Older programs open it as a layer of boxes. It stands in the collection's folder, so that
-the masks' paths need no ``..``, which object stores do not know. Next to it stands a style for QGIS.
+``masks.gti.gpkg`` is a GeoPackage that GDAL 3.9 and later open as one raster (driver GTI): it has a row for each mask,
+and the latest is on top. Older programs open it as a layer of boxes. It is in the collection's folder, so that the
+paths of the masks need no ``..``, which object stores do not resolve. A style for QGIS is next to it.
 
-``cloudmask index`` writes it of all that is published. A run that keeps the mirror brings the years that it changed up
-to date: rows that their catalogs no longer link go, those that are missing come, whichever run left them.
+``cloudmask index`` writes it from everything that is published. A run that keeps the mirror updates the years that it
+changed: it removes rows that their catalogs no longer link and adds missing ones, whichever run left them.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ from stac_ext.cloudmask import (
 logger = logging.getLogger(__name__)
 _LAYER = "masks"
 _SHOWN = 128
-#: Where SQLite files say what made them, and GeoPackages that they are such.
+#: Where an SQLite file names its application; here it identifies a GeoPackage.
 _APPLICATION_ID = slice(68, 72)
-#: 20 m in degrees of latitude: 40,075 km go round the Earth.
+#: 20 m in degrees of latitude: the Earth's circumference is 40,075 km.
 _PIXEL_DEG = 20 / 40_075_017 * 360
-#: What GDAL's driver reads of the layer, so that it opens no mask before it is asked for pixels. Rows are drawn in
-#: the order of the field that sorts.
+#: What GDAL's driver reads from the layer, so that it opens no mask before pixels are requested. Rows are drawn in the
+#: order of the sort field.
 _LAYER_METADATA = {
     "RESX": f"{_PIXEL_DEG:.9f}",
     "RESY": f"{_PIXEL_DEG:.9f}",
@@ -69,9 +69,9 @@ _LAYER_METADATA = {
     "SORT_FIELD": "datetime",
     "SORT_FIELD_ASC": "YES",
 }
-#: What pyogrio and shapely raise for a file that is no GeoPackage of ours, or an item that is none.
-#: Items read at the same time: requests wait for the network, not for the processor.
+#: Items read in parallel: requests wait for the network, not for the processor.
 _READERS = 16
+#: What pyogrio and shapely raise for a file that is not our GeoPackage, or an item that is malformed.
 _UNFIT = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, RasterioError)
 
 
@@ -79,7 +79,7 @@ _UNFIT = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, Rast
 class IndexRow:
     """One mask: ``location`` is its path from the index's folder, ``geometry`` a box in degrees, as WKB.
 
-    The box holds all of the raster and a pixel more: GDAL complains of one that does not.
+    The box holds the entire raster and one pixel more: GDAL complains about a box that does not.
 
     A scene that crosses the antimeridian has a row for each side; GDAL 3.10 draws only the one to the east of it.
     """
@@ -110,7 +110,7 @@ def build_rows(item: Item) -> list[IndexRow]:
     """Return the rows of a published item.
 
     Raises:
-        ValueError, LookupError, TypeError: it is not as items are published.
+        ValueError, LookupError, TypeError: it is not in the form in which items are published.
     """
     properties, mask = item["properties"], item["assets"][MASK_ASSET]
     moment, tile = str(properties["datetime"]), str(properties["s2:mgrs_tile"])
@@ -138,7 +138,7 @@ def build_rows(item: Item) -> list[IndexRow]:
 
 
 def build_rows_or_warn(item: Item) -> list[IndexRow]:
-    """Return the rows of a published item; none, and a line in the log, of one that is not as items are published."""
+    """Return the rows of a published item; log a warning and return none if it is malformed."""
     try:
         return build_rows(item)
     except (CloudmaskError, *_UNFIT) as error:
@@ -149,10 +149,10 @@ def build_rows_or_warn(item: Item) -> list[IndexRow]:
 
 
 def rebuild_tile_index(store: ObjectStore, rows: Iterable[IndexRow]) -> None:
-    """Write the index of ``rows``, of all that is published, and the style.
+    """Write the index with ``rows`` for everything that is published, and the style.
 
     Raises:
-        StoreUnavailable, StoreRefused: the index is as it was.
+        StoreUnavailable, StoreRefused: the index is unchanged.
     """
     body = encode_rows(rows)
     run_steps(swap_steps(store, TILE_INDEX_KEY, lambda _: body, GEOPACKAGE_MEDIA_TYPE))
@@ -160,12 +160,12 @@ def rebuild_tile_index(store: ObjectStore, rows: Iterable[IndexRow]) -> None:
 
 
 def update_tile_index(store: ObjectStore, publisher: Publisher, changed: Sequence[ItemKeys]) -> None:
-    """Bring the rows of the years of ``changed`` items up to date with their catalogs; those items are read.
+    """Update the rows of the years of ``changed`` items to match their catalogs; the changed items are read.
 
-    Let the collection list an index that is new.
+    If the index is new, the collection is written again to list it.
 
     Raises:
-        StoreUnavailable, StoreRefused: the index is as it was; ``cloudmask index`` makes it again.
+        StoreUnavailable, StoreRefused: the index is unchanged; ``cloudmask index`` rebuilds it.
     """
     ids_by_year: dict[YearKeys, set[str]] = {}
     for keys in changed:
@@ -199,7 +199,7 @@ def update_tile_index(store: ObjectStore, publisher: Publisher, changed: Sequenc
 
 def encode_rows(rows: Iterable[IndexRow]) -> bytes:
     """Return the GeoPackage of ``rows``; the same bytes for the same rows."""
-    # Of an optional extra, like all that the mirror is written with.
+    # From an optional extra, like everything that the mirror is written with.
     import numpy as np  # noqa: PLC0415
     import pyogrio  # noqa: PLC0415
 
@@ -209,7 +209,7 @@ def encode_rows(rows: Iterable[IndexRow]) -> bytes:
         for column in _COLUMNS
     ]
     file = io.BytesIO()
-    # Otherwise the clock's: a GeoPackage says when it was changed.
+    # A GeoPackage says when it was changed; by default, that would be the clock's time.
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "1970-01-01T00:00:00.000Z"})
     try:
         pyogrio.raw.write(
@@ -229,16 +229,16 @@ def encode_rows(rows: Iterable[IndexRow]) -> bytes:
 
 
 def read_rows(body: bytes) -> list[IndexRow]:
-    """Return the rows of a GeoPackage that ``encode_rows`` made.
+    """Return the rows of a GeoPackage that ``encode_rows`` wrote.
 
     Raises:
-        ValueError, RuntimeError, LookupError, TypeError: it is another file.
+        ValueError, RuntimeError, LookupError, TypeError: it is a different file.
     """
     import pyogrio  # noqa: PLC0415 - see encode_rows
 
     if body[_APPLICATION_ID] != b"GPKG":
         raise ValueError("is no GeoPackage")
-    # GDAL warns of a GeoPackage in memory, which has no suffix.
+    # GDAL warns about a GeoPackage in memory, because it has no suffix.
     with tempfile.NamedTemporaryFile(suffix=".gpkg") as file:
         file.write(body)
         file.flush()
@@ -250,7 +250,7 @@ def read_rows(body: bytes) -> list[IndexRow]:
 
 
 def build_style() -> bytes:
-    """Return QGIS' style of a mask or of the index: classes by name, what is not drawn opaque is transparent."""
+    """Return QGIS's style for a mask or for the index: named classes, transparent unless drawn opaque."""
     root = Element("qgis", version="3.22", styleCategories="Symbology")
     renderer = SubElement(
         SubElement(root, "pipe"), "rasterrenderer", type="paletted", band="1", opacity="1", alphaBand="-1"
@@ -270,7 +270,7 @@ def build_style() -> bytes:
 
 
 def _read_rows_of(store: ObjectStore, items: Sequence[ItemKeys]) -> list[IndexRow]:
-    """Return the rows of published items; one that cannot be read has none: ``check`` names it."""
+    """Return the rows of published items, without items that cannot be read, which ``check`` reports."""
     with ThreadPoolExecutor(_READERS) as pool:
         found = pool.map(partial(find_published, store), items)
         return [row for item in found if item is not None for row in build_rows_or_warn(item)]

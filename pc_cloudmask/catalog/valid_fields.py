@@ -1,13 +1,13 @@
-"""What of a source item may be published: the fields that STAC and the extensions it lists allow.
+"""What may be published of a source item: the fields that STAC and the extensions it lists allow.
 
-The rule: what the mask rests on, its place in the catalog, and every href is sound, or the item is refused by
-the field's name (``pc_cloudmask.source.item``). Any other field that its schema does not allow is left out and
-named in one line of the log, and so is an extension that we do not know or of whose fields it has none.
-So whatever an item holds, what is published of it is valid.
+The rule: whatever the mask depends on, the item's place in the catalog and every href must be sound, or the item is
+refused with the name of the field (``pc_cloudmask.source.item``). Any other field that its schema does not allow is
+left out and named in one line of the log, and so is an extension that is unknown to us or has no field in the item. So
+whatever an item holds, what is published of it is valid.
 
-The types are those of STAC 1.1's common metadata and of the extensions that an item may list, as their schemas
-have them. Values are judged strictly: a number in a text is no number, true is no 1. A type is never looser than
-its schema. ``proj:projjson`` is not among them: its schema is another project's, and long.
+The types are those of STAC 1.1's common metadata and of the extensions that an item may list, as in their schemas.
+Values are judged strictly: a number in a string is not a number, and true is not 1. A type is never looser than its
+schema. ``proj:projjson`` is not included: its schema belongs to another project, and is long.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ Longitude = Annotated[Number, Field(ge=-180, le=180)]
 Filled = Annotated[str, Field(min_length=1)]
 Moment = Annotated[str, AfterValidator(parse_instant)]
 Instant = Annotated[str, Field(pattern=r"(Z|\+00:00)$"), AfterValidator(parse_instant)]
-# The first bad entry ends the check: a long list of them costs no more than one.
+# The first bad entry ends the check, so that a long list of them costs no more than one.
 ListOf = Annotated[list[T], FailFast()]
 FilledList = Annotated[list[T], FailFast(), Field(min_length=1)]
 DistinctList = Annotated[FilledList[T], AfterValidator(_check_distinct)]
@@ -114,7 +114,7 @@ class EoBand(TypedDict, total=False):
 
 @with_config(ConfigDict(extra="forbid"))
 class RasterStatistics(TypedDict, total=False):
-    """Statistics before version 2 of ``raster``, which knows no others."""
+    """Statistics before version 2 of ``raster``, which allows no other fields."""
 
     mean: Number
     minimum: Number
@@ -194,7 +194,7 @@ Pair = Annotated[ListOf[Integer], Field(min_length=2, max_length=2)]
 Box = Annotated[ListOf[Number], AfterValidator(lambda numbers: _check_length(numbers, 4, 6))]
 Transform = Annotated[ListOf[Number], AfterValidator(lambda numbers: _check_length(numbers, 6, 9))]
 #: Types of the fields of STAC's common metadata, in properties, assets and bands alike; ``bands`` themselves are
-#: judged band by band.
+#: checked band by band.
 COMMON: Mapping[str, Any] = {
     "title": str,
     "description": Filled,
@@ -242,10 +242,10 @@ _TIMESTAMPS: Mapping[str, Any] = {"published": Instant, "unpublished": Instant, 
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """What an extension allows: of the fields with its own prefix only these.
+    """What an extension allows: of the fields with its prefixes, only these.
 
-    ``needs`` are properties without which its schema refuses an item; ``in_assets`` and ``in_bands`` say whether
-    fields of assets or of their bands alone will do.
+    ``needs`` are properties without which its schema refuses an item; ``in_assets`` and ``in_bands`` say whether it is
+    enough if only assets, or only their bands, have its fields.
     """
 
     fields: Mapping[str, Any]
@@ -255,11 +255,11 @@ class Extension:
 
     @property
     def prefixes(self) -> frozenset[str]:
-        """Prefixes of its own."""
+        """The extension's own prefixes."""
         return frozenset(name.partition(":")[0] for name in self.fields if ":" in name)
 
 
-#: Extensions that an item may list, by the end of their URI: those whose every field is judged here.
+#: Extensions that an item may list, by the end of their URI: those whose every field is checked here.
 EXTENSIONS: Mapping[str, Extension] = {
     "projection/v2.0.0": Extension(
         {
@@ -363,14 +363,14 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True, slots=True)
 class ValidSource:
-    """What of a source item may be published, and the names of what may not."""
+    """What may be published of a source item, and the names of what was left out."""
 
     item: Item
     left_out: tuple[str, ...]
 
     @property
     def summary(self) -> str:
-        """What was left out in one line: ``properties.gsd, assets.B02.roles and 3 more``."""
+        """One line on what was left out: ``properties.gsd, assets.B02.roles and 3 more``."""
         shown = (name[:_LONGEST_NAME] for name in self.left_out[:_MOST_NAMED])
         named = ", ".join(name if name.isprintable() else ascii(name) for name in shown)
         further = len(self.left_out) - _MOST_NAMED
@@ -379,14 +379,14 @@ class ValidSource:
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """The types of known fields, and the prefixes that allow no other field than these."""
+    """The types of known fields, and the prefixes that allow no other fields than these."""
 
     types: Mapping[str, TypeAdapter[Any]]
     closed: Mapping[str, frozenset[str]]
 
 
 def keep_valid(item: Item) -> ValidSource:
-    """Return what may be published of ``item``, one that makes a scene; ``item`` itself is not changed."""
+    """Return what may be published of ``item``, which can be read as a scene; ``item`` itself is not changed."""
     known = [uri for uri in item.get("stac_extensions", ()) if _find_end(uri) in EXTENSIONS]
     uris = merge_extensions(known, PUBLISHED_URIS)
     rules, left_out = _build_rules(tuple(uris)), list[str]()
@@ -398,7 +398,7 @@ def keep_valid(item: Item) -> ValidSource:
     }
     theirs = {name: asset for name, asset in assets.items() if name not in _OWN_ASSETS}
     for name in ("bands", "eo:bands"):
-        # As the schemas have it: bands of the item only together with bands of an asset.
+        # As in the schemas: an item may have bands only if an asset has some.
         if name in properties and not any(name in asset for asset in theirs.values()):
             del properties[name]
             left_out.append(f"properties.{name}")
@@ -413,7 +413,7 @@ def keep_valid(item: Item) -> ValidSource:
 
 
 def migrate_projection(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``fields`` with the projection extension's ``proj:epsg`` as version 2 writes it, in its place."""
+    """Return ``fields`` with the projection extension's ``proj:epsg`` replaced, in its place, by version 2's form."""
     if "proj:epsg" not in fields:
         return dict(fields)
     epsg = fields["proj:epsg"]
@@ -464,12 +464,12 @@ def _is_of(kind: TypeAdapter[Any], value: Any) -> bool:
 
 
 def _find_end(uri: str) -> str:
-    """Return name and version in the URI of an extension's schema; the URI itself if it has another form."""
+    """Return the name and version in the URI of an extension's schema; the URI itself if it has another form."""
     return uri.removeprefix(f"{EXTENSIONS_URI}/").removesuffix("/schema.json")
 
 
 def _is_used(extension: Extension, properties: Item, assets: Mapping[str, Item]) -> bool:
-    """Return True if the item has what the schema of ``extension`` wants of one that lists it."""
+    """Return True if the item has what the schema of ``extension`` requires of an item that lists it."""
     if not extension.needs <= properties.keys():
         return False
     holders = [properties, *(assets.values() if extension.in_assets else ())]
@@ -479,7 +479,7 @@ def _is_used(extension: Extension, properties: Item, assets: Mapping[str, Item])
 
 @lru_cache(maxsize=64)
 def _build_rules(uris: tuple[str, ...]) -> _Rules:
-    """Return the rules for an item that lists ``uris``; fields of other extensions are judged too."""
+    """Return the rules for an item that lists ``uris``; fields of other extensions are checked too."""
     listed = [end for end in map(_find_end, uris) if end in EXTENSIONS]
     types: dict[str, TypeAdapter[Any]] = {}
     for end in ("", *EXTENSIONS, *listed):
@@ -492,6 +492,6 @@ def _build_rules(uris: tuple[str, ...]) -> _Rules:
 
 @cache
 def _adapt(end: str) -> dict[str, TypeAdapter[Any]]:
-    """Return what judges the fields of the extension with that end of a URI, or of STAC itself."""
+    """Return type checkers for the fields of the extension whose URI ends so, or of STAC itself if ``end`` is empty."""
     fields = EXTENSIONS[end].fields if end else COMMON
     return {name: TypeAdapter(kind) for name, kind in fields.items()}

@@ -1,28 +1,28 @@
 """Versions of one scene: products that the source made of the same datatake and tile.
 
-The year catalog links the newest version, and each version links the one before it as ``predecessor-version``,
-so that all are reached and none twice. Two documents cannot change in one write, so who is linked rests on three
+The year catalog links the newest version, and each version links the one before it as ``predecessor-version``, so that
+every version is reached exactly once. Two documents cannot change in one write, so what is linked depends on three
 objects, written in this order:
 
-    item              links the version before it, as a listing showed it after the item was last read
-    superseded mark   in the older item's folder: a newer item, which links it, stands for it in the catalog
-    year catalog      rendered from a listing: what is published, and superseded by nothing that is published
+    item              links the version before it, as shown by a listing made after the item was last read
+    superseded mark   in the older item's folder: a newer item, which links it, takes its place in the catalog
+    year catalog      rendered from a listing: what is published, and not superseded by anything published
 
-Invariants, whoever dies and wherever:
+Invariants, whichever writer dies at whatever point:
 
-1. A mark is put only once the newer item links the older one, directly or through versions between them. So a
-   catalog that leaves the older one out links one that leads to it.
-2. A year catalog is never written while its listing shows two versions that no mark tells apart: whoever is
-   about to write it settles them first. So no item is ever linked both by its catalog and by a newer item, nor
-   by neither of them, not even while two writers that do not see each other publish two versions.
-3. Each writer settles once its own item is there: it lists the versions, lets each link the one before it,
-   oldest first, and puts the marks. Of any two writers the later one sees both items.
-4. A link is swapped in against the item's ETag and chosen from a listing that was made after it was read,
-   so what another writer adds meanwhile is either seen or makes the swap fail.
-5. Settling changes nothing that is right, so anybody may do it for a writer that died: a marker says for
-   which item (see ``publisher``). A withdrawn version counts as absent; whoever restores it first removes
-   the marks that name it, and then settles like any writer.
-6. A listing alone proves no absence: the store is asked for an item that a link or a mark names.
+1. A mark is put only once the newer item links the older one, directly or through versions between them. So a catalog
+   that leaves out the older one links one that leads to it.
+2. A year catalog is never written while its listing shows two versions that no mark distinguishes: whoever is about to
+   write it settles them first. So no item is ever linked by both its catalog and a newer item, nor by neither, not even
+   while two writers that do not see each other publish two versions.
+3. Each writer settles once it has put its own item: it lists the versions, makes each link the one before it, oldest
+   first, and puts the marks. Of any two writers, the later one sees both items.
+4. A link is swapped in against the item's ETag and chosen from a listing made after the item was read, so what another
+   writer adds in the meantime is either seen or makes the swap fail.
+5. Settling leaves correct objects unchanged, so anyone may do it for a writer that died: a marker says for which item
+   (see ``publisher``). A withdrawn version counts as absent; whoever restores it first removes the marks that name it,
+   and then settles like any writer.
+6. A listing alone proves no absence: the store is asked directly for an item that a link or a mark names.
 """
 
 from __future__ import annotations
@@ -73,16 +73,16 @@ from pc_cloudmask.storage.store import ObjectStore, StoredObject
 from stac_ext.cloudmask import FINGERPRINT_PROP, METHOD_PROP
 
 PREDECESSOR_REL = "predecessor-version"
-#: The S-part of a datastrip's id. A datatake split into two datastrips gives two scenes, not two versions.
+#: The S part of a datastrip's id. A datatake split into two datastrips gives two scenes, not two versions.
 _SENSING_START = re.compile(r"_S(\d{8}T\d{6})_")
-#: Each attempt puts one link right, so that only a storm of writers of one scene takes more.
+#: Each attempt corrects one link, so only very many concurrent writers of one scene need more.
 _SETTLE_ATTEMPTS = 100
 
 
 def put_steps(store: ObjectStore, context: CatalogContext, publication: Publication) -> Steps:
-    """Put the publication's item, linking the version before it; one that is there already is not written.
+    """Put the publication's item with a link to the version before it, unless it is already there.
 
-    Nor is one that would replace a better mask, which another writer has published meanwhile: that one stays.
+    It does not replace a better mask that another writer has published in the meantime.
     """
     keys, item = publication.keys, publication.item
 
@@ -98,12 +98,12 @@ def put_steps(store: ObjectStore, context: CatalogContext, publication: Publicat
 
 
 def settle_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> Steps:
-    """Bring links and marks of all versions of the item's scene to what a listing shows.
+    """Update the links and marks of all versions of the item's scene to match a listing.
 
     The item itself is restored if it was published again after it was withdrawn.
 
     Raises:
-        StoreUnavailable: trying again is harmless.
+        StoreUnavailable: it is safe to try again.
     """
     for _ in range(_SETTLE_ATTEMPTS):
         folders = list_versions(store, keys, {keys.item_id})
@@ -121,13 +121,13 @@ def settle_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys) ->
         if not wrong:
             yield from _mark_steps(store, keys.year_keys, folders, pairs)
             return
-        # The oldest alone: whatever the next one is to link must link what is before that.
+        # Only the oldest: which version the next one must link depends on it.
         yield from link_older_steps(store, context, ItemKeys(keys.year_keys, wrong[0]))
     raise StoreUnavailable(f"{keys.prefix}: its versions changed {_SETTLE_ATTEMPTS} times: try again")
 
 
 def list_unsettled(store: ObjectStore, folder: YearFolder) -> list[ItemKeys]:
-    """Return the items of a year for whose scenes ``settle_steps`` must run before its catalog is written."""
+    """Return those items of a year whose scenes ``settle_steps`` must settle before its catalog is written."""
     unsettled = []
     for _, group in groupby(sorted(folder.linked_ids, key=read_scene_prefix), read_scene_prefix):
         ids = list(group)
@@ -138,21 +138,21 @@ def list_unsettled(store: ObjectStore, folder: YearFolder) -> list[ItemKeys]:
 
 
 def find_unsettled(starts: Mapping[str, str | None], linked_ids: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the pairs of an older and a newer version of one scene that ``linked_ids`` holds.
+    """Return the pairs of an older and a newer version of one scene that are both in ``linked_ids``.
 
-    ``linked_ids`` are those that a listing gives, ``starts`` the sensing start of each item.
+    ``linked_ids`` are those that a listing gives; ``starts`` maps an id to the item's sensing start.
     """
     linked = {item_id: starts[item_id] for item_id in linked_ids if item_id in starts}
     return [(each, newer) for older, newer in _pair_versions(linked) for each in older]
 
 
 def list_year_versions(store: ObjectStore, year_keys: YearKeys, expected: AbstractSet[str]) -> YearFolder:
-    """Return the year as ``list_year_surely`` does, sure of what comes back in a withdrawn item's place, too.
+    """Return the year as ``list_year_surely`` does, also sure of items that replace a withdrawn one.
 
-    That is the version before it: while the newer one stood in the catalog, nothing but its link named it.
+    That is the version before it: while the newer one was in the catalog, only its link named the older one.
 
     Raises:
-        StoreUnavailable: the listings and what is there contradict each other.
+        StoreUnavailable: the listings contradict the store's other answers.
     """
     while True:
         folder = list_year_surely(store, year_keys, expected)
@@ -164,9 +164,9 @@ def list_year_versions(store: ObjectStore, year_keys: YearKeys, expected: Abstra
 
 
 def group_versions(starts: Mapping[str, str | None]) -> list[list[str]]:
-    """Return the ids of ``starts`` by scene, each scene's in order of making.
+    """Return the ids in ``starts`` grouped by scene, each group sorted by when the product was made.
 
-    ``starts`` maps an id to when the item's datastrip begins; where that is unknown it is a scene of its own.
+    ``starts`` maps an id to when the item's datastrip begins; an item for which that is unknown is a scene of its own.
     """
     scenes: dict[tuple[str, str], list[str]] = {}
     for item_id in sorted(starts, key=order_version):
@@ -176,37 +176,37 @@ def group_versions(starts: Mapping[str, str | None]) -> list[list[str]]:
 
 
 def read_starts(items: Mapping[str, Item]) -> dict[str, str | None]:
-    """Return when the datastrip of each item begins, by id."""
+    """Return, by id, when the datastrip of each item begins."""
     return {item_id: read_sensing_start(item) for item_id, item in items.items()}
 
 
 def read_scene_prefix(item_id: str) -> str:
-    """Return platform, datatake and tile of a product's id, as all products of one scene have them.
+    """Return platform, datatake and tile of a product's id, which all products of one scene share.
 
-    The baseline, which ESA's ids name in between, is left out; an id that is no product's stands for itself.
+    The baseline, which ESA's ids have in between, is left out; an id of another form is returned as it is.
     """
     product = PRODUCT_FORM.fullmatch(item_id)
     return product["start"] + product["place"] if product else item_id
 
 
 def order_version(item_id: str) -> tuple[str, str]:
-    """Return what sorts the products of one scene by when they were made, whether ids name the baseline or not."""
+    """Return the key that sorts the products of one scene by when they were made, with or without baselines in ids."""
     product = PRODUCT_FORM.fullmatch(item_id)
     return (product["made"] if product else "", item_id)
 
 
 def list_versions(store: ObjectStore, keys: ItemKeys, expected: Iterable[str]) -> dict[str, ItemFolder]:
-    """Return the folders of the items, by id, that share platform, datatake and tile with this one, itself included.
+    """Return, by id, the folders of all items that share platform, datatake and tile with this one, itself included.
 
-    A listing that lacks one of the ``expected`` items, or one that a mark names as a newer version, is believed
-    only if the store says itself that this is not published.
+    A listing that lacks one of the ``expected`` items, or one that a mark names as a newer version, is trusted only if
+    the store itself says that the item is not published.
 
     Raises:
-        StoreUnavailable: the listings lack again and again what is there.
+        StoreUnavailable: the listings repeatedly lack existing items.
     """
     scene = read_scene_prefix(keys.item_id)
     product = PRODUCT_FORM.fullmatch(keys.item_id)
-    # Up to where ESA's ids name the baseline, and others do not.
+    # Up to where ESA's ids have the baseline and others do not.
     prefix = keys.year_keys.prefix + product["start"] if product else keys.prefix
     for _ in range(LISTINGS):
         year = group_year(keys.year_keys, store.list_objects(prefix))
@@ -221,10 +221,10 @@ def list_versions(store: ObjectStore, keys: ItemKeys, expected: Iterable[str]) -
 
 
 def link_older_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> Steps:
-    """Make the published item link the version before it, as a listing shows it, or none.
+    """Make the published item link the version before it according to a listing, or none.
 
     Raises:
-        StoreUnavailable: the item is gone, or the listing lacks a version that it links and that is there.
+        StoreUnavailable: the item is gone, or the listing lacks an existing version that it links.
     """
     return predecessor_steps(store, context, keys, partial(_find_older, store, keys))
 
@@ -232,15 +232,15 @@ def link_older_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys
 def predecessor_steps(
     store: ObjectStore, context: CatalogContext, keys: ItemKeys, choose: Callable[[Item], str | None]
 ) -> Steps:
-    """Make the published item link, as the version before it, the one that ``choose`` gives, or none."""
+    """Make the published item link the version that ``choose`` returns as its predecessor, or none."""
     return change_steps(store, keys, lambda item: set_predecessor(item, context, keys, choose(item)))
 
 
 def change_steps(store: ObjectStore, keys: ItemKeys, change: Callable[[Item], Item]) -> Steps:
-    """Swap the item in the store for what ``change`` makes of it.
+    """Replace the item in the store with the result of ``change``.
 
     Raises:
-        StoreUnavailable: it is not there any more.
+        StoreUnavailable: the item no longer exists.
     """
 
     def render(current: StoredObject | None) -> bytes:
@@ -252,7 +252,7 @@ def change_steps(store: ObjectStore, keys: ItemKeys, change: Callable[[Item], It
 
 
 def set_predecessor(item: Item, context: CatalogContext, keys: ItemKeys, predecessor: str | None) -> Item:
-    """Return the item with that one link to a version before it, or with none."""
+    """Return the item with a link to ``predecessor`` as its only version before it, or with no such link."""
     item = drop_predecessor(item)
     if predecessor is not None:
         target = ItemKeys(keys.year_keys, predecessor).item
@@ -262,13 +262,13 @@ def set_predecessor(item: Item, context: CatalogContext, keys: ItemKeys, predece
 
 
 def drop_predecessor(item: Item) -> Item:
-    """Return the item without its link to a version before it, which every writer of the scene may change."""
+    """Return the item without its link to a previous version, which every writer of the scene may change."""
     links = [link for link in item.get("links", ()) if link.get("rel") != PREDECESSOR_REL]
     return {**item, "links": links}
 
 
 def read_predecessors(item: Item) -> Iterable[str]:
-    """Yield the ids of the items that ``item`` links as versions before it."""
+    """Yield the ids of the items that ``item`` links as previous versions."""
     for link in item.get("links", ()):
         if link.get("rel") == PREDECESSOR_REL:
             yield str(link.get("href", "")).rpartition("/")[2].removesuffix(".json")
@@ -282,32 +282,32 @@ def read_sensing_start(item: Item) -> str | None:
 
 
 def parse_item(stored: StoredObject | None) -> Item | None:
-    """Return the item; None if it is not there or broken."""
+    """Return the item; None if it is missing or broken."""
     item = read_document(stored)
     links = None if item is None else item.get("links", [])
     return item if isinstance(links, list) and all(isinstance(link, dict) for link in links) else None
 
 
 def digest_item(stored: StoredObject) -> str:
-    """Return the SHA-256, in hex, of an item without its link to an older version: others change that."""
+    """Return the SHA-256, in hex, of an item without its link to an older version, which others may change."""
     item = parse_item(stored)
     return sha256(stored.body if item is None else encode_document(drop_predecessor(item))).hexdigest()
 
 
 def is_current(item: Item | None) -> bool:
-    """Return whether the item was published and not withdrawn since: withdrawing takes its fingerprint."""
+    """Return whether the item is published and has not been withdrawn since: withdrawing removes its fingerprint."""
     properties = None if item is None else item.get("properties")
     return isinstance(properties, dict) and FINGERPRINT_PROP in properties
 
 
 def read_method(item: Item | None) -> str | None:
-    """Return by which method the item's mask was made; None if it does not say so."""
+    """Return the method that made the item's mask; None if the item does not say."""
     method = find_property(item, METHOD_PROP) if item else None
     return method if isinstance(method, str) else None
 
 
 def _pair_versions(starts: Mapping[str, str | None]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield each version, oldest first within its scene, behind the one before it, if there is one."""
+    """Yield each version, oldest first within its scene, preceded by a tuple of the one before it, if any."""
     for versions in group_versions(starts):
         for place, newer in enumerate(versions):
             yield tuple(versions[max(place - 1, 0) : place]), newer
@@ -319,7 +319,7 @@ def _mark_steps(
     folders: Mapping[str, ItemFolder],
     pairs: Iterable[tuple[tuple[str, ...], str]],
 ) -> Steps:
-    """Mark each older version that no published one supersedes yet; its newer one links it."""
+    """Mark each older version that no published one supersedes yet; the newer one already links it."""
     for older, newer in pairs:
         for item_id in older:
             successors = [folders[each] for each in folders[item_id].successors if each in folders]
@@ -331,16 +331,16 @@ def _mark_steps(
 
 
 def _is_restored(store: ObjectStore, keys: ItemKeys, folders: Mapping[str, ItemFolder]) -> bool:
-    """Return whether the item was published again and its withdrawn marker is there still."""
+    """Return whether the item was published again but still has its withdrawn marker."""
     own = folders.get(keys.item_id)
     return own is not None and own.is_withdrawn and is_current(read_document(store.read_object(keys.item)))
 
 
 def _restore_steps(store: ObjectStore, keys: ItemKeys, folders: Mapping[str, ItemFolder]) -> Steps:
-    """Remove the withdrawn marker of an item that was published again, and first the marks that name it.
+    """Remove the withdrawn marker of an item that was published again, after the marks that name it.
 
-    Older versions would step back at once for an item that may not link them any more. Publishing and
-    withdrawing both look once their own object is there, so one of them sees both.
+    In the other order, older versions would give way at once to an item that may no longer link them. Publishing and
+    withdrawing both check after putting their own object, so at least one of them sees both.
     """
     for item_id, folder in folders.items():
         if keys.item_id in folder.successors:
@@ -352,10 +352,10 @@ def _restore_steps(store: ObjectStore, keys: ItemKeys, folders: Mapping[str, Ite
 
 
 def _find_older(store: ObjectStore, keys: ItemKeys, item: Item, stored: Item | None = None) -> str | None:
-    """Return the id of the version before ``item``, as a listing shows it, or None; the store holds ``stored``.
+    """Return the id of the version before ``item`` according to a listing, or None; the store holds ``stored``.
 
     Raises:
-        StoreUnavailable: the listing lacks a version that the stored item links and that is there.
+        StoreUnavailable: the listing lacks an existing version that the stored item links.
     """
     folders = list_versions(store, keys, read_predecessors(item if stored is None else stored))
     published = [each for each, folder in folders.items() if each != keys.item_id and folder.is_published]
@@ -376,17 +376,17 @@ def _read_items(store: ObjectStore, year_keys: YearKeys, ids: Iterable[str]) -> 
 
 
 class WithdrawnMarker(NamedTuple):
-    """What a withdrawn marker tells: when it was put, and the fingerprint that it keeps of a broken item."""
+    """The content of a withdrawn marker: when it was put, and the fingerprint that it keeps of a broken item."""
 
     withdrawn: datetime
     fingerprint: str | None
 
 
 def read_withdrawn_marker(stored: StoredObject, keys: ItemKeys) -> WithdrawnMarker:
-    """Return what the item's withdrawn marker tells.
+    """Return the content of the item's withdrawn marker.
 
     Raises:
-        CloudmaskError, LookupError, TypeError, ValueError: it is none that this program wrote.
+        CloudmaskError, LookupError, TypeError, ValueError: this program did not write it.
     """
     marker = decode_document(stored.body, stored.key)
     fingerprint = marker.get(FINGERPRINT_PROP)
@@ -400,8 +400,8 @@ def withdraw_steps(
 ) -> Steps:
     """Deprecate the item and put its withdrawn marker, after which no catalog that is written links it.
 
-    The fingerprint goes, so that the scene is published again should its source bring it back. Who does
-    that meanwhile and this both settle once their own object is there, so one of them sees both. The pending
+    The fingerprint is removed, so that the scene is published again if its source restores it. A writer that does so
+    meanwhile and this one both settle after putting their own object, so at least one of them sees both. The pending
     marker of ``mark_withdrawal`` stays until the year's catalog is written.
     """
 
@@ -430,7 +430,7 @@ def mark_withdrawal(keys: ItemKeys, reason: str, now: datetime, fingerprint: str
 def write_withdrawn_marker(
     store: ObjectStore, keys: ItemKeys, reason: str, now: datetime, fingerprint: str | None = None
 ) -> None:
-    """Say in the item's folder why no catalog links it any more; keep its ``fingerprint`` there, if given."""
+    """Record in the item's folder why no catalog links it any more; keep its ``fingerprint`` there, if given."""
     body = _encode_withdrawn_marker(keys, reason, now, fingerprint)
     store.write_object(keys.withdrawn_marker, body, JSON_MEDIA_TYPE)
 

@@ -1,11 +1,11 @@
-"""The way through the published tree: collection, zones, tiles, years, items, and what the catalogs link.
+"""Traverse the published tree: collection, zones, tiles, years and items.
 
-Three sources tell what is there: the links of a catalog, the folders next to it, and a listing of all objects below
-a prefix. Readers trust the links alone. Whoever must miss nothing takes links and folders together, since either
-may lack a name: ``find_names``. Whoever counts takes one listing: ``group_years``.
+Three sources show what exists: the links of a catalog, the folders next to it, and a listing of all objects below a
+prefix. Readers trust only the links. Code that must miss nothing combines links and folders, since either may lack a
+name: ``find_names``. Code that counts uses one listing: ``group_years``.
 
-Zones, tiles and years are told by their names, items by the dates in their links' titles. Only catalogs that a query
-concerns are read.
+Zones, tiles and years are selected by their names, items by the dates in their links' titles. Only catalogs that a
+query concerns are read.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from pc_cloudmask.storage.store import ObjectInfo, ObjectReader, ObjectStore, St
 
 ZONE_FORM = re.compile(r"\d\d[C-X]")
 YEAR_FORM = re.compile(r"\d{4}")
-#: Folders above an item's, as ``layout`` has them: collection, zone, tile, year.
+#: Depth of the folder of a year, as in ``layout``: collection, zone, tile, year.
 _YEAR_DEPTH = 4
 _SUPERSEDED_PREFIX, _JSON = "superseded-by-", ".json"
-#: Listings that are asked for until one is complete, or two agree.
+#: How many listings are requested until one is complete or two agree.
 LISTINGS = 4
-#: Gives the names of a form below the catalog at a key.
+#: Returns the names of a given form below the catalog at a key.
 FindNames = Callable[[str, re.Pattern[str]], Iterable[str]]
-#: ``map``, or that of a pool.
+#: ``map``, or the ``map`` of a pool.
 MapAll = Callable[[Callable[[str], Any], Iterable[str]], Iterable[Any]]
 logger = logging.getLogger(__name__)
 
@@ -71,18 +71,18 @@ def walk_years(
 
 
 def find_names(store: ObjectStore, catalog: str, form: re.Pattern[str]) -> list[str]:
-    """Return the names of ``form`` that the catalog at that key links, and of folders next to it; sorted."""
+    """Return, sorted, the names of ``form`` that the catalog at that key links or that folders next to it have."""
     listed = store.list_folders(f"{catalog.rpartition('/')[0]}/")
     return sorted(filter(form.fullmatch, find_linked(store, catalog).union(listed)))
 
 
 def find_linked(store: ObjectStore, catalog: str) -> set[str]:
-    """Return the names of the children that the catalog at that key links now; none if it is broken."""
+    """Return the names of the children that the catalog at that key links now; empty if it is broken."""
     return read_children(read_document(store.read_object(catalog)))
 
 
 def list_links(document: Document | None, rel: str) -> list[str] | None:
-    """Return the folder names of what ``document`` links as ``rel``; None if it is missing or broken."""
+    """Return the folder names of the ``rel`` links of ``document``; None if it is missing or broken."""
     try:
         links = (document or {})["links"]
         return [link["href"].split("/")[-2] for link in links if link["rel"] == rel]
@@ -91,23 +91,23 @@ def list_links(document: Document | None, rel: str) -> list[str] | None:
 
 
 def read_children(document: Document | None, rel: str = "child") -> set[str]:
-    """Return the folder names of what ``document`` links as ``rel``; none if it is missing or broken."""
+    """Return the folder names of the ``rel`` links of ``document``; empty if it is missing or broken."""
     return set(list_links(document, rel) or ())
 
 
 def read_linked_items(catalog: StoredObject | None) -> set[str]:
-    """Return the ids of the items that a year's catalog links; none if it is missing or broken."""
+    """Return the ids of the items that a year's catalog links; empty if it is missing or broken."""
     return set(filter(is_item_id, read_children(read_document(catalog), "item")))
 
 
 def superseded_name(successor_id: str) -> str:
-    """Return the name of the mark, in an older item's folder, of the item that took its place."""
+    """Return the name of the mark in an older item's folder that names the item that superseded it."""
     return f"{_SUPERSEDED_PREFIX}{successor_id}{_JSON}"
 
 
 @dataclass(slots=True)
 class ItemFolder:
-    """The objects of one item, by their name in its folder."""
+    """The objects of one item, by their names in its folder."""
 
     item_id: str
     objects: dict[str, ObjectInfo] = field(default_factory=dict)
@@ -124,12 +124,12 @@ class ItemFolder:
 
     @property
     def is_published(self) -> bool:
-        """Whether an item is there that its source has not taken back."""
+        """Whether the item exists and has not been withdrawn."""
         return self.item is not None and not self.is_withdrawn
 
     @property
     def successors(self) -> list[str]:
-        """Ids of the items that took this one's place."""
+        """Ids of the items that superseded this one."""
         return [
             name.removeprefix(_SUPERSEDED_PREFIX).removesuffix(_JSON)
             for name in self.objects
@@ -149,7 +149,7 @@ class YearFolder:
     def linked_ids(self) -> list[str]:
         """Ids of the items that the year's catalog links, sorted.
 
-        An item steps back only for a successor that this very listing shows to be there.
+        An item gives way only to a successor that this same listing shows to exist.
         """
         return sorted(
             item_id
@@ -168,12 +168,12 @@ class YearFolder:
         return folder is not None and folder.is_published
 
     def hash_listing(self) -> int:
-        """Return what tells, within one process, whether two listings of the year show the same objects."""
+        """Return a hash that, within one process, is equal for two listings that show the same objects."""
         objects = (info for each in self.folders.values() for info in each.objects.values())
         return hash(tuple((info.key, info.size, info.modified) for info in (*objects, *self.unknown_objects)))
 
     def find_missing(self, expected: Iterable[str]) -> set[str]:
-        """Return which of the ``expected`` items the listing neither shows nor explains by a withdrawn marker."""
+        """Return those of the ``expected`` items that the listing lacks and no withdrawn marker explains."""
         empty = ItemFolder("")
         folders = {item_id: self.folders.get(item_id, empty) for item_id in expected}
         return {
@@ -182,12 +182,12 @@ class YearFolder:
 
 
 def holds_object(store: ObjectStore, key: str) -> bool:
-    """Return True if the store has the object; False only where a HEAD, a GET and a listing of it agree.
+    """Return True if the store has the object; False only if a HEAD, a GET and a listing agree that it does not.
 
-    Some stores answer a HEAD with 404 for what a GET gives, and a listing may lag behind both.
+    Some stores answer a HEAD with 404 for an object that a GET returns, and a listing may lag behind both.
 
     Raises:
-        StoreUnavailable: they contradict each other, twice: no writer that came between them is the reason.
+        StoreUnavailable: they contradict each other twice, which a concurrent writer does not explain.
     """
     for _ in range(2):
         if store.find_object(key) is not None:
@@ -200,10 +200,10 @@ def holds_object(store: ObjectStore, key: str) -> bool:
 
 
 def list_with_control(store: ObjectStore, prefix: str, control: str) -> Iterator[ObjectInfo]:
-    """Yield every object below ``prefix``, the control object at ``control`` among them, should it be there.
+    """Yield every object below ``prefix``; the control object at ``control`` must be among them if it exists.
 
     Raises:
-        StoreUnavailable: the listing lacks it, so it lacks others, too.
+        StoreUnavailable: the listing lacks the control object, so it lacks others too.
     """
     is_shown = False
     for info in store.list_objects(prefix):
@@ -214,12 +214,12 @@ def list_with_control(store: ObjectStore, prefix: str, control: str) -> Iterator
 
 
 def list_year(store: ObjectStore, year_keys: YearKeys) -> YearFolder:
-    """Return the year as a listing shows it that shows the year's catalog, too, where there is one.
+    """Return the year according to a listing that includes the year's catalog, if there is one.
 
-    The key of the catalog comes after those of Sentinel-2's items: a listing that is empty or cut lacks it.
+    The catalog's key sorts after those of Sentinel-2's items, so an empty or truncated listing lacks it.
 
     Raises:
-        StoreUnavailable: the listings lack it again and again.
+        StoreUnavailable: the listings repeatedly lack it.
     """
     for _ in range(LISTINGS - 1):
         try:
@@ -230,12 +230,12 @@ def list_year(store: ObjectStore, year_keys: YearKeys) -> YearFolder:
 
 
 def list_year_surely(store: ObjectStore, year_keys: YearKeys, expected: Iterable[str]) -> YearFolder:
-    """Return the year as a listing shows it that shows every ``expected`` item, or its withdrawn marker.
+    """Return the year according to a listing that shows every ``expected`` item or its withdrawn marker.
 
-    An item is taken to be gone only where two listings lack it, and the store itself says that it is absent.
+    An item is considered gone only if two listings lack it and the store itself says that it is absent.
 
     Raises:
-        StoreUnavailable: the listings and what is there contradict each other.
+        StoreUnavailable: the listings contradict the store's other answers.
     """
     expected = set(expected)
     missing_before: set[str] | None = None
@@ -253,7 +253,7 @@ def list_year_surely(store: ObjectStore, year_keys: YearKeys, expected: Iterable
 
 
 def group_year(year_keys: YearKeys, objects: Iterable[ObjectInfo]) -> YearFolder:
-    """Sort ``objects`` below the year's prefix by item; what publishing never writes is an unknown object."""
+    """Sort ``objects`` below the year's prefix by item; objects that publishing never writes are unknown objects."""
     found, prefix = YearFolder(year_keys), year_keys.prefix
     for info in objects:
         item_id, slash, name = info.key.removeprefix(prefix).partition("/")
@@ -270,17 +270,17 @@ def _is_ours(item_id: str, name: str) -> bool:
 
 
 def group_years(objects: Iterable[ObjectInfo]) -> Iterator[tuple[str, YearFolder | None]]:
-    """Yield each year of a listing and its prefix, one at a time; for other objects, what they are below and None."""
+    """Yield prefix and content of each year in a listing, one at a time; for other objects their prefix and None."""
     for parts, group in groupby(objects, lambda info: info.key.split("/")[:_YEAR_DEPTH]):
         is_year = len(parts) == _YEAR_DEPTH and YEAR_FORM.fullmatch(parts[-1])
         yield "/".join(parts), group_year(YearKeys(parts[2], int(parts[3])), group) if is_year else None
 
 
 def list_years(store: ObjectStore) -> Iterator[YearFolder]:
-    """Yield every year as one listing of the collection shows it.
+    """Yield every year according to one listing of the collection.
 
     Raises:
-        StoreUnavailable: the listing is not complete.
+        StoreUnavailable: the listing is incomplete.
     """
     for _, folder in group_years(list_with_control(store, f"{COLLECTION_ID}/", COLLECTION_KEY)):
         if folder is not None:
@@ -289,14 +289,14 @@ def list_years(store: ObjectStore) -> Iterator[YearFolder]:
 
 @dataclass(frozen=True, slots=True)
 class YearListing:
-    """Ids of the items that a year links, and of those that were withdrawn from it."""
+    """Ids of the items that a year links, and of those withdrawn from it."""
 
     linked: frozenset[str]
     withdrawn: frozenset[str]
 
 
 class YearListings:
-    """The listings of years, kept while runs of months of the same years ask for them."""
+    """The listings of years, kept while consecutive months of the same years are processed."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -317,22 +317,22 @@ class YearListings:
                 yield year_keys, self._listings[year_keys]
 
     def forget(self, years: Iterable[YearKeys]) -> None:
-        """List these again when they are next asked for."""
+        """Discard these listings, so that they are made again when next needed."""
         for year_keys in years:
             self._listings.pop(year_keys, None)
 
 
-#: Parts of an area that are looked up one by one; those of more are looked up as east and west.
+#: Parts of an area that are looked up one by one; if there are more, only east and west are told apart.
 _MOST_BOXES = 200
 
 
 def find_linked_keys(store: ObjectReader, query: SceneQuery, pool: ThreadPoolExecutor) -> Iterator[ItemKeys]:
-    """Yield the items that the catalogs link and ``query`` may match: those that do not are told by reading them.
+    """Yield the linked items that ``query`` may match; only reading them shows whether they do.
 
     Raises:
         SettingsError: the store holds no catalog.
         SourceRefused: a linked catalog is missing or broken.
-        StoreUnavailable, StoreRefused: the store.
+        StoreUnavailable, StoreRefused: the store cannot be read.
     """
     interval = parse_datetime_interval(query.datetime) if query.datetime else (None, None)
     ids = {drop_baseline(item_id) for item_id in query.ids}
@@ -360,14 +360,14 @@ def read_linked(store: ObjectReader, key: str) -> Document:
 
 
 def _list_boxes(query: SceneQuery) -> list[BBox] | None:
-    """Return boxes that hold the query's place together; None for a query that has tiles, or no place."""
+    """Return boxes that together contain the query's place; None for a query that has tiles, or no place."""
     if query.tiles:
         return None
     boxes = [] if query.bbox is None else [query.bbox]
     if query.intersects is not None:
         parts = shapely.get_parts(build_shape(query.intersects))
         if len(parts) > _MOST_BOXES:
-            # Apart, since areas at the antimeridian have parts on both sides of the world.
+            # Separate boxes, since areas at the antimeridian have parts on both sides of the world.
             west = shapely.bounds(parts)[:, 0] < 0
             parts = [shapely.GeometryCollection(list(each)) for each in (parts[west], parts[~west])]
         boxes += [_as_box(part) for part in parts if not part.is_empty]
@@ -380,7 +380,7 @@ def _as_box(part: shapely.Geometry) -> BBox:
 
 
 def _find_tiles(store: ObjectReader, query: SceneQuery, pool: ThreadPoolExecutor) -> list[str] | None:
-    """Return those tiles of the query that are published; None for a query that names none."""
+    """Return the query's tiles that are published; None for a query that names none."""
     published = pool.map(lambda tile: store.find_object(tile_catalog_key(tile)), query.tiles)
     tiles = [tile for tile, info in zip(query.tiles, published, strict=True) if info is not None]
     if not tiles and store.find_object(COLLECTION_KEY) is None:
@@ -393,7 +393,7 @@ def _find_tiles(store: ObjectReader, query: SceneQuery, pool: ThreadPoolExecutor
 def _find_names(
     store: ObjectReader, boxes: list[BBox] | None, interval: Interval, catalog: str, form: re.Pattern[str]
 ) -> list[str]:
-    """Return the names of that form that the catalog links and the query concerns, sorted."""
+    """Return, sorted, the names of that form that the catalog links and the query concerns."""
     names = sorted(filter(form.fullmatch, read_children(read_linked(store, catalog))))
     if form is YEAR_FORM:
         first, last = (end.year if end else None for end in interval)
@@ -415,7 +415,7 @@ def _find_linked(store: ObjectReader, year_keys: YearKeys, *, interval: Interval
 
 
 def _read_day(link: Document) -> date | None:
-    """Return the day that begins a link's title; None for another title."""
+    """Return the day at the beginning of a link's title; None for any other title."""
     try:
         return date.fromisoformat(str(link.get("title"))[:10])
     except ValueError:
@@ -423,7 +423,7 @@ def _read_day(link: Document) -> date | None:
 
 
 def find_linked_tiles(store: ObjectReader, pool: ThreadPoolExecutor) -> list[str]:
-    """Return the tiles that the catalogs link, sorted; for what it raises see ``find_linked_keys``."""
+    """Return the tiles that the catalogs link, sorted; it raises what ``find_linked_keys`` raises."""
 
     def find(catalog: str, form: re.Pattern[str]) -> list[str]:
         return list(filter(form.fullmatch, read_children(read_linked(store, catalog))))

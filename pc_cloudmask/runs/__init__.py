@@ -1,7 +1,7 @@
 """The jobs, without Prefect: ingest, watch, backfill, and the plan of a dry run.
 
-Entry points: ``ingest.ingest``, ``watch.watch``, ``plan.plan_ingest``, each given a ``context``, which holds a run's
-settings and adapters, and a ``request``, which says what a user asks for; they return a ``report``. ``direct`` runs
-them in this process. What the watch is due to scan is decided in ``area_state``; ``backfill.plan_shards`` cuts years
-into runs; ``runners`` and ``dask`` work on many scenes at a time.
+Entry points: ``ingest.ingest``, ``watch.watch`` and ``plan.plan_ingest``. Each takes a ``context`` (a run's settings
+and adapters) and a ``request`` (what the user asks for); ``ingest`` and ``watch`` return a ``report``. ``direct`` runs
+them in this process. ``area_state`` decides what the watch has to scan, ``backfill.plan_shards`` cuts years into runs,
+and ``runners`` and ``dask`` process many scenes at a time.
 """

@@ -1,30 +1,30 @@
-"""What the store keeps of a watched area, and which of its look-back windows are due.
+"""The stored state of a watched area, and which of its look-back windows are due.
 
-Losing it costs a scan of everything and delays withdrawals: nothing else.
+Losing the state only costs a scan of everything and delays withdrawals.
 
 How the watch decides what is due
 ---------------------------------
-Lateness is heavy-tailed: most scenes are listed within days, some a month late, and gaps of years are filled
-two years later. So a run looks back over the days on which scenes were taken, through one of three windows:
+Lateness is heavy-tailed: most scenes are listed within days, some a month late, and gaps of years are filled two years
+later. So a run looks back over the acquisition days through one of three windows:
 
-    hot      every run: the last days (CLOUDMASK_LOOK_BACK_DAYS), where most is new
-    recent   the first run of a day, in place of hot: the last 60 days, for what is late, changed or withdrawn
-    full     the first runs of a month: everything since the area's start, month by month, the newest first
+    hot      every run: the last days (CLOUDMASK_LOOK_BACK_DAYS), where most new scenes are
+    recent   the first run of a day, in place of hot: the last 60 days, for late, changed and withdrawn scenes
+    full     the first runs of a month: everything since the area's start, month by month, newest first
 
-``find_due`` compares the day and the month of now with those that the area's state notes as done.
+``find_due`` compares the current day and month with those that the area's state records as done.
 
-1. A window is noted only after its scan was complete: the source gave all that matches (``source/paging.py``), each
-   scene is published, or noted as waiting or failed, and what the source lacks was counted. A run that dies, meets
-   an outage or uses up its budget leaves it due.
-2. Days and months are compared for equality, never for order: a clock that was once wrong delays nothing.
-3. Hot and recent are open at the end and begin a day early, and full begins with the month of tomorrow: a clock
-   that is wrong by up to a day overlooks nothing.
-4. A full scan is noted month by month. The next run, of this process or another, goes on where one stopped.
-5. A run takes all areas' hot or recent windows before any full one (``watch.py``): one area's history must not use
-   up the budget that is for what is new in the others.
+1. A window is recorded only after a complete scan: the source returned everything that matches (``source/paging.py``),
+   each scene is published or recorded as waiting or failed, and scenes missing from the source were counted. After a
+   run that dies, meets an outage or uses up its budget, the window is still due.
+2. Days and months are compared for equality, never for order, so a clock that was once wrong delays nothing.
+3. Hot and recent have an open end and begin a day early, and full begins with the month of tomorrow, so a clock that is
+   wrong by up to a day misses nothing.
+4. A full scan is recorded month by month. The next run, in this process or another, continues where one stopped.
+5. A run scans all areas' hot or recent windows before any full one (``watch.py``), so that one area's history does not
+   use up the budget for new scenes in the others.
 6. Only complete scans of the recent and full windows count towards a withdrawal (``withdrawals.py``).
 
-Scenes that wait or failed have times of their own: ``NotedState.is_due`` in ``catalog/states.py``.
+Waiting and failed scenes have their own schedule: ``NotedState.is_due`` in ``catalog/states.py``.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ from pc_cloudmask.scene.query import Interval
 from pc_cloudmask.settings import check_area_name
 from pc_cloudmask.storage.store import ObjectStore
 
-#: Scans in a row that must miss a scene before it is withdrawn.
+#: Consecutive scans that must miss a scene before it is withdrawn.
 AGREEING_SCANS = 3
-#: Time between two scans that count as two: outages last hours, and an API caches what it found.
+#: Scans closer together than this count as one: outages last hours, and an API caches its results.
 SCAN_SPACING = timedelta(hours=12)
 logger = logging.getLogger(__name__)
 ItemId = Annotated[str, AfterValidator(check_item_id)]
@@ -58,7 +58,7 @@ Tile = Annotated[str, AfterValidator(check_tile)]
 
 @dataclass(frozen=True, slots=True)
 class MissingScan:
-    """One published scene that ``scans`` complete scans in a row did not find."""
+    """A published scene that the last ``scans`` consecutive complete scans did not find."""
 
     tile: Tile
     year: int
@@ -72,9 +72,9 @@ class MissingScan:
         return self.scans >= AGREEING_SCANS
 
     def count_scan(self, now: datetime) -> MissingScan:
-        """Return this after another scan at ``now`` without the scene; too soon after the last, unchanged.
+        """Return this after another scan at ``now`` without the scene; unchanged if too soon after the last.
 
-        A clock that ran ahead once must not stop the count: an earlier ``now`` begins its spacing again.
+        A clock that once ran ahead must not stop the count: an earlier ``now`` restarts its spacing.
         """
         if now < self.last:
             return replace(self, last=now)
@@ -89,12 +89,12 @@ def count_missing_scans(
     present: Iterable[str],
     now: datetime,
 ) -> dict[str, MissingScan]:
-    """Return ``missing_scans`` after one complete scan; what it did not look at stays as it is.
+    """Return ``missing_scans`` updated with one complete scan; entries outside the scan stay as they are.
 
     Args:
         missing_scans: what earlier scans missed, by the item's id.
         missing: tile and year of the published scenes that the source was asked for and does not have.
-        present: ids of scenes that it has.
+        present: ids of scenes that the source has.
         now: when the scan was.
     """
     gone = set(present)
@@ -106,11 +106,11 @@ def count_missing_scans(
 
 
 class AreaState(BaseModel):
-    """Progress and findings of one area's scans; days are ``2018-12-14``, months ``2018-12``.
+    """Progress and results of one area's scans; days are written ``2018-12-14``, months ``2018-12``.
 
-    ``digest`` tells for which extent. ``recent_day`` is the day of the last complete scan of the recent window,
-    ``full_month`` the month in which everything was last begun to be scanned, ``full_next`` the month to go on with,
-    None once all is done. ``tiles`` are those that the source was seen to have there.
+    ``digest`` identifies the area's extent. ``recent_day`` is the day of the last complete scan of the recent window.
+    ``full_month`` is the month in which the last full scan began, ``full_next`` the month to continue with, None once
+    it is complete. ``tiles`` are the tiles that the source was seen to have in the area.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -124,7 +124,7 @@ class AreaState(BaseModel):
 
 
 def read_area_state(store: ObjectStore, name: str, digest: str) -> AreaState:
-    """Return the area's state; a fresh one where there is none, or where the area's extent has changed."""
+    """Return the area's state; a fresh one if there is none or if the area's extent has changed."""
     fresh = AreaState(digest=digest)
     stored = store.read_object(_build_key(name))
     if stored is None:
@@ -150,7 +150,7 @@ def _build_key(name: str) -> str:
 
 
 RECENT_DAYS = 60
-#: How wrong our clock may be without a scene being overlooked.
+#: How wrong our clock may be without a scene being missed.
 CLOCK_SKEW = timedelta(days=1)
 
 
@@ -164,7 +164,7 @@ class LookBack(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """One interval to scan; ``done`` is what the area's state notes once it is complete, ``left`` if it is not."""
+    """One interval to scan; the area's state records ``done`` once it is complete, ``left`` if it is not."""
 
     look_back: LookBack
     interval: Interval
@@ -182,7 +182,7 @@ def find_due(state: AreaState, now: datetime) -> tuple[LookBack, ...]:
 def list_scans(
     state: AreaState, look_back: LookBack, start: datetime, now: datetime, hot_days: int
 ) -> Iterator[Scan]:
-    """Yield the scans of one window, of an area that is watched since ``start``; a full one goes on with its month."""
+    """Yield the scans of one window of an area watched since ``start``; a full one continues with its next month."""
     if look_back is LookBack.HOT:
         yield Scan(look_back, find_open_interval(now, start, hot_days))
         return
@@ -201,12 +201,12 @@ def list_scans(
 
 
 def find_open_interval(now: datetime, start: datetime, days: int) -> Interval:
-    """Return the last ``days`` of what is watched since ``start``; the end is open, in case our clock is slow."""
+    """Return the last ``days`` of the time since ``start``; the end is open, in case our clock is slow."""
     return (max(start, now - timedelta(days=days) - CLOCK_SKEW), None)
 
 
 def list_months(first: datetime, newest: str) -> Iterator[tuple[str, tuple[datetime, datetime]]]:
-    """Yield the months from ``newest`` back to that of ``first``, each with its interval, which begins at ``first``."""
+    """Yield the months from ``newest`` back to that of ``first``, each with its interval, clipped to ``first``."""
     year, month = (int(part) for part in newest.split("-"))
     while (year, month) >= (first.year, first.month):
         start = datetime(year, month, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Years of an area, cut into runs of a few hundred scenes."""
+"""Split years of an area into runs of a few hundred scenes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from pc_cloudmask.scene.query import format_datetime_interval
 from pc_cloudmask.settings import Area, Settings, read_clock
 from pc_cloudmask.source.fields import SceneSource, find_property
 
-#: Scenes of one run; more where one tile has more in a month. 100 to 500 keep a run within hours, and what a
-#: kill can cost within a batch.
+#: Scenes in one run; more if one tile has more in a month. With 100 to 500, a run takes hours at most, and killing it
+#: costs no more than a batch.
 SHARD_SCENES = 250
 
 
 def plan_shards(source: SceneSource, request: BackfillRequest, settings: Settings) -> Iterator[IngestRequest]:
-    """Yield requests that together ask for everything that ``request`` does, the newest months first.
+    """Yield requests that together cover all of ``request``, newest months first.
 
-    Months that are small together make one shard; a large one is cut by tiles. The source is asked for
-    what it has of each month, so no shard is empty.
+    Small months are combined into one shard; a large one is split by tiles. The source is asked what each month
+    contains, so no shard is empty.
 
     Raises:
-        SettingsError: no such area, no such years.
-        SourceUnavailable, SourceRefused: the source could not be asked; shards already given stand.
+        SettingsError: unknown area or invalid years.
+        SourceUnavailable, SourceRefused: the source could not be asked; shards already yielded remain valid.
     """
     for area in request.read_areas(settings).values():
         pending: _Months | None = None
@@ -46,19 +46,19 @@ def plan_shards(source: SceneSource, request: BackfillRequest, settings: Setting
 
 @dataclass(frozen=True, slots=True)
 class _Months:
-    """Months, or parts of the first and last, that are asked for together; their number of scenes."""
+    """Months, or parts of the first and last, that are requested together, and their number of scenes."""
 
     start: datetime
     end: datetime
     scenes: int
 
     def join(self, later: _Months) -> _Months:
-        """Return these months with ``later`` ones."""
+        """Return these months combined with ``later`` ones."""
         return _Months(self.start, later.end, self.scenes + later.scenes)
 
     @property
     def interval(self) -> str:
-        """``2018-12`` or ``2018-11/2018-12`` where the months are whole, else instants."""
+        """``2018-12`` or ``2018-11/2018-12`` for complete months, else instants."""
         next_instant = self.end + timedelta(microseconds=1)
         if (self.start.day, next_instant.day) != (1, 1) or self.start.time() != next_instant.time():
             return format_datetime_interval((self.start, self.end))
@@ -69,7 +69,7 @@ class _Months:
 def _count_months(
     source: SceneSource, area: Area, request: BackfillRequest
 ) -> Iterator[tuple[_Months, Counter[str]]]:
-    """Yield each month with its number of items by tile, the newest month first."""
+    """Yield each month with its number of items by tile, newest month first."""
     start, end = request.read_period()
     now = request.now or read_clock()
     newest = min(end, now) if end else now
@@ -83,7 +83,7 @@ def _count_months(
 
 
 def _group_tiles(counts: Counter[str]) -> Iterator[tuple[str, ...]]:
-    """Yield the tiles in groups of at most ``SHARD_SCENES`` scenes, one tile at least."""
+    """Yield the tiles in groups of at most ``SHARD_SCENES`` scenes, or of a single tile."""
     group: list[str] = []
     scenes = 0
     for tile in sorted(filter(None, counts)):

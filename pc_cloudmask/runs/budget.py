@@ -1,8 +1,8 @@
-"""What a run may still ask of Earth Engine, what Earth Engine says that it cost, and how many scenes may begin.
+"""What a run may still ask of Earth Engine, what Earth Engine reports as its cost, and how many scenes may begin.
 
-A figure is counted only where the service told it, as the profile of a request that was answered. What it does not
-tell (failed attempts, a project without profiles) is in no sum, and the report says of how many scenes nothing is
-known: the account in Google's Cloud Monitoring, by workload tag, is the one that is billed.
+A cost is counted only if the service reported it in the profile of a successful request. What it does not report
+(failed attempts, projects without profiles) is in no total, and the report says for how many scenes the cost is
+unknown. Billing follows the figures in Google's Cloud Monitoring, by workload tag.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ from pc_cloudmask.storage.store import ObjectStore
 if TYPE_CHECKING:
     from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
 
-#: EECU-seconds of an EECU-hour, in which quotas are told.
+#: EECU-seconds in an EECU-hour, the unit of quotas.
 HOUR_S = 3600.0
 logger = logging.getLogger(__name__)
 
 
 def build_workload_tag(prefix: str, now: datetime) -> str:
-    """Return the tag of the run that began at ``now``, as the ``ee`` client wants it: lower case, at most 63 long."""
+    """Return the tag of the run that began at ``now``, as ``ee`` requires it: lower case, up to 63 characters."""
     return f"{prefix}-{now:%Y%m%dt%H%M%Sz}"
 
 
 class EecuMeter:
     """EECU-seconds of one run's scenes, and of this month's other runs into the same store.
 
-    Each run keeps one object in the store, so that no two write the same; ``budget_h`` are EECU-hours a month.
+    Each run writes its own object in the store, so that no two write the same one; ``budget_h`` is in EECU-hours a
+    month.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class EecuMeter:
 
     @property
     def is_used_up(self) -> bool:
-        """True if what was told of this month reaches the budget."""
+        """True if this month's reported cost reaches the budget."""
         if self._budget_h is None:
             return False
         with self._lock:
@@ -69,7 +70,7 @@ class EecuMeter:
             return self._before_s + sum(self.scenes.values()) >= self._budget_h * HOUR_S
 
     def read(self, session: EarthEngineSession, scene_ids: Iterable[str]) -> None:
-        """Ask what scenes that ended cost, and keep it in the store; nothing told is no error."""
+        """Ask for the cost of completed scenes and store it; it is no error if none is reported."""
         from pc_cloudmask.masking.earth_engine.session import read_scene_eecu  # noqa: PLC0415 - heavy
 
         told = read_scene_eecu(session, session.take_profiles(scene_ids))
@@ -89,7 +90,7 @@ class EecuMeter:
             )
 
     def as_json(self) -> dict[str, Any]:
-        """Return the figures for a report; empty if there is none."""
+        """Return the figures for a report; empty if there are none."""
         with self._lock:
             if not (self.scenes or self.untold):
                 return {}
@@ -102,7 +103,7 @@ class EecuMeter:
             }
 
     def _read_others(self) -> float:
-        """Return the EECU-seconds that this month's other runs noted; an object that is no note tells nothing."""
+        """Return the EECU-seconds that this month's other runs recorded; objects of another form are ignored."""
         store, seconds = self._open_store(), 0.0
         for info in store.list_objects(self._prefix):
             stored = None if info.key == self._key else store.read_object(info.key)
@@ -114,11 +115,11 @@ class EecuMeter:
 
 
 class Budget:
-    """Requests to Earth Engine, and scenes, that a run may still begin; None sets no limit.
+    """Requests to Earth Engine, and scenes, that a run may still begin; None means no limit.
 
-    ``meter`` tells whether a month's EECU-seconds are used up: what was told, checked before scenes are selected.
-    Requests are estimated beforehand, see ``estimate_scene_cost``: what a split or a further attempt adds is
-    not counted. ``deferred`` counts the scenes that were left to a later run, each once.
+    ``meter`` says whether the month's reported EECU-seconds are used up, checked before scenes are selected. Requests
+    are estimated in advance (see ``estimate_scene_cost``), without those that a split or a retry adds. ``deferred``
+    counts the scenes that were left to a later run, each once.
     """
 
     def __init__(
@@ -136,7 +137,7 @@ class Budget:
 
     @property
     def is_limited(self) -> bool:
-        """True if this is a budget that may be used up."""
+        """True if the budget is limited in any way."""
         has_meter = self._meter is not None and self._meter.has_budget
         return has_meter or not (self._requests is None and self._scenes is None)
 
@@ -146,7 +147,7 @@ class Budget:
         return len(self._deferred)
 
     def select_affordable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Return the first of ``candidates`` that fit what is left, and use it up; none once one was deferred."""
+        """Return the first of ``candidates`` that fit the budget, and deduct them; none once one was deferred."""
         selected: list[Candidate] = []
         asking: list[datetime] = []
         is_used_up = self._meter is not None and self._meter.is_used_up
@@ -162,12 +163,12 @@ class Budget:
         return selected
 
     def give_back(self, candidates: Sequence[Candidate]) -> None:
-        """Give back what was set aside for ``candidates`` but their pairing, which told that they have to wait."""
+        """Return to the budget what was reserved for ``candidates`` that must wait, except the cost of pairing them."""
         for candidate in candidates:
             self._spend(-self._cost(candidate), scenes=-1)
 
     def defer(self, candidates: Sequence[Candidate]) -> None:
-        """Leave ``candidates``, and all that this run is yet to find, to a later one."""
+        """Leave ``candidates``, and all that this run has yet to find, to a later run."""
         self._deferred.update(candidate.scene.id for candidate in candidates)
 
     def _cost(self, candidate: Candidate) -> int:
@@ -185,5 +186,5 @@ class Budget:
 
 
 def estimate_scene_cost(settings: Settings, candidate: Candidate) -> CostEstimate:
-    """Estimate what the scene asks of Earth Engine and of its own assets by the method that is tried."""
+    """Estimate what the scene needs from Earth Engine and from its own assets with the method being tried."""
     return METHODS[candidate.method].estimate(candidate.scene, settings)

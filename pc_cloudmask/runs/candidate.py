@@ -1,4 +1,4 @@
-"""A scene on its way to being published."""
+"""A scene on its way to publication."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ MAX_ID_LENGTH = 128
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A source item, our view of it, where it will be published, and the methods that may make its mask now.
+    """A source item, its scene, where it will be published, and the methods that may make its mask now.
 
-    ``fingerprints`` tell by method, for the ladder, what its mask would follow from. ``rungs`` are the methods that
-    may make it now, the best first, and ``tried`` how those ended that were tried. ``published`` is the item as the
-    store holds it now, if it does, ``standing`` what the catalog has of the scene.
+    ``fingerprints`` maps each method of the ladder to what its mask would be determined by. ``rungs`` are the methods
+    that may make the mask now, best first, and ``tried`` the outcomes of those already tried. ``published`` is the item
+    in the store, if any; ``standing`` is the scene's mask in the catalog.
     """
 
     item: Item = field(hash=False)
@@ -57,32 +57,32 @@ class Candidate:
 
     @property
     def method(self) -> str:
-        """The method that is tried now, the first of ``rungs`` that was not."""
+        """The method to try now: the first of ``rungs`` not yet tried."""
         return self.rungs[len(self.tried)]
 
     @property
     def better(self) -> tuple[str, ...]:
-        """The methods above it, whose inputs are late."""
+        """The better methods, whose inputs are not available yet."""
         return self.rungs[: len(self.tried)]
 
     @property
     def is_spent(self) -> bool:
-        """True if no method is left to be tried."""
+        """True if no method is left to try."""
         return len(self.tried) == len(self.rungs)
 
     @property
     def is_current(self) -> bool:
-        """True if the catalog has a mask of the item as it is now, though perhaps a provisional one."""
+        """True if the catalog has a mask of the item in its present form, even if a provisional one."""
         return self.standing is not None and self.standing.is_current
 
     @property
     def fingerprint(self) -> str:
-        """What tells this try from another: of another item, or by other methods."""
+        """Identifies this attempt, by item and methods."""
         return self.digest(self.rungs)
 
     @property
     def late(self) -> str:
-        """Why the methods that were tried did not make the mask."""
+        """Why the methods already tried did not make the mask."""
         if len(self.fingerprints) == 1:
             return "; ".join(outcome.reason for outcome in self.tried)
         named = zip(self.rungs, self.tried, strict=False)
@@ -90,31 +90,31 @@ class Candidate:
 
     @property
     def created(self) -> datetime | None:
-        """When the scene was first published; None if it was not, or its item does not say."""
+        """When the scene was first published; None if it was not, or if its item does not say."""
         with suppress(LookupError, TypeError, ValueError):
             return parse_instant((self.published or {})["properties"]["created"])
         return None
 
     def note_lack(self, outcome: SceneOutcome) -> Candidate:
-        """Return this once the method that is tried turned out to lack its input; ``outcome`` says which."""
+        """Return this after the current method turned out to lack its input; ``outcome`` says which."""
         return replace(self, tried=(*self.tried, outcome), ee_image=EarthEngineImage())
 
     def digest(self, methods: Iterable[str]) -> str:
-        """Return a text that tells masks by ``methods`` from others: of one method its fingerprint."""
+        """Return a text that identifies masks by ``methods``; for a single method, its fingerprint."""
         return _join_fingerprints([self.fingerprints[method] for method in methods])
 
 
 def read_candidate(item: Item, rungs: Mapping[str, MaskParameters]) -> Candidate:
-    """Return the candidate that ``item`` makes, whose hrefs a source has taken the signatures off.
+    """Return the candidate for ``item``, whose hrefs the source has stripped of signatures.
 
-    ``rungs`` are the methods that may make its mask, the best first, with their thresholds.
+    ``rungs`` are the methods that may make its mask, best first, with their thresholds.
 
     Raises:
         MissingField, InvalidField: the item cannot become a scene.
     """
     scene = read_scene(item)
     if all(METHODS[method].needs_earth_engine for method in rungs):
-        read_image_key(scene)  # an id that no image can have is a failure, not something to wait for
+        read_image_key(scene)  # an id that no image can have is a failure; waiting for it would be in vain
     keys = item_keys(scene.id, scene.tile, scene.year)
     return Candidate(item, scene, keys, _build_fingerprints(item, rungs), tuple(rungs))
 
@@ -122,7 +122,7 @@ def read_candidate(item: Item, rungs: Mapping[str, MaskParameters]) -> Candidate
 def read_candidates(
     items: Iterable[Item], rungs: Mapping[str, MaskParameters]
 ) -> tuple[list[Candidate], list[SceneOutcome]]:
-    """Return candidates, and a failed outcome for each item that is none; a repeated id counts once."""
+    """Return the candidates, and a failed outcome for each invalid item; a repeated id counts once."""
     candidates: dict[str, Candidate] = {}
     refused: list[SceneOutcome] = []
     for item in items:
@@ -143,12 +143,12 @@ def select_unpublished(
     force: bool,
     workers: int,
 ) -> tuple[list[Candidate], list[Candidate]]:
-    """Return candidates whose mask may be made, and those whose mask in the catalog is final.
+    """Return the candidates whose mask may be made, and those whose mask in the catalog is final.
 
-    Each is told which methods may make it at ``now``. A mask with less data than its item promises, which earlier
-    versions published, is made again.
+    Each gets the methods that may make it at ``now``. Masks with less data than their items promise, which earlier
+    versions published, are made again.
 
-    One read of the store for each candidate, ``workers`` at a time.
+    This reads the store once for each candidate, ``workers`` in parallel.
     """
     with ThreadPoolExecutor(workers) as pool:
         published = list(pool.map(lambda candidate: find_published(candidate.keys), candidates))
@@ -165,7 +165,7 @@ def select_unpublished(
 
 
 def _read_standing(published: Item, candidate: Candidate, ladder: Ladder) -> PublishedMask | None:
-    """Return what the catalog has of the scene by its item in the store; None for one that was withdrawn."""
+    """Return the scene's mask in the catalog, according to its item in the store; None if it was withdrawn."""
     properties = published["properties"]
     if FINGERPRINT_PROP not in properties:
         return None
@@ -183,7 +183,7 @@ def _read_standing(published: Item, candidate: Candidate, ladder: Ladder) -> Pub
 def pair_candidates(
     candidates: list[Candidate], pairings: Mapping[str, Pairing]
 ) -> tuple[list[Candidate], list[SceneOutcome]]:
-    """Return candidates with their Earth Engine image, and those that have none yet as waiting."""
+    """Return the candidates that have Earth Engine images, with these, and outcomes that wait for those without."""
     paired: list[Candidate] = []
     waiting: list[SceneOutcome] = []
     for candidate in candidates:
@@ -196,7 +196,7 @@ def pair_candidates(
 
 
 def conclude(candidate: Candidate, ladder: Ladder) -> SceneOutcome:
-    """Return the outcome of a scene for which every method lacks its input that may make its mask now."""
+    """Return the outcome of a scene for which every method that may make its mask now lacks its input."""
     scene_id, fingerprint, reason = candidate.scene.id, candidate.fingerprint, candidate.late
     if candidate.is_current:
         return SceneOutcome(
@@ -214,7 +214,7 @@ def conclude(candidate: Candidate, ladder: Ladder) -> SceneOutcome:
 
 
 def build_published(candidate: Candidate, item: Item, phases: Mapping[str, float]) -> SceneOutcome:
-    """Return the outcome of a scene published as ``item`` by the tried method; ``phases`` are its seconds by phase."""
+    """Return the outcome of a scene published as ``item`` by the current method; ``phases`` are seconds by phase."""
     better = candidate.better
     return SceneOutcome(
         candidate.scene.id,
@@ -229,7 +229,7 @@ def build_published(candidate: Candidate, item: Item, phases: Mapping[str, float
 
 
 def _read_cover(item: Item) -> dict[str, float]:
-    """Return the shares of cloud and shadow that a published item has; of one without a valid pixel there are none."""
+    """Return the percentages of cloud and shadow of a published item; empty if it has no valid pixel."""
     named = {"cloud": CLOUD_PERCENTAGE_PROP, "shadow": SHADOW_PERCENTAGE_PROP}
     properties = item["properties"]
     return {name: properties[prop] for name, prop in named.items() if is_number(properties.get(prop))}
@@ -243,7 +243,7 @@ def build_waiting(scene_id: str, reason: str, fingerprint: str) -> SceneOutcome:
 
 
 def build_failure(scene_id: str, error: Exception, fingerprint: str = "") -> SceneOutcome:
-    """Return the outcome of a scene that ``error`` ended; an unexpected error is named by its class.
+    """Return the outcome of a scene that failed with ``error``; an unexpected error is named by its class.
 
     A later run tries it again unless the error proves that the item itself is wrong.
     """
@@ -264,7 +264,7 @@ def build_failure(scene_id: str, error: Exception, fingerprint: str = "") -> Sce
 
 
 def find_fault(error: Exception) -> CloudmaskError | None:
-    """Return what has to end the run, if ``error``, met by one scene, tells that every scene would meet it."""
+    """Return the error that must end the run if ``error``, raised by one scene, would affect every scene."""
     if isinstance(error, CloudmaskError):
         return error if error.ends_run else None
     return find_machine_fault(error)
@@ -275,14 +275,14 @@ def _build_fingerprints(item: Item, rungs: Mapping[str, MaskParameters]) -> dict
 
 
 def _join_fingerprints(fingerprints: Sequence[str]) -> str:
-    """Return one text for several; one stands for itself, as what was noted before there were ladders has it."""
+    """Return one text for several; a single one stays as it is, to match states recorded before there were ladders."""
     if len(fingerprints) == 1:
         return fingerprints[0]
     return sha256(" ".join(fingerprints).encode()).hexdigest()
 
 
 def _find_fingerprint(item: Item, rungs: Mapping[str, MaskParameters]) -> str:
-    """Return the fingerprint of an item that is no candidate; empty if not even that can be made of it."""
+    """Return the fingerprint of an item that is not a valid candidate; empty if it cannot be computed."""
     try:
         return _join_fingerprints(list(_build_fingerprints(item, rungs).values()))
     except (CloudmaskError, TypeError, ValueError, AttributeError, RecursionError):

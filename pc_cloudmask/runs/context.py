@@ -1,4 +1,4 @@
-"""From settings to adapters: the only place that chooses, and refuses what readers could not reach."""
+"""Create adapters from settings: the only place that selects them, and refuses assets that readers cannot reach."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 
 class RunContext:
-    """The adapters of one run, each made when it is first needed: a dry run never opens Earth Engine.
+    """The adapters of one run, each created on first use: a dry run never opens Earth Engine.
 
-    ``items`` is what ``--items`` names: a file, folder, URL or static catalog in place of a search.
-    ``now`` is when the run began, ``begun`` the same by ``time.time``: a worker's context is made later.
-    With ``read_only`` the store need not be writable.
+    ``items`` is the value of ``--items``: a file, folder, URL or static catalog in place of a search. ``now`` is when
+    the run began; ``begun`` is the same in terms of ``time.time``, because a worker's context is created later. With
+    ``read_only`` the store need not be writable.
     """
 
     def __init__(
@@ -60,21 +60,21 @@ class RunContext:
         """Read the settings and open the adapters of the run that ``request`` asks for.
 
         Raises:
-            SettingsError: a value that cannot be used.
+            SettingsError: a value cannot be used.
         """
         return cls(request.read_settings(), request.items, request.now, read_only=read_only)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel as what it is made from: another process has adapters of its own, made once for all its scenes."""
+        """Pickle as constructor arguments: another process creates its own adapters, once for all its scenes."""
         return share_context, (self.settings, self.items, self.now, self._begun, find_limit())
 
     def read_time(self) -> datetime:
-        """Return ``now``, which is when the run began, and what has passed since."""
+        """Return ``now``, when the run began, plus the time that has passed since."""
         return self.now + timedelta(seconds=max(0.0, time.time() - self._begun))
 
     @cached_property
     def source(self) -> SceneSource:
-        """Where items come from: what ``items`` names, else a search of the source API."""
+        """Where items come from: ``items`` if given, else a search of the source API."""
         if self.items is not None:
             from pc_cloudmask.source.item_files import ItemFilesSource
 
@@ -85,7 +85,7 @@ class RunContext:
 
     @cached_property
     def second(self) -> ItemSearch | None:
-        """The second STAC API, which scenes are compared with; None where the settings name none."""
+        """The second STAC API, with which scenes are compared; None if the settings name none."""
         from pc_cloudmask.source.second_api import SecondApi
 
         settings = self.settings
@@ -114,19 +114,19 @@ class RunContext:
 
     @cached_property
     def push(self) -> TopicPush | None:
-        """Sends what the change feed tells to the topic that the settings name, if they name one."""
+        """Sends events of the change feed to the topic in the settings, if there is one."""
         from pc_cloudmask.runs.push import TopicPush
 
         return TopicPush(self.settings.sns_topic) if self.settings.sns_topic else None
 
     @property
     def unpushed(self) -> int:
-        """How many events the topic did not take so far."""
+        """Number of events that the topic has not accepted so far."""
         return self.push.unpushed if self.push else 0
 
     @cached_property
     def reader(self) -> AssetReader:
-        """Reads the pixels of source assets, from where the source may point to and nowhere else."""
+        """Reads the pixels of source assets, only from where the source may point to."""
         from pc_cloudmask.source.assets import AssetReader, renew_href, sign_href
 
         return AssetReader(
@@ -139,34 +139,34 @@ class RunContext:
 
     @cached_property
     def ladder(self) -> Ladder:
-        """The methods that the settings name, and how long the first one's input is waited for."""
+        """The methods in the settings, and how long to wait for the first one's input."""
         return Ladder(self.settings.ladder, timedelta(days=self.settings.patience))
 
     @cached_property
     def engines(self) -> Mapping[str, MaskEngine]:
-        """What derives masks, by method of the ladder.
+        """The engines that derive masks, by method of the ladder.
 
         Raises:
-            SettingsError: the packages of one are not installed, or what it needs is not configured.
+            SettingsError: packages are not installed, or configuration is missing.
         """
         return {name: METHODS[name].open_engine(self) for name in self.ladder.methods}
 
     def check_engines(self) -> None:
-        """See that each of several methods can be used: the one that cannot must not come to light months later.
+        """Check that each of several methods can be used: otherwise a broken one would go unnoticed for months.
 
-        That Earth Engine does not answer now ends no run that may do without it.
+        If Earth Engine just does not answer now, a run that can do without it continues.
 
         Raises:
-            CloudmaskError: packages, an account or credentials of one are missing, or not accepted.
+            CloudmaskError: packages, an account or credentials are missing or not accepted.
         """
-        _ = self.settings.rungs  # before anything is asked: weights may be missing
+        _ = self.settings.rungs  # before any request: weights may be missing
         methods = [METHODS[name] for name in self.engines] if len(self.ladder.methods) > 1 else []
         if self.has_earth_engine and any(method.needs_earth_engine for method in methods):
             with suppress(EngineUnavailable, Unreachable):
                 self.session.start()
 
     def read_parameters(self, method: str) -> MaskParameters:
-        """Return the thresholds of masks of ``method``."""
+        """Return the thresholds for masks by ``method``."""
         return self.settings.read_parameters(method)
 
     @property
@@ -181,12 +181,12 @@ class RunContext:
 
     @property
     def has_earth_engine(self) -> bool:
-        """True if an account is named."""
+        """True if an Earth Engine account is configured."""
         return has_earth_engine(self.settings)
 
     @cached_property
     def session(self) -> EarthEngineSession:
-        """Earth Engine, spoken to at the first request."""
+        """The Earth Engine session, opened at the first request."""
         from pc_cloudmask.masking.earth_engine.session import open_session
 
         settings = self.settings
@@ -201,12 +201,12 @@ class RunContext:
 
     @cached_property
     def meter(self) -> EecuMeter:
-        """What Earth Engine tells of this run's cost, and this month's budget of it."""
+        """This run's cost as reported by Earth Engine, and this month's budget."""
         tag = build_workload_tag(self.settings.workload_tag, self.now)
         return EecuMeter(lambda: self.store, tag, self.now, self.settings.eecu_budget)
 
     def read_costs(self, scene_ids: Iterable[str]) -> None:
-        """Ask what scenes that ended cost, if the settings want it and Earth Engine was asked for any."""
+        """Ask for the cost of completed scenes, if the settings want it and Earth Engine was used."""
         session = self.__dict__.get("session")
         if session is not None and session.keeps_profiles:
             self.meter.read(session, scene_ids)
@@ -227,13 +227,13 @@ class RunContext:
         return ComputePixels(self.session)
 
     def local_folder(self, prefix: str) -> str | None:
-        """Return the absolute path of a published folder, or None if the store is no local directory."""
+        """Return the absolute path of a published folder, or None if the store is not a local directory."""
         from pc_cloudmask.storage.local import LocalStore
 
         return str(Path(self.store.url) / prefix) if isinstance(self.store, LocalStore) else None
 
     def read_transfer(self) -> dict[str, Any]:
-        """Return what was exchanged with Earth Engine so far; empty where it was not needed."""
+        """Return statistics of the exchange with Earth Engine so far; empty if it was not used."""
         session = self.__dict__.get("session")
         if not session:
             return {}
@@ -247,7 +247,7 @@ _SHARED: dict[tuple[str, str | None, datetime, float], RunContext] = {}
 def share_context(
     settings: Settings, items: str | None, now: datetime, begun: float, limit_s: float | None
 ) -> RunContext:
-    """Return this process's context of that run, which somebody waits for or not; only the last run's is kept."""
+    """Return this process's context of that run, keeping only the last run's; ``limit_s`` is passed to ``hurry``."""
     hurry(limit_s)
     key = (settings.model_dump_json(), items, now, begun)
     if key not in _SHARED:
@@ -257,11 +257,11 @@ def share_context(
 
 
 def check_reachable(source: SceneSource, query: SceneQuery, settings: Settings, name: str | None) -> None:
-    """Raise if readers of the catalog could not reach an asset of what ``query`` finds in the items ``name``.
+    """Check that readers of the catalog can reach the assets of what ``query`` finds in the items at ``name``.
 
     Raises:
-        SettingsError: an asset is a local file, and the store a bucket or one with a public URL; files within
-            the store itself are published with it.
+        SettingsError: an asset is a local file, but the store is a bucket or has a public URL. Files inside the store
+            itself are allowed, since they are published with it.
     """
     from pc_cloudmask.storage.stores import read_path
 
@@ -281,7 +281,7 @@ def check_reachable(source: SceneSource, query: SceneQuery, settings: Settings, 
 
 
 def _list_local_assets(item: Item) -> Iterator[tuple[str, Path]]:
-    """Yield names and paths of the item's assets that are files of this machine."""
+    """Yield names and paths of the item's assets that are local files."""
     assets = item.get("assets")
     for name, asset in assets.items() if isinstance(assets, dict) else ():
         href = asset.get("href") if isinstance(asset, dict) else None

@@ -1,4 +1,4 @@
-"""Scenes on a Dask cluster, for the method that computes most."""
+"""Run scenes on a Dask cluster, for the most compute-intensive method."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ try:
     from dask.distributed import Client, LocalCluster, as_completed
 except ImportError as missing:
     raise SettingsError(f"CLOUDMASK_RUNNER=dask needs Dask: {tell_extra('dask')}") from missing
-#: Scenes sent for each worker thread: enough to keep it busy, few enough to keep the scheduler small.
+#: Scenes submitted per worker thread: enough to keep it busy, few enough to keep the scheduler small.
 SCENES_AT_ONCE = 4
-#: Of a cluster on this machine, which other machines cannot reach.
+#: Options of a cluster on this machine, which other machines cannot reach.
 CLUSTER_OPTIONS: Mapping[str, Any] = {
     "threads_per_worker": 1,
     "host": "127.0.0.1",
@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 class DaskRunner:
     """Runs scenes on the workers of ``client``'s cluster.
 
-    A worker makes adapters of its own, from the settings that travel with a scene and from its own
-    environment's credentials. One that dies has its scenes run again elsewhere: every effect is idempotent.
+    Workers create their own adapters, from the settings sent with a scene and the credentials in their environment. The
+    scenes of a worker that dies run again elsewhere: every effect is idempotent.
     """
 
     def __init__(self, client: Client, *, retry_delay_s: float) -> None:
@@ -80,16 +80,16 @@ class DaskRunner:
 
 
 def find_scheduler() -> str | None:
-    """Return what ``DASK_SCHEDULER_ADDRESS`` names; None if it names no cluster."""
+    """Return the address in ``DASK_SCHEDULER_ADDRESS``; None if it is not set."""
     address: str | None = dask.config.get("scheduler-address", None)
     return address
 
 
 def _read_outcome(future: Any, candidate: Candidate) -> SceneOutcome:
-    """Return how a scene ended; one that the cluster lost is tried again by a later run.
+    """Return how a scene ended; a later run retries one that the cluster lost.
 
     Raises:
-        CloudmaskError: what ends the run.
+        CloudmaskError: an error that ends the run.
     """
     try:
         outcome: SceneOutcome = future.result()

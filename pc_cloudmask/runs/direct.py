@@ -1,4 +1,4 @@
-"""A job run in this process, without Prefect."""
+"""Run a job in this process, without Prefect."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run_directly(
 
 @contextmanager
 def open_runner(settings: Settings) -> Iterator[Runner]:
-    """Open the runner that ``settings`` choose.
+    """Open the runner selected by ``settings``.
 
     Raises:
         SettingsError: its packages are not installed, or its cluster cannot be reached.

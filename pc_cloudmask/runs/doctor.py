@@ -1,4 +1,4 @@
-"""What works of a set-up, and how to mend what does not."""
+"""Report which parts of a setup work, and how to repair those that do not."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ EXTRAS = {
     "maps": ("folium", "the example notebook's map"),
     "charts": ("matplotlib", "the charts of clear and stats --out, evaluate --picture"),
 }
-#: Whoever asks what works sits and waits; a run has minutes.
+#: A person is waiting for the answer; a run may take minutes.
 _PATIENCE_S = 20.0
-#: All of this ends within five seconds where nothing answers, the program's start included.
+#: If nothing answers, the command ends within five seconds, including its start.
 _FIRST_CONTACT_S = 2.5
-#: As for a server that takes the connection and lets one wait.
+#: For a server that accepts the connection and then takes long to answer.
 _FIRST_ANSWER_S = 8.0
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at; ``needed`` where the settings depend on it."""
+    """The result of one check; ``needed`` if the settings depend on it."""
 
     what: str
     works: bool
@@ -62,15 +62,15 @@ class Finding:
 
 
 def examine(context: RunContext) -> Iterator[Finding]:
-    """Yield findings, each as soon as it and those before it are known; nothing is written but the store's own probe.
+    """Yield findings in order, each as soon as it is known; only the store's own probe writes anything.
 
-    What asks a server, or imports what is heavy, is looked at side by side.
+    Checks that ask a server or import heavy modules run in parallel.
     """
     settings = context.settings
     methods = [METHODS[name] for name in settings.ladder]
     hurry(_FIRST_CONTACT_S, _FIRST_ANSWER_S)
     looks = [*_list_services(context, methods)]
-    # Of the methods in use alone: to ask PyTorch for its devices takes seconds.
+    # Only the methods in use: asking PyTorch for its devices takes seconds.
     for method in methods:
         checks = method.list_checks(settings.network).items()
         looks += [_Look(f"{method.name} {name}", True, look) for name, look in checks]
@@ -87,7 +87,7 @@ def examine(context: RunContext) -> Iterator[Finding]:
 
 
 def _list_services(context: RunContext, methods: Sequence[MaskMethod]) -> Iterator[_Look]:
-    """Yield the looks at what answers from elsewhere: the store, the APIs, the token service, Earth Engine."""
+    """Yield checks of remote services: the store, the APIs, the token service, Earth Engine."""
     settings = context.settings
     yield _Look("store", True, lambda: _describe_store(context.store))
     yield _Look("source", True, lambda: _ask_source(settings))
@@ -100,7 +100,7 @@ def _list_services(context: RunContext, methods: Sequence[MaskMethod]) -> Iterat
 
 
 class _Look:
-    """One look at something that may take its time, in a thread that keeps no program from ending."""
+    """One check that may take time, in a daemon thread, which does not keep the program from ending."""
 
     def __init__(self, what: str, needed: bool, look: Callable[[], str]) -> None:
         self._what, self._needed, self._look = what, needed, look
@@ -108,14 +108,14 @@ class _Look:
         self._deadline = Deadline(_PATIENCE_S)
 
     def begin(self) -> None:
-        """Look, in a thread of its own."""
+        """Start the check in its own thread."""
         Thread(target=self._run, daemon=True).start()
 
     def wait(self) -> Finding:
-        """Return what was found, or that nothing was in time.
+        """Return the result, or that there was none in time.
 
         Raises:
-            Exception: it is one that nobody expected.
+            Exception: the check failed in an unexpected way.
         """
         try:
             found = self._found.get(timeout=max(0.0, self._deadline.remaining_s()))
@@ -134,7 +134,7 @@ class _Look:
 
 
 def _examine_environment(settings: Settings) -> Iterator[Finding]:
-    """Yield what other programs left in the environment: what is used of it, and what is passed over."""
+    """Yield settings of other programs in the environment: which are used, and which are ignored."""
     yield _try("projections", True, _describe_projections)
     yield _try("certificates", True, lambda: find_ca_bundle() or "those that come with this program")
     proxies = {find_proxy(url) for url in (settings.stac_api_url, settings.earthengine_url)} - {None}
@@ -168,7 +168,7 @@ def _module(what: str, module: str, needed: bool, mend: str) -> Finding:
 
 
 def _describe_store(store: ObjectStore) -> str:
-    """Say where the store is, and if several writers may work on it; probe it."""
+    """Probe the store; say where it is, and whether several writers may use it."""
     capabilities = store.probe_capabilities()
     if capabilities.create_only and capabilities.compare_and_swap:
         return f"{store.url}: conditional writes, so any number of writers"
@@ -183,7 +183,7 @@ def _ask_for_token() -> str:
 
 def _ask_earth_engine(context: RunContext) -> str:
     settings = context.settings
-    # Before its client is imported.
+    # Before the client is imported.
     check_account(settings.earthengine_project, settings.earthengine_url, settings.earthengine_credentials)
     session = context.session
     session.start()

@@ -1,8 +1,8 @@
-"""The census of scenes: asks every catalogue what it has, and compares.
+"""The census of scenes: asks every catalogue what it has, and compares the answers.
 
-Catalogues are asked area by area. What several have of an area given by a box or a geometry may differ at its edge,
-as their footprints do. So a catalogue that seems to lack a scene there is asked once more, for all that it has of the
-scene's tile: only what it lacks then, it lacks.
+Catalogues are asked area by area. At the edge of an area given by a box or a geometry, their answers may differ because
+their footprints do. So a catalogue that seems to lack a scene is asked again, for everything it has of the scene's
+tile: only if that lacks the scene too, the catalogue lacks it.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ from pc_cloudmask.source.sighting import Sighting, build_image_sighting, find_sc
 from pc_cloudmask.storage.store import ObjectStore
 
 logger = logging.getLogger(__name__)
-#: Tiles that name an area.
+#: Tiles shown in the name of an area.
 _NAMED_TILES = 5
-#: Items that cannot be read, of one catalogue, that are named.
+#: Unreadable items shown for one catalogue.
 _NAMED_ITEMS = 5
 
 
 @dataclass(slots=True)
 class Catalogue:
-    """One of those that are compared; ``find`` yields what it has, and the errors of items that tell too little.
+    """One of the catalogues compared; ``find`` yields its sightings, and errors for items with too little information.
 
     ``failures`` say, by area, why it did not answer completely.
     """
@@ -65,10 +65,10 @@ class Catalogue:
     unread: dict[str, str] = field(default_factory=dict)
 
     def list_sightings(self, query: SceneQuery, area: str) -> list[Sighting] | None:
-        """Return all that the catalogue has of ``query``, or None, with the failure noted, if it does not tell.
+        """Return all that the catalogue has for ``query``; record the failure and return None if it does not answer.
 
         Raises:
-            SettingsError, MachineError: the set-up is at fault.
+            SettingsError, MachineError: the setup is at fault.
         """
         found: list[Sighting] = []
         if area in self.failures:
@@ -89,7 +89,7 @@ class Catalogue:
 
     @property
     def problems(self) -> Iterator[str]:
-        """What was out of reach, or could not be read, a line each."""
+        """What could not be reached or read, one line each."""
         for text in dict.fromkeys(self.failures.values()):
             areas = [area for area, failure in self.failures.items() if failure == text]
             yield f"{self.name} out of reach (area {', '.join(areas)}): {text}"
@@ -101,10 +101,10 @@ class Catalogue:
 
 
 def search_gaps(context: RunContext, request: GapsRequest) -> GapReport:
-    """Return who has which scenes of the areas of ``request``; put the table into the store where it asks for that.
+    """Return who has which scenes of the areas in ``request``; write the table to the store if requested.
 
     Raises:
-        SettingsError, MachineError: wrong settings, or a machine that refuses.
+        SettingsError, MachineError: wrong settings, or a fault of this machine.
         StoreUnavailable, StoreRefused: the table cannot be written.
     """
     if request.parquet:
@@ -137,7 +137,7 @@ def search_gaps(context: RunContext, request: GapsRequest) -> GapReport:
 
 
 def _label(name: str, area: Area) -> str:
-    """Return the area's name, or what was given in place of a named one."""
+    """Return the area's name, or a description of an area without one."""
     if not name.startswith("unnamed-"):
         return name
     tiles = ", ".join(area.tiles[:_NAMED_TILES]) + (", …" if len(area.tiles) > _NAMED_TILES else "")
@@ -147,9 +147,9 @@ def _label(name: str, area: Area) -> str:
 def _ask_all(
     catalogues: Iterable[Catalogue], name: str, area: Area, first: datetime, last: datetime
 ) -> AreaSightings:
-    """Ask every catalogue for one area, and again, by tile, for what it seems to lack."""
+    """Ask every catalogue for one area, then again, by tile, for what it seems to lack."""
     query = area.read_query((first - LONGEST_DATATAKE, last + LONGEST_DATATAKE))
-    with ThreadPoolExecutor() as pool:  # each of them may take long to tell, or not to
+    with ThreadPoolExecutor() as pool:  # each may take long to answer
         answers = pool.map(lambda catalogue: (catalogue, catalogue.list_sightings(query, name)), catalogues)
         seen = {catalogue.name: sightings for catalogue, sightings in answers if sightings is not None}
     inside = frozenset((holder, each.item_id) for holder, sightings in seen.items() for each in sightings)
@@ -165,7 +165,7 @@ def _ask_all(
 def _ask_again(
     catalogue: Catalogue, scenes: Iterable[MatchedScene], query: SceneQuery, area: str
 ) -> list[Sighting]:
-    """Return what the catalogue has, anywhere, of the tiles of which it seems to lack a scene."""
+    """Return everything that the catalogue has of the tiles in which it seems to lack a scene."""
     tiles = sorted({scene.tile for scene in scenes if find_lacking(scene, (catalogue.name,))})
     if not tiles:
         return []
@@ -173,7 +173,7 @@ def _ask_again(
 
 
 def _open_catalogues(context: RunContext) -> list[Catalogue]:
-    """Return those that the settings name; nothing is asked yet."""
+    """Return the catalogues in the settings, without asking them yet."""
     settings = context.settings
     source, second = context.source, context.second
     found = [
@@ -205,7 +205,7 @@ def _read(items: Iterable[Item]) -> Iterator[Sighting | CloudmaskError]:
 
 
 def _find_published(store: ObjectStore, query: SceneQuery) -> Iterator[Sighting | CloudmaskError]:
-    """Yield what is published; a store without a catalog has nothing."""
+    """Yield the published scenes; a store without a catalog has none."""
     if store.find_object(COLLECTION_KEY) is None:
         return
     broken: dict[str, CloudmaskError] = {}
@@ -222,19 +222,19 @@ def _list_images(context: RunContext, query: SceneQuery) -> Iterator[Sighting]:
 
 @dataclass(frozen=True, slots=True)
 class _Noted:
-    """What our store notes of scenes that are to be tried, by the scene and by the item's id."""
+    """What our store has recorded about scenes to be tried again, by scene and by item id."""
 
     by_scene: Mapping[tuple[str, datetime, str], NotedState] = field(default_factory=dict)
     by_id: Mapping[str, NotedState] = field(default_factory=dict)
 
     def find(self, scene: MatchedScene) -> NotedState | None:
-        """Return what is noted of the scene."""
+        """Return what is recorded about the scene."""
         ids = [each for holding in scene.holdings.values() for each in holding.ids]
         states = (self.by_id.get(drop_baseline(each)) for each in ids)
         return self.by_scene.get(scene.key) or next(filter(None, states), None)
 
     def complete(self, gap: Gap) -> Gap:
-        """Return ``gap`` with what is noted of its scene, if our catalog lacks it."""
+        """Return ``gap`` with what is recorded about its scene, if our catalog lacks it."""
         state = self.find(gap.scene) if CatalogueName.CATALOG in gap.lacking else None
         return gap if state is None else replace(gap, state=_name_state(state), reason=state.reason)
 
@@ -244,7 +244,7 @@ def _name_state(state: NotedState) -> str:
 
 
 def _read_noted(store: ObjectStore, ours: Catalogue) -> _Noted:
-    """Return what is noted; a store that does not tell is out of reach."""
+    """Return what is recorded; a store that does not answer is reported as out of reach."""
     by_scene: dict[tuple[str, datetime, str], NotedState] = {}
     by_id: dict[str, NotedState] = {}
     try:
@@ -266,7 +266,7 @@ _NOT_CONFIGURED = {
 def _list_answers(
     catalogues: Iterable[Catalogue], scenes: Iterable[MatchedScene], noted: _Noted
 ) -> Iterator[Answer]:
-    """Yield what is said of each catalogue, of those that were not asked too."""
+    """Yield what to report about each catalogue, including those that were not asked."""
     opened = {catalogue.name: catalogue for catalogue in catalogues}
     held = Counter(name for scene in scenes for name in scene.holdings)
     states = Counter(_name_state(state) for scene in scenes if (state := noted.find(scene)))
@@ -281,8 +281,8 @@ def _list_answers(
 
 
 def encode_gaps(report: GapReport, now: datetime) -> bytes:
-    """Return the gaps as a Parquet file, which says of itself when it was made, of what time, and if it is complete."""
-    # An optional extra that takes half a second to import: only who asks for the table pays for it.
+    """Return the gaps as a Parquet file, whose metadata give its time, its period and whether it is complete."""
+    # An optional extra that takes half a second to import: only those who ask for the table pay for it.
     import pyarrow  # noqa: PLC0415
     from pyarrow.parquet import write_table  # noqa: PLC0415
 

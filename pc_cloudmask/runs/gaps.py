@@ -1,18 +1,19 @@
-"""Which scenes one catalogue has and another lacks: the comparison, without I/O.
+"""Compare which scenes one catalogue has and another lacks, without I/O.
 
 How scenes are matched
 ----------------------
-A scene is a satellite, a tile and a datatake. Its items in the catalogues share no id, see ``source.sighting``.
+A scene is a satellite, a tile and a datatake. Its items in different catalogues do not share an id, see
+``source.sighting``.
 
-1. Items that tell their datatake's start belong together if their starts are within ``TOLERANCE``: archives that
-   process a datatake again may round it otherwise. A satellite passes a tile once in an orbit of a hundred minutes.
-2. An item that tells an instant alone joins the datatake that was under way then: the last one that began before
-   it, within ``LONGEST_DATATAKE``. Those without one make scenes of their own, by the same rule.
-3. Products that were issued again, and the parts of a datatake that is split into datastrips, are one scene.
+1. Items that give the start of their datatake belong together if their starts are within ``TOLERANCE``: an archive that
+   processes a datatake again may round it differently. A satellite passes a tile once in an orbit of a hundred minutes.
+2. An item that gives only an instant joins the datatake that was under way then: the last one that began before it,
+   within ``LONGEST_DATATAKE``. Items for which there is none form their own scenes by the same rule.
+3. Reissued products, and the parts of a datatake that is split into datastrips, are one scene.
 
-A catalogue lacks a scene only if it was asked and answered completely. One that was out of reach, or not asked,
-neither has nor lacks anything. Which scenes lie in an interval is decided by the datatake's start, so that a midnight
-between that and the sensing of a tile makes no gap; catalogues are therefore asked for ``LONGEST_DATATAKE`` more.
+A catalogue lacks a scene only if it was asked and answered completely. One that was out of reach, or not asked, neither
+has nor lacks anything. Whether a scene lies in an interval is decided by the start of its datatake, so that a midnight
+between this start and the sensing of a tile makes no gap; catalogues are therefore asked for ``LONGEST_DATATAKE`` more.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ from typing import Any
 from pc_cloudmask.scene.query import format_instant
 from pc_cloudmask.source.sighting import SENSING, Sighting
 
-#: Between the starts of one datatake in two archives.
+#: Largest difference between the starts of one datatake in two archives.
 TOLERANCE = timedelta(seconds=60)
-#: A datatake is at most one orbit's daylit half.
+#: A datatake lasts at most the daylit half of an orbit.
 LONGEST_DATATAKE = timedelta(hours=1)
-#: A datastrip begins up to seconds before the nominal start of its datatake.
+#: A datastrip may begin seconds before the nominal start of its datatake.
 CLOCK_SLACK = timedelta(minutes=5)
 
 
 class CatalogueName(StrEnum):
-    """What is compared, in the order in which it is shown."""
+    """The catalogues compared, in the order in which they are shown."""
 
     SOURCE = "source"
     CATALOG = "catalog"
@@ -45,7 +46,7 @@ class CatalogueName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What one catalogue has of a scene: its items, since when, and of how many datastrips, 0 where it tells none."""
+    """What one catalogue has of a scene: its items, since when, and how many datastrips, 0 if it does not say."""
 
     ids: tuple[str, ...]
     since: datetime
@@ -59,7 +60,7 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class MatchedScene:
-    """A scene and who has it, by the catalogue's name; ``start`` is not that of the datatake if none ``told`` it."""
+    """A scene and who has it, by catalogue name; ``start`` is its datatake's only if some item ``told`` it."""
 
     tile: str
     start: datetime
@@ -69,18 +70,18 @@ class MatchedScene:
 
     @property
     def start_is(self) -> str:
-        """What ``start`` is: the datatake's, or when the tile was seen."""
+        """What ``start`` is: the start of the datatake, or when the tile was seen."""
         return "start" if self.told else SENSING
 
     @property
     def key(self) -> tuple[str, datetime, str]:
-        """What tells it from others, and puts it in order."""
+        """Identifies and orders scenes."""
         return (self.tile, self.start, self.platform)
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A scene that ``lacking`` do not have, if any; ``state`` and ``reason`` are what is noted of it in our store."""
+    """A scene and the catalogues ``lacking`` it, if any; ``state`` and ``reason`` are those recorded in our store."""
 
     scene: MatchedScene
     lacking: tuple[str, ...]
@@ -109,7 +110,7 @@ class Gap:
 
 @dataclass(slots=True)
 class _Datatake:
-    """Sightings of one datatake on one tile, each with its catalogue's name."""
+    """Sightings of one datatake on one tile, each with the name of its catalogue."""
 
     start: datetime
     seen: list[tuple[str, Sighting]]
@@ -121,7 +122,7 @@ class _Datatake:
 
 
 def match_sightings(seen: Mapping[str, Iterable[Sighting]]) -> list[MatchedScene]:
-    """Return the scenes of what was seen, by the catalogue's name; in order of tile and time."""
+    """Return the scenes seen by the catalogues, sorted by tile and time."""
     passes: dict[tuple[str, str], list[tuple[str, Sighting]]] = {}
     for name, sightings in seen.items():
         for sighting in sightings:
@@ -135,7 +136,7 @@ def match_sightings(seen: Mapping[str, Iterable[Sighting]]) -> list[MatchedScene
 
 
 def _split_datatakes(found: Iterable[tuple[str, Sighting]]) -> list[_Datatake]:
-    """Return the datatakes of what was seen of one satellite and tile."""
+    """Return the datatakes in the sightings of one satellite and tile."""
     exact = [(each.start, name, each) for name, each in found if each.start is not None]
     loose = [(each.moment, name, each) for name, each in found if each.start is None]
     datatakes: list[_Datatake] = []
@@ -154,7 +155,7 @@ def _split_datatakes(found: Iterable[tuple[str, Sighting]]) -> list[_Datatake]:
 
 
 def _choose_datatake(fitting: Sequence[_Datatake], moment: datetime) -> _Datatake:
-    """Return the last that had begun at ``moment``, or else the first to begin."""
+    """Return the last datatake that had begun at ``moment``, or else the first to begin."""
     begun = [datatake for datatake in fitting if datatake.start <= moment]
     return max(begun, key=lambda each: each.start) if begun else min(fitting, key=lambda each: each.start)
 
@@ -167,7 +168,7 @@ def _build_holdings(seen: Iterable[tuple[str, Sighting]]) -> dict[str, Holding]:
 
 
 def _build_holding(sightings: Sequence[Sighting]) -> Holding:
-    """Return what the items of one scene in one catalogue tell; the earliest that is told counts."""
+    """Return what one catalogue has of one scene; the earliest ``since`` counts."""
     first = min(sightings, key=lambda each: (each.told == SENSING, each.since))
     ids = tuple(sorted({each.item_id for each in sightings}))
     strips = {each.strip for each in sightings} - {""}
@@ -175,16 +176,16 @@ def _build_holding(sightings: Sequence[Sighting]) -> Holding:
 
 
 def find_lacking(scene: MatchedScene, asked: Collection[str]) -> tuple[str, ...]:
-    """Return the names of those of ``asked`` that do not have the scene."""
+    """Return the names in ``asked`` of catalogues that do not have the scene."""
     return tuple(name for name in CatalogueName if name in asked and name not in scene.holdings)
 
 
 @dataclass(frozen=True, slots=True)
 class AreaSightings:
-    """What was seen of one area, by the catalogue's name, and which catalogues told all that they have of it.
+    """What was seen of one area, by catalogue name, and which catalogues answered completely.
 
-    ``seen`` may hold more than lies in the area: ``inside`` are names of catalogues and ids of items that do.
-    ``first`` and ``last`` are when a datatake must have begun.
+    ``seen`` may include scenes outside the area: ``inside`` has the catalogue names and item ids that are in it.
+    ``first`` and ``last`` limit the start of the datatake.
     """
 
     name: str
@@ -195,7 +196,7 @@ class AreaSightings:
     asked: frozenset[str]
 
     def holds(self, scene: MatchedScene) -> bool:
-        """Return True if the scene was seen in the area, in its time."""
+        """Return True if the scene was seen in the area, within its period."""
         return self.first <= scene.start.replace(microsecond=0) <= self.last and any(
             (name, item_id) in self.inside
             for name, holding in scene.holdings.items()
@@ -204,9 +205,9 @@ class AreaSightings:
 
 
 def compare_areas(areas: Sequence[AreaSightings]) -> list[Gap]:
-    """Return every scene of the areas once, also those that nobody lacks, in order of tile and time.
+    """Return every scene of the areas once, including those that no catalogue lacks, sorted by tile and time.
 
-    Whoever was out of reach for one area may have a scene by another one, and is judged by that.
+    A catalogue that was out of reach for one area may have a scene in another one, and is judged by that.
     """
     pooled: dict[str, list[Sighting]] = {}
     for area in areas:
@@ -223,9 +224,9 @@ def compare_areas(areas: Sequence[AreaSightings]) -> list[Gap]:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is said of one catalogue: where it is, and, unless it was asked of everything, why not.
+    """What to report about one catalogue: where it is and, unless it was asked for everything, why not.
 
-    ``counts`` are of our own catalog: scenes by what is noted of them.
+    ``counts`` are, for our own catalog, scenes by recorded state.
     """
 
     name: str
@@ -243,10 +244,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class GapReport:
-    """The census: who was asked, and which scenes some of them lack.
+    """The result of the census: who was asked, and which scenes some of them lack.
 
-    ``uneven`` are scenes of which one catalogue has fewer datastrips than another: archives cut datatakes
-    differently, so this proves no gap. ``problems`` say what was out of reach or could not be read.
+    ``uneven`` are scenes of which one catalogue has fewer datastrips than another: archives split datatakes
+    differently, so this proves no gap. ``problems`` say what could not be reached or read.
     """
 
     first: datetime
@@ -260,7 +261,7 @@ class GapReport:
 
     @property
     def is_complete(self) -> bool:
-        """True if every catalogue that is configured told all that it has."""
+        """True if every configured catalogue answered completely."""
         return not self.problems
 
     def count_lacking(self, name: str) -> int:

@@ -1,4 +1,4 @@
-"""The publishing of items, batch by batch, that every run consists of."""
+"""Publish items batch by batch, the core of every run."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ from pc_cloudmask.source.fields import Item, SceneSource
 from pc_cloudmask.storage.store import ObjectStore
 
 #: Scenes that are paired, published and linked together: one page of the Planetary Computer's API. A run that dies
-#: loses the links of one batch at the most, and the next run restores those.
+#: loses at most the links of one batch, and the next run restores them.
 BATCH_SCENES = 250
-#: While the last scenes of a batch end and are linked, the next batch is paired and downloads.
+#: While the last scenes of one batch are finished and linked, the next one is paired and downloads.
 BATCHES_AT_ONCE = 2
-#: Scenes that one run notes as waiting or failed for the first time. Each later run reads every state: these
-#: take ten seconds from a bucket. A page of junk wrote 55,763.
+#: Scenes that one run may record as waiting or failed for the first time. Each later run reads all states, which takes
+#: ten seconds from a bucket for this many. One page of junk wrote 55,763.
 MAX_NEW_STATES = 5_000
-#: States noted side by side: requests wait for the network, or for the disk to sync.
+#: States written in parallel: requests wait for the network, or for the disk to sync.
 _WRITERS = 16
-#: Scenes that are due that the source is asked for in one request.
+#: Due scenes that the source is asked for in one request.
 IDS_AT_ONCE = 100
 UNLISTED = "the source does not list it now"
-#: Attempts from which on a scene is forgotten that the source did not list twice running: one empty answer
-#: forgets nothing. Should the source list it again, the scan of everything finds it.
+#: After this many attempts, a scene that the source failed to list twice in a row is forgotten; one empty answer is not
+#: enough. If the source lists it again, the full scan finds it.
 FORGET_AFTER = 5
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -71,10 +71,10 @@ def ingest(
 ) -> Report:
     """Publish the mask of every scene that ``request`` asks for and the catalog lacks.
 
-    One scene's failure stops no other; it is in the report.
+    The failure of one scene does not stop others; it is in the report.
 
     Raises:
-        CloudmaskError: the run cannot go on: settings, store or source.
+        CloudmaskError: the run cannot continue: settings, store or source.
     """
     started = time.monotonic()
     query = request.read_query()
@@ -95,10 +95,10 @@ def ingest(
 
 
 def retry_due_scenes(source: SceneSource, ingestion: Ingestion, now: datetime) -> None:
-    """Publish the scenes that an earlier run noted and that are due, wherever they are.
+    """Publish the scenes that an earlier run recorded and that are due, wherever they are.
 
     Raises:
-        CloudmaskError: the source, the engine or the store ended it; what it did stays done.
+        CloudmaskError: the source, the engine or the store ended it; completed work is kept.
     """
     due = {state.item_id: state for state in ingestion.noted.values() if state.is_due(now)}
     listed: set[str] = set()
@@ -108,7 +108,7 @@ def retry_due_scenes(source: SceneSource, ingestion: Ingestion, now: datetime) -
 
 
 def _find(source: SceneSource, ids: list[str], listed: set[str]) -> Iterator[Item]:
-    """Yield the items of ``ids``, a request for each hundred; add the ids that the source has to ``listed``."""
+    """Yield the items of ``ids``, with one request per hundred; add the ids that the source has to ``listed``."""
     for asked in batches(ids, IDS_AT_ONCE):
         for item in source.find_items(SceneQuery(ids=tuple(asked))):
             listed.add(str(item.get("id")))
@@ -116,10 +116,10 @@ def _find(source: SceneSource, ids: list[str], listed: set[str]) -> Iterator[Ite
 
 
 class Ingestion:
-    """One run's publishing; ``outcomes`` are those of all scenes so far, each scene's once.
+    """The publishing of one run; ``outcomes`` has one entry for each scene so far.
 
-    ``noted`` are states that earlier runs left: a scene that it is not time to try again is held back. By which method
-    a mask is made, and which takes the place of another, is told in ``ladder``.
+    ``noted`` are states that earlier runs recorded: scenes that are not due yet are held back. See ``ladder`` for which
+    method makes a mask, and which mask may replace another.
     """
 
     def __init__(
@@ -146,42 +146,42 @@ class Ingestion:
 
     @property
     def deferred(self) -> int:
-        """Scenes that the budget left to a later run."""
+        """Number of scenes that the budget left to a later run."""
         return self._budget.deferred
 
     @property
     def is_complete(self) -> bool:
-        """True if each scene met so far is published or noted as waiting or failed: none was left out."""
+        """True if each scene so far is published or recorded as waiting or failed, with none left out."""
         return not self.deferred and self._room >= 0
 
     def begin(self, noted: Iterable[NotedState] = ()) -> None:
-        """Finish what a run that died had begun; hold back those of ``noted`` that are not due.
+        """Finish what a dead run had begun; hold back those of ``noted`` that are not due.
 
         Raises:
-            CloudmaskError: the run cannot go on: settings or store.
+            CloudmaskError: the run cannot continue: settings or store.
         """
         if self._context.settings.mirror:
             check_available()
         check_projections()
         self._context.check_engines()
         self._context.publisher.recover()
-        # A run that died while a scene changed from waiting to failed, or back, left both: the later holds.
+        # A run that died while a scene changed between waiting and failed left both states: the later one counts.
         self.noted = {state.item_id: state for state in sorted(noted, key=lambda state: state.last_try)}
         self._remembered = find_remembered(self._context.store)
 
     def publish(self, items: Iterable[Item]) -> None:
-        """Publish what the catalog lacks of ``items``; one scene's failure stops no other.
+        """Publish the ``items`` that the catalog lacks; the failure of one scene does not stop others.
 
         Raises:
-            CloudmaskError: the run cannot go on: source, engine or store.
+            CloudmaskError: the run cannot continue: source, engine or store.
         """
         jobs = (partial(self._pass_on, self._publish_batch(batch)) for batch in self._read_batches(items))
-        # What a limited budget allows goes to the first that were found.
+        # A limited budget is spent on the scenes found first.
         for outcome in run_overlapped(jobs, 1 if self._budget.is_limited else BATCHES_AT_ONCE):
             self._observer.scene_ended(outcome)
 
     def _read_batches(self, items: Iterable[Item]) -> Iterator[list[Item]]:
-        """Yield batches of items that this run has not met."""
+        """Yield batches of items that this run has not met before."""
         for batch in batches(items, BATCH_SCENES):
             new = [item for item in batch if str(item.get("id")) not in self._met]
             self._met.update(str(item.get("id")) for item in new)
@@ -189,21 +189,21 @@ class Ingestion:
             yield new
 
     def note(self, outcomes: Iterable[SceneOutcome]) -> None:
-        """Tell of ``outcomes`` as they come; note them next to the catalog once they are all there.
+        """Report ``outcomes`` to the observer as they come, and record them in the store once all have come.
 
         Raises:
-            CloudmaskError: the run cannot go on; what came before is noted.
+            CloudmaskError: the run cannot continue; earlier outcomes are recorded.
         """
         for outcome in self._pass_on(outcomes):
             self._observer.scene_ended(outcome)
 
     def _pass_on(self, outcomes: Iterable[SceneOutcome]) -> Iterator[SceneOutcome]:
-        """Yield ``outcomes`` as they come; note them next to the catalog once they are all there.
+        """Yield ``outcomes`` as they come, and record them in the store once all have come.
 
-        Once there is no room for further states, say so, once.
+        Log a warning, once, when there is no room for further states.
 
         Raises:
-            CloudmaskError: the run cannot go on; what came before is noted.
+            CloudmaskError: the run cannot continue; earlier outcomes are recorded.
         """
         ended: list[SceneOutcome] = []
         try:
@@ -232,9 +232,9 @@ class Ingestion:
             )
 
     def leave_unlisted(self, unlisted: Iterable[NotedState]) -> None:
-        """Let those wait that the source does not list, quarantined ones too, until it does or they are forgotten.
+        """Make scenes that the source does not list wait, even quarantined ones, until it does or they are forgotten.
 
-        The mask of a provisional one stays as it is.
+        A provisional one keeps its mask.
         """
         kept = []
         for state in unlisted:
@@ -248,7 +248,7 @@ class Ingestion:
         self.note(kept)
 
     def read_unlisted(self, ids: Iterable[str]) -> list[NotedState]:
-        """Return the states that earlier runs left of ``ids``, of scenes whose items this run did not meet."""
+        """Return the states that earlier runs recorded for those of ``ids`` whose items this run did not meet."""
         unlisted = sorted(self._remembered.intersection(ids) - self._met)
         states = [find_state(self._context.store, kind, each) for each in unlisted for kind in StateKind]
         return [state for state in states if state is not None]
@@ -274,7 +274,7 @@ class Ingestion:
         wanted = [each for each in unpublished if not held[each.scene.id]]
         if not wanted:
             return
-        # Before Earth Engine is asked for anything: a store that refuses us is no fault of any scene.
+        # Before any request to Earth Engine: a store that refuses us is not the fault of a scene.
         context.publisher.check_writers()
         keys = {candidate.scene.id: candidate.keys for candidate in wanted}
         published: list[ItemKeys] = []
@@ -285,17 +285,17 @@ class Ingestion:
                     published.append(keys[outcome.id])
                 yield outcome
         except CloudmaskError as error:
-            fault = error  # once what was published is linked
+            fault = error  # raised once everything published is linked
         self._link(published)
         context.read_costs(keys)
         if fault:
             raise fault
 
     def _link(self, published: list[ItemKeys]) -> None:
-        """Link the items of one batch; not of two at a time, for a bucket may have only one writer."""
+        """Link the items of one batch; one batch at a time, because a bucket may allow only one writer."""
         with self._linking:
             if self._context.settings.mirror:
-                # Before the catalogs: the collection lists the part in the same write that covers its items.
+                # Before the catalogs, so that one write of the collection lists the part and covers its items.
                 self._mirror_items(published)
             self._context.publisher.publish_catalogs(published)
             if self._context.settings.mirror:
@@ -303,7 +303,7 @@ class Ingestion:
         logger.info("%d items linked", len(published))
 
     def _climb(self, wanted: list[Candidate]) -> Iterator[SceneOutcome]:
-        """Yield how scenes end: each method of the ladder is given those for which the ones above lack their input."""
+        """Yield how scenes end: each method of the ladder gets those for which the better ones lack their input."""
         for method in self._context.ladder.methods:
             if not wanted:
                 return
@@ -322,7 +322,7 @@ class Ingestion:
                     wanted.append(tried)
 
     def _pair(self, method: str, wanted: list[Candidate]) -> tuple[list[Candidate], list[SceneOutcome]]:
-        """Return those that the budget allows with their images, and those for which ``method`` has none yet."""
+        """Return the candidates within the budget, with their images, and outcomes for those without an image yet."""
         paired: list[Candidate] = []
         waiting: list[SceneOutcome] = []
         while affordable := self._budget.select_affordable(wanted):
@@ -338,7 +338,7 @@ class Ingestion:
         return paired, waiting
 
     def _mirror_items(self, published: list[ItemKeys]) -> None:
-        """Append the items just published to the geoparquet mirror, as a part of their own."""
+        """Append the items just published to the geoparquet mirror, as a new part."""
         find = self._context.publisher.find_published
         with ThreadPoolExecutor(self._context.settings.workers) as pool:
             items = [item for item in pool.map(find, published) if item is not None]
@@ -346,7 +346,7 @@ class Ingestion:
 
 
 def find_remembered(store: ObjectStore) -> frozenset[str]:
-    """Return the ids of the scenes that an earlier run left to be tried again; a listing for each kind."""
+    """Return the ids of the scenes that earlier runs recorded for another try; one listing for each kind."""
     return frozenset(
         info.key.removeprefix(kind.prefix).removesuffix(".json")
         for kind in StateKind
@@ -362,14 +362,13 @@ def remember_outcomes(
     now: datetime,
     room: int = MAX_NEW_STATES,
 ) -> int:
-    """Note each waiting, failed or provisional scene, and forget what is noted of one whose mask is final by now.
+    """Record each waiting, failed or provisional scene, and forget the state of scenes whose mask is now final.
 
-    An outcome whose id can be no key, of an item that was refused for it, is in the report alone, and so
-    are those beyond the first ``room`` of which nothing is noted yet. One that was held back is noted
-    already.
+    Outcomes with an id that cannot be a key, from items refused for that, are only in the report, and so are new ones
+    beyond the first ``room``. Scenes that were held back are recorded already.
 
     Returns:
-        What is left of ``room``; negative, of how many nothing could be noted.
+        The remaining ``room``; if negative, the number of scenes that could not be recorded.
     """
 
     def remember(outcome: SceneOutcome) -> None:
@@ -395,10 +394,10 @@ def remember_outcomes(
 def hold_back(
     scene: Candidate | SceneOutcome, noted: Mapping[str, NotedState], now: datetime
 ) -> SceneOutcome | None:
-    """Return the outcome of a scene that an earlier run left to be tried later, if it is not yet time to.
+    """Return the outcome of a scene that an earlier run deferred and that is not due yet.
 
-    None for one that is to be tried: nothing is noted of it, it is due, its item has changed since, other methods
-    may make its mask, or what the note says of the catalog does not hold.
+    Return None for a scene to be tried: it has no state, it is due, its item or the methods that may make its mask have
+    changed, or the catalog contradicts the state.
     """
     scene_id, is_published = (
         (scene.scene.id, scene.is_current) if isinstance(scene, Candidate) else (scene.id, False)
@@ -422,7 +421,7 @@ def hold_back(
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield ``items`` in lists of ``size``, the last one shorter."""
+    """Yield ``items`` in lists of ``size``; the last one may be shorter."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

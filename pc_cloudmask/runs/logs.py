@@ -1,4 +1,4 @@
-"""The log: one line a record, with run, item and phase, without secrets."""
+"""The log: one line per record, with run, item and phase, without secrets."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Phase(StrEnum):
 
 
 class PhaseClock:
-    """Seconds that each phase of one item's work took."""
+    """Seconds spent in each phase of the work on one item."""
 
     def __init__(self, item: str) -> None:
         self._item = item
@@ -48,7 +48,7 @@ class PhaseClock:
 
     @contextmanager
     def measure(self, phase: Phase) -> Iterator[None]:
-        """Measure what is done inside; the log says what it belongs to."""
+        """Measure the time spent inside; log records made there carry item and phase."""
         tokens = (item_id.set(self._item), phase_name.set(phase))
         started = time.perf_counter()
         try:
@@ -60,10 +60,10 @@ class PhaseClock:
 
 
 class TextFormatter(logging.Formatter):
-    """``INFO pc_cloudmask.runs.runners [S2B_… derive]: message``; lines of a traceback are indented, and no others."""
+    """``INFO pc_cloudmask.runs.runners [S2B_… derive]: message``; only lines of a traceback are indented."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, and those of a traceback."""
+        """Return the line, followed by those of a traceback."""
         where = " ".join(filter(None, (item_id.get(), phase_name.get())))
         name = f"{record.name} [{where}]" if where else record.name
         line = make_printable(f"{record.levelname} {name}: {record.getMessage()}", LONGEST_LINE)
@@ -72,7 +72,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message; run, item, phase, error where there are any."""
+    """One JSON object per line: time, level, logger, message; run, item, phase and error if there are any."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -99,10 +99,10 @@ def _format_traceback(formatter: logging.Formatter, record: logging.LogRecord) -
 def configure_logs(
     level: int, read_secrets: Callable[[], Iterable[str]], form: LogFormat | None = None
 ) -> None:
-    """Write records of ``level`` and above to stderr, as text by default; in place of what was configured."""
+    """Write records of ``level`` and above to stderr, as text by default, replacing the present configuration."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     hide_values(read_secrets)
     keep_signatures_out_of_logs()
-    logging.captureWarnings(capture=True)  # a library's warning may quote what it was given
+    logging.captureWarnings(capture=True)  # a library's warning may quote secrets in its input
     logging.basicConfig(level=level, handlers=[handler], force=True)

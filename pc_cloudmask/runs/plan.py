@@ -1,4 +1,4 @@
-"""What a run would do, and what was done, found out without writing anything."""
+"""What a run would do, and what has been done, determined without writing anything."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from pc_cloudmask.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class PlannedScene:
-    """A scene that would be published, the keys of its item and assets, and what its inputs cost.
+    """A scene that would be published, the keys of its item and assets, and the cost of its inputs.
 
-    An asset's key carries the hash of its content, which is not known yet: it ends in ``-*``.
+    An asset's key contains the hash of its content, which is not known yet: it ends in ``-*``.
     """
 
     id: str
@@ -39,8 +39,8 @@ class PlannedScene:
 class Plan:
     """The scenes of a dry run.
 
-    Whether Earth Engine has an image of a scene is not asked: costs are those of the best method that may make its
-    mask. ``provisional`` are scenes among those that would be published whose mask is there, by a lesser method.
+    Earth Engine is not asked whether it has images, so costs are those of the best method that may make each mask.
+    ``provisional`` are the scenes to be published that already have a mask by a lesser method.
     """
 
     would_publish: tuple[PlannedScene, ...] = ()
@@ -51,23 +51,23 @@ class Plan:
 
     @property
     def ids(self) -> frozenset[str]:
-        """The ids of every scene that was found."""
+        """The ids of all scenes found."""
         planned = (scene.id for scene in self.would_publish)
         return frozenset((*self.skipped, *planned, *(outcome.id for outcome in self.failed)))
 
     @property
     def requests(self) -> int:
-        """Requests to Earth Engine in all, those that pair scenes with their images among them."""
+        """Total number of requests to Earth Engine, including those that pair scenes with images."""
         return sum(scene.requests for scene in self.would_publish) + self.pairing_requests
 
     @property
     def bytes(self) -> int:
-        """Bytes of pixels from Earth Engine in all."""
+        """Total bytes of pixels from Earth Engine."""
         return sum(scene.bytes for scene in self.would_publish)
 
     @property
     def asset_bytes(self) -> int:
-        """Bytes of pixels of the items' own assets in all."""
+        """Total bytes of pixels from the items' own assets."""
         return sum(scene.asset_bytes for scene in self.would_publish)
 
     def as_json(self) -> dict[str, Any]:
@@ -117,9 +117,9 @@ def _plan_scene(settings: Settings, candidate: Candidate) -> PlannedScene:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Counts by state, the states of what is to be tried again, and by tile the days that are missing.
+    """Counts by state, the states of scenes to be tried again, and the missing days by tile.
 
-    ``gaps`` is None where the source was not asked.
+    ``gaps`` is None if the source was not asked.
     """
 
     census: Census
@@ -165,7 +165,7 @@ def read_status(context: RunContext, request: IngestRequest) -> Status:
     gaps = None
     if request.tiles or request.items:
         items = context.source.find_items(request.read_query())
-        # Which scenes there are depends on no threshold, and no weights are needed to count them.
+        # Which scenes exist depends on no threshold, and counting them requires no weights.
         candidates, _ = read_candidates(items, dict.fromkeys(context.settings.ladder, MaskParameters()))
         gaps = census.find_gaps((each.scene.tile, each.scene.datetime.date()) for each in candidates)
     return Status(census, tuple(list_states(context.store)), gaps)

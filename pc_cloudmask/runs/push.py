@@ -1,7 +1,7 @@
-"""Pushing what the change feed tells to an SNS topic, with the message attributes of Earth Search.
+"""Push events of the change feed to an SNS topic, with the message attributes of Earth Search.
 
-A message is an event of the feed. Subscribers filter by attributes: those of Earth Search, whose names Cirrus gave
-them. A topic that is out of reach stops nothing: the feed has every event.
+A message is an event of the feed. Subscribers filter by attributes, which are those of Earth Search, named by Cirrus. A
+topic that cannot be reached stops nothing: the feed has every event.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from pc_cloudmask.source.fields import is_number
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: SNS takes as many in one request.
+#: Limit of SNS for one request.
 _BATCH = 10
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S, _ATTEMPTS = 5, 20, 3
-#: As Earth Search says it of an item; it tells nothing of what is gone.
+#: As in Earth Search; it announces no deletions.
 _STATUS = {ChangeKind.PUBLISHED: "created", ChangeKind.REPLACED: "updated", ChangeKind.WITHDRAWN: "deleted"}
 _CORNERS = ("bbox.ll_lon", "bbox.ll_lat", "bbox.ur_lon", "bbox.ur_lat")
 logger = logging.getLogger(__name__)
 
 
 class TopicPush:
-    """Sends events to the topic; safe to share between threads. ``unpushed`` counts those that it did not take."""
+    """Sends events to the topic; safe to share between threads. ``unpushed`` counts events that it did not accept."""
 
     def __init__(self, topic: str) -> None:
         self._topic = topic
@@ -40,7 +40,7 @@ class TopicPush:
         self.unpushed = 0
 
     def __call__(self, events: Sequence[Event]) -> None:
-        """Send the events; what fails is logged and counted."""
+        """Send the events; failures are logged and counted."""
         for first in range(0, len(events), _BATCH):
             batch = events[first : first + _BATCH]
             lost, reason = self._send(batch)
@@ -55,8 +55,8 @@ class TopicPush:
                 )
 
     def _send(self, batch: Sequence[Event]) -> tuple[int, str]:
-        """Return how many of the batch were not taken, and why."""
-        # boto3 takes a third of a second to import: only who pushes pays for it.
+        """Return how many of the batch were not accepted, and why."""
+        # boto3 takes a third of a second to import: only runs that push pay for it.
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
         entries = [self._build_entry(number, event) for number, event in enumerate(batch)]
@@ -85,7 +85,7 @@ class TopicPush:
 
 
 def build_attributes(event: Event) -> dict[str, dict[str, str]]:
-    """Return the message attributes of an event, ten at most: SQS keeps no more."""
+    """Return the message attributes of an event, at most ten: SQS keeps no more."""
     return dict(_list_attributes(event))
 
 
@@ -114,7 +114,7 @@ def _number(value: float) -> dict[str, str]:
 
 
 def _build_client(region: str) -> Any:
-    """Return a client of SNS in the topic's region, as the ``AWS_*`` variables and the AWS configuration say."""
+    """Return an SNS client for the topic's region, configured by the ``AWS_*`` variables and the AWS configuration."""
     import boto3  # noqa: PLC0415
     from botocore.config import Config  # noqa: PLC0415
 

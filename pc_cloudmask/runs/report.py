@@ -1,4 +1,4 @@
-"""What a run did, scene by scene, and its figures as Prometheus text."""
+"""The result of a run, scene by scene, and its metrics as Prometheus text."""
 
 from __future__ import annotations
 
@@ -27,13 +27,12 @@ class SceneState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SceneOutcome:
-    """One scene's end in this run; ``reason`` is empty for one whose mask is final.
+    """How one scene ended in this run; ``reason`` is empty if its mask is final.
 
-    ``held`` says that an earlier run left it so and this one did not try it. ``fingerprint`` is what the
-    mask would follow from, empty where that is not known. ``phases`` are seconds by phase, ``item_key``
-    is where a published one is in the store, ``cover_pct`` how much of it is ``cloud`` and ``shadow``.
-    ``provisional`` says of a published or skipped one that a better method is to make its mask again,
-    ``lacks_input`` of another that it was the method's input that was not there.
+    ``held`` says that an earlier run left it like this and this run did not try it. ``fingerprint`` identifies what
+    determines the mask, empty if unknown. ``phases`` are seconds by phase, ``item_key`` is the key of a published item,
+    ``cover_pct`` the percentages of ``cloud`` and ``shadow``. For a published or skipped scene, ``provisional`` says
+    that a better method will make its mask again; for others, ``lacks_input`` says that the method's input was missing.
     """
 
     id: str
@@ -50,7 +49,7 @@ class SceneOutcome:
     phases: Mapping[str, float] = field(default_factory=dict, hash=False, compare=False)
 
     def as_failure(self) -> dict[str, Any]:
-        """Return what a report's JSON says of a failed scene."""
+        """Return the entry for a failed scene in a report's JSON."""
         return {"id": self.id, "error": self.reason, "retryable": self.retryable}
 
 
@@ -80,12 +79,12 @@ class Report:
 
     @property
     def is_whole(self) -> bool:
-        """True if the run did all it was asked to: no scene failed, no source was out of reach."""
+        """True if the run did all it was asked to: no scene failed, and every source could be reached."""
         return not (self.failed or self.problems)
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of scenes by how the run left them; those published provisionally are published, too."""
+        """Number of scenes by outcome; provisional ones also count as published."""
         return {
             "published": len(self.published),
             "provisional": len(self.provisional),
@@ -105,7 +104,7 @@ class Report:
         return f"{text or 'no scene found'} in {self.seconds:.1f} s{unpushed}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return the report as plain JSON values; the last six only where there is something to say."""
+        """Return the report as plain JSON values; the last six are included only if not empty."""
         further = {
             "provisional": self.provisional,
             "held_back": [{"id": scene.id, "error": scene.reason} for scene in self.held_back],
@@ -126,17 +125,17 @@ class Report:
 
 
 class Observer:
-    """Is told how a run goes on; this one tells nobody."""
+    """Receives the progress of a run; this base class ignores it."""
 
     def scenes_found(self, count: int) -> None:
-        """Hear that ``count`` further scenes were found."""
+        """Handle that ``count`` more scenes were found."""
 
     def scene_ended(self, outcome: SceneOutcome) -> None:
-        """Hear how one scene ended."""
+        """Handle the outcome of one scene."""
 
 
 def build_report(outcomes: Iterable[SceneOutcome], seconds: float, **extra: Any) -> Report:
-    """Return the outcomes by state, each list ordered by scene id so that equal runs report equally.
+    """Return the outcomes by state, each list sorted by scene id so that equal runs give equal reports.
 
     ``extra`` are further fields of ``Report``.
     """
@@ -161,12 +160,12 @@ def build_report(outcomes: Iterable[SceneOutcome], seconds: float, **extra: Any)
     )
 
 
-#: From a small scene's encoding to a full tile by the embedded network.
+#: From the encoding of a small scene to a full tile by the embedded network.
 PHASE_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 def check_metrics(path: Path) -> None:
-    """Raise if no file can be written to ``path``: a run of hours should not end with the news.
+    """Check that a file can be written to ``path``, so that a run of hours does not fail at the end.
 
     Raises:
         SettingsError: it cannot.
@@ -176,7 +175,7 @@ def check_metrics(path: Path) -> None:
 
 
 def write_metrics(path: Path, command: str, report: Report, now: datetime) -> None:
-    """Write the figures of the run of ``command`` that ended at ``now``; a reader sees the old file or the new.
+    """Write the metrics of the run of ``command`` that ended at ``now``, replacing the file atomically.
 
     Raises:
         SettingsError: the file cannot be written.
@@ -190,7 +189,7 @@ def write_metrics(path: Path, command: str, report: Report, now: datetime) -> No
 
 
 def build_metrics(command: str, report: Report, now: datetime) -> CollectorRegistry:
-    """Return the figures of the run of ``command`` that ended at ``now``."""
+    """Return the metrics of the run of ``command`` that ended at ``now``."""
     from prometheus_client import CollectorRegistry, Gauge, Histogram  # noqa: PLC0415 - heavy
 
     registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""What a run was asked to do, in plain values that Prefect may show and store."""
+"""What a run is asked to do, in plain values that Prefect can show and store."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pc_cloudmask.scene.query import SceneQuery, build_query, parse_datetime_int
 from pc_cloudmask.settings import FIRST_IMAGE, Area, Settings, read_area_file, read_settings
 from pc_cloudmask.text import make_printable, unsigned_href
 
-#: Of tiles, areas or ids in the name of a run.
+#: Tiles, areas or ids shown in the name of a run.
 SHOWN = 3
 
 
 def shorten(names: Sequence[str]) -> list[str]:
-    """Return the first few names, and dots in place of the others."""
+    """Return the first few names, with dots in place of the others."""
     return [*names[:SHOWN], *(["…"] if len(names) > SHOWN else [])]
 
 
 class RunRequest(BaseModel):
-    """What differs from the environment's settings, and where items come from if not from a search.
+    """Overrides of the environment's settings, and where items come from if not from a search.
 
-    Nothing secret belongs here: it becomes the parameters of a flow run.
+    Nothing secret belongs here: requests become parameters of flow runs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,15 +64,15 @@ class RunRequest(BaseModel):
 
     @property
     def place(self) -> str:
-        """A few words for people that say where: ``22KFV 33UUP``; none where it says nothing of it."""
+        """A short description of the place: ``22KFV 33UUP``; empty if the request names none."""
         geometry = self.intersects.stem if self.intersects else None
         return " ".join(filter(None, [*shorten(self.tiles), self.bbox, geometry]))
 
     def read_settings(self) -> Settings:
-        """Return the environment's settings with this request's own.
+        """Return the environment's settings with this request's overrides.
 
         Raises:
-            SettingsError: a value that cannot be used.
+            SettingsError: a value cannot be used.
         """
         own = self.model_dump(include={"method", "compute", "store", "keep_inputs"})
         return read_settings(self.config, as_options=True, **own)
@@ -90,16 +90,16 @@ class IngestRequest(RunRequest):
 
     @property
     def title(self) -> str:
-        """A few words for people: ``22KFV 2018-12``."""
+        """A short description: ``22KFV 2018-12``."""
         items = make_printable(unsigned_href(self.items)).rpartition("/")[2] if self.items else None
         named = [self.place, *shorten(self.ids), items, self.datetime]
         return " ".join(filter(None, named)) or "scenes"
 
     def read_query(self) -> SceneQuery:
-        """Return the query, its geometry read from its file.
+        """Return the query, with its geometry read from the file.
 
         Raises:
-            SettingsError: text that is no bbox, interval, tile or geometry, or no criterion at all.
+            SettingsError: an invalid bbox, interval, tile or geometry, or no criterion at all.
         """
         query = build_query(
             bbox=self.bbox,
@@ -115,9 +115,9 @@ class IngestRequest(RunRequest):
 
 
 class AreaRequest(RunRequest):
-    """Which areas: ``areas`` are names in the settings, all of them by default.
+    """Which areas: ``areas`` are names in the settings, by default all of them.
 
-    Tiles, a box or a geometry's file are an area of their own.
+    Tiles, a box or a geometry file define an area of their own.
     """
 
     areas: tuple[str, ...] = Field(
@@ -129,10 +129,10 @@ class AreaRequest(RunRequest):
     )
 
     def read_areas(self, settings: Settings) -> dict[str, Area]:
-        """Return the areas by name, of those in ``settings`` or the request's own.
+        """Return the areas by name, from ``settings`` or the request's own.
 
         Raises:
-            SettingsError: none at all, an unknown name, or no place.
+            SettingsError: there is none, a name is unknown, or an area has no place.
         """
         if self.tiles or self.bbox or self.intersects:
             if self.areas:
@@ -164,7 +164,7 @@ class AreaRequest(RunRequest):
 class WatchRequest(AreaRequest):
     """The arguments of ``watch``: how far a run looks back, by default as far as is due.
 
-    ``seconds`` is how long a scan of everything may go on before it is left to the next run.
+    ``seconds`` limits how long a full scan may take before the rest is left to the next run.
     """
 
     look_back: tuple[LookBack, ...] | None = Field(
@@ -177,7 +177,7 @@ class WatchRequest(AreaRequest):
     )
 
     def find_start(self, areas: Mapping[str, Area], settings: Settings, now: dt.datetime) -> dt.datetime:
-        """Return the first instant of the widest look-back window: of the hot one, where none is named."""
+        """Return the first instant of the widest look-back window; of the hot one if none is named."""
         days = {LookBack.HOT: settings.look_back_days, LookBack.RECENT: RECENT_DAYS}
         first = min(area.start for area in areas.values())
         windows = self.look_back or (LookBack.HOT,)
@@ -187,10 +187,10 @@ class WatchRequest(AreaRequest):
 
 
 class BackfillRequest(AreaRequest):
-    """The arguments of a backfill: which years, and which deployment carries it out, shard by shard.
+    """The arguments of a backfill: which years, and which deployment runs the shards.
 
-    ``attempt`` tells a backfill that is to be done again, failed runs and all, from one that goes on after
-    a kill. Without a ``deployment`` the shards are run in the backfill's own process, one after the other.
+    ``attempt`` distinguishes a backfill to be repeated, including failed runs, from one that continues after a kill.
+    Without a ``deployment``, the shards run one after the other in the backfill's own process.
     """
 
     years: tuple[int, ...] = Field(
@@ -209,7 +209,7 @@ class BackfillRequest(AreaRequest):
     )
 
     def read_period(self) -> tuple[dt.datetime, dt.datetime | None]:
-        """Return the first and last instant; None leaves the end open.
+        """Return the first and last instant; None means an open end.
 
         Raises:
             SettingsError: neither years nor an interval, both of them, or an interval with an open start.
@@ -224,7 +224,7 @@ class BackfillRequest(AreaRequest):
 
 
 class GapsRequest(AreaRequest):
-    """The arguments of ``gaps``: what was taken when, and whether the census is put into the store as a table."""
+    """The arguments of ``gaps``: the acquisition period, and whether to put the census into the store as a table."""
 
     datetime: str | None = Field(
         default=None, description="When scenes were taken; the last 60 days if empty."
@@ -232,10 +232,10 @@ class GapsRequest(AreaRequest):
     parquet: bool = Field(default=False, description="Put the census into the store too, as gaps.parquet.")
 
     def read_period(self, now: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
-        """Return the first and last instant, by default of the last ``RECENT_DAYS``; nothing lies beyond ``now``.
+        """Return the first and last instant, by default of the last ``RECENT_DAYS``, and never later than ``now``.
 
         Raises:
-            SettingsError: no interval, or one without a scene: before Sentinel-2, or to come.
+            SettingsError: an invalid interval, or one without a scene: before Sentinel-2, or in the future.
         """
         if self.datetime is None:
             return now - dt.timedelta(days=RECENT_DAYS), now

@@ -1,16 +1,16 @@
-"""What runs scenes side by side in this process, and what they share.
+"""Run many scenes at a time in this process, and what they share.
 
 How a queue of scenes keeps Earth Engine busy
 ---------------------------------------------
-A scene waits some seconds for Earth Engine, then computes for half a second, then waits for the store. So there are
-as many threads as scenes may wait (``count_threads``), and three things bound what they do at the same time:
+A scene waits some seconds for Earth Engine, then computes for half a second, then waits for the store. So there are as
+many threads as scenes may wait (``count_threads``), and three limits apply to what they do at the same time:
 
-1. requests in flight, by ``masking.earth_engine.pacing.Places``: those that the quota allows, or the service bears;
-2. pixels in memory, by ``Memory``: a scene begins to download once there is room for its rasters, and gives the room
-   back once its files are encoded;
+1. requests in flight, by ``masking.earth_engine.pacing.Places``: as many as the quota allows or the service can take;
+2. pixels in memory, by ``Memory``: a scene begins to download once there is room for its rasters, and releases the room
+   once its files are encoded;
 3. computing, by ``turns``: ``CLOUDMASK_WORKERS`` scenes at a time derive and encode.
 
-Room is taken before a turn and never waited for by who has one, so no two scenes wait for each other.
+A scene reserves memory before it takes a turn, and never waits for memory during its turn, so scenes cannot deadlock.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from pc_cloudmask.runs.candidate import Candidate, build_failure, find_fault
 from pc_cloudmask.runs.report import SceneOutcome
 from pc_cloudmask.settings import Settings
 
-#: Further attempts at a scene whose error is retryable; the adapters retry single requests themselves.
+#: Retries of a scene whose error is retryable; the adapters retry single requests themselves.
 RETRIES = 2
-#: Pause before the first further attempt; each next one doubles it.
+#: Pause before the first retry; doubled for each further one.
 RETRY_DELAY_S = 2.0
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-#: Is set once whoever reads what ``run_overlapped`` yields has stopped, in the jobs of that call.
+#: Set, in the jobs of one call of ``run_overlapped``, once its caller has stopped reading.
 _abandoned: ContextVar[Event] = ContextVar("abandoned", default=Event())  # noqa: B039 - nobody sets this one
 SceneWork = Callable[[Candidate], SceneOutcome]
 
@@ -51,7 +51,7 @@ class Runner(Protocol):
         """Yield the outcomes in the order in which scenes end.
 
         Raises:
-            CloudmaskError: one that ends the run; first come the outcomes of all scenes that were begun.
+            CloudmaskError: an error that ends the run, after the outcomes of all scenes that had begun.
         """
         ...
 
@@ -80,7 +80,7 @@ class ThreadRunner:
 
         try:
             futures = [
-                # Each in a context of its own, so that the log tells runs and items apart.
+                # Each in its own context, so that the log can distinguish runs and items.
                 pool.submit(copy_context().run, attempt, candidate)
                 for candidate in candidates
             ]
@@ -95,7 +95,7 @@ class ThreadRunner:
             if fault:
                 raise fault
         finally:
-            # An interrupted run starts no further scene or attempt and lets those under way end whole.
+            # An interrupted run starts no further scene or attempt, and lets those under way finish.
             stopping.set()
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -113,13 +113,13 @@ def _pass_on(
 
 
 def run_overlapped(jobs: Iterable[Callable[[], Iterator[T]]], width: int) -> Iterator[T]:
-    """Yield what ``jobs`` yield, as it comes; ``width`` of them are under way at a time, each in a thread.
+    """Yield what ``jobs`` yield, as it comes, with ``width`` jobs running at a time, each in a thread.
 
-    A job is asked for once there is a thread for it. Who stops reading stops the jobs at what they yield next,
-    and before that the scenes that a ``ThreadRunner`` has not begun.
+    A job is taken once a thread is free for it. If the caller stops reading, the jobs stop at their next result, and a
+    ``ThreadRunner`` inside them starts no further scene.
 
     Raises:
-        Exception: the first of a job, once all that were begun have ended.
+        Exception: the first error of a job, once all jobs that had begun have ended.
     """
     results: Queue[tuple[T] | Future[None]] = Queue()
     stopping = Event()
@@ -135,7 +135,7 @@ def run_overlapped(jobs: Iterable[Callable[[], Iterator[T]]], width: int) -> Ite
                         under_way.add(future)
                         future.add_done_callback(results.put)
                 except Exception as error:
-                    fault = error  # once those under way have ended
+                    fault = error  # raised once the jobs under way have ended
                 if not under_way:
                     break
                 result = results.get()
@@ -153,10 +153,10 @@ def run_overlapped(jobs: Iterable[Callable[[], Iterator[T]]], width: int) -> Ite
 def attempt_scene(
     work: SceneWork, candidate: Candidate, retry_delay_s: float, stopping: Event | None = None
 ) -> SceneOutcome:
-    """Return the outcome of ``work``, tried again where that can help, until ``stopping``.
+    """Return the outcome of ``work``, retried where that can help, until ``stopping`` is set.
 
     Raises:
-        CloudmaskError: one that ends the run, and is no failure of the scene.
+        CloudmaskError: an error that ends the run and is not a failure of the scene.
     """
     stopping = stopping or Event()
     for attempt in range(RETRIES + 1):
@@ -178,15 +178,16 @@ def attempt_scene(
     raise AssertionError("the last attempt returns")
 
 
-#: Bytes of downloaded rasters that a process holds: 16 full tiles of 20 m, of which ten wait for forty requests.
+#: Bytes of downloaded rasters that a process holds: 16 full tiles of 20 m; ten of these wait for forty requests.
 RASTER_BYTES = 512 << 20
-#: Freed memory of this size or more goes back to the system; what is less is kept up to ``KEPT_BYTES``, for a page that
-#: is given back and asked for again, with each block that GDAL decodes, costs time. Parameters of glibc's malloc.h.
+#: Freed memory blocks of at least this size are returned to the system. Smaller ones are kept, up to ``KEPT_BYTES``,
+#: because returning a page and requesting it again for each block that GDAL decodes costs time. Parameters in glibc's
+#: malloc.h.
 RETURNED_BYTES, _M_MMAP_THRESHOLD = 8 << 20, -3
 KEPT_BYTES, _M_TRIM_THRESHOLD = 16 << 20, -1
 #: No more threads than a store has connections.
 MOST_THREADS = 64
-#: Holds slots for so many requests in a limit that processes share; a flow run's task sets it.
+#: Holds slots for a number of requests in a limit that processes share; set by the task of a flow run.
 shared_limit: ContextVar[Callable[[int], AbstractContextManager[None]]] = ContextVar(
     "shared_limit", default=lambda _requests: nullcontext()
 )
@@ -195,7 +196,7 @@ shared_limit: ContextVar[Callable[[int], AbstractContextManager[None]]] = Contex
 def count_threads(settings: Settings) -> int:
     """Return how many scenes may be under way at a time, most of them waiting.
 
-    The package GEES2Downloader downloads one raster at a time, so that more would only wait for each other.
+    The package GEES2Downloader downloads one raster at a time, so more scenes would only wait for each other.
     """
     if settings.downloader == "gees2downloader":
         return settings.workers
@@ -205,14 +206,14 @@ def count_threads(settings: Settings) -> int:
 
 
 def has_earth_engine(settings: Settings) -> bool:
-    """Return True if an account is named; a service account's key file names its project itself."""
+    """Return True if an account is configured; a service account's key file names its project itself."""
     return bool(settings.earthengine_project) or settings.earthengine_credentials != "default"
 
 
 def give_back_rasters() -> None:
-    """Let a raster's memory go back to the system once it is freed, where the C library is glibc.
+    """Make glibc, if it is the C library, return a raster's memory to the system once it is freed.
 
-    It would rather keep up to 32 MB for the thread that freed it, which is a tile of 20 m for each of many threads.
+    By default it keeps up to 32 MB for the thread that freed it: a tile of 20 m for each of many threads.
     """
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_M_MMAP_THRESHOLD, RETURNED_BYTES)
@@ -220,7 +221,7 @@ def give_back_rasters() -> None:
 
 
 class Memory:
-    """Room for ``most`` bytes; what alone is larger is let in alone."""
+    """Room for ``most`` bytes; a larger request is let in when nothing else is."""
 
     def __init__(self, most: int) -> None:
         self._most = most

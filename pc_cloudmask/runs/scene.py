@@ -1,4 +1,4 @@
-"""One scene, from item to published item."""
+"""Process one scene, from source item to published item."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ logger = logging.getLogger(__name__)
 def publish_cloudmask(context: RunContext, candidate: Candidate) -> SceneOutcome:
     """Derive the mask of ``candidate`` and put it, its preview and its item into the store.
 
-    The catalogs link the item once ``context.publisher.publish_catalogs`` has run. A worker in another process
-    has a context of its own. A scene whose mask would lack what reflectance or the item have waits, or is left to the
-    next method.
+    The catalogs link the item once ``context.publisher.publish_catalogs`` has run. A worker in another process has its
+    own context. A scene whose mask would lack data that its reflectance or its item has waits, or is left to the next
+    method.
 
     Raises:
-        CloudmaskError: the scene is not published, and nothing links to what was written of it.
+        CloudmaskError: the scene is not published, and nothing links to what was written for it.
     """
     scene = candidate.scene
     clock = PhaseClock(scene.id)
@@ -66,7 +66,7 @@ def publish_cloudmask(context: RunContext, candidate: Candidate) -> SceneOutcome
 def _make_publication(
     context: RunContext, candidate: Candidate, make_mask: Callable[[], DerivedMask], clock: PhaseClock
 ) -> Publication | SceneOutcome:
-    """Return what is written for the scene, or the outcome of one whose mask would lack too much."""
+    """Return what to write for the scene, or its outcome if its mask would lack too much data."""
     scene, settings = candidate.scene, context.settings
     with clock.measure(Phase.DERIVE):
         derived = make_mask()
@@ -75,7 +75,7 @@ def _make_publication(
             logger.info("%s: no mask by %s yet: %s", scene.id, candidate.method, shortfall)
             return build_waiting(scene.id, shortfall, candidate.fingerprint)
         if not settings.keep_inputs:
-            derived = replace(derived, inputs=None)  # 60 MB of a full tile that nothing needs any more
+            derived = replace(derived, inputs=None)  # frees 60 MB for a full tile
     with clock.measure(Phase.ENCODE):
         folder = context.local_folder(candidate.keys.prefix)
         return build_publication(candidate, derived, settings, context.now, folder)
@@ -84,10 +84,10 @@ def _make_publication(
 def build_publication(
     candidate: Candidate, derived: DerivedMask, settings: Settings, now: datetime, folder: str | None
 ) -> Publication:
-    """Return everything that is written for one scene, as bytes under their keys.
+    """Return everything to be written for one scene, as bytes under their keys.
 
-    ``now`` is when the run began, ``folder`` the absolute path of the item's folder, None where the store is no
-    local directory. The cloud probability is published if ``derived`` has its inputs.
+    ``now`` is when the run began, ``folder`` the absolute path of the item's folder, None if the store is not a local
+    directory. The cloud probability is published if ``derived`` has its inputs.
 
     Raises:
         EngineRefused: the mask is not on the scene's grid.
@@ -129,7 +129,7 @@ def _check_shape(item_id: str, shape: tuple[int, ...], expected: tuple[int, int]
 
 
 def _build_source_item(item: Item, folder: str | None) -> Item:
-    """Return what of ``item`` is valid, local paths made relative to ``folder``, where it will be published locally.
+    """Return the valid part of ``item``, with local paths relative to ``folder`` if published locally.
 
     Readers join an absolute local path to the host of the catalog, so only a relative one resolves.
     """
@@ -144,6 +144,6 @@ def _build_source_item(item: Item, folder: str | None) -> Item:
 
 
 def _build_file(build_key: Callable[[str], str], body: bytes, media_type: str) -> AssetFile:
-    """Return the file whose key ``build_key`` makes of its content's SHA-256."""
+    """Return the file, with the key that ``build_key`` returns for its content's SHA-256."""
     digest = sha256(body).hexdigest()
     return AssetFile(build_key(digest), body, media_type, digest)

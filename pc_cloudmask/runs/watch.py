@@ -1,6 +1,6 @@
-"""The service that runs for years: what is new, late, changed or gone in the watched areas.
+"""Watch areas for years: publish new and late scenes, update changed ones, and withdraw those that are gone.
 
-What is due, and why, is decided in ``area_state.py``; what is withdrawn, in ``withdrawals.py``.
+``area_state.py`` decides what is due and why; ``withdrawals.py`` what is withdrawn.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def watch(
 ) -> Report:
     """Reconcile the areas of ``request`` with what is published, once.
 
-    A source that is out of reach costs its area this run, and is in the report's ``problems``.
+    An area whose source cannot be reached is skipped in this run, and reported in ``problems``.
 
     Raises:
-        SourceMistaken: nothing that answered was a STAC API.
-        CloudmaskError: what no later run can mend: settings, credentials, a store that refuses us.
+        SourceMistaken: no answer came from a STAC API.
+        CloudmaskError: an error that no later run can overcome: settings, credentials, a store that refuses us.
     """
     started = time.monotonic()
     settings, areas = context.settings, request.read_areas(context.settings)
@@ -64,7 +64,7 @@ def watch(
         area.scan(scans, ingestion, withdrawals, is_late)
 
     if _begin(context, ingestion, problems):
-        # What a limited budget allows is shared out area by area; else all that is new is paired together.
+        # A limited budget is spent area by area; otherwise all that is new is paired together.
         together = watched.find_new() if len(areas) > 1 and not budget.is_limited else iter(())
         if _publish_together(together, ingestion, problems):
             _scan_areas(areas, scan, problems)
@@ -82,7 +82,7 @@ def watch(
 
 
 class AreaWatch:
-    """Scans one area; each scan that is complete is noted in the store at once."""
+    """Scans one area; each complete scan is recorded in the store at once."""
 
     def __init__(self, store: ObjectStore, source: SceneSource, name: str, area: Area) -> None:
         self._store = store
@@ -103,7 +103,7 @@ class AreaWatch:
         """Publish what is new in ``scans`` and withdraw what is gone, until a budget or the time is used up.
 
         Raises:
-            CloudmaskError: the source, the engine or the store ended the scan; what it did stays done.
+            CloudmaskError: the source, the engine or the store ended the scan; completed work is kept.
         """
         for scan in scans:
             if scan.look_back is LookBack.FULL and is_late():
@@ -119,7 +119,7 @@ class AreaWatch:
             self._note({**scan.done, "missing_scans": missing_scans})
 
     def find_items(self, scans: Iterable[Scan]) -> Iterator[Item]:
-        """Yield what the source has in ``scans``, to be published; ``scan`` then asks no more, and meets its error."""
+        """Yield the items that the source has in ``scans``; ``scan`` then uses the result or raises the error."""
         for each in scans:
             seen: set[str] = set()
             try:
@@ -129,7 +129,7 @@ class AreaWatch:
                 self._found[each.interval] = error
 
     def _publish(self, interval: Interval, ingestion: Ingestion) -> frozenset[str]:
-        """Publish what the source has within ``interval``; return the ids of all that it has there."""
+        """Publish what the source has within ``interval``; return the ids of everything it has there."""
         found = self._found.pop(interval, None)
         if isinstance(found, SourceError):
             raise found
@@ -153,7 +153,7 @@ class AreaWatch:
 
 
 class _WatchedAreas:
-    """The areas of a run: opened once for what is new, and once more for a scan of everything."""
+    """The areas of a run: opened once for what is new, and once more for a full scan."""
 
     def __init__(self, context: RunContext, request: WatchRequest, areas: Mapping[str, Area]) -> None:
         self._context = context
@@ -162,7 +162,7 @@ class _WatchedAreas:
         self._opened: dict[str, AreaWatch] = {}
 
     def list_due(self, name: str, *, everything: bool) -> tuple[AreaWatch, Iterator[Scan]]:
-        """Return the area and what is due there: the scan of everything, or all the others."""
+        """Return the area and the scans due there: the full one, or all the others."""
         context = self._context
         if everything or name not in self._opened:
             self._opened[name] = AreaWatch(context.store, context.source, name, self._areas[name])
@@ -185,7 +185,7 @@ class _WatchedAreas:
 
 
 def _record(items: Iterable[Item], seen: set[str], tiles: set[str]) -> Iterator[Item]:
-    """Yield ``items`` as they are; add their ids and tiles to the sets, where they are well formed."""
+    """Yield ``items`` unchanged; add their ids and tiles to the sets if they are well formed."""
     for item in items:
         item_id, tile = item.get("id"), find_property(item, "s2:mgrs_tile")
         if isinstance(item_id, str) and is_item_id(item_id):
@@ -196,14 +196,14 @@ def _record(items: Iterable[Item], seen: set[str], tiles: set[str]) -> Iterator[
 
 
 class _Problems:
-    """What was out of reach of a run."""
+    """What could not be reached in a run."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.errors: list[CloudmaskError] = []
 
     def note(self, name: str, error: CloudmaskError) -> None:
-        """Note ``error`` where a later run may fare better, else let it end this one."""
+        """Record ``error`` if a later run may succeed, else let it end this one."""
         if error.ends_run or not (error.retryable or isinstance(error, SourceError)):
             raise error
         logger.warning("%s: %s", name, error)
@@ -211,14 +211,14 @@ class _Problems:
         self.errors.append(error)
 
     def are_of_url(self, areas: Mapping[str, Area]) -> bool:
-        """Return True if what answered was no STAC API, in every area: its URL is wrong, or something is in the way."""
+        """Return True if something other than a STAC API answered in every area: its URL is wrong, or it is blocked."""
         return len(self.errors) >= len(areas) and all(
             isinstance(error, SourceMistaken) for error in self.errors
         )
 
 
 def _begin(context: RunContext, ingestion: Ingestion, problems: _Problems) -> bool:
-    """Try again what is due; return True if what every area needs is in reach."""
+    """Retry what is due; return True if what every area needs can be reached."""
     try:
         ingestion.begin(noted=list_states(context.store))
         retry_due_scenes(context.source, ingestion, context.now)
@@ -231,7 +231,7 @@ def _begin(context: RunContext, ingestion: Ingestion, problems: _Problems) -> bo
 
 
 def _publish_together(items: Iterator[Item], ingestion: Ingestion, problems: _Problems) -> bool:
-    """Publish what is new in all areas, with requests for pairing that they share; return True if that went well."""
+    """Publish what is new in all areas, sharing pairing requests between them; return True on success."""
     try:
         ingestion.publish(items)
     except CloudmaskError as error:
@@ -241,7 +241,7 @@ def _publish_together(items: Iterator[Item], ingestion: Ingestion, problems: _Pr
 
 
 def _scan_areas(areas: Iterable[str], scan: Callable[..., None], problems: _Problems) -> None:
-    """Scan what is new in each area, then everything in each, which may use up all that runs of days may do."""
+    """Scan what is new in each area, then everything in each, which may use up the budget of the run."""
     out_of_reach: set[str] = set()
     for everything, name in product((False, True), areas):
         if name in out_of_reach:

@@ -1,4 +1,4 @@
-"""Taking out of the catalog what the source took back."""
+"""Take scenes out of the catalog that the source has withdrawn."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from pc_cloudmask.storage.store import ObjectStore
 
 #: Scenes that the source is asked for in one request, in addition to the control item.
 IDS_AT_ONCE = 99
-#: Scenes that a scan asks the source for one by one, since it does not give them.
+#: Scenes that one scan confirms one by one, after a request for many did not return them.
 CONFIRMED_AT_ONCE = 100
 logger = logging.getLogger(__name__)
 
 
 class Withdrawals:
-    """One run's withdrawals, at most ``CLOUDMASK_WITHDRAW_LIMIT`` of them.
+    """The withdrawals of one run, at most ``CLOUDMASK_WITHDRAW_LIMIT``.
 
-    A scene is withdrawn once several complete scans agree that the source does not have it. It is asked for by name,
-    alone, then together with a control item: a scene that this run has seen in the source. Only an answer that is
-    empty, and one that holds the control item alone, count: an answer that was cut, to no items or to one, is not both.
+    A scene is withdrawn once several complete scans agree that the source does not have it. Then it is requested by
+    name, first alone, then together with a control item: a scene that this run has seen in the source. Only an empty
+    answer to the first and exactly the control item in the second count, because an answer truncated to no items or to
+    one cannot be both.
     """
 
     def __init__(
@@ -51,13 +52,13 @@ class Withdrawals:
         """Withdraw what is certain after the complete scan of ``interval`` that saw ``seen``.
 
         Returns:
-            What scans have missed of the area by now, without what is withdrawn.
+            The scenes of the area that scans have missed by now, without those withdrawn.
 
         Raises:
-            SourceUnavailable: it could not be asked for what it did not list.
-            StoreUnavailable: trying again is harmless.
+            SourceUnavailable: it could not be asked for scenes that it did not list.
+            StoreUnavailable: it is safe to try again.
         """
-        # Where the source has nothing left in the interval, a scene that another scan saw must do.
+        # If the source has nothing left in the interval, a scene that another scan saw is used.
         self._control = min(seen, default=self._control)
         listings = list(self._listings.read(state.tiles, _list_years(interval, self._now)))
         unfinished = _find_unfinished(listings, state)
@@ -74,7 +75,7 @@ class Withdrawals:
             self._now,
         )
         replaced = {read_scene_prefix(item_id) for item_id in seen}
-        # One that was made again steps back once the new one is published.
+        # A scene that was made again gives way once the new one is published.
         certain = [
             keys
             for keys in missing
@@ -87,7 +88,7 @@ class Withdrawals:
         return {item_id: each for item_id, each in scans.items() if item_id not in done}
 
     def _ask_source(self, suspects: Sequence[ItemKeys]) -> tuple[list[ItemKeys], frozenset[str]]:
-        """Return those of ``suspects`` that the source says it does not have, and the ids that it has after all."""
+        """Return the ``suspects`` that the source says it does not have, and the ids that it has after all."""
         missing: list[ItemKeys] = []
         present: set[str] = set()
         for start in range(0, len(suspects), IDS_AT_ONCE) if self._control else ():
@@ -101,9 +102,9 @@ class Withdrawals:
         return self._confirm(missing, present), frozenset(present)
 
     def _confirm(self, missing: Sequence[ItemKeys], present: set[str]) -> list[ItemKeys]:
-        """Return those of ``missing`` that the source does not give alone either; what it gives goes to ``present``.
+        """Return those of ``missing`` that the source does not return alone either; add those it does to ``present``.
 
-        The first ``CONFIRMED_AT_ONCE`` are asked for; the others are left as they are, to later scans.
+        Only the first ``CONFIRMED_AT_ONCE`` are requested; the others are left to later scans.
         """
         confirmed = []
         for keys in missing[:CONFIRMED_AT_ONCE]:
@@ -145,7 +146,7 @@ Listings = Sequence[tuple[YearKeys, YearListing]]
 
 
 def _find_unfinished(listings: Listings, state: AreaState) -> list[ItemKeys]:
-    """Return items with a withdrawn marker that a run was still to take out of their catalog when it died."""
+    """Return items with a withdrawn marker whose run died before it had taken them out of their catalog."""
     return [
         ItemKeys(year_keys, item_id)
         for year_keys, listing in listings
@@ -154,7 +155,7 @@ def _find_unfinished(listings: Listings, state: AreaState) -> list[ItemKeys]:
 
 
 def _find_superseded(listings: Listings, state: AreaState) -> frozenset[str]:
-    """Return scenes that were missing and by now step back for newer versions of theirs."""
+    """Return scenes that were missing and have since given way to newer versions."""
     years = {(keys.tile, keys.year): listing.linked | listing.withdrawn for keys, listing in listings}
     return frozenset(
         item_id
@@ -164,7 +165,7 @@ def _find_superseded(listings: Listings, state: AreaState) -> frozenset[str]:
 
 
 def _find_unseen(listings: Listings, interval: Interval, seen: frozenset[str]) -> list[ItemKeys]:
-    """Return published items of the interval's days that the scan did not see, in the order of their ids."""
+    """Return the published items of the interval's days that the scan did not see, sorted by id."""
     unseen = (
         ItemKeys(year_keys, item_id)
         for year_keys, listing in listings
@@ -175,7 +176,7 @@ def _find_unseen(listings: Listings, interval: Interval, seen: frozenset[str]) -
 
 
 def _is_of_source(item: Item | None, collection: str, interval: Interval) -> bool:
-    """Return True if the published item was made from one of the source's collection, within ``interval``."""
+    """Return True if the published item was made from an item of ``collection`` within ``interval``."""
     if item is None:
         return False
     links: Iterable[Item] = item.get("links", ())

@@ -1,4 +1,4 @@
-"""GeoJSON geometries in longitude and latitude, and the boxes that hold MGRS tiles."""
+"""GeoJSON geometries in longitude and latitude, and the boxes that contain MGRS tiles."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from pc_cloudmask.text import decode_text
 
 #: ``(west, south, east, north)`` in degrees; west > east crosses the antimeridian.
 BBox = tuple[float, float, float, float]
-#: Of a geometry that a user gives: comparing geometries takes time in proportion.
+#: Limit for geometries from users: the time to compare geometries is proportional to it.
 MAX_POSITIONS = 100_000
-#: A footprint of Sentinel-2 has 5 to 20.
+#: A footprint of Sentinel-2 has 5 to 20 positions.
 MAX_FOOTPRINT_POSITIONS = 10_000
-#: What reaches beyond 180 crosses the antimeridian: the Planetary Computer leaves such a footprint in one
-#: piece, 179 to 181.
+#: Longitudes beyond 180 lie across the antimeridian: the Planetary Computer leaves such a footprint in one piece, 179
+#: to 181.
 FARTHEST_LONGITUDE = 360
 _TURNS = (0, -360, 360)
 
-#: Where collections of GeoJSON hold their members; they are seldom nested, and never deep.
+#: Where GeoJSON collections have their members; they are seldom nested, and never deeply.
 _MEMBERS = {"FeatureCollection": "features", "GeometryCollection": "geometries"}
 _DEEPEST = 8
-#: Half the width of the area that a point or line becomes where it is merged with areas: a centimetre.
+#: Half the width in degrees, a centimetre, given to a point or line that is merged with areas.
 _HAIR_DEG = 1e-7
 
 _Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-#: Its height, where there is one, is dropped.
+#: A third coordinate, the height, is dropped.
 _Position = Annotated[list[_Number], Field(min_length=2, max_length=3), AfterValidator(lambda each: each[:2])]
 _Line = Annotated[list[_Position], Field(min_length=2, fail_fast=True)]
-#: RFC 7946, 3.1.6: fewer positions enclose nothing.
+#: RFC 7946, 3.1.6: fewer positions do not enclose an area.
 _Ring = Annotated[list[_Position], Field(min_length=4, fail_fast=True)]
 _Polygon = Annotated[list[_Ring], Field(min_length=1)]
 _COORDINATES: dict[str, TypeAdapter[Any]] = {
@@ -52,10 +52,10 @@ _COORDINATES: dict[str, TypeAdapter[Any]] = {
 
 
 def build_shape(geometry: Any, farthest_longitude: float = FARTHEST_LONGITUDE) -> BaseGeometry:
-    """Return a GeoJSON geometry as shapely's, on the plane of longitude and latitude.
+    """Return a GeoJSON geometry as a shapely geometry in the plane of longitude and latitude.
 
     Raises:
-        ValueError: it is none, has more than ``MAX_POSITIONS`` positions, or leaves the Earth.
+        ValueError: it is not a geometry, has more than ``MAX_POSITIONS`` positions, or leaves the Earth.
     """
     kind = geometry.get("type") if isinstance(geometry, Mapping) else None
     if not isinstance(kind, str) or kind not in _COORDINATES:
@@ -82,7 +82,7 @@ def check_footprint(geometry: Any) -> Any:
     """Return an item's geometry if it is an area.
 
     Raises:
-        ValueError: it is none, or has more than ``MAX_FOOTPRINT_POSITIONS`` positions.
+        ValueError: it is not, or has more than ``MAX_FOOTPRINT_POSITIONS`` positions.
     """
     footprint = build_shape(geometry)
     if not isinstance(footprint, shapely.Polygon | shapely.MultiPolygon) or footprint.is_empty:
@@ -93,12 +93,12 @@ def check_footprint(geometry: Any) -> Any:
 
 
 def read_geometry(text: str | bytes) -> dict[str, Any]:
-    """Return the geometry that a GeoJSON text holds: itself, a feature's, or that of a collection of either.
+    """Return the geometry in a GeoJSON text: a geometry, a feature's, or that of a collection of either.
 
     The members of a collection become one geometry: areas are merged.
 
     Raises:
-        ValueError: not JSON, no geometry, or an empty one.
+        ValueError: it is not JSON, or has no geometry or an empty one.
     """
     try:
         document = orjson.loads(decode_text(text) if isinstance(text, bytes) else text.removeprefix("\ufeff"))
@@ -116,7 +116,7 @@ def read_geometry(text: str | bytes) -> dict[str, Any]:
 
 
 def _list_geometries(document: Any, depth: int = 0) -> Iterator[Any]:
-    """Yield the geometries of a GeoJSON object that is none itself; a feature may have none."""
+    """Yield the geometries in a GeoJSON object other than a geometry; a feature may have none."""
     kind = document.get("type") if isinstance(document, dict) else None
     members = document.get(_MEMBERS.get(str(kind))) if isinstance(document, dict) else None
     if kind == "Feature":
@@ -130,12 +130,12 @@ def _list_geometries(document: Any, depth: int = 0) -> Iterator[Any]:
 
 
 def _merge(shapes: Sequence[BaseGeometry]) -> dict[str, Any]:
-    """Return the union of ``shapes`` as one GeoJSON geometry that is no collection, which few APIs take."""
+    """Return the union of ``shapes`` as one GeoJSON geometry, not a collection, since few APIs accept these."""
     try:
         union = shapely.unary_union([shapely.make_valid(each) for each in shapes])
     except shapely.errors.GEOSException as error:
         raise ValueError(f"holds geometries that cannot be merged: {error}") from error
-    if union.geom_type == "GeometryCollection":  # areas, and lines or points elsewhere
+    if union.geom_type == "GeometryCollection":  # a mixture of areas and separate lines or points
         union = shapely.unary_union(
             [each if shapely.get_dimensions(each) == 2 else each.buffer(_HAIR_DEG) for each in union.geoms]
         )
@@ -157,19 +157,20 @@ def geometries_meet(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool
     """Return True if a footprint and an area share a point; see ``prepare_area``.
 
     Raises:
-        ValueError: one of them is no geometry.
+        ValueError: one of them is not a geometry.
     """
     return prepare_area(second)(first)
 
 
 def prepare_area(area: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
-    """Return what tells if a footprint shares a point with ``area``, edges included, in longitude and latitude.
+    """Return a function that says whether a footprint shares a point with ``area``, edges included.
 
-    Longitudes beyond 180 are those of the antimeridian's other side. No tile is wider than half the Earth: a
-    footprint crosses the antimeridian where it seems to be. A footprint that is no geometry is a ``ValueError``.
+    Longitudes beyond 180 are on the other side of the antimeridian. No tile is wider than half the Earth, so a
+    footprint that appears to be crosses the antimeridian. The function raises ValueError for a footprint that is not a
+    geometry.
 
     Raises:
-        ValueError: the area is no geometry.
+        ValueError: the area is not a geometry.
     """
     other = build_shape(area)
     turned = {degrees: translate(other, degrees) for degrees in _TURNS}
@@ -184,7 +185,7 @@ def prepare_area(area: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]
 
 
 def _unwrap(footprint: BaseGeometry) -> BaseGeometry:
-    """Return a footprint with a ring from one side of the antimeridian to the other as one that goes on beyond 180."""
+    """Return a footprint whose ring jumps across the antimeridian as one that continues beyond 180."""
 
     def shift(polygon: BaseGeometry) -> BaseGeometry:
         west, _, east, _ = polygon.bounds
@@ -198,10 +199,10 @@ def _unwrap(footprint: BaseGeometry) -> BaseGeometry:
 
 
 def find_bbox(geometry: Mapping[str, Any]) -> list[float]:
-    """Return west, south, east, north of a geometry that is not empty, in degrees.
+    """Return west, south, east and north of a geometry that is not empty, in degrees.
 
-    No tile is wider than half the Earth, so what seems to be crosses the antimeridian: its west is
-    then east of its east. What reaches a pole has every longitude.
+    No tile is wider than half the Earth, so a geometry that appears to be crosses the antimeridian: its west is then
+    greater than its east. A geometry that reaches a pole has every longitude.
     """
     longitudes, latitudes = shapely.get_coordinates(build_shape(geometry)).T
     longitudes[longitudes > 180] -= 360
@@ -218,13 +219,13 @@ def _box_ring(west: float, south: float, east: float, north: float) -> list[list
     return [[west, south], [east, south], [east, north], [west, north], [west, south]]
 
 
-#: Letters of the 100 km columns, west to east, by the zone's number modulo 3; the first is at 100 km.
+#: Letters of the 100 km columns, west to east, by the zone number modulo 3; the first begins at 100 km.
 _COLUMNS = ("STUVWXYZ", "ABCDEFGH", "JKLMNPQR")
-#: Letters of the 100 km rows, south to north, over and over; in even zones they begin with F.
+#: Letters of the 100 km rows, south to north, repeating; in even zones they begin with F.
 _ROWS = "ABCDEFGHJKLMNPQRSTUV"
 _LATITUDE_BANDS = "CDEFGHJKLMNPQRSTUVWX"
 _SQUARE_M, _ROW_CYCLE_M = 100_000, 2_000_000
-#: Edge of a Sentinel-2 tile, which reaches south and east beyond its square.
+#: Edge of a Sentinel-2 tile, which extends beyond its square to the south and east.
 _TILE_M = 109_800
 _MARGIN_M = 1_000
 _DEGREE_M = 111_000
@@ -232,10 +233,10 @@ _EDGE_POINTS = 12
 
 
 def build_zone_box(band: str) -> BBox:
-    """Return a box that holds every tile of a zone and band such as ``22K``, in degrees.
+    """Return a box that contains every tile of a zone and band such as ``22K``, in degrees.
 
-    West and east run on beyond 180. Tiles reach over their band's edges by one of their own; between
-    56 N and 64 N, and from 72 N on, zones are wider than six degrees.
+    West and east may lie beyond 180. Tiles extend beyond their band by up to the edge of a tile; from 56 N to 64 N, and
+    from 72 N on, zones are wider than six degrees.
     """
     zone, letter = int(band[:2]), band[2]
     south = -80 + 8 * _LATITUDE_BANDS.index(letter)
@@ -247,7 +248,7 @@ def build_zone_box(band: str) -> BBox:
 
 
 def build_tile_box(tile: str) -> BBox:
-    """Return a box that holds a tile such as ``22KFV``, in degrees; west and east run on beyond 180."""
+    """Return a box that contains a tile such as ``22KFV``, in degrees; west and east may lie beyond 180."""
     from rasterio.warp import transform  # noqa: PLC0415 - takes a second with PROJ
 
     zone, letter = int(tile[:2]), tile[2]
@@ -266,7 +267,7 @@ def build_tile_box(tile: str) -> BBox:
 
 
 def boxes_meet(one: BBox, other: BBox) -> bool:
-    """Return True if two boxes share a point; west may exceed east, and both may run on beyond 180."""
+    """Return True if two boxes share a point; west may exceed east, and both may lie beyond 180."""
     if one[1] > other[3] or other[1] > one[3]:
         return False
     width, other_width = (east - west + 360 * (west > east) for west, _, east, _ in (one, other))
@@ -274,7 +275,7 @@ def boxes_meet(one: BBox, other: BBox) -> bool:
 
 
 def _find_square(zone: int, band: str, row: str) -> int:
-    """Return the northing of the lower edge of the square of letter ``row``: the repeat that lies in ``band``."""
+    """Return the northing of the lower edge of the square with letter ``row``, for the repetition within ``band``."""
     first = (_ROWS.index(row) - (5 if zone % 2 == 0 else 0)) % len(_ROWS) * _SQUARE_M
     middle_deg = -76 + 8 * _LATITUDE_BANDS.index(band)
     middle_m = middle_deg * _DEGREE_M + (10_000_000 if band < "N" else 0)

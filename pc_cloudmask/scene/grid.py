@@ -13,16 +13,16 @@ Shape = tuple[int, int]
 Affine = tuple[float, float, float, float, float, float]
 
 
-#: Pixels of Sentinel-2's assets, in metres.
+#: Pixel sizes of Sentinel-2's assets, in metres.
 _PIXEL_SIZES_M = (10, 20, 60)
 _UTM = re.compile(r"EPSG:32[67](?:0[1-9]|[1-5]\d|60)", re.ASCII)
-#: More metres or pixels than there are.
+#: More metres or pixels than exist on Earth.
 _OFF_EARTH = 1e9
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A block of pixels: upper-left corner ``(row, col)``, extent ``height`` x ``width``."""
+    """A block of pixels: upper-left corner ``(row, col)``, size ``height`` x ``width``."""
 
     row: int
     col: int
@@ -40,7 +40,7 @@ class Window:
         return (slice(self.row, self.row + self.height), slice(self.col, self.col + self.width))
 
     def split(self) -> list[Window]:
-        """Return up to four windows that cover this one exactly; ``[self]`` if it is one pixel."""
+        """Return up to four windows that cover this one exactly; ``[self]`` if it is a single pixel."""
         top, left = (self.height + 1) // 2, (self.width + 1) // 2
         parts = [
             Window(self.row, self.col, top, left),
@@ -61,7 +61,7 @@ class Grid:
 
     @property
     def pixel_size_m(self) -> float:
-        """Edge of a (square) pixel in metres; the CRS is UTM."""
+        """Edge of a (square) pixel in metres; the CRS must be UTM."""
         return abs(self.transform[0])
 
     @property
@@ -72,14 +72,14 @@ class Grid:
         return (c, f + e * height, c + a * width, f)
 
     def window_grid(self, window: Window) -> Grid:
-        """Return the grid of ``window`` alone."""
+        """Return the grid of ``window``."""
         a, b, c, d, e, f = self.transform
         origin_x = a * window.col + b * window.row + c
         origin_y = d * window.col + e * window.row + f
         return Grid(self.crs, (a, b, origin_x, d, e, origin_y), window.shape)
 
     def at_pixel_size(self, pixel_size_m: float) -> Grid:
-        """Return the grid with the same upper-left corner and other pixels, covering at least this grid.
+        """Return a grid with the same upper-left corner and another pixel size that covers at least this grid.
 
         Earth Engine's ``reproject(scale=...)`` keeps that corner too.
         """
@@ -98,10 +98,10 @@ class Grid:
 
 
 def read_grid(fields: Mapping[str, Any]) -> Grid:
-    """Return the grid that the projection extension's fields of an asset of ours tell, in a UTM zone on WGS 84.
+    """Return the grid in the projection extension's fields of one of our assets, in a UTM zone on WGS 84.
 
     Raises:
-        ValueError: they tell none.
+        ValueError: there is no such grid.
     """
     crs, transform, shape = (fields.get(f"proj:{name}") for name in ("code", "transform", "shape"))
     if not (isinstance(crs, str) and _UTM.fullmatch(crs)):
@@ -116,10 +116,10 @@ def read_grid(fields: Mapping[str, Any]) -> Grid:
 
 
 def list_stated_grids(grid: Grid, fields: Mapping[str, Any]) -> tuple[Grid, ...]:
-    """Return the grids that an asset may have by what its item states, all of them in the CRS of ``grid``.
+    """Return the grids that an asset may have according to its item, all of them in the CRS of ``grid``.
 
-    That is the one of the asset's own ``proj:transform`` and ``proj:shape``; without them the item's ``grid`` with
-    Sentinel-2's pixels.
+    This is the grid of the asset's own ``proj:transform`` and ``proj:shape``; without these, the item's ``grid`` at
+    each of Sentinel-2's pixel sizes.
     """
     transform: Any = fields.get("proj:transform")
     shape: Any = fields.get("proj:shape")

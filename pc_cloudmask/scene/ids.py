@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from pc_cloudmask.errors import InvalidField
 
-#: Zone, latitude band, and the 100 km square within them, such as ``22KFV``.
+#: Zone, latitude band and the 100 km square in them, such as ``22KFV``.
 TILE_FORM = re.compile(r"(?:0[1-9]|[1-5][0-9]|60)[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]")
 
 
@@ -16,7 +16,7 @@ def check_tile(tile: str, item_id: str = "?") -> str:
     """Return ``tile`` if it is an MGRS tile such as ``22KFV``; it becomes part of a key.
 
     Raises:
-        InvalidField: it is none.
+        InvalidField: it is not.
     """
     if not TILE_FORM.fullmatch(tile):
         raise InvalidField(item_id, "s2:mgrs_tile", f"{tile!r:.40} is not an MGRS tile such as 22KFV")
@@ -24,10 +24,10 @@ def check_tile(tile: str, item_id: str = "?") -> str:
 
 
 def check_item_id(item_id: Any) -> str:
-    """Return ``item_id`` if letters, digits, ``_`` and ``-`` alone spell it; it becomes part of a key.
+    """Return ``item_id`` if it consists of letters, digits, ``_`` and ``-``; it becomes part of a key.
 
     Raises:
-        InvalidField: it is spelled otherwise, or is a name that the catalog keeps for itself.
+        InvalidField: it does not, or is a name that the catalog reserves.
     """
     if not isinstance(item_id, str) or not _ITEM_ID.fullmatch(item_id):
         shown = repr(item_id)[:60] if isinstance(item_id, str) else "?"
@@ -38,10 +38,10 @@ def check_item_id(item_id: Any) -> str:
 
 
 def parse_item_id(text: str) -> str:
-    """Return the id in what a user writes for an item: the id, a product's name or file, the item's URL.
+    """Return the id in a user's name for an item: the id, a product's name or file, or the item's URL.
 
     Raises:
-        ValueError: no item has it for an id; the text says what to write.
+        ValueError: no item can have this id; the text says what to write.
     """
     last = urlsplit(text.strip()).path if "://" in text else text.strip()
     item_id = _ENDINGS.sub("", unquote(last).rstrip("/").rpartition("/")[2])
@@ -55,7 +55,7 @@ def parse_item_id(text: str) -> str:
 
 
 def drop_baseline(item_id: str) -> str:
-    """Return a product's id as the Planetary Computer writes it: ESA's own names the baseline, ``_N0510``, too."""
+    """Return a product's id as the Planetary Computer writes it, without the baseline, ``_N0510``, in ESA's."""
     product = PRODUCT_FORM.fullmatch(item_id)
     return f"{product['start']}{product['place']}{product['made']}" if product else item_id
 
@@ -65,16 +65,16 @@ def is_item_id(text: str) -> bool:
     return bool(_ITEM_ID.fullmatch(text)) and not _RESERVED_ID.fullmatch(text)
 
 
-#: A product's id: what was seen where, and when the product was made; between them ESA names the baseline.
+#: A product's id: what was seen and where, then when the product was made; in between, ESA names the baseline.
 PRODUCT_FORM = re.compile(
     r"(?P<start>S2[A-Z]_MSIL2A_\d{8}T\d{6}_)(?:N\d{4}_)?(?P<place>R\d{3}_T[0-9A-Z]{5}_)(?P<made>\d{8}T\d{6})",
     re.ASCII,
 )
 _EXAMPLE = "S2B_MSIL2A_20190629T212529_R043_T06VVN_20201006T080531"
-#: What follows an id in the name of a file.
+#: What may follow an id in a file name.
 _ENDINGS = re.compile(r"(?:\.(?:SAFE|zip|json|geojson|xml))+$", re.IGNORECASE)
 _ITEM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
-#: Names of marks in an item's folder, where its document has its own id for a name.
+#: Names of marks in an item's folder, which also contains a document named after the item's id.
 _RESERVED_ID = re.compile(r"withdrawn|superseded-by-.*")
-#: Keys of the assets that we publish in an item.
+#: Keys of the assets that we add to an item.
 MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET = "cloudmask", "cloudmask-preview", "cloud-probability"

@@ -1,24 +1,24 @@
 """The Earth Engine image that belongs to a scene.
 
-Earth Engine names an image of Sentinel-2 by its ``system:index``: the datatake's start, the sensing start of the
-datastrip and the tile, as in ``20190629T212529_20190629T212530_T06VVN``. A Planetary Computer item holds all
-three. The last part of an item's id is of no use: the Planetary Computer makes its own Level-2A products, so
-their discriminator differs from ESA's.
+Earth Engine names an image of Sentinel-2 by its ``system:index``: the start of the datatake, the sensing start of the
+datastrip and the tile, as in ``20190629T212529_20190629T212530_T06VVN``. A Planetary Computer item has all three. The
+last part of an item's id is of no use: the Planetary Computer makes its own Level-2A products, so their discriminator
+differs from ESA's.
 
 How a scene is paired, by ``pair_images``:
 
-1. Exactly, by datastrip. A datatake may be split into two datastrips, and so a tile into two images and two
-   items. An item whose own datastrip is there is paired with that image alone: the other half belongs to the
-   other item. Where one collection has that image, the others will, so the scene waits for them.
-2. By footprint, only where no collection has the item's own datastrip: the two archives process some datatakes
-   in other datastrips. Of the images of the same datatake and tile the one that covers most of the item's
-   footprint is taken; another one, the other half of a split datatake, joins where it adds to the cover. Cover
-   is measured on outlines, since the bounding boxes of both halves are that of the tile.
+1. Exactly, by datastrip. A datatake may be split into two datastrips, and so a tile into two images and two items. An
+   item whose own datastrip is there is paired with that image alone: the other half belongs to the other item. If one
+   collection has that image, the others will have it too, so the scene waits for them.
+2. By footprint, only if no collection has the item's own datastrip: the two archives divide some datatakes into
+   different datastrips. Of the images of the same datatake and tile, the one that covers most of the item's footprint
+   is taken; a further one, such as the other half of a split datatake, is added if it increases the cover. Cover is
+   measured on outlines, since the bounding box of each half is that of the tile.
 
-Invariants: an image of another datatake or tile is never taken, however well it fits. A scene that is not covered
-by ``NEEDED_COVER``, or of whose images one collection lacks one, waits and is tried again later: a mask made now
-would be partly empty. Images are in the order of their sensing start, so that where they overlap the mosaic
-shows the later one. The answer depends on what is there, not on the order in which it was found.
+Invariants: an image of another datatake or tile is never taken, however well it fits. A scene waits and is tried again
+later if less than ``NEEDED_COVER`` of it is covered, or if a collection lacks one of its images: a mask made now would
+be partly empty. Images are in the order of their sensing start, so that the mosaic shows the later one where they
+overlap. The result depends on which images exist, not on the order in which they were found.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ Geometry = Mapping[str, Any]
 
 
 def read_area(footprint: Geometry, near_lon: float | None = None) -> BaseGeometry:
-    """Return the area of a footprint in square degrees of longitude and latitude; nothing where it has none.
+    """Return the geometry of a footprint in degrees of longitude and latitude; an empty polygon if it has none.
 
-    Every longitude is moved by whole turns to within 180 degrees of ``near_lon``, by default that of the
-    first vertex: what crosses the antimeridian goes on beyond 180, however it is written.
+    Every longitude is moved by full turns to within 180 degrees of ``near_lon``, by default that of the first vertex,
+    so that what crosses the antimeridian continues beyond 180, however it is written.
     """
     if footprint.get("type") == "LinearRing":
         footprint = {"type": "Polygon", "coordinates": [footprint.get("coordinates")]}
@@ -58,7 +58,7 @@ def read_area(footprint: Geometry, near_lon: float | None = None) -> BaseGeometr
         return area
     middle = vertices[0, 0] if near_lon is None else near_lon
     vertices[:, 0] -= 360 * np.round((vertices[:, 0] - middle) / 360)
-    # Areas that cross themselves cannot be compared.
+    # Self-intersecting areas cannot be compared.
     return shapely.make_valid(
         shapely.set_coordinates(area, vertices), method="structure", keep_collapsed=False
     )
@@ -75,8 +75,7 @@ NEEDED_COVER = 0.9
 LEAST_GAIN = 0.01
 
 
-#: Levels of processing that the near infrared may come from: surface reflectance, or that at the top of the
-#: atmosphere where there is no other.
+#: Processing levels of the near infrared: surface reflectance, or top-of-atmosphere reflectance if there is no other.
 L2A_LEVEL, L1C_LEVEL = "L2A", "L1C"
 
 
@@ -103,7 +102,7 @@ Pairing = EarthEngineImage | Waiting
 
 @dataclass(frozen=True, slots=True, order=True)
 class ImageKey:
-    """The parts of a ``system:index``: times as ``20190629T212529``, the tile as ``06VVN``."""
+    """The parts of a ``system:index``: times such as ``20190629T212529``, the tile as ``06VVN``."""
 
     datatake_start: str
     sensing_start: str
@@ -111,7 +110,7 @@ class ImageKey:
 
     @property
     def index(self) -> str:
-        """The ``system:index`` that these parts make."""
+        """The ``system:index`` built from these parts."""
         return f"{self.datatake_start}_{self.sensing_start}_T{self.tile}"
 
 
@@ -130,10 +129,10 @@ def parse_image_index(index: str) -> ImageKey | None:
 
 
 def read_image_key(scene: Scene) -> ImageKey:
-    """Return what Earth Engine should call the image of ``scene``.
+    """Return the key that the image of ``scene`` should have in Earth Engine.
 
     Raises:
-        InvalidField: a datatake or datastrip id of another form than ESA's.
+        InvalidField: the datatake or datastrip id does not have ESA's form.
     """
     datatake_start = _read_time(scene, "datatake", _DATATAKE_ID, scene.datatake_id)
     return ImageKey(
@@ -142,7 +141,7 @@ def read_image_key(scene: Scene) -> ImageKey:
 
 
 def _read_time(scene: Scene, kind: str, form: re.Pattern[str], text: str) -> str:
-    """Return the time in an id, which is a day and a time of day that there are."""
+    """Return the time in an id, checking that it is a valid date and time of day."""
     match = form.fullmatch(text)
     try:
         datetime.strptime(match[1] if match else "", "%Y%m%dT%H%M%S")
@@ -159,17 +158,17 @@ def pair_images(
     present: Mapping[str, Collection[str]],
     candidates: Sequence[ImageCandidate] | None = None,
 ) -> Pairing | None:
-    """Return the images of ``scene``, or why they are still to come, as the module's docstring explains.
+    """Return the images of ``scene``, or why they are not available yet, as the module's docstring explains.
 
     Args:
         scene: The scene.
-        key: Its own image, as ``read_image_key`` tells it.
-        present: By collection that the images must be in, the indexes found there.
-        candidates: The images of the scene's datatake and tile, and of others, that one collection has;
-            None where nobody has asked for them yet.
+        key: Its own image, from ``read_image_key``.
+        present: The indexes found in each collection that the images must be in.
+        candidates: The images of the scene's datatake and tile, and of others, in one collection; None if they have not
+            been requested yet.
 
     Returns:
-        None where no collection has the scene's own image, and candidates were not asked for.
+        None if no collection has the scene's own image and candidates have not been requested.
     """
     lacking = [collection for collection, indexes in present.items() if key.index not in indexes]
     if len(lacking) < len(present):
@@ -190,7 +189,7 @@ def pair_images(
 def _pair_covering(
     scene: Scene, candidates: Sequence[ImageCandidate], present: Mapping[str, Collection[str]]
 ) -> Pairing:
-    """Return those of ``candidates``, images of one datatake and tile, that cover ``scene`` and that all have."""
+    """Return the ``candidates``, images of one datatake and tile, that cover ``scene`` and are in all collections."""
     chosen, cover = _choose_covering(scene, candidates)
     if cover < NEEDED_COVER:
         key = candidates[0].key
@@ -221,12 +220,12 @@ def _choose_covering(
     chosen: list[ImageCandidate] = []
     rest = {each.key: (each, read_area(each.footprint, uncovered.centroid.x)) for each in candidates}
     while rest:
-        # Rounded, so that the last digits of two equal gains decide nothing.
+        # Rounded, so that rounding errors do not decide between equal gains.
         gains = {
             key: round(area.intersection(uncovered).area / footprint_area, 4)
             for key, (_, area) in rest.items()
         }
-        # The largest gain; the earliest datastrip among equals, so that runs agree.
+        # The largest gain; among equal ones the earliest datastrip, so that runs agree.
         best = min(rest, key=lambda key: (-gains[key], key))
         if gains[best] < LEAST_GAIN:
             break

@@ -25,7 +25,7 @@ _OPEN_ENDS = frozenset({"", ".."})
 
 @dataclass(frozen=True, slots=True)
 class SceneQuery:
-    """Criteria that must all hold; an empty tuple or None leaves a criterion open."""
+    """Criteria that must all be met; an empty tuple or None means no such criterion."""
 
     bbox: BBox | None = None
     intersects: Mapping[str, Any] | None = field(default=None, hash=False)
@@ -36,12 +36,12 @@ class SceneQuery:
 
     @property
     def is_open(self) -> bool:
-        """True if nothing says where: every place on Earth would match."""
+        """True if there is no spatial criterion or id: every place on Earth would match."""
         return not (self.bbox or self.intersects or self.tiles or self.ids)
 
     @property
     def names_only_ids(self) -> bool:
-        """True if ids are the only criterion, so that one for which nothing is found is not listed."""
+        """True if ids are the only criterion, so that an id without a match is not in the source."""
         others = (self.bbox, self.intersects, self.tiles, self.datetime, self.limit)
         return bool(self.ids) and not any(others)
 
@@ -55,10 +55,10 @@ def build_query(
     ids: Sequence[str] = (),
     limit: int | None = None,
 ) -> SceneQuery:
-    """Build the query that a user's texts ask for; ``intersects`` is GeoJSON.
+    """Build the query from a user's texts; ``intersects`` is GeoJSON.
 
     Raises:
-        SettingsError: a text that says nothing, or contradicts itself.
+        SettingsError: a text is invalid or contradicts itself.
     """
     if bbox is not None and intersects is not None:
         raise SettingsError("--bbox and --intersects exclude each other: give one of them")
@@ -81,12 +81,12 @@ def build_query(
 
 
 def parse_ids(text: str, option: str = "--ids") -> tuple[str, ...]:
-    """Return the id in what a user writes for an item, as it is and as the Planetary Computer writes it.
+    """Return the id in a user's name for an item, as it is and as the Planetary Computer writes it.
 
     ``option`` is where it was given.
 
     Raises:
-        SettingsError: there is none in it.
+        SettingsError: it contains no id.
     """
     try:
         item_id = parse_item_id(text)
@@ -99,7 +99,7 @@ def parse_tile(text: str) -> str:
     """Return ``22KFV`` for ``22KFV``, ``T22KFV`` or ``22kfv``.
 
     Raises:
-        SettingsError: no MGRS tile of Sentinel-2.
+        SettingsError: it is not an MGRS tile of Sentinel-2.
     """
     tile = text.strip().upper()
     tile = tile[1:] if len(tile) == 6 and tile.startswith("T") else tile
@@ -112,7 +112,7 @@ def parse_bbox(text: str) -> BBox:
     """Return ``(west, south, east, north)`` from ``W,S,E,N`` in degrees.
 
     Raises:
-        SettingsError: not four numbers, out of range, or south not below north.
+        SettingsError: it is not four numbers, out of range, or south is not below north.
     """
     try:
         west, south, east, north = map(float, text.split(","))
@@ -132,10 +132,10 @@ def parse_bbox(text: str) -> BBox:
 def parse_datetime_interval(text: str) -> Interval:
     """Return the first and last instant of ``2018``, ``2018-12``, ``2018-12-14``, an RFC 3339 instant, or two by ``/``.
 
-    ``..`` or nothing on one side of the slash leaves that end open. Days are UTC and included to their end.
+    ``..`` or nothing on one side of the slash leaves that end open. Days are in UTC and included to their end.
 
     Raises:
-        SettingsError: anything else, or an end before its start.
+        SettingsError: it has another form, or ends before it starts.
     """
     first, slash, last = text.strip().partition("/")
     if not slash:
@@ -150,12 +150,12 @@ def parse_datetime_interval(text: str) -> Interval:
 
 
 def format_datetime_interval(interval: Interval) -> str:
-    """Spell the interval as every STAC API reads it: RFC 3339 instants, ``..`` for an open end."""
+    """Format the interval as every STAC API reads it: RFC 3339 instants, ``..`` for an open end."""
     return "/".join(".." if end is None else end.isoformat().replace("+00:00", "Z") for end in interval)
 
 
 def split_interval(interval: Interval, longest: timedelta) -> Iterator[Interval]:
-    """Yield the parts of ``interval`` in order, none over ``longest``; itself where an end is open."""
+    """Yield consecutive parts of ``interval``, none longer than ``longest``; the interval itself if an end is open."""
     first, last = interval
     if first is None or last is None:
         yield interval
@@ -167,10 +167,9 @@ def split_interval(interval: Interval, longest: timedelta) -> Iterator[Interval]
 
 
 def may_hold_day(interval: Interval, day: date | None) -> bool:
-    """Return True if ``day`` lies in the interval, give or take one, or is not known.
+    """Return True if ``day`` is in the interval, give or take one day, or is unknown.
 
-    The day that an item's id tells is the datatake's: between its start and the item's own instant there
-    may be a midnight.
+    The day in an item's id is that of the datatake's start; there may be a midnight before the item's own instant.
     """
     start, end = interval
     return day is None or (
@@ -179,15 +178,15 @@ def may_hold_day(interval: Interval, day: date | None) -> bool:
 
 
 def format_instant(moment: datetime) -> str:
-    """Spell ``moment`` as STAC writes it, to the second: ``2018-12-14T13:32:19Z``."""
+    """Format ``moment`` as STAC does, to the second: ``2018-12-14T13:32:19Z``."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parse_instant(text: str) -> datetime:
-    """Return the instant that an RFC 3339 text names, in UTC.
+    """Return the instant in an RFC 3339 text, in UTC.
 
     Raises:
-        ValueError: the text names none.
+        ValueError: it is not an RFC 3339 instant.
     """
     if not _INSTANT.fullmatch(text):
         raise ValueError(f"{text!r:.60} is not an RFC 3339 instant")
@@ -198,7 +197,7 @@ def parse_instant(text: str) -> datetime:
 
 
 def _parse_period(text: str, written: str) -> tuple[datetime, datetime]:
-    """Return the first and last instant of a year, month, day or instant in what the user has ``written``."""
+    """Return the first and last instant of a year, month, day or instant; errors show what the user has ``written``."""
     try:
         parts = _DATE.fullmatch(text)
         if parts is None:

@@ -12,11 +12,11 @@ from pc_cloudmask.scene.grid import Grid
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What deriving a mask needs to know of an item; built by ``pc_cloudmask.source.item``.
+    """What deriving a mask needs to know about an item; built by ``pc_cloudmask.source.item``.
 
-    Angles are in degrees, the azimuth clockwise from north. ``asset_hrefs`` maps asset keys to
-    unsigned hrefs, ``asset_grids`` to the grids that the item states for the asset: a COG that states no CRS must
-    lie on one of them. ``nodata_pct`` is the share of the tile without data, None where the item does not tell it.
+    Angles are in degrees, the azimuth clockwise from north. ``asset_hrefs`` maps asset keys to unsigned hrefs,
+    ``asset_grids`` to the grids that the item gives for the asset: a COG without a CRS must lie on one of them.
+    ``nodata_pct`` is the percentage of the tile without data, None if the item does not give it.
     """
 
     id: str
@@ -36,7 +36,7 @@ class Scene:
 
     @property
     def year(self) -> int:
-        """Year of the acquisition, UTC: the year of the catalog that holds the scene."""
+        """Year of the acquisition in UTC, which is that of the catalog for the scene."""
         return self.datetime.year
 
 
@@ -47,8 +47,8 @@ _OFFSET_DN = -1000
 def reflectance_offset_dn(processing_baseline: str) -> int:
     """Return what is added to a digital number before it is divided by 10000: -1000 or 0.
 
-    From processing baseline 04.00 on, L2A products carry ``BOA_ADD_OFFSET`` so that dark noise does not
-    become negative; Earth Engine's harmonised collection takes it out, the Planetary Computer does not.
+    From processing baseline 04.00 on, L2A products have a ``BOA_ADD_OFFSET``, so that dark noise does not become
+    negative; Earth Engine's harmonised collection removes it, the Planetary Computer does not.
     """
     major = processing_baseline.partition(".")[0]
     return _OFFSET_DN if major.isdecimal() and int(major) >= _FIRST_BASELINE_WITH_OFFSET else 0

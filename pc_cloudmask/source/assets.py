@@ -48,7 +48,7 @@ T = TypeVar("T", bound=np.generic)
 Sign = Callable[[str], str]
 _PROBE_DEADLINE_S = 60.0
 _REMEMBERED_PROBES = 1024
-#: What is wrong where a server answers a request for a part of a TIFF with these.
+#: What is wrong if a server answers a request for part of a TIFF with one of these.
 _REFUSALS = {
     200: "the server sends no byte ranges",
     401: "access denied (HTTP 401); a token of that container is needed",
@@ -62,9 +62,9 @@ _REFUSALS = {
 class AssetReader:
     """Reads single-band COGs onto grids; safe to share between threads.
 
-    ``sign`` turns an unsigned href into one that can be read now; ``renew`` does so with a token
-    fetched again and is tried once after a 403. Signed hrefs are neither kept beyond this object nor
-    logged. What may be read at all: ``pc_cloudmask.source.hrefs.HrefRules``.
+    ``sign`` returns a URL for an unsigned href that can be read now; ``renew`` does so with a fresh token and is tried
+    once after a 403. Signed hrefs are never kept outside this object or logged. ``pc_cloudmask.source.hrefs.HrefRules``
+    decides what may be read at all.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class AssetReader:
         self._renew = renew
         self._rules = HrefRules(hosts, allow_loopback, local_root)
         self._http = HttpClient(retry or RetryPolicy(attempts=4), service=Service("assets at"))
-        #: By URL, the signed one whose server has shown what it holds; URLs whose transfers broke off.
+        #: By URL: the signed URL whose server has proven to hold a TIFF. Then: URLs whose transfers broke off.
         self._probed: dict[str, str] = {}
         self._failed: set[str] = set()
 
@@ -96,38 +96,38 @@ class AssetReader:
     ) -> NDArray[np.generic]:
         """Read the asset's pixels on ``grid``, which may be a window of the item's grid.
 
-        ``stated`` are the grids that the item states for the asset, on one of which it may lie without a CRS.
+        ``stated`` are the grids that the item gives for the asset; a file without a CRS must lie on one of them.
 
         Returns:
-            ``(height, width)`` of the asset's own dtype (uint8, uint16 or int16). Pixels outside it
-            hold its no-data value, 0 where it declares none. Finer pixels are brought to the grid's by
-            ``nearest`` or by the ``average`` of the valid ones, through overviews where they fit.
+            ``(height, width)`` of the asset's own dtype (uint8, uint16 or int16). Pixels outside the asset hold its
+            no-data value, or 0 if it declares none. Finer pixels are resampled to the grid by ``nearest`` or by the
+            ``average`` of the valid ones, using overviews where they fit.
 
         Raises:
             AssetUnavailable: no answer, 429, 5xx, or a transfer that broke off.
-            AssetMissing: not there, or not given out.
-            AssetDenied: no token, for the key is not accepted.
-            AssetRefused: not allowed, or not a raster that fits the grid.
+            AssetMissing: it does not exist or access is refused.
+            AssetDenied: no token, because the key is not accepted.
+            AssetRefused: it is not allowed, or is not a raster that fits the grid.
         """
         return self.read(
             href, lambda name: read_raster(name, grid, resampling, stated=stated)[0], item_id=item_id
         )
 
     def find_readable(self, href: str, *, item_id: str) -> str:
-        """Return the name by which GDAL may open the asset now: a path, or a signed URL behind ``/vsicurl/``.
+        """Return the name by which GDAL can open the asset now: a path, or a signed URL behind ``/vsicurl/``.
 
-        For readers that bring pixels onto a grid by other means than ``read_band``. They open it with
-        ``driver="GTiff"``, and neither keep nor show the name: it may carry a signature.
+        For callers that resample pixels themselves instead of using ``read_band``. They must open it with
+        ``driver="GTiff"``, and neither keep nor show the name, which may contain a signature.
 
         Raises:
             AssetUnavailable, AssetMissing, AssetDenied: as ``read_band``.
-            AssetRefused: not allowed, or not a TIFF.
+            AssetRefused: it is not allowed, or not a TIFF.
         """
         with _named(item_id):
             return self._find_name(self._rules.find_tiff(href))
 
     def read(self, href: str, read: Callable[[str], NDArray[T]], *, item_id: str) -> NDArray[T]:
-        """Return what ``read`` makes of the asset, given the name by which GDAL may open it.
+        """Call ``read`` with the name by which GDAL can open the asset, and return the result.
 
         Raises:
             AssetUnavailable, AssetMissing, AssetDenied, AssetRefused: as ``read_band``.
@@ -141,7 +141,7 @@ class AssetReader:
             except Unsuitable as error:
                 raise AssetRefused(f"{shown}: {error}") from error
             except Unreadable as error:
-                if isinstance(location, Path):  # a file that is still being written, say
+                if isinstance(location, Path):  # such as a file that is still being written
                     raise AssetMissing(f"{shown}: not a GeoTIFF that can be read: {error}") from error
                 self._probed.pop(location, None)
                 self._failed.add(location)
@@ -154,9 +154,9 @@ class AssetReader:
         return f"/vsicurl/{self._find_signed(location)}"
 
     def _find_signed(self, url: str) -> str:
-        """Return the signed URL, once the server has shown that it holds a TIFF and sends ranges of it.
+        """Return the signed URL after checking that the server holds a TIFF and supports ranges.
 
-        GDAL follows redirects and reports statuses as texts only, so this is asked of the server first.
+        GDAL follows redirects and reports statuses only as text, so the server is asked first.
         """
         signed, shown = self._sign(url), unsigned_href(url)
         if self._probed.get(url) == signed:
@@ -179,7 +179,7 @@ class AssetReader:
         return signed
 
     def _probe(self, signed: str, offset: int = 0) -> Answer:
-        """Ask the server for a part of the asset from ``offset``."""
+        """Request part of the asset from ``offset`` on."""
         headers = {"Range": f"bytes={offset}-{offset + CHUNK_BYTES - 1}", "Accept-Encoding": "identity"}
         try:
             return self._http.get(
@@ -187,7 +187,7 @@ class AssetReader:
             )
         except NoAnswer as error:
             raise AssetUnavailable(str(error)) from None
-        except ForeignRedirect as error:  # to a sign-in page of this network's, say
+        except ForeignRedirect as error:  # such as a network's sign-in page
             raise AssetMissing(str(error)) from None
         except BodyTooLarge:
             raise AssetMissing(f"{unsigned_href(signed)}: {_REFUSALS[200]}") from None
@@ -195,7 +195,7 @@ class AssetReader:
 
 @contextmanager
 def _named(item_id: str) -> Iterator[None]:
-    """Let errors inside name the item."""
+    """Add the item's id to errors raised inside."""
     try:
         yield
     except AssetError as error:
@@ -203,10 +203,10 @@ def _named(item_id: str) -> Iterator[None]:
 
 
 def _check_magic(start: bytes, shown: object) -> None:
-    """Check that what begins with the four bytes ``start`` is a TIFF.
+    """Check that a file whose first four bytes are ``start`` is a TIFF.
 
     Raises:
-        AssetMissing: there is nothing yet: no bytes, or room that was only set aside.
+        AssetMissing: there is no content yet: no bytes, or only preallocated space.
         AssetRefused: it is something else.
     """
     if start not in MAGIC:
@@ -216,7 +216,7 @@ def _check_magic(start: bytes, shown: object) -> None:
 
 
 def _check_file(path: Path) -> None:
-    """Check that the file is a TIFF, and that GDAL will be done with its directories soon.
+    """Check that the file is a TIFF whose directories GDAL can read quickly.
 
     Raises:
         AssetMissing: the file cannot be read.
@@ -238,48 +238,47 @@ def _check_file(path: Path) -> None:
 
 
 with warnings.catch_warnings():
-    # The SDK configures pydantic in the way of its first version.
+    # The SDK configures pydantic in the style of version 1.
     warnings.simplefilter("ignore", DeprecationWarning)
     from planetary_computer import sas
     from planetary_computer.settings import Settings
     from planetary_computer.utils import parse_blob_url
 #: The SDK's own request has no time-out, and retries for minutes.
 TOKEN_DEADLINE_S = 60.0
-#: More than the deadline has room for.
+#: More attempts than fit into the deadline.
 _TOKEN_ATTEMPTS = 20
-#: More than the minute below which the SDK asks for a token itself, without a time-out.
+#: More than the minute below which the SDK requests a token itself, without a time-out.
 _MIN_VALIDITY_S = 120.0
-#: A refusal of a younger token is not the token's age: threads that fail together renew it once.
+#: If a younger token is refused, its age is not the reason: threads that fail together renew it only once.
 _RENEWAL_INTERVAL_S = 30.0
 _MAX_TOKEN_BYTES = 1 << 16
 _lock: Final = Lock()
 _fetched_at: Final[dict[str, float]] = {}
-#: By token URL, when and why the service last used up a deadline: who asks soon after need not wait for it, too.
+#: By token URL, when and why a request last ran into its deadline; requests soon after fail at once.
 _gave_up: Final[dict[str, tuple[float, str]]] = {}
-#: Of Sentinel-2: whatever the token service says of it, it is the Planetary Computer's.
+#: Sentinel-2's container belongs to the Planetary Computer, whatever the token service says about it.
 _OWN_HOST = "sentinel2l2a01.blob.core.windows.net"
 _OWN_CONTAINER = "/sentinel2l2a01/sentinel2-l2"
-#: What the service's 403 says where it is not the key that it minds.
+#: What the service says in a 403 that is not about the key.
 _USED_UP = re.compile(rb"quota|rate limit|thrott", re.IGNORECASE)
 
 
 def sign_href(href: str) -> str:
-    """Return ``href`` with a token if it is a private blob of the Planetary Computer's; others as they are.
+    """Return ``href`` with a token if it is a private blob of the Planetary Computer; otherwise unchanged.
 
-    Tokens are kept in the SDK's own cache. ``PC_SDK_SAS_URL`` and ``PC_SDK_SUBSCRIPTION_KEY`` keep
-    their meaning.
+    Tokens are kept in the SDK's own cache. ``PC_SDK_SAS_URL`` and ``PC_SDK_SUBSCRIPTION_KEY`` have their usual meaning.
 
     Raises:
         AssetUnavailable: no token within a minute, or the service says that it does not know the container.
         AssetDenied: it does not accept the key.
-        AssetMissing: it refuses us a container of which we do not know that it is the Planetary Computer's.
-        AssetRefused: the URL is of no blob.
+        AssetMissing: it refuses access to a container that is not known to be the Planetary Computer's.
+        AssetRefused: the URL is not that of a blob.
     """
     return _sign(href, renew=False)
 
 
 def renew_href(href: str) -> str:
-    """Return what ``sign_href`` does, with a token fetched again unless the present one is seconds old."""
+    """Return the result of ``sign_href``, with a fresh token unless the present one is only seconds old."""
     return _sign(href, renew=True)
 
 
@@ -308,7 +307,7 @@ def check_tokens(patience_s: float) -> str:
     """Fetch a token for Sentinel-2's container, and return the service's URL.
 
     Raises:
-        AssetError: there is none within ``patience_s``.
+        AssetError: none was received within ``patience_s``.
     """
     service = str(Settings.get().sas_url)
     _fetch_token(f"{service}{_OWN_CONTAINER}", f"https://{_OWN_HOST}/", patience_s)
@@ -316,7 +315,7 @@ def check_tokens(patience_s: float) -> str:
 
 
 def _fetch_token(url: str, href: str, deadline_s: float | None = None) -> sas.SASToken:
-    """Fetch a token from the service; texts name the blob, not the token."""
+    """Fetch a token from the service; error texts name the blob, not the token."""
     blob = unsigned_href(href)
     key = Settings.get().subscription_key
     http = HttpClient(
@@ -338,22 +337,22 @@ def _fetch_token(url: str, href: str, deadline_s: float | None = None) -> sas.SA
         refusal = AssetDenied if url.endswith(_OWN_CONTAINER) else AssetMissing
         raise refusal(f"{problem}; check PC_SDK_SUBSCRIPTION_KEY and PC_SDK_SAS_URL")
     if answer.status == 404:
-        # The service says so of its own containers, too, now and then.
+        # The service occasionally says this about its own containers, too.
         raise AssetUnavailable(f"{problem}; the service is busy, or this is not a container that it knows")
     if answer.status != 200:
         raise AssetUnavailable(f"{problem}; its quota may be used up, or PC_SDK_SAS_URL leads elsewhere")
     try:
         return sas.SASToken(**orjson.loads(answer.body))
     except (orjson.JSONDecodeError, TypeError, ValueError):
-        # Not chained: the text of a validation error shows the body, which may hold a token.
+        # Not chained: the text of a validation error includes the body, which may contain a token.
         problem = f"{blob}: no token: {unsigned_href(url)} answered something else; check PC_SDK_SAS_URL"
     raise AssetUnavailable(problem)
 
 
 def build_reader(servers: Iterable[str], files: Path | None) -> AssetReader:
-    """Return what reads assets of the Planetary Computer, of ``servers``, given as URLs, and below ``files``.
+    """Return a reader for assets of the Planetary Computer, of ``servers``, given as URLs, and below ``files``.
 
-    What is no URL of a web server counts for nothing.
+    Servers that are not http(s) URLs are ignored.
     """
     hosts = {urlsplit(url).hostname or "" for url in servers if url.startswith(("http://", "https://"))}
     return AssetReader(
@@ -368,14 +367,14 @@ def build_reader(servers: Iterable[str], files: Path | None) -> AssetReader:
 def read_picture(
     reader: AssetReader, href: str, grid: Grid, *, item_id: str, stated: Sequence[Grid] = ()
 ) -> NDArray[np.uint8]:
-    """Read the picture behind ``href``, an asset of three bands such as ``visual``, on ``grid``; see ``read_band``.
+    """Read an asset of three bands, such as ``visual``, on ``grid``; see ``read_band``.
 
     Returns:
-        uint8 ``(height, width, 3)``, averaged through the file's overviews, black outside it.
+        uint8 ``(height, width, 3)``, averaged using the file's overviews, black outside the file.
 
     Raises:
         AssetUnavailable: no answer, or a transfer that broke off.
-        AssetRefused: not allowed, not there, or no such picture.
+        AssetRefused: it is not allowed, does not exist, or is not such a picture.
     """
     bands = reader.read(href, lambda name: read_raster(name, grid, "average", 3, stated), item_id=item_id)
     if bands.dtype != np.uint8:

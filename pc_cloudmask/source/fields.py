@@ -1,4 +1,4 @@
-"""A source's items, not yet judged."""
+"""The source's items, not yet validated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pc_cloudmask.errors import InvalidField
 from pc_cloudmask.scene.query import SceneQuery
 
 Item = dict[str, Any]
-#: The longest text that we take from an item, a datastrip's id, has 64 characters.
+#: The longest text that we read from an item, a datastrip's id, has 64 characters.
 MAX_TEXT_LENGTH = 200
 UNKNOWN_ID = "?"
 
@@ -27,13 +27,13 @@ def check_object(item: Any) -> None:
 
 
 def find_property(item: Item, name: str) -> Any:
-    """Return the item's property of that name, or None if it has none, or no object of properties."""
+    """Return the item's property of that name, or None if it has none, or no properties object."""
     properties = item.get("properties")
     return properties.get(name) if isinstance(properties, dict) else None
 
 
 def is_number(value: Any) -> bool:
-    """Return True if ``value`` is a finite number that a double holds."""
+    """Return True if ``value`` is a finite number that fits into a double."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:
@@ -43,7 +43,7 @@ def is_number(value: Any) -> bool:
 
 
 def is_printable(value: Any, longest: int) -> bool:
-    """Return True if ``value`` is a text of 1 to ``longest`` characters in one line."""
+    """Return True if ``value`` is a text of 1 to ``longest`` characters on one line."""
     return isinstance(value, str) and 1 <= len(value) <= longest and value.isprintable()
 
 
@@ -51,7 +51,7 @@ class ItemSearch(Protocol):
     """Finds Sentinel-2 items."""
 
     def find_items(self, query: SceneQuery) -> Iterator[Item]:
-        """Yield the matching items, ordered by datetime, then id; each id once; hrefs unsigned.
+        """Yield the matching items without duplicates, ordered by datetime, then id, with unsigned hrefs.
 
         Raises:
             SourceUnavailable: no complete answer within the deadline.
@@ -61,11 +61,11 @@ class ItemSearch(Protocol):
 
 
 class SceneSource(ItemSearch, Protocol):
-    """Finds Sentinel-2 items, and says where their assets may be read from."""
+    """Finds Sentinel-2 items, and determines where their assets may be read from."""
 
     @property
     def local_root(self) -> Path | None:
-        """The folder that local assets must lie in; None where no asset may be local."""
+        """The folder that local assets must be in; None if no asset may be local."""
         ...
 
     @property
@@ -75,5 +75,5 @@ class SceneSource(ItemSearch, Protocol):
 
     @property
     def allow_loopback(self) -> bool:
-        """True if assets may be read from loopback: the items come from there."""
+        """True if assets may be read from loopback, because the items come from there."""
         ...

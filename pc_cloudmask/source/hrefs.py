@@ -1,4 +1,4 @@
-"""The hrefs of a source item: signatures (SAS tokens) are taken off, and where they lead is checked."""
+"""The hrefs of a source item: remove signatures (SAS tokens), and check where hrefs lead."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from pc_cloudmask.source.fields import Item, check_object, is_printable
 from pc_cloudmask.text import LOOPBACK_HOSTS, logger, unsign_urls, unsigned_href
 
 MAX_HREF_LENGTH = 4096
-#: A Sentinel-2 item has 23.
+#: A Sentinel-2 item has 23 assets.
 MAX_ASSETS = 1000
-#: What a published href may begin with; one without a scheme is a path. A browser runs none of these.
+#: Schemes of hrefs that may be published; an href without a scheme is a path. A browser executes none of these.
 SCHEMES = frozenset({"http", "https", "s3", "gs", "abfs"})
-#: No more levels can be written as JSON, so what lies deeper is never published.
+#: JSON with more levels cannot be encoded, so anything deeper is never published.
 _DEPTH = 254
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
-#: But for the container that stands there in Azure's scheme.
+#: User information, except the container, which is in this place in Azure's scheme.
 _USER_INFORMATION = re.compile(r"(?!abfs://[^/:]*@)[a-z][a-z0-9+.-]*://[^/?#]*@", re.IGNORECASE)
-#: A text without any of these is no URL with something to lose.
+#: A text without any of these is not a URL with anything to remove.
 _SUSPICIOUS = re.compile(r"[?#@;&%]|://[^/]*:")
 
 
 def unsign_item(item: Item) -> Item:
-    """Return a copy of ``item`` with its hrefs, and all URLs in its other texts, as ``unsigned_href`` has them.
+    """Return a copy of ``item`` with ``unsigned_href`` applied to its hrefs and to all URLs in its other texts.
 
-    Each source does so once, and nobody after it. The copy has no more assets than it takes for ``read_scene`` to
-    refuse it for their number: a million of them are a gigabyte. What has not the usual form stays as it is.
+    Each source does this once, and no later code needs to. The copy has only as many assets as ``read_scene`` needs to
+    refuse it for their number: a million of them take a gigabyte. Parts in an unusual form stay as they are.
 
     Raises:
-        InvalidField: ``item`` is no JSON object.
+        InvalidField: ``item`` is not a JSON object.
     """
     check_object(item)
     assets = item.get("assets")
@@ -49,7 +49,7 @@ def unsign_item(item: Item) -> Item:
 
 
 def find_holders(document: Item) -> Iterator[dict[str, Any]]:
-    """Yield the assets and links of an item or catalog that have an href; what has not their form is left alone."""
+    """Yield the assets and links of an item or catalog that have an href, ignoring malformed ones."""
     assets, links = document.get("assets"), document.get("links")
     for holder in (
         *(assets.values() if isinstance(assets, dict) else ()),
@@ -60,7 +60,7 @@ def find_holders(document: Item) -> Iterator[dict[str, Any]]:
 
 
 def map_hrefs(item: Item, change: Callable[[str], str]) -> Item:
-    """Return a sound ``item`` with the hrefs of its assets and links as ``change`` makes them."""
+    """Return ``item``, which must be sound, with ``change`` applied to the hrefs of its assets and links."""
 
     def move(holder: dict[str, Any]) -> dict[str, Any]:
         return {**holder, "href": change(holder["href"])}
@@ -70,7 +70,7 @@ def map_hrefs(item: Item, change: Callable[[str], str]) -> Item:
 
 
 def is_relative(href: str) -> bool:
-    """Return True if ``href`` is a path that begins at the document which holds it."""
+    """Return True if ``href`` is a path relative to the document that contains it."""
     return re.match(r"(?![a-z][\w+.-]*:)[\w.]", href, re.ASCII | re.IGNORECASE) is not None
 
 
@@ -78,7 +78,7 @@ def check_href(href: str) -> str:
     """Return ``href`` if it may be published.
 
     Raises:
-        ValueError: it must not; the text says why.
+        ValueError: it may not be; the text says why.
     """
     if not is_printable(href, MAX_HREF_LENGTH) or href != href.strip():
         raise ValueError(
@@ -96,7 +96,7 @@ def check_href(href: str) -> str:
 
 
 def _strip(value: Any, name: str = "", depth: int = 0) -> Any:
-    """Return ``value``, which stands under ``name``, without what opens a URL."""
+    """Return ``value``, the value of ``name``, without anything that gives access to a URL."""
     if isinstance(value, str):
         if not _SUSPICIOUS.search(value):
             return value
@@ -110,13 +110,13 @@ def _strip(value: Any, name: str = "", depth: int = 0) -> Any:
     return value
 
 
-#: The Planetary Computer's API and its storage account of Sentinel-2 (``msft:storage_account`` of the
-#: collection). No wildcard: anyone may open an account below ``blob.core.windows.net``.
+#: The Planetary Computer's API and its storage account for Sentinel-2 (``msft:storage_account`` of the collection). No
+#: wildcard: anyone can create an account below ``blob.core.windows.net``.
 PLANETARY_COMPUTER_HOSTS = frozenset(
     {"planetarycomputer.microsoft.com", "sentinel2l2a01.blob.core.windows.net"}
 )
 TIFF_SUFFIXES = (".tif", ".tiff")
-#: A URL that every parser reads alike: no user information, blank, backslash, control or other character.
+#: A URL that every parser reads alike: no user information, blank, backslash, control or unusual character.
 _URL = re.compile(
     r"https?://[A-Za-z0-9.\-:\[\]]+/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*(\?[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?"
 )
@@ -127,9 +127,9 @@ MAX_ASSET_HREF_LENGTH = 2048
 class HrefRules:
     """What asset hrefs may lead to.
 
-    ``hosts``           names that https may reach, on its own port.
-    ``allow_loopback``  if this machine's own servers may be read: only where the source is one.
-    ``local_root``      the folder local files may be read below; None: no local file at all.
+    ``hosts``           names that https may reach, on its standard port.
+    ``allow_loopback``  whether this machine's own servers may be read: only if the source is one.
+    ``local_root``      the folder below which local files may be read; None: no local files at all.
     """
 
     hosts: frozenset[str] = PLANETARY_COMPUTER_HOSTS
@@ -140,9 +140,9 @@ class HrefRules:
         """Return where the GeoTIFF behind ``href`` is: a URL, or the path of a file.
 
         Raises:
-            AssetMissing: it is a file that is not there, or that may not be read.
-            AssetRefused: it is neither https to an allowed host, nor a server on loopback where that is
-                allowed, nor a regular file below the local root. Texts name the rule, not the item.
+            AssetMissing: it is a file that does not exist or may not be read.
+            AssetRefused: it is neither https to an allowed host, nor a server on loopback where that is allowed, nor a
+                regular file below the local root. Texts name the rule, not the item.
         """
         if len(href) > MAX_ASSET_HREF_LENGTH or not href.isprintable():
             raise AssetRefused(f"an href of {len(href)} characters, or with unprintable ones, is not read")
@@ -194,7 +194,7 @@ class HrefRules:
 
 @cache
 def _tell_of_signatures() -> None:
-    """Say it once: a source that signs hrefs signs all of them."""
+    """Log this only once: a source that signs hrefs signs all of them."""
     logger.info(
         "hrefs of this source lose users, fragments and query parameters that may be secret; who reads "
         "those assets brings the right to do so"

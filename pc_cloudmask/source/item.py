@@ -1,4 +1,4 @@
-"""The source item as we read it."""
+"""Read and check a source item."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ from pc_cloudmask.source.fields import (
 from pc_cloudmask.source.hrefs import MAX_ASSETS, check_href
 
 T = TypeVar("T")
-#: Links of a source item that the published item keeps: the first as ``derived_from``.
+#: Link relations of a source item that the published item keeps, ``self`` as ``derived_from``.
 REPUBLISHED_RELS = frozenset({"self", "license"})
-#: Assets on Sentinel-2's 20 m grid, in the order in which their ``proj:*`` fields are asked for, and those on the one
-#: of 10 m, which tell it where an item has no other.
+#: Assets on Sentinel-2's 20 m grid, in the order in which their ``proj:*`` fields are tried, and assets on the 10 m
+#: grid, from which the 20 m grid is derived if an item has no other.
 GRID_ASSETS = ("SCL", "B8A", "B05", "B06", "B07", "B11", "B12")
 FINE_ASSETS = ("B02", "B03", "B04", "B08")
 PIXEL_SIZE_M, FINE_PIXEL_SIZE_M = 20.0, 10.0
-#: A tile has 5490 pixels of 20 m a side.
+#: A tile is 5490 pixels of 20 m wide.
 MAX_SIDE_PX = 20_000
 #: A Sentinel-2 item takes 16 kB.
 MAX_ITEM_BYTES = 1 << 20
 _UTM = re.compile(r"EPSG:32[67](0[1-9]|[1-5][0-9]|60)", re.ASCII)
 _GREATEST_EPSG = 32_760
-#: A degree of latitude, and how far from it and from the grid the ellipsoid and a footprint's edge may lead.
+#: A degree of latitude in metres, and the tolerance for the ellipsoid and for a footprint that exceeds the grid.
 _DEGREE_M, _TOLERANCE_DEG = 111_100, 1.0
 
 
@@ -67,7 +67,7 @@ def _check_name(name: str) -> str:
 
 
 def _parse_utc(text: str) -> datetime:
-    """Return the instant of a text that is published as it stands: STAC wants it in UTC."""
+    """Return the instant in a text that is published unchanged, so it must be in UTC, as STAC requires."""
     try:
         if text.endswith(("Z", "+00:00")):
             return parse_instant(text)
@@ -89,7 +89,7 @@ def _check_link(link: _Link) -> _Link:
 
 
 def _check_bbox(bbox: list[float]) -> list[float]:
-    """Return ``bbox`` if it is one. West may exceed east, or either 180: such a box crosses the antimeridian."""
+    """Return ``bbox`` if it is valid. West may exceed east, or either 180: such a box crosses the antimeridian."""
     if len(bbox) not in (4, 6):
         raise ValueError("does not have 4 or 6 numbers")
     (west, south), (east, north) = bbox[:2], bbox[len(bbox) // 2 :][:2]
@@ -111,8 +111,8 @@ def _check_transform(transform: list[float]) -> list[float]:
     return transform
 
 
-# A field's type says what may stand there. Values are judged strictly: a number in a text is no number, true is
-# no 1. What is not named here is published as it is, once it is sure to be JSON.
+# The types of fields. Values are judged strictly: a number in a string is not a number, and true is not 1. Fields not
+# named here are published unchanged, once they are known to be valid JSON.
 _Text = Annotated[str, Strict(), AfterValidator(_check_text)]
 _Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 _Href = Annotated[str, Strict(), AfterValidator(check_href)]
@@ -142,14 +142,14 @@ class _Holder(TypedDict):
 
 
 class _Asset(_Holder):
-    #: Other places of the asset, by the alternate-assets extension.
+    #: Alternative locations of the asset, by the alternate-assets extension.
     alternate: NotRequired[
         Annotated[dict[str, _Holder], BeforeValidator(lambda each: each if isinstance(each, dict) else {})]
     ]
 
 
 class _Fields(TypedDict):
-    """The fields of an item that are read, or published after a check."""
+    """The fields of an item that are read, or checked before they are published."""
 
     properties: _Properties
     geometry: Annotated[dict[str, Any], AfterValidator(check_footprint)]
@@ -176,12 +176,12 @@ _GRID_FIELDS, _CRS_FIELDS = ("proj:shape", "proj:transform"), ("proj:code", "pro
 def read_scene(item: Item) -> Scene:
     """Return the scene that a Sentinel-2 L2A item describes; such an item can be published.
 
-    What is read is checked, and so is what would be published of it: hrefs, the bbox, that it is JSON. One
-    bad href refuses the item: to leave the asset out would hide that the source sends such.
+    Everything that is read or would be published is checked: hrefs, the bbox, that it is valid JSON. One bad href
+    refuses the item, because leaving out the asset would hide what the source sends.
 
     Raises:
-        MissingField, InvalidField: naming the field that is absent or cannot be used; nothing else,
-            whatever ``item`` holds.
+        MissingField, InvalidField: naming the field that is absent or cannot be used; nothing else, whatever ``item``
+            holds.
     """
     check_object(item)
     if item.get("id") is None:
@@ -222,16 +222,16 @@ def _check_encoded(item: Item, item_id: str) -> None:
 
 
 def _read_nodata(item: Item) -> float | None:
-    """Return the share of the tile without data, in percent, or None where the item tells none that can be."""
+    """Return the percentage of the tile without data, or None if the item gives no valid one."""
     value = find_property(item, "s2:nodata_pixel_percentage")
     return float(value) if is_number(value) and 0 <= value <= 100 else None
 
 
 def _check_place(scene: Scene) -> None:
-    """Check that tile, grid and footprint are of one place, as far as that needs no projection.
+    """Check that tile, grid and footprint are in the same place, as far as that requires no projection.
 
     Raises:
-        InvalidField: One of them contradicts the grid, so that the mask would be of somewhere else.
+        InvalidField: one of them contradicts the grid, so that the mask would be of another place.
     """
     zone = f"EPSG:{'326' if scene.tile[2] >= 'N' else '327'}{scene.tile[:2]}"
     if scene.grid.crs != zone:
@@ -248,13 +248,13 @@ def _check_place(scene: Scene) -> None:
 
 
 def hash_item(item: Item) -> str:
-    """Return the SHA-256, in hex, of what ``item`` says of its scene.
+    """Return the SHA-256, in hex, of what ``item`` says about its scene.
 
-    Neither the order of its keys counts nor links; of a local href the file name alone, so that an
-    archive may be moved. ``item`` is free of signatures.
+    The order of keys and the links do not count; of a local href, only the file name counts, so that an archive may be
+    moved. ``item`` has no signatures.
 
     Raises:
-        InvalidField: it holds what JSON cannot, such as a number beyond 64 bits.
+        InvalidField: it has a value that JSON does not, such as a number beyond 64 bits.
     """
     check_object(item)
     hashed = {name: value for name, value in item.items() if name != "links"}
@@ -266,7 +266,7 @@ def hash_item(item: Item) -> str:
 
 
 def _encode(item: Item, item_id: str) -> bytes:
-    """Return ``item`` as JSON; NaN and infinity, which JSON does not have, as null."""
+    """Return ``item`` as JSON, with NaN and infinity, which JSON does not have, as null."""
     try:
         return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:
@@ -274,7 +274,7 @@ def _encode(item: Item, item_id: str) -> bytes:
 
 
 def _find_not_finite(value: Any, path: str = "") -> str:
-    """Return the path of the first number that JSON cannot tell, without names that cannot be shown, or nothing."""
+    """Return the path of the first number that is not finite, without unprintable names; empty if there is none."""
     if isinstance(value, float):
         return "" if isfinite(value) else path
     steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -291,9 +291,9 @@ def _without_folder(asset: Any) -> Any:
 
 
 def _validate(types: TypeAdapter[T], value: Any, item_id: str, *path: str) -> T:
-    """Return what ``types`` make of ``value``, which stands at ``path`` of the item.
+    """Validate ``value``, found at ``path`` in the item, with ``types``, and return the result.
 
-    Nothing of the item but its checked id and names of fields is repeated in errors: it may hold anything.
+    Errors repeat nothing of the item but its checked id and names of fields: it may contain anything.
 
     Raises:
         MissingField, InvalidField: the first field that is absent or cannot be used.
@@ -311,7 +311,7 @@ def _explain(error: ValidationError, item_id: str, path: tuple[str, ...]) -> Ite
         if (longer := _lengthen(field, step)) == field or step == "[key]":
             break
         field = longer
-    # Null is no value, but where a list may be left out.
+    # Null counts as absent, except for lists that may be omitted.
     absent = first["type"] == "missing" or first["input"] is None
     if absent and not field.startswith(("links", "stac_extensions")):
         return MissingField(item_id, field)
@@ -324,13 +324,13 @@ def _explain(error: ValidationError, item_id: str, path: tuple[str, ...]) -> Ite
 
 
 def _lengthen(path: str, step: object) -> str:
-    """Return ``path`` with a step more, if it can be shown."""
+    """Return ``path`` extended by ``step``, if that is printable."""
     longer = f"{path}.{step}".lstrip(".")
     return longer if is_printable(longer, MAX_TEXT_LENGTH) else path
 
 
 def _read_grid(item: Item, item_id: str) -> Grid:
-    """Return the 20 m grid that the first of ``GRID_ASSETS`` tells."""
+    """Return the 20 m grid according to the first usable asset in ``GRID_ASSETS``."""
     name = _find_grid_asset(item["assets"])
     asset = item["assets"].get(name)
     fields = _validate(_GRID, asset, item_id, "assets", name)
@@ -346,13 +346,13 @@ def _read_grid(item: Item, item_id: str) -> Grid:
 
 
 def _find_grid_asset(assets: Mapping[str, Any]) -> str:
-    """Return the first asset that is there and tells the grid."""
+    """Return the first asset that exists and gives the grid."""
     names = (*GRID_ASSETS, *FINE_ASSETS)
     return next((name for name in names if assets.get(name) is not None), GRID_ASSETS[0])
 
 
 def _find_missing(item: Item) -> list[str]:
-    """Return all needed fields that are absent, so that who makes an item need not try one after the other."""
+    """Return all required fields that are absent, so that producers need not fix them one at a time."""
     missing = [name for name in ("properties", "geometry", "assets") if item.get(name) is None]
     properties, assets = item.get("properties"), item.get("assets")
     if isinstance(properties, dict):
@@ -361,7 +361,7 @@ def _find_missing(item: Item) -> list[str]:
         ]
     if not isinstance(assets, dict) or not isinstance(properties, dict):
         return missing
-    if len(assets) > MAX_ASSETS:  # cut off by ``unsign_item``, and refused for their number
+    if len(assets) > MAX_ASSETS:  # truncated by ``unsign_item``, and refused for their number
         return []
     name = _find_grid_asset(assets)
     asset = assets.get(name)
@@ -381,7 +381,7 @@ def _read_crs(item: Item, asset: str, item_id: str) -> str:
             value = holder.get(name)
             if value is None:
                 continue
-            # Programs that hold it in a column of floats write 32606.0.
+            # Programs that store it in a column of floats write 32606.0.
             is_epsg = is_number(value) and value == int(value) and 0 < value <= _GREATEST_EPSG
             code = f"EPSG:{int(value)}" if is_epsg else value
             if not isinstance(code, str) or not _UTM.fullmatch(code):

@@ -1,4 +1,4 @@
-"""Items from files, folders, URLs or static catalogs, and the JSON documents that these are."""
+"""Read items from files, folders, URLs or static catalogs, and the JSON documents they are in."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, Retr
 
 
 def parse_json(body: bytes | str) -> Any:
-    """Return the value that a JSON text in UTF-8 holds, with the NaN, infinity or half a character that it has.
+    """Return the value of a UTF-8 JSON text, accepting NaN, infinity and lone surrogates.
 
-    JSON has none of these, but Python's own encoder writes them. ``read_scene`` refuses an item that holds one.
+    JSON has none of these, but Python's own encoder writes them. ``read_scene`` refuses an item that contains one.
 
     Raises:
-        ValueError: no JSON even so, or nested beyond 1024 levels.
+        ValueError: it is not JSON even so, or is nested beyond 1024 levels.
     """
     text = decode_text(body) if isinstance(body, bytes) else body.removeprefix("\ufeff")
     try:
@@ -47,7 +47,7 @@ def parse_json(body: bytes | str) -> Any:
 #: An ItemCollection of 3,000 Sentinel-2 items.
 MAX_DOCUMENT_BYTES = 64 << 20
 DOCUMENT_DEADLINE_S = 120.0
-#: A scheme or a GDAL prefix, an absolute path, inline XML.
+#: Hrefs that are not relative: a scheme or a GDAL prefix, an absolute path, inline XML.
 _NOT_RELATIVE = re.compile(r"[A-Za-z][A-Za-z0-9+._-]*:|/|<|\\")
 Document = dict[str, Any]
 
@@ -62,7 +62,7 @@ class FolderDocuments:
         """Return the JSON object in the file at an absolute path.
 
         Raises:
-            SourceRefused: outside, also by a link; too large, not UTF-8, not a JSON object.
+            SourceRefused: it is outside the folder, also by a link; or too large, not UTF-8, not a JSON object.
         """
         try:
             path = Path(href).resolve(strict=True)
@@ -78,8 +78,8 @@ class FolderDocuments:
         return _parse(body, href)
 
     def resolve(self, base: str, href: str) -> str:
-        """Return ``href`` as the document at ``base`` means it; an absolute one as it is, a file's URI as a path."""
-        with suppress(ValueError):  # of another machine: it is refused when it is read
+        """Return ``href`` resolved against the document at ``base``; absolute ones unchanged, a file URI as a path."""
+        with suppress(ValueError):  # a URI of another machine is refused when it is read
             href = read_file_uri(href)
         if _NOT_RELATIVE.match(href):
             return href
@@ -97,8 +97,8 @@ class ServerDocuments:
         """Return the JSON object at a URL.
 
         Raises:
-            SourceUnavailable: no answer.
-            SourceRefused: another server's, too large, not UTF-8, not a JSON object.
+            SourceUnavailable: there is no answer.
+            SourceRefused: it is on another server, too large, not UTF-8, or not a JSON object.
         """
         shown = unsigned_href(href)
         if find_origin(href) != self._origin:
@@ -119,12 +119,12 @@ class ServerDocuments:
         return _parse(answer.body, shown)
 
     def resolve(self, base: str, href: str) -> str:
-        """Return ``href`` as the document at ``base`` means it; an absolute one as it is."""
+        """Return ``href`` resolved against the document at ``base``; absolute ones unchanged."""
         if _NOT_RELATIVE.match(href) and not href.startswith("/"):
             return href
         try:
             return urljoin(base, href)
-        except ValueError:  # such as //[: it is refused when it is read
+        except ValueError:  # such as //[, which is refused when it is read
             return href
 
 
@@ -141,22 +141,20 @@ def _parse(body: bytes, shown: str) -> Document:
 
 
 logger = logging.getLogger(__name__)
-#: Catalogs above an item; ours have five.
+#: Levels of catalogs above an item; ours have five.
 MAX_DEPTH = 12
 MAX_DOCUMENTS = 200_000
 
 
 class ItemFilesSource:
-    """Items that ``--items`` names: an ItemCollection, an item, a folder of items, a static catalog.
+    """The items at the location given by ``--items``: an ItemCollection, an item, a folder of items, a static catalog.
 
-    ``location`` is a path or an http(s) URL (plain http on loopback only). A folder with a
-    ``catalog.json`` is read as that catalog; of any other, each JSON file but collections is an item or
-    ItemCollection. Relative hrefs become absolute ones. A broken item stops no other: a warning says
-    what is wrong with its file, and an item with nothing but the file's name as its id takes its place,
-    so that it is reported as failed.
+    ``location`` is a path or an http(s) URL (plain http only on loopback). A folder with a ``catalog.json`` is read as
+    that catalog; in any other folder, each JSON file except collections is an item or an ItemCollection. Relative hrefs
+    become absolute. A broken item does not stop others: a warning says what is wrong with its file, and a placeholder
+    item with the file's name as its id is yielded, so that it is reported as failed.
 
-    ``local_root`` is the folder that assets may be read below: by default the folder of ``location``,
-    None for a URL.
+    ``local_root`` is the folder below which assets may be read: by default the folder of ``location``, None for a URL.
     """
 
     def __init__(
@@ -190,7 +188,7 @@ class ItemFilesSource:
 
     @property
     def allow_loopback(self) -> bool:
-        """True if assets may be read from loopback: the items come from there."""
+        """True if assets may be read from loopback, because the items come from there."""
         return self._host in LOOPBACK_HOSTS
 
     @property
@@ -203,9 +201,9 @@ class ItemFilesSource:
 
         Raises:
             SourceUnavailable: the server gave no answer.
-            SourceRefused: nothing there that holds items; a document that is broken, too large, or
-                outside of the folder or server.
-            SettingsError: a query that says nothing.
+            SourceRefused: there is nothing with items, or a document is broken, too large, or outside the folder or
+                server.
+            SettingsError: the query is invalid.
         """
         matches = build_filter(query)
         found: dict[str, Item] = {}
@@ -226,7 +224,7 @@ class ItemFilesSource:
                 yield from self._expand(document, str(path))
 
     def _walk(self, start: str) -> Iterator[Item]:
-        """Yield the items of the document at ``start`` and, where it is a catalog, of all below it."""
+        """Yield the items of the document at ``start`` and, if it is a catalog, of everything below it."""
         document = self._documents.read(start)
         if not _is_catalog(document):
             if document.get("type") not in ("Feature", "FeatureCollection"):
@@ -254,7 +252,7 @@ class ItemFilesSource:
                     pending.append((target, self._documents.read(target), depth + 1))
 
     def _read_pages(self, document: Document, href: str) -> Iterator[Item]:
-        """Yield the items of a document and, where a server gives it in pages, of those that follow."""
+        """Yield the items of a document and, if a server pages it, of the following pages."""
         seen = {href}
         while True:
             yield from self._expand(document, href)
@@ -275,7 +273,7 @@ class ItemFilesSource:
         """Yield relation and absolute href of a catalog's links to items and catalogs below it.
 
         Raises:
-            SourceRefused: it has no list of links, so that nothing tells whether anything is below it.
+            SourceRefused: it has no list of links, so it is unknown whether anything is below it.
         """
         if not isinstance(document.get("links"), list):
             raise SourceRefused(f"{unsigned_href(href)}: a catalog without a list of links")
@@ -284,7 +282,7 @@ class ItemFilesSource:
                 yield relation, self._documents.resolve(href, link["href"])
 
     def _read_or_stand_in(self, href: str) -> Document:
-        """Return the document, or an item that has only an id if the document is broken."""
+        """Return the document, or an item with only an id if the document is broken."""
         try:
             return self._documents.read(href)
         except SourceRefused as error:
@@ -292,7 +290,7 @@ class ItemFilesSource:
             return _stand_in(href)
 
     def _expand(self, document: Document, href: str) -> Iterator[Item]:
-        """Yield the items that a document holds, free of signatures, with absolute hrefs."""
+        """Yield the items in a document, without signatures, with absolute hrefs."""
         features = document.get("features")
         if document.get("type") == "Feature":
             yield self._localise(document, href)
@@ -304,7 +302,7 @@ class ItemFilesSource:
                 yield self._localise(feature, href) if isinstance(feature, dict) else _stand_in(href, number)
 
     def _localise(self, item: Item, base: str) -> Item:
-        """Return the item without signatures, its assets' and links' hrefs absolute."""
+        """Return the item without signatures, with the hrefs of its assets and links absolute."""
         item = unsign_item(item)
         for holder in find_holders(item):
             holder["href"] = self._documents.resolve(base, holder["href"])
@@ -312,7 +310,7 @@ class ItemFilesSource:
 
 
 def _find_start(location: str) -> Path:
-    """Return the file or folder at ``location``; a folder's own catalog stands for it."""
+    """Return the file or folder at ``location``; for a folder with a catalog, that catalog."""
     try:
         path = Path(location).absolute()
         if (path / "catalog.json").is_file():
@@ -329,6 +327,6 @@ def _is_catalog(document: Document) -> bool:
 
 
 def _stand_in(href: str, number: int | None = None) -> Item:
-    """Return an item with nothing but an id: that of the file, with the number of the feature in it."""
+    """Return an item with only an id: the file's name, and the number of the feature in it."""
     stem = Path(unsigned_href(href)).stem
     return {"type": "Feature", "id": stem if number is None else f"{stem}-{number}"}

@@ -1,19 +1,19 @@
-"""All pages of a search, up to the proof that there is no further one.
+"""Read all pages of a search, until it is proven that there are no more.
 
-How it is known that a search is complete
------------------------------------------
-By the STAC specification a page without a ``next`` link is the last one. In January 2026 the Planetary Computer gave
-no links for days (microsoft/PlanetaryComputer#469): searches lost most of what matched, and nothing told so.
+How a search is known to be complete
+------------------------------------
+By the STAC specification, a page without a ``next`` link is the last one. In January 2026 the Planetary Computer sent
+no links for days (microsoft/PlanetaryComputer#469): searches silently lost most of the matching items.
 
-1. A page without a link ends a search only if it is not full. A page is full that has as many items as were asked
-   for, as many as a page before it, or as many as is usual for a limit that an API sets itself.
-2. Where the API tells how many items match, so many must have come, those of one id counted once.
-3. In doubt the search goes on from the instant of the last item. That item must come again: it proves that the API
-   answers what it is asked. Items come sorted by datetime, so none that is missing lies before that instant.
-4. Where that is not possible, because the API does not sort or has more items of one instant than a page holds, a
-   search whose last page has as many items as were asked for is not complete: an error, which may pass.
+1. A page without a link ends a search only if it is not full. A page is full if it has as many items as requested, as
+   many as a page before it, or as many as a common limit that an API imposes itself.
+2. If the API says how many items match, that many must have been received, counting each id once.
+3. In doubt, the search continues from the instant of the last item. That item must be returned again, which proves that
+   the API answers the request. Items are sorted by datetime, so no missing item lies before that instant.
+4. If this is not possible, because the API does not sort or has more items of one instant than fit into a page, a
+   search whose last page has as many items as requested is incomplete: a retryable error.
 5. An empty page with a link is followed like any other.
-6. A link that leads nowhere (microsoft/PlanetaryComputer#360) is a promise of more: the search goes on as in 3.
+6. A link that leads nowhere (microsoft/PlanetaryComputer#360) promises more: the search continues as in 3.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from pc_cloudmask.errors import SourceRefused, SourceUnavailable
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.selection import find_datetime
 
-#: The Planetary Computer's default, of at most 1000: pages of 5 MB.
+#: The Planetary Computer's default, out of at most 1000: pages of 5 MB.
 PAGE_ITEMS = 250
-#: The most that the Planetary Computer gives at once, asked for where one instant has more items than a page.
+#: The Planetary Computer's maximum, requested if one instant has more items than fit into a page.
 LARGEST_PAGE_ITEMS = 1000
-#: Empty pages that are followed in one search.
+#: Empty pages followed in one search.
 MAX_EMPTY_PAGES = 100
-#: Limits that APIs set themselves: STAC's default, 10, and other round numbers.
+#: Limits that APIs commonly impose: STAC's default, 10, and other round numbers.
 _COMMON_LIMITS = frozenset({10, 20, 25, 50, 100, 200, 250, 500, 1000})
 Page = Mapping[str, Any]
-#: Returns the linked pages of a search for what was taken from an instant on (None: from the search's own start),
-#: of so many items each.
+#: Returns the linked pages of a search for items from an instant on (None: from the search's own start), with up to the
+#: given number of items each.
 ReadPages = Callable[[datetime | None, int], Iterable[Page]]
 
 
 class NoSuchPage(Exception):
-    """The page that a page links to is not there."""
+    """The page that a link leads to does not exist."""
 
 
 @dataclass
 class _Chain:
-    """What pages that are linked to each other, of ``asked`` items at most, have told so far."""
+    """What a chain of linked pages, of at most ``asked`` items each, has shown so far."""
 
     asked: int
     ids: set[str] = field(default_factory=set)
@@ -61,13 +61,13 @@ class _Chain:
 
     @property
     def fills_request(self) -> bool:
-        """True if the last page has as many items as were asked for, or as a smaller request before was given."""
+        """True if the last page has as many items as requested, or as many as an earlier, smaller request returned."""
         size = self.sizes[-1] if self.sizes else 0
         return size >= self.asked or (self.asked == LARGEST_PAGE_ITEMS and size == PAGE_ITEMS)
 
     @property
     def is_doubtful(self) -> bool:
-        """True if there may be more items than came."""
+        """True if there may be more items than were received."""
         size = self.sizes[-1] if self.sizes else 0
         is_full = size in _COMMON_LIMITS or size in self.sizes[:-1]
         return (
@@ -75,7 +75,7 @@ class _Chain:
         )
 
     def add(self, page: Page) -> list[Item]:
-        """Take in a page and return its items: what is no item fails as one without an id, and stops no other."""
+        """Add a page and return its items: what is not an item fails like one without an id, and stops no other."""
         items = [item if isinstance(item, dict) else {} for item in page["features"]]
         self.ids.update(_read_id(item) for item in items if "id" in item)
         self.unnamed += sum("id" not in item for item in items)
@@ -88,7 +88,7 @@ class _Chain:
         return items
 
     def find_start(self) -> datetime | None:
-        """Return the instant, to the second, to ask on from; None where the last page does not tell one."""
+        """Return the instant, to the second, from which to continue; None if the last page has none."""
         if any(later < earlier for earlier, later in pairwise(self.instants)):
             return None
         return self.instants[-1].replace(microsecond=0) if self.instants else None
@@ -97,11 +97,11 @@ class _Chain:
 def read_all_pages(read: ReadPages, url: str, limit: int, *, is_sorted: bool) -> Iterator[list[Item]]:
     """Yield the items of a search page by page, until it is proven that there are no more.
 
-    ``limit`` is what a first page is asked to hold, ``is_sorted`` tells whether the API says that it sorts by
-    datetime. ``url`` names the API in errors.
+    ``limit`` is the requested size of the first page; ``is_sorted`` says whether the API claims to sort by datetime.
+    ``url`` names the API in errors.
 
     Raises:
-        SourceUnavailable: the API ends its pages, and nothing proves that there are no more.
+        SourceUnavailable: the API ends its pages without proof that there are no more.
         SourceRefused: pages that repeat, or are empty without end.
     """
     known: set[str] = set()
@@ -125,7 +125,7 @@ def read_all_pages(read: ReadPages, url: str, limit: int, *, is_sorted: bool) ->
 
 
 def _follow(pages: Iterable[Page], chain: _Chain, known: set[str]) -> Iterator[list[Item]]:
-    """Yield what is not yet ``known`` of linked pages, and add it."""
+    """Yield the items of linked pages that are not yet ``known``, and add them."""
     for page in _mark_cut(pages, chain):
         items = chain.add(page)
         fresh = [item for item in items if _read_id(item) not in known]
@@ -137,7 +137,7 @@ def _follow(pages: Iterable[Page], chain: _Chain, known: set[str]) -> Iterator[l
 
 
 def _mark_cut(pages: Iterable[Page], chain: _Chain) -> Iterator[Page]:
-    """Yield ``pages``, and note in ``chain`` if they end before the last."""
+    """Yield ``pages``, and record in ``chain`` if they end before the last."""
     try:
         yield from pages
     except NoSuchPage:
@@ -145,7 +145,7 @@ def _mark_cut(pages: Iterable[Page], chain: _Chain) -> Iterator[Page]:
 
 
 def _check_complete(url: str, first: _Chain, last: _Chain, count: int) -> None:
-    """Check what the API said of how many items match, or else that its last page had room for more.
+    """Check the number of items against what the API said, or else that its last page had room for more.
 
     Raises:
         SourceUnavailable: there may be more items than ``count``.
@@ -161,7 +161,7 @@ def _check_complete(url: str, first: _Chain, last: _Chain, count: int) -> None:
                 "cannot be asked for; try again later, or narrow the search"
             )
     elif count < first.matched:
-        # What is asked for and not given would pass for gone.
+        # Items that were requested but not returned would be taken for gone.
         raise SourceUnavailable(
             f"{url}: says that {first.matched} items match, gives {count} and ends: try again later"
         )
@@ -172,7 +172,7 @@ def _read_id(item: Item) -> str:
 
 
 def _read_matched(page: Page, before: int | None) -> int | None:
-    """Return how many items match, as the page tells it by either of STAC's names, else what was told ``before``."""
+    """Return the number of matching items from either of STAC's fields in the page, else ``before``."""
     context = page.get("context")
     told = [page.get("numberMatched"), context.get("matched") if isinstance(context, dict) else None]
     counts = [each for each in told if isinstance(each, int) and not isinstance(each, bool)]

@@ -1,12 +1,12 @@
-"""Items from a second STAC API, whichever it is: Earth Search, the Copernicus Data Space Ecosystem's.
+"""Items from any second STAC API, such as Earth Search or the Copernicus Data Space Ecosystem's.
 
-How its tiles are asked for
+How its tiles are requested
 ---------------------------
-APIs disagree on the property that names a tile, and one that is asked for a property that its items do not have finds
-nothing and says nothing, which would pass for tiles without a scene. So the API itself is asked first: for any item of
-the collection, then for that item by its tile. Only a property by which it was found is asked for. Where there is none,
-or where the API does not search by properties, items are asked for by the box that a tile may lie in, and those of its
-neighbours are passed over here.
+APIs disagree on the property that names a tile. A search by a property that its items do not have silently finds
+nothing, which would look like tiles without a scene. So the API itself is tested first: for any item of the collection,
+then for that item by its tile. Only a property by which it was found is used. If there is none, or if the API does not
+search by properties, items are requested by a box that contains the tile, and those of neighbouring tiles are dropped
+here.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from pc_cloudmask.source.sighting import find_tile
 from pc_cloudmask.source.stac_api import GRID_PROPERTY, TILE_PROPERTY, ApiForm, PlanetaryComputerSource
 from pc_cloudmask.web import RetryPolicy
 
-#: Asked for to get one: those of one instant, a datatake's tiles, are put in order before the first is given.
+#: Requested to get one: items of one instant, a datatake's tiles, are sorted before the first is returned.
 _FIRST_ITEMS = 100
 URL_SETTING, COLLECTION_SETTING = "CLOUDMASK_SECOND_API", "CLOUDMASK_SECOND_COLLECTION"
 
 
 class SecondApi:
-    """Searches one collection of any STAC API; a tile is found by whatever property names it."""
+    """Searches one collection of any STAC API, finding tiles by whatever property names them."""
 
     def __init__(self, url: str, collection: str, *, retry: RetryPolicy | None = None) -> None:
         self._url = url
@@ -41,7 +41,7 @@ class SecondApi:
         self._is_known = False
 
     def find_items(self, query: SceneQuery) -> Iterator[Item]:
-        """Yield the matching items, each id once; those that name no tile match any.
+        """Yield the matching items without duplicates; items that name no tile match any.
 
         Raises:
             SourceUnavailable, SourceRefused: as ``PlanetaryComputerSource.find_items``; the collection is empty.
@@ -57,7 +57,7 @@ class SecondApi:
             yield from self._find_by_place(query)
 
     def _find_by_place(self, query: SceneQuery) -> Iterator[Item]:
-        """Yield the items of the query's tiles among those that lie where it says, or else where a tile may lie."""
+        """Yield the items of the query's tiles that lie in its place, or else in the boxes of its tiles."""
         wanted = {*query.tiles, None}
         if query.bbox or query.intersects:
             queries = [replace(query, tiles=())]
@@ -71,7 +71,7 @@ class SecondApi:
                     yield item
 
     def _find_filter(self) -> PlanetaryComputerSource | None:
-        """Return what finds items by their tiles; None if nothing proves that the API can do so."""
+        """Return a source that finds items by their tiles; None if the API has not proven that it can do so."""
         if not self._plain.can_filter():
             return None
         item = next(self._plain.find_items(SceneQuery(limit=_FIRST_ITEMS)), None)
@@ -99,6 +99,6 @@ class SecondApi:
 
 
 def _wrap(box: BBox) -> BBox:
-    """Return a box that may run on beyond 180 as one whose west exceeds its east."""
+    """Return a box that may extend beyond 180 as one whose west exceeds its east."""
     west, south, east, north = box
     return ((west + 180) % 360 - 180, max(south, -90.0), (east + 180) % 360 - 180, min(north, 90.0))

@@ -13,7 +13,7 @@ from pc_cloudmask.scene.ids import drop_baseline
 from pc_cloudmask.scene.query import Interval, SceneQuery, parse_datetime_interval, parse_instant
 from pc_cloudmask.source.fields import Item, find_property
 
-#: Items that are held at once to be sorted: about half a gigabyte.
+#: Items kept in memory for sorting: about half a gigabyte.
 MAX_COLLECTED_ITEMS = 10_000
 _UNDATED = datetime.min.replace(tzinfo=UTC)
 
@@ -31,10 +31,10 @@ def find_datetime(item: Item) -> datetime | None:
 
 
 def sort_items(items: Iterable[Item]) -> list[Item]:
-    """Return all items, sorted; undated ones first.
+    """Return all items, sorted; those without a datetime first.
 
     Raises:
-        SourceRefused: more than can be held.
+        SourceRefused: there are more than fit into memory.
     """
     held = []
     for item in items:
@@ -47,14 +47,14 @@ def sort_items(items: Iterable[Item]) -> list[Item]:
 
 
 def sort_stream(items: Iterable[Item], held: int) -> Iterator[Item]:
-    """Yield items that arrive by datetime, in order, of which only ``held`` and those of one instant are kept.
+    """Sort items that arrive roughly by datetime, keeping only ``held`` of them and those of one instant in memory.
 
-    Those of one instant are sorted by id here, because databases disagree on how ids sort ("_" before
-    or after "0"). Items that arrive late by less than ``held`` are put in their place: the Planetary
-    Computer's pages were not always in order (microsoft/PlanetaryComputer#164). Undated items keep theirs.
+    Items of one instant are sorted by id here, because databases disagree on how ids sort ("_" before or after "0").
+    Items less than ``held`` late are put in their place: the Planetary Computer's pages were not always in order
+    (microsoft/PlanetaryComputer#164). Items without a datetime keep their place.
 
     Raises:
-        SourceRefused: one arrives later than that, or more of one instant than can be held.
+        SourceRefused: an item arrives later than that, or one instant has more items than fit into memory.
     """
     waiting: list[tuple[tuple[datetime, str], int, Item]] = []
     newest = _UNDATED
@@ -81,12 +81,12 @@ def _key(item: Item) -> tuple[datetime, str]:
 
 
 def build_filter(query: SceneQuery) -> Callable[[Item], bool]:
-    """Return what tells whether an item matches ``query``, its limit aside.
+    """Return a function that says whether an item matches ``query``, ignoring its limit.
 
-    An item that lacks what a criterion asks about matches: it is broken, and is named as such further on.
+    An item that lacks what a criterion needs matches: it is broken, and is reported later on.
 
     Raises:
-        SettingsError: the query's interval says nothing.
+        SettingsError: the query's interval is invalid.
     """
     interval = parse_datetime_interval(query.datetime) if query.datetime else None
     ids = {drop_baseline(item_id) for item_id in query.ids}

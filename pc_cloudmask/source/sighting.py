@@ -1,9 +1,10 @@
-"""Which scene an item of any catalogue is of, and since when the catalogue has it.
+"""Which scene an item of any catalogue belongs to, and since when the catalogue has it.
 
-Catalogues name one scene differently: the Planetary Computer leaves out the processing baseline of ESA's name and makes
-products, and so discriminators, of its own; Earth Search counts the products of a day, ``S2B_22KFV_20181214_0_L2A``.
-Even the instant differs: ``datetime`` is when the datatake began, or when the tile itself was seen, up to half an hour
-later. What they share is the satellite, the start of the datatake to the second, and the tile.
+Catalogues name one scene differently. The Planetary Computer omits the processing baseline from ESA's name and makes
+its own products, and so its own discriminators; Earth Search counts the products of a day, as in
+``S2B_22KFV_20181214_0_L2A``. Even the instant differs: ``datetime`` is when the datatake began, or when the tile itself
+was seen, up to half an hour later. What they share is the satellite, the start of the datatake to the second, and the
+tile.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _PRODUCT = re.compile(
 )
 _DATATAKE = re.compile(rf"G(?P<platform>S2[A-Z])_(?P<start>{_TIME})_\d{{6}}_N\d\d\.\d\d", re.ASCII)
 _DATASTRIP = re.compile(rf"S2[A-Z]_\w+?_DS_\w+?_{_TIME}_S(?P<start>{_TIME})(?:_N\d\d\.\d\d)?", re.ASCII)
-#: Ids of Earth Search: ``S2B_22KFV_20181214_0_L2A``, ``S2B_T22KFV_20181214T133217_L2A``; zones may lack their zero.
+#: Ids of Earth Search: ``S2B_22KFV_20181214_0_L2A``, ``S2B_T22KFV_20181214T133217_L2A``; zones may lack the leading
+#: zero.
 _EARTH_SEARCH_ID = re.compile(
     r"(?P<platform>S2[A-Z])_T?(?P<tile>\d{1,2}[A-Z]{3})_20\d{6}(?:T\d{6})?_\w+", re.ASCII
 )
@@ -36,11 +38,11 @@ _PLATFORM = re.compile(r"(?:sentinel-?2|S2)([A-Z])", re.IGNORECASE | re.ASCII)
 _DATATAKE_PROPERTIES = ("s2:datatake_id", "eopf:datatake_id")
 _DATASTRIP_PROPERTIES = ("s2:datastrip_id", "eopf:datastrip_id")
 _PRODUCT_PROPERTIES = ("s2:product_uri", "sentinel:product_id", "product_uri")
-#: Prefixes of the three properties that tell a tile in parts.
+#: Prefixes of the three properties that give a tile in parts.
 _TILE_PARTS = ("mgrs", "sentinel")
-#: What tells since when a catalogue has an item, the most telling first.
+#: Properties that say since when a catalogue has an item, most specific first.
 _SINCE_PROPERTIES = ("published", "created", "updated")
-#: What ``since`` is where no property tells it.
+#: Origin of ``since`` if no property gives it.
 SENSING = "sensing"
 _LONGEST_ID = 200
 
@@ -49,9 +51,9 @@ _LONGEST_ID = 200
 class Sighting:
     """An item of a catalogue and its scene.
 
-    ``start`` is the datatake's start, None where the item does not tell it; then ``moment``, an instant of the
-    datatake, stands for it. ``strip`` is the sensing start of the datastrip, where it is told. ``since`` is when the
-    catalogue got the item by its property ``told``, or the sensing time, where ``told`` is ``SENSING``.
+    ``start`` is the start of the datatake, None if the item does not give it; ``moment``, an instant in the datatake,
+    then takes its place. ``strip`` is the sensing start of the datastrip, if given. ``since`` is when the catalogue got
+    the item, according to the property ``told``, or the sensing time if ``told`` is ``SENSING``.
     """
 
     item_id: str
@@ -65,11 +67,11 @@ class Sighting:
 
 
 def read_sighting(item: Item) -> Sighting:
-    """Return which scene ``item`` is of.
+    """Return which scene ``item`` belongs to.
 
     Raises:
-        MissingField: the item tells no satellite, tile or time.
-        InvalidField: it is no JSON object.
+        MissingField: the item lacks satellite, tile or time.
+        InvalidField: it is not a JSON object.
     """
     check_object(item)
     raw_id = item.get("id")
@@ -87,24 +89,24 @@ def read_sighting(item: Item) -> Sighting:
 
 
 def build_image_sighting(platform: str, key: ImageKey) -> Sighting:
-    """Return which scene an Earth Engine image is of; since when it is there Earth Engine does not tell.
+    """Return which scene an Earth Engine image belongs to; Earth Engine does not say since when it has it.
 
     Raises:
-        ValueError: its index names no instant.
+        ValueError: its index contains no instant.
     """
     start = datetime.strptime(key.datatake_start, "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
     return Sighting(key.index, platform, key.tile, start, start, key.sensing_start, start, SENSING)
 
 
 def find_scene_key(item_id: str) -> tuple[str, datetime, str] | None:
-    """Return tile, datatake's start and satellite of a product's id; None if it is no product's."""
+    """Return tile, datatake start and satellite from a product's id; None for another id."""
     match = _PRODUCT.fullmatch(item_id)
     start = _parse_time(match["start"]) if match else None
     return (match["tile"], start, match["platform"]) if match and start else None
 
 
 def find_tile(item: Item) -> str | None:
-    """Return the MGRS tile of ``item``, such as ``01CCV``, or None if it tells none."""
+    """Return the MGRS tile of ``item``, such as ``01CCV``, or None if it gives none."""
     for text in _list_tiles(item):
         tile = text.strip().upper().removeprefix("MGRS-").removeprefix("T").zfill(5)
         if TILE_FORM.fullmatch(tile):
@@ -113,7 +115,7 @@ def find_tile(item: Item) -> str | None:
 
 
 def _list_tiles(item: Item) -> Iterator[str]:
-    """Yield what may name the item's tile."""
+    """Yield candidate names of the item's tile."""
     for name in ("s2:mgrs_tile", "grid:code"):
         if isinstance(text := find_property(item, name), str):
             yield text
@@ -129,7 +131,7 @@ def _list_tiles(item: Item) -> Iterator[str]:
 
 
 def _list_names(item: Item) -> Iterator[str]:
-    """Yield the names that an item bears: of its datatake, its product, its own."""
+    """Yield the names in an item: of its datatake, its product and itself."""
     for name in (*_DATATAKE_PROPERTIES, *_PRODUCT_PROPERTIES):
         if isinstance(text := find_property(item, name), str):
             yield text
@@ -145,7 +147,7 @@ def _match_names(text: str) -> Iterator[re.Match[str]]:
 
 
 def _find_platform(item: Item, names: list[re.Match[str]]) -> str | None:
-    """Return ``S2B``, of the item's names or its ``platform``."""
+    """Return the satellite, such as ``S2B``, from the item's names or its ``platform``."""
     if names:
         return names[0]["platform"]
     told = _PLATFORM.fullmatch(str(find_property(item, "platform")).strip())

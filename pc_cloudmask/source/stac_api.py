@@ -44,23 +44,23 @@ MAX_PAGE_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class ApiForm:
-    """How a STAC API is asked: which settings name it, and which property of its items tells the tile."""
+    """How to query a STAC API: the settings that name it, and the property of its items that gives the tile."""
 
     url_setting: str = "CLOUDMASK_STAC_API_URL"
     collection_setting: str = "CLOUDMASK_COLLECTION"
     tile_property: str = "s2:mgrs_tile"
 
     def spell_tiles(self, tiles: Iterable[str]) -> list[str]:
-        """Return what the property may say of ``tiles``: some write zone 1 without its zero."""
+        """Return the values that the property may have for ``tiles``: some APIs write zone 1 without its zero."""
         if self.tile_property == TILE_PROPERTY:
             return list(tiles)
         return [f"MGRS-{form}" for tile in tiles for form in dict.fromkeys((tile, tile.lstrip("0")))]
 
 
 class BoundedStacApiIO(StacApiIO):
-    """Requests of one origin, each with a deadline, retries and a limit to its body.
+    """Requests to one origin, each with a deadline, retries and a limit on its body.
 
-    An API names its own next pages; they are followed only on the API's own scheme, host and port.
+    An API supplies the URLs of its next pages; they are followed only on the API's own scheme, host and port.
     """
 
     def __init__(
@@ -86,9 +86,9 @@ class BoundedStacApiIO(StacApiIO):
         """Return the text of a JSON answer.
 
         Raises:
-            SourceUnavailable: none within the deadline.
+            SourceUnavailable: there was none within the deadline.
             SourceRefused: another origin, too large, not JSON, or not UTF-8.
-            APIError: any other status than success, for pystac-client to make sense of.
+            APIError: any other status than success, for pystac-client to interpret.
         """
         method = (method or "GET").upper()
         shown = unsigned_href(href)
@@ -115,10 +115,10 @@ class BoundedStacApiIO(StacApiIO):
             raise SourceRefused(f"STAC API {shown}: the answer is not UTF-8") from error
 
     def json_loads(self, txt: str, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
-        """Return the object that a JSON text holds; nesting beyond 1024 levels is no JSON to orjson.
+        """Return the object in a JSON text; orjson rejects nesting beyond 1024 levels.
 
         Raises:
-            SourceRefused: no JSON object of a STAC API.
+            SourceRefused: it is not the JSON object of a STAC API.
         """
         try:
             document = parse_json(txt)
@@ -130,7 +130,7 @@ class BoundedStacApiIO(StacApiIO):
         elif not isinstance(document, dict) or not (
             "features" in document or document.get("type") == "Collection"
         ):
-            # An error with status 200 would pass for an empty page.
+            # An error with status 200 would look like an empty page.
             raise SourceMistaken(f"STAC API: the answer is JSON but not STAC: {self._hint}")
         if not isinstance(document.get("features", []), list):
             raise SourceRefused("STAC API: a page holds no list of items")
@@ -141,10 +141,10 @@ class BoundedStacApiIO(StacApiIO):
     def get_pages(
         self, url: str, method: str | None = None, parameters: dict[str, Any] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Yield every page that the one before it links to, an empty one as well, which ends pystac-client's own.
+        """Yield every linked page, including empty ones, at which pystac-client itself would stop.
 
         Raises:
-            NoSuchPage: a link to a page leads nowhere.
+            NoSuchPage: a link leads to a page that does not exist.
         """
         page = self.read_json(url, method=method, parameters=parameters)
         while True:
@@ -161,7 +161,7 @@ class BoundedStacApiIO(StacApiIO):
 
 
 def _check_landing_page(document: dict[str, Any], hint: str) -> None:
-    """Check that a catalog is what an API with item search presents itself by."""
+    """Check that a catalog is the landing page of an API with item search."""
     conforms_to = document.get("conformsTo")
     if not isinstance(conforms_to, list) or not any("/item-search" in str(uri) for uri in conforms_to):
         raise SourceMistaken(
@@ -170,21 +170,21 @@ def _check_landing_page(document: dict[str, Any], hint: str) -> None:
         )
 
 
-#: Of any search: a year of 5,000 tiles, 4,000 pages; their ids take a tenth of a gigabyte.
+#: Limit for any search: a year of 5,000 tiles, 4,000 pages; their ids take a tenth of a gigabyte.
 MAX_ITEMS = 1_000_000
 #: Three satellites pass a tile near a pole some six times a day; some products are issued twice.
 ITEMS_OF_A_TILE_AND_DAY = 10
 ITEMS_OF_AN_ID = 10
-#: Four pages: an API that gives a little more than was asked is no enemy.
+#: Four pages: an API that returns a little more than requested is not malicious.
 SLACK = 1000
 _TILES_ON_EARTH = 60_000
-#: Days of an interval with an open end: forty years of Sentinel-2.
+#: Days assumed for an interval with an open end: forty years of Sentinel-2.
 _OPEN_DAYS = 15_000
 _KM_OF_A_DEGREE, _KM_OF_A_TILE = 111.0, 100.0
 
 
 def find_most_items(query: SceneQuery, ids: tuple[str, ...] | None, interval: Interval | None) -> int:
-    """Return the most items that a search for what ``query`` has of ``ids`` in ``interval`` can rightly find."""
+    """Return the largest plausible number of items of ``query`` with ``ids`` in ``interval``."""
     if ids:
         return SLACK + ITEMS_OF_AN_ID * len(ids)
     tiles = _TILES_ON_EARTH
@@ -201,7 +201,7 @@ def _count_days(interval: Interval | None) -> int:
 
 
 def _count_tiles(west: float, south: float, east: float, north: float) -> int:
-    """Return how many tiles at most touch a box: twice the squares, for zones overlap."""
+    """Return the largest number of tiles that touch a box: twice the squares, because zones overlap."""
     widest = cos(radians(0 if south <= 0 <= north else min(abs(south), abs(north))))
     width = 360.0 if east - west >= 360 else (east - west) % 360
     columns = ceil(width * widest * _KM_OF_A_DEGREE / _KM_OF_A_TILE) + 2
@@ -209,20 +209,20 @@ def _count_tiles(west: float, south: float, east: float, north: float) -> int:
     return 2 * columns * rows
 
 
-#: How late an item may arrive and still be put in order.
+#: How many items late an item may arrive and still be sorted.
 HELD_ITEMS = 4 * PAGE_ITEMS
 IDS_AT_ONCE = 100
-#: Without a place, the Planetary Computer's database looks at every item on Earth of the interval, and gives
-#: up after thirty seconds.
+#: Without a place, the Planetary Computer's database looks at every item on Earth in the interval, and gives up after
+#: thirty seconds.
 DAYS_AT_ONCE = timedelta(days=31)
-#: How an item names its tile: the Planetary Computer's, and STAC's grid extension's.
+#: The property that names an item's tile: the Planetary Computer's, and that of STAC's grid extension.
 TILE_PROPERTY, GRID_PROPERTY = "s2:mgrs_tile", "grid:code"
 _SORT = [{"field": "properties.datetime", "direction": "asc"}, {"field": "id", "direction": "asc"}]
-#: Statuses of what is not there.
+#: Statuses of pages that do not exist.
 NOWHERE = frozenset({404, 405, 410})
-#: Characters of what an API or a library says that are repeated.
+#: Characters repeated from an API's or a library's message.
 _SHOWN = 200
-#: What pystac and pystac-client raise on an answer of another form: they trust what an API sends.
+#: What pystac and pystac-client raise for an answer of another form: they trust what an API sends.
 _TRIPPED = (STACError, ClientTypeError, NotImplementedError, KeyError, TypeError, ValueError, AttributeError)
 
 
@@ -239,8 +239,8 @@ class _Search:
 class PlanetaryComputerSource:
     """Searches one collection of a STAC API.
 
-    ``deadline_s`` is how long a search may go without receiving a page, waiting and retries included.
-    It does not run while the caller works on what was found.
+    ``deadline_s`` is how long a search may go without receiving a page, waiting and retries included. It does not run
+    while the caller processes results.
     """
 
     #: Nothing local may be read for an item that came from a server.
@@ -268,7 +268,7 @@ class PlanetaryComputerSource:
 
     @property
     def allow_loopback(self) -> bool:
-        """True if assets may be read from loopback: the API is there itself."""
+        """True if assets may be read from loopback, because the API is there itself."""
         return self._host in LOOPBACK_HOSTS
 
     @property
@@ -281,9 +281,9 @@ class PlanetaryComputerSource:
 
         Raises:
             SourceUnavailable: no page within the deadline.
-            SourceRefused: not a STAC API, an unknown collection, another server's page, pages that
-                repeat, do not end or are too large, a refused request.
-            SettingsError: a query that contradicts itself.
+            SourceRefused: not a STAC API, an unknown collection, another server's page, pages that repeat, do not end
+                or are too large, a refused request.
+            SettingsError: the query contradicts itself.
         """
         with self._named_errors():
             client, api_io = self._open()
@@ -304,14 +304,14 @@ class PlanetaryComputerSource:
         items: Iterator[Item] = _keep_tiles(_keep_new(pages), self.form, query.tiles)
         items = (self._resolve_hrefs(item) for item in items)
         if len(id_groups) == 1 and client.conforms_to(ConformanceClasses.SORT):
-            # A limit is kept without asking for more pages than it needs.
+            # With a limit, no more pages are requested than it needs.
             ordered: Iterable[Item] = sort_stream(items, held=0 if query.limit else HELD_ITEMS)
         else:
             ordered = sort_items(items)
         yield from islice(ordered, query.limit)
 
     def can_filter(self) -> bool:
-        """Return True if the API says that it searches by properties, and sorts: a first item costs one page then.
+        """Return True if the API says that it filters by properties and sorts, so that a first item costs one page.
 
         Raises:
             SourceUnavailable, SourceRefused: as ``find_items``.
@@ -327,7 +327,7 @@ class PlanetaryComputerSource:
         return Client.open(self._url, stac_io=api_io), api_io
 
     def _read_pages(self, client: Client, search: _Search) -> Iterator[list[Item]]:
-        """Yield the pages of one search, of together no more than its ``most`` items."""
+        """Yield the pages of one search, with at most its ``most`` items in total."""
         count = 0
 
         def read(start: datetime | None, limit: int) -> Iterator[dict[str, Any]]:
@@ -351,7 +351,7 @@ class PlanetaryComputerSource:
             yield from read_all_pages(read, self._url, limit, is_sorted=is_sorted)
 
     def _resolve_hrefs(self, item: Item) -> Item:
-        """Return ``item`` with relative hrefs as they are meant: relative to the item's own URL."""
+        """Return ``item`` with its relative hrefs resolved against the item's own URL."""
         base = f"{self._url}/collections/{quote(self._collection, safe='')}/items/"
         for holder in find_holders(item):
             if is_relative(holder["href"]):
@@ -359,7 +359,7 @@ class PlanetaryComputerSource:
         return item
 
     def _check_collection(self, api_io: BoundedStacApiIO) -> None:
-        """Check that the API has the collection: a search in an unknown one finds nothing and says nothing."""
+        """Check that the API has the collection: a search in an unknown one silently finds nothing."""
         if self._collection_seen:
             return
         try:
@@ -375,20 +375,20 @@ class PlanetaryComputerSource:
     def _search_parameters(
         self, client: Client, query: SceneQuery, ids: tuple[str, ...] | None, interval: Interval | None
     ) -> dict[str, Any]:
-        """Return the keywords of ``Client.search`` for what ``query`` has of ``ids`` in ``interval``."""
+        """Return the keywords of ``Client.search`` for the items of ``query`` with ``ids`` in ``interval``."""
         if query.bbox and query.intersects:
             raise SettingsError("a query has a bbox or a geometry that it intersects, not both")
         parameters: dict[str, Any] = {
             "method": _choose_method(client),
             "collections": [self._collection],
-            # One more than wanted tells whether the last one shares its instant with a next one.
+            # One more than requested shows whether the next item has the same instant as the last one.
             "limit": min(PAGE_ITEMS, (query.limit or PAGE_ITEMS) + 1),
             "ids": ids,
             "bbox": query.bbox,
             "intersects": query.intersects,
         }
         if query.bbox and query.bbox[0] > query.bbox[2]:
-            # The Planetary Computer's database takes such a box for its complement (stac-utils/pgstac#428).
+            # The Planetary Computer's database treats such a box as its complement (stac-utils/pgstac#428).
             parameters |= {"bbox": None, "intersects": build_box(*query.bbox)}
         if interval:
             parameters["datetime"] = format_datetime_interval(interval)
@@ -400,7 +400,7 @@ class PlanetaryComputerSource:
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
-        """Raise what pystac and pystac-client raise as errors of ours."""
+        """Translate errors of pystac and pystac-client into ours."""
         try:
             yield
         except APIError as error:
@@ -417,12 +417,12 @@ class PlanetaryComputerSource:
 
 
 def _ids_at_once(ids: tuple[str, ...]) -> list[tuple[str, ...] | None]:
-    """Return ``ids`` in groups that one request can carry; one open search without ids."""
+    """Return ``ids`` in groups that fit into one request; a single None, for a search without ids, if it is empty."""
     return [ids[start : start + IDS_AT_ONCE] for start in range(0, len(ids), IDS_AT_ONCE)] or [None]
 
 
 def _intervals_at_once(query: SceneQuery) -> list[Interval | None]:
-    """Return the query's interval in parts that can be searched for a tile in time, or None where it has none."""
+    """Return the query's interval in parts that can be searched in time; a single None if it has none."""
     if query.datetime is None:
         return [None]
     interval = parse_datetime_interval(query.datetime)
@@ -432,13 +432,13 @@ def _intervals_at_once(query: SceneQuery) -> list[Interval | None]:
 
 
 def _choose_method(client: Client) -> str:
-    """Return POST, unless the API says that it searches through GET alone."""
+    """Return POST, unless the API says that it supports only GET."""
     methods = {link.extra_fields.get("method") or "GET" for link in client.get_links("search")}
     return "GET" if methods == {"GET"} else "POST"
 
 
 def _keep_new(pages: Iterable[list[Item]]) -> Iterator[Item]:
-    """Yield the items of ``pages`` without signatures, each id once."""
+    """Yield the items of ``pages`` without signatures or duplicates."""
     seen: set[str] = set()
     for page in pages:
         for item in page:
@@ -448,7 +448,7 @@ def _keep_new(pages: Iterable[list[Item]]) -> Iterator[Item]:
 
 
 def _keep_tiles(items: Iterable[Item], form: ApiForm, tiles: tuple[str, ...]) -> Iterator[Item]:
-    """Yield the items of ``tiles``: the query extension may be missing, or be ignored."""
+    """Yield the items of ``tiles``: the query extension may be missing or ignored."""
     spelled = (*form.spell_tiles(tiles), None)
     for item in items:
         if not tiles or find_property(item, form.tile_property) in spelled:

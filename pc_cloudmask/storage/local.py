@@ -31,20 +31,20 @@ TEMPORARY_FOLDER = ".tmp"
 _LOCK_ATTEMPTS = 1000
 #: Device and inode of a folder.
 _Identity = tuple[int, int]
-#: A temporary file this old belongs to a writer that died: writing one takes far less.
+#: A temporary file older than this belongs to a dead writer: writing one takes far less.
 STALE_AFTER_S = 3600
 
 
 class LocalStore:
-    """Keys are paths below ``root``, which is made at the first write.
+    """Keys are paths below ``root``, which is created at the first write.
 
-    Every write goes to a temporary file that is synced and then renamed or linked into place, so
-    a reader sees complete objects only. Writers of one folder take turns by a ``flock`` on the folder
-    itself: no lock files are left over, and a killed writer's lock dies with it. The ETag is the
-    SHA-256 of the content. Symbolic links below the root are refused: they could leave it.
+    Every write goes to a temporary file that is synced and then renamed or linked into place, so a reader sees only
+    complete objects. Writers of one folder take turns with a ``flock`` on the folder itself: no lock files are left
+    over, and a killed writer's lock dies with it. The ETag is the SHA-256 of the content. Symbolic links below the root
+    are refused, because they could lead out of it.
 
-    A root that was there and is gone, or another and empty one, is a disk that was unmounted: nothing is
-    taken to be absent from it, and nothing is written in its place.
+    If the root has existed and is now gone, or is a different, empty folder, a disk was unmounted: nothing is then
+    reported absent, and nothing is written in its place.
     """
 
     def __init__(self, root: Path) -> None:
@@ -62,7 +62,7 @@ class LocalStore:
         return str(self.root)
 
     def probe_capabilities(self) -> StoreCapabilities:
-        """Return both, once a file system has shown that it links and renames."""
+        """Return both capabilities, after proving that the file system can link and rename."""
         with self._probe_lock:
             if not self._probed:
                 key = f"{PROBE_PREFIX}{uuid.uuid4().hex}"
@@ -171,12 +171,12 @@ class LocalStore:
             raise self._explain_root()
 
     def _check_root(self) -> _Identity | None:
-        """Return which folder the root is, or None if it was never there.
+        """Return the root's identity, or None if it has never existed.
 
         Raises:
-            StoreUnavailable: it was there, and is gone or empty and another one.
+            StoreUnavailable: it existed, and is now gone or a different, empty folder.
         """
-        # What another thread sees or removes while this one looks would contradict what this one saw.
+        # Under a lock, since changes by another thread in between would contradict what this one has seen.
         with self._seen_lock:
             return self._identify_root()
 
@@ -194,7 +194,7 @@ class LocalStore:
             self._seen = found
         elif self._seen is not None:
             raise self._explain_root()
-        # An empty one that was never filled says nothing: a writer makes it to probe, and may remove it again.
+        # An empty root that never held anything proves nothing: a writer creates it to probe, and may remove it again.
         return found
 
     def _explain_root(self) -> StoreUnavailable:
@@ -207,13 +207,13 @@ class LocalStore:
 
     def _path(self, key: str) -> Path:
         path = self.root / check_key(key)
-        with contextlib.suppress(RuntimeError):  # of links that lead in a circle
+        with contextlib.suppress(RuntimeError):  # from circular links
             if path.resolve() == path:
                 return path
         raise StoreObstructed(f"{key} in {self.url} leads over a symbolic link: put the file itself there")
 
     def _place(self, key: str, body: bytes, put: Callable[[Path, Path], None]) -> None:
-        """Write ``body`` to a temporary file, then let ``put`` bring it to its place under the lock."""
+        """Write ``body`` to a temporary file, then let ``put`` move it into place under the lock."""
         path = self._path(key)
         with _translated(key):
             is_new = self._check_root() is None
@@ -232,7 +232,7 @@ class LocalStore:
 
     @contextlib.contextmanager
     def _traceless(self) -> Iterator[None]:
-        """Remove the folders that are made inside and that nothing is in at the end."""
+        """Remove the folders created inside that are still empty at the end."""
         folders = (self.root / TEMPORARY_FOLDER, self.root, *self.root.parents)
         made = [folder for folder in folders if not folder.exists()]
         try:
@@ -245,7 +245,7 @@ class LocalStore:
 
     @contextlib.contextmanager
     def _temporary(self, body: bytes) -> Iterator[Path]:
-        """Yield a synced file of ``body``, gone in the end where nothing took it away."""
+        """Yield a synced file containing ``body``; it is removed at the end if it has not been moved."""
         self._sweep_once(self.root / TEMPORARY_FOLDER)
         file = _open_new(self.root / TEMPORARY_FOLDER)
         temporary = Path(file.name)
@@ -259,7 +259,7 @@ class LocalStore:
             temporary.unlink(missing_ok=True)
 
     def _sweep_once(self, folder: Path) -> None:
-        """Remove what writers that died left behind; once for each store object."""
+        """Remove what dead writers left behind; once for each store object."""
         with self._sweep_lock:
             if self._swept:
                 return
@@ -272,13 +272,13 @@ class LocalStore:
                         path.unlink()
 
     def _prune(self, folder: Path) -> None:
-        """Remove folders that became empty, so that a listing of folders tells what a bucket's would."""
+        """Remove folders that became empty, so that a listing of folders shows what a bucket's would."""
         while folder != self.root:
             try:
                 try:
                     with _locked(folder):
                         folder.rmdir()
-                except StoreRefused:  # there are no locks, so that nobody writes here
+                except StoreRefused:  # no locks are supported, so nobody writes here
                     folder.rmdir()
             except OSError:
                 return
@@ -286,10 +286,9 @@ class LocalStore:
 
 
 def _walk(folder: str, key: str, prefix: str) -> Iterator[ObjectInfo]:
-    """Yield the objects in ``folder``, whose key is ``key``, in order; at each level one folder's names are in memory.
+    """Yield the objects in ``folder``, whose key is ``key``, in order; at each level, one folder's names are in memory.
 
-    A catalog's year is listed for every item published there, so paths are text: ``Path`` costs
-    more than the listing.
+    A catalog's year is listed for every item published there, so paths are text: ``Path`` would cost more than listing.
     """
     for name, path in _list_entries(folder):
         if not f"{key}{name}".startswith(prefix):
@@ -302,7 +301,7 @@ def _walk(folder: str, key: str, prefix: str) -> Iterator[ObjectInfo]:
 
 
 def _list_entries(folder: str) -> list[tuple[str, str]]:
-    """Return names and paths in ``folder``; folders with a slash, so that they sort as keys do."""
+    """Return names and paths in ``folder``; names of folders end with a slash, so that they sort as keys do."""
     try:
         with os.scandir(folder) as entries:
             return sorted(
@@ -316,7 +315,7 @@ def _list_entries(folder: str) -> list[tuple[str, str]]:
 
 @contextlib.contextmanager
 def _locked(folder: Path, create: bool = False) -> Iterator[int]:
-    """Lock a folder and yield its descriptor; try again where another writer pruned it meanwhile."""
+    """Lock a folder and yield its descriptor; try again if another writer has removed the folder in between."""
     for _ in range(_LOCK_ATTEMPTS):
         try:
             if create:
@@ -338,7 +337,7 @@ def _locked(folder: Path, create: bool = False) -> Iterator[int]:
 
 
 def _open_new(folder: Path) -> BinaryIO:
-    """Make a file of an unused name in ``folder``; again where another writer removed the empty folder meanwhile."""
+    """Create a file with an unused name in ``folder``; try again if another writer removed the empty folder."""
     for _ in range(_LOCK_ATTEMPTS):
         with contextlib.suppress(FileNotFoundError):
             _make_folder(folder)
@@ -347,15 +346,15 @@ def _open_new(folder: Path) -> BinaryIO:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder and its parents.
+    """Create a folder and its parents.
 
     Raises:
-        FileNotFoundError: another writer removed it, or a parent of it, meanwhile.
+        FileNotFoundError: another writer removed it, or a parent of it, at the same time.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        # mkdir says so too where the folder was there at first and is pruned by now.
+        # mkdir also raises this if the folder existed at first and has been removed since.
         if os.path.lexists(folder) and not folder.is_dir():
             raise
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder)) from None
@@ -369,10 +368,10 @@ def _explain_vanishing(folder: Path) -> StoreUnavailable:
 
 @contextlib.contextmanager
 def _provided(deed: str, means: str, lacking: frozenset[int]) -> Iterator[None]:
-    """Tell a file system that lacks the ``means`` to a deed from one that refuses or fails this once.
+    """Raise ``StoreRefused`` if the file system lacks the ``means`` to a deed; let other errors pass.
 
     Raises:
-        StoreRefused: the error's number is one of ``lacking``, by which file systems say so.
+        StoreRefused: the error's number is in ``lacking``, by which file systems report this.
     """
     try:
         yield
@@ -386,7 +385,7 @@ def _provided(deed: str, means: str, lacking: frozenset[int]) -> Iterator[None]:
 
 
 def _sync_folder(descriptor: int) -> None:
-    """Put a folder's entries on the disk, where its file system knows how to."""
+    """Sync a folder's entries to disk, if the file system supports it."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -408,10 +407,10 @@ def _read_file(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def _open_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file; without waiting for a writer, should it be a FIFO.
+    """Open a regular file, without blocking on a FIFO.
 
     Raises:
-        OSError, StoreRefused: it cannot be read, or is no file.
+        OSError, StoreRefused: it cannot be read, or is not a file.
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -445,8 +444,8 @@ _NO_RIGHT = "give this user the right to it, or choose another store"
 _NO_FOLDER = "a file stands where a folder must be, or the other way round: move it away"
 _NO_SPACE = "free some space, or choose another store"
 _TWO_DISKS = "its folders are on several file systems: choose a store that is on one"
-#: By these file systems say that they have no hard links (FAT, FUSE, CIFS), no locks (NFS, FUSE), or no way to
-#: sync a folder (CIFS, FUSE).
+#: How file systems report that they have no hard links (FAT, FUSE, CIFS), no locks (NFS, FUSE), or cannot sync a folder
+#: (CIFS, FUSE).
 _NO_LINK = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY})
 _NO_LOCK = frozenset({*_NO_LINK, errno.ENOLCK, errno.EBADF})
 _NO_SYNC = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF})
@@ -458,5 +457,5 @@ _REMEDIES = {
     errno.EXDEV: _TWO_DISKS,
     errno.EFBIG: _TOO_LARGE,
 }
-#: Of the remedies those that the other keys of the store need not wait for.
+#: Problems that concern one key only, so that the store's other keys remain usable.
 _OF_ONE_KEY = frozenset({_NO_FOLDER, _TOO_LARGE})

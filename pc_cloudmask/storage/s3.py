@@ -40,30 +40,30 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-#: Codes of a write that met another one under way, as AWS gives them; ``409`` where there is no code.
+#: Error codes for a write that met another one in progress, as AWS gives them; ``409`` if there is no code.
 _CONFLICT_CODES = frozenset({"409", "ConditionalRequestConflict", "OperationAborted"})
-#: Answers to a condition that did not hold: AWS says 409 where a conditional write met another one under way,
-#: 404 where the object of ``If-Match`` is gone; 501 is of stores that know no conditions.
+#: Answers to a condition that did not hold. AWS says 409 if a conditional write met another one in progress, 404 if the
+#: object of ``If-Match`` is gone; 501 comes from stores that do not support conditions.
 _NOT_HELD = _CONFLICT_CODES | {"412", "PreconditionFailed", "NoSuchKey", "501", "NotImplemented"}
-#: Answers to a range that begins behind the object's end.
+#: Answers to a range that begins after the object's end.
 _BEYOND_END = frozenset({"416", "InvalidRange"})
-#: A create that lost to a writer whose object is gone again is tried once more, not for ever.
+#: A create that lost to a writer whose object has since gone is retried, but not forever.
 _CREATE_ATTEMPTS = 5
-#: Trials of a condition at most, and how many must agree that it is not honoured.
+#: Maximum number of trials of a condition, and how many must agree that it is not honoured.
 _TRIALS, _AGREEING = 6, 3
-#: Times that a trial's write which met another one under way (409) is tried: some stores refuse with it, too.
+#: Attempts at a trial's write that met another one in progress (409): some stores also use 409 to refuse.
 _TRIAL_WRITES = 3
 
 
 class EtagForm(Enum):
-    """How a store wants the ETag of ``If-Match``."""
+    """How a store expects the ETag in ``If-Match``."""
 
     QUOTED = "quoted"  # AWS S3, MinIO, R2, moto
-    UNQUOTED = "unquoted"  # Ceph RGW: a quoted one is answered 412 for ever
+    UNQUOTED = "unquoted"  # Ceph RGW: always answers 412 to a quoted one
     IGNORED = "ignored"  # localbucket, s3rver: no compare-and-swap
 
     def spell(self, etag: str) -> str:
-        """Return ``etag`` as the store wants it in a condition."""
+        """Return ``etag`` as the store expects it in a condition."""
         bare = etag.strip('"')
         return bare if self is EtagForm.UNQUOTED else f'"{bare}"'
 
@@ -71,11 +71,10 @@ class EtagForm(Enum):
 class S3Store:
     """Keys are those of a bucket below ``prefix``.
 
-    Every write is one ``put_object``: some stores ignore conditions on multipart uploads. The
-    client retries, so a conditional write may meet its own success: a refusal counts only when the
-    stored bytes differ. What is read is asked for again until an answer proves itself (``s3_answers``):
-    no listing is empty, and no object absent, because an answer broke off. One store may be used by
-    many threads.
+    Every write is one ``put_object``: some stores ignore conditions on multipart uploads. The client retries, so a
+    conditional write may meet its own success: a refusal counts only if the stored bytes differ. Reads are repeated
+    until an answer proves itself (``s3_answers``): a truncated answer never makes a listing empty or an object absent.
+    One store may be used by many threads.
     """
 
     def __init__(self, bucket: str, prefix: str, client: S3Client) -> None:
@@ -91,10 +90,10 @@ class S3Store:
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
     def check_bucket(self) -> None:
-        """Check that the bucket is there and may be listed.
+        """Check that the bucket exists and may be listed.
 
         Raises:
-            StoreRefused: no such bucket, no credentials, no right.
+            StoreRefused: there is no such bucket, or credentials or permissions are missing.
             StoreUnavailable: the endpoint does not answer.
         """
         next(self._pages(self._prefix, MaxKeys=1))
@@ -164,7 +163,7 @@ class S3Store:
                 )
 
     def list_folders(self, prefix: str) -> Iterator[str]:
-        """See ``ObjectStore``; a store that knows no delimiters tells its folders by its keys."""
+        """See ``ObjectStore``; for a store without delimiters, folders are derived from the keys."""
         name = self._prefix + check_prefix(prefix)
         seen: set[str] = set()
         # Some stores answer a delimiter with the keys below it, some with nothing: then all keys are read.
@@ -178,7 +177,7 @@ class S3Store:
                 return
 
     def _pages(self, name: str, **options: Any) -> Iterator[Answer]:
-        """Yield every page of the keys that begin with ``name``, each proven."""
+        """Yield every page of the keys that begin with ``name``, each proven complete."""
         shown, tokens = name.removeprefix(self._prefix), list[str]()
         while True:
             page = ask_until_proven(self.url, shown, partial(self._ask_page, name, tokens, options))
@@ -188,7 +187,7 @@ class S3Store:
             tokens.append(page["NextContinuationToken"])
 
     def _ask_page(self, name: str, tokens: list[str], options: dict[str, Any]) -> Answer:
-        """Return the page that the last of ``tokens`` leads to, the first one without any."""
+        """Return the page for the last of ``tokens``, or the first page if there are none."""
         going_on: dict[str, Any] = {"ContinuationToken": tokens[-1]} if tokens else {}
         page: Answer = self._client.list_objects_v2(Bucket=self._bucket, Prefix=name, **options, **going_on)
         check_page(page, name, tokens)
@@ -212,7 +211,7 @@ class S3Store:
             self._check_absent(name, error)
             return None
         body, told = read_body(answer), answer.get("ContentRange", "")
-        if not told:  # a store that knows no ranges gives all of it
+        if not told:  # a store without ranges returns all of it
             return ObjectPart(body[offset : offset + length], len(body))
         if not told.startswith(f"bytes {offset}-{offset + len(body) - 1}/"):
             raise DoubtfulAnswer("another range than was asked for")
@@ -228,17 +227,19 @@ class S3Store:
         return ObjectInfo(key, answer["ContentLength"], answer.get("LastModified"))
 
     def _check_absent(self, name: str, error: ClientError) -> None:
-        """Check that the object is not there: a 404 that may be a proxy's is confirmed by a listing.
+        """Check that the object is absent: a 404 that may come from a proxy is confirmed by a listing.
 
         Raises:
-            ClientError: an answer that says something else.
+            ClientError: the answer says something else.
             DoubtfulAnswer: the listing shows the object.
         """
         if not is_absent(error):
             raise error
         if proves_absence(error):
             return
-        page = self._ask_page(name, [], {"MaxKeys": 1})  # of keys that begin so, itself comes first
+        page = self._ask_page(
+            name, [], {"MaxKeys": 1}
+        )  # the key itself comes first among those that begin with it
         if any(entry["Key"] == name for entry in page.get("Contents", ())):
             raise DoubtfulAnswer("404 for an object that its listing shows")
 
@@ -246,7 +247,7 @@ class S3Store:
         return self._prefix + check_key(key)
 
     def _put(self, key: str, body: bytes, media_type: str, **condition: Any) -> str:
-        """Write the object; return the code of the refusal where the condition did not hold, else nothing.
+        """Write the object; return the error code if the condition did not hold, else an empty string.
 
         Raises:
             StoreUnavailable: the outcome is unknown.
@@ -266,7 +267,7 @@ class S3Store:
             raise StoreUnavailable(f"{key}: {self.url} answered with {error}: try again") from error
         if answer.get("ETag"):
             return ""
-        # A 200 without an ETag is an unknown outcome: some proxies answer so to a broken upload.
+        # A 200 without an ETag is an unknown outcome: some proxies answer like this to a broken upload.
         stored = self.read_object(key)
         if stored is None or stored.body != body:
             raise StoreUnavailable(
@@ -275,15 +276,14 @@ class S3Store:
         return ""
 
     def _probe(self) -> tuple[StoreCapabilities, EtagForm]:
-        """Find out, once, which conditions of a write the bucket honours, on objects that are removed again.
+        """Find out, once, which conditional writes the bucket honours, using temporary objects.
 
-        One trial that shows a condition honoured proves it: the store refused a write that had to be refused,
-        let through one that had not, and held the right bytes after each. That a store lacks conditions is
-        believed of several trials that agree, since a fault may look so. Trials that fail, or disagree, prove
-        nothing.
+        A single trial proves that a condition is honoured: the store refused a write that it had to refuse, accepted
+        one that it had to accept, and held the right bytes after each. That a store lacks conditions is believed only
+        if several trials agree, since a fault may look the same. Trials that fail or disagree prove nothing.
 
         Raises:
-            StoreUnavailable: it could not be found out.
+            StoreUnavailable: it could not be determined.
             StoreRefused: the bucket cannot be written.
         """
         with self._probe_lock:
@@ -294,12 +294,12 @@ class S3Store:
             return self._probed
 
     def _try_create(self, key: str) -> bool:
-        """Return True if of two creates the first is done and the second refused."""
+        """Return True if the first of two creates succeeds and the second is refused."""
         first = self._try_write(key, "create", IfNoneMatch="*")
         return first is not None and self._try_write(key, "create again", IfNoneMatch="*") is None
 
     def _try_swap(self, key: str) -> EtagForm:
-        """Return the form in which a stale ETag is refused and the right one accepted."""
+        """Return the form in which a stale ETag is refused and the current one accepted."""
         stale, current = self._try_write(key, "stale"), self._try_write(key, "current")
         if stale is None or current is None or stale.etag == current.etag:
             return EtagForm.IGNORED
@@ -311,12 +311,12 @@ class S3Store:
         return EtagForm.IGNORED
 
     def _try_write(self, key: str, label: str, **condition: str) -> StoredObject | None:
-        """Return the object if it was written, as its bytes tell: the answer of a write may be lost.
+        """Return the object if its bytes show that it was written: the answer to a write may be lost.
 
         Raises:
             StoreUnavailable: it was neither written nor refused.
         """
-        body = f"{label} {uuid.uuid4().hex}".encode()  # that no other write of any probe has
+        body = f"{label} {uuid.uuid4().hex}".encode()  # unique among all writes of all probes
         code = ""
         for _ in range(_TRIAL_WRITES):
             code = self._put(key, body, "text/plain", **condition)
@@ -331,7 +331,7 @@ class S3Store:
 
 
 def _agree(store: S3Store, trial: Callable[[str], T], honours: Callable[[T], bool]) -> T:
-    """Return what trials agree on, each on a key of its own that is removed again.
+    """Return what the trials agree on, each on its own temporary key.
 
     Raises:
         StoreUnavailable: they fail or disagree.
@@ -346,7 +346,7 @@ def _agree(store: S3Store, trial: Callable[[str], T], honours: Callable[[T], boo
             problem = str(error)
             continue
         finally:
-            with contextlib.suppress(StoreUnavailable):  # `check --repair` removes what stays
+            with contextlib.suppress(StoreUnavailable):  # `check --repair` removes what is left
                 store.delete_object(key)
         if len(set(found)) > 1:
             problem = "its answers contradict each other"
@@ -359,15 +359,15 @@ def _agree(store: S3Store, trial: Callable[[str], T], honours: Callable[[T], boo
 
 
 def _is_folder_marker(entry: Mapping[str, Any]) -> bool:
-    """Return True for the empty objects by which consoles and sync tools show a folder: they are no objects.
+    """Return True for the empty objects by which consoles and sync tools represent folders.
 
-    Hadoop's end with ``_$folder$``, all others' with a slash.
+    Hadoop's end with ``_$folder$``, all others with a slash.
     """
     return bool(entry["Size"] == 0) and str(entry["Key"]).endswith(("/", "_$folder$"))
 
 
 def _name_folders(page: Answer, name: str) -> Iterator[str]:
-    """Yield the folders right below ``name`` that the keys and common prefixes of ``page`` lie in."""
+    """Yield the folders directly below ``name`` that contain the keys and common prefixes of ``page``."""
     for entry in page.get("CommonPrefixes", ()):
         yield entry["Prefix"].removeprefix(name).rstrip("/")
     for entry in page.get("Contents", ()):

@@ -1,4 +1,4 @@
-"""What a bucket's answers prove, and its client's errors as ours."""
+"""What a bucket's answers prove, and its client's errors translated into ours."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from pc_cloudmask.web import RetryPolicy
 
 T = TypeVar("T")
 Answer = Mapping[str, Any]
-#: Errors of a request that found no credentials, or none that are still good.
+#: Errors of a request for which there were no credentials, or none that are still valid.
 CREDENTIAL_ERRORS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)
 SIGN_IN_ERRORS = (SSOError, TokenRetrievalError)
 _PASSING = frozenset({"408", "429", "RequestTimeout", "SlowDown", "Throttling", "TooManyRequests"})
 _PASSING_STATUSES = frozenset({408, 409, 429})
 _SIGN_IN_AGAIN = "the sign-in has expired: sign in again ('aws sso login'), or set other credentials"
-#: Of an error of TLS: the certificate, not a connection that broke off.
+#: In a TLS error: the certificate is at fault, rather than a broken connection.
 _UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 _WANTS_BUCKET_IN_HOST = (
     "this store wants the bucket in the host's name: set addressing_style = virtual, below s3 =, in the AWS "
     "configuration"
 )
 _IN_ANOTHER_REGION = "the bucket is in another region: set AWS_DEFAULT_REGION to its own"
-#: How to mend answers that say it themselves: codes of 400s and 301s. boto3 follows a region on AWS alone.
+#: How to mend refusals, by error code (HTTP 400 and 301). boto3 follows redirects to another region only on AWS.
 _MENDED_BY = {
     "ExpiredToken": _SIGN_IN_AGAIN,
     "InvalidToken": _SIGN_IN_AGAIN,
@@ -55,14 +55,14 @@ _MENDED_BY = {
     "VirtualHostDomainRequired": _WANTS_BUCKET_IN_HOST,
     "RequestTimeTooSkewed": "this machine's clock is wrong: set it",
 }
-#: Codes of a 404 that speaks of the object; empty is that of a page which is not the store's.
+#: Codes of a 404 that is about the object; an empty code means a page that is not the store's.
 _ABSENT = frozenset({"404", "NoSuchKey", "NotFound", ""})
-#: What a body that breaks off raises: botocore retries requests, never the reading of a body.
+#: What a body that breaks off raises: botocore retries requests, but never the reading of a body.
 _BROKEN_BODY = (BotoCoreError, HTTPError, HTTPException, OSError)
-#: What botocore raises of an answer that it cannot parse: a document cut short, a length that is no number.
+#: What botocore raises for an answer that it cannot parse: a truncated document, a length that is no number.
 _UNREADABLE = (ResponseParserError, ValueError)
-#: Any of these proves that the root element of a listing was read to its end. Ceph, MinIO, moto and SeaweedFS
-#: give all of them; gofakes3 leaves out a KeyCount of 0.
+#: Each of these proves that the root element of a listing was read to its end. Ceph, MinIO, moto and SeaweedFS send all
+#: of them; gofakes3 omits a KeyCount of 0.
 _PAGE_PROOFS = frozenset({"IsTruncated", "KeyCount", "Name"})
 #: For answers without proof.
 _RETRY = RetryPolicy(attempts=5, backoff_s=0.2)
@@ -73,7 +73,7 @@ class DoubtfulAnswer(Exception):
 
 
 def ask_until_proven(url: str, key: str, ask: Callable[[], T]) -> T:
-    """Return what ``ask`` returns, asking again where it raises ``DoubtfulAnswer``.
+    """Return the result of ``ask``, repeating it while it raises ``DoubtfulAnswer``.
 
     Raises:
         StoreUnavailable: no answer, or none that proves anything in several attempts.
@@ -95,10 +95,10 @@ def ask_until_proven(url: str, key: str, ask: Callable[[], T]) -> T:
 def read_body(answer: Answer) -> bytes:
     """Return the body of a GET.
 
-    An answer that breaks off after its status line comes as an empty body without headers.
+    An answer that breaks off after its status line looks like an empty body without headers.
 
     Raises:
-        DoubtfulAnswer: a body that breaks off, or one that no header proves complete.
+        DoubtfulAnswer: the body breaks off, or no header proves that it is complete.
     """
     headers = answer["ResponseMetadata"]["HTTPHeaders"]
     body = answer["Body"]
@@ -118,7 +118,7 @@ def read_body(answer: Answer) -> bytes:
 
 
 def check_found(answer: Answer) -> None:
-    """Check that a HEAD tells what it must of an object that is there.
+    """Check that a HEAD has the headers that an existing object must have.
 
     Raises:
         DoubtfulAnswer: it does not.
@@ -127,19 +127,19 @@ def check_found(answer: Answer) -> None:
         raise DoubtfulAnswer("an object without a length or an ETag")
 
 
-#: Keys of a page of a listing, at most: what S3 gives, and compatible stores with it.
+#: Maximum number of keys in a page of a listing, for S3 and compatible stores.
 PAGE_KEYS = 1000
 
 
 def check_page(page: Answer, name: str, tokens: Collection[str] = ()) -> None:
-    """Check that a page of a listing of the keys that begin with ``name`` is one, and says how to go on.
+    """Check that ``page`` is a page of a listing of the keys that begin with ``name``, and says how to continue.
 
-    ``tokens`` are those that pages of this listing were asked for with: one that comes again leads in a circle.
+    ``tokens`` are the continuation tokens already used in this listing: a repeated one would make an endless loop.
 
     Raises:
-        DoubtfulAnswer: an answer that breaks off after its status line, which botocore takes for an
-            empty listing; a full page that does not say whether it is the last; a page that ends the
-            listing though more is to come; keys of another listing.
+        DoubtfulAnswer: an answer that breaks off after its status line, which botocore takes for an empty listing; a
+            full page that does not say whether it is the last; a page that ends the listing though more is to come;
+            keys of another listing.
     """
     if _PAGE_PROOFS.isdisjoint(page):
         raise DoubtfulAnswer("a listing that says nothing, not even that it is complete")
@@ -154,12 +154,12 @@ def check_page(page: Answer, name: str, tokens: Collection[str] = ()) -> None:
 
 
 def is_absent(error: ClientError) -> bool:
-    """Return True if the answer says that the object is not there."""
+    """Return True if the answer says that the object is absent."""
     return error_code(error) in _ABSENT and _status(error) == 404
 
 
 def proves_absence(error: ClientError) -> bool:
-    """Return True if a 404 is the store's own: a proxy in front of one that is down has a page of its own.
+    """Return True if a 404 comes from the store itself: a proxy in front of an unreachable store sends its own page.
 
     CloudFront, a proxy, names its own headers ``x-amz-cf-``.
     """
@@ -169,13 +169,13 @@ def proves_absence(error: ClientError) -> bool:
 
 
 def error_code(error: ClientError) -> str:
-    """Return the code of the answer, or its status if it has none."""
+    """Return the error code of the answer, or its status if it has none."""
     return str(error.response.get("Error", {}).get("Code", "an error without a code"))
 
 
 @contextlib.contextmanager
 def translated_errors(url: str, key: str) -> Iterator[None]:
-    """Raise the client's errors as ours, and answers that it cannot read as ``DoubtfulAnswer``."""
+    """Raise the client's errors as ours, and unreadable answers as ``DoubtfulAnswer``."""
     where = key or "the bucket"
     try:
         yield

@@ -1,4 +1,4 @@
-"""What every store promises, and what keys are made of."""
+"""The protocol that every store implements, and the form of keys."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pc_cloudmask.errors import StoreRefused
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object as it was read: ``etag`` is the store's own token for compare-and-swap."""
+    """An object as read; ``etag`` is the store's own token for compare-and-swap."""
 
     key: str
     body: bytes
@@ -22,7 +22,7 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """An object as a listing tells it; ``modified`` is by the store's clock and tells no objects apart."""
+    """An object as listed; ``modified`` is by the store's clock and does not identify an object."""
 
     key: str
     size: int
@@ -31,7 +31,7 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class ObjectPart:
-    """Bytes of an object from some offset on, and the object's size."""
+    """Bytes of an object from some offset on, and the object's total size."""
 
     body: bytes
     size: int
@@ -39,7 +39,7 @@ class ObjectPart:
 
 @dataclass(frozen=True, slots=True)
 class StoreCapabilities:
-    """What a store was seen to honour: without both, only one writer at a time may work on it."""
+    """What a store was seen to honour; without both, only one writer at a time may use it."""
 
     create_only: bool
     compare_and_swap: bool
@@ -50,7 +50,7 @@ class ObjectReader(Protocol):
 
     @property
     def url(self) -> str:
-        """Where it is: a URL, or an absolute path. With a slash and a key it makes an object's href."""
+        """Where the store is: a URL or an absolute path. Followed by a slash and a key, it is an object's href."""
 
     def read_object(self, key: str) -> StoredObject | None:
         """Return the object, or None if it is absent."""
@@ -59,38 +59,38 @@ class ObjectReader(Protocol):
         """Return the object's size without its body, or None if it is absent."""
 
     def read_part(self, key: str, offset: int, length: int) -> ObjectPart | None:
-        """Return up to ``length`` bytes from ``offset`` on, fewer where the object ends; None if it is absent."""
+        """Return up to ``length`` bytes from ``offset`` on, fewer if the object ends; None if it is absent."""
 
 
 class ObjectStore(ObjectReader, Protocol):
-    """A flat space of keys; every write is complete or not there.
+    """A flat space of keys; every write takes effect completely or not at all.
 
-    Keys are relative, ``/``-separated and never begin with a slash. All methods raise
-    ``StoreUnavailable`` where trying again can help and ``StoreRefused`` where it cannot.
+    Keys are relative, ``/``-separated and never begin with a slash. All methods raise ``StoreUnavailable`` if trying
+    again can help and ``StoreRefused`` if it cannot.
     """
 
     def probe_capabilities(self) -> StoreCapabilities:
-        """Return what the store honours, tried once on objects below ``_probe/`` that are removed again."""
+        """Return what the store honours, tested once with temporary objects below ``_probe/``."""
 
     def create_object(self, key: str, body: bytes, media_type: str) -> None:
         """Write a key that must not exist.
 
         Raises:
-            KeyExists: it does, with other bytes than these.
+            KeyExists: it exists, with other bytes than these.
         """
 
     def write_object(self, key: str, body: bytes, media_type: str) -> None:
-        """Write a key whatever it held."""
+        """Write a key, whatever it held before."""
 
     def replace_object(self, key: str, body: bytes, media_type: str, etag: str) -> None:
-        """Write a key that must still hold what ``etag`` was read with, or hold these bytes already.
+        """Write a key that must still have the ETag ``etag``, or hold these bytes already.
 
         Raises:
             WriteConflict: another writer was faster, or the object is gone.
         """
 
     def delete_object(self, key: str) -> None:
-        """Remove a key; a missing one is no error."""
+        """Delete a key; a missing one is not an error."""
 
     def list_objects(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield every object whose key begins with ``prefix``, in key order."""
@@ -99,7 +99,7 @@ class ObjectStore(ObjectReader, Protocol):
         """Yield the distinct next path segments below ``prefix`` (which ends in ``/`` or is empty)."""
 
 
-#: A segment never begins with a dot: neither ``..`` nor hidden names can be spelled.
+#: A segment never begins with a dot, which excludes ``..`` and hidden names.
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]{0,199}")
 
 
@@ -107,7 +107,7 @@ def check_key(key: str) -> str:
     """Return ``key`` if it is a relative path of plain segments.
 
     Raises:
-        StoreRefused: it is absolute, holds an empty or hidden segment, ``..`` or a strange character.
+        StoreRefused: it is absolute, or has an empty or hidden segment, ``..`` or a character that is not allowed.
     """
     if all(_SEGMENT.fullmatch(segment) for segment in key.split("/")):
         return key
@@ -117,7 +117,7 @@ def check_key(key: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """Return ``prefix`` if keys can begin with it; the empty one is that of every key.
+    """Return ``prefix`` if keys can begin with it; every key begins with the empty prefix.
 
     Raises:
         StoreRefused: no key could begin with it.
@@ -132,6 +132,6 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
-#: Objects that a store's capabilities are tried on; a killed probe leaves one behind.
+#: Objects used to test a store's capabilities; a killed probe leaves one behind.
 PROBE_PREFIX = "_probe/"
 PROBE_FORM = re.compile(rf"{PROBE_PREFIX}[0-9a-f]{{32}}")

@@ -1,4 +1,4 @@
-"""The store that a URL names."""
+"""Open the store at a URL."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from pc_cloudmask.storage.s3 import S3Store
 
 
-#: What may end the URL of a catalog: the name of its root document.
+#: A catalog's URL may end with the name of its root document.
 ROOT_DOCUMENT = "catalog.json"
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 10, 60
-#: Of the AWS configuration's settings, by their names there, where the user has none.
+#: Defaults for settings of the AWS configuration, by their names there, where the user has set none.
 _DEFAULTS: Mapping[str, Any] = {
     "max_attempts": 5,
     "retry_mode": "standard",
-    # Stores other than AWS need not know its newer checksums.
+    # Stores other than AWS may not support its newer checksums.
     "request_checksum_calculation": "when_required",
     "response_checksum_validation": "when_required",
 }
-#: What GDAL takes for true.
+#: What GDAL reads as true.
 _YES = frozenset({"YES", "TRUE", "ON", "1"})
-#: As many as ``CLOUDMASK_WORKERS`` may be.
+#: The largest value of ``CLOUDMASK_WORKERS``.
 _CONNECTIONS = 64
 _BUCKET = Service("store", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE")
 
@@ -47,8 +47,8 @@ def open_store(url: str, *, read_only: bool = False) -> ObjectStore:
     With ``read_only`` a directory need not be writable.
 
     Raises:
-        SettingsError: no such kind of URL.
-        StoreRefused: a directory that may not be read or written, a bucket or credentials that are missing.
+        SettingsError: the kind of URL is not supported.
+        StoreRefused: a directory cannot be read or written, or a bucket or credentials are missing.
         StoreUnavailable: the endpoint does not answer.
     """
     if url.startswith("s3://"):
@@ -61,13 +61,13 @@ def open_store(url: str, *, read_only: bool = False) -> ObjectStore:
 
 
 def open_reader(url: str) -> ObjectReader:
-    """Return the store at ``url`` to be read only: what ``open_store`` opens, or an http(s) URL.
+    """Return the store at ``url`` for reading only: anything that ``open_store`` opens, or an http(s) URL.
 
-    The name of the catalog's root document may end it. A directory need not be writable.
+    The URL may end with the name of the catalog's root document. A directory need not be writable.
 
     Raises:
-        SettingsError: no such kind of URL; http to another machine.
-        StoreRefused: a bucket or credentials that are missing.
+        SettingsError: the kind of URL is not supported, or it is http to another machine.
+        StoreRefused: a bucket or credentials are missing.
         StoreUnavailable: the endpoint does not answer.
     """
     url = url.removesuffix(f"/{ROOT_DOCUMENT}").rstrip("/") or "/"
@@ -102,7 +102,7 @@ def read_path(url: str) -> Path:
         raise SettingsError(f"store {url}: {error}") from error
     try:
         return Path(path).expanduser().absolute()
-    except (RuntimeError, OSError) as error:  # no such user's home; a current directory that is gone
+    except (RuntimeError, OSError) as error:  # no home of such a user, or the current directory is gone
         raise SettingsError(f"store {path}: not a directory that can be found: {error}") from error
 
 
@@ -120,8 +120,8 @@ def _check_directory(root: Path, *, read_only: bool) -> None:
 
 
 def _build_bucket(url: str) -> S3Store:
-    """Return the bucket, not asked yet: who may only read what is public may not list the rest."""
-    # boto3 takes a third of a second to import: only who publishes into a bucket pays for it.
+    """Return the bucket without a request: those who may only read public objects may not list them."""
+    # boto3 takes a third of a second to import: only those who publish into a bucket pay for it.
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
     from pc_cloudmask.storage.s3 import S3Store  # noqa: PLC0415
@@ -140,7 +140,7 @@ def _build_bucket(url: str) -> S3Store:
 
 
 def _build_config(configured: Mapping[str, Any]) -> Config:
-    """Return our defaults for what neither the environment nor ``configured``, the AWS configuration, says."""
+    """Return our defaults for what neither the environment nor ``configured``, the AWS configuration, sets."""
     from botocore import UNSIGNED  # noqa: PLC0415
     from botocore.config import Config  # noqa: PLC0415
 
@@ -162,10 +162,10 @@ def _build_config(configured: Mapping[str, Any]) -> Config:
 
 
 def _build_client() -> S3Client:
-    """Build a client as the ``AWS_*`` variables and the AWS configuration say; what they leave open has our defaults.
+    """Build a client from the ``AWS_*`` variables, the AWS configuration and our defaults, in this order.
 
-    Some variables are not boto3's own, but other programs': those of GDAL for public and for requester-pays
-    buckets, the SDKs' ``AWS_REGION``, the certificates that every client here trusts.
+    Some variables are those of other programs than boto3: GDAL's for public and for requester-pays buckets, the SDKs'
+    ``AWS_REGION``, the certificates that every client here trusts.
     """
     import boto3  # noqa: PLC0415
     import botocore.session  # noqa: PLC0415
@@ -182,7 +182,7 @@ def _build_client() -> S3Client:
     host = urlsplit(client.meta.endpoint_url).hostname or ""
     chosen = (client.meta.config.s3 or {}).get("addressing_style")  # type: ignore[attr-defined]
     if not chosen and not host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
-        # Elsewhere no DNS name need exist for each bucket.
+        # Elsewhere, buckets need not have a DNS name of their own.
         path_style = config.merge(Config(s3={"addressing_style": "path"}))
         client = session.client("s3", config=path_style, verify=verify)
     if os.environ.get("AWS_REQUEST_PAYER", "").lower() == "requester":
@@ -191,5 +191,5 @@ def _build_client() -> S3Client:
 
 
 def _pay(params: dict[str, Any], **_: Any) -> None:
-    """Let a request say that we pay for it, in the bucket of someone who does not."""
+    """Add to a request that we pay for it, for buckets whose owner does not."""
     params["headers"]["x-amz-request-payer"] = "requester"

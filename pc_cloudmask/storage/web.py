@@ -1,4 +1,4 @@
-"""A store that a web server shows."""
+"""A read-only store behind a web server."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pc_cloudmask.storage.store import ObjectInfo, ObjectPart, StoredObject, che
 from pc_cloudmask.text import unsigned_href
 from pc_cloudmask.web import Answer, Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy
 
-#: As for a document; the mask of a full tile has less than a megabyte.
+#: The same as for a document; the mask of a full tile is smaller than a megabyte.
 MAX_OBJECT_BYTES = 64 << 20
 _DEADLINE_S = 120.0
 _ATTEMPTS = 3
-#: Of a part that was given, and of an object that ends before it.
+#: Of a partial answer, and of one for a range that begins after the object's end.
 _CONTENT_RANGE = re.compile(
     r"bytes (?:\*|(?P<first>\d{1,18})-(?P<last>\d{1,18}))/(?P<size>\d{1,18})", re.ASCII
 )
 
 
 class HttpStore:
-    """Objects below ``url``, to be read only: a public bucket, or ``cloudmask serve``."""
+    """Read-only objects below ``url``: a public bucket, or ``cloudmask serve``."""
 
     def __init__(self, url: str, retry: RetryPolicy | None = None) -> None:
         self._url = url.rstrip("/")
@@ -39,23 +39,23 @@ class HttpStore:
         """Return the object, or None if it is absent.
 
         Raises:
-            StoreUnavailable: no answer.
-            StoreRefused: an answer that is no object, or too large.
+            StoreUnavailable: there is no answer.
+            StoreRefused: the answer is not an object, or is too large.
         """
         answer = self._get(key)
         return None if answer is None else StoredObject(key, answer.body, answer.headers.get("ETag", ""))
 
     def find_object(self, key: str) -> ObjectInfo | None:
-        """Return the object's size, or None if it is absent; it is read, since few servers tell sizes alone."""
+        """Return the object's size, or None if it is absent; the object is read, since few servers give sizes alone."""
         answer = self._get(key)
         return None if answer is None else ObjectInfo(key, len(answer.body))
 
     def read_part(self, key: str, offset: int, length: int) -> ObjectPart | None:
-        """Return bytes of the object, or None if it is absent; a server that knows no ranges gives them all.
+        """Return bytes of the object, or None if it is absent; a server without ranges sends all of them.
 
         Raises:
-            StoreUnavailable: no answer, or one that is not what was asked for.
-            StoreRefused: an answer that is no object, or too large.
+            StoreUnavailable: there is no answer, or not the one requested.
+            StoreRefused: the answer is not an object, or is too large.
         """
         wanted = {"Range": f"bytes={offset}-{offset + length - 1}", "Accept-Encoding": "identity"}
         answer = self._get(key, wanted)
@@ -87,7 +87,7 @@ class HttpStore:
         if answer.status in {404, 410}:
             return None
         if answer.status == 403:
-            # A bucket that may not be listed says so of a missing object, too.
+            # A bucket that may not be listed gives this answer for a missing object, too.
             raise StoreRefused(f"{unsigned_href(url)}: HTTP 403: not public, or not there at all")
         if answer.status not in ({200, 206, 416} if headers else {200}):
             raise StoreRefused(f"{unsigned_href(url)}: HTTP {answer.status}: the catalog is not public there")
