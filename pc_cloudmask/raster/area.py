@@ -140,7 +140,7 @@ def _find_box(grid: Grid) -> tuple[float, float, float, float]:
 
 
 def _turn_to(area: BaseGeometry, middle_deg: float) -> BaseGeometry:
-    """Return the area with longitudes within half a turn of ``middle_deg``, so that the antimeridian does not split it."""
+    """Return the area with longitudes within half a turn of ``middle_deg``; the antimeridian does not split it."""
     half = shapely.box(middle_deg - 180, -90, middle_deg + 180, 90)
     return shapely.union_all([translate(area, degrees) & half for degrees in _TURNS])
 
