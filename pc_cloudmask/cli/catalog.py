@@ -138,7 +138,7 @@ def export(
 
 
 def _complain_of_left_out(left_out: Sequence[LeftOut]) -> None:
-    """Name what a table or an export lacks, and end in exit status 1 if there is any."""
+    """Name what a table or an export lacks; exit with status 1 if anything is missing."""
     from pc_cloudmask.cli.output import SHOWN_SCENES
 
     for each in left_out[:SHOWN_SCENES]:
@@ -174,7 +174,7 @@ def doctor(
         raise typer.Exit(EXIT_FAILED)
 
 
-#: Gaps that the terminal shows; the JSON report has them all.
+#: The number of gaps that the terminal shows; the JSON report has all of them.
 SHOWN_GAPS = 100
 
 
@@ -219,7 +219,7 @@ def gaps(
 
 
 def _print_gaps(report: GapReport) -> None:
-    """Print who was asked, then the gaps, each in a row."""
+    """Print which catalogues were asked, then the gaps, one per row."""
     from pc_cloudmask.cli.output import print_table, say
 
     rows = [
@@ -253,7 +253,7 @@ def _describe_counts(counts: Mapping[str, int]) -> str:
 
 
 def _build_gap_row(gap: Gap, unasked: Collection[str]) -> tuple[str, ...]:
-    """Return the scene, what each catalogue has of it, and what is noted of it in ours."""
+    """Return the scene, what each catalogue has of it, and what ours has recorded about it."""
     from pc_cloudmask.runs.gaps import CatalogueName
 
     scene = gap.scene
