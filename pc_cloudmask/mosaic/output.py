@@ -116,7 +116,7 @@ class Canvas:
 def open_canvas(path: Path, grid: Grid, bands: Sequence[str], reducer: str) -> Iterator[Canvas]:
     """Yield a canvas that becomes the COG at ``path`` once the block ends without an error.
 
-    uint16, no data 0; what was at ``path`` stays until then. Until then the pixels are stored uncompressed in a
+    uint16, no data 0. Until then, what was at ``path`` stays, and the pixels are stored uncompressed in a
     temporary folder next to it.
 
     Raises:
