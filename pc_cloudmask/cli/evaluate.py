@@ -245,7 +245,8 @@ def prove(item: ItemOption = None, items: ItemsOption = None) -> None:
     """Compare a scene's mask made here with Earth Engine's and the tutorial's own, on the live services.
 
     Also reads its assets, and publishes into a temporary folder that is removed. A full tile costs about 13 requests
-    and 92 MB of pixels of Earth Engine, a few MB of assets, 0.5 GB of memory here. Exit status 1 if anything differs.
+    and 92 MB of pixels from Earth Engine, a few MB of assets and 0.5 GB of memory here.
+    Exit status 1 if anything differs.
     """
     from pc_cloudmask.cli.output import print_json, say
     from pc_cloudmask.prove.proof import METHOD

@@ -151,7 +151,7 @@ def clear(
 ) -> None:
     """Say when your area was clear: its shares of clear, cloud, shadow and no data, scene by scene.
 
-    Of the masks only the blocks in which the area lies are read. No data is what of the area a scene does not see.
+    Only the blocks of the masks that contain the area are read. No data is what a scene does not see of it.
     """
     from pc_cloudmask.catalog.search import ItemChoice
     from pc_cloudmask.cli.output import print_json

@@ -134,7 +134,7 @@ def retry(
     items: ItemsOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Try scenes that failed, wait or are provisional again now, even if they are not due."""
+    """Retry failed, waiting and provisional scenes now, even if they are not due."""
     from pc_cloudmask.catalog.naming import choose_same, join_tiles_and_days, match_name
     from pc_cloudmask.catalog.states import list_states
     from pc_cloudmask.cli.run import finish
