@@ -1,4 +1,4 @@
-"""The ``cloudmask`` command, one module a group of commands.
+"""The ``cloudmask`` command, one module per group of commands.
 
 Each command imports what it needs when it runs, so that ``--help`` is instant. ``main`` is the entry point.
 """

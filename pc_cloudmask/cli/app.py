@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
-#: 128 and the signal's number, as shells have it.
+#: 128 plus the signal's number, as in shells.
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 
 
 @contextmanager
 def _printable_usage() -> Iterator[None]:
-    """Make an error printable that repeats an argument as it was given."""
+    """Make an error that repeats an argument as given printable."""
     try:
         yield
     except Exception as error:
@@ -41,7 +41,7 @@ def _printable_usage() -> Iterator[None]:
 
 
 GLOBALS = frozenset({"config", "json", "verbose", "prefect"})
-#: In the order in which people meet them.
+#: In the order in which people need them.
 COMMANDS = [
     *("demo", "ingest", "watch", "status", "gaps", "retry", "check", "index", "export"),
     *("ls", "clear", "follow", "mosaic", "view", "stats", "evaluate", "serve", "doctor", "prove"),
@@ -49,9 +49,9 @@ COMMANDS = [
 
 
 class _Group(TyperGroup):
-    """Lists commands in the order of ``COMMANDS``; what it says of wrong arguments is printable.
+    """Lists commands in the order of ``COMMANDS``; its messages about wrong arguments are printable.
 
-    Each command takes the global options too, which its own help does not repeat.
+    Each command also takes the global options, which its own help does not repeat.
     """
 
     def __init__(self, *args: Any, **named: Any) -> None:
@@ -94,7 +94,7 @@ class Globals:
 
     @property
     def log_level(self) -> int:
-        """The least level of the log's records."""
+        """Return the lowest level of the log's records."""
         return {0: logging.WARNING, 1: logging.INFO}.get(self.verbose, logging.DEBUG)
 
 
@@ -140,7 +140,7 @@ def set_globals(
 
 
 def _repeat_option(option: Any) -> Any:
-    """Return a global option as one of a command, which sets what is given behind the command."""
+    """Return a global option as one of a command, which sets what is given after the command."""
     repeated = copy.copy(option)
     repeated.hidden, repeated.expose_value, repeated.callback = True, False, _set_global
     return repeated
@@ -169,17 +169,17 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 class Terminated(BaseException):
-    """SIGTERM asks this process to end; no ``except Exception`` may keep it from doing so."""
+    """SIGTERM asks this process to end; no ``except Exception`` may prevent it."""
 
 
 def terminate(_signal: int, _frame: Any) -> NoReturn:
-    """End as after Ctrl-C: what is under way is finished, nothing further is begun. The next SIGTERM kills."""
+    """End as after Ctrl-C: finish what is under way, begin nothing else. The next SIGTERM kills."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     raise Terminated
 
 
 def interrupt(_signal: int, _frame: Any) -> NoReturn:
-    """Ctrl-C; the next one kills: what is under way may wait for a server that is silent."""
+    """Handle Ctrl-C; the next one kills, because what is under way may wait for a silent server."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     raise KeyboardInterrupt
 
@@ -190,7 +190,7 @@ def complain(text: str) -> None:
 
 
 def report_defect(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print an error that nobody expected, which may repeat anything, as Python does but printable."""
+    """Print an unexpected error, which may repeat anything, as Python does but printable."""
     lines = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n")
     typer.echo(make_lines_printable(lines), err=True)
 
@@ -201,7 +201,7 @@ def report_stop(how: str) -> None:
 
 
 def report_error(error: Exception) -> int:
-    """Print what ended the run in one line; return the exit status."""
+    """Print in one line what ended the run; return the exit status."""
     from pc_cloudmask.errors import EngineRefused, SourceMistaken, StoreRefused
 
     complain(str(error))

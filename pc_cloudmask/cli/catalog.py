@@ -34,9 +34,9 @@ def status(
     items: ItemsOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Count scenes by state; name those that wait or failed.
+    """Count scenes by state, and name those that are waiting or failed.
 
-    With --tile or --items, name also the days of which the source has scenes that are not published.
+    With --tile or --items, also name the days for which the source has scenes that are not published.
     """
     from pc_cloudmask.cli.output import print_json, print_status
     from pc_cloudmask.runs.context import RunContext
@@ -59,7 +59,7 @@ def check(
     deep: Annotated[bool, typer.Option("--deep", help="Read and validate every raster, too.")] = False,
     store: StoreOption = None,
 ) -> None:
-    """Find what is wrong in the published catalog, or mend it; exit status 1 if something is left."""
+    """Find what is wrong in the published catalog, or repair it; exit status 1 if something is left."""
     from pc_cloudmask.catalog.check import CheckOptions, check_catalog
     from pc_cloudmask.catalog.fields import CatalogContext
     from pc_cloudmask.catalog.repair import REMOVAL_LIMIT
@@ -138,7 +138,7 @@ def export(
 
 
 def _complain_of_left_out(left_out: Sequence[LeftOut]) -> None:
-    """Name what a table or an export lacks, and end in exit status 1 if there is any."""
+    """Name what a table or an export lacks; exit with status 1 if anything is missing."""
     from pc_cloudmask.cli.output import SHOWN_SCENES
 
     for each in left_out[:SHOWN_SCENES]:
@@ -154,7 +154,7 @@ def doctor(
     store: StoreOption = None,
     method: MethodOption = None,
 ) -> None:
-    """Say which of settings, credentials, endpoints and store work, and how to mend what does not."""
+    """Say which of settings, credentials, endpoints and store work, and how to fix what does not."""
     from pc_cloudmask.cli.output import print_json, print_table
     from pc_cloudmask.runs.context import RunContext
     from pc_cloudmask.runs.doctor import examine
@@ -174,7 +174,7 @@ def doctor(
         raise typer.Exit(EXIT_FAILED)
 
 
-#: Gaps that the terminal shows; the JSON report has them all.
+#: The number of gaps that the terminal shows; the JSON report has all of them.
 SHOWN_GAPS = 100
 
 
@@ -192,8 +192,8 @@ def gaps(
 ) -> None:
     """Name the scenes that the source, our catalog, Earth Engine or a second STAC API lack, and who has them.
 
-    Of the last 60 days, unless --datetime says otherwise. The second API is that of CLOUDMASK_SECOND_API.
-    Exit status 0: all were asked, gaps or not; 1: one was out of reach.
+    Covers the last 60 days, unless --datetime says otherwise. The second API is that of CLOUDMASK_SECOND_API.
+    Exit status 0: all answered, gaps or not; 1: one was unreachable.
     """
     from pc_cloudmask.cli.output import print_json
     from pc_cloudmask.runs.context import RunContext
@@ -219,7 +219,7 @@ def gaps(
 
 
 def _print_gaps(report: GapReport) -> None:
-    """Print who was asked, then the gaps, each in a row."""
+    """Print which catalogues were asked, then the gaps, one per row."""
     from pc_cloudmask.cli.output import print_table, say
 
     rows = [
@@ -253,7 +253,7 @@ def _describe_counts(counts: Mapping[str, int]) -> str:
 
 
 def _build_gap_row(gap: Gap, unasked: Collection[str]) -> tuple[str, ...]:
-    """Return the scene, what each catalogue has of it, and what is noted of it in ours."""
+    """Return the scene, what each catalogue has of it, and what ours has recorded about it."""
     from pc_cloudmask.runs.gaps import CatalogueName
 
     scene = gap.scene

@@ -111,7 +111,7 @@ def evaluate(
     given = None if labels is None else open_labels(labels, classes, crs)
     choices = list_choices(method or (), _read_buffers(buffer), "published" if masks is None else "file")
     if given is None and len(choices) == 1 and method:
-        choices = [*list_choices((), (), "published"), *choices]  # against what is published
+        choices = [*list_choices((), (), "published"), *choices]  # compared with what is published
     scenes = SceneChoice(item or (), tile or (), datetime, items, store or settings.store, files)
     source = _open_masks(masks, scenes, choices, settings)
     references = (
@@ -131,7 +131,7 @@ def _compare(
     references: Mapping[str, Reference] | None,
     picture: Path | None,
 ) -> Evaluation:
-    """Compare the masks, and draw into ``picture`` where they differ."""
+    """Compare the masks, and draw their differences into ``picture``."""
     from pc_cloudmask.evaluate.evaluation import evaluate as compare
     from pc_cloudmask.evaluate.picture import Gallery
 
@@ -208,7 +208,7 @@ def _print(found: Evaluation) -> None:
 
 
 def _print_counts(comparison: Comparison) -> None:
-    """Print the confusion of all scenes, and how many pixels it is of."""
+    """Print the confusion of all scenes, and the number of its pixels."""
     from pc_cloudmask.cli.output import print_table, say
 
     total = comparison.total
@@ -227,7 +227,7 @@ def _list_scores(confusion: Confusion, target: str) -> list[str]:
 
 
 def _shorten(scene_id: str) -> str:
-    """Return tile and day of an item whose id tells them, else the id."""
+    """Return tile and day of an item if its id contains them, otherwise the id."""
     from pc_cloudmask.catalog.layout import find_day
 
     tile, day = re.search(r"_T([0-9]{2}[A-Z]{3})_", scene_id), find_day(scene_id)
@@ -245,7 +245,8 @@ def prove(item: ItemOption = None, items: ItemsOption = None) -> None:
     """Compare a scene's mask made here with Earth Engine's and the tutorial's own, on the live services.
 
     Also reads its assets, and publishes into a temporary folder that is removed. A full tile costs about 13 requests
-    and 92 MB of pixels of Earth Engine, a few MB of assets, 0.5 GB of memory here. Exit status 1 if anything differs.
+    and 92 MB of pixels from Earth Engine, a few MB of assets and 0.5 GB of memory here.
+    Exit status 1 if anything differs.
     """
     from pc_cloudmask.cli.output import print_json, say
     from pc_cloudmask.prove.proof import METHOD

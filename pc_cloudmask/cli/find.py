@@ -1,4 +1,4 @@
-"""Commands that answer what there is: `ls` lists items, `clear` tells when an area was clear, `follow` what changes."""
+"""Commands that find scenes: `ls` lists items, `clear` reports when an area was clear, `follow` what changes."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def clear(
 ) -> None:
     """Say when your area was clear: its shares of clear, cloud, shadow and no data, scene by scene.
 
-    Of the masks only the blocks in which the area lies are read. No data is what of the area a scene does not see.
+    Only the blocks of the masks that contain the area are read. No data is what a scene does not see of it.
     """
     from pc_cloudmask.catalog.search import ItemChoice
     from pc_cloudmask.cli.output import print_json
@@ -201,7 +201,7 @@ ITEM_FIELDS = (
 def read_query(
     tile: list[str] | None, bbox: str | None, intersects: str | None, datetime: str | None
 ) -> SceneQuery:
-    """Return the query that these options make."""
+    """Return the query that these options describe."""
     from pc_cloudmask.scene.query import build_query
     from pc_cloudmask.viewing.library import read_area
 
@@ -210,10 +210,10 @@ def read_query(
 
 
 def check_forms(**chosen: bool) -> None:
-    """Check that output is asked for in one form.
+    """Check that only one form of output is requested.
 
     Raises:
-        SettingsError: in several.
+        SettingsError: several are.
     """
     names = [f"--{name}" for name, wanted in chosen.items() if wanted]
     if len(names) > 1:
@@ -226,7 +226,7 @@ def list_left_out(broken: Mapping[str, CloudmaskError]) -> list[dict[str, str]]:
 
 
 def name_left_out(broken: Mapping[str, CloudmaskError]) -> None:
-    """Name on stderr what could not be read; exit status 1 if there is anything."""
+    """Name on stderr what could not be read; exit with status 1 if there is anything."""
     for item_id, error in sorted(broken.items()):
         complain(f"left out: {item_id}: {str(error).removeprefix(f'item {item_id}: ')}")
     if broken:
@@ -234,7 +234,7 @@ def name_left_out(broken: Mapping[str, CloudmaskError]) -> None:
 
 
 def print_csv(fields: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print a table of comma-separated values: RFC 4180 but for line ends; what is not known is empty."""
+    """Print a table of comma-separated values: RFC 4180 except for line ends; unknown values are empty."""
     import csv
 
     from pc_cloudmask.text import make_printable
@@ -250,16 +250,16 @@ def print_csv(fields: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print lines for other programs, nothing in them that a terminal would obey."""
+    """Print lines for other programs, without anything that a terminal would obey."""
     from pc_cloudmask.text import make_printable
 
     sys.stdout.writelines(f"{make_printable(line)}\n" for line in lines)
 
 
 def print_columns(names: Sequence[str], rows: Sequence[Sequence[str]], left: frozenset[str]) -> None:
-    """Print a table of any length at once, as wide as it is; columns not ``left`` are of numbers.
+    """Print a table of any length at once, as wide as it is; columns not in ``left`` are numbers.
 
-    A line is never folded, so that lines can be cut and searched; rich takes a millisecond a row.
+    Lines are never wrapped, so that they can be cut and searched; rich takes a millisecond per row.
     """
     if not rows:
         return
@@ -273,12 +273,12 @@ def print_columns(names: Sequence[str], rows: Sequence[Sequence[str]], left: fro
 
 
 def show_share(percentage: float | None) -> str:
-    """Return a percentage with one decimal, ``-`` for none."""
+    """Return a percentage with one decimal, or ``-`` if there is none."""
     return "-" if percentage is None else f"{percentage:.1f}"
 
 
 def show_moment(text: str | None) -> str:
-    """Return ``2018-12-14 13:32`` of an RFC 3339 instant."""
+    """Return an RFC 3339 time in the form ``2018-12-14 13:32``."""
     return "-" if text is None else text[:16].replace("T", " ")
 
 
@@ -369,7 +369,7 @@ def follow(
 
 
 def _print_events(events: Iterable[Event]) -> None:
-    """Print events as they come."""
+    """Print events as they arrive."""
     from pc_cloudmask.cli.output import print_json_line
 
     as_json = options.json or not sys.stdout.isatty()
@@ -381,7 +381,7 @@ def _print_events(events: Iterable[Event]) -> None:
 
 
 def _describe_event(event: Event) -> str:
-    """Return a line for people: when, what, and of which scene."""
+    """Return a line for people: when, what, and for which scene."""
     from pc_cloudmask.text import make_printable
 
     data = event.get("data")

@@ -79,7 +79,7 @@ def ingest(
 
 
 def _publish(request: IngestRequest, context: RunContext | None = None) -> None:
-    """Publish what ``request`` asks for; say which of its ids no scene has."""
+    """Publish what ``request`` asks for; report those of its ids that no scene has."""
     from pc_cloudmask.cli.run import finish, name_missing, run_job
 
     report = run_job(request, context)
@@ -134,7 +134,7 @@ def retry(
     items: ItemsOption = None,
     store: StoreOption = None,
 ) -> None:
-    """Try scenes that failed, wait or are provisional again now, even if they are not due."""
+    """Retry failed, waiting and provisional scenes now, even if they are not due."""
     from pc_cloudmask.catalog.naming import choose_same, join_tiles_and_days, match_name
     from pc_cloudmask.catalog.states import list_states
     from pc_cloudmask.cli.run import finish
@@ -197,7 +197,7 @@ def watch(
 
 
 def _watch_for_ever(request: WatchRequest, period: timedelta) -> None:
-    """Run once each ``period`` and print each report, with ``--json`` as a line; go on after a failed run."""
+    """Run once per ``period`` and print each report, with ``--json`` on one line; continue after a failed run."""
     import time
 
     from pc_cloudmask.cli.output import print_json_line, print_report
@@ -212,7 +212,7 @@ def _watch_for_ever(request: WatchRequest, period: timedelta) -> None:
         try:
             report = run_job(request)
         except CloudmaskError as error:
-            # What came in place of the API may be a page that says when it is back.
+            # A page in place of the API may announce when it will be back.
             if not (error.retryable or isinstance(error, SourceMistaken)):
                 raise
             report = Report(problems=(str(error),))

@@ -1,4 +1,4 @@
-"""The entry point: every command, signals, and the exit status of what goes wrong."""
+"""The entry point: every command, signals, and the exit status of errors."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def main() -> None:
     """Run the command line; the process ends with its exit status."""
     from pc_cloudmask.errors import CloudmaskError, find_machine_fault
 
-    # rasterio imports it, for half of its own time, to sign requests that nobody makes here.
+    # rasterio imports it, for half of its own import time, to sign requests that nobody makes here.
     _put_off("boto3")
-    for stream in (sys.stdout, sys.stderr):  # a locale that lacks a character costs that character alone
+    for stream in (sys.stdout, sys.stderr):  # if a locale lacks a character, only that character is lost
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     sys.excepthook = report_defect
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 class _LaterModule(ModuleType):
-    """A module that is imported once something of it is used: an import statement alone is no use."""
+    """A module that is imported on first use of its contents; an import statement alone does not count."""
 
     def __getattr__(self, name: str) -> Any:
         if sys.modules.get(self.__name__) is self:
@@ -70,7 +70,7 @@ class _LaterModule(ModuleType):
 
 
 def _put_off(name: str) -> None:
-    """Import a module later."""
+    """Defer the import of a module."""
     if name not in sys.modules and (spec := importlib.util.find_spec(name)):
         later = _LaterModule(name)
         later.__spec__ = spec

@@ -1,6 +1,6 @@
-"""The options that several commands share, how their values are read, and what the shell offers to complete.
+"""The options that several commands share, how their values are read, and their shell completion.
 
-A completion that fails offers nothing: there is no place for an error on a half-written line.
+A completion that fails offers nothing: a half-written line has no place for an error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pc_cloudmask.settings import Settings
     from pc_cloudmask.storage.store import ObjectReader
 
-#: Ids that are offered in full; of more, what they begin with.
+#: The most ids that are offered in full; if there are more, their prefixes are offered.
 _MOST_IDS = 200
 _ITEM_WORDS = re.compile(r"\d\w{0,5}(?:/[\d-]*)?")
 Complete = Callable[[Any, str], list[str]]
@@ -38,7 +38,7 @@ def _quietly(find: Callable[[Any, str], Iterable[str]]) -> Complete:
 
 
 def complete_names(find: Callable[[], Iterable[str]]) -> Complete:
-    """Return what completes one of the names that ``find`` gives, or the last of several with commas between."""
+    """Return a completion for the names that ``find`` gives, or for the last of several separated by commas."""
 
     @_quietly
     def complete(ctx: Any, incomplete: str) -> Iterator[str]:  # noqa: ARG001 - as Typer calls it
@@ -49,7 +49,7 @@ def complete_names(find: Callable[[], Iterable[str]]) -> Complete:
 
 
 def list_methods() -> list[str]:
-    """Name the methods; the table is read only then, as it takes numpy to import."""
+    """Return the names of the methods; the table is only read now, since its import takes numpy."""
     from pc_cloudmask.masking.methods import METHODS
 
     return list(METHODS)
@@ -87,7 +87,7 @@ def complete_item(ctx: Any, incomplete: str) -> list[str]:
 
 @_quietly
 def complete_state(ctx: Any, incomplete: str) -> list[str]:
-    """Complete the id of a scene that waits, failed or is provisional."""
+    """Complete the id of a scene that is waiting, failed or provisional."""
     from pc_cloudmask.catalog.layout import is_state_key
     from pc_cloudmask.catalog.states import StateKind
     from pc_cloudmask.storage.stores import open_store
@@ -101,7 +101,7 @@ def complete_state(ctx: Any, incomplete: str) -> list[str]:
 
 
 def _shorten(ids: list[str], incomplete: str) -> list[str]:
-    """Return many ids as what they go on with, up to the next ``_`` that tells some of them apart."""
+    """Return many ids as their next parts, up to the next ``_`` that distinguishes some of them."""
     if len(ids) <= _MOST_IDS:
         return ids
     end = len(incomplete)
@@ -154,15 +154,15 @@ SHORTEST, LONGEST = timedelta(seconds=1), timedelta(days=31)
 
 
 def split_commas(values: list[str] | None) -> list[str]:
-    """Return the values of an option that may be repeated, each of which may be several with commas between them.
+    """Return the values of an option that may be repeated, and may have several values separated by commas.
 
-    An empty value stays, so that ``--tile ""`` is refused and does not mean all tiles.
+    An empty value stays, so that ``--tile ""`` is refused instead of meaning all tiles.
     """
     return [part.strip() for value in values or () for part in value.split(",")]
 
 
 def join_names(values: list[str] | None) -> str | None:
-    """Return the values of an option that may be repeated as one text; None where it was not given."""
+    """Return the values of an option that may be repeated as one text; None if it was not given."""
     return ", ".join(values) if values else None
 
 
@@ -170,7 +170,7 @@ def read_period(once: bool, every: str | None) -> timedelta | None:
     """Return the time from one run to the next; None for a single run.
 
     Raises:
-        SettingsError: both are given, or ``every`` is no duration.
+        SettingsError: both are given, or ``every`` is not a duration.
     """
     if once and every is not None:
         raise SettingsError("--once and --every exclude each other: give one of them")
@@ -178,10 +178,10 @@ def read_period(once: bool, every: str | None) -> timedelta | None:
 
 
 def parse_duration(text: str) -> timedelta:
-    """Return the length that ``90s``, ``30m``, ``1h`` or ``1.5d`` names.
+    """Return the duration that ``90s``, ``30m``, ``1h`` or ``1.5d`` names.
 
     Raises:
-        SettingsError: it names none, or one that is shorter than a second or longer than 31 days.
+        SettingsError: it names none, or one shorter than a second or longer than 31 days.
     """
     match = _DURATION.fullmatch(text.strip().lower())
     try:
@@ -198,10 +198,10 @@ CHARTS = (".png", ".svg")
 
 
 def check_out(out: Path, option: str = "--out", endings: Sequence[str] = (".png",)) -> Path:
-    """Return ``out``, to which a picture can be written.
+    """Return ``out``, a path to which a picture can be written.
 
     Raises:
-        SettingsError: its name has none of the ``endings``, or its folder is not there.
+        SettingsError: its name has none of the ``endings``, or its folder does not exist.
     """
     if out.suffix.lower() not in endings:
         raise SettingsError(f"{option} {out}: name a file that ends in {' or '.join(endings)}")
@@ -223,10 +223,10 @@ def write_out(out: Path, picture: bytes, option: str = "--out") -> None:
 
 
 def read_item_name(words: list[str]) -> str:
-    """Return what names one item, be it tile and day in two words.
+    """Return the name of one item, which may be tile and day in two words.
 
     Raises:
-        SettingsError: it is several.
+        SettingsError: there are several.
     """
     from pc_cloudmask.catalog.naming import join_tiles_and_days
 

@@ -1,4 +1,4 @@
-"""What commands print."""
+"""The output of commands."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from pc_cloudmask.viewing.observations import CalendarRow, MonthOfTile
 
 
-#: Failed and waiting scenes that the terminal names; the JSON report has them all.
+#: The number of failed and waiting scenes that the terminal names; the JSON report has all of them.
 SHOWN_SCENES = 20
 stderr = Console(stderr=True, highlight=False)
 stdout = Console(highlight=False)
 
 
 def say(line: str) -> None:
-    """Print a line for people on stdout: no markup, nothing that a terminal would obey."""
+    """Print a line for people on stdout: no markup, and nothing that a terminal would obey."""
     stdout.print(Text(make_printable(line)), soft_wrap=True)
 
 
@@ -76,7 +76,7 @@ _WORDS = frozenset({"scene", "what", "verdict", "detail"})
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; words stand to the left, numbers to the right."""
+    """Print a table; words are aligned to the left, numbers to the right."""
     table = Table(title=Text(make_printable(title), style="bold"), title_justify="left", box=SIMPLE_HEAD)
     for column in columns:
         table.add_column(column, justify="left" if column in _WORDS else "right", overflow="fold")
@@ -86,7 +86,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
 
 class ProgressObserver(Observer):
-    """Shows counts and throughput while a run goes on."""
+    """Shows counts and throughput during a run."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -99,7 +99,7 @@ class ProgressObserver(Observer):
         self._progress.update(self._task, total=total + count)
 
     def scene_ended(self, outcome: SceneOutcome) -> None:
-        """Advance the bar; name what failed."""
+        """Advance the bar; name failed scenes."""
         self._counts[outcome.state] += 1
         counts = ", ".join(f"{count} {state}" for state, count in self._counts.items() if count)
         elapsed_s = self._progress.tasks[self._task].elapsed or 1.0
@@ -123,7 +123,7 @@ def show_progress() -> Iterator[ProgressObserver]:
 
 
 def print_scores(scores: Sequence[SceneScore], store: str) -> None:
-    """Print the demo's scores, one scene a line, where the catalog is, and how to look at it."""
+    """Print the demo's scores, one line per scene, the catalog's location, and how to look at it."""
     rows = [
         (
             f"{scene.tile} {build_item_title(scene.scene_id)[:10]}",
@@ -145,7 +145,7 @@ def print_scores(scores: Sequence[SceneScore], store: str) -> None:
 
 
 def _describe_bytes(cost: Plan | PlannedScene) -> str:
-    """Say how much is read, of Earth Engine and, where it is anything, of the items' own assets."""
+    """Return how much is read from Earth Engine and, if anything, from the items' own assets."""
     assets = f", {cost.asset_bytes / 1e6:.1f} MB of assets" if cost.asset_bytes else ""
     return f"{cost.bytes / 1e6:.1f} MB{assets}"
 
@@ -165,7 +165,7 @@ def print_plan(plan: Plan) -> None:
 
 
 def print_check(report: CheckReport) -> None:
-    """Print what a check found, a line for each finding, and what to do about it."""
+    """Print the findings of a check, one per line, and what to do about them."""
     unknown = report.unknown_objects
     _print_findings(report.findings, report.problems + unknown)
     if report.is_whole and not (report.catalogs or report.problems):
@@ -186,7 +186,7 @@ def print_check(report: CheckReport) -> None:
 
 
 def _advise(report: CheckReport) -> Iterator[str]:
-    """Yield what the user may do about what was found, or what a repair has left."""
+    """Yield what the user may do about the findings, or about what a repair has left."""
     if report.unlinked:
         yield (
             f"broken items taken out of the catalog: {report.unlinked}; cloudmask retry publishes them. "
@@ -224,7 +224,7 @@ def _count_problems(problems: int) -> str:
 
 
 def print_status(status: Status) -> None:
-    """Print counts, what is not published, and the days that are missing."""
+    """Print counts, what is not published, and the missing days."""
     census = status.census
     provisional = f" ({census.provisional} provisionally)" if census.provisional else ""
     say(
@@ -246,14 +246,14 @@ def print_status(status: Status) -> None:
 
 
 def _describe(outcome: SceneOutcome) -> str:
-    """Return the scene and the reason, whose text may begin with the scene itself."""
+    """Return the scene and the reason; the reason's text may begin with the scene itself."""
     reason = outcome.reason.removeprefix("item ").removeprefix(f"{outcome.id}: ")
     return f"{outcome.id}: {reason}"
 
 
 def build_rows(months: Iterable[MonthOfTile]) -> list[CalendarRow]:
-    """Return a row for each tile and year; ``months`` are in this order."""
-    # It reads rasters: only who prints a calendar pays for importing what that takes.
+    """Return one row per tile and year; ``months`` are in this order."""
+    # The import reads rasters: only commands that print a calendar pay for it.
     from pc_cloudmask.viewing.observations import CalendarRow
 
     return [
@@ -263,7 +263,7 @@ def build_rows(months: Iterable[MonthOfTile]) -> list[CalendarRow]:
 
 
 def print_calendar(title: str, months: list[MonthOfTile]) -> None:
-    """Print the calendar as a table, its cells coloured on a terminal, with sums."""
+    """Print the calendar as a table with sums; its cells are coloured on a terminal."""
     from pc_cloudmask.viewing.observations import MONTHS
 
     if not months:

@@ -243,7 +243,7 @@ def mosaic(
 
 
 def _name_left_out(plan: MosaicPlan) -> None:
-    """Name on stderr the scenes that could not be used; exit status 1 if there are any."""
+    """Name on stderr the scenes that could not be used; exit with status 1 if there are any."""
     for item_id, error in sorted(plan.left_out.items()):
         text = str(error).removeprefix(f"item {item_id}: ")
         complain(f"left out: {item_id}: {text}")
@@ -271,7 +271,7 @@ def _show_progress() -> Iterator[Progress]:
 
 
 def _describe_plan(plan: MosaicPlan) -> str:
-    """Scenes and grid in one line."""
+    """Return the scenes and the grid in one line."""
     (height, width), count = plan.grid.shape, len(plan.observations)
     scenes = f"{count} scene{'s' * (count > 1)}"
     return f"{scenes} on {width} x {height} pixels of {plan.grid.pixel_size_m:g} m, {plan.grid.crs}"

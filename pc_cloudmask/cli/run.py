@@ -37,7 +37,7 @@ def run_job(request: IngestRequest | WatchRequest, context: RunContext | None = 
 
     context = context or RunContext.of(request)
     settings = context.settings
-    _ = settings.rungs  # weights that are missing are told before anything heavy is imported
+    _ = settings.rungs  # reports missing weights before anything heavy is imported
     from pc_cloudmask.cli.output import show_progress
     from pc_cloudmask.runs.request import WatchRequest
 
@@ -58,7 +58,7 @@ def run_job(request: IngestRequest | WatchRequest, context: RunContext | None = 
 
 
 def name_missing(request: IngestRequest, found: frozenset[str]) -> None:
-    """Say on stderr which of the ids that were asked for do not match; a limit leaves that open."""
+    """Name on stderr the requested ids that do not match; with a limit this is unknown."""
     known = {drop_baseline(item_id) for item_id in found}
     missing = sorted({text for text in request.ids if drop_baseline(parse_ids(text)[0]) not in known})
     if request.limit is None and missing:
@@ -71,7 +71,7 @@ def name_missing(request: IngestRequest, found: frozenset[str]) -> None:
 
 
 def finish(report: Report, **extra: Any) -> None:
-    """Print the report; exit status 1 where scenes failed or a source was out of reach."""
+    """Print the report; exit with status 1 if scenes failed or a source was unreachable."""
     from pc_cloudmask.cli.output import print_json, print_report
 
     if options.json:
@@ -83,7 +83,7 @@ def finish(report: Report, **extra: Any) -> None:
 
 
 def _begin_log(settings: Settings) -> None:
-    """Begin the log of one run; see first that its figures can be written."""
+    """Begin the log of one run, after checking that its metrics can be written."""
     from pc_cloudmask.runs.logs import configure_logs, run_id
     from pc_cloudmask.settings import read_secrets
 
@@ -96,7 +96,7 @@ def _begin_log(settings: Settings) -> None:
 
 
 def _check_parameters(request: IngestRequest | WatchRequest, settings: Settings) -> None:
-    """Raise for a request that no flow run should begin with, or that holds a secret, which Prefect would show."""
+    """Raise for a request that no flow run should begin with, or that contains a secret, which Prefect would show."""
     from pc_cloudmask.runs.request import WatchRequest
     from pc_cloudmask.text import unsigned_href
 
@@ -110,9 +110,9 @@ def _check_parameters(request: IngestRequest | WatchRequest, settings: Settings)
 
 
 def _export(settings: Settings, report: Report, command: str) -> Report:
-    """Tell the log and, where there is one, the file of figures how the run went.
+    """Write the outcome of the run to the log and, if there is one, to the file of metrics.
 
-    That the file cannot be written is a problem of the report: what the run did must be told all the same.
+    If that file cannot be written, it is a problem in the report: what the run did must still be reported.
     """
     logger.info("%s: %s", command, report.summary)
     if settings.metrics is not None:
@@ -126,7 +126,7 @@ def _export(settings: Settings, report: Report, command: str) -> Report:
     return report
 
 
-#: For the server that a flow run starts for itself; a configured API brings settings of its own.
+#: For the server that a flow run starts for itself; a configured API has its own settings.
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -135,25 +135,25 @@ QUIET = {
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
     # The default of 20 s is hit on slow machines.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    # Outcomes pass through memory; should one ever be stored, it is text, never a pickle.
+    # Outcomes pass through memory; if one is ever stored, it is text, never a pickle.
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
 }
 
 
 def prefect_wanted(choice: bool | None) -> bool:
-    """Return ``choice`` of the command line, or else True if a Prefect API is configured."""
+    """Return ``choice`` of the command line; if it is None, True if a Prefect API is configured."""
     return _api_configured() if choice is None else choice
 
 
 def quieten_prefect() -> None:
-    """Set what a flow run without a configured API needs: quiet, offline, its server this process's alone.
+    """Set what a flow run without a configured API needs: quiet, offline, with a server only for this process.
 
-    Must run before Prefect is imported: it reads the environment once.
+    This must run before Prefect is imported, which reads the environment once.
     """
     if not _api_configured():
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
-        # The server listens for every web page that is open on this machine.
+        # Otherwise the server listens to every web page that is open on this machine.
         password = os.environ.setdefault("PREFECT_API_AUTH_STRING", secrets.token_hex())
         os.environ.setdefault("PREFECT_SERVER_API_AUTH_STRING", password)
 
@@ -171,15 +171,15 @@ def _find_api() -> str | None:
         profiles = tomllib.loads(decode_text((home / "profiles.toml").read_bytes()))
         active = os.environ.get("PREFECT_PROFILE", profiles.get("active", ""))
         return str(profiles["profiles"][active].get("PREFECT_API_URL") or "") or None
-    except (OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError):  # or there is no home
+    except (OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError):  # or no home folder
         return None
 
 
 def _reach_api() -> None:
-    """See that the Prefect API is there: its own client asks for minutes where nothing answers.
+    """Check that the Prefect API answers: its own client keeps asking for minutes if nothing does.
 
     Raises:
-        PrefectUnavailable: it is not.
+        PrefectUnavailable: it does not.
     """
     from pc_cloudmask.contact import Service
     from pc_cloudmask.errors import PrefectUnavailable, Unreachable

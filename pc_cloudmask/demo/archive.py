@@ -36,18 +36,18 @@ logger = logging.getLogger(__name__)
 ITEMS_NAME = "items.json"
 _MARKER_NAME = "SYNTHETIC.txt"
 _MARKER = "Synthetic Sentinel-2 scenes made by pc-cloudmask. This folder may be deleted at any time.\n"
-#: Raised with every change of a pixel or an item, so that archives on disk are made again.
+#: To be raised with every change of a pixel or an item, so that existing archives are made again.
 _VERSION_KEY, _VERSION = "sample_archive_version", 3
 #: These files are read a few times, and deflate's level 6 takes three times as long to save a tenth of the bytes.
 _COG_OPTIONS: Mapping[str, str] = {**COG_OPTIONS, "LEVEL": "5"}
-#: Assets of classes, whose overviews take one pixel of several instead of their mean.
+#: Assets of classes, whose overviews pick one pixel of several instead of their mean.
 _CLASSES = ("SCL", "truth")
 
 
 def build_sample_archive(folder: Path) -> Path:
-    """Return the path of the archive's ItemCollection, whose asset hrefs are relative to it; make it if need be.
+    """Return the path of the archive's ItemCollection, whose asset hrefs are relative to it; make it if necessary.
 
-    A complete archive in ``folder`` is left alone; one that is damaged or of another version is replaced. The
+    A complete archive in ``folder`` is left alone; a damaged one, or one of another version, is replaced. The
     bytes are the same every time.
 
     Raises:
@@ -70,7 +70,7 @@ def build_sample_archive(folder: Path) -> Path:
 
 
 def _is_complete(folder: Path) -> bool:
-    """Return True if every file is there in the size that the archive's own list says."""
+    """Return True if every file exists with the size in the archive's own list."""
     try:
         document = orjson.loads((folder / ITEMS_NAME).read_bytes())
         if document[_VERSION_KEY] != _VERSION:
@@ -81,7 +81,7 @@ def _is_complete(folder: Path) -> bool:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Return True if ``folder`` may be replaced: it is empty, or what an earlier run made."""
+    """Return True if ``folder`` may be replaced: it is empty, or made by an earlier run."""
     return folder.is_dir() and ((folder / _MARKER_NAME).is_file() or not any(folder.iterdir()))
 
 
@@ -107,7 +107,7 @@ def _write_archive(folder: Path) -> None:
 
 
 def _write_scene(scene: SampleScene, landscape: Landscape, folder: Path) -> Item:
-    """Write ``scene`` into a folder of its own and return its item, as the list in the folder above has it."""
+    """Write ``scene`` into a folder of its own and return its item, with hrefs for the list in the folder above."""
     (folder / scene.id).mkdir()
     rasters = draw_rasters(scene, landscape)
     item = build_item(scene, rasters["SCL"].astype(np.uint8))
@@ -118,7 +118,7 @@ def _write_scene(scene: SampleScene, landscape: Landscape, folder: Path) -> Item
 
 
 def _write_cog(path: Path, key: str, pixels: Raster, tile: SampleTile) -> None:
-    """Write a COG by way of an uncompressed file in memory that brings its overviews (see ``cog``)."""
+    """Write a COG through an uncompressed file in memory that has its overviews (see ``cog``)."""
     bands = pixels[np.newaxis] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
     count, height, width = bands.shape
     grid = tile.grid(WINDOW_PX * PIXEL_SIZE_M // width)
@@ -163,7 +163,7 @@ _SCL_PERCENTAGES = (
 
 
 def build_item(scene: SampleScene, scene_classes: NDArray[np.uint8]) -> Item:
-    """Return the item of ``scene``: ``item.json``, its strings formatted with what is true of the scene.
+    """Return the item of ``scene``: ``item.json``, its strings formatted with the scene's values.
 
     Hrefs are relative to the item's file. ``scene_classes`` is the scene's SCL, uint8 (h, w).
     """
@@ -222,7 +222,7 @@ def _describe(scene: SampleScene) -> dict[str, Any]:
 
 
 def _measure_classes(scene_classes: NDArray[np.uint8]) -> dict[str, float]:
-    """Return percentages of the valid pixels, of all pixels for no data."""
+    """Return percentages of the valid pixels, and of all pixels for no data."""
     counts = np.bincount(scene_classes.ravel(), minlength=12).tolist()
     valid = sum(counts[1:])
     shares = [round(100 * count / valid, 6) for count in counts[1:]]

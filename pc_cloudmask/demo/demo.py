@@ -24,19 +24,19 @@ from pc_cloudmask.settings import read_settings
 
 @dataclass(frozen=True, slots=True)
 class MaskScore:
-    """Shares between 0 and 1, and counts, all of pixels for which the truth is known.
+    """Shares between 0 and 1, and counts, of pixels for which the truth is known.
 
     ``cloud_recall``     share of the true cloud that the mask calls cloud.
     ``cloud_iou``        intersection over union of the mask's cloud and the true cloud grown by the buffer.
     ``shadow_recall``    share of the true shadow, on land and on water, that the mask calls shadow, or calls cloud
                          within the buffer of a true cloud: there, cloud has precedence over shadow.
-    ``shadow_iou``       the same as ``cloud_iou`` of its shadow and the true shadow, less grown cloud.
-    ``water_shadow_px``  true shadow on water, and what of it is found as in ``shadow_recall``: the method looks
+    ``shadow_iou``       the same as ``cloud_iou`` for its shadow and the true shadow, minus grown cloud.
+    ``water_shadow_px``  true shadow on water, and how much of it is found as in ``shadow_recall``: the method looks
                          for dark land, so this is what the buffer of its finds covers.
-    ``haze_px``          thin haze that shows the ground, and what of it the mask calls cloud or shadow.
+    ``haze_px``          thin haze that shows the ground, and how much of it the mask calls cloud or shadow.
 
-    The recalls say what a user would miss, the IoUs also what is masked for nothing, haze included. The truth is
-    grown by the mask's whole buffer, but not eroded first as the mask is: what the erosion costs counts against
+    The recalls say what a user would miss, the IoUs also what is masked wrongly, including haze. The truth is
+    grown by the mask's entire buffer, but not eroded first as the mask is: what the erosion costs counts against
     the mask. A share of nothing is 1.
     """
 
@@ -59,7 +59,7 @@ class MaskScore:
         )
 
 
-#: What the mask of each sample scene must reach.
+#: The score that the mask of each sample scene must reach.
 TARGETS = MaskScore(cloud_recall=0.99, cloud_iou=0.94, shadow_recall=0.88, shadow_iou=0.70)
 
 
@@ -71,7 +71,7 @@ def score_mask(
 ) -> MaskScore:
     """Return the score of ``classes``, uint8 (h, w) of ``MaskClass``, against ``truth``, uint8 (h, w) of ``Truth``.
 
-    ``parameters`` are those that the mask was made with.
+    ``parameters`` are those used to make the mask.
 
     Raises:
         ValueError: the shapes differ.
@@ -108,7 +108,7 @@ def _share(part: NDArray[np.bool_], of: NDArray[np.bool_]) -> float:
 
 
 def _grow(pixels: NDArray[np.bool_], radius_px: float) -> NDArray[np.bool_]:
-    """Dilate by the disk dx² + dy² <= radius², written out, apart from the code that it judges."""
+    """Dilate by the disk dx² + dy² <= radius², written out, independently of the code that it judges."""
     reach = math.floor(radius_px)
     height, width = pixels.shape
     padded = np.pad(pixels, reach)
@@ -121,13 +121,13 @@ def _grow(pixels: NDArray[np.bool_], radius_px: float) -> NDArray[np.bool_]:
 
 
 ARCHIVE_FOLDER = "sample-archive"
-#: When the demo says that it ran, so that it writes the same bytes on every machine and every day.
+#: The time at which the demo claims to run, so that it writes the same bytes on every machine and every day.
 DEMO_INSTANT = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class SceneScore:
-    """How well the published mask of one sample scene meets its known truth."""
+    """How well the published mask of one sample scene matches its known truth."""
 
     scene_id: str
     tile: str
@@ -140,10 +140,10 @@ class SceneScore:
 
 
 def build_demo_request(config: Path | None, out: Path | None) -> IngestRequest:
-    """Return the request that ``demo`` is, and make its archive where it is missing.
+    """Return the request of ``demo``, after making its archive if it is missing.
 
-    The archive stands inside a local store, so that the catalog's relative links reach it wherever the folder is
-    moved or served from; for a bucket it stands in ``./sample-archive``.
+    The archive is placed inside a local store, so that the catalog's relative links reach it wherever the folder is
+    moved or served from; for a bucket it is in ``./sample-archive``.
     """
     settings = read_settings(config, store=str(out) if out else None)
     folder = RunContext(settings).local_folder(ARCHIVE_FOLDER) or ARCHIVE_FOLDER

@@ -1,7 +1,7 @@
-"""The landscape and the sky of a sample scene, and the rasters that a satellite above it takes.
+"""The landscape and the sky of a sample scene, and the rasters that a satellite above it would record.
 
-Everything is made from sums, products and square roots of float32, which are the same bits on every machine;
-a Fourier transform, exponentials or sines of arrays would not be.
+Everything is made from sums, products and square roots of float32, which give the same bits on every machine;
+Fourier transforms, exponentials or sines of arrays would not.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from pc_cloudmask.scene.ids import PROBABILITY_ASSET
 from pc_cloudmask.scene.scene import reflectance_offset_dn
 
 FloatArray = NDArray[np.floating[Any]]
-#: Codes of what covers the ground.
+#: Codes of ground cover.
 Codes = NDArray[np.uint8]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 SHAPE_20M = (WINDOW_PX, WINDOW_PX)
 BANDS = ("B02", "B03", "B04", "B08", "B11", "B12")
 
-# Codes of what covers the ground: ranges, within which each code has its own colour.
+# Codes of ground cover: ranges, within which each code has its own colour.
 WATER, DARK, FOREST, TOWN, FIELD = range(8), range(8, 16), range(16, 48), range(48, 64), range(64, 256)
 HEDGE, ROAD = FOREST[28], TOWN[1]
-# Surface reflectances in the order of BANDS, rounded from spectra of Sentinel-2 L2A. Land in full sun keeps its
-# NIR above 0.20, so that only shadow, water and DARK (burnt or boggy ground) are darker than the algorithm's 0.15.
+# Surface reflectances in the order of BANDS, rounded from spectra of Sentinel-2 L2A. The NIR of land in full sun
+# stays above 0.20, so that only shadow, water and DARK (burnt or boggy ground) are darker than the algorithm's 0.15.
 _DEEP, _TURBID = (0.026, 0.034, 0.022, 0.014, 0.006, 0.004), (0.052, 0.076, 0.060, 0.030, 0.010, 0.007)
 _BURNT, _BOG = (0.034, 0.041, 0.046, 0.080, 0.125, 0.115), (0.026, 0.038, 0.036, 0.120, 0.110, 0.070)
 _CONIFER, _BROADLEAF = (0.018, 0.029, 0.019, 0.230, 0.095, 0.042), (0.024, 0.045, 0.027, 0.330, 0.150, 0.065)
@@ -45,7 +45,7 @@ def build_noise(rng: np.random.Generator, shape: Shape, octaves: range, persiste
     """Return smooth noise about zero, float32 ``shape``, values roughly within -1..1.
 
     It has cells of ``2 ** octave`` pixels for each of ``octaves``; the coarsest has amplitude 1, each finer one
-    ``persistence`` times that of the one before.
+    ``persistence`` times that of the previous one.
     """
     amplitude = np.float32(1)
     noise: FloatArray = np.zeros(_count_cells(shape, octaves.stop), np.float32)
@@ -60,7 +60,7 @@ def build_noise(rng: np.random.Generator, shape: Shape, octaves: range, persiste
 
 
 def _count_cells(shape: Shape, octave: int) -> tuple[int, int]:
-    """Return the cells of ``2 ** octave`` pixels that cover ``shape``, and one more each way to interpolate to."""
+    """Return how many cells of ``2 ** octave`` pixels cover ``shape``, plus one each way for interpolation."""
     rows, cols = (-(-length // 2**octave) + 1 for length in shape)
     return rows, cols
 
@@ -71,7 +71,7 @@ def upsample(values: FloatArray) -> FloatArray:
 
 
 def _double_rows(values: FloatArray) -> FloatArray:
-    """Cut corners along the rows as Chaikin does: repeated, it tends to a quadratic B-spline."""
+    """Cut corners along the rows like Chaikin: repeated, this converges to a quadratic B-spline."""
     padded = np.concatenate((values[:1], values, values[-1:]))
     near, far = np.float32(0.75) * values, np.float32(0.25) * padded
     doubled = np.empty((2 * values.shape[0], values.shape[1]), np.float32)
@@ -86,7 +86,7 @@ def repeat(values: NDArray[Scalar]) -> NDArray[Scalar]:
 
 
 def smooth_step(values: FloatArray) -> FloatArray:
-    """Return 0 below 0, 1 above 1, and a cubic between."""
+    """Return 0 below 0, 1 above 1, and a cubic in between."""
     clipped = np.clip(values, 0, 1)
     return clipped * clipped * (3 - 2 * clipped)
 
@@ -95,7 +95,7 @@ def smooth_step(values: FloatArray) -> FloatArray:
 class Landscape:
     """The ground of a tile's window.
 
-    ``tile``      whose ground it is.
+    ``tile``      the tile.
     ``cover``     uint8 (2h, 2w) at 10 m, codes of WATER, DARK, FOREST, TOWN, FIELD.
     ``texture``   float32 (h, w) at 20 m, a factor about 1 on the reflectance of land.
     ``height_m``  float32 (h, w) at 20 m.
@@ -109,7 +109,7 @@ class Landscape:
     def build_reflectances(self, greenness: float) -> FloatArray:
         """Return the surface reflectance of each code in each band, float32 (256, 6).
 
-        ``greenness``, -1..1, is the season; each code of FIELD follows it in its own way.
+        ``greenness``, -1..1, is the season; each FIELD code follows it in its own way.
         """
         rng = np.random.default_rng(self.tile.seed)
         table = np.empty((256, len(BANDS)), np.float32)
@@ -156,17 +156,17 @@ def _build_cover(tile: SampleTile, rng: np.random.Generator, height: FloatArray)
 
 
 def _choose(codes: range, level: FloatArray) -> Codes:
-    """Return the code of ``codes`` at ``level``, 0..1."""
+    """Return the code from ``codes`` at ``level``, 0..1."""
     return (np.clip(level * len(codes), 0, len(codes) - 1) + codes.start).astype(np.uint8)
 
 
 def _lay(cover: Codes, where: NDArray[np.bool_], codes: Codes) -> None:
-    """Lay ``codes``, (h, w), on ``cover``, (2h, 2w), ``where`` it is true."""
+    """Put ``codes``, (h, w), on ``cover``, (2h, 2w), ``where`` it is true."""
     np.copyto(cover, repeat(codes), where=repeat(where))
 
 
 def _build_fields(tile: SampleTile, rng: np.random.Generator, warp: FloatArray) -> Codes:
-    """Parcels in rows, turned another way in each district, with roads between the districts."""
+    """Return parcels in rows, with another direction in each district, and roads between the districts."""
     width_m, length_m = tile.field_m
     levels = build_noise(rng, SHAPE_20M, range(3, 9), 0.35)
     district = repeat(np.clip((levels + 1) * 5, 0, 9).astype(np.int32))
@@ -179,7 +179,7 @@ def _build_fields(tile: SampleTile, rng: np.random.Generator, warp: FloatArray) 
     along = cosine * metres + sine * metres[:, None] + bend
     across = cosine * metres[:, None] - sine * metres + bend
     row = np.floor(across / np.float32(width_m)).astype(np.int32)
-    # Neighbouring rows and columns are merged here and there, so that parcels differ in size.
+    # Some neighbouring rows and columns are merged, so that parcels differ in size.
     row >>= rng.integers(0, 2, 64, np.int32)[(row >> 1) & 63]
     shifts = rng.random(4096, np.float32)
     column = np.floor(along / np.float32(length_m) + shifts[(row + 7 * district) & 4095]).astype(np.int32)
@@ -193,7 +193,7 @@ def _build_fields(tile: SampleTile, rng: np.random.Generator, warp: FloatArray) 
 
 
 def _build_river(tile: SampleTile, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """Metres from a river that winds from the upper to the lower edge, (h, w), and half its width, (h, w)."""
+    """Return metres from a river winding from the upper to the lower edge, (h, w), and half its width, (h, w)."""
     metres = (np.arange(WINDOW_PX, dtype=np.float32) + 0.5) * PIXEL_SIZE_M
     east_m, south_m = tile.lake_m
     winding = 2_600 * build_noise(rng, (WINDOW_PX, 2), range(5, 9), 0.4)[:, :1]
@@ -209,7 +209,7 @@ Raster = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 class Truth(IntEnum):
-    """Values of the truth: those of ``MaskClass``, and two that it does not tell apart."""
+    """Values of the truth: those of ``MaskClass``, and two more that it does not distinguish."""
 
     NO_DATA = MaskClass.NO_DATA
     CLEAR = MaskClass.CLEAR
@@ -219,9 +219,9 @@ class Truth(IntEnum):
     HAZE = 5
 
 
-#: Bands of 20 m.
+#: Bands with 20 m pixels.
 COARSE_BANDS = ("B11", "B12")
-#: Pixels of 10 m in one of the preview.
+#: Pixels of 10 m per pixel of the preview.
 _PREVIEW_STEP = 6
 #: How far beyond the window clouds are made, in pixels of 20 m: their shadows reach no further.
 _MARGIN_PX = 50
@@ -230,13 +230,13 @@ _HALF = 0.5
 #: Opacity in blue from which a veil is haze.
 _HAZY = 0.1
 # By band, in the order of BANDS: the share of light that reaches the ground in a cloud's shadow (sky light, which
-# is blue); a bright cloud's reflectance; haze's, and its opacity next to that in blue.
+# is blue); a bright cloud's reflectance; the reflectance of haze, and its opacity relative to that in blue.
 _DIFFUSE = (0.42, 0.36, 0.31, 0.24, 0.18, 0.15)
 _CLOUD = (0.66, 0.66, 0.67, 0.72, 0.52, 0.38)
 _HAZE = (0.40, 0.39, 0.38, 0.42, 0.32, 0.26)
 _HAZE_OPACITY = (1.0, 0.86, 0.74, 0.52, 0.16, 0.09)
-#: Steps of the sky's layers and of the ground's light, and of digital numbers: coarser ones can be seen, finer ones
-#: take twice the bytes.
+#: Steps per unit of the sky's layers and of the ground's light, and the step of digital numbers: coarser ones would be
+#: visible, finer ones would take twice the bytes.
 _SKY_STEPS, _LIGHT_STEPS, _STEP_DN = 32, 20, 20
 #: Reflectance at which ESA's true-colour image saturates.
 _TRUE_COLOUR_WHITE = 0.3558
@@ -244,13 +244,13 @@ _TRUE_COLOUR_WHITE = 0.3558
 
 @dataclass(frozen=True, slots=True)
 class Sky:
-    """What the sky of a scene does to the light, float32 (h, w) at 20 m, 0..1.
+    """The effects of a scene's sky on the light, float32 (h, w) at 20 m, 0..1.
 
     ``opacity``     how much of the ground a cloud hides.
     ``brightness``  how bright the cloud is.
     ``shade``       how much of the direct sunlight a cloud takes from the ground.
     ``haze``        how much of the ground's blue light a thin veil takes.
-    ``valid``       bool, what the swath holds.
+    ``valid``       bool, what the swath covers.
     """
 
     opacity: FloatArray
@@ -261,7 +261,7 @@ class Sky:
 
 
 def build_sky(scene: SampleScene) -> Sky:
-    """Return clouds, their shadow, which is the same outline moved away from the sun, and haze."""
+    """Return clouds, their shadow (the same outline moved away from the sun), and haze."""
     rng = np.random.default_rng([scene.absolute_orbit, scene.tile.seed])
     shape = (WINDOW_PX + 2 * _MARGIN_PX, WINDOW_PX + 2 * _MARGIN_PX)
     noise = build_noise(rng, shape, range(1, 7), 0.45) + build_noise(rng, shape, range(7, 9), 0.5) / 2
@@ -289,7 +289,7 @@ def _cut(layer: FloatArray) -> FloatArray:
 
 
 def _move(layer: FloatArray, rows: int, cols: int) -> FloatArray:
-    """Return ``layer`` so many pixels further south and east."""
+    """Return ``layer`` moved by this many pixels south and east."""
     return np.roll(layer, (rows, cols), axis=(0, 1))
 
 
@@ -300,7 +300,7 @@ def _round_to(values: FloatArray, steps: int) -> FloatArray:
 
 
 def _build_swath(scene: SampleScene) -> NDArray[np.bool_]:
-    """Return where the swath is, (h, w) at 20 m: its edge keeps to these pixels, so that all bands agree on it."""
+    """Return where the swath is, (h, w) at 20 m: its edge follows these pixels, so that all bands agree on it."""
     upper_m, lower_m = scene.swath_edge_m or (0.0, 0.0)
     places = (np.arange(WINDOW_PX) + 0.5) / WINDOW_PX
     return places * WINDOW_PX * PIXEL_SIZE_M >= upper_m + (lower_m - upper_m) * places[:, None]
@@ -327,11 +327,11 @@ def draw_rasters(scene: SampleScene, landscape: Landscape) -> dict[str, Raster]:
 
 
 def _draw_bands(scene: SampleScene, landscape: Landscape, sky: Sky) -> dict[str, NDArray[np.uint16]]:
-    """Return digital numbers of each band at 10 m, or at 20 m where the instrument has 20 m; 0 no data."""
+    """Return digital numbers of each band at 10 m, or 20 m if that is the instrument's resolution; 0 is no data."""
     table, light = landscape.build_reflectances(scene.greenness), _build_light(scene, landscape)
     bands = {}
     for index, band in enumerate(BANDS):
-        # Through the air, the ground is seen fainter and with the light of haze and clouds on it.
+        # Through the air, the ground appears fainter, with the light of haze and clouds added.
         through = 1 - np.float32(_HAZE_OPACITY[index]) * sky.haze
         added = (1 - through) * np.float32(_HAZE[index]) * (1 - sky.opacity)
         added += sky.opacity * np.float32(_CLOUD[index]) * sky.brightness
@@ -355,7 +355,7 @@ def _draw_bands(scene: SampleScene, landscape: Landscape, sky: Sky) -> dict[str,
 
 
 def _build_light(scene: SampleScene, landscape: Landscape) -> FloatArray:
-    """Return texture of the land times shading of its relief, a factor about 1: slopes toward the sun are brighter."""
+    """Return the land's texture times the shading of its relief, about 1: slopes towards the sun are brighter."""
     azimuth, slant = math.radians(scene.solar_azimuth_deg), math.tan(math.radians(scene.solar_zenith_deg))
     slope_south, slope_east = np.gradient(landscape.height_m, PIXEL_SIZE_M)
     shading = 1 - slant * (math.sin(azimuth) * slope_east - math.cos(azimuth) * slope_south)
@@ -367,7 +367,7 @@ def _draw_probability(landscape: Landscape, sky: Sky) -> NDArray[np.uint8]:
     """Return cloud probability in percent as s2cloudless would see it, (2h, 2w) at 10 m, 255 no data.
 
     Clear ground has a few percent, towns more; a cloud's fringe rises through 50 where it hides half the ground;
-    haze stays below, but for its thickest parts.
+    haze stays below, except for its thickest parts.
     """
     clear = np.full(256, 4, np.float32)
     clear[TOWN.start : TOWN.stop] = 18

@@ -1,4 +1,4 @@
-"""Which scenes the sample archive holds: tiles, dates, sun, weather."""
+"""The scenes of the sample archive: tiles, dates, sun, weather."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SampleTile:
     """A window in the upper-left corner of a real tile, with an invented landscape.
 
     ``corner_m``  the tile's upper-left corner in its own UTM zone.
-    ``soil``      reflectance of its bare soil in the order of ``ground.BANDS``.
+    ``soil``      reflectance of its bare soil in the order of ``rasters.BANDS``.
     ``field_m``   width and length of its smallest fields.
     ``lake_m``    where its river widens into a lake: metres east and south of the corner.
     """
@@ -42,11 +42,11 @@ class SampleTile:
 class SampleScene:
     """One acquisition of a tile.
 
-    The sun's angles are those of the place and time, to a tenth of a degree; clouds stand so high that their
-    shadows fall some 750 m away, within the 1000 m that the mask's method looks for them.
+    The sun's angles are those of the place and time, to a tenth of a degree; clouds are so high that their
+    shadows fall some 750 m away, within the 1000 m in which the mask's method looks for them.
 
     ``greenness``     how much greener than their average the crops are, -1..1.
-    ``cloudiness``    about 1: what is added to noise about -1 to make clouds of it; ``haze`` likewise.
+    ``cloudiness``    about 1: added to noise about -1 to make clouds of it; ``haze`` likewise.
     ``clear_third``   which third of the window, 0 to 2 from the north-west on, has no clouds. Scenes of a tile
                       have different ones, so that every place is clear on one date.
     ``swath_edge_m``  where the swath begins on the window's upper and lower edge, metres east of the corner.
@@ -69,22 +69,22 @@ class SampleScene:
 
     @property
     def id(self) -> str:
-        """Id in the form of the Planetary Computer's: the last part is the processing time."""
+        """Return an id in the Planetary Computer's form: the last part is the processing time."""
         orbit = f"R{self.relative_orbit:03d}"
         return f"{self.platform}_MSIL2A_{self.datatake_time}_{orbit}_T{self.tile.name}_{self.processing_time}"
 
     @property
     def datatake_time(self) -> str:
-        """Time of the acquisition as ids have it."""
+        """Return the time of the acquisition as in ids."""
         return f"{self.datetime:%Y%m%dT%H%M%S}"
 
     @property
     def processing_time(self) -> str:
-        """Last second of the day: a time that tells an invented product from a real one."""
+        """Return the last second of the day: a time that distinguishes an invented product from a real one."""
         return f"{self.datetime:%Y%m%d}T235959"
 
     def shadow_shift_px(self) -> tuple[int, int]:
-        """Return how many rows and columns from a cloud its shadow falls: away from the sun, seen from nadir."""
+        """Return how many rows and columns from a cloud its shadow falls: away from the sun, seen from the nadir."""
         length_px = self.cloud_height_m * math.tan(math.radians(self.solar_zenith_deg)) / PIXEL_SIZE_M
         azimuth = math.radians(self.solar_azimuth_deg)
         return round(math.cos(azimuth) * length_px), round(-math.sin(azimuth) * length_px)

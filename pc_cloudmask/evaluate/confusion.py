@@ -1,4 +1,4 @@
-"""Counts of reference class by mask class, and the scores that follow from them."""
+"""Counts of reference class by mask class, and the scores derived from them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pc_cloudmask.masking.classes import MaskClass
 
 
 class Label(IntEnum):
-    """Values of a reference: those of ``MaskClass``, so that a mask may be one, and what no mask tells.
+    """Values of a reference: those of ``MaskClass``, so that a mask may be one, and two that no mask has.
 
-    ``UNKNOWN`` is a pixel that nobody labelled; it counts for nothing. ``CLOUD_AND_SHADOW`` is a cloud in the
-    shadow of another: collections that label both apart, as PixBox does, have it. It is a true cloud where clouds
-    are judged, and a true shadow where shadows are.
+    ``UNKNOWN`` is a pixel that nobody labelled; it is not counted. ``CLOUD_AND_SHADOW`` is a cloud in the
+    shadow of another; collections that label both separately, such as PixBox, have it. It is a true cloud where
+    clouds are judged, and a true shadow where shadows are.
     """
 
     UNKNOWN = MaskClass.NO_DATA
@@ -28,7 +28,7 @@ class Label(IntEnum):
     CLOUD_AND_SHADOW = 4
 
 
-#: How classes are written in layouts, tables and JSON.
+#: Names of classes in layouts, tables and JSON.
 LABEL_NAMES: Mapping[Label, str] = {
     Label.UNKNOWN: "nodata",
     Label.CLEAR: "clear",
@@ -36,7 +36,7 @@ LABEL_NAMES: Mapping[Label, str] = {
     Label.SHADOW: "shadow",
     Label.CLOUD_AND_SHADOW: "cloud-and-shadow",
 }
-#: What is judged: which labels and which classes of a mask are hits.
+#: What is judged: which labels are true, and which classes of a mask are hits.
 TARGETS: Mapping[str, tuple[tuple[Label, ...], tuple[MaskClass, ...]]] = {
     "cloud": ((Label.CLOUD, Label.CLOUD_AND_SHADOW), (MaskClass.CLOUD,)),
     "shadow": ((Label.SHADOW, Label.CLOUD_AND_SHADOW), (MaskClass.CLOUD_SHADOW,)),
@@ -45,7 +45,7 @@ TARGETS: Mapping[str, tuple[tuple[Label, ...], tuple[MaskClass, ...]]] = {
         (MaskClass.CLOUD, MaskClass.CLOUD_SHADOW),
     ),
 }
-#: Pairs of a label and a mask's class that agree.
+#: Pairs of a label and a mask class that agree.
 _AGREEING = (
     (Label.CLEAR, MaskClass.CLEAR),
     (Label.CLOUD, MaskClass.CLOUD),
@@ -58,7 +58,7 @@ _JUDGED = (MaskClass.CLEAR, MaskClass.CLOUD, MaskClass.CLOUD_SHADOW)
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Shares between 0 and 1 of one target; None where nothing is there of which it would be a share."""
+    """Scores of one target, between 0 and 1; None where the denominator is 0."""
 
     iou: float | None
     f1: float | None
@@ -69,29 +69,29 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """How often each mask class met each label: int64 ``(len(Label), len(MaskClass))``."""
+    """How often each mask class coincides with each label: int64 ``(len(Label), len(MaskClass))``."""
 
     counts: NDArray[np.int64] = field(
         default_factory=lambda: np.zeros((len(Label), len(MaskClass)), np.int64)
     )
 
     def __add__(self, other: Confusion) -> Confusion:
-        """Return the counts of both."""
+        """Return the sum of both counts."""
         return Confusion(self.counts + other.counts)
 
     @property
     def judged(self) -> int:
-        """Pixels or points that have a label, and data in the mask."""
+        """Return the number of pixels or points that have a label, and data in the mask."""
         return int(self.counts[1:, 1:].sum())
 
     @property
     def without_mask(self) -> int:
-        """Pixels or points that have a label, and no data in the mask: they count for nothing else."""
+        """Return the number of pixels or points with a label but no data in the mask: nothing else counts them."""
         return int(self.counts[1:, MaskClass.NO_DATA].sum())
 
     @property
     def agreement_pct(self) -> float | None:
-        """How many of the judged pixels are of the same class in both, in percent; None if none is judged."""
+        """Return the share of judged pixels with the same class in both, in percent; None if none is judged."""
         return _divide(100 * sum(int(self.counts[pair]) for pair in _AGREEING), self.judged)
 
     def score(self, target: str) -> Scores:
@@ -114,7 +114,7 @@ class Confusion:
     def list_rows(self) -> list[tuple[str, list[int]]]:
         """Return each label's name and its counts by clear, cloud and shadow of the mask.
 
-        Cloud that is shadow too is left out where no label has it.
+        Cloud that is also shadow is omitted if no label has it.
         """
         rows = [(LABEL_NAMES[label], [int(self.counts[label, each]) for each in _JUDGED]) for label in Label]
         return [row for row in rows[1:] if row[0] != LABEL_NAMES[Label.CLOUD_AND_SHADOW] or any(row[1])]
@@ -135,7 +135,7 @@ class Confusion:
 
 
 def count_confusion(labels: NDArray[np.uint8], classes: NDArray[np.uint8]) -> Confusion:
-    """Count the pairs of two arrays of one shape, uint8 of ``Label`` and of ``MaskClass``.
+    """Count the pairs of two arrays of the same shape, uint8 of ``Label`` and of ``MaskClass``.
 
     Raises:
         ValueError: the shapes differ.
@@ -148,7 +148,7 @@ def count_confusion(labels: NDArray[np.uint8], classes: NDArray[np.uint8]) -> Co
 
 
 def sum_confusions(confusions: Iterable[Confusion]) -> Confusion:
-    """Return the sum, from which scores *in all* follow: each pixel weighs the same, not each scene."""
+    """Return the sum, from which scores *in all* are derived: each pixel weighs the same, not each scene."""
     return sum(confusions, Confusion())
 
 

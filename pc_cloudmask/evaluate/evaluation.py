@@ -14,13 +14,13 @@ from pc_cloudmask.evaluate.labels import LabelRasters, LabelSource, MaskReferenc
 from pc_cloudmask.evaluate.layout import read_layout
 from pc_cloudmask.evaluate.masks import MaskChoice, MaskOnGrid, MaskSource
 
-#: Called with each comparison once it is made: the scene, the comparison, the mask, and what it was compared with.
+#: Called with each comparison once it is made: the scene, the comparison, the mask, and its reference.
 Look = Callable[[str, "Comparison", MaskOnGrid, Reference], None]
 
 
 @dataclass(frozen=True, slots=True)
 class SceneCounts:
-    """The counts of one scene, and how its mask was made, where that is known."""
+    """The counts of one scene, and how its mask was made, if known."""
 
     confusion: Confusion
     method: str | None
@@ -37,12 +37,12 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """A few words for people."""
+        """Return a short title for people."""
         return f"{self.mask.title} against {self.reference.title if self.reference else 'the labels'}"
 
     @property
     def total(self) -> Confusion:
-        """All scenes together: every pixel weighs the same."""
+        """Return the counts of all scenes together: every pixel weighs the same."""
         return sum_confusions(scene.confusion for scene in self.scenes.values())
 
     def as_json(self) -> dict[str, Any]:
@@ -81,10 +81,10 @@ class Evaluation:
 def open_labels(path: Path, classes: str | None, crs: str | None = None) -> LabelSource:
     """Open the labels at ``path``: a CSV of points, a GeoTIFF, or a folder of GeoTIFFs.
 
-    ``classes`` is a layout's name or file, ``crs`` that of points which do not tell it themselves.
+    ``classes`` is a layout's name or file, ``crs`` that of points which do not state it themselves.
 
     Raises:
-        SettingsError: there is nothing, or nothing that can be read.
+        SettingsError: nothing is there, or nothing that can be read.
     """
     if classes is None:
         raise SettingsError(
@@ -101,7 +101,7 @@ def open_labels(path: Path, classes: str | None, crs: str | None = None) -> Labe
 def list_choices(
     methods: Sequence[str], buffers: Sequence[float], given: Literal["published", "file"]
 ) -> list[MaskChoice]:
-    """Return a choice for each method, or for the masks that are ``given`` where there is none, with each buffer."""
+    """Return a choice for each method, or for the ``given`` masks if there are no methods, with each buffer."""
     origin: Literal["published", "file", "made"] = "made" if methods else given
     return [
         MaskChoice(method, buffer, origin) for method in methods or (None,) for buffer in buffers or (None,)
@@ -114,12 +114,12 @@ def evaluate(
     labels: Mapping[str, Reference] | None,
     look: Look | None = None,
 ) -> Evaluation:
-    """Compare the masks of each scene with its labels, or where there are none each choice with the others.
+    """Compare the masks of each scene with its labels, or without labels each choice with the others.
 
-    A scene that cannot be read is left out. Two masks of one scene are in memory at a time, labels in blocks.
+    A scene that cannot be read is left out. Two masks of one scene are in memory at a time; labels are read in blocks.
 
     Raises:
-        CloudmaskError: the set-up is at fault, or a layout: no scene could be compared.
+        CloudmaskError: the setup or a layout is at fault: no scene could be compared.
     """
     if labels is None and len(choices) < 2:
         raise SettingsError("give --labels, or two masks to compare: --method A --method B")
@@ -148,13 +148,13 @@ def _compare(
     labels: Reference | None,
     look: Look | None,
 ) -> Iterator[tuple[Comparison, SceneCounts]]:
-    """Yield the counts of one scene; a choice's mask is made once."""
+    """Yield the counts of one scene; a choice's mask is made only once."""
     made: dict[MaskChoice, MaskOnGrid] = {}
 
     def make(choice: MaskChoice) -> MaskOnGrid:
         if choice not in made:
             if labels is not None:
-                made.clear()  # each is needed once
+                made.clear()  # each is needed only once
             made[choice] = masks.read(scene_id, choice)
         return made[choice]
 

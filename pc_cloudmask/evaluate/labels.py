@@ -1,4 +1,4 @@
-"""Reference labels on a mask's grid: rasters, another mask, or points that a CSV lists."""
+"""Reference labels on a mask's grid: rasters, another mask, or points from a CSV."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Reference(Protocol):
 
         Raises:
             AssetRefused: it cannot be read, or lies elsewhere.
-            SettingsError: it has values whose meaning nobody told.
+            SettingsError: it has values whose meaning is not given.
         """
         ...
 
     def locate(self, grid: Grid) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.uint8]]]:
-        """Yield rows, columns and labels of what it has on ``grid``, for a picture; the arrays broadcast."""
+        """Yield rows, columns and labels of its contents on ``grid``, for a picture; the arrays broadcast."""
         ...
 
 
@@ -58,19 +58,19 @@ class MaskReference:
     classes: NDArray[np.uint8]
 
     def count(self, classes: NDArray[np.uint8], grid: Grid) -> Confusion:  # noqa: ARG002 - of the protocol
-        """Compare both, block by block; see ``Reference``."""
+        """Compare the two, block by block; see ``Reference``."""
         blocks = [slice(row, row + BLOCK_ROWS) for row in range(0, len(classes), BLOCK_ROWS)]
         return sum_confusions(count_confusion(self.classes[block], classes[block]) for block in blocks)
 
     def locate(self, grid: Grid) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.uint8]]]:
-        """Yield all of it."""
+        """Yield the entire mask."""
         rows, columns = np.arange(grid.shape[0]), np.arange(grid.shape[1])
         yield rows[:, np.newaxis], columns[np.newaxis], self.classes
 
 
 @dataclass(frozen=True, slots=True)
 class RasterReference:
-    """GeoTIFFs of labels, on whatever grids; a pixel of the mask takes the label that its centre lies on."""
+    """GeoTIFFs of labels, on any grids; a pixel of the mask takes the label at its centre."""
 
     paths: Sequence[Path]
     classes: ClassMap
@@ -110,7 +110,7 @@ class RasterReference:
     def _read_rows(
         path: Path, grid: Grid, rows: slice
     ) -> tuple[NDArray[np.generic], NDArray[np.bool_], float | None]:
-        """Return the file's values on rows of the grid, where there are any, and what it declares as no data."""
+        """Return the file's values on rows of the grid, where it has any, and its declared no-data value."""
 
         def read() -> tuple[NDArray[np.generic], NDArray[np.bool_], float | None]:
             with rasterio.open(path, driver="GTiff") as dataset:
@@ -118,7 +118,7 @@ class RasterReference:
                 if not dataset.crs:
                     raise Unsuitable("has no CRS")
                 height, width = grid.shape
-                # Its own no-data value may be a class: alpha alone tells where the file has pixels.
+                # Its own no-data value may be a class: only alpha says where the file has pixels.
                 with WarpedVRT(
                     dataset,
                     crs=grid.crs,
@@ -143,7 +143,7 @@ class RasterReference:
 def _map_values(
     values: NDArray[np.generic], classes: ClassMap, no_data: float | None = None
 ) -> NDArray[np.uint8]:
-    """Return the labels of integer ``values``; ``_UNNAMED`` where ``classes`` has none.
+    """Return the labels of integer ``values``; ``_UNNAMED`` if ``classes`` has none.
 
     A value that the file declares as no data is unknown, unless ``classes`` names it.
     """
@@ -159,7 +159,7 @@ def _map_values(
 
 
 def parse_integer(text: str) -> int | None:
-    """Return the integer that ``text`` is, be it written 2.0; None for another text."""
+    """Return the integer that ``text`` is, even if written 2.0; None for any other text."""
     try:
         number = float(text)
     except ValueError:
@@ -179,7 +179,7 @@ class LabelSource(Protocol):
     def match(self, ids: Sequence[str], only: bool) -> dict[str, Reference]:
         """Return the reference of each scene of ``ids`` that has one.
 
-        With ``only``, ``ids`` is the one scene that was asked for: labels that do not say whose they are, are its.
+        With ``only``, ``ids`` is the one scene that was requested: labels that do not name their scene belong to it.
 
         Raises:
             SettingsError: no scene has any.
@@ -189,7 +189,7 @@ class LabelSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LabelRasters:
-    """A file of labels, or a folder of them whose names say to which scenes they belong."""
+    """A file of labels, or a folder of them whose names say which scenes they belong to."""
 
     path: Path
     layout: LabelLayout
@@ -216,7 +216,7 @@ class LabelRasters:
 
 
 def refuse_names(path: Path, example: str, ids: Sequence[str]) -> SettingsError:
-    """Return the error of labels that name none of the scenes."""
+    """Return the error for labels that name none of the scenes."""
     return SettingsError(
         f"--labels {path}: {example} and its like name none of {len(ids)} scenes, such as {ids[0]}; name labels "
         "after items, or say in [items] of --classes which is whose"
@@ -239,7 +239,7 @@ class PointReference:
     crs: NDArray[np.str_]
 
     def count(self, classes: NDArray[np.uint8], grid: Grid) -> Confusion:
-        """Compare each point with the pixel that it lies in; see ``Reference``."""
+        """Compare each point with the pixel that contains it; see ``Reference``."""
         confusions = [
             count_confusion(labels, classes[rows, columns]) for rows, columns, labels in self.locate(grid)
         ]
@@ -265,7 +265,7 @@ class PointReference:
 
 @dataclass(frozen=True, slots=True)
 class LabelPoints:
-    """A CSV of labelled points; ``items`` says of each whose it is, and is None where no column does."""
+    """A CSV of labelled points; ``items`` names the scene of each, and is None if no column does."""
 
     path: Path
     layout: LabelLayout
@@ -299,7 +299,7 @@ class LabelPoints:
         )
 
 
-#: Names of columns that need not be told, by the field that they are.
+#: Names of columns that need not be configured, by their field.
 _USUAL_NAMES = {
     "x": ("x", "lon", "longitude"),
     "y": ("y", "lat", "latitude"),
@@ -312,12 +312,12 @@ _NEEDED = ("x", "y", "label")
 
 
 def read_points(path: Path, layout: LabelLayout, crs: str | None = None) -> LabelPoints:
-    """Read a CSV of points, its cells divided by commas, semicolons or tabs.
+    """Read a CSV of points, separated by commas, semicolons or tabs.
 
-    ``crs`` is that of points which do not tell it themselves, by default longitude and latitude.
+    ``crs`` is that of points which do not state it themselves, by default longitude and latitude.
 
     Raises:
-        SettingsError: it cannot be read, a column is missing, or a cell says nothing.
+        SettingsError: it cannot be read, a column is missing, or a cell is invalid.
     """
     try:
         lines = decode_text(path.read_bytes()).splitlines()
@@ -334,10 +334,10 @@ def read_points(path: Path, layout: LabelLayout, crs: str | None = None) -> Labe
 
 
 def _find_columns(path: Path, header: Sequence[str], columns: PointColumns) -> dict[str, str]:
-    """Return the name of each field's column that the header has.
+    """Return the column name of each field that the header has.
 
     Raises:
-        SettingsError: a column that is named, or needed, is missing.
+        SettingsError: a named or required column is missing.
     """
     found: dict[str, str] = {}
     folded = {name.casefold(): name for name in header}
@@ -424,7 +424,7 @@ class _Table:
 
 
 def _look_up(classes: ClassMap, text: str | None, unnamed: set[str]) -> Label:
-    """Return the label of a cell; add one that ``classes`` does not name to ``unnamed``."""
+    """Return the label of a cell; add it to ``unnamed`` if ``classes`` does not name it."""
     value = (text or "").strip()
     number = parse_integer(value)
     label = classes.get(value, classes.get(str(number)) if number is not None else None)

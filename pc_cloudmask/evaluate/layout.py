@@ -1,4 +1,4 @@
-"""What labels mean and where they stand, as a TOML file says."""
+"""What labels mean and where they are, according to a TOML file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PRESETS = ("cloudmask", "cloudsen12", "pixbox-s2-cmix")
 #: Unknown values that an error names.
 _SHOWN = 10
 _LABELS = {name: label for label, name in LABEL_NAMES.items()}
-#: The instant of the datatake and the tile, in the name of a product, an item or an Earth Engine image.
+#: The time of the datatake and the tile, in the name of a product, an item or an Earth Engine image.
 _DATATAKE_AND_TILE = re.compile(
     r"(?<![0-9A-Z])(\d{8}T\d{6})_(?:[^/]*?_)?T(\d{2}[A-Z]{3})(?![0-9A-Z])", re.ASCII
 )
@@ -32,9 +32,9 @@ ClassMap = dict[str, Label]
 class PointColumns(BaseModel):
     """The columns of a CSV of points.
 
-    Without names of its own, ``x`` may be called lon or longitude, ``y`` lat or latitude, ``class`` label, ``item``
-    scene or id, ``crs`` epsg, in whatever case. ``shadow`` is a second column of classes, for collections that
-    label cloud and shadow apart.
+    By default, ``x`` may be called lon or longitude, ``y`` lat or latitude, ``class`` label, ``item``
+    scene or id, ``crs`` epsg, in any case. ``shadow`` is a second column of classes, for collections that
+    label cloud and shadow separately.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,9 +56,9 @@ class Rasters(BaseModel):
 
 
 class LabelLayout(BaseModel):
-    """What label values are, and how labels find their items.
+    """What label values mean, and how labels find their items.
 
-    ``items`` maps what labels call their scene (a file by its path below the folder, a value of the column
+    ``items`` maps the labels' name of a scene (a file's path below the folder, a value of the column
     ``item``) to an item's id, or to another name of the scene with its datatake and tile.
     """
 
@@ -82,10 +82,10 @@ class LabelLayout(BaseModel):
 
 
 def read_layout(name: str) -> LabelLayout:
-    """Read the layout that ``name`` is: one of ``PRESETS``, or a TOML file.
+    """Read the layout called ``name``: one of ``PRESETS``, or a TOML file.
 
     Raises:
-        SettingsError: there is no such file, it cannot be read, or it says something else.
+        SettingsError: there is no such file, it cannot be read, or its contents are invalid.
     """
     try:
         body = (
@@ -109,7 +109,7 @@ def read_layout(name: str) -> LabelLayout:
 
 
 def refuse_values(where: object, values: Iterable[object], table: str = "classes") -> SettingsError:
-    """Return the error of label values that the layout does not name."""
+    """Return the error for label values that the layout does not name."""
     return SettingsError(
         f"{where}: [{table}] of --classes does not say what {_name_some(values)} means; "
         f"name it {', '.join(_LABELS)}"
@@ -122,7 +122,7 @@ def _name_some(values: Iterable[object]) -> str:
 
 
 class SceneNames:
-    """The names by which labels may call one of several scenes."""
+    """The names by which labels may refer to one of several scenes."""
 
     def __init__(self, ids: Iterable[str]) -> None:
         self._ids = {drop_baseline(item_id): item_id for item_id in ids}
@@ -132,9 +132,9 @@ class SceneNames:
                 self._by_datatake.setdefault(key, []).append(item_id)
 
     def find(self, name: str) -> str | None:
-        """Return the id of the scene that ``name`` is of: it is the id, holds it, or names the same datatake and tile.
+        """Return the id of the scene that ``name`` belongs to: it is or contains the id, or has its datatake and tile.
 
-        None if it is of none, or of several that it does not tell apart.
+        None if it belongs to no scene, or to several that it does not distinguish.
         """
         if (exact := self._ids.get(drop_baseline(name))) is not None:
             return exact

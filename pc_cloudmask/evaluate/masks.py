@@ -1,4 +1,4 @@
-"""The masks that are judged, and of which scenes: published ones, files, or derived afresh by a method."""
+"""The masks that are judged, and for which scenes: published ones, files, or newly derived by a method."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ from pc_cloudmask.text import LOOPBACK_HOSTS
 from pc_cloudmask.viewing.library import find_item, find_items, find_mask_grid, read_classes
 from stac_ext.cloudmask import METHOD_PROP, PARAMETERS_PROP
 
-#: Rows of a segment that is grown at a time, as a mask's own are made.
+#: Rows of a segment that is grown at a time, as when a mask is made.
 _SEGMENT_HEIGHT = 120
 
 
 @dataclass(frozen=True, slots=True)
 class MaskChoice:
-    """Which mask of a scene: by ``method``, made afresh, or the one that is there, and with which buffer.
+    """Which mask of a scene: newly made by ``method``, or the existing one, and with which buffer.
 
-    ``origin`` says where it is. Without a buffer of its own it is as it is there, or as the settings make it.
+    ``origin`` says where it is. If ``buffer_m`` is None, the mask has its existing buffer, or that of the settings.
     """
 
     method: str | None = None
@@ -51,7 +51,7 @@ class MaskChoice:
 
     @property
     def title(self) -> str:
-        """A few words for people."""
+        """Return a short title for people."""
         name = self.method or ("published mask" if self.origin == "published" else "mask file")
         return name if self.buffer_m is None else f"{name}, buffer {self.buffer_m:g} m"
 
@@ -62,7 +62,7 @@ class MaskChoice:
 
 @dataclass(frozen=True, slots=True)
 class MaskOnGrid:
-    """A mask, uint8 ``(height, width)`` of ``MaskClass`` on ``grid``; how it was made, where that is known."""
+    """A mask, uint8 ``(height, width)`` of ``MaskClass`` on ``grid``, and how it was made, if known."""
 
     classes: NDArray[np.uint8]
     grid: Grid
@@ -75,14 +75,14 @@ class MaskSource(Protocol):
 
     @property
     def ids(self) -> Sequence[str]:
-        """The scenes, in order."""
+        """Return the ids of the scenes, in order."""
         ...
 
     def read(self, scene_id: str, choice: MaskChoice) -> MaskOnGrid:
-        """Return that mask of that scene.
+        """Return the chosen mask of a scene.
 
         Raises:
-            CloudmaskError: it is not there, or cannot be made.
+            CloudmaskError: it does not exist, or cannot be made.
         """
         ...
 
@@ -96,10 +96,10 @@ class MaskSource(Protocol):
 
 
 def grow_mask(classes: NDArray[np.uint8], buffer_m: float, pixel_size_m: float) -> NDArray[np.uint8]:
-    """Return the mask grown by a disk of twice the buffer, as masks are; cloud comes before shadow.
+    """Return the mask grown by a disk of twice the buffer, like every mask; cloud takes precedence over shadow.
 
-    ``classes`` is uint8 ``(height, width)`` of ``MaskClass``. What was eroded away does not come back, so a mask that
-    was published without a buffer becomes nearly, not quite, what its method makes with one.
+    ``classes`` is uint8 ``(height, width)`` of ``MaskClass``. What was eroded does not come back, so a mask published
+    without a buffer becomes nearly, but not exactly, what its method makes with one.
     """
     radius_px = DILATION_BUFFERS * buffer_m / pixel_size_m
     (height, width), halo = classes.shape, disk_reach(radius_px)
@@ -123,16 +123,16 @@ def _compare(classes: NDArray[np.uint8], value: MaskClass) -> Callable[[slice], 
 
 @dataclass(frozen=True, slots=True)
 class MaskFiles:
-    """GeoTIFFs of masks, named after their scenes; each is taken for a mask without a buffer."""
+    """GeoTIFFs of masks, named after their scenes; each is treated as a mask without a buffer."""
 
     paths: Mapping[str, Path]
 
     @classmethod
     def open(cls, path: Path, ids: Sequence[str]) -> MaskFiles:
-        """Open a file, or the files of a folder; with ``ids``, those of these scenes alone.
+        """Open a file, or the files of a folder; with ``ids``, only those of these scenes.
 
         Raises:
-            SettingsError: there is none.
+            SettingsError: no file matches.
         """
         paths = [path] if path.is_file() else sorted(path.glob("**/*.tif"))
         if not paths:
@@ -147,7 +147,7 @@ class MaskFiles:
 
     @property
     def ids(self) -> Sequence[str]:
-        """The scenes, in order."""
+        """Return the ids of the scenes, in order."""
         return list(self.paths)
 
     def read(self, scene_id: str, choice: MaskChoice) -> MaskOnGrid:
@@ -178,13 +178,13 @@ class MaskFiles:
         return MaskOnGrid(classes, grid, buffer_m=choice.buffer_m)
 
     def read_true_colour(self, scene_id: str, grid: Grid) -> NDArray[np.uint8]:  # noqa: ARG002
-        """Raise: a file has no item whose bands there would be."""
+        """Raise: a file has no item, and so no bands."""
         raise MissingField(scene_id, "assets.visual")
 
 
 @dataclass(frozen=True, slots=True)
 class GivenItems:
-    """A source of items that are in hand; see ``SceneSource``."""
+    """A source of given items; see ``SceneSource``."""
 
     items: Sequence[Item]
     local_root: Path | None
@@ -193,20 +193,20 @@ class GivenItems:
 
     @classmethod
     def of_catalog(cls, items: Sequence[Item], catalog: str, files: Path | None) -> GivenItems:
-        """Return the source of items that ``catalog`` has: assets lie below it or ``files``, or on its host."""
+        """Return the source of a catalog's items: assets lie below ``catalog`` or ``files``, or on its host."""
         folder = Path(catalog).parent if catalog.startswith("/") else None
         host = urlsplit(catalog).hostname if catalog.startswith(("http://", "https://")) else None
         hosts = PLANETARY_COMPUTER_HOSTS | ({host} if host else frozenset())
         return cls(items, files or folder, hosts, host in LOOPBACK_HOSTS)
 
     def find_items(self, query: SceneQuery) -> Iterator[Item]:  # noqa: ARG002 - of the protocol
-        """Yield all of them: they were chosen already."""
+        """Yield all of them: they were selected before."""
         yield from self.items
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A scene with its item, which ``source`` gave, and the published item if there is one."""
+    """A scene with its item from ``source``, and the published item if there is one."""
 
     item: Item
     source: SceneSource
@@ -215,9 +215,9 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class ItemMasks:
-    """Masks of items: published, or derived afresh.
+    """Masks of items: published, or newly derived.
 
-    ``settings`` are those by which each choice of mask is made. A network that a method loads stays loaded for all
+    ``settings`` are those with which each choice of mask is made. A network that a method loads stays loaded for all
     scenes.
     """
 
@@ -227,11 +227,11 @@ class ItemMasks:
 
     @property
     def ids(self) -> Sequence[str]:
-        """The scenes, in order."""
+        """Return the ids of the scenes, in order."""
         return list(self.subjects)
 
     def read(self, scene_id: str, choice: MaskChoice) -> MaskOnGrid:
-        """Return the mask that is published, or make it; see ``MaskSource``."""
+        """Return the published mask, or make it; see ``MaskSource``."""
         subject = self.subjects[scene_id]
         if choice.method is None:
             return _read_published(scene_id, subject, choice.buffer_m)
@@ -244,7 +244,7 @@ class ItemMasks:
         return MaskOnGrid(classes, scene.grid, choice.method, context.read_parameters(choice.method).buffer_m)
 
     def read_true_colour(self, scene_id: str, grid: Grid) -> NDArray[np.uint8]:
-        """Return ESA's picture, or one of the bands; see ``MaskSource``."""
+        """Return ESA's picture, or one from the bands; see ``MaskSource``."""
         subject = self.subjects[scene_id]
         scene, reader = read_scene(subject.item), self._open_context(subject, MaskChoice()).reader
         return read_true_colour(reader, scene, grid)
@@ -262,7 +262,7 @@ def _read_published(scene_id: str, subject: Subject, buffer_m: float | None) -> 
     """Return the published mask, grown if it was published without a buffer.
 
     Raises:
-        SettingsError: it is not published, or has a buffer, which nobody can take off again.
+        SettingsError: it is not published, or has a buffer, which cannot be removed.
     """
     item = subject.published
     if item is None:
@@ -283,9 +283,9 @@ def _read_published(scene_id: str, subject: Subject, buffer_m: float | None) -> 
 
 @dataclass(frozen=True, slots=True)
 class SceneChoice:
-    """Which scenes: ``named`` are ids or files of items; the rest chooses among all.
+    """Which scenes: ``named`` are ids or files of items; the other fields select among all.
 
-    ``items`` is what ``--items`` names, ``store`` a catalog of published masks, ``files`` a folder besides it that
+    ``items`` is the value of ``--items``, ``store`` a catalog of published masks, ``files`` another folder that
     local bands may be in.
     """
 
@@ -300,11 +300,11 @@ class SceneChoice:
 def find_subjects(choice: SceneChoice, settings: Settings, *, needs_source: bool) -> dict[str, Subject]:
     """Return the scenes by id, in order of time.
 
-    An item is that of ``items``, else the published one, which has the source's assets; an id that is not published
-    is looked up in the source API where ``needs_source`` says that masks are to be made.
+    An item comes from ``items``, otherwise it is the published one, which has the source's assets. An id that is not
+    published is looked up in the source API if ``needs_source`` says that masks are to be made.
 
     Raises:
-        SettingsError: nothing is chosen, or there is no such item.
+        SettingsError: nothing is selected, or there is no such item.
         StoreRefused: it is not published.
     """
     paths = [name for name in choice.named if name.endswith(".json") and Path(name).is_file()]
@@ -333,7 +333,7 @@ def find_subjects(choice: SceneChoice, settings: Settings, *, needs_source: bool
 
 
 def _read_source(source: SceneSource, query: SceneQuery, choice: SceneChoice) -> dict[str, Subject]:
-    """Return what matches, each with its published item if the catalog has it."""
+    """Return the matches, each with its published item if the catalog has it."""
     found = {}
     for item in source.find_items(query):
         scene = read_scene(item)
@@ -368,7 +368,7 @@ def _find_one(
 
 
 def _build_published(item: pystac.Item, choice: SceneChoice) -> Subject:
-    """Return the subject of a published item, whose local assets lie below its catalog or ``files``."""
+    """Return the subject of a published item, whose local assets are below its catalog or ``files``."""
     document: Item = item.to_dict(include_self_link=False, transform_hrefs=False)
     root = item.get_root_link()
     catalog = (root.get_absolute_href() if root is not None else None) or ""

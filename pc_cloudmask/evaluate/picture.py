@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Comparisons that one picture has room for.
+#: The most comparisons that one picture can hold.
 MAX_ROWS = 8
-#: Pixels of a panel's longer edge, at most.
+#: The most pixels of a panel's longer edge.
 _PANEL_PX = 600
 _PANEL_IN, _TOP_IN, _LEGEND_IN, _DPI = 4.0, 0.55, 0.75, 110
-#: What is drawn where nobody labelled, or the mask has no data.
+#: Drawn where nobody labelled, or the mask has no data.
 _NOTHING: RGB = (255, 255, 255)
 _CLASS_COLORS: Mapping[int, tuple[str, RGB]] = {
     Label.UNKNOWN: ("not labelled, or no data", _NOTHING),
@@ -66,11 +66,11 @@ _KINDS = _build_kinds()
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is drawn of one comparison; rasters are reduced to what a panel shows.
+    """The contents of one comparison's row; rasters are reduced to what a panel shows.
 
-    ``classes`` is uint8 ``(h, w)`` of ``MaskClass``, ``labels`` and ``kinds`` of ``Label`` and kinds of difference;
-    for points ``places`` are their rows and columns in it, and the two have one value a point. ``picture`` is uint8
-    ``(h, w, 3)``, None if there is none.
+    ``classes`` is uint8 ``(h, w)`` of ``MaskClass``, ``labels`` and ``kinds`` of ``Label`` and kinds of difference.
+    For points, ``places`` are their rows and columns in it, and the two have one value per point. ``picture`` is uint8
+    ``(h, w, 3)``, or None.
     """
 
     scene_id: str
@@ -84,10 +84,10 @@ class Row:
 
 @dataclass(slots=True)
 class Gallery:
-    """The comparisons of a picture, taken as they are made; ``masks`` is where true colours come from.
+    """The comparisons of a picture, collected as they are made; ``masks`` provides true colours.
 
     Raises:
-        SettingsError: more are ``planned`` than a picture has room for, or matplotlib is not installed.
+        SettingsError: more are ``planned`` than a picture can hold, or matplotlib is not installed.
     """
 
     masks: MaskSource
@@ -95,7 +95,7 @@ class Gallery:
     rows: list[Row] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """See that the picture can be drawn before anything is compared for it."""
+        """Check that the picture can be drawn before anything is compared for it."""
         if find_spec("matplotlib") is None:
             raise SettingsError(f"--picture needs matplotlib: {tell_extra('charts')}")
         if self.planned > MAX_ROWS:
@@ -123,7 +123,7 @@ class Gallery:
         self.rows.append(Row(scene_id, comparison, picture, reduced, labels, _KINDS[labels, reduced]))
 
     def _find_picture(self, scene_id: str, mask: MaskOnGrid, step: int) -> NDArray[np.uint8] | None:
-        """Return the scene's true colours; None if it has none that can be read: the rest is worth drawing."""
+        """Return the scene's true colours; None if they cannot be read: the rest is worth drawing."""
         try:
             grid = mask.grid.at_pixel_size(step * mask.grid.pixel_size_m)
             return self.masks.read_true_colour(scene_id, grid)
@@ -133,9 +133,9 @@ class Gallery:
             return None
 
     def draw(self, ending: str = ".png") -> bytes:
-        """Return the picture, ``.png`` or ``.svg``: a line for each comparison.
+        """Return the picture, ``.png`` or ``.svg``: one line per comparison.
 
-        True colour stands beside mask, reference and difference.
+        True colour is shown next to mask, reference and difference.
         """
         has_picture = any(row.picture is not None for row in self.rows)
         columns = 3 + has_picture
@@ -203,7 +203,7 @@ def _scatter(
     places: tuple[NDArray[np.float64], NDArray[np.float64]],
     drawn: tuple[NDArray[np.uint8], Mapping[int, tuple[str, RGB]]],
 ) -> None:
-    """Draw points where they lie, those that nobody labelled left out."""
+    """Draw points in their places, omitting those that nobody labelled."""
     axes.imshow(np.full((*shape, 3), 245, np.uint8))
     (rows, columns), (values, colors) = places, drawn
     shown = values > 0

@@ -1,8 +1,7 @@
-"""How a mask is made: the algorithm, the table of methods, one module a method, and Earth Engine.
+"""How a mask is made: the algorithm, the table of methods, one module per method, and Earth Engine.
 
-Entry points: ``methods`` is the table; ``s2cloudless``, ``cloud_score_plus``, ``csmask`` and
-``omnicloudmask`` are the methods';
-``clouds_and_shadows`` applies thresholds and the sun's azimuth, and makes the classes of every mask;
-``statistics`` counts them, ``files`` writes them as COG and preview. The arithmetic (``clouds_and_shadows``,
-``classes``, ``statistics``) does no I/O. ``earth_engine`` speaks to Earth Engine.
+Entry points: ``methods`` is the table; ``s2cloudless``, ``cloud_score_plus``, ``csmask`` and ``omnicloudmask``
+are the methods; ``clouds_and_shadows`` applies thresholds and the sun's azimuth, and makes the classes of every
+mask; ``statistics`` counts them, ``files`` writes them as COG and preview. The arithmetic (``clouds_and_shadows``,
+``classes``, ``statistics``) does no I/O. ``earth_engine`` communicates with Earth Engine.
 """

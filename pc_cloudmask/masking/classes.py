@@ -9,7 +9,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-#: Networks of ukis-csmask by the bands that they see and the size of the pixels that they are asked about.
+#: Networks of ukis-csmask, by the number of input bands and the size of the pixels that they run on.
 CsmaskModel = Literal["6-bands-20m", "4-bands-30m"]
 COARSE_MODEL: Final = "4-bands-30m"
 RGB = tuple[int, int, int]
@@ -39,7 +39,7 @@ class ClassStyle:
 
     @property
     def color_hint(self) -> str:
-        """The colour in the classification extension's form, ``RRGGBB``."""
+        """Return the colour in the classification extension's form, ``RRGGBB``."""
         return "{:02X}{:02X}{:02X}".format(*self.color)
 
 
@@ -55,18 +55,18 @@ CLASS_STYLES: dict[MaskClass, ClassStyle] = {
 
 @dataclass(frozen=True, slots=True)
 class MaskParameters:
-    """What a mask follows from: thresholds, by default those of Earth Engine's s2cloudless tutorial, and models.
+    """What a mask depends on: thresholds, by default those of Earth Engine's s2cloudless tutorial, and models.
 
     ``cloud_probability_pct``  a pixel is cloud where s2cloudless gives more than this (0..100).
     ``dark_nir_reflectance``   NIR reflectance (0..1) below which land is dark enough for a shadow.
-    ``shadow_distance_m``      how far from a cloud its shadow is looked for.
+    ``shadow_distance_m``      how far from a cloud its shadow may lie.
     ``buffer_m``               growth of the mask. The tutorial dilates by twice this (its
                                ``BUFFER * 2 / 20`` pixels of 20 m), and so do we.
     ``clear_score``            Cloud Score+ at or above which a pixel is clear (0..1).
-    ``clear_score_band``       band of Cloud Score+: ``cs_cdf`` varies less over time, ``cs`` tells more of haze.
+    ``clear_score_band``       band of Cloud Score+: ``cs_cdf`` varies less over time, ``cs`` reacts more to haze.
     ``csmask_model``           which network of ukis-csmask, on pixels of which size.
     ``model_version``          release of OmniCloudMask's model.
-    ``weights_sha256``         SHA-256 of the model's files, in hex with commas between; empty for other methods.
+    ``weights_sha256``         SHA-256 of the model's files, in hex, separated by commas; empty for other methods.
     """
 
     cloud_probability_pct: float = 50.0
@@ -82,7 +82,7 @@ class MaskParameters:
 
 #: Pixel size at which shadows are projected: the tutorial's ``reproject(scale=100)``.
 COARSE_PIXEL_M = 100.0
-#: Value of a probability pixel that has none.
+#: Value of a probability pixel without data.
 PROBABILITY_NODATA = 255
 
 

@@ -1,16 +1,16 @@
 """Masks from Google's Cloud Score+, divided into cloud and shadow.
 
-Cloud Score+ tells one class, "not clear", which holds clouds and shadows alike. It is split by the same
-rule that s2cloudless needs to find shadows: a pixel that is not clear is shadow where it is dark (near
-infrared below the threshold, not water) and stands, seen towards the sun, behind a pixel of 100 m of which
-at least half is not clear and not dark, within the shadow distance and to within one such pixel; else it is
-cloud. The result is eroded, grown and classed as every mask here, so its buffer means the same. Earth Engine
-computes flags alone; the rest is done here, whatever ``compute`` says: a neighbourhood costs more there than
-a byte does on the way.
+Cloud Score+ has a single class, "not clear", for clouds and shadows alike. It is split by the rule that
+s2cloudless uses to find shadows. A pixel that is not clear is shadow if it is dark (near infrared below the
+threshold, not water) and, looking towards the sun, lies behind a 100 m pixel of which at least half is not clear
+and not dark, within the shadow distance and to within one such pixel; otherwise it is cloud. The result is
+eroded, grown and classified like every mask here, so its buffer has the same meaning. Earth Engine only computes
+flags; the rest is done here, whatever ``compute`` says: a neighbourhood costs more there than a byte costs to
+transfer.
 
-Cloud Score+ is made of Level-1C. Where the surface reflectance of a scene is not there a month after the scene was
-taken, as it is of many before 2019, the near infrared of Level-1C splits it, which does not tell water from shadow;
-the published item says so (``nir_level``).
+Cloud Score+ is made from Level-1C. If the surface reflectance of a scene is missing a month after acquisition, as
+for many scenes before 2019, the near infrared of Level-1C is used for the split. It does not distinguish water from
+shadow; the published item says so (``nir_level``).
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from pc_cloudmask.masking.methods import DerivedMask, EngineTools, MaskEngine
 from pc_cloudmask.scene.image import L1C_LEVEL, EarthEngineImage, Pairing, Waiting
 from pc_cloudmask.scene.scene import Scene
 
-#: How late surface reflectance may be without being overdue.
+#: How late surface reflectance may be before it counts as overdue.
 USUAL_LATENESS = timedelta(days=30)
 
 
 def open_engine(tools: EngineTools) -> MaskEngine:
-    """Open the engine, whatever ``compute`` says: Earth Engine computes flags alone."""
+    """Open the engine, whatever ``compute`` says: Earth Engine only computes flags."""
     parts = (tools.downloader, tools.read_parameters("cloud-score-plus"))
     derive, download = partial(derive_mask, *parts), partial(download_flags, *parts)
     return MaskEngine("cloud-score-plus", derive, partial(find_images, tools), download)
 
 
 def find_images(tools: EngineTools, scenes: Sequence[Scene]) -> dict[str, Pairing]:
-    """Return, by scene id, the Earth Engine image, of Level-1C where that of Level-2A is overdue, or why none.
+    """Return, by scene id, the Earth Engine image (of Level-1C if that of Level-2A is overdue), or why there is none.
 
     Raises:
         EngineUnavailable, EngineRefused: nothing can be said of any scene.
@@ -73,8 +73,8 @@ def derive_mask(
     """Return the mask of one scene.
 
     Raises:
-        EngineUnavailable: try again later.
-        EngineRefused: never.
+        EngineUnavailable: it may succeed later.
+        EngineRefused: it never will.
     """
     return download_flags(downloader, parameters, scene, ee_image)()
 
@@ -82,7 +82,7 @@ def derive_mask(
 def download_flags(
     downloader: PixelDownloader, parameters: MaskParameters, scene: Scene, ee_image: EarthEngineImage
 ) -> Callable[[], DerivedMask]:
-    """Download the flags of one scene and return what makes its mask of them; raises as ``derive_mask`` does."""
+    """Download the flags of one scene and return what makes its mask from them; raises as ``derive_mask`` does."""
     downloader.session.start()
     image = build_score_flags(ee_image, parameters)
     (flags,) = downloader.read_rasters(scene.id, [Raster("cloud score flags", image, scene.grid)])
@@ -97,10 +97,10 @@ def _classify(
 
 
 def classify_flags(flags: Bytes, scene: Scene, parameters: MaskParameters) -> Bytes:
-    """Classes of ``MaskClass`` on the scene's grid, uint8, from the flags of ``build_score_flags``."""
+    """Return classes of ``MaskClass`` on the scene's grid, uint8, from the flags of ``build_score_flags``."""
     not_clear, dark = (flags & NOT_CLEAR) > 0, (flags & DARK) > 0
     factor = round(COARSE_PIXEL_M / scene.grid.pixel_size_m)
-    # What is dark where it is not clear may be shadow, so it casts none.
+    # Dark pixels that are not clear may be shadow, so they cast none.
     casting = _take_majority(not_clear & ~dark, factor)
     reach_px = parameters.shadow_distance_m / COARSE_PIXEL_M
     behind = _grow_by_one(find_shadow_candidates(casting, scene.solar_azimuth_deg, reach_px))
@@ -111,7 +111,7 @@ def classify_flags(flags: Bytes, scene: Scene, parameters: MaskParameters) -> By
 
 
 def _take_majority(pixels: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
-    """Blocks of ``factor`` x ``factor`` pixels, from the upper-left corner, at least half of which is set."""
+    """Return, from the upper-left corner, the blocks of ``factor`` x ``factor`` pixels that are at least half set."""
     height, width = pixels.shape
     padded = np.pad(pixels, ((0, -height % factor), (0, -width % factor)))
     rows, cols = padded.shape[0] // factor, padded.shape[1] // factor
@@ -120,9 +120,9 @@ def _take_majority(pixels: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
 
 
 def _grow_by_one(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """``pixels`` and their eight neighbours.
+    """Return ``pixels`` and their eight neighbours.
 
-    A shadow's rim that the coarse projection misses would be called cloud, and its buffer with it.
+    Otherwise a shadow's rim that the coarse projection misses would become cloud, and so would its buffer.
     """
     tall = pixels.copy()
     tall[1:] |= pixels[:-1]

@@ -6,14 +6,14 @@ Source: Earth Engine community tutorial "Sentinel-2 Cloud Masking with s2cloudle
 
 - shadow = shadow candidate (at 100 m, nearest pixel) and dark;
 - raw mask = cloud or shadow;
-- mask = ``focalMin(2).focalMax(50 * 2 / 20)`` of the raw mask at 20 m: what is thinner than a disk of
-  2 pixels goes, the rest grows by a disk of twice the buffer;
-- class of a masked pixel (ours, the tutorial's mask is binary): cloud where a cloud of the raw mask is
-  within the disk of the dilation, else shadow.
+- mask = ``focalMin(2).focalMax(50 * 2 / 20)`` of the raw mask at 20 m: anything thinner than a disk of
+  2 pixels is removed, the rest grows by a disk of twice the buffer;
+- class of a masked pixel (ours, the tutorial's mask is binary): cloud if a cloud of the raw mask is
+  within the disk of the dilation, otherwise shadow.
 
-A pixel without data neither erodes its neighbours nor is ever masked. But ``focalMin`` and ``focalMax``
-give it a value where its disk holds a pixel with data (``focal_mean`` fills gaps by this), so what is
-eroded reaches as far beyond the data as the disk of the erosion does, and grows back from there. Beyond
+A pixel without data neither erodes its neighbours nor is ever masked. However, ``focalMin`` and ``focalMax``
+give it a value if its disk holds a pixel with data (``focal_mean`` uses this to fill gaps). What is eroded
+therefore reaches as far beyond the data as the disk of the erosion, and grows back from there. Beyond
 the grid's edge there is no data.
 """
 
@@ -33,7 +33,7 @@ from pc_cloudmask.scene.scene import reflectance_offset_dn
 SCL_WATER = 6
 #: Digital numbers of a reflectance of 1: L2A's ``QUANTIFICATION_VALUE``, the tutorial's ``SR_BAND_SCALE``.
 REFLECTANCE_SCALE = 10_000
-#: Rows that are compared at a time, so that no further raster of the scene's size is needed.
+#: Rows compared at a time, so that no further raster of the scene's size is needed.
 _ROWS = 128
 
 
@@ -55,7 +55,7 @@ def find_dark(
 
     Reflectance is ``(DN + offset_dn) / 10000``; ``offset_dn`` is -1000 from processing baseline 04.00
     on, 0 before it as in Earth Engine's harmonised collection. Water is as dark as a shadow, so SCL 6
-    is left out. A pixel without data (DN 0) is dark: the probability decides where there is data.
+    is excluded. A pixel without data (DN 0) is dark: the probability decides where there is data.
     """
     # Integers again; rounding keeps 0.29 * 10000 from being a hair above or below 2900.
     limit_dn = math.ceil(round(dark_nir_reflectance * REFLECTANCE_SCALE - offset_dn, 6))
@@ -65,7 +65,7 @@ def find_dark(
     return dark
 
 
-#: Nothing on Earth is brighter. A saturated pixel, 65535, would be 6.5 otherwise, and one of them would sway
+#: Nothing on Earth is brighter. Otherwise a saturated pixel, 65535, would be 6.5, and a single one would affect
 #: how a network labels its entire tile.
 MAX_REFLECTANCE = 2.0
 _DN_COUNT = 1 << 16
@@ -74,23 +74,23 @@ _DN_COUNT = 1 << 16
 def build_reflectance_table(processing_baseline: str) -> NDArray[np.float32]:
     """Return the reflectance of every digital number, float32 ``(65536,)`` in 0..2: ``table[dn]`` converts pixels.
 
-    0, which is no data in every baseline, gives 0; so does every number that the offset makes negative.
+    0, which means no data in every baseline, gives 0; so does every number that the offset makes negative.
     """
     dn = np.arange(_DN_COUNT, dtype=np.int32) + reflectance_offset_dn(processing_baseline)
     reflectance = dn.astype(np.float32) / np.float32(REFLECTANCE_SCALE)
     return np.clip(reflectance, 0, MAX_REFLECTANCE, out=reflectance)
 
 
-#: What these decimals show as a half is a half: sines and cosines are good to about 15.
+#: A value that is a half to this many decimals counts as a half: sines and cosines are accurate to about 15.
 _TIE_DECIMALS = 9
 
 
 def find_shadow_candidates(
     coarse_cloud: NDArray[np.bool_], solar_azimuth_deg: float, reach_px: float
 ) -> NDArray[np.bool_]:
-    """Find the pixels that a cloud stands before, as seen towards the sun: bool, of the same shape.
+    """Find the pixels that have a cloud between them and the sun: bool, of the same shape.
 
-    A pixel is a candidate where a cloud lies 0, 1, 2 … ``floor(reach_px)`` steps from it towards the
+    A pixel is a candidate if a cloud lies 0, 1, 2 … ``floor(reach_px)`` steps from it towards the
     sun, each step rounded to the nearest pixel. Outside the raster there is no cloud.
 
     Raises:
@@ -124,40 +124,39 @@ def sun_steps(solar_azimuth_deg: float, reach_px: float) -> list[tuple[int, int]
 
 
 def _round_half_away(value: float) -> int:
-    """Return the nearest integer, a half going away from zero: alike in all four quadrants."""
+    """Return the nearest integer, rounding halves away from zero: the same in all four quadrants."""
     return int(math.copysign(math.floor(round(abs(value), _TIE_DECIMALS) + 0.5), value))
 
 
 def _overlap(step: int, size: int) -> tuple[slice, slice]:
-    """Return, along an axis of ``size``, the pixels ``i`` with ``i + step`` inside, and those ``i + step``."""
+    """Return, along an axis of ``size``, the pixels ``i`` with ``i + step`` inside, and the pixels ``i + step``."""
     inside = max(size - abs(step), 0)
     start = min(max(-step, 0), size)
     return slice(start, start + inside), slice(start + step, start + step + inside)
 
 
-# How it is computed. Every step is a logical operation on binary rasters, so eight pixels are worked on at a time,
+# How it is computed. Every step is a logical operation on binary rasters, so eight pixels are processed at a time,
 # one in each bit of a byte:
 #
 # - The scene is cut into strips, each strip into eight segments of as many rows, and pixel (row, col) of segment
 #   ``s`` is bit ``s`` of byte (row, col) of the packed strip. The eight pixels of a byte lie a segment's height
 #   apart, so their neighbours lie in the neighbouring bytes, at the same bit: to shift a raster is to shift its
 #   bytes, and no bit ever crosses into another.
-# - What a pixel becomes depends on the rows around it, up to the reach of the erosion's and the dilation's disks
-#   together, the *halo*. Each segment is therefore packed with its halo above and below, even where those rows
-#   belong to the next segment, and each disk takes its own reach off again: after both, the segments are as high
-#   as they began and lie edge to edge. Rows beyond the raster are zero in every packed array: neither cloud nor
-#   shadow nor valid.
-# - Columns beyond the raster's edge are zero too. The erosion alone may give a value there, so what it returns has
+# - What a pixel becomes depends on the rows around it, up to the combined reach of the disks of erosion and dilation,
+#   the *halo*. Each segment is therefore packed with its halo above and below, even where those rows belong to the
+#   next segment, and each disk removes its own reach again: after both, the segments have their original height
+#   and lie edge to edge. Rows beyond the raster are zero in every packed array: neither cloud nor shadow nor valid.
+# - Columns beyond the raster's edge are zero too. Only the erosion may give a value there, so what it returns has
 #   its reach as a margin left and right, which the dilation uses up.
 # - A disk is the union of its rows, and each row of a disk is a horizontal run of pixels. ``dilate`` goes from the
-#   outermost row to the middle one; there runs grow longer, so each is made of the one before by an OR with a
-#   shifted copy, and OR-ed into the result above and below the centre.
+#   outermost row to the middle one. Runs grow longer in this direction, so each is made from the previous one by an OR
+#   with a shifted copy, and OR-ed into the result above and below the centre.
 # - An erosion is the dilation of the complement.
 #
 # A strip's packed arrays fit the processor's cache. The result equals filters with Earth Engine's kernels bit for
 # bit; ``benchmarks/mask_core.py`` compares its speed with scipy's and OpenCV's.
 
-#: A binary raster of eight segments, a bit each: ``(rows of one segment, width)``.
+#: A binary raster of eight segments, one bit each: ``(rows of one segment, width)``.
 Packed = NDArray[np.uint8]
 #: Bits of a byte.
 SEGMENTS = 8
@@ -173,8 +172,8 @@ _SEGMENT_HEIGHT = 120
 class Strip:
     """Eight segments of ``segment_height`` rows, each with ``halo`` rows more above and below.
 
-    The segments follow each other from ``first_row`` of a raster of ``raster_height`` rows. They may
-    reach beyond the raster, where all bits are zero.
+    The segments follow each other from ``first_row`` of a raster with ``raster_height`` rows. They may
+    extend beyond the raster, where all bits are zero.
     """
 
     raster_height: int
@@ -184,26 +183,26 @@ class Strip:
 
     @property
     def rows(self) -> slice:
-        """The raster's rows that the strip holds, halos included."""
+        """Return the slice of the raster's rows that the strip holds, including halos."""
         stop = self.first_row + SEGMENTS * self.segment_height + self.halo
         return slice(max(self.first_row - self.halo, 0), min(stop, self.raster_height))
 
     def pack(self, read_rows: Callable[[slice], NDArray[np.bool_]], width: int) -> Packed:
         """Pack pixels: uint8 ``(segment_height + 2 * halo, width)``.
 
-        ``read_rows`` returns a slice of the raster's rows as bool ``(rows, width)``. It is asked segment by
-        segment, so a threshold may be applied there without a raster of its own.
+        ``read_rows`` returns a slice of the raster's rows as bool ``(rows, width)``. It is called segment by
+        segment, so it can apply a threshold without a raster of its own.
         """
         packed = np.zeros((self.segment_height + 2 * self.halo, width), np.uint8)
         for _, rows, segment_rows in reversed(list(self._segments())):
-            packed += packed  # one bit up: a doubling is quicker than a shift
+            packed += packed  # one bit up: doubling is faster than a shift
             packed[segment_rows] |= read_rows(rows).view(np.uint8)
         return packed
 
     def unpack_pairs(self, low: Packed, high: Packed, out: NDArray[np.uint8]) -> None:
         """Write ``low + 2 * high`` of each pixel to ``out``, uint8 ``(raster_height, width)``.
 
-        ``low`` and ``high`` are packed without a halo, as this strip must be.
+        ``low`` and ``high`` are packed without a halo, and this strip must have none.
         """
         # Both bits of a pixel side by side: one shift and one mask give its value.
         even = low & 0x55 | (high & 0x55) << 1
@@ -213,7 +212,7 @@ class Strip:
             np.bitwise_and(pairs >> segment // 2 * 2, 3, out=out[rows])
 
     def _segments(self) -> Iterator[tuple[int, slice, slice]]:
-        """Yield each segment, the raster's rows that it holds (maybe none), and where in the segment they are."""
+        """Yield each segment, the raster's rows that it holds (possibly none), and where in the segment they are."""
         for segment in range(SEGMENTS):
             top = self.first_row + segment * self.segment_height - self.halo
             start = max(top, 0)
@@ -222,7 +221,7 @@ class Strip:
 
 
 def disk_reach(radius_px: float) -> int:
-    """Return the rows by which the disk reaches beyond its centre."""
+    """Return the number of rows by which the disk reaches beyond its centre."""
     return math.isqrt(math.floor(radius_px * radius_px))
 
 
@@ -237,9 +236,9 @@ def disk_half_widths(radius_px: float) -> list[int]:
 
 
 def dilate(packed: Packed, radius_px: float, margin: int = 0) -> Packed:
-    """Return where the disk around a pixel holds a set one: packed, ``disk_reach`` rows less at top and bottom.
+    """Return where the disk around a pixel holds a set one: packed, ``disk_reach`` rows fewer at top and bottom.
 
-    What lies left and right of the raster is not set; the result has ``margin`` columns more on either side.
+    Pixels left and right of the raster are not set; the result has ``margin`` columns more on either side.
     """
     half_widths = disk_half_widths(radius_px)
     reach = len(half_widths) - 1
@@ -267,7 +266,7 @@ def compose_mask(
     ``solar_azimuth_deg`` is clockwise from north, any real number.
 
     Raises:
-        ValueError: the inputs' shapes do not belong together, or the azimuth is not finite.
+        ValueError: the inputs' shapes do not match, or the azimuth is not finite.
     """
     factor = _coarse_factor(inputs, pixel_size_m)
     threshold_pct = parameters.cloud_probability_pct
@@ -302,9 +301,9 @@ def compose_classes(
     pixel_size_m: float = 20.0,
     erosion_m: float = EROSION_M,
 ) -> NDArray[np.uint8]:
-    """Return classes of ``MaskClass`` for clouds and shadows that are already told apart: uint8 of the same shape.
+    """Return classes of ``MaskClass`` for clouds and shadows that are already separate: uint8 of the same shape.
 
-    Erosion, dilation and classes are those of ``compose_mask``; with ``erosion_m`` of 0 nothing is eroded. All
+    Erosion, dilation and classes are those of ``compose_mask``; if ``erosion_m`` is 0 nothing is eroded. All
     three are bool ``(height, width)``; where ``valid`` is false there is no data.
 
     Raises:
@@ -324,7 +323,7 @@ def compose_classes(
 
 @dataclass(frozen=True, slots=True)
 class _PackedInputs:
-    """A strip with its halos; ``valid`` is one pixel wide where all are valid."""
+    """A strip with its halos; ``valid`` is one pixel wide if all pixels are valid."""
 
     cloud: Packed
     shadow: Packed
@@ -345,15 +344,15 @@ class _PackedInputs:
         return valid & ~(masked & near_cloud), masked
 
     def _erode(self, raw: Packed, radius_px: float) -> Packed:
-        """Return where the disk holds pixels with data and all of them are in ``raw``.
+        """Return where the disk contains pixels with data and all of them are in ``raw``.
 
-        The result has ``disk_reach`` columns more on either side of the grid; above and below it the
+        The result has ``disk_reach`` columns more on either side of the grid; above and below, the
         halos have the rows.
         """
         margin = disk_reach(radius_px)
         reached = dilate(self.valid, radius_px, margin)
         if self.valid.shape[1] < raw.shape[1]:
-            # All are valid, so every column but those of the margins is as this one.
+            # All are valid, so every column except those of the margins is like this one.
             reached = reached.repeat([1] * margin + [raw.shape[1]] + [1] * margin, axis=1)
         return reached & ~dilate(self.valid & ~raw, radius_px, margin)
 
@@ -378,9 +377,9 @@ def _compose(
 
 
 def _pack_expanded(coarse: NDArray[np.bool_], factor: int, strip: Strip) -> Packed:
-    """Pack ``coarse`` on the grid of ``strip``, each of its pixels ``factor`` x ``factor`` pixels there.
+    """Pack ``coarse`` on the grid of ``strip``, where each of its pixels is ``factor`` x ``factor`` pixels.
 
-    It is packed before it grows: every segment begins on the edge of a coarse pixel, so they all grow alike.
+    It is packed before it grows: every segment begins on the edge of a coarse pixel, so all of them grow alike.
     """
     halo = math.ceil(strip.halo / factor)
     coarse_strip = Strip(len(coarse), strip.first_row // factor, strip.segment_height // factor, halo)
@@ -394,10 +393,10 @@ def _crop(packed: Packed, rows: int) -> Packed:
 
 
 def _coarse_factor(inputs: CloudInputs, pixel_size_m: float) -> int:
-    """Return how many pixels the edge of a coarse pixel has.
+    """Return the edge length of a coarse pixel in pixels.
 
     Raises:
-        ValueError: shapes do not belong together, or a coarse pixel is not a multiple of a pixel.
+        ValueError: the shapes do not match, or a coarse pixel is not a multiple of a pixel.
     """
     factor = round(COARSE_PIXEL_M / pixel_size_m)
     if factor < 1 or factor * pixel_size_m != COARSE_PIXEL_M:

@@ -1,6 +1,6 @@
-"""Masks from ukis-csmask's network, asked tile by tile about an item's own bands.
+"""Masks from ukis-csmask's network, run tile by tile on an item's own bands.
 
-Source: ukis-csmask 1.0 (https://github.com/dlr-eoc/ukis-csmask), whose labels these are, pixel for pixel.
+Source: ukis-csmask 1.0 (https://github.com/dlr-eoc/ukis-csmask); the labels equal its own, pixel for pixel.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from pc_cloudmask.version import tell_extra
 TILE_PX = 256
 #: Overlap of neighbouring tiles (ukis-csmask 1.0, ``CSmask._csm``).
 OVERLAP = 0.2
-#: How far the first tiles reach outside of the raster.
+#: How far the first tiles extend outside the raster.
 MARGIN_PX = int(TILE_PX * OVERLAP)
 STEP_PX = int(TILE_PX - TILE_PX * OVERLAP)
 #: Rows or columns that neighbouring tiles share.
 SHARED_PX = TILE_PX - STEP_PX
-#: Of the network's answer: background, cloud, cloud shadow.
+#: Classes of the network's output: background, cloud, cloud shadow.
 CLASS_COUNT = 3
 #: From a tile, float32 ``(1, bands, 256, 256)``, to its logits, float32 ``(1, 3, 256, 256)``.
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-#: ``(top, bottom)`` to digital numbers, uint16 ``(bands, bottom - top, width)``. ``top`` moves down, but for
-#: the last row of tiles, whose mirrored pixels may begin up to ``SHARED_PX`` above the row before.
+#: ``(top, bottom)`` to digital numbers, uint16 ``(bands, bottom - top, width)``. ``top`` moves down, except for
+#: the last row of tiles, whose mirrored pixels may begin up to ``SHARED_PX`` above the previous row.
 ReadRows = Callable[[int, int], NDArray[np.uint16]]
 
 
@@ -52,7 +52,7 @@ class Labels:
     """A scene as the network labels it.
 
     ``label``  uint8 ``(height, width)``: 0 background, 1 cloud, 2 cloud shadow; undefined without data.
-    ``valid``  bool of the same shape: at least one band has data, as ukis-csmask's ``nodata_value=0``.
+    ``valid``  bool of the same shape: at least one band has data, like ukis-csmask's ``nodata_value=0``.
     """
 
     label: NDArray[np.uint8]
@@ -60,10 +60,10 @@ class Labels:
 
 
 def coarsen_rows(read_rows: ReadRows, shape: tuple[int, int]) -> tuple[ReadRows, tuple[int, int]]:
-    """Return what reads rows of pixels half as large again, and their shape, from rows of a raster of ``shape``.
+    """Return a function that reads rows of pixels 1.5 times as large, and their shape, from a raster of ``shape``.
 
-    Three pixels become two, along both axes, each the mean of what it covers of them and has data, rounded. ``top``
-    of what is read moves as that of what is asked.
+    Three pixels become two along both axes, each the rounded mean of those that it covers and that have data. ``top``
+    of the rows that are read moves like that of the rows asked for.
     """
     height, width = shape
     coarse_shape = (-(-2 * height // 3), -(-2 * width // 3))
@@ -80,14 +80,14 @@ def coarsen_rows(read_rows: ReadRows, shape: tuple[int, int]) -> tuple[ReadRows,
 
 
 def _average_pixels(fine: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """Return the means of the pixels with data, uint16 ``(2 * h, 2 * w)``, of ``fine``, ``(3 * h, 3 * w)``."""
+    """Return the means of the pixels with data, uint16 ``(2 * h, 2 * w)``, from ``fine``, ``(3 * h, 3 * w)``."""
     weight = _add_thirds((fine != 0).astype(np.uint32))
     total = _add_thirds(fine.astype(np.uint32))
     return ((total + weight // 2) // np.maximum(weight, 1)).astype(np.uint16)
 
 
 def _add_thirds(fine: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Return nine times what each coarse pixel covers of ``fine``."""
+    """Return nine times the sum of ``fine`` over each coarse pixel."""
     for _ in range(2):
         pairs = np.empty((2 * len(fine) // 3, fine.shape[1]), np.uint32)
         pairs[0::2] = 2 * fine[0::3] + fine[1::3]
@@ -97,7 +97,7 @@ def _add_thirds(fine: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 def refine_label(coarse: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return the label, on a raster of ``shape``, of the coarse pixel that holds each pixel's centre."""
+    """Return, for each pixel of a raster of ``shape``, the label of the coarse pixel that holds its centre."""
     rows, cols = ((2 * np.arange(size) + 1) // 3 for size in shape)
     return coarse[rows][:, cols]
 
@@ -108,11 +108,11 @@ def label_scene(
     """Label a scene of ``shape`` (height, width), read from top to bottom.
 
     ``tables`` is float32 ``(bands, 65536)``: the network's input for each band's digital number. Tiles without a
-    valid pixel are passed over.
+    valid pixel are skipped.
     """
     height, width = shape
     labels = Labels(np.zeros(shape, np.uint8), np.zeros(shape, np.bool_))
-    # ukis-csmask blends in float64; with less, equal probabilities fall to other classes than there.
+    # ukis-csmask blends in float64; with lower precision, equal probabilities would give other classes.
     pending = np.zeros((CLASS_COUNT, TILE_PX, width))
     for top in tile_starts(height):
         rows = mirrored_indices(top, height)
@@ -126,7 +126,7 @@ def label_scene(
                 inside = slice(max(left, 0), min(left + TILE_PX, width))
                 weighted = _classify(network, tables, row_pixels[:, :, columns]) * _WEIGHTS
                 pending[:, :, inside] += weighted[:, :, inside.start - left : inside.stop - left]
-        # Rows that no later tile reaches.
+        # Rows that no later tile covers.
         done = slice(max(top, 0), min(top + STEP_PX, height))
         labels.valid[done] = valid[done.start - first : done.stop - first]
         blended = pending[:, done.start - top : done.stop - top].astype(np.float32)
@@ -171,15 +171,15 @@ def build_weights() -> NDArray[np.float64]:
 _WEIGHTS = build_weights()
 
 
-#: By the names that the settings give them, the package's models for L2A; it has others for L1C.
+#: The package's models for L2A by the settings' names; it has others for L1C.
 MODELS: Mapping[str, str] = {"6-bands-20m": "model_6b_l2a", COARSE_MODEL: "model_4b_l2a"}
-#: What onnxruntime calls devices.
+#: The execution providers of onnxruntime by device.
 PROVIDERS: Mapping[str, str] = {
     "cuda": "CUDAExecutionProvider",
     "mps": "CoreMLExecutionProvider",
     "cpu": "CPUExecutionProvider",
 }
-#: Sentinel-2's bands by the names that ukis-csmask gives them.
+#: Sentinel-2's bands by ukis-csmask's names.
 ASSETS: Mapping[str, str] = {
     "blue": "B02",
     "green": "B03",
@@ -206,14 +206,14 @@ class ModelFile:
     def build_tables(self, reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the network's input by band and digital number, float32 ``(bands, len(reflectance))``.
 
-        Rounded to float32 after either step, as ukis-csmask does it.
+        It is rounded to float32 after each step, as in ukis-csmask.
         """
         centred = (reflectance - self.mean[:, np.newaxis]).astype(np.float32)
         return (centred / self.deviation[:, np.newaxis]).astype(np.float32)
 
 
 def find_model_file(model: str = "6-bands-20m") -> ModelFile:
-    """Find the file of a model of ``MODELS``, once its runtime is known to be installed; neither is loaded.
+    """Find the file of a model of ``MODELS``, after checking that its runtime is installed; neither is loaded.
 
     Raises:
         SettingsError: ukis-csmask or onnxruntime is not installed, or its version has no such model.
@@ -236,7 +236,7 @@ def find_model_file(model: str = "6-bands-20m") -> ModelFile:
 
 def read_software() -> dict[str, str]:
     """Return the versions of ukis-csmask and its runtime by package."""
-    # The distribution may be onnxruntime-gpu or another; the module is the same.
+    # The distribution may be onnxruntime-gpu or another one; the module is the same.
     return {
         "ukis-csmask": version("ukis-csmask"),
         "onnxruntime": str(import_module("onnxruntime").__version__),
@@ -244,7 +244,7 @@ def read_software() -> dict[str, str]:
 
 
 def list_providers(device: Device) -> list[str]:
-    """Return what onnxruntime may compute with on ``device``, the best first; ``auto`` means all that there is.
+    """Return the providers of onnxruntime for ``device``, the best first; ``auto`` means all that exist.
 
     Raises:
         SettingsError: onnxruntime has nothing for the device.
@@ -266,15 +266,15 @@ def load_network(model: ModelFile, device: Device = "auto") -> Network:
     """Load the network; it may be called from several threads, each of which computes on one core.
 
     Raises:
-        SettingsError: the device is not there.
+        SettingsError: the device is not available.
     """
     onnxruntime, providers = import_module("onnxruntime"), list_providers(device)
     options = onnxruntime.SessionOptions()
-    # Scenes side by side cost less than threads within a tile: 0.105 against 0.114 CPU seconds a tile.
+    # Parallel scenes cost less than threads within a tile: 0.105 against 0.114 CPU seconds a tile.
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.path, sess_options=options, providers=providers)
     if device != "auto" and session.get_providers()[0] != providers[0]:
-        # onnxruntime says so in its own log alone, and computes on the processor.
+        # onnxruntime only writes this to its own log, and computes on the CPU.
         raise SettingsError(
             f"CLOUDMASK_DEVICE: onnxruntime {onnxruntime.__version__} cannot use {device} on this machine"
         )
@@ -289,15 +289,15 @@ def load_network(model: ModelFile, device: Device = "auto") -> Network:
 
 #: Rows of a COG's block: a strip of these decodes each block once.
 STRIP_PX = 512
-#: Strips that are held: no tile reaches over more.
+#: Strips kept in memory: no tile extends over more.
 _HELD_STRIPS = 2
 
 
 def open_rows(reader: AssetReader, scene: Scene, bands: Sequence[str], valid: NDArray[np.bool_]) -> ReadRows:
     """Return a function that reads rows of ``bands`` on the scene's grid, each once if asked from top to bottom.
 
-    It writes into ``valid``, bool of the grid's shape, where a band has data. It raises MissingField where the item
-    lacks a band, AssetUnavailable or AssetRefused where one cannot be read.
+    It sets ``valid``, bool of the grid's shape, where a band has data. It raises MissingField if the item lacks a
+    band, AssetUnavailable or AssetRefused if one cannot be read.
     """
     height, width = scene.grid.shape
 
@@ -321,7 +321,7 @@ CLOUD, SHADOW = 1, 2
 
 
 def list_checks(options: NetworkOptions) -> dict[str, Callable[[], str]]:
-    """Return what ``doctor`` may look at, by name."""
+    """Return the checks for ``doctor`` by name."""
 
     def describe_device() -> str:
         find_model_file()
@@ -334,17 +334,17 @@ def open_engine(tools: EngineTools) -> MaskEngine:
     """Open the engine; the network is loaded at the first scene.
 
     Raises:
-        SettingsError: the extra ``csmask`` is not installed, or the device is not there.
+        SettingsError: the extra ``csmask`` is not installed, or the device is not available.
     """
     device = tools.network.device
     return MaskEngine("csmask", Classifier(tools.reader, tools.read_parameters("csmask"), device).derive_mask)
 
 
 class Classifier:
-    """Classifies an item's own L2A bands; needs no account, nothing but their pixels.
+    """Classifies an item's own L2A bands; needs no account, only their pixels.
 
-    ukis-csmask's network tells clouds and shadows on the scene's grid, or on one of larger pixels; erosion,
-    dilation and classes are those of the other methods. Of ``parameters``, the buffer and the model play a part. It
+    ukis-csmask's network finds clouds and shadows on the scene's grid, or on one with larger pixels; erosion,
+    dilation and classes are those of the other methods. It uses only the buffer and the model of ``parameters``. It
     serves several scenes at a time, each on one core.
     """
 
@@ -352,7 +352,7 @@ class Classifier:
         """Find the model and the device.
 
         Raises:
-            SettingsError: the extra ``csmask`` is not installed, or the device is not there.
+            SettingsError: the extra ``csmask`` is not installed, or the device is not available.
         """
         self._reader = reader
         self._parameters = parameters
@@ -392,12 +392,12 @@ class Classifier:
 
     @cached_property
     def _network(self) -> Network:
-        """The network, loaded at the first scene: a run that derives nothing need not wait for it."""
+        """Return the network, loaded for the first scene: a run that derives nothing need not wait for it."""
         try:
             return load_network(self._model, self._device)
         except SettingsError:
             raise
-        except Exception as error:  # onnxruntime has a tree of errors of its own
+        except Exception as error:  # onnxruntime has its own hierarchy of errors
             reason = str(error).partition("\n")[0]
             raise MachineError(
                 f"{self._model.path.name}: onnxruntime cannot load it: {reason};"

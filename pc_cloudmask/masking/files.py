@@ -1,7 +1,7 @@
-"""A mask as people and tools open it: its COG, the COG of its probability, its preview and outlines.
+"""A mask as people and tools open it: its COG, the COG of its probability, its preview, and outlines.
 
-Overviews of the mask are nearest neighbours. They keep every class's share of the area within
-0.2 % at 16 x, where mode loses 5 % of the cloud and more than a third of the (narrow) shadow, at
+Overviews of the mask are nearest neighbours. They preserve every class's share of the area to within
+0.2 % at 16 x, whereas mode loses 5 % of the cloud and more than a third of the (narrow) shadow, at
 twice the CPU time. The mask was dilated by a disk, so there are no single pixels to alias.
 """
 
@@ -22,16 +22,16 @@ MASK_STYLE = BandStyle(
     "cloudmask",
     nodata=MaskClass.NO_DATA,
     overviews=Resampling.nearest,
-    # A TIFF's colour table has no alpha: "clear" gets a colour, STAC says that it is transparent.
+    # A TIFF's colour table has no alpha: "clear" gets a colour, and STAC says that it is transparent.
     colors={int(value): style.color for value, style in CLASS_STYLES.items()},
-    # GDAL keeps category names in a side file, which a COG must not need: a tag holds them.
+    # GDAL keeps category names in a side file, which a COG must not need; a tag holds them instead.
     tags={"legend": LEGEND},
 )
 PROBABILITY_STYLE = BandStyle(
     "cloud probability", nodata=PROBABILITY_NODATA, overviews=Resampling.average, unit="%"
 )
-#: A cell is drawn masked where an eighth of it is: at the usual reduction of 11 x 11 pixels even the smallest
-#: cloud there can be, one disk of five pixels' radius cut by four cells, keeps a cell.
+#: A cell is drawn as masked if at least an eighth of it is: at the usual reduction of 11 x 11 pixels even the
+#: smallest possible cloud, a disk of five pixels' radius cut by four cells, keeps a cell.
 _SHOWN_SHARE = 8
 _ONE = np.uint8(1)
 
@@ -67,7 +67,7 @@ def _build_valid_cog(pixels: NDArray[np.uint8], grid: Grid, style: BandStyle) ->
 def build_preview(classes: NDArray[np.uint8], size_px: int = 512) -> tuple[bytes, Shape]:
     """Return a PNG of a mask in its classes' colours, at most ``size_px`` on its longer edge, and its shape.
 
-    Clear and no-data pixels are transparent, so that it lies over a map or a picture of the scene.
+    Clear and no-data pixels are transparent, so that it can be laid over a map or a picture of the scene.
     ``classes`` is uint8 ``(height, width)`` of ``MaskClass``. The bytes are the same every time.
     """
     reduced = reduce_classes(classes, -(-max(classes.shape) // size_px))
@@ -85,7 +85,7 @@ def draw_outlines(
 ) -> NDArray[np.uint8]:
     """Return ``picture`` with a line inside the edge of each cloud and shadow, in the class's colour.
 
-    Where a cloud or shadow is cut by the picture's own edge there is no line.
+    There is no line where the picture's own edge cuts a cloud or shadow.
     ``picture`` is uint8 ``(height, width, 3)``, ``classes`` uint8 ``(height, width)`` of ``MaskClass``.
     """
     drawn = picture.copy()
@@ -106,8 +106,8 @@ def _shrink(region: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
 def reduce_classes(classes: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     """Return the classes of cells of ``factor`` x ``factor`` pixels (fewer at the lower and right edge).
 
-    A cell is cloud or shadow, whichever has more of it, where they have at least an eighth of it; else clear or no
-    data, as its first pixel is.
+    A cell is cloud or shadow, whichever covers more of it, if together they cover at least an eighth; otherwise it
+    has the class of its first pixel, clear or no data.
     """
     if factor == 1:
         return classes

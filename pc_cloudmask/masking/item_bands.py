@@ -49,12 +49,12 @@ def read_item_band(
 
 
 def read_true_colour(reader: AssetReader, scene: Scene, grid: Grid) -> NDArray[np.uint8]:
-    """Return the scene in true colour on ``grid``, uint8 ``(height, width, 3)``: ESA's picture, or one of the bands.
+    """Return the scene in true colour on ``grid``, uint8 ``(height, width, 3)``: ESA's picture, or one from the bands.
 
     Raises:
         MissingField: the item has neither.
         AssetUnavailable: it could not be read now.
-        AssetRefused: it may not be read, or is no picture.
+        AssetRefused: it may not be read, or is not a picture.
     """
     href = scene.asset_hrefs.get(_PICTURE_ASSET)
     if href is not None:

@@ -1,9 +1,9 @@
 """The methods that derive a mask, one row each, and where their networks run.
 
-Everything that differs between methods stands in ``METHODS``: settings, the run's adapters, the budget, the dry
-run, ``doctor``, the published item and the documentation read it. A new method is a module named after it with
-a function ``open_engine``, a row here, its tests and its page in ``docs/methods``. With a ``package`` of its own it has
-``list_checks`` too, for ``doctor``, and with weights ``identify``, for the item's fingerprint.
+Everything that differs between methods is in ``METHODS``: settings, the run's adapters, the budget, the dry run,
+``doctor``, the published item and the documentation read it. A new method is a module named after it with a
+function ``open_engine``, a row here, its tests and its page in ``docs/methods``. If it has a ``package`` of its own,
+it also has ``list_checks``, for ``doctor``, and if it has weights, ``identify``, for the item's fingerprint.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from pc_cloudmask.masking.earth_engine.session import PixelDownloader
     from pc_cloudmask.source.assets import AssetReader
 
-#: What the settings may name; ``auto`` is the first of ``DEVICES`` that is there.
+#: What the settings may name; ``auto`` is the first of ``DEVICES`` that is available.
 Device = Literal["auto", "cpu", "cuda", "mps"]
-#: Those that there are, a GPU before the processor.
+#: Devices, a GPU before the CPU.
 DEVICES: tuple[str, ...] = ("cuda", "mps", "cpu")
 
 
@@ -46,8 +46,8 @@ DEVICES: tuple[str, ...] = ("cuda", "mps", "cpu")
 class NetworkOptions:
     """How a network runs.
 
-    ``batch_size`` patches are computed at a time. ``model_version`` names a release of the model, ``weights`` the
-    folder of its files, None the one that its package keeps them in. All but ``device`` are OmniCloudMask's.
+    ``batch_size`` patches are computed at a time. ``model_version`` names a release of the model, and ``weights`` the
+    folder of its files; None means where its package keeps them. All except ``device`` are OmniCloudMask's.
     """
 
     device: Device = "auto"
@@ -56,7 +56,7 @@ class NetworkOptions:
     weights: Path | None = None
 
 
-#: Assets of an item that carries the inputs of s2cloudless itself.
+#: Assets of an item that itself has the inputs of s2cloudless.
 NIR_ASSET, CLASSES_ASSET = "B08", "SCL"
 
 
@@ -66,8 +66,8 @@ class DerivedMask:
 
     ``classes`` is uint8 ``(height, width)`` on the scene's grid with values of ``MaskClass``.
     ``software`` maps a package or model to its version, for ``processing:software``.
-    ``inputs`` is kept where the engine has them, to publish the probability with the mask.
-    ``lacking_px`` counts the pixels with reflectance that have no data here, for want of another input.
+    ``inputs`` is kept if the engine has them, to publish the probability with the mask.
+    ``lacking_px`` counts the pixels with reflectance but no data in the mask, because another input is missing.
     """
 
     classes: NDArray[np.uint8]
@@ -78,7 +78,7 @@ class DerivedMask:
 
 
 def need_no_image(scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
-    """Return an empty pairing for each scene: its mask needs no image of Earth Engine."""
+    """Return an empty pairing for each scene: its mask needs no Earth Engine image."""
     return {scene.id: EarthEngineImage() for scene in scenes}
 
 
@@ -89,7 +89,7 @@ class MaskEngine:
     ``derive_mask`` returns the mask of one scene. It raises EngineUnavailable or AssetUnavailable if it may succeed
     later, EngineRefused, AssetRefused or MissingField if it never will. ``find_images`` returns, by scene id, the
     Earth Engine image or why there is none yet, in one round trip for many scenes. ``download`` does the first half of
-    ``derive_mask``, which waits, and returns the second, which computes.
+    ``derive_mask``, which waits for data, and returns the second, which computes.
     """
 
     method: str
@@ -98,41 +98,41 @@ class MaskEngine:
     download: Callable[[Scene, EarthEngineImage], Callable[[], DerivedMask]] | None = None
 
     def begin_mask(self, scene: Scene, ee_image: EarthEngineImage) -> Callable[[], DerivedMask]:
-        """Download what Earth Engine has for the mask, if anything; return what makes the mask, once, of it."""
+        """Download what Earth Engine has for the mask, if anything; return what makes the mask from it, once."""
         if self.download:
             return self.download(scene, ee_image)
         return partial(self.derive_mask, scene, ee_image)
 
 
 class EngineTools(Protocol):
-    """The parts that an engine may be made of, by a run's settings; each is opened when it is first asked for."""
+    """What an engine may be built from, by a run's settings; each part is opened on first use."""
 
     @property
     def now(self) -> datetime:
-        """When the run began."""
+        """Return when the run began."""
 
     def read_parameters(self, method: str) -> MaskParameters:
         """Return the thresholds of masks of ``method``."""
 
     @property
     def compute(self) -> str:
-        """``local`` or ``server``."""
+        """Return ``local`` or ``server``."""
 
     @property
     def network(self) -> NetworkOptions:
-        """Where and how networks run."""
+        """Return where and how networks run."""
 
     @property
     def reader(self) -> AssetReader:
-        """Reads the pixels of source assets."""
+        """Return the reader of source assets."""
 
     @property
     def has_earth_engine(self) -> bool:
-        """True if the settings name an account of Earth Engine."""
+        """Return True if the settings name an Earth Engine account."""
 
     @property
     def downloader(self) -> PixelDownloader:
-        """Downloads rasters from Earth Engine."""
+        """Return the downloader of rasters from Earth Engine."""
 
 
 class CostSettings(Protocol):
@@ -140,24 +140,23 @@ class CostSettings(Protocol):
 
     @property
     def compute(self) -> str:
-        """``local`` or ``server``."""
+        """Return ``local`` or ``server``."""
 
     @property
     def csmask_model(self) -> str:
-        """Which network of ukis-csmask."""
+        """Return the name of ukis-csmask's network."""
 
 
 @dataclass(frozen=True, slots=True)
 class MaskMethod:
     """One way to derive a mask; ``open_engine`` of the module named after it opens the engine.
 
-    ``parameters`` are the thresholds that its masks follow from; no other changes them. ``choices`` are names among
-    the parameters that they follow from too, told where they are not the default ones. ``buffer_m`` is the buffer
-    that fits the method, taken where the settings name none. ``description`` is Markdown, one paragraph of the
-    collection's description. ``collections`` are those of Earth Engine that a scene is paired with; a method
-    without any needs no account. ``extra`` is the extra of this distribution that brings its
-    packages, ``package`` the one that it cannot do without. With ``has_weights`` the user fetches
-    files that its masks follow from too. ``estimate`` returns what a scene costs.
+    ``parameters`` are the thresholds that its masks depend on; no others affect them. ``choices`` are names of further
+    parameters that they depend on, recorded only if not the default. ``buffer_m`` is the buffer that suits the method,
+    used if the settings name none. ``description`` is Markdown, one paragraph of the collection's description.
+    ``collections`` are those of Earth Engine that a scene is paired with; a method without any needs no account.
+    ``extra`` is the extra of this distribution that installs its packages, ``package`` the one that it requires. With
+    ``has_weights`` the user downloads files that its masks also depend on. ``estimate`` returns what a scene costs.
     """
 
     name: str
@@ -176,21 +175,21 @@ class MaskMethod:
 
     @property
     def module(self) -> str:
-        """The module that derives its masks."""
+        """Return the name of the module that derives its masks."""
         return f"pc_cloudmask.masking.{self.name.replace('-', '_')}"
 
     @property
     def doi(self) -> str:
-        """The DOI that the citation ends with."""
+        """Return the DOI at the end of the citation."""
         return self.citation.rpartition("doi:")[2]
 
     @property
     def needs_earth_engine(self) -> bool:
-        """True if scenes are paired with images of Earth Engine."""
+        """Return True if scenes are paired with Earth Engine images."""
         return bool(self.collections)
 
     def identify(self, options: NetworkOptions) -> Mapping[str, float | str]:
-        """Return by name what masks follow from that no setting says: which weights are there.
+        """Return, by name, what masks depend on besides the settings: which weights are installed.
 
         Raises:
             SettingsError: they are missing.
@@ -201,7 +200,7 @@ class MaskMethod:
         return found
 
     def list_checks(self, options: NetworkOptions) -> Mapping[str, Callable[[], str]]:
-        """Return by name what ``doctor`` looks at: each describes what is there, or raises a CloudmaskError."""
+        """Return the checks for ``doctor`` by name: each describes what is there, or raises a CloudmaskError."""
         checks: Mapping[str, Callable[[], str]] = {}
         if self.package:
             checks = import_module(self.module).list_checks(options)
@@ -211,14 +210,14 @@ class MaskMethod:
         """Open what derives masks by this method.
 
         Raises:
-            SettingsError: its packages are not installed, or what it needs is not configured.
+            SettingsError: its packages are not installed, or something it needs is not configured.
         """
         engine: MaskEngine = import_module(self.module).open_engine(tools)
         return engine
 
 
 def has_own_inputs(scene: Scene) -> bool:
-    """Return True if the item itself carries the inputs of s2cloudless."""
+    """Return True if the item itself has the inputs of s2cloudless."""
     return {PROBABILITY_ASSET, NIR_ASSET, CLASSES_ASSET} <= scene.asset_hrefs.keys()
 
 
@@ -259,7 +258,7 @@ METHODS: Mapping[str, MaskMethod] = {
             ),
             licence="CC-BY-4.0",
             citation="Pasquarella et al. 2023, doi:10.1109/CVPRW59228.2023.00206",
-            # The dilation grows back what the erosion took: but for specks, the mask is the threshold's own.
+            # The dilation grows back what the erosion removed: except for specks, the mask equals the threshold's.
             buffer_m=20.0,
             collections=(L2A, CLOUD_SCORE_PLUS),
             choices=("clear_score_band",),
@@ -275,7 +274,7 @@ METHODS: Mapping[str, MaskMethod] = {
             ),
             licence="Apache-2.0",
             citation="Wieland et al. 2019, doi:10.1016/j.rse.2019.05.022",
-            # Any growth costs more than it buys on a labelled chip: docs/methods/csmask.md.
+            # On a labelled chip any growth costs more than it gains: docs/methods/csmask.md.
             buffer_m=0.0,
             extra="csmask",
             package="ukis_csmask",

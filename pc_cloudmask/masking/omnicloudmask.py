@@ -1,8 +1,8 @@
 """Masks from OmniCloudMask's networks, on an item's own red, green and near infrared.
 
 Source: OmniCloudMask 1.8 (https://github.com/DPIRD-DMA/OmniCloudMask), which tiles and blends by itself. Its package
-fetches weights where it finds none. Here that is the user's step: no run begins before the files are there, so the
-package is never asked for weights that it would have to fetch.
+downloads missing weights. Here that is the user's step: no run begins before the files are there, so the package never
+has to download any.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from pc_cloudmask.version import tell_extra
 METHOD = "omnicloudmask"
 #: Red, green and near infrared, in the order of the networks' input.
 BANDS = ("B04", "B03", "B8A")
-#: Values of the networks' answer (``omnicloudmask.CLASS_NAMES``).
+#: Classes of the networks' output (``omnicloudmask.CLASS_NAMES``).
 CLEAR, THICK_CLOUD, THIN_CLOUD, SHADOW = range(4)
-#: The package refuses what is smaller (``HARD_MINIMUM_PATCH_SIZE``).
+#: The package refuses anything smaller (``HARD_MINIMUM_PATCH_SIZE``).
 LEAST_PX = 32
-#: The package takes a file of this size or less for a broken download, and fetches it again (``get_models``).
+#: The package takes a file of this size or less for a broken download, and downloads it again (``get_models``).
 BROKEN_BYTES = 1024 * 1024
 
 
@@ -55,7 +55,7 @@ class Weights:
 
     @property
     def command(self) -> str:
-        """The command that fetches them."""
+        """Return the command that downloads them."""
         call = f"get_models(True, {str(self.folder)!r}, model_version={self.model_version})"
         return f'python -c "from omnicloudmask.download_models import get_models; {call}"'
 
@@ -63,7 +63,7 @@ class Weights:
         """Return the SHA-256 of each file, in hex.
 
         Raises:
-            SettingsError: files are missing, cannot be read, or are those of a download that broke off.
+            SettingsError: files are missing, cannot be read, or come from an interrupted download.
         """
         try:
             sizes = {name: (self.folder / name).stat().st_size for name in self.files if self._has(name)}
@@ -89,13 +89,13 @@ class Weights:
 
 @lru_cache(maxsize=8)
 def _hash_file(path: Path, _changed_ns: int) -> str:
-    """Return the SHA-256 of the file; a file that was changed since is another."""
+    """Return the SHA-256 of the file; ``_changed_ns`` makes a changed file another cache entry."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_weights(options: NetworkOptions) -> Weights:
-    """Find out where the weights have to be; neither PyTorch nor the package is imported.
+    """Find out where the weights must be, without importing PyTorch or the package.
 
     Raises:
         SettingsError: a package is not installed, or has no such version of the model.
@@ -130,7 +130,7 @@ def _find_default_folder() -> Path:
 
 
 def identify(options: NetworkOptions) -> dict[str, str | float]:
-    """Return what masks follow from in addition to the settings' thresholds: the model's version and weights.
+    """Return what masks depend on besides the settings' thresholds: the model's version and weights.
 
     Raises:
         SettingsError: the packages or the weights are missing.
@@ -140,10 +140,10 @@ def identify(options: NetworkOptions) -> dict[str, str | float]:
 
 
 def find_device(options: NetworkOptions) -> str:
-    """Return the device that PyTorch shall use; PyTorch is imported.
+    """Return the device that PyTorch should use; this imports PyTorch.
 
     Raises:
-        SettingsError: it is not there.
+        SettingsError: it is not available.
         MachineError: PyTorch cannot be imported.
     """
     torch = _import("torch")
@@ -162,7 +162,7 @@ def find_device(options: NetworkOptions) -> str:
 def _import(module: str) -> Any:
     try:
         return import_module(module)
-    except Exception as error:  # a package that is broken, or does not fit another: anything may come
+    except Exception as error:  # a broken or incompatible package may raise anything
         raise MachineError(
             f"method {METHOD}: {module} cannot be imported: {_first_line(error)}; {tell_extra(METHOD)}"
         ) from error
@@ -173,7 +173,7 @@ def _first_line(error: Exception) -> str:
 
 
 def list_checks(options: NetworkOptions) -> dict[str, Callable[[], str]]:
-    """Return what ``doctor`` may look at, by name."""
+    """Return the checks for ``doctor`` by name."""
 
     def describe_weights() -> str:
         weights = find_weights(options)
@@ -187,7 +187,7 @@ def list_checks(options: NetworkOptions) -> dict[str, Callable[[], str]]:
 
 
 def open_engine(tools: EngineTools) -> MaskEngine:
-    """Open the engine; the networks are loaded at the first scene.
+    """Open the engine; the networks are loaded for the first scene.
 
     Raises:
         SettingsError: the extra, the weights or the device is missing.
@@ -201,9 +201,9 @@ def open_engine(tools: EngineTools) -> MaskEngine:
 
 
 class Predictor:
-    """Asks OmniCloudMask about pixels, of one scene at a time: it uses all cores, or the one GPU.
+    """Runs OmniCloudMask on the pixels of one scene at a time: it uses all cores, or the one GPU.
 
-    ``models`` are modules of PyTorch to ask in place of those that ``weights`` describe: float32
+    ``models`` are PyTorch modules to use instead of those that ``weights`` describe: float32
     ``(n, 3, height, width)`` to ``(n, 4, height, width)``.
     """
 
@@ -219,7 +219,7 @@ class Predictor:
         """Return the class of each pixel, uint8 ``(height, width)``, of ``pixels``, uint16 ``(3, height, width)``.
 
         Raises:
-            SettingsError: the device is not there.
+            SettingsError: the device is not available.
             MachineError: the networks cannot be loaded, or there is too little memory.
         """
         with self._lock:
@@ -227,12 +227,12 @@ class Predictor:
 
     @cached_property
     def _predict(self) -> Callable[[NDArray[np.uint16]], NDArray[np.uint8]]:
-        """The package, shown to work with these weights on this device."""
+        """Return the package's function, after checking that it works with these weights on this device."""
         device = find_device(self._options)
         predict = _import("omnicloudmask").predict_from_array
         chosen: dict[str, Any] = {"custom_models": self._models and [*self._models]}
         if self._weights is not None and self._models is None:
-            self._weights.hash_files()  # for a file that has gone since would be fetched
+            self._weights.hash_files()  # because the package would download a file that has since disappeared
             chosen = {
                 "destination_model_dir": self._weights.folder,
                 "model_version": self._weights.model_version,
@@ -240,7 +240,7 @@ class Predictor:
 
         def ask(pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
             with warnings.catch_warnings():
-                # Of patches that are made smaller for a small scene, say.
+                # For example about patches that are made smaller for a small scene.
                 warnings.simplefilter("ignore")
                 answer = predict(
                     pixels, batch_size=self._options.batch_size, inference_device=device, **chosen
@@ -257,7 +257,7 @@ class Predictor:
         return ask
 
     def _explain(self, error: Exception, device: str) -> MachineError:
-        """Return what to say where the networks could not be loaded."""
+        """Return the error for networks that could not be loaded."""
         if fault := find_machine_fault(error):
             return fault
         what, mend = "its models", ""
@@ -272,9 +272,9 @@ class Predictor:
 
 
 class OmniCloudMask:
-    """Derives masks by OmniCloudMask; needs no account, nothing but an item's pixels.
+    """Derives masks by OmniCloudMask; needs no account, only an item's pixels.
 
-    Of ``parameters`` only the buffer plays a part. What the networks tell is not eroded: their published accuracy is
+    Of ``parameters`` it uses only the buffer. The networks' answer is not eroded: their published accuracy is
     that of their own answer.
     """
 
@@ -314,7 +314,7 @@ class OmniCloudMask:
 def read_pixels(reader: AssetReader, scene: Scene) -> NDArray[np.uint16]:
     """Return the bands on the scene's grid without the offset of newer baselines, uint16 ``(3, height, width)``.
 
-    0 is no data, in the item as for the networks; what the offset would make darker than black becomes 1.
+    0 is no data, in the item and for the networks; what the offset would make darker than black becomes 1.
     """
     offset_dn = reflectance_offset_dn(scene.processing_baseline)
     pixels = np.stack([read_item_band(reader, scene, band, np.uint16) for band in BANDS])
@@ -327,14 +327,14 @@ def read_pixels(reader: AssetReader, scene: Scene) -> NDArray[np.uint16]:
 def classify(
     predict: Callable[[NDArray[np.uint16]], NDArray[np.uint8]], pixels: NDArray[np.uint16]
 ) -> NDArray[np.uint8]:
-    """Return the networks' classes, uint8 ``(height, width)``; a small scene is surrounded by pixels without data."""
+    """Return the networks' classes, uint8 ``(height, width)``; a small scene is padded with pixels without data."""
     height, width = pixels.shape[1:]
     lacking = ((0, 0), (0, max(0, LEAST_PX - height)), (0, max(0, LEAST_PX - width)))
     return predict(np.pad(pixels, lacking))[:height, :width]
 
 
 def read_software(parameters: MaskParameters) -> Mapping[str, str]:
-    """Return the versions of package and runtime, and which weights they used."""
+    """Return the versions of package and runtime, and the weights used."""
     return {
         "omnicloudmask": version("omnicloudmask"),
         "torch": version("torch"),

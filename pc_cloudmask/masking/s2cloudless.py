@@ -1,7 +1,7 @@
 """Masks from s2cloudless: clouds by its probability, shadows by projecting them away from the sun.
 
-With ``compute=local`` the mask is composed here (``clouds_and_shadows.compose_mask``), from the probability that an
-item carries itself or else from Earth Engine's; with ``compute=server`` Earth Engine computes it.
+With ``compute=local`` the mask is composed here (``clouds_and_shadows.compose_mask``), from the item's own
+probability if it has one, otherwise from Earth Engine's; with ``compute=server`` Earth Engine computes it.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ from pc_cloudmask.scene.image import EarthEngineImage, Pairing
 from pc_cloudmask.scene.scene import Scene, reflectance_offset_dn
 from pc_cloudmask.source.assets import AssetReader
 
-#: Rows that are checked at a time, so that no further raster of the scene's size is needed.
+#: Rows checked at a time, so that no further raster of the scene's size is needed.
 _ROWS = 128
 Pixel = TypeVar("Pixel", np.uint8, np.bool_)
 
 
 def open_engine(tools: EngineTools) -> MaskEngine:
-    """Open the engine; without an account of Earth Engine it masks the items that carry a probability."""
+    """Open the engine; without an Earth Engine account it masks only items that have a probability."""
     if tools.compute == "server":
         server = EarthEngineInputs(tools.downloader, tools.read_parameters("s2cloudless"))
         return MaskEngine("s2cloudless", server.derive_mask, server.find_images, server.download_mask)
@@ -65,7 +65,7 @@ def open_engine(tools: EngineTools) -> MaskEngine:
 
 
 class LocalEngine:
-    """Computes masks here, from an item's own inputs where it carries them, from Earth Engine's otherwise."""
+    """Computes masks here, from an item's own inputs if it has them, otherwise from Earth Engine's."""
 
     def __init__(
         self, reader: AssetReader, parameters: MaskParameters, earth_engine: EarthEngineInputs | None
@@ -75,11 +75,11 @@ class LocalEngine:
         self._earth_engine = earth_engine
 
     def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
-        """Return, by scene id, the Earth Engine image or why there is none yet; ask once at most.
+        """Return, by scene id, the Earth Engine image or why there is none yet; send at most one request.
 
         Raises:
             EngineRefused: every scene needs Earth Engine, which is not configured. If only some do, the others
-                go on and ``read_inputs`` refuses these.
+                continue and ``read_inputs`` refuses these.
         """
         pairings = dict(need_no_image(scenes))
         others = [scene for scene in scenes if not has_own_inputs(scene)]
@@ -93,13 +93,13 @@ class LocalEngine:
         """Return the mask of one scene, with the inputs that it was made from.
 
         Raises:
-            EngineUnavailable, AssetUnavailable: try again later.
-            EngineRefused, AssetRefused: never.
+            EngineUnavailable, AssetUnavailable: it may succeed later.
+            EngineRefused, AssetRefused: it never will.
         """
         return self.download_inputs(scene, ee_image)()
 
     def download_inputs(self, scene: Scene, ee_image: EarthEngineImage) -> Callable[[], DerivedMask]:
-        """Download the inputs, unless the item has its own, and return what composes the mask, as ``derive_mask``."""
+        """Download the inputs, unless the item has its own, and return what composes the mask; as ``derive_mask``."""
         read_inputs: Callable[[], CloudInputs]
         if has_own_inputs(scene):
             read_inputs = partial(read_item_inputs, self._reader, scene, self._parameters)
@@ -125,7 +125,7 @@ def _not_configured(scene: Scene) -> EngineRefused:
 
 
 def read_item_inputs(reader: AssetReader, scene: Scene, parameters: MaskParameters) -> CloudInputs:
-    """Return the inputs that an item itself carries, on the scene's grid.
+    """Return the inputs that an item itself has, on the scene's grid.
 
     Its cloud probability stands in for Earth Engine's COPERNICUS/S2_CLOUD_PROBABILITY: percent, 255 no data, at
     10 m, or at 20 m as this package publishes it with ``keep_inputs``. Means of the valid 10 m pixels, rounded
@@ -137,7 +137,7 @@ def read_item_inputs(reader: AssetReader, scene: Scene, parameters: MaskParamete
         AssetUnavailable: an asset could not be read now.
         AssetRefused: an asset may not be read, or is not what it should be.
     """
-    # Dark first: the near infrared takes most memory, and is not kept.
+    # Dark first: the near infrared takes the most memory, and is not kept.
     nir_dn = read_item_band(reader, scene, NIR_ASSET, np.uint16)
     dark = find_dark(
         nir_dn,
@@ -170,8 +170,8 @@ class EarthEngineInputs:
         """Return the inputs on the scene's grid.
 
         Raises:
-            EngineUnavailable: try again later.
-            EngineRefused: never.
+            EngineUnavailable: it may succeed later.
+            EngineRefused: it never will.
         """
         return self.download_inputs(scene, ee_image)()
 
@@ -191,7 +191,7 @@ class EarthEngineInputs:
         return partial(self._unpack, scene, rasters)
 
     def _unpack(self, scene: Scene, rasters: list[Bytes]) -> CloudInputs:
-        coarse_pct, packed = rasters.pop(), rasters.pop()  # so that nobody else keeps them in memory
+        coarse_pct, packed = rasters.pop(), rasters.pop()  # so that no other reference keeps them in memory
         lacking_px = sum(int(np.count_nonzero(strip == graphs.LACKING_INPUT)) for strip in _strips(packed))
         probability_pct, dark = unpack_inputs(packed)
         highest = max(_find_highest(probability_pct), _find_highest(coarse_pct))
@@ -200,7 +200,7 @@ class EarthEngineInputs:
         return CloudInputs(probability_pct, dark, coarse_pct, lacking_px)
 
     def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
-        """Return the mask that Earth Engine computes: one byte a pixel comes back, its class."""
+        """Return the mask that Earth Engine computes: one byte per pixel, its class."""
         return self.download_mask(scene, ee_image)()
 
     def download_mask(self, scene: Scene, ee_image: EarthEngineImage) -> Callable[[], DerivedMask]:
@@ -221,20 +221,20 @@ class EarthEngineInputs:
 def unpack_inputs(packed: Bytes) -> tuple[Bytes, NDArray[np.bool_]]:
     """Return probability (uint8 percent, 255 no data) and dark (bool) of ``graphs.build_packed_inputs``.
 
-    The probability takes the place of ``packed``.
+    The probability overwrites ``packed``.
     """
     dark = np.empty(packed.shape, np.bool_)
     for strip, dark_strip in zip(_strips(packed), _strips(dark), strict=True):
         missing = strip >= graphs.LACKING_INPUT
         np.greater(strip >= graphs.DARK_BIT, missing, out=dark_strip)
         np.bitwise_and(strip, np.uint8(graphs.DARK_BIT - 1), out=strip)
-        # The negative of a 1 is 255, no data: several times quicker than an assignment by a mask.
+        # The negative of a 1 is 255, no data: several times faster than an assignment by a mask.
         np.bitwise_or(strip, np.negative(missing.view(np.uint8)), out=strip)
     return packed, dark
 
 
 def _find_highest(probability_pct: Bytes) -> int:
-    """Return the highest value but 255, no data, which one more makes 0; -1 if there is none."""
+    """Return the highest value except 255, no data, which one more makes 0; -1 if there is none."""
     highest = (int((strip + np.uint8(1)).max(initial=0)) for strip in _strips(probability_pct))
     return max(highest, default=0) - 1
 
@@ -246,15 +246,15 @@ def _strips(pixels: NDArray[Pixel]) -> Iterator[NDArray[Pixel]]:
 #: The level at or below 100 m in a pyramid of 10 m pixels: 10, 20, 40, 80.
 _LEVEL_SCALE_M = 80
 _PIXEL_SIZE_M = 20
-#: Rows of a level that are made at a time, so that their parts stay in the processor's cache.
+#: Rows of a level made at a time, so that their parts stay in the processor's cache.
 _STRIP_ROWS = 64
 
 
 def build_coarse_probability(probability_pct: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return what Earth Engine takes for the probability at 100 m, from the probability at 20 m.
+    """Return what Earth Engine uses as the probability at 100 m, from the probability at 20 m.
 
     ``reproject(scale=100)`` reads the nearest pixel of the level at or below 100 m, which is 80 m: a
-    100 m pixel gets the mean of the 80 m pixel that its centre lies in, not a mean of its own ground.
+    100 m pixel gets the mean of the 80 m pixel that contains its centre, not the mean of its own ground.
 
     Args:
         probability_pct: uint8 (h, w), 0..100, 255 no data.
@@ -264,7 +264,7 @@ def build_coarse_probability(probability_pct: NDArray[np.uint8]) -> NDArray[np.u
     """
     level = mean_pyramid(mean_pyramid(probability_pct, PROBABILITY_NODATA), PROBABILITY_NODATA)
     height, width = probability_pct.shape
-    # A 100 m pixel that only begins inside the image may have its centre outside: no data there.
+    # The centre of a 100 m pixel that only begins inside the image may lie outside: no data there.
     padded = np.pad(level, ((0, 1), (0, 1)), constant_values=PROBABILITY_NODATA)
     return padded[np.ix_(_nearest_in_level(height), _nearest_in_level(width))]
 
@@ -278,7 +278,7 @@ def mean_pyramid(values: NDArray[np.uint8], nodata: int) -> NDArray[np.uint8]:
 
     Args:
         values: uint8 (h, w).
-        nodata: the value of pixels that have none.
+        nodata: the value of pixels without data.
 
     Returns:
         uint8 (ceil(h / 2), ceil(w / 2)).
@@ -313,6 +313,6 @@ def _sum_of_four(strip: NDArray[np.uint8]) -> NDArray[np.uint16]:
 
 
 def _nearest_in_level(length: int) -> NDArray[np.intp]:
-    """Return the index of the 80 m pixel that holds the centre of each 100 m pixel, for ``length`` of 20 m."""
+    """Return the index of the 80 m pixel that holds the centre of each 100 m pixel, for ``length`` pixels of 20 m."""
     centre_m = np.arange(0, length * _PIXEL_SIZE_M, COARSE_PIXEL_M) + COARSE_PIXEL_M / 2
     return np.asarray(centre_m // _LEVEL_SCALE_M, np.intp)

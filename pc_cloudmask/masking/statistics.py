@@ -1,8 +1,8 @@
 """How much of a mask is cloud, shadow, clear or no data, and whether it has data wherever its scene has.
 
 "No data" in a published mask is final, so it is concluded only from proof: reflectance has none there either, or the
-item itself says that so much of its tile is empty. Earth Engine's cloud layers are masked at times, in part or all
-over, where reflectance has data; a later run finds them complete.
+item itself says that so much of its tile is empty. At times Earth Engine's cloud layers are masked, partly or
+completely, where reflectance has data; a later run finds them complete.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DECIMALS = 2
 #: A hundred percent in steps of the last decimal.
 _UNITS = 100 * 10**DECIMALS
 _ONE = np.uint8(1)
-#: Rows that are counted at a time, so that no second raster of the mask's size is needed.
+#: Rows counted at a time, so that no second raster of the mask's size is needed.
 _ROWS = 128
 
 
@@ -65,7 +65,7 @@ def _count_ones(bits: NDArray[np.uint8]) -> int:
 
 
 def share_out(counts: list[int]) -> list[float]:
-    """Return percentages by the method of the largest remainder, the earlier count first in a tie."""
+    """Return percentages by the largest remainder method; in a tie the earlier count comes first."""
     total = sum(counts)
     if not total:
         return [0.0 for _ in counts]
@@ -77,21 +77,21 @@ def share_out(counts: list[int]) -> list[float]:
     return [unit / 10**DECIMALS for unit in units]
 
 
-#: Share of the pixels with reflectance that a mask may leave out: rims of footprints, which archives draw otherwise.
+#: Share of the pixels with reflectance that a mask may omit: rims of footprints, which archives draw differently.
 MOST_LACKING = 0.1
 #: Share that a mask must have of what the item says has data: pairing by footprint allows for 0.1, rims for as much.
 LEAST_OF_ITEM = 0.75
-#: What an item leaves to the rims, in percent of its tile: all of a mask may be without data where it has no more.
+#: If an item has no more data than this, in percent of its tile, its mask may be entirely without data: rims.
 SLIVER_PCT = 1.0
 
 
 def find_shortfall(classes: NDArray[np.uint8], lacking_px: int, item_nodata_pct: float | None) -> str | None:
-    """Return what a mask lacks, for a scene that has to wait; None for a mask that can be published.
+    """Return what a mask lacks, if its scene has to wait; None if it can be published.
 
     Args:
         classes: The mask, uint8 of ``MaskClass``.
-        lacking_px: Pixels of it without data, though there is reflectance.
-        item_nodata_pct: Share of the tile without data, in percent, as the item tells it; None where it does not.
+        lacking_px: Number of its pixels without data where there is reflectance.
+        item_nodata_pct: Share of the tile without data, in percent, according to the item; None if it does not say.
     """
     valid_px = int(np.count_nonzero(classes))
     if lacking_px > MOST_LACKING * (valid_px + lacking_px):
@@ -109,7 +109,7 @@ def find_shortfall(classes: NDArray[np.uint8], lacking_px: int, item_nodata_pct:
 
 
 def is_too_empty(nodata_pct: float, item_nodata_pct: float | None) -> bool:
-    """Return True if a mask has less data than its item promises; where that is silent, if it has none at all."""
+    """Return True if a mask has less data than its item promises; if the item does not say, if it has none at all."""
     if item_nodata_pct is None:
         return nodata_pct >= 100
     promised_pct = 100 - item_nodata_pct

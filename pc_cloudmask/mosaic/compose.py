@@ -1,7 +1,7 @@
-"""One block of a mosaic: what published scenes observed of each pixel, made one value.
+"""One block of a mosaic: combine what published scenes observed at each pixel into one value.
 
 Arrays of observations are ``(observation, height, width)``. An observation is *usable* at a pixel
-where it is to count there. Values are digital numbers, uint16, 0 where there is none.
+if it counts there. Values are digital numbers, uint16, 0 where there is none.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LARGEST = np.iinfo(np.uint16).max
 
 
 class Reducer(StrEnum):
-    """How a pixel's value is made of its clear observations."""
+    """How a pixel's value is made from its clear observations."""
 
     MEDIAN = "median"
     LEAST_CLOUDY = "least-cloudy"
@@ -45,9 +45,9 @@ class Reducer(StrEnum):
 
 
 def drop_repeats(usable: Usable, passes: Sequence[Hashable]) -> None:
-    """Let each pass count once at a pixel: neighbouring tiles hold the same pixels where they overlap.
+    """Let each pass count once per pixel: neighbouring tiles hold the same pixels where they overlap.
 
-    ``passes`` names the satellite's pass of each observation; the first of a pass stays, in place.
+    ``passes`` names the satellite's pass of each observation; ``usable`` keeps the first of a pass, in place.
     """
     seen: dict[Hashable, Usable] = {}
     for index, name in enumerate(passes):
@@ -63,7 +63,7 @@ def drop_repeats(usable: Usable, passes: Sequence[Hashable]) -> None:
 def harmonise(values: Values, offset_dn: int) -> None:
     """Add a baseline's offset in place, so that values of all baselines mean the same reflectance.
 
-    What would fall to 0 or below becomes 1: 0 is no value, and noise below zero is still an observation.
+    A result of 0 or below becomes 1: 0 is no value, and noise below zero is still an observation.
     """
     if offset_dn:
         held = values != NO_VALUE
@@ -71,9 +71,9 @@ def harmonise(values: Values, offset_dn: int) -> None:
 
 
 def find_median(values: Values, usable: Usable) -> Values:
-    """Return the median of the usable observations, ``(height, width)``; 0 where there is none.
+    """Return the median of the usable observations, ``(height, width)``; 0 if there are none.
 
-    Of an even number it is the mean of the two in the middle, rounded half up. ``values`` is used up.
+    For an even number it is the mean of the two in the middle, rounded half up. ``values`` is overwritten.
     """
     lower, upper = _find_middle(values, usable, _LARGEST)
     middle = (lower.astype(np.uint32) + upper + 1) // 2
@@ -81,8 +81,8 @@ def find_median(values: Values, usable: Usable) -> Values:
 
 
 def find_median_flags(values: Values, usable: Usable, flagged: Usable) -> Usable:
-    """Return where an observation in the middle, one of two of an even number, is flagged, ``(height, width)``."""
-    # The flag becomes the lowest bit of what is sorted, so it stays with its value.
+    """Return where an observation in the middle, one of two for an even number, is flagged, ``(height, width)``."""
+    # The flag becomes the lowest bit of the sorted value, so it stays with it.
     keyed = values.astype(np.uint32) << np.uint32(1) | flagged
     lower, upper = _find_middle(keyed, usable, np.iinfo(np.uint32).max)
     marked: Usable = ((lower | upper) & 1).astype(bool) & usable.any(axis=0)
@@ -90,14 +90,14 @@ def find_median_flags(values: Values, usable: Usable, flagged: Usable) -> Usable
 
 
 def find_first(usable: Usable) -> NDArray[np.intp]:
-    """Return the number of the first usable observation, ``(height, width)``; -1 where there is none."""
+    """Return the index of the first usable observation, ``(height, width)``; -1 if there is none."""
     return np.where(usable.any(axis=0), usable.argmax(axis=0), -1)
 
 
 def _find_middle(
     values: NDArray[np.unsignedinteger], usable: Usable, largest: int
 ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger]]:
-    """Return the usable value in the middle, or the two of them; sort ``values`` in place."""
+    """Return the usable value in the middle, or the two of them; this sorts ``values`` in place."""
     values[~usable] = largest
     values.sort(axis=0)
     count = usable.sum(axis=0)
@@ -108,7 +108,7 @@ def _find_middle(
     return lower, upper
 
 
-#: Level-2A's reflectances and their pixels: the Sentinel-2 Products Specification Document.
+#: Level-2A's reflectances and their pixel sizes: the Sentinel-2 Products Specification Document.
 BAND_PIXEL_SIZES_M: Mapping[str, int] = {
     **dict.fromkeys(("B02", "B03", "B04", "B08"), 10),
     **dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12"), 20),
@@ -136,22 +136,22 @@ class Observation:
 
     @property
     def id(self) -> str:
-        """The item's id."""
+        """Return the item's id."""
         return self.scene.id
 
     @property
     def pass_id(self) -> str:
-        """What all tiles have in common that the satellite saw in one pass."""
+        """Return what all tiles that the satellite saw in one pass have in common."""
         return self.scene.datatake_id
 
     @property
     def offset_dn(self) -> int:
-        """Return what harmonises its digital numbers with those of older baselines: -1000 or 0."""
+        """Return the offset that harmonises its digital numbers with those of older baselines: -1000 or 0."""
         return reflectance_offset_dn(self.scene.processing_baseline)
 
 
 def check_bands(bands: Sequence[str]) -> None:
-    """Raise ``SettingsError`` unless each band is a reflectance of Level-2A, and none comes twice."""
+    """Raise ``SettingsError`` unless each band is a reflectance of Level-2A, and no band is repeated."""
     known = ", ".join(sorted(BAND_PIXEL_SIZES_M))
     if not bands:
         raise SettingsError(f"--bands: name at least one of {known}")
@@ -163,7 +163,7 @@ def check_bands(bands: Sequence[str]) -> None:
 
 
 def read_observation(published: PublishedItem, assets: Sequence[str], store: ObjectReader) -> Observation:
-    """Return the observation that a published item makes, with the hrefs of ``assets``.
+    """Return a published item's observation, with the hrefs of ``assets``.
 
     Raises:
         SettingsError: It lacks one of ``assets``.
@@ -182,14 +182,14 @@ def read_observation(published: PublishedItem, assets: Sequence[str], store: Obj
         scene=scene,
         keys=keys,
         hrefs={name: _resolve(scene.asset_hrefs[name], keys, store) for name in assets},
-        # Whatever base URL the catalog was published for, the file lies in the item's folder.
+        # Whatever base URL the catalog was published for, the file is in the item's folder.
         mask_key=keys.prefix + scene.asset_hrefs[MASK_ASSET].rpartition("/")[2],
         clear_pct=float(clear_pct) if isinstance(clear_pct, int | float) else 0.0,
     )
 
 
 def sort_observations(observations: Sequence[Observation], reducer: Reducer) -> list[Observation]:
-    """Return the observations with the one that ``reducer`` likes best first; by time if it likes none."""
+    """Return the observations sorted by the preference of ``reducer``, the best first; by time if it has none."""
     by_time = sorted(observations, key=lambda observation: (observation.scene.datetime, observation.id))
     if reducer is Reducer.MEDIAN:
         return by_time
@@ -200,7 +200,7 @@ def sort_observations(observations: Sequence[Observation], reducer: Reducer) -> 
 
 
 def _resolve(href: str, keys: ItemKeys, store: ObjectReader) -> str:
-    """Return ``href`` as the item means it: a relative one leads into a directory or to a server, not a bucket."""
+    """Return ``href`` as the item means it: a relative one points into a directory or to a server, not a bucket."""
     if "://" in href or href.startswith("/"):
         return href
     key = posixpath.normpath(f"{keys.prefix}{href}")
@@ -214,8 +214,8 @@ def _resolve(href: str, keys: ItemKeys, store: ObjectReader) -> str:
     )
 
 
-#: Reads an asset of some of a block's observations, by their numbers: ``(observation, height, width)``. Bands are
-#: uint16 digital numbers, 0 where there is none; classes are uint8, the highest where several share a pixel.
+#: Reads an asset of some of a block's observations, by their indexes: ``(observation, height, width)``. Bands are
+#: uint16 digital numbers, 0 for no data; classes are uint8, the highest where several share a pixel.
 ReadPixels = Callable[[str, Sequence[int]], NDArray[Any]]
 
 
@@ -224,10 +224,10 @@ class Composite:
     """Pixels of a mosaic.
 
     Attributes:
-        values: uint16 ``(band, height, width)``, harmonised digital numbers, 0 where there is none.
-        count: uint16 ``(height, width)``, the usable observations; 0 where there is no value.
-        residual: bool ``(height, width)``, True where truth calls an observation that made the value cloud or
-            shadow; None if no truth was asked for.
+        values: uint16 ``(band, height, width)``, harmonised digital numbers, 0 for no data.
+        count: uint16 ``(height, width)``, the number of usable observations; 0 where there is no value.
+        residual: bool ``(height, width)``, True where the truth says that an observation behind the value is cloud or
+            shadow; None if no truth was requested.
     """
 
     values: Values
@@ -242,8 +242,8 @@ class Composer:
     Attributes:
         bands: The assets that make the mosaic's bands.
         reducer: How several observations become one.
-        truth: The asset that knows where cloud and shadow are.
-        at_once: Observations, at most, whose bands are held while they are chosen from.
+        truth: The asset with the true clouds and shadows.
+        at_once: The most observations whose bands are held while choosing from them.
     """
 
     bands: Sequence[str]
@@ -252,7 +252,7 @@ class Composer:
     at_once: int = 8
 
     def compose(self, read: ReadPixels, observations: Sequence[Observation]) -> Composite:
-        """Return the composite of what the masks call clear, of ``observations`` with the best first."""
+        """Return the composite of what the masks call clear, from ``observations`` with the best first."""
         usable = _read_masks(read, observations) == MaskClass.CLEAR
         drop_repeats(usable, [observation.pass_id for observation in observations])
         if self.reducer is Reducer.MEDIAN:
@@ -260,7 +260,7 @@ class Composer:
         return self._choose(read, observations, usable)
 
     def compose_plain(self, read: ReadPixels, observations: Sequence[Observation]) -> Composite:
-        """Return the median of all that was observed, clouds included."""
+        """Return the median of everything that was observed, including clouds."""
         usable = _read_masks(read, observations) != MaskClass.NO_DATA
         drop_repeats(usable, [observation.pass_id for observation in observations])
         return self._find_median(read, observations, usable)
@@ -279,11 +279,11 @@ class Composer:
                 if residual is not None and flagged is not None:
                     residual |= find_median_flags(pixels, held, flagged)
                 values[index] = find_median(pixels, held)
-                del pixels, held  # before the next band's, which are as large
+                del pixels, held  # before the next band's, which are just as large
         return _finish(values, usable.sum(axis=0), residual)
 
     def _choose(self, read: ReadPixels, observations: Sequence[Observation], usable: Usable) -> Composite:
-        """Take at each pixel all bands of the first usable observation that has a value in each of them."""
+        """Take, at each pixel, all bands of the first usable observation that has a value in each of them."""
         values, residual = self._start(usable)
         count = usable.sum(axis=0)
         while True:
@@ -302,16 +302,16 @@ class Composer:
                     values[:, chosen] = pixels[place][:, chosen]
                     if residual is not None and flagged is not None:
                         residual[chosen] = flagged[place][chosen]
-                    # Taken or lacking a band, it need not be looked at there again.
+                    # Whether taken or lacking a band, it need not be looked at there again.
                     usable[number] &= first != number
 
     def _start(self, usable: Usable) -> tuple[Values, Usable | None]:
-        """Return values and residual of a composite without any value yet."""
+        """Return values and residual of a composite that has no values yet."""
         shape = usable.shape[1:]
         return np.zeros((len(self.bands), *shape), np.uint16), np.zeros(shape, bool) if self.truth else None
 
     def _read_flags(self, read: ReadPixels, numbers: Sequence[int]) -> Usable | None:
-        """Return where truth calls each observation cloud or shadow."""
+        """Return where the truth says that each observation is cloud or shadow."""
         return read(self.truth, numbers) >= MaskClass.CLOUD if self.truth else None
 
 

@@ -1,4 +1,4 @@
-"""The job: compose block by block, write the raster with its pictures and item."""
+"""The job: compose block by block, and write the raster with its pictures and item."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pc_cloudmask.settings import Settings, read_clock
 from pc_cloudmask.storage.store import ObjectReader
 
 PLAIN_MEDIAN = "plain-median"
-#: Is told how many blocks of how many are done.
+#: Called with the number of finished blocks and of all blocks.
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class MosaicReport:
-    """What was made; ``plain`` where the plain median was asked for."""
+    """What was made; ``plain`` if the plain median was requested."""
 
     plan: MosaicPlan
     files: MosaicFiles
@@ -35,7 +35,7 @@ class MosaicReport:
 
     @property
     def filled_pct(self) -> float:
-        """Pixels with a value, in percent of the grid's."""
+        """Return the pixels with a value, in percent of the grid's."""
         height, width = self.plan.grid.shape
         return 100 * self.mosaic.filled / (height * width)
 
@@ -62,10 +62,10 @@ def build_mosaic(
     plan: MosaicPlan,
     progress: Progress | None = None,
 ) -> MosaicReport:
-    """Make the mosaic that ``plan`` describes, of those of its scenes that can be read.
+    """Make the mosaic that ``plan`` describes, from those of its scenes that can be read.
 
-    A scene of which a band or the mask cannot be is left out of all of the mosaic, which is begun again then: it
-    is the one of the others. The report's plan names it.
+    If a band or the mask of a scene cannot be read, the scene is left out of the entire mosaic, which is then started
+    again: the result is the mosaic of the other scenes. The report's plan names the scene.
 
     Raises:
         SettingsError: The files cannot be written.
@@ -80,7 +80,7 @@ def build_mosaic(
             break
         except BrokenScenes as found:
             plan = leave_out(plan, request, found.errors)
-    # The public URL is that of the store in the settings, which a catalog on a server need not be.
+        # The public URL belongs to the store in the settings, which a catalog on a server need not be.
     base = store.url if store.url.startswith("http") else settings.public_url or store.url
     try:
         pictures = {files.raster: files.preview, files.plain: files.plain_preview}
@@ -101,7 +101,7 @@ def _write_rasters(
     plan: MosaicPlan,
     progress: Progress | None,
 ) -> tuple[Tally, Tally | None]:
-    """Write the mosaic and, where it is asked for, the plain median; return what is on them."""
+    """Write the mosaic and, if requested, the plain median; return the counts of their pixels."""
     composer = Composer(request.bands, request.reducer, request.truth)
     with ExitStack() as stack:
 

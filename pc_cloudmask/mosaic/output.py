@@ -1,4 +1,4 @@
-"""What a mosaic leaves: a COG, a picture of it, a STAC item."""
+"""The files of a mosaic: a COG, a picture of it, a STAC item."""
 
 from __future__ import annotations
 
@@ -85,26 +85,26 @@ _REDUCER_TITLES = {
 
 @dataclass(slots=True)
 class Tally:
-    """Pixels of a mosaic: all that have a value, and those that truth calls cloud or shadow."""
+    """Pixels of a mosaic: all that have a value, and those that the truth calls cloud or shadow."""
 
     filled: int = 0
     residual: int = 0
 
     @property
     def residual_pct(self) -> float:
-        """Cloud and shadow left, in percent of the pixels with a value."""
+        """Return the remaining cloud and shadow, in percent of the pixels with a value."""
         return 100 * self.residual / max(self.filled, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """A raster under way: each band, then how many observations were usable."""
+    """A raster being written: each band, then the number of usable observations."""
 
     _dataset: DatasetWriter
     tally: Tally = field(default_factory=Tally)
 
     def write_block(self, window: Window, composite: Composite) -> None:
-        """Count a block and put it into its place; blocks never written stay without data."""
+        """Count a block and write it in its place; blocks never written stay without data."""
         self.tally.filled += int(np.count_nonzero(composite.count))
         if composite.residual is not None:
             self.tally.residual += int(np.count_nonzero(composite.residual))
@@ -114,13 +114,13 @@ class Canvas:
 
 @contextmanager
 def open_canvas(path: Path, grid: Grid, bands: Sequence[str], reducer: str) -> Iterator[Canvas]:
-    """Give a canvas that becomes the COG at ``path`` once the block ends without an error.
+    """Yield a canvas that becomes the COG at ``path`` once the block ends without an error.
 
-    uint16, no data 0; what was at ``path`` stays until then. The pixels stand uncompressed in a
-    temporary folder next to it in the meantime.
+    uint16, no data 0. Until then, what was at ``path`` stays, and the pixels are stored uncompressed in a
+    temporary folder next to it.
 
     Raises:
-        SettingsError: The folder or the disk does not take it.
+        SettingsError: The folder or the disk does not accept it.
     """
     try:
         with (
@@ -158,9 +158,9 @@ def _create(path: Path, grid: Grid, bands: Sequence[str]) -> DatasetWriter:
 
 
 def write_pictures(pictures: Mapping[Path, Path], bands: int) -> None:
-    """Draw each raster, by its path, into its picture; all in the stretch of the first one.
+    """Draw each raster, by its path, into its picture; all with the stretch of the first one.
 
-    A picture is a PNG of the first three bands as red, green and blue, or of one as grey; transparent without data.
+    A picture is a PNG of the first three bands as red, green and blue, or of one as grey; no data is transparent.
     """
     stretch = None
     for raster, picture in pictures.items():
@@ -170,7 +170,7 @@ def write_pictures(pictures: Mapping[Path, Path], bands: int) -> None:
 
 
 def _read_reduced(path: Path, bands: int) -> NDArray[np.uint16]:
-    """Return the first ``bands`` bands, ``(band, height, width)``, the longer edge at most ``PICTURE_PX``."""
+    """Return the first ``bands`` bands, ``(band, height, width)``, with the longer edge at most ``PICTURE_PX``."""
     with gdal_environment(), rasterio.open(path, driver="GTiff") as dataset:
         factor = max(1.0, max(dataset.shape) / PICTURE_PX)
         shape = (bands, *(max(1, round(side / factor)) for side in dataset.shape))
@@ -181,7 +181,7 @@ def _read_reduced(path: Path, bands: int) -> NDArray[np.uint16]:
 
 
 def _find_stretch(values: Values) -> Stretch:
-    """Return one stretch for all bands, which keeps their colours, from the middle 99 % of the values."""
+    """Return one stretch for all bands, which preserves their colours, from the middle 99 % of the values."""
     held = values[values != NO_VALUE]
     if not held.size:
         return (0.0, 1.0)
@@ -203,12 +203,12 @@ def _colour(values: Values, stretch: Stretch) -> NDArray[np.uint8]:
 def build_mosaic_item(request: MosaicRequest, plan: MosaicPlan, base: str, now: datetime) -> Item:
     """Return the item of the mosaic that has been written.
 
-    It names every item whose pixels may be in it, and in ``left_out`` those that match and could not be read.
+    It names every item whose pixels may be in it, and in ``left_out`` those that match but could not be read.
 
     Args:
-        request: What the mosaic was asked to be.
-        plan: What that came to.
-        base: Where the items it was made from are: a URL, or the path of a directory.
+        request: The request for the mosaic.
+        plan: Its plan.
+        base: Where the source items are: a URL, or the path of a directory.
         now: When it was made.
     """
     geometry = _build_geometry(plan.grid)
@@ -241,7 +241,7 @@ def build_mosaic_item(request: MosaicRequest, plan: MosaicPlan, base: str, now: 
 
 
 def _describe_grid(grid: Grid) -> dict[str, Any]:
-    """Return the fields of an item that say how large its pixels are and where."""
+    """Return the fields of an item that give the size and position of its pixels."""
     return {
         "gsd": grid.pixel_size_m,
         "proj:code": grid.crs,
@@ -251,7 +251,7 @@ def _describe_grid(grid: Grid) -> dict[str, Any]:
 
 
 def _build_geometry(grid: Grid) -> dict[str, Any]:
-    """Return the grid's outline in degrees to a centimetre, counterclockwise, cut at the antimeridian."""
+    """Return the grid's outline in degrees, to a centimetre, counterclockwise, split at the antimeridian."""
     west, south, east, north = grid.bounds
     corners = [(west, north), (west, south), (east, south), (east, north), (west, north)]
     with gdal_environment():

@@ -1,4 +1,4 @@
-"""What a mosaic is asked to be, and what that comes to."""
+"""The request for a mosaic, and the plan that follows from it."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ Bounds = tuple[float, float, float, float]
 MAX_PIXELS = 4_000_000_000
 #: Edges of a block. Larger ones save nothing: assets are stored in blocks of 512.
 LARGEST_PX, SMALLEST_PX = 1024, 64
-#: What the observations of a block may take at once, however many there are.
+#: Memory that the observations of a block may take at once, however many there are.
 MEMORY_BYTES = 384 << 20
-#: Of one observation of one pixel: its value, 2, with three flags of 1 and one more while it is read.
+#: For one pixel of one observation: its value, 2, with three flags of 1 and one more while it is read.
 BYTES_PER_VALUE = 6
-#: Tells a mosaic's item, and what its ``processing:expression`` is, from any other.
+#: Distinguishes a mosaic's item, by its ``processing:expression``, from any other.
 EXPRESSION_FORMAT = "pc-cloudmask-reducer"
 _EDGE_POINTS = 21
 
@@ -52,13 +52,13 @@ def build_target_grid(
     crs: str | None = None,
     pixel_size_m: float | None = None,
 ) -> Grid:
-    """Return the grid that covers ``bbox``, without one all observations.
+    """Return the grid that covers ``bbox``, or all observations if there is none.
 
-    Its CRS is the most frequent one of the observations unless ``crs`` names another; its pixels are
-    those of the finest band, and lie on those of the observations in the same CRS.
+    Its CRS is the observations' most frequent one unless ``crs`` names another; its pixels have the size of
+    the finest band, and are aligned with those of the observations in the same CRS.
 
     Raises:
-        SettingsError: No projected CRS in metres, a pixel size that is none, a grid too large or empty.
+        SettingsError: The CRS is not projected in metres, the pixel size is invalid, or the grid is too large or empty.
     """
     crs = _check_crs(crs) if crs else _find_crs(observations)
     size = float(min(BAND_PIXEL_SIZES_M[band] for band in bands)) if pixel_size_m is None else pixel_size_m
@@ -72,7 +72,7 @@ def build_target_grid(
 
 
 def find_bounds(grid: Grid, crs: str) -> Bounds:
-    """Return what ``grid`` covers, in another CRS."""
+    """Return the bounds of ``grid`` in another CRS."""
     return grid.bounds if grid.crs == crs else _project(grid.bounds, grid.crs, crs)
 
 
@@ -99,7 +99,7 @@ def _find_crs(observations: Sequence[Observation]) -> str:
 
 
 def _project_bbox(bbox: BBox, crs: str) -> Bounds:
-    """Return ``bbox`` in ``crs``; of one across the antimeridian, the bounds of both halves."""
+    """Return ``bbox`` in ``crs``; for one across the antimeridian, the bounds of both halves."""
     west, south, east, north = bbox
     halves = [bbox] if west < east else [(west, south, 180.0, north), (-180.0, south, east, north)]
     projected = [_project(half, "EPSG:4326", crs) for half in halves]
@@ -114,14 +114,14 @@ def _unite(bounds: Iterable[Bounds]) -> Bounds:
 
 
 def _find_anchor(observations: Sequence[Observation], crs: str) -> tuple[float, float]:
-    """Return a corner of the observations' pixels: tiles of one zone share their grid of 20 m."""
+    """Return a corner of the observations' pixels: tiles of one zone share their 20 m grid."""
     grids = (observation.scene.grid for observation in observations)
     return next(((grid.transform[2], grid.transform[5]) for grid in grids if grid.crs == crs), (0.0, 0.0))
 
 
 def _snap(bounds: Bounds, crs: str, size: float, anchor: tuple[float, float]) -> Grid:
     """Return the smallest grid over ``bounds`` with ``anchor`` on a corner of its pixels."""
-    noise = 1e-6  # of a pixel: bounds that lie on the grid must not gain a row by a rounding error
+    noise = 1e-6  # of a pixel: bounds on the grid must not gain a row through a rounding error
     first_col = math.floor((bounds[0] - anchor[0]) / size + noise)
     last_col = math.ceil((bounds[2] - anchor[0]) / size - noise)
     first_row = math.floor((anchor[1] - bounds[3]) / size + noise)
@@ -138,7 +138,7 @@ def _snap(bounds: Bounds, crs: str, size: float, anchor: tuple[float, float]) ->
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A window of the mosaic, and the observations whose grids reach into it."""
+    """A window of the mosaic, and the observations whose grids overlap it."""
 
     window: Window
     observations: tuple[Observation, ...]
@@ -147,9 +147,9 @@ class Block:
 def plan_blocks(
     grid: Grid, observations: Sequence[Observation], memory_bytes: int = MEMORY_BYTES
 ) -> list[Block]:
-    """Return blocks that cover all of ``grid`` that any observation reaches; each observation in its order.
+    """Return blocks that cover all of ``grid`` that any observation reaches, each with its observations in order.
 
-    The more observations reach into a block, the smaller it is: memory does not grow with the time span.
+    The more observations overlap a block, the smaller it is: memory does not grow with the time span.
     """
     bounds = {each: find_bounds(each, grid.crs) for each in {each.scene.grid for each in observations}}
 
@@ -171,7 +171,7 @@ def plan_blocks(
 
 
 def _halve(window: Window) -> tuple[Window, Window]:
-    """Return both halves across the longer edge: quarters would be twice too small as often as not."""
+    """Return the halves across the longer edge: quarters would often be smaller than necessary."""
     row, col, height, width = window.row, window.col, window.height, window.width
     if height >= width:
         half = height // 2
@@ -182,7 +182,7 @@ def _halve(window: Window) -> tuple[Window, Window]:
 
 @dataclass(frozen=True, slots=True)
 class MosaicFiles:
-    """Where the parts of a mosaic stand, side by side; ``plain`` where it was asked for."""
+    """Where the parts of a mosaic are, side by side; ``plain`` if it was requested."""
 
     raster: Path
     preview: Path
@@ -193,19 +193,19 @@ class MosaicFiles:
 
 @dataclass(frozen=True, slots=True)
 class MosaicRequest:
-    """What a mosaic is asked to be.
+    """The request for a mosaic.
 
     Attributes:
-        out: The raster's path; what else is made goes next to it.
-        query: Which published items.
+        out: The raster's path; other files are written next to it.
+        query: Which published items to use.
         bands: Reflectances, by their asset keys.
         reducer: How several observations of a pixel become one.
-        crs: ``EPSG:n``, in metres; None: the most frequent one of the items.
+        crs: ``EPSG:n``, in metres; None: the items' most frequent one.
         pixel_size_m: None: that of the finest band.
         max_cloud_pct: Cloud and shadow that an item may have; None: any.
-        plain_median: True to make the median of all observations too, clouds included.
-        truth: The asset that knows where cloud and shadow are: what is left of them is then counted.
-        files: A folder below which source assets may be read, beyond the store.
+        plain_median: True to also make the median of all observations, including clouds.
+        truth: The asset with the true clouds and shadows, to count what remains of them.
+        files: A folder below which source assets may be read, besides the store.
     """
 
     out: Path
@@ -221,7 +221,7 @@ class MosaicRequest:
 
     @property
     def outputs(self) -> MosaicFiles:
-        """The files that are made."""
+        """Return the paths of the files that are made."""
         out = self.out.absolute()
         plain = out.with_name(f"{out.stem}-plain.tif")
         return MosaicFiles(
@@ -231,9 +231,9 @@ class MosaicRequest:
 
 @dataclass(frozen=True, slots=True)
 class MosaicPlan:
-    """What a request comes to: the observations, best first, the grid, the blocks.
+    """What a request leads to: the observations, best first, the grid, the blocks.
 
-    ``left_out`` are scenes that match and cannot be used, by id, with the reason.
+    ``left_out`` are scenes that match but cannot be used, by id, with the reason.
     """
 
     observations: Sequence[Observation]
@@ -256,11 +256,11 @@ class MosaicPlan:
 
 
 def plan_mosaic(store: ObjectReader, request: MosaicRequest) -> MosaicPlan:
-    """Return what would be read and made; read catalogs and items, write nothing.
+    """Return what would be read and made; this reads catalogs and items, and writes nothing.
 
     Raises:
         SettingsError: The query names no place, nothing matches, every item lacks a band, or the grid or the
-            files cannot be.
+            files are impossible.
         SourceRefused, StoreUnavailable, StoreRefused: The catalog, or every item, cannot be read.
     """
     if request.query.is_open:
@@ -310,7 +310,7 @@ def _build_plan(
 
 
 def _check_outputs(request: MosaicRequest) -> None:
-    """Raise ``SettingsError`` if the mosaic's files cannot be written, or another's would be lost."""
+    """Raise ``SettingsError`` if the mosaic's files cannot be written, or would replace somebody else's."""
     out, outputs = request.out, request.outputs
     if out.suffix.lower() not in {".tif", ".tiff"}:
         raise SettingsError(f"--out {out}: name a file that ends in .tif")

@@ -54,21 +54,21 @@ from pc_cloudmask.storage.store import ObjectReader
 from pc_cloudmask.text import unsigned_href
 
 logger = logging.getLogger(__name__)
-# What it logs as an error, an error of ours says of the item by name.
+# What it logs as an error, an error of ours reports, naming the item.
 logging.getLogger("odc.loader._rio").setLevel(logging.CRITICAL)
 _ATTEMPTS, _PAUSE_S = 3, 1.0
-#: From so many of the raster's pixels to one of the grid's on, they are summed up, not picked or blended.
+#: From this many of the raster's pixels per grid pixel on, they are aggregated, not picked or blended.
 _SHRINK_FROM = 1.5
-#: How bands and classes are summed up: a cell is cloud or shadow where any pixel of it is.
+#: How bands and classes are aggregated: a cell is cloud or shadow if any of its pixels is.
 SHRINK_BANDS, SHRINK_CLASSES = "average", "max"
-#: Masks fetched side by side: requests wait for the network, not for the processor.
+#: Masks fetched in parallel: requests wait for the network, not for the CPU.
 _DOWNLOADS = 16
-#: Scenes that are looked at together where a block could not be read.
+#: Scenes examined together if a block could not be read.
 _LOOKS = 8
 
 
 class BrokenScenes(Exception):
-    """Scenes of which something cannot be read; ``errors`` say what, by id."""
+    """Scenes that cannot be read completely; ``errors`` say why, by id."""
 
     def __init__(self, errors: Mapping[str, CloudmaskError]) -> None:
         super().__init__(", ".join(errors))
@@ -76,22 +76,22 @@ class BrokenScenes(Exception):
 
 
 class CheckedDriver(RioDriver):
-    """odc-loader's own reader of rasters behind our rules; for Dask's threads, not for other processes.
+    """odc-loader's own raster reader behind our rules; for Dask's threads, not for other processes.
 
-    odc-loader finds the pixels, copies, repeats, shrinks and warps them. Its reader (0.6.5) is wrapped because
-    by itself it
+    odc-loader finds the pixels, copies, repeats, shrinks and warps them. Its reader (0.6.5) is wrapped because on its
+    own it
 
-    - opens whatever an href names, by any driver of GDAL, as it was signed when the graph was built: here
+    - opens whatever an href names, with any GDAL driver, as signed when the graph was built: here
       each read signs the href, and opens a GeoTIFF that passed our rules;
-    - raises GDAL's errors, which name no item, and no file where decoding fails, and does not try again;
+    - raises GDAL's errors, which do not name the item, nor the file if decoding fails, and does not retry;
     - takes one resampling for all rasters of a band, whatever their pixels and CRS, and reads masks through
       their overviews, which are nearest neighbours and may miss a cloud;
-    - takes 0 for a value where a raster declares no no-data value, as Sentinel-2's bands do not.
+    - takes 0 as a value if a raster declares no no-data value, as Sentinel-2's bands do not.
 
     Args:
-        readers: The rules that an href must pass, by how it begins; the first that fits counts.
+        readers: The rules that an href must pass, by its prefix; the first that matches counts.
         item_ids: The item of each href, for errors.
-        stated: The grids that an item states for the asset at each href, on one of which it may lie without a CRS.
+        stated: The grids that an item states for the asset at each href; without a CRS it must lie on one of them.
         pause: Waits for some seconds before another attempt.
     """
 
@@ -122,7 +122,7 @@ class _CheckedReader:
     stated: Sequence[Grid] = ()
 
     def read(self, cfg: RasterLoadParams, dst_geobox: GeoBox, **options: Any) -> Any:
-        """Return where in the grid there are pixels, and the pixels, 0 where there is no data.
+        """Return where in the grid there are pixels, and the pixels, 0 for no data.
 
         Raises:
             AssetUnavailable, AssetRefused: See ``AssetReader``.
@@ -165,7 +165,7 @@ class _CheckedReader:
 
 @contextmanager
 def _state_crs(dataset: DatasetReader, crs: str) -> Iterator[DatasetReader]:
-    """Give a raster that states no CRS as a virtual one that states ``crs``, in memory."""
+    """Yield a raster that states no CRS as a virtual one that states ``crs``, in memory."""
     with MemoryFile(ext=".vrt") as memory:
         rasterio.shutil.copy(dataset, memory.name, driver="VRT")
         with rasterio.open(memory.name, "r+") as virtual:
@@ -175,7 +175,7 @@ def _state_crs(dataset: DatasetReader, crs: str) -> Iterator[DatasetReader]:
 
 
 def _fit(cfg: RasterLoadParams, raster: GeoBox | GCPGeoBox, grid: GeoBox) -> RasterLoadParams:
-    """Return how a raster is read onto ``grid``: finer pixels are summed up, coarser ones repeated.
+    """Return how a raster is read onto ``grid``: finer pixels are aggregated, coarser ones repeated.
 
     Across CRSs, where pixels cannot be repeated, bands are blended.
     """
@@ -190,13 +190,13 @@ def _fit(cfg: RasterLoadParams, raster: GeoBox | GCPGeoBox, grid: GeoBox) -> Ras
 
 @dataclass(frozen=True, slots=True)
 class BlockReader:
-    """Opens blocks of a mosaic; a chunk of Dask is one asset of one observation.
+    """Opens blocks of a mosaic; a Dask chunk is one asset of one observation.
 
     Attributes:
         driver: Reads the assets.
         mask_paths: The file of each item's mask, by the item's id.
-        dtypes: Each asset's: uint16 digital numbers, or uint8 classes.
-        workers: Threads that read.
+        dtypes: The dtype of each asset: uint16 digital numbers, or uint8 classes.
+        workers: The number of threads that read.
     """
 
     driver: CheckedDriver
@@ -205,14 +205,14 @@ class BlockReader:
     workers: int
 
     def open_block(self, observations: Sequence[Observation], grid: Grid) -> ReadPixels:
-        """Return what reads the observations' assets on ``grid``; no pixel is read yet."""
+        """Return a function that reads the observations' assets on ``grid``; no pixel is read yet."""
         return partial(_read_chunks, self._load(observations, grid), self.workers)
 
     def find_broken(self, observations: Sequence[Observation], grid: Grid) -> dict[str, AssetError]:
-        """Return the scenes of which an asset cannot be read on ``grid``, by id, and what is wrong.
+        """Return the scenes with an asset that cannot be read on ``grid``, by id, and what is wrong.
 
         Raises:
-            AssetUnavailable: None of the first ones answers: that is no fault of theirs.
+            AssetUnavailable: None of the first ones answers: that is not their fault.
         """
         loaded = self._load(observations, grid)
 
@@ -241,7 +241,7 @@ class BlockReader:
             bands=list(self.dtypes),
             geobox=GeoBox(grid.shape, Affine(*grid.transform), grid.crs),
             chunks={"time": 1, "y": grid.shape[0], "x": grid.shape[1]},
-            groupby="id",  # by its place in the list: each by itself, in the order given
+            groupby="id",  # by its place in the list: each separately, in the given order
             resampling={
                 name: SHRINK_CLASSES if dtype == "uint8" else SHRINK_BANDS
                 for name, dtype in self.dtypes.items()
@@ -251,7 +251,7 @@ class BlockReader:
         return loaded
 
     def _build_item(self, observation: Observation) -> pystac.Item:
-        """Return the least that odc-stac needs: what we checked, nothing else of the published item."""
+        """Return the minimum that odc-stac needs: what we checked, and nothing else of the published item."""
         scene = observation.scene
         hrefs = {**observation.hrefs, MASK_ASSET: self.mask_paths[observation.id]}
         placed = {
@@ -276,7 +276,7 @@ def _read_chunks(
 ) -> NDArray[np.unsignedinteger]:
     chunks: dask.array.Array = loaded[asset].data
     pixels = np.empty((len(numbers), *chunks.shape[1:]), chunks.dtype)
-    # Into one array as they come: collected first, they would be there twice.
+    # Into one array as they arrive: collected first, they would be in memory twice.
     dask.array.store(
         [chunks.blocks[list(numbers)]], [pixels], lock=False, scheduler="threads", num_workers=workers
     )
@@ -287,13 +287,13 @@ def _read_chunks(
 def open_blocks(
     store: ObjectReader, settings: Settings, request: MosaicRequest, observations: Sequence[Observation]
 ) -> Iterator[BlockReader]:
-    """Make the masks local and give what opens blocks.
+    """Make the masks local and yield what opens blocks.
 
-    Source assets are read from where the source's and the store's items may point to, from the store's own folder,
+    Source assets are read from where items of the source and the store may point, from the store's own folder,
     and below ``request.files``.
 
     Raises:
-        SettingsError: ``request.files`` is no folder.
+        SettingsError: ``request.files`` is not a folder.
         BrokenScenes: Masks are not in the store.
     """
     files = request.files
@@ -304,7 +304,7 @@ def open_blocks(
     if request.truth:
         dtypes[request.truth] = "uint8"
     with _open_masks(store, observations) as (folder, paths), warnings.catch_warnings():
-        # rasterio 1.4.4 ignores this one for each warp by itself, in a way that threads undo for each other.
+        # rasterio 1.4.4 ignores this one for each warp separately, in a way that threads undo for each other.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         item_ids = {href: each.id for each in observations for href in each.hrefs.values()}
         item_ids |= {path: item_id for item_id, path in paths.items()}
@@ -319,7 +319,7 @@ def open_blocks(
 def _open_masks(
     store: ObjectReader, observations: Sequence[Observation]
 ) -> Iterator[tuple[Path, Mapping[str, str]]]:
-    """Give the masks' folder, and their paths by item id, in a folder of its own for a store that is none.
+    """Yield the masks' folder, and their paths by item id; a store that is not a folder gets a temporary one.
 
     The mask of a full tile takes 0.3 MB.
     """

@@ -1,4 +1,4 @@
-"""A proof by the live services, in one command: a scene's mask made in three ways, compared, published, read back.
+"""A proof against the live services, in one command: a scene's mask made in three ways, compared, published, read back.
 
-Entry points: ``proof.prove`` makes it, ``report.Proof`` tells it.
+Entry points: ``proof.prove`` makes it, ``report.Proof`` reports it.
 """

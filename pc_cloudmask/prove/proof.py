@@ -1,11 +1,11 @@
-"""The proof itself, step after step against the services that the settings name, and how masks and grids differ.
+"""The proof itself, step by step against the services that the settings name, and how masks and grids differ.
 
-Each step is a check, which passes, differs, or cannot be tried: because what it needs did not come about, or because
-a service does not answer now. A mask is made in three ways: from Earth Engine's inputs here, as ``compute=local``
-does; by Earth Engine alone, as ``compute=server``; and by the tutorial's own code. The first two have to be equal on
-every pixel. The tutorial's must be equal to cloud and shadow together wherever there is data, with three exceptions
-that are ours on purpose, and are told where they matter: the azimuth of the sun is the item's, a datatake that is
-split in two images is one mask, and the filter on cloudiness leaves no scene out.
+Each step is a check, which passes, differs, or cannot be tried because something it needs is missing or a service
+does not answer now. A mask is made in three ways: here from Earth Engine's inputs, as with ``compute=local``; by Earth
+Engine, as with ``compute=server``; and by the tutorial's own code. The first two must be equal on every pixel. The
+tutorial's must equal cloud and shadow together wherever there is data, with three exceptions that are deliberate, and
+reported where they matter: the sun's azimuth is the item's, a datatake that is split into two images is one mask, and
+the filter on cloudiness omits no scene.
 """
 
 from __future__ import annotations
@@ -53,20 +53,20 @@ from pc_cloudmask.scene.image import EarthEngineImage, read_image_key
 from pc_cloudmask.scene.query import SceneQuery, build_query
 from pc_cloudmask.viewing.library import find_items, find_mask_grid, read_classes
 
-#: The scene of the article that this project began with, and the grid that it prints of its mask.
+#: The scene of the article that this project began with, and the grid of its mask that the article prints.
 ARTICLE_ID = "S2B_MSIL2A_20181214T133219_R081_T22KFV_20201008T100849"
 ARTICLE_GRID = Grid("EPSG:32722", (20.0, 0.0, 600_000.0, 0.0, -20.0, 7_500_040.0), (5490, 5490))
 METHOD = "s2cloudless"
-#: Means over a tile, as two processors tell them; a mirrored one is off by more unless the sun is in the east or west.
+#: For means over a tile by two processors; a mirrored one is off by more unless the sun is in the east or west.
 AZIMUTH_TOLERANCE_DEG = 0.5
-#: Side of the window that is read of each asset.
+#: Side of the window read from each asset.
 _ASSET_PX = 64
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Result(Generic[T]):
-    """What a step found: ``value`` for the steps that follow, and the check's verdict, line and figures."""
+    """The outcome of a step: ``value`` for the steps that follow, and the check's verdict, line and figures."""
 
     value: T
     detail: str
@@ -76,7 +76,7 @@ class Result(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """The mask made here, and by Earth Engine: ``server`` is uint8 ``(height, width)`` of ``MaskClass``."""
+    """The mask made here, and Earth Engine's: ``server`` is uint8 ``(height, width)`` of ``MaskClass``."""
 
     local: DerivedMask
     server: NDArray[np.uint8]
@@ -86,8 +86,8 @@ def prove(context: RunContext, item_id: str | None = None) -> Proof:
     """Prove the scene ``item_id``, by default the article's, or the only one of the context's items.
 
     Raises:
-        SettingsError: no project of Earth Engine, or items of which none was chosen.
-        CloudmaskError: the set-up is at fault, before anything could be found out.
+        SettingsError: no Earth Engine project, or several items and no choice.
+        CloudmaskError: the setup is at fault, before anything could be checked.
     """
     started = time.monotonic()
     context.session.start()
@@ -117,7 +117,7 @@ def _find_only(context: RunContext) -> str:
 
 
 class _Prover:
-    """Tries one step after the other; ``checks`` are how they ended."""
+    """Tries the steps one after the other; ``checks`` are their outcomes."""
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
@@ -128,7 +128,7 @@ class _Prover:
         self.fault: str | None = None
 
     def run(self, item_id: str) -> None:
-        """Try everything, the cheap steps first."""
+        """Try all steps, the cheap ones first."""
         candidate = self._try("item", self._find_item, item_id)
         image = self._try("pairing", self._pair, candidate)
         description = self._try("grid", self._describe, candidate, image)
@@ -142,7 +142,7 @@ class _Prover:
         self._try("store", self._publish, candidate, image, masks)
 
     def _try(self, name: str, step: Callable[..., Result[T]], *needs: Any) -> T | None:
-        """Note how ``step`` ends, given what it needs; return its value, None if it has none."""
+        """Record how ``step`` ends, given what it needs; return its value, or None."""
         if self.fault is not None or any(need is None for need in needs):
             self.checks.append(Check(name, Verdict.NOT_TRIED, "needs what did not come about above"))
             return None
@@ -161,10 +161,10 @@ class _Prover:
         return value
 
     def _judge(self, error: Exception) -> tuple[Verdict, str]:
-        """Return what an error says of a check; note it where it is a fault of the set-up.
+        """Return what an error means for a check; record it if it is a fault of the setup.
 
         Raises:
-            Exception: it is one that nobody expected.
+            Exception: it is unexpected.
         """
         fault = error if isinstance(error, CloudmaskError) else find_machine_fault(error)
         if fault is None:
@@ -352,19 +352,19 @@ class _Prover:
 
 
 def list_assets() -> list[str]:
-    """Return the keys of the assets that some method reads."""
+    """Return the keys of the assets that any method reads."""
     return sorted({NIR_ASSET, CLASSES_ASSET, *csmask.ASSETS.values(), *omnicloudmask.BANDS})
 
 
 def _as_tutorial(
     ours: NDArray[np.uint8], theirs: NDArray[np.uint8]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return our mask and the tutorial's as it has it, cloud or shadow, and where there is data."""
+    """Return our mask and the tutorial's as binary masks, cloud or shadow, and where there is data."""
     return ours >= MaskClass.CLOUD, theirs > 0, ours != MaskClass.NO_DATA
 
 
 def _list_other_thresholds(parameters: MaskParameters) -> str:
-    """Name the thresholds that differ from the defaults, which are the tutorial's."""
+    """Return the names of the thresholds that differ from the defaults, which are the tutorial's."""
     tutorial = MaskParameters()
     return ", ".join(
         f"{each.name} {getattr(parameters, each.name):g} (tutorial {getattr(tutorial, each.name):g})"
@@ -374,7 +374,7 @@ def _list_other_thresholds(parameters: MaskParameters) -> str:
     )
 
 
-#: Side of the window that is asked for alone.
+#: Side of the window that is requested on its own.
 WINDOW_PX = 512
 
 
@@ -388,7 +388,7 @@ class Difference:
 
     @property
     def is_none(self) -> bool:
-        """True if something was compared, and all of it is equal."""
+        """Return True if something was compared, and all of it is equal."""
         return self.compared > 0 and self.different == 0
 
     def as_json(self) -> dict[str, Any]:
@@ -412,7 +412,7 @@ class Difference:
 def compare_pixels(
     one: NDArray[Any], other: NDArray[Any], valid: NDArray[np.bool_] | None = None
 ) -> Difference:
-    """Compare rasters of one shape, ``(height, width)``, where ``valid`` holds, or everywhere."""
+    """Compare rasters of the same shape, ``(height, width)``, where ``valid`` is true, or everywhere."""
     differs = one != other
     if valid is not None:
         differs &= valid
@@ -425,7 +425,7 @@ def compare_pixels(
 
 
 def describe_grid(grid: Grid) -> str:
-    """Return a grid as rasterio's users read it."""
+    """Return a grid in the notation of rasterio's users."""
     height, width = grid.shape
     return f"{height} x {width} pixels, transform {', '.join(f'{each:.10g}' for each in grid.transform)}, {grid.crs}"
 
@@ -433,7 +433,7 @@ def describe_grid(grid: Grid) -> str:
 def choose_window(classes: NDArray[np.uint8]) -> Window:
     """Return the window of ``classes``, ``(height, width)``, that crosses most edges between classes.
 
-    It begins on odd pixels, away from the seams of the windows that a full raster is downloaded in.
+    It begins on odd pixels, away from the seams of the windows in which a full raster is downloaded.
     """
     height, width = classes.shape
     side = min(WINDOW_PX, max(1, min(height, width) // 2))

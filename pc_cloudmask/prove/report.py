@@ -1,4 +1,4 @@
-"""What a proof has found, fit to be pasted into an issue."""
+"""The findings of a proof, in a form that can be pasted into an issue."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at: what was found, in a line, and its figures as plain JSON values."""
+    """One check: its finding in a line, and its figures as plain JSON values."""
 
     name: str
     verdict: Verdict
@@ -44,9 +44,9 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """The checks of a scene, by which versions, against which servers, and what was exchanged.
+    """The checks of a scene, the versions and servers used, and what was exchanged.
 
-    ``fault`` is what of the set-up ended it, if anything did.
+    ``fault`` is the fault of the setup that ended it, if any.
     """
 
     item_id: str
@@ -59,12 +59,12 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        """True if every check passed."""
+        """Return True if every check passed."""
         return all(check.verdict is Verdict.PASSED for check in self.checks)
 
     @property
     def summary(self) -> str:
-        """The outcome in a few words."""
+        """Return the outcome in a few words."""
         if self.holds:
             return f"all of {len(self.checks)} checks passed"
         counts = {verdict: sum(check.verdict is verdict for check in self.checks) for verdict in Verdict}
@@ -100,14 +100,14 @@ class Proof:
 
 
 def _describe_cost(check: Check) -> str:
-    """Say what Earth Engine was asked for, if anything."""
+    """Return what Earth Engine was asked for, if anything."""
     requests, size = check.figures.get("requests", 0), check.figures.get("bytes", 0)
     noun = "request" if requests == 1 else "requests"
     return f" [{requests} {noun}, {size / 1e6:.1f} MB, {check.seconds:.1f} s]" if requests else ""
 
 
 def read_versions(software: Mapping[str, str]) -> dict[str, str]:
-    """Return the versions of what took part, ``software`` among it."""
+    """Return the versions of everything used, including ``software``."""
     import numpy  # noqa: PLC0415 - heavy, and needed for its version alone
     import rasterio  # noqa: PLC0415
 
@@ -123,7 +123,7 @@ def read_versions(software: Mapping[str, str]) -> dict[str, str]:
 
 
 def anonymise(text: str, secrets: Mapping[str, str]) -> str:
-    """Return ``text`` without the user's home, and with each of ``secrets`` by the name that stands for it."""
+    """Return ``text`` without the user's home folder, and with each of ``secrets`` replaced by its placeholder."""
     for secret, name in {**secrets, str(Path.home()): "~"}.items():
         if len(secret) > 1:
             text = re.sub(rf"(?<![\w-]){re.escape(secret)}(?![\w-])", name, text)

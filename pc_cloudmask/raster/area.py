@@ -1,11 +1,11 @@
 """The pixels of a grid that make up an area.
 
-A pixel belongs to an area if its centre lies inside: what GDAL, and ``rasterio.features.geometry_mask``, call not
-``all_touched``. An area that has no pixel's centre inside, be it a point, a line or a strip of a field, is made up of
+A pixel belongs to an area if its centre lies inside, which GDAL and ``rasterio.features.geometry_mask`` call not
+``all_touched``. An area that contains no pixel's centre, be it a point, a line or a strip of a field, consists of
 the pixels that it touches.
 
-Edges are straight in longitude and latitude, as GeoJSON says. On a grid in metres they are not, so they are cut into
-short pieces before they are projected; without that, an edge of 100 km lies up to ten pixels off.
+Edges are straight in longitude and latitude, as GeoJSON specifies. On a grid in metres they are not, so they are
+divided into short pieces before they are projected; without that, an edge of 100 km is up to ten pixels off.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from pc_cloudmask.scene.grid import Grid, Window
 
 #: Longest piece of an edge, in degrees: it lies less than 0.2 m off its chord at 80 degrees of latitude.
 _PIECE_DEG = 0.01
-#: How far from a grid's middle, in degrees of latitude, an area may reach whose pixels are counted one by one: UTM is
-#: at home there. What lies further away is measured.
+#: How far from a grid's middle, in degrees of latitude, an area may extend whose pixels are counted one by one: UTM is
+#: suitable there. What lies further away is measured.
 _NEAR_DEG = 2.0
-#: Around the grid, so that pixels at its edge see the area's edges as they are.
+#: Margin around the grid, so that pixels at its edge see the area's true edges.
 _MARGIN_DEG = 0.02
-#: Pixels of the box around an area that are counted one by one: in a second or two.
+#: Pixels of the box around an area that are counted one by one: this takes a second or two.
 _MOST_PX = 1 << 28
-#: Rows that are drawn at a time.
+#: Pixels that are drawn at a time.
 _STRIP_PX = 1 << 24
 _EDGE_POINTS = 16
-#: Equal-area: a square metre of it is a square metre of the Earth.
+#: Equal-area: one square metre of it is one square metre on the ground.
 _EQUAL_AREA = "EPSG:6933"
 _TURNS = (-360, 0, 360)
 
@@ -47,9 +47,9 @@ class AreaPixels:
     """An area on a grid.
 
     Attributes:
-        window: The block of the grid's pixels that holds those of the area; None if the grid has none of them.
-        inside: Which pixels of the window are the area's, bool ``(height, width)``.
-        total_px: How many pixels the area has, with those that lie off the grid.
+        window: The block of the grid's pixels that holds those of the area; None if the grid has no such pixels.
+        inside: Which pixels of the window belong to the area, bool ``(height, width)``.
+        total_px: How many pixels the area has, including those off the grid.
     """
 
     window: Window | None
@@ -60,8 +60,8 @@ class AreaPixels:
 def find_pixels(area: BaseGeometry, grid: Grid) -> AreaPixels:
     """Return the pixels of ``grid`` that make up ``area``, a shape in longitude and latitude that is not empty.
 
-    An area that reaches further than about two degrees from the grid, or is larger than 300 km, is not counted off the
-    grid but measured, in square metres of the Earth.
+    If an area extends further than about two degrees from the grid, or is larger than 300 km, its part off the grid is
+    not counted but measured, in square metres on the ground.
     """
     area = _make_plain(area)
     west, south, east, north = _find_box(grid)
@@ -80,7 +80,7 @@ def find_pixels(area: BaseGeometry, grid: Grid) -> AreaPixels:
 
 
 def _make_plain(area: BaseGeometry) -> BaseGeometry:
-    """Return the area valid, and of one dimension: of areas with lines at them the areas."""
+    """Return the area valid and of one dimension: if it has lines next to areas, only the areas."""
     parts = shapely.get_parts(shapely.make_valid(area))
     dimensions = shapely.get_dimensions(parts)
     plain: BaseGeometry = shapely.union_all(parts[dimensions == dimensions.max()])
@@ -88,7 +88,7 @@ def _make_plain(area: BaseGeometry) -> BaseGeometry:
 
 
 def _count(placed: BaseGeometry, grid: Grid, box: Window) -> AreaPixels:
-    """Count all pixels of an area, wherever on the endless grid they lie."""
+    """Count all pixels of an area, wherever they lie on the endless grid."""
     on_grid = _meet(box, grid)
     for touched in (False, True):
         if on_grid == box:
@@ -126,7 +126,7 @@ def _to_equal_area(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _find_box(grid: Grid) -> tuple[float, float, float, float]:
-    """Return the box around a grid in degrees; west and east run on beyond 180."""
+    """Return the box around a grid in degrees; west and east continue beyond 180."""
     west, south, east, north = grid.bounds
     steps = np.linspace(0, 1, _EDGE_POINTS)
     across, along = (each.ravel() for each in np.meshgrid(steps, steps))
@@ -140,7 +140,7 @@ def _find_box(grid: Grid) -> tuple[float, float, float, float]:
 
 
 def _turn_to(area: BaseGeometry, middle_deg: float) -> BaseGeometry:
-    """Return the area by longitudes within half a turn of ``middle_deg``: both sides of the antimeridian become one."""
+    """Return the area with longitudes within half a turn of ``middle_deg``; the antimeridian does not split it."""
     half = shapely.box(middle_deg - 180, -90, middle_deg + 180, 90)
     return shapely.union_all([translate(area, degrees) & half for degrees in _TURNS])
 
@@ -157,7 +157,7 @@ def _project(area: BaseGeometry, grid: Grid) -> BaseGeometry:
 
 
 def _find_window(placed: BaseGeometry, grid: Grid) -> Window:
-    """Return the pixels around a projected area, with one more at each side, on the endless grid."""
+    """Return the pixels around a projected area, with one more on each side, on the endless grid."""
     a, _, c, _, e, f = grid.transform
     west, south, east, north = placed.bounds
     left, top = floor((west - c) / a) - 1, floor((north - f) / e) - 1
@@ -166,7 +166,7 @@ def _find_window(placed: BaseGeometry, grid: Grid) -> Window:
 
 
 def _meet(box: Window, grid: Grid) -> Window | None:
-    """Return what of the window lies on the grid."""
+    """Return the part of the window that lies on the grid."""
     height, width = grid.shape
     top, left = max(box.row, 0), max(box.col, 0)
     bottom, right = min(box.row + box.height, height), min(box.col + box.width, width)

@@ -1,10 +1,10 @@
-"""Cloud-optimised GeoTIFFs of one band.
+"""Cloud-optimised GeoTIFFs with one band.
 
-GDAL's COG driver does the work. The source that it copies is a raster of the MEM driver that brings
-its own overviews: the driver would write its own to a compressed temporary file first, only to
-decompress them again, and a GeoTIFF in memory takes a fifth more time. What is left is deflate's own.
+GDAL's COG driver does the work. The source that it copies is a raster of the MEM driver with its own
+overviews: the driver would first write its own to a compressed temporary file, only to
+decompress them again, and a GeoTIFF in memory takes a fifth more time. The remaining time is deflate's own.
 
-DEFLATE, because every reader of TIFFs has it (browsers, ArcGIS and old GDALs included); ZSTD would
+DEFLATE, because every TIFF reader has it (including browsers, ArcGIS and old GDALs); ZSTD would
 save a twentieth of the bytes and no time. No predictor: it makes classes larger.
 """
 
@@ -34,7 +34,7 @@ COG_OPTIONS: Mapping[str, str] = {
     "LEVEL": "6",
     "PREDICTOR": "NO",
     "OVERVIEWS": "FORCE_USE_EXISTING",
-    "NUM_THREADS": "1",  # scenes run side by side; two threads on one scene take twice the CPU time
+    "NUM_THREADS": "1",  # scenes run in parallel; two threads on one scene take twice the CPU time
     "BIGTIFF": "NO",
 }
 
@@ -60,7 +60,7 @@ def build_cog(pixels: NDArray[np.uint8], grid: Grid, style: BandStyle) -> bytes:
     Raises:
         ValueError: ``pixels`` is not a uint8 array of the grid's shape.
     """
-    # GDAL is given the array's address.
+    # GDAL receives the array's address.
     pixels = np.ascontiguousarray(pixels)
     with gdal_environment(), _open_source(pixels, grid, style.nodata) as source:
         if style.colors:
@@ -75,7 +75,7 @@ def build_cog(pixels: NDArray[np.uint8], grid: Grid, style: BandStyle) -> bytes:
 
 
 class NotOptimized(AssetRefused):
-    """A raster is not a cloud-optimised GeoTIFF; of one that GDAL has just written, no item is to blame."""
+    """A raster is not a cloud-optimised GeoTIFF; if GDAL has just written it, no item is to blame."""
 
     proven = False
 
@@ -86,12 +86,12 @@ def validate_cog(data: bytes, what: str) -> None:
     Raises:
         NotOptimized: it is not; the text names ``what`` and every fault.
     """
-    # With the tile matrices that it brings, it takes a third of a second to import.
+    # With the tile matrices that it includes, it takes a third of a second to import.
     from rio_cogeo.cogeo import cog_validate  # noqa: PLC0415
 
     try:
         with MemoryFile(data) as file:
-            # Else its environment would make a session of boto3, see ``gdal_environment``.
+            # Otherwise its environment would make a session of boto3, see ``gdal_environment``.
             config = {"session": DummySession()}
             _, errors, warnings = cog_validate(file.name, strict=True, config=config, quiet=True)
             faults = [fault for fault in errors + warnings if not _is_false_alarm(fault, file.name)]
@@ -102,10 +102,10 @@ def validate_cog(data: bytes, what: str) -> None:
 
 
 def _is_false_alarm(fault: str, path: str) -> bool:
-    """Tell what rio-cogeo says of narrow rasters only.
+    """Return True for what rio-cogeo says only of narrow rasters.
 
-    It takes a square block as wide as the raster or an overview for a strip, and reckons by columns how much
-    smaller an overview is, which one column never is.
+    It takes a square block as wide as the raster or an overview for a strip, and computes from the columns how much
+    smaller an overview is, which fails with one column.
     """
     with gdal_environment(), rasterio.open(path) as dataset:
         height, width = dataset.block_shapes[0]
@@ -125,7 +125,7 @@ def overview_factors(shape: Shape) -> list[int]:
 
 
 def _open_source(pixels: NDArray[np.uint8], grid: Grid, nodata: int) -> DatasetWriter:
-    """Return a dataset of the MEM driver that has no pixels of its own: they stay where they are."""
+    """Return a MEM dataset that has no pixels of its own: they stay where they are."""
     if pixels.shape != grid.shape or pixels.dtype != np.uint8:
         raise ValueError(f"{pixels.dtype} {pixels.shape} is not a uint8 raster on a grid of {grid.shape}")
     a, b, c, d, e, f = grid.transform

@@ -20,7 +20,7 @@ from pc_cloudmask.text import make_printable
 T = TypeVar("T")
 #: How assets are read.
 GDAL_OPTIONS: Final[dict[str, str | int]] = {
-    # No side files: neither listed nor opened.
+    # No side files: they are neither listed nor opened.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     # The headers of all overviews of a COG of a full tile, in the request that opens it.
     "GDAL_INGESTED_BYTES_AT_OPEN": 65_536,
@@ -35,21 +35,21 @@ GDAL_OPTIONS: Final[dict[str, str | int]] = {
     "GDAL_HTTP_RETRY_DELAY": 1,
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
     "PROJ_NETWORK": "OFF",
-    # Megabytes of decoded blocks: two rows of a band at 10 m. GDAL's default is a twentieth of the machine.
+    # Megabytes of decoded blocks: two rows of a 10 m band. GDAL's default is a twentieth of the machine's memory.
     "GDAL_CACHEMAX": 32,
 }
-#: GDAL remembers a failure of a URL as long as the process lives, unless told otherwise.
+#: GDAL remembers a failure of a URL for the life of the process, unless told otherwise.
 _ASK_AGAIN: Final = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/"}
 
 
-#: What QGIS, PostGIS or conda set to their own database of projections.
+#: What QGIS, PostGIS or conda set to their own projection database.
 PROJECTION_VARIABLES: Final = ("PROJ_DATA", "PROJ_LIB")
 
 
 def _use_own_projections() -> tuple[str, ...]:
-    """Let a rasterio that brings its own database use that; return the variables that said otherwise.
+    """Make a rasterio with its own database use it; return the variables that said otherwise.
 
-    Each environment of rasterio's looks at them when it is entered, so in this process they have to go.
+    Each rasterio environment looks at them when it is entered, so they must be removed from this process.
     """
     own = PROJDataFinder().search_wheel()
     if own is None:
@@ -59,12 +59,12 @@ def _use_own_projections() -> tuple[str, ...]:
     return foreign
 
 
-#: Those of ``PROJECTION_VARIABLES`` that name another database and are passed over.
+#: Those of ``PROJECTION_VARIABLES`` that name another database and are ignored.
 FOREIGN_PROJECTIONS: Final = _use_own_projections()
 
 
 def check_projections() -> None:
-    """Check that the database of projections can be used; that of a wheel is, whatever ``PROJ_DATA`` says.
+    """Check that the projection database can be used; a wheel uses its own, whatever ``PROJ_DATA`` says.
 
     Raises:
         SettingsError: it cannot.
@@ -85,17 +85,17 @@ class Unreadable(Exception):
 def gdal_environment(**options: str | int) -> rasterio.Env:
     """Return an environment with ``options`` and without credentials, to be entered.
 
-    Left to itself, rasterio makes a session of boto3 for every dataset that it opens wherever ``AWS_*``
-    variables are set: 14 ms each, and the secrets go to GDAL, which has no use for them here.
+    Left to itself, rasterio creates a boto3 session for every dataset that it opens wherever ``AWS_*``
+    variables are set: this takes 14 ms each, and passes the secrets to GDAL, which does not need them here.
     """
     return rasterio.Env(session=DummySession(), **options)
 
 
 def read_asset(read: Callable[[], T], *, again: bool = False) -> T:
-    """Call ``read`` in the environment for assets; ``again`` says that a reading of the URL failed before.
+    """Call ``read`` in the environment for assets; ``again`` says that an earlier read of the URL failed.
 
     Raises:
-        Unreadable: GDAL failed; be it for want of memory, for which a damaged file may ask without end.
+        Unreadable: GDAL failed, possibly for lack of memory, of which a damaged file may request any amount.
     """
     options = GDAL_OPTIONS | (_ASK_AGAIN if again else {})
     if (bundle := find_ca_bundle()) and Path(bundle).is_file():

@@ -1,4 +1,4 @@
-"""A GeoTIFF of which only the parts that are needed are read."""
+"""A GeoTIFF that is read only in the parts that are needed."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pc_cloudmask.raster.gdal import Unreadable, gdal_environment
 from pc_cloudmask.scene.grid import Window
 from pc_cloudmask.text import make_printable
 
-#: What is asked for at a time, at least: the header of a COG of a full tile with its overviews, or two to four blocks
+#: The least that is requested at a time: the header of a COG of a full tile with its overviews, or two to four blocks
 #: of a mask. Smaller parts cost requests, larger ones bytes.
 PAGE_BYTES = 1 << 14
-#: Returns bytes from an offset on, of a length at most, and the file's size.
+#: Returns bytes from an offset on, up to a given length, and the file's size.
 ReadPart = Callable[[int, int], tuple[bytes, int]]
 #: rasterio installs a handler in GDAL for each file that Python reads, and removes it with the file. Threads that
-#: open, read and close such files at the same time crash now and then (rasterio 1.4, GDAL 3.10): each does so under
-#: this lock, and asks for the bytes before, without it.
+#: open, read and close such files at the same time crash occasionally (rasterio 1.4, GDAL 3.10). Each therefore does
+#: so under this lock, and requests the bytes beforehand, without it.
 _GDAL = threading.Lock()
 
 
 class PartsFile:
-    """A file that is read in pages, each of them once; ``bytes_read`` and ``requests`` are what it took.
+    """A file that is read in pages, each of them once; ``bytes_read`` and ``requests`` count what that took.
 
     An error of ``read_part`` is kept in ``error``, since GDAL, which calls, says only that it could not read.
     """
@@ -43,12 +43,12 @@ class PartsFile:
 
     @property
     def size(self) -> int:
-        """The file's size; 0 after an error."""
+        """Return the file's size, or 0 after an error."""
         self._fetch(0, 1)
         return max(self._size, 0)
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Return ``size`` bytes from an offset on, fewer where the file ends; nothing after an error."""
+        """Return ``size`` bytes from an offset on, fewer at the end of the file; nothing after an error."""
         first, last = offset // PAGE_BYTES, -(-(offset + size) // PAGE_BYTES)
         self._fetch(first, last)
         held = b"".join(self._pages.get(page, b"") for page in range(first, last))
@@ -56,7 +56,7 @@ class PartsFile:
         return held[start : start + size]
 
     def _fetch(self, first: int, last: int) -> None:
-        """Read those pages that are not held, neighbours in one request."""
+        """Read those pages that are not held, adjacent ones in one request."""
         if self._size >= 0:
             last = min(last, -(-self._size // PAGE_BYTES))
         page = first
@@ -71,7 +71,7 @@ class PartsFile:
     def _take(self, first: int, last: int) -> None:
         try:
             body, self._size = self._read_part(first * PAGE_BYTES, (last - first) * PAGE_BYTES)
-        except Exception as error:  # kept for whoever asked GDAL
+        except Exception as error:  # kept for the caller of GDAL
             self.error = error
             return
         self.requests += 1
@@ -81,7 +81,7 @@ class PartsFile:
 
 
 class _Handle(io.RawIOBase):
-    """A place in a file, as Python's own files have it: GDAL opens a file twice, for its size and to read it."""
+    """A position in a file, like Python's own files: GDAL opens a file twice, for its size and to read it."""
 
     def __init__(self, file: PartsFile) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class _Handle(io.RawIOBase):
 
 
 class PartsDataset:
-    """A GeoTIFF of which parts are read; ``header`` tells its shape, grid and type."""
+    """A GeoTIFF of which parts are read; ``header`` gives its shape, grid and type."""
 
     def __init__(self, file: PartsFile, dataset: DatasetReader) -> None:
         self.header = dataset
@@ -138,7 +138,7 @@ class PartsDataset:
 
 @contextmanager
 def open_parts(file: PartsFile, name: str) -> Iterator[PartsDataset]:
-    """Open a GeoTIFF; ``name`` is for GDAL, and no other that is open at the same time may have it.
+    """Open a GeoTIFF; ``name`` is for GDAL, and must differ from that of any other file open at the same time.
 
     Raises:
         Unreadable: GDAL could not open or decode it.

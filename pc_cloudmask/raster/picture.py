@@ -1,7 +1,7 @@
 """The PNG format, and charts as files.
 
-PNG is written here because previews are published under a hash of their bytes, which no library promises to repeat:
-GDAL and Pillow choose filters, zlib's level and the split into chunks by themselves, from release to release.
+PNG is written here because previews are published under a hash of their bytes, which no library promises to keep:
+GDAL and Pillow choose filters, zlib's level and the split into chunks themselves, and change them between releases.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def encode_picture(pixels: NDArray[np.uint8]) -> bytes:
     """Return the PNG of a picture, uint8 ``(height, width, 3)`` or, with opacity, ``(height, width, 4)``."""
     height, width, channels = pixels.shape
     rows = pixels.reshape(height, width * channels)
-    # Each row less the one above it (modulo 256): what most encoders choose for pictures.
+    # Each row minus the one above it (modulo 256): what most encoders choose for pictures.
     filtered = np.diff(rows, axis=0, prepend=np.zeros((1, width * channels), np.uint8))
     return _join_png((height, width), (8, _RGBA if channels == 4 else _RGB), _FILTER_UP, filtered, {})
 
 
 def encode_palette(values: NDArray[np.uint8], colors: Sequence[tuple[int, int, int, int]]) -> bytes:
-    """Return ``values``, uint8 ``(height, width)`` of 0 to 3, as a PNG of two bits a pixel.
+    """Return ``values``, uint8 ``(height, width)`` of 0 to 3, as a PNG with two bits per pixel.
 
     ``colors`` gives red, green, blue and opacity of each value.
     """
@@ -59,7 +59,7 @@ def _join_png(
     rows: NDArray[np.uint8],
     chunks: Mapping[bytes, bytes],
 ) -> bytes:
-    """Return the file of filtered ``rows``; ``pixel`` is bit depth and colour type, ``chunks`` stand before them."""
+    """Return the file with filtered ``rows``; ``pixel`` is bit depth and colour type, ``chunks`` come before them."""
     height, width = shape
     scanlines = np.insert(rows, 0, filter_type, axis=1).tobytes()
     header = struct.pack(
@@ -72,12 +72,12 @@ def _join_png(
     )
 
 
-#: Colour of text, of lines between, of what is not known.
+#: Colours of text, of separating lines, and of what is unknown.
 INK, LINE, UNKNOWN = "#282c34", "#b0b4ba", "#dcdfe4"
 
 
 def start_figure(width_in: float, height_in: float, dpi: int = 120) -> Figure:
-    """Return an empty chart of that size.
+    """Return an empty chart of this size.
 
     Raises:
         SettingsError: the extra ``charts`` is not installed.

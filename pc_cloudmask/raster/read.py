@@ -28,7 +28,7 @@ MAX_SIDE_PX = 32_768
 MAX_PIXELS = 1_000_000_000
 #: A block is decoded at once: 4096 x 4096 bounds its memory; COGs have 512 x 512.
 MAX_BLOCK_PIXELS = 1 << 24
-#: Origins this fraction of a pixel apart are the same: floating-point noise, 1 cm.
+#: Origins closer than this fraction of a pixel are the same: floating-point noise, 1 cm.
 _ALIGNMENT_PX = 1e-3
 _STRIP_PX = 512
 _MAX_OVERVIEWS = 16
@@ -45,7 +45,7 @@ class Unsuitable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Placement:
-    """Where the grid lies in the raster: offsets in its pixels, ``factor`` of them to a grid pixel."""
+    """Where the grid lies in the raster: offsets in its pixels, and ``factor`` of them per grid pixel."""
 
     row: int
     col: int
@@ -58,14 +58,14 @@ class _Placement:
 def read_raster(
     name: str, grid: Grid, resampling: ResamplingName, bands: int = 1, stated: Sequence[Grid] = ()
 ) -> NDArray[np.generic]:
-    """Return the pixels of the GeoTIFF that GDAL calls ``name``, which has so many ``bands``, on ``grid``.
+    """Return the pixels of the GeoTIFF that GDAL calls ``name``, which must have ``bands`` bands, on ``grid``.
 
-    ``stated`` are the grids that the item states for it: one that states no CRS must lie on one of them.
+    ``stated`` are the grids that the item states for it: a raster without a CRS must lie on one of them.
 
     Returns:
         ``(band, height, width)`` of the raster's own dtype. Pixels outside the raster hold its no-data
-        value, 0 where it declares none. ``average`` is the mean of the valid pixels, rounded half up,
-        through the raster's overviews where one divides the grid's pixels exactly.
+        value, 0 if it declares none. ``average`` is the mean of the valid pixels, rounded half up,
+        through the raster's overviews if one divides the grid's pixels exactly.
 
     Raises:
         Unsuitable: Another CRS, not aligned, coarser pixels, another number of bands, dtype, too large.
@@ -84,10 +84,10 @@ def read_raster(
 
 
 def _find_overview(name: str, dataset: DatasetReader, placement: _Placement) -> tuple[int | None, int]:
-    """Return the coarsest overview that makes up the grid's pixels in whole numbers, with its factor.
+    """Return the coarsest overview whose pixels make up the grid's exactly, with its factor.
 
     Levels are opened in turn, because asking the dataset for their list holds Python's lock while it
-    waits for the server. An overview whose size is not an exact fraction of the raster's is no match:
+    waits for the server. An overview whose size is not an exact fraction of the raster's does not match:
     its pixels drift.
     """
     found: tuple[int | None, int] = (None, 1)
@@ -108,10 +108,10 @@ def _find_overview(name: str, dataset: DatasetReader, placement: _Placement) -> 
 
 
 def check_raster(dataset: DatasetReader, bands: int = 1) -> None:
-    """Check that a raster may be read by what its header says, before any pixel is.
+    """Check from its header, before any pixel is read, that a raster may be read.
 
     Raises:
-        Unsuitable: Another number of bands, a dtype that no asset of ours has, too large, not in blocks.
+        Unsuitable: Another number of bands, a dtype that no asset of ours has, too large, or not in blocks.
     """
     height, width = dataset.shape
     if max(height, width) > MAX_SIDE_PX or height * width > MAX_PIXELS:
@@ -128,7 +128,7 @@ def check_raster(dataset: DatasetReader, bands: int = 1) -> None:
 def check_crs(dataset: DatasetReader, crs: str, stated: Sequence[Grid]) -> bool:
     """Return True if a raster states the item's CRS, False if it states none and lies as the item says.
 
-    Since 2026 some of the Planetary Computer's COGs have a geotransform alone.
+    Since 2026 some of the Planetary Computer's COGs only have a geotransform.
 
     Raises:
         Unsuitable: It states another CRS, or none and lies elsewhere.
@@ -145,7 +145,7 @@ def check_crs(dataset: DatasetReader, crs: str, stated: Sequence[Grid]) -> bool:
 
 
 def _tells_nothing(crs: CRS | None, wanted: CRS) -> bool:
-    """Return True for no CRS, and for a local one that no name, or the wanted one's, stands in."""
+    """Return True for no CRS, and for a local one that contains no name, or only the wanted one's."""
     if not crs:
         return True
     if crs.is_projected or crs.is_geographic:
@@ -162,7 +162,7 @@ def _lies_on(dataset: DatasetReader, grid: Grid) -> bool:
 
 
 def _find_placement(dataset: DatasetReader, grid: Grid) -> _Placement:
-    """Return where ``grid`` lies in the raster, in full pixels; both are in one CRS."""
+    """Return where ``grid`` lies in the raster, in full pixels; both have the same CRS."""
     transform, (a, b, c, d, e, f) = dataset.transform, grid.transform
     if b or d or transform.b or transform.d or not (transform.a > 0 > transform.e and a > 0 > e):
         raise Unsuitable("is not north-up")
@@ -187,7 +187,7 @@ def _crs_name(crs: CRS) -> str:
 def _read_placed(
     dataset: DatasetReader, placement: _Placement, grid: Grid, resampling: ResamplingName
 ) -> NDArray[np.generic]:
-    """Return the grid's pixels, in strips where several of the raster's pixels make one."""
+    """Return the grid's pixels, in strips if several of the raster's pixels make one."""
     nodata, factor = _find_nodata(dataset), placement.factor
     height, width = grid.shape
     if factor == 1:
@@ -205,7 +205,7 @@ def _read_placed(
 
 
 def _find_nodata(dataset: DatasetReader) -> int:
-    """Return the raster's no-data value; Sentinel-2's is 0 and often not declared."""
+    """Return the raster's no-data value; Sentinel-2's is 0 and often undeclared."""
     declared = dataset.nodata
     limits = np.iinfo(dataset.dtypes[0])
     if declared is None or not float(declared).is_integer() or not limits.min <= declared <= limits.max:
@@ -216,7 +216,7 @@ def _find_nodata(dataset: DatasetReader) -> int:
 def _read_padded(
     dataset: DatasetReader, row: int, col: int, shape: tuple[int, int], nodata: int
 ) -> NDArray[np.generic]:
-    """Return a block of all bands that may reach over the raster's edges."""
+    """Return a block of all bands that may extend over the raster's edges."""
     pixels = np.full((dataset.count, *shape), nodata, dtype=dataset.dtypes[0])
     top, left = max(row, 0), max(col, 0)
     bottom, right = min(row + shape[0], dataset.height), min(col + shape[1], dataset.width)
@@ -242,12 +242,12 @@ def average_valid(fine: NDArray[np.generic], factor: int, nodata: int) -> NDArra
     return np.where(count > 0, mean, nodata).astype(fine.dtype)
 
 
-#: Read at a time: the first such part of a Sentinel-2 COG holds all of its directories.
+#: Bytes read at a time: the first such part of a Sentinel-2 COG holds all of its directories.
 CHUNK_BYTES = 1 << 15
-#: A Sentinel-2 band has 6: the image and its overviews. With a mask to each these are 12.
+#: A Sentinel-2 band has 6: the image and its overviews. With a mask each, these are 12.
 MAX_DIRECTORIES = 32
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-#: Gives up to ``CHUNK_BYTES`` from an offset.
+#: Returns up to ``CHUNK_BYTES`` from an offset.
 Read = Callable[[int], bytes]
 
 
@@ -256,11 +256,11 @@ class TooManyDirectories(Exception):
 
 
 def check_directories(read: Read) -> None:
-    """Raise ``TooManyDirectories`` if a TIFF has more than GDAL should follow; all else is GDAL's to judge."""
+    """Raise ``TooManyDirectories`` if a TIFF has more than GDAL should follow; everything else is GDAL's to judge."""
     start, part = 0, read(0)
 
     def take(offset: int, form: str) -> int:
-        """Return the number at ``offset``, from the last part that was read if it is there."""
+        """Return the number at ``offset``, from the last part that was read if it contains it."""
         nonlocal start, part
         size = struct.calcsize(form)
         if not start <= offset <= start + len(part) - size:

@@ -1,7 +1,7 @@
-"""When an area was clear: of each scene the shares of its clear, cloudy, shadowed and unknown pixels.
+"""When an area was clear: for each scene the shares of its clear, cloudy, shadowed and unknown pixels.
 
-Of a mask only the blocks that hold the area are read. What is counted is kept by the content hashes of mask and area:
-a mask's file never changes, so it is read once for an area.
+Only the blocks of a mask that contain the area are read. Counts are cached by the content hashes of mask and area:
+a mask's file never changes, so it is read once per area.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ from pc_cloudmask.storage.stores import open_reader
 from pc_cloudmask.viewing.library import read_area
 from pc_cloudmask.viewing.listing import ListedItem, describe_item, find_mask_key
 
-#: Raised with every change that gives other counts for the same mask and area.
+#: To be raised with every change that gives other counts for the same mask and area.
 _COUNTING = 1
 _CLASSES = (MaskClass.CLEAR, MaskClass.CLOUD, MaskClass.CLOUD_SHADOW)
 
 
 @dataclass(frozen=True, slots=True)
 class ClearScene:
-    """What of the area is what in one scene.
+    """How much of the area is clear, cloud, shadow and unknown in one scene.
 
-    The pixels sum up to ``area_px``, the percentages of it to 100. ``nodata`` is what the mask has no data of, and what
-    of the area lies off the scene's tile.
+    The pixels sum to ``area_px``, their percentages to 100. ``nodata`` is where the mask has no data, and the part of
+    the area outside the scene's tile.
     """
 
     item: ListedItem
@@ -63,12 +63,12 @@ class ClearScene:
 
     @property
     def nodata_px(self) -> int:
-        """Pixels of the area of which the scene tells nothing."""
+        """Return the number of the area's pixels about which the scene says nothing."""
         return self.area_px - self.clear_px - self.cloud_px - self.shadow_px
 
     @property
     def percentages(self) -> dict[str, float]:
-        """Shares of the area, which sum up to 100."""
+        """Return the shares of the area, which sum to 100."""
         counts = [self.clear_px, self.cloud_px, self.shadow_px, self.nodata_px]
         names = ("clear", "cloud", "shadow", "nodata")
         return dict(zip(names, share_out(counts), strict=True))
@@ -92,11 +92,11 @@ class AreaReport:
     """The scenes that see an area, by time, and what it took to look.
 
     Attributes:
-        scenes: Those asked for.
-        left_out: What is wrong with scenes that could not be looked at, by id.
-        masks: How many masks there are of the area, of which ``kept`` were counted by an earlier call.
-        mask_bytes: How large the masks are, of which ``bytes_read`` were read in ``requests``; of one that was counted
-            earlier a byte, to see that it is there.
+        scenes: Those that match.
+        left_out: What is wrong with scenes that could not be read, by id.
+        masks: The number of masks of the area, of which ``kept`` were counted by an earlier call.
+        mask_bytes: The size of the masks, of which ``bytes_read`` were read in ``requests``; if a mask was counted
+            earlier, one byte is read to see that it is there.
     """
 
     scenes: tuple[ClearScene, ...]
@@ -126,24 +126,24 @@ def measure_area(
     store: str | None = None,
     keep: bool = True,
 ) -> AreaReport:
-    """Return of each scene that sees ``area`` how much of it is clear, cloud, shadow and without data; by time.
+    """Return, for each scene that sees ``area``, how much of it is clear, cloud, shadow and without data; by time.
 
-    A pixel is the area's if its centre lies inside, see ``raster.area``. A scene is what one item tells: where the area
-    lies in two tiles, each of them has its own, of the same minute.
+    A pixel belongs to the area if its centre lies inside, see ``raster.area``. A scene is one item: if the area
+    lies in two tiles, each of them has its own scene, with the same time.
 
     Args:
-        area: GeoJSON as a file's path, a text or an object, or a shape of shapely's; longitude and latitude.
-        tiles: MGRS tiles such as ``22KFV``; none: all that are published.
+        area: GeoJSON as a file's path, text or an object, or a shapely geometry; longitude and latitude.
+        tiles: MGRS tiles such as ``22KFV``; default: all that are published.
         datetime: ``2018``, ``2018-12``, ``2018-12-14/2019-01-31`` or ``2018-12-14/..``.
         min_clear_pct: How much of the area must be clear.
         store: A directory, ``s3://bucket/prefix`` or the https URL of a catalog; default: the setting
             ``CLOUDMASK_STORE``.
-        keep: Whether counts are taken from, and kept in, the user's folder of caches.
+        keep: Whether counts are read from, and written to, the user's cache folder.
 
     Raises:
-        SettingsError: A criterion says nothing, or no catalog is there.
-        StoreRefused, StoreUnavailable, SourceRefused: No right to read it, no answer, a broken catalog. A broken item
-            or mask is in the report's ``left_out``.
+        SettingsError: A criterion is invalid, or there is no catalog.
+        StoreRefused, StoreUnavailable, SourceRefused: No permission to read it, no answer, a broken catalog. A broken
+            item or mask is in the report's ``left_out``.
     """
     query = build_query(
         intersects=read_area(area, "area"),
@@ -157,17 +157,17 @@ def measure_area(
 
 
 def leave_cloudy_out(report: AreaReport, min_clear_pct: float) -> AreaReport:
-    """Return the report with those scenes alone of which so much of the area is clear."""
+    """Return the report with only those scenes in which so much of the area is clear."""
     clear = (scene for scene in report.scenes if scene.percentages["clear"] >= min_clear_pct)
     return replace(report, scenes=tuple(clear))
 
 
 def measure_scenes(store: ObjectReader, choice: ItemChoice, folder: Path | None = None) -> AreaReport:
-    """Return the report of the area that ``choice`` names; counts are kept in ``folder``.
+    """Return the report for the area that ``choice`` names; counts are cached in ``folder``.
 
     Raises:
         SettingsError: ``choice`` names no area, or the store holds no catalog.
-        StoreRefused, StoreUnavailable, SourceRefused: see ``search_catalog``; no mask at all could be read.
+        StoreRefused, StoreUnavailable, SourceRefused: see ``search_catalog``; or no mask at all could be read.
     """
     if choice.query.intersects is None:
         raise SettingsError("name the area: --intersects")
@@ -175,7 +175,7 @@ def measure_scenes(store: ObjectReader, choice: ItemChoice, folder: Path | None 
     scenes = search_catalog(store, choice, partial(_find_scene, store), left_out, brief=True)
     kept = _KeptCounts.open(folder, choice.query.intersects)
     with warnings.catch_warnings():
-        # Of a broken mask; what is wrong with it is said by name. Threads would undo this for each other.
+        # About a broken mask; the error that names it says what is wrong. Threads would undo this for each other.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         looks = _look_at_all(store, build_shape(choice.query.intersects), scenes, kept)
     kept.write()
@@ -194,13 +194,13 @@ def measure_scenes(store: ObjectReader, choice: ItemChoice, folder: Path | None 
     )
 
 
-#: Pixels of the area, and of it those that are clear, cloud, shadow.
+#: The area's pixels, and how many of them are clear, cloud, shadow.
 _Counts = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """An item's mask: where it is, and by the item its grid, its size in bytes, the hash of its content."""
+    """An item's mask: where it is and, according to the item, its grid, its size in bytes, its content hash."""
 
     item: ListedItem
     key: str | None
@@ -240,7 +240,7 @@ def _find_scene(store: ObjectReader, published: PublishedItem) -> _Scene:
 def _look_at_all(
     store: ObjectReader, area: shapely.Geometry, scenes: list[_Scene], kept: _KeptCounts
 ) -> list[_Look]:
-    """Look at all scenes, those of one grid together: the area is drawn on each grid once."""
+    """Look at all scenes, those of one grid together: the area is drawn on each grid only once."""
     looks: list[_Look] = []
     ordered = sorted(scenes, key=lambda each: repr(each.grid))
     with ThreadPoolExecutor(READERS) as pool:
@@ -258,7 +258,7 @@ def _look_at_all(
 
 
 def _look_up(store: ObjectReader, kept: _KeptCounts, scene: _Scene) -> _Look | None:
-    """Return what is kept of a mask that is there still, by its size; None for one that has to be looked at."""
+    """Return the cached counts of a mask that still exists with the same size; None if it must be read."""
     counts = kept.find(scene.checksum)
     if counts is None or scene.key is None:
         return None
@@ -272,7 +272,7 @@ def _look_up(store: ObjectReader, kept: _KeptCounts, scene: _Scene) -> _Look | N
 
 
 def _draw_area(area: shapely.Geometry, grid: Grid | None) -> AreaPixels | None:
-    """Return the area's pixels; None for a grid that is none."""
+    """Return the area's pixels; None for an invalid grid."""
     try:
         return None if grid is None else find_pixels(area, grid)
     except (RasterioError, ValueError):
@@ -308,10 +308,10 @@ def _read_part(store: ObjectReader, key: str, offset: int, length: int) -> tuple
 
 
 def _count_classes(file: PartsFile, name: str, grid: Grid, pixels: AreaPixels, window: Window) -> _Counts:
-    """Count the area's pixels by class, in ``window``, block by block of the file; blocks without any stay unread.
+    """Count the area's pixels by class, in ``window``, block by block of the file; other blocks are not read.
 
     Raises:
-        Unsuitable, Unreadable: it is no mask, or not on that grid.
+        Unsuitable, Unreadable: it is not a mask, or not on that grid.
     """
     counts = np.zeros(256, np.int64)
     with open_parts(file, name) as parts:
@@ -334,7 +334,7 @@ def _count_classes(file: PartsFile, name: str, grid: Grid, pixels: AreaPixels, w
 
 
 def _list_blocks(window: Window, height: int, width: int) -> Iterator[Window]:
-    """Yield what of ``window`` lies in each of the file's blocks, which are ``height`` x ``width``."""
+    """Yield the part of ``window`` in each of the file's blocks, which are ``height`` x ``width``."""
     bottom, right = window.row + window.height, window.col + window.width
     for row in range(window.row // height * height, bottom, height):
         top, below = max(row, window.row), min(row + height, bottom)
@@ -345,7 +345,7 @@ def _list_blocks(window: Window, height: int, width: int) -> Iterator[Window]:
 
 @dataclass(slots=True)
 class _KeptCounts:
-    """Counts of one area by the checksum of the mask's file; a file that cannot be used is as good as none."""
+    """Counts of one area by the checksum of the mask's file; a file that cannot be used counts as missing."""
 
     path: Path | None
     counts: dict[str, _Counts]
@@ -353,7 +353,7 @@ class _KeptCounts:
 
     @classmethod
     def open(cls, folder: Path | None, area: Mapping[str, Any]) -> _KeptCounts:
-        """Return what is kept in ``folder`` of an area, a GeoJSON geometry."""
+        """Return what is cached in ``folder`` for an area, a GeoJSON geometry."""
         if folder is None:
             return cls(None, {})
         known = orjson.dumps([_COUNTING, area], option=orjson.OPT_SORT_KEYS)
@@ -367,17 +367,17 @@ class _KeptCounts:
             return cls(path, {})
 
     def find(self, checksum: str) -> _Counts | None:
-        """Return what was counted of the mask of that checksum."""
+        """Return the counts of the mask with this checksum."""
         return self.counts.get(checksum) if checksum else None
 
     def add(self, checksum: str, counts: _Counts) -> None:
-        """Keep what was counted."""
+        """Cache the counts."""
         if checksum and self.counts.get(checksum) != counts:
             self.counts[checksum] = counts
             self.added = True
 
     def write(self) -> None:
-        """Write what was added; where that cannot be, it is counted again."""
+        """Write what was added; if this fails, it is counted again next time."""
         if self.path is None or not self.added:
             return
         with contextlib.suppress(OSError):

@@ -15,25 +15,25 @@ from pc_cloudmask.viewing.observations import MONTHS
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: From below: what there is of an area, and its colour. Clear is darker than in masks, where it lies on a map.
+#: From bottom to top: the parts of an area, and their colours. Clear is darker than in masks, which lie on a map.
 _PARTS = {
     "clear": ("Clear", "#78ba80"),
     "shadow": ("Cloud shadow", f"#{CLASS_STYLES[MaskClass.CLOUD_SHADOW].color_hint}"),
     "cloud": ("Cloud", f"#{CLASS_STYLES[MaskClass.CLOUD].color_hint}"),
     "nodata": ("No data", UNKNOWN),
 }
-#: Height of a year, of title and legend, of the names of the months; width of all, in inches.
+#: Heights of a year, of title and legend, and of the names of the months; the total width; in inches.
 _YEAR_IN, _TOP_IN, _BOTTOM_IN, _WIDTH_IN = 1.05, 0.75, 0.35, 10.0
 _LEFT_IN, _RIGHT_IN, _GAP_IN = 0.7, 0.15, 0.22
-#: Days that a bar takes: a satellite comes back after five, two of them after two or three.
+#: Width of a bar in days: a satellite comes back after five, two of them after two or three.
 _BAR_DAYS = 1.8
 _DAYS = 366
 
 
 def draw_clear_chart(title: str, scenes: Sequence[ClearScene], ending: str = ".png") -> bytes:
-    """Return a chart of the area's shares: a line for each year, a bar for each day; ``.png`` or ``.svg``.
+    """Return a chart of the area's shares: one line per year, one bar per day; ``.png`` or ``.svg``.
 
-    Of several scenes of a day the one that tells most of the area is shown; those without a date are not.
+    If a day has several scenes, the one that covers most of the area is shown; scenes without a date are not.
 
     Raises:
         SettingsError: the extra ``charts`` is not installed.
@@ -63,7 +63,7 @@ def draw_clear_chart(title: str, scenes: Sequence[ClearScene], ending: str = ".p
 
 
 def _choose_scenes(scenes: Sequence[ClearScene]) -> dict[int, dict[int, ClearScene]]:
-    """Return by year and day of the year the scene that tells most."""
+    """Return, by year and day of the year, the scene that covers most."""
     years: dict[int, dict[int, ClearScene]] = defaultdict(dict)
     for scene in scenes:
         if scene.item.datetime is None:

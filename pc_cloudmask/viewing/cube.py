@@ -1,4 +1,4 @@
-"""Masks and masked bands as arrays that know where they are, for xarray, rioxarray and odc-geo."""
+"""Masks and masked bands as georeferenced arrays, for xarray, rioxarray and odc-geo."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from pc_cloudmask.viewing.library import ODC_STAC_CONFIG, find_mask_grid, read_c
 if TYPE_CHECKING:
     import xarray
 
-#: Pixels of a mask, in metres: on coarser ones a cell is cloud or shadow where any pixel of it is.
+#: Pixel size of a mask, in metres: on coarser grids a cell is cloud or shadow if any of its pixels is.
 _MASK_PIXEL_M = 20.0
-#: What ``odc.stac.load`` is told of the place, which the first load has settled.
+#: Arguments of ``odc.stac.load`` about the place, which the first load has settled.
 _PLACE = frozenset(
     {
         "crs",
@@ -43,19 +43,19 @@ _PLACE = frozenset(
 
 
 def read_mask(item: pystac.Item) -> xarray.DataArray:
-    """Return the mask of an item of ``find_items``; its ``values`` are the pixels alone.
+    """Return the mask of an item of ``find_items``; its ``values`` are the plain pixels.
 
     Returns:
         uint8 ``(y, x)``: 0 no data, 1 clear, 2 cloud, 3 cloud shadow, with coordinates of the pixels' centres, the
-        item's ``time``, and ``spatial_ref``, by which rioxarray and odc-geo know the CRS. The attributes are ``crs``,
-        such as ``EPSG:32722``, ``transform`` (a to f of the affine), ``nodata``, and the classes as the CF conventions
-        spell them: ``flag_values``, ``flag_meanings``.
+        item's ``time``, and ``spatial_ref``, from which rioxarray and odc-geo know the CRS. The attributes are ``crs``,
+        such as ``EPSG:32722``, ``transform`` (a to f of the affine), ``nodata``, and the classes as in the CF
+        conventions: ``flag_values``, ``flag_meanings``.
 
     Raises:
         SettingsError: xarray is not installed.
-        StoreRefused: There is no such asset, or no file where it should be.
+        StoreRefused: There is no such asset, or its file is missing.
         StoreUnavailable: No answer.
-        AssetRefused: The file is no mask, or not on the grid that the item states.
+        AssetRefused: The file is not a mask, or not on the grid that the item states.
     """
     try:
         import xarray  # noqa: PLC0415 - of an extra
@@ -100,7 +100,7 @@ def _find_centres(grid: Grid) -> tuple[NDArray[np.floating[Any]], NDArray[np.flo
 
 
 def _describe_crs(grid: Grid) -> dict[str, str]:
-    """Return what a grid mapping's attributes tell, as GDAL and rioxarray write them."""
+    """Return the attributes of the grid mapping, as GDAL and rioxarray write them."""
     from rasterio.crs import CRS  # noqa: PLC0415
 
     wkt = CRS.from_string(grid.crs).to_wkt()
@@ -117,26 +117,25 @@ def load_cube(
     chunks: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> xarray.Dataset:
-    """Return bands of items of ``find_items`` as reflectances, masked; lazily, by Dask.
+    """Return bands of items of ``find_items`` as masked reflectances; lazily, with Dask.
 
-    Scenes of all processing baselines are made alike: from 04.00 on, 1000 is taken off their numbers. Where the cells
-    of the cube are larger than those of the mask, one is cloud or shadow where any pixel of it is, and bands are
-    averaged.
-    Assets on the Planetary Computer are signed.
+    Scenes of all processing baselines are harmonised: from 04.00 on, 1000 is subtracted from the digital numbers. If
+    the cells of the cube are larger than those of the mask, a cell is cloud or shadow if any of its pixels is, and
+    bands are averaged. Assets on the Planetary Computer are signed.
 
     Args:
-        items: Their order is that of precedence where several of one time overlap.
+        items: If several of one time overlap, earlier ones take precedence.
         bands: Reflectances, B01 to B12.
-        keep: Classes of the mask that are kept: 1 clear, 2 cloud, 3 cloud shadow.
-        groupby: What makes one slice of time: ``solar_day``, ``time``, ``id``, or any other of odc-stac's.
+        keep: Classes of the mask to keep: 1 clear, 2 cloud, 3 cloud shadow.
+        groupby: What makes one time slice: ``solar_day``, ``time``, ``id``, or any other of odc-stac's.
         chunks: Dask's, such as ``{"x": 2048, "y": 2048}``.
-        options: What else ``odc.stac.load`` takes: ``bbox``, ``resolution``, ``crs``, ``geobox``, ``resampling``, …
+        options: Other arguments of ``odc.stac.load``: ``bbox``, ``resolution``, ``crs``, ``geobox``, ``resampling``, …
 
     Returns:
         float32 ``(time, y, x)`` for each band, NaN where nothing is kept; and ``cloudmask``, the uint8 classes.
 
     Raises:
-        SettingsError: odc-stac is not installed, there is no item, or a band is no reflectance.
+        SettingsError: odc-stac is not installed, there is no item, or a band is not a reflectance.
     """
     try:
         import odc.stac  # noqa: F401, PLC0415 - of an extra
@@ -153,7 +152,7 @@ def load_cube(
 def _load(
     items: list[pystac.Item], names: list[str], keep: Sequence[int], options: dict[str, Any]
 ) -> xarray.Dataset:
-    """Load items of each offset by themselves, all on one grid."""
+    """Load the items of each offset separately, all on one grid."""
     import odc.stac  # noqa: PLC0415
     import planetary_computer  # noqa: PLC0415
     import xarray  # noqa: PLC0415
@@ -182,7 +181,7 @@ def _check_assets(items: Sequence[pystac.Item], bands: Sequence[str]) -> None:
 
 
 def _group_by_offset(items: Iterable[pystac.Item]) -> dict[int, list[pystac.Item]]:
-    """Return the items by what is added to their numbers."""
+    """Return the items by the offset of their digital numbers."""
     by_offset: dict[int, list[pystac.Item]] = {}
     for item in items:
         baseline = str(item.properties.get("s2:processing_baseline", ""))
@@ -191,7 +190,7 @@ def _group_by_offset(items: Iterable[pystac.Item]) -> dict[int, list[pystac.Item
 
 
 def _configure(bands: Sequence[str]) -> dict[str, Any]:
-    """Return ``ODC_STAC_CONFIG`` with the bands' type, without which they would come as float32."""
+    """Return ``ODC_STAC_CONFIG`` with the bands' type, without which they would arrive as float32."""
     return {
         name: {
             "assets": {**config["assets"], **{band: {"data_type": "uint16", "nodata": 0} for band in bands}}
@@ -203,7 +202,7 @@ def _configure(bands: Sequence[str]) -> dict[str, Any]:
 def _load_masked(
     items: list[pystac.Item], bands: list[str], offset_dn: int, keep: Iterable[int], options: dict[str, Any]
 ) -> xarray.Dataset:
-    """Return the cube of items of one offset on the grid ``options["geobox"]``."""
+    """Return the cube of items with one offset on the grid ``options["geobox"]``."""
     import odc.stac  # noqa: PLC0415
 
     from pc_cloudmask.viewing.cube_driver import FullResolutionDriver  # noqa: PLC0415

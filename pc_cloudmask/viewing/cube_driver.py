@@ -1,4 +1,4 @@
-"""How odc-stac reads masks for a cube; apart, since it takes a second to import."""
+"""How odc-stac reads masks for a cube; a separate module, since it takes a second to import."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from odc.loader import RasterLoadParams, RasterSource, RioDriver, RioReader
 
 
 class FullResolutionDriver(RioDriver):
-    """odc-loader's own reader of rasters, which reads no overview: those of classes may miss a cloud."""
+    """odc-loader's own raster reader, but without overviews: those of classes may miss a cloud."""
 
     def open(self, src: RasterSource, ctx: Any) -> Any:
         """Return a reader of one asset, which is not opened yet."""

@@ -1,8 +1,8 @@
-"""Reading the change feed from any position: in a folder, in a bucket or over HTTP, since no listing is needed.
+"""Read the change feed from any position: in a folder, in a bucket or over HTTP, since no listing is needed.
 
-A day's file is read by ranges from where the last look ended. Before a reader goes on to the next day that has a file,
-it looks at the present one once more: a writer that was about to append there sees the next file, and appends to that
-one too (see ``catalog.feed``).
+A day's file is read by ranges, from where the last read ended. Before a reader continues with the next day that has a
+file, it looks at the current one once more: a writer that was about to append there sees the next file, and also
+appends to that one (see ``catalog.feed``).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from pc_cloudmask.storage.stores import open_reader
 
 #: Seconds between two looks at the feed: two small requests each.
 PAUSE_S = 30.0
-#: How far back an event's id is looked for.
+#: How far back an event's id is searched for.
 SEARCHED_DAYS = 92
 #: More than any file of the feed has.
 _MOST_BYTES = 64 << 20
-#: Days that are asked for at the same time.
+#: Days that are requested at the same time.
 _DAYS_AT_ONCE = 16
 #: No writer begins a file for a day this old: clocks differ by less than a day.
 _SETTLED = timedelta(days=2)
@@ -58,18 +58,18 @@ def changes(
     follow: bool = False,
     every: float = PAUSE_S,
 ) -> Iterator[Event]:
-    """Yield what was published, replaced and withdrawn, each a CloudEvent with its ``cursor``, in the feed's order.
+    """Yield what was published, replaced and withdrawn, as CloudEvents with a ``cursor``, in the feed's order.
 
     Args:
-        since: A day, an RFC 3339 instant, an event's id or a cursor, to resume after it; None: from now on.
+        since: A day, an RFC 3339 time, an event's id or a cursor, to resume after it; None: from now on.
         store: A directory, ``s3://bucket/prefix`` or the https URL of a catalog; default: the setting
             ``CLOUDMASK_STORE``.
-        follow: Go on for ever, looking every so many seconds; a store that does not answer is asked again.
+        follow: Continue for ever, looking every so many seconds; a store that does not answer is asked again.
         every: Seconds between two looks.
 
     Raises:
-        SettingsError: ``since`` is none of these.
-        StoreRefused, StoreUnavailable: no right to read it, no answer at the first look.
+        SettingsError: ``since`` has none of these forms.
+        StoreRefused, StoreUnavailable: no permission to read it, no answer at the first look.
     """
     feed = FeedReader(open_reader(store or read_settings().store), since)
     yield from feed.read_new()
@@ -85,8 +85,8 @@ class FeedReader:
     """Reads the feed of ``store``; ``place`` is just after the last event returned.
 
     Raises:
-        SettingsError: ``since`` names no place of it.
-        StoreRefused, StoreUnavailable: no right to read it, no answer.
+        SettingsError: ``since`` names no place in it.
+        StoreRefused, StoreUnavailable: no permission to read it, no answer.
     """
 
     def __init__(self, store: ObjectReader, since: str | None = None) -> None:
@@ -109,7 +109,7 @@ class FeedReader:
                 self.place = Place(later)
 
     def _read_rest(self) -> Generator[Event, None, ObjectPart | None]:
-        """Yield what the present file has behind the place; return the answer of the store."""
+        """Yield what the current file has after the place; return the store's answer."""
         place = self.place
         part = self._read(changes_key(place.day, place.part), place.offset, _MOST_BYTES)
         if part is None:
@@ -125,7 +125,7 @@ class FeedReader:
         return part
 
     def _is_wanted(self, event: Event) -> bool:
-        """Return True for what is told from the earliest instant on, and for all that comes behind it."""
+        """Return True for an event at or after the earliest time, and for everything that follows it."""
         if self._earliest is not None:
             try:
                 if parse_instant(event["time"]) < self._earliest:
@@ -136,7 +136,7 @@ class FeedReader:
         return True
 
     def _find_later(self) -> date | None:
-        """Return the next day that has a file; without one the place moves on to the days that may get one."""
+        """Return the next day that has a file; if there is none, the place moves to the days that may get one."""
         today = datetime.now(UTC).date()
         days = _list_days(self.place.day + ONE_DAY, today + ONE_DAY)
         for first in range(0, len(days), _DAYS_AT_ONCE):
@@ -187,14 +187,14 @@ class FeedReader:
         return self._find_event(text, today)
 
     def _find_end(self, place: Place) -> Place:
-        """Return the place behind everything that is told from ``place`` on."""
+        """Return the place after everything in the feed from ``place`` on."""
         self.place = place
         for _ in self.read_new():
             pass
         return self.place
 
     def _find_event(self, event_id: str, today: date) -> Place:
-        """Return the place behind the event of that id."""
+        """Return the place after the event with this id."""
         self.place = Place(today - timedelta(days=SEARCHED_DAYS))
         last = None
         for event in self.read_new():

@@ -1,7 +1,7 @@
 """Published masks from Python.
 
-``find_items`` searches a catalog by tile, place and date; ``cube.read_mask`` reads what it found, ``cube.load_cube``
-loads bands masked by it. Other tools take the items as they are::
+``find_items`` searches a catalog by tile, place and date; ``cube.read_mask`` reads a mask that it found, and
+``cube.load_cube`` loads bands masked by it. Other tools take the items directly::
 
     cube = odc.stac.load(find_items("22KFV"), bands=["B04", "cloudmask"], chunks={})
     stack = stackstac.stack(find_items("22KFV"), assets=["B04", "cloudmask"])
@@ -51,26 +51,26 @@ def find_items(
     max_cloud_pct: float | None = None,
     store: str | None = None,
 ) -> list[pystac.Item]:
-    """Return the published items that match, by time; their hrefs absolute, those of the source unsigned.
+    """Return the published items that match, by time; their hrefs are absolute, those of the source unsigned.
 
-    They are made for odc-stac and stackstac, which read them without configuration: the mask lacks the role
-    ``overview``, and ``proj:epsg`` stands next to ``proj:code``.
+    odc-stac and stackstac read them without configuration: the mask lacks the role ``overview``, and ``proj:epsg`` is
+    added next to ``proj:code``.
 
-    Masks lead into the store that is searched, whatever URL it was published for. Only the catalogs of the tiles
-    and years concerned are read.
+    Hrefs of masks point into the store that is searched, whatever URL it was published for. Only the catalogs of the
+    tiles and years concerned are read.
 
     Args:
-        tiles: MGRS tiles such as ``22KFV``; none: all that are published.
+        tiles: MGRS tiles such as ``22KFV``; default: all that are published.
         bbox: West, south, east, north in degrees; west > east crosses the antimeridian.
-        intersects: An area in place of a box: GeoJSON as a file's path, a text or an object, or a shape of shapely's.
+        intersects: An area instead of a box: GeoJSON as a file's path, text or an object, or a shapely geometry.
         datetime: ``2018``, ``2018-12``, ``2018-12-14/2019-01-31`` or ``2018-12-14/..``.
         max_cloud_pct: How much of the valid pixels cloud and shadow may cover.
         store: A directory, ``s3://bucket/prefix`` or the https URL of a catalog; default: the setting
             ``CLOUDMASK_STORE``.
 
     Raises:
-        SettingsError: A criterion says nothing, or no catalog is there.
-        StoreRefused, StoreUnavailable, SourceRefused: No right to read it, no answer, a broken document.
+        SettingsError: A criterion is invalid, or there is no catalog.
+        StoreRefused, StoreUnavailable, SourceRefused: No permission to read it, no answer, a broken document.
     """
     query = build_query(
         bbox=None if bbox is None else ",".join(map(str, bbox)),
@@ -86,11 +86,11 @@ def find_items(
 def find_item(item_id: str, *, store: str | None = None) -> pystac.Item:
     """Return one published item, as ``find_items`` does.
 
-    A beginning of the id that no other item has is enough, and so are tile and day, ``22KFV 2018-12-14``. Where the
-    text tells tile and day, as every product's id does, only that year of that tile is read.
+    A unique prefix of the id is enough, and so are tile and day, ``22KFV 2018-12-14``. If the text contains tile and
+    day, as every product's id does, only that year of that tile is read.
 
     Raises:
-        AmbiguousItem: There are several.
+        AmbiguousItem: Several match.
         StoreRefused: The catalog links no such item.
         SettingsError, StoreUnavailable, SourceRefused: See ``find_items``.
     """
@@ -100,16 +100,16 @@ def find_item(item_id: str, *, store: str | None = None) -> pystac.Item:
 
 
 def read_classes(item: pystac.Item) -> NDArray[np.uint8]:
-    """Return the pixels of the mask of an item of ``find_items``; ``cube.read_mask`` says where they are, too.
+    """Return the pixels of the mask of an item of ``find_items``; ``cube.read_mask`` also says where they are.
 
     Returns:
-        uint8 ``(height, width)`` on the grid that ``proj:*`` of the asset ``cloudmask`` tells: 0 no data,
+        uint8 ``(height, width)`` on the grid given by ``proj:*`` of the asset ``cloudmask``: 0 no data,
         1 clear, 2 cloud, 3 cloud shadow.
 
     Raises:
-        StoreRefused: There is no such asset, or no file where it should be.
+        StoreRefused: There is no such asset, or its file is missing.
         StoreUnavailable: No answer.
-        AssetRefused: The file is no mask.
+        AssetRefused: The file is not a mask.
     """
     asset = item.assets.get(MASK_ASSET)
     href = asset.get_absolute_href() if asset is not None else None
@@ -126,7 +126,7 @@ def find_mask_grid(item: pystac.Item) -> Grid:
     """Return the grid of the mask of an item of ``find_items``.
 
     Raises:
-        StoreRefused: There is no mask, or its grid is not told.
+        StoreRefused: There is no mask, or its grid is not given.
     """
     try:
         return read_grid(item.assets[MASK_ASSET].extra_fields)
@@ -138,7 +138,7 @@ def _build_item(published: PublishedItem, store_url: str) -> pystac.Item:
     document, href = published.item, f"{store_url}/{published.keys.item}"
     _lead_into(document, published.keys.item, store_url)
     if isabs(store_url):
-        # pystac takes "#" and "?" in a folder's name for parts of a URL.
+        # pystac takes "#" and "?" in a folder's name as parts of a URL.
         document = map_hrefs(document, partial(_join_path, dirname(href)))
     item = pystac.Item.from_dict(document, href=href, preserve_dict=False)
     item.make_asset_hrefs_absolute()
@@ -147,10 +147,10 @@ def _build_item(published: PublishedItem, store_url: str) -> pystac.Item:
 
 
 def _suit_readers(item: pystac.Item) -> None:
-    """Say in memory what tools look for and a published document cannot say, so that they need no configuration.
+    """Adapt the item in memory to what tools expect and a published document cannot say.
 
-    odc-stac leaves out assets with the role ``overview``, by which STAC Browser draws the mask; stackstac 0.5 knows a
-    CRS by ``proj:epsg`` alone, which ``proj:code`` took the place of.
+    odc-stac ignores assets with the role ``overview``, which makes STAC Browser draw the mask; stackstac 0.5 finds a
+    CRS only in ``proj:epsg``, which ``proj:code`` has replaced.
     """
     mask = item.assets.get(MASK_ASSET)
     if mask is not None and mask.roles:
@@ -161,7 +161,7 @@ def _suit_readers(item: pystac.Item) -> None:
 
 
 def _join_path(folder: str, href: str) -> str:
-    """Return a relative ``href`` of a document in ``folder`` as an absolute path, any other as it is."""
+    """Return a relative ``href`` of a document in ``folder`` as an absolute path, any other unchanged."""
     return normpath(join(folder, href)) if is_relative(href) else href
 
 
@@ -179,9 +179,9 @@ def _lead_into(document: dict[str, Any], key: str, store_url: str) -> None:
 
 
 def read_area(area: Any, what: str = "--intersects") -> str | bytes:
-    """Return as GeoJSON text: a file's content, a text that is GeoJSON itself, an object, or a shape.
+    """Return as GeoJSON text a file's content, a text that is GeoJSON itself, an object, or a shape.
 
-    A shape is what has a ``__geo_interface__``: shapely's, geopandas' tables. ``what`` says in errors what it is.
+    A shape is anything with a ``__geo_interface__``: shapely's, geopandas' tables. ``what`` names it in errors.
 
     Raises:
         SettingsError: there is no such file, or it is none of these.

@@ -1,4 +1,4 @@
-"""Published items in a line each."""
+"""Published items, one per line."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from stac_ext.cloudmask import (
 
 @dataclass(frozen=True, slots=True)
 class ListedItem:
-    """What a list shows of an item.
+    """The fields of an item in a list.
 
-    ``datetime`` is in UTC. ``clear_percentage``, ``cloud_percentage`` and ``shadow_percentage`` are of
-    its valid pixels, ``nodata_percentage`` is of all; None where the item does not say. ``item`` and ``mask`` are where
-    they are in the store that was read.
+    ``datetime`` is in UTC. ``clear_percentage``, ``cloud_percentage`` and ``shadow_percentage`` are shares of its valid
+    pixels, ``nodata_percentage`` of all; None if the item does not say. ``item`` and ``mask`` are their locations in
+    the store that was read.
     """
 
     id: str
@@ -52,7 +52,7 @@ class ListedItem:
 def list_items(
     store: ObjectReader, choice: ItemChoice, broken: dict[str, CloudmaskError] | None = None
 ) -> list[ListedItem]:
-    """Return the items that match, by time; for ``broken`` and what it raises see ``search_catalog``."""
+    """Return the items that match, by time; for ``broken`` and exceptions see ``search_catalog``."""
     found = search_catalog(
         store, choice, lambda published: describe_item(store, published), broken, brief=True
     )
@@ -68,7 +68,7 @@ def find_mask_key(published: PublishedItem) -> str | None:
 
 
 def describe_item(store: ObjectReader, published: PublishedItem) -> ListedItem:
-    """Return what a list shows of a published item."""
+    """Return a published item's fields in a list."""
     keys, item = published.keys, published.item
     mask = find_mask_key(published)
     return ListedItem(

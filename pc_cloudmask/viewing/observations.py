@@ -14,15 +14,15 @@ from pc_cloudmask.masking.statistics import DECIMALS
 from pc_cloudmask.raster.picture import INK, encode_figure, start_figure
 from stac_ext.cloudmask import CLEAR_PERCENTAGE_PROP, NODATA_PERCENTAGE_PROP
 
-#: Cloud and shadow that a scene may have to count as cloud-free: what searches commonly ask for.
+#: Cloud and shadow that a scene may have and still count as cloud-free: a common choice in searches.
 MAX_CLOUD_PCT = 20.0
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-#: Brown to green, which also differ in lightness, for those who do not see the hues.
+#: Brown to green, which also differ in lightness, for readers who do not see the hues.
 _NONE_CLEAR, _ALL_CLEAR = (214, 182, 164), (120, 186, 128)
 _EMPTY = (238, 240, 242)
-#: Height and width of a month, and what the title and the names of the months and rows take, in inches.
+#: Height and width of a month, and space for the title and the names of the months and rows, in inches.
 _CELL, _TOP, _LEFT, _MARGIN = (0.32, 0.56), 0.75, 1.15, 0.15
-#: matplotlib draws no picture of 65536 rows of pixels.
+#: matplotlib cannot draw a picture of 65536 rows of pixels.
 _MOST_ROWS = 1500
 
 
@@ -71,14 +71,14 @@ def count_observations(
 
 
 def _read_shares(item: PublishedItem) -> tuple[float, float]:
-    """Return clear pixels in percent of the valid ones, 0 if none is, and pixels without data in percent of all."""
+    """Return clear pixels in percent of the valid ones (0 if there are none), and no data in percent of all pixels."""
     properties = item.item["properties"]
     return properties.get(CLEAR_PERCENTAGE_PROP, 0.0), properties.get(NODATA_PERCENTAGE_PROP, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class CalendarRow:
-    """A year: by month, 1 to 12, how many of how many."""
+    """A year: how many of how many, by month, 1 to 12."""
 
     label: str
     counts: Mapping[int, tuple[int, int]]
@@ -93,7 +93,7 @@ def blend_share(share: float) -> RGB:
 
 
 def draw_calendar(title: str, rows: Sequence[CalendarRow], ending: str = ".png") -> bytes:
-    """Return a calendar as ``.png`` or ``.svg``: a line for each row, a coloured cell for each month.
+    """Return a calendar as ``.png`` or ``.svg``: one line per row, one coloured cell per month.
 
     Raises:
         SettingsError: The extra ``charts`` is not installed, or there are more rows than a picture can have.

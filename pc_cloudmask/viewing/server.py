@@ -51,9 +51,9 @@ _ID = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 _ZONE, _TILE = r"\d{2}[A-Z]", r"\d{2}[A-Z]{3}"
 _ITEM_FOLDER = rf"{_ZONE}/{_TILE}/\d{{4}}/(?P<item>{_ID})"
 _ITEM_DOCUMENT = rf"(?:(?P=item)|withdrawn|superseded-by-{_ID})\.json"
-#: Keys of the published layout, marks of withdrawn and superseded items among them; `deploy/nginx/nginx.conf`
-#: has the same list. The last line is the archive that `cloudmask demo` puts into its store, whose bands
-#: its items link.
+#: Keys of the published layout, including marks of withdrawn and superseded items; `deploy/nginx/nginx.conf`
+#: has the same list. The last line is the archive that `cloudmask demo` puts into its store, because its items
+#: link the bands in it.
 _PUBLIC_KEY = re.compile(
     rf"{re.escape(CATALOG_KEY)}"
     rf"|{re.escape(COLLECTION_KEY)}"
@@ -65,7 +65,7 @@ _PUBLIC_KEY = re.compile(
     rf"|sample-archive/(?:items\.json|{_ID}/{_ID}\.(?:json|tif))",
     re.ASCII,
 )
-#: What a build of STAC Browser 4 or 5 consists of: pages, scripts, styles, pictures, fonts. It may stand in
+#: What a build of STAC Browser 4 or 5 consists of: pages, scripts, styles, pictures, fonts. It may be in
 #: the store's folder, whose state is JSON.
 _BROWSER_FILE = re.compile(
     r"(?:[^/._][^/]*/)*[^/.][^/]*\."
@@ -78,37 +78,37 @@ _MEDIA_TYPES = {
     ".qml": QML_MEDIA_TYPE,
     ".jsonl": NDJSON_MEDIA_TYPE,
 }
-#: Errors of a path that leads to nothing a reader may have, a loop of links among them. Any other one, of a
-#: disk or of too many open files, says nothing about the file.
+#: Errors for a path that leads to nothing a reader may have, such as a loop of links. Any other error, of a
+#: disk or from too many open files, says nothing about the file.
 ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM}
 _KEEP, _ASK_AGAIN = "public, max-age=31536000, immutable", "no-cache"
-#: Headers that scripts of other pages may read: what geotiff.js needs to read a COG by ranges.
+#: Headers that scripts of other pages may read: those that geotiff.js needs to read a COG by ranges.
 _EXPOSED = ("Accept-Ranges", "Content-Encoding", "Content-Length", "Content-Range", "ETag", "Last-Modified")
-#: Seconds from a connection, or from a later request's first byte, to the request's last one. uvicorn has a
-#: limit for idle connections alone: one that sends a byte a second would hold its place for ever.
+#: Seconds from a connection, or from a later request's first byte, to the request's last byte. uvicorn only
+#: limits idle connections: one that sends a byte a second would hold its place for ever.
 REQUEST_S = 15.0
 _ANSWER = b"HTTP/1.1 %b\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _BACKLOG = 128
-#: Connections from which on a request is answered with 503: a page of STAC Browser opens about ten.
+#: Number of connections from which on a request is answered with 503: a page of STAC Browser opens about ten.
 _MOST_CONNECTIONS = 256
-#: Seconds that answers under way are given once the server is told to end.
+#: Seconds for answers in progress once the server is told to end.
 _ENDING_S = 10
 
 
 def is_public_key(key: str) -> bool:
-    """Return True if ``key`` is one that the published layout has."""
+    """Return True if ``key`` belongs to the published layout."""
     return _PUBLIC_KEY.fullmatch(key) is not None
 
 
 def is_browser_file(name: str) -> bool:
-    """Return True if ``name``, a path below the folder of a build, is one that STAC Browser may have."""
+    """Return True if ``name``, a path below a build's folder, may belong to STAC Browser."""
     return _BROWSER_FILE.fullmatch(name) is not None
 
 
 class CatalogFiles(StaticFiles):
-    """The public files below ``root`` and, where it has none of a name, those of ``browser``.
+    """The public files below ``root`` and, if it has none of that name, those of ``browser``.
 
-    A symbolic link is followed where it leads to a public file of the same folder. Ranges, ``If-Range``,
+    A symbolic link is followed only to a public file of the same folder. Ranges, ``If-Range``,
     ``HEAD`` and conditional requests are Starlette's.
     """
 
@@ -119,10 +119,10 @@ class CatalogFiles(StaticFiles):
             self._folders.append((browser.resolve(), is_browser_file))
 
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
-        """Return path and status of a file; no status where there is none that the public may see.
+        """Return path and status of a file; no status if there is none that the public may see.
 
         Raises:
-            OSError: It cannot be said whether there is one.
+            OSError: It is unknown whether there is one.
         """
         for folder, is_public in self._folders:
             if not is_public(path):
@@ -144,7 +144,7 @@ class CatalogFiles(StaticFiles):
         scope: Scope,
         status_code: int = 200,  # noqa: ARG002 - Starlette asks for others in its HTML mode only
     ) -> Response:
-        """Return the answer that holds the file, or says that the reader's copy is good.
+        """Return an answer with the file, or one that says that the reader's copy is still valid.
 
         Raises:
             OSError: The file cannot be read.
@@ -158,7 +158,7 @@ class CatalogFiles(StaticFiles):
 
 
 def _read_document(path: Path) -> Response:
-    """Return a document, read at once: its file may be replaced between announcing its length and sending it."""
+    """Return a document, read at once: its file may be replaced between sending its length and its content."""
     body = path.read_bytes()
     is_item = path.stem == path.parent.name and path.name != CATALOG_KEY  # a store may be called catalog
     etag = hashlib.sha256(body).hexdigest()
@@ -176,7 +176,7 @@ def _open_file(path: Path, status: os.stat_result) -> Response:
 def build_app(root: Path, browser: StacBrowser | None = None) -> Starlette:
     """Return an application that serves the catalog in ``root`` to any page, and ``browser`` at ``/``.
 
-    Without a browser a small page of our own is there.
+    Without a browser it serves a small page of our own.
     """
     page = browser.page if browser else Path(__file__).with_name("page.html").read_text("utf-8")
 
@@ -205,7 +205,7 @@ def build_app(root: Path, browser: StacBrowser | None = None) -> Starlette:
 
 
 def _answer_error(_: Request, error: Exception) -> Response:
-    """Return 404 for a file that is gone meanwhile, or may not be read, and 503 for one that fails."""
+    """Return 404 for a file that has disappeared or may not be read, and 503 for one that fails."""
     if isinstance(error, OSError) and error.errno in ABSENT:
         return PlainTextResponse("Not Found", 404)
     logger.warning("cannot read a file: %s", error)
@@ -213,10 +213,10 @@ def _answer_error(_: Request, error: Exception) -> Response:
 
 
 class ImpatientProtocol(H11Protocol):
-    """Closes a connection whose request does not come in within ``REQUEST_S``, with 408 if it can be told.
+    """Closes a connection whose request does not arrive within ``REQUEST_S``, with 408 if possible.
 
-    From ``limit_concurrency`` connections on uvicorn answers requests with 503. One that sends none is closed
-    here from twice as many on, so that a process does not run out of files.
+    From ``limit_concurrency`` connections on, uvicorn answers requests with 503. From twice as many on, connections
+    that send no request are closed here, so that the process does not run out of file descriptors.
     """
 
     _timer: asyncio.TimerHandle | None = None
@@ -234,7 +234,7 @@ class ImpatientProtocol(H11Protocol):
         self._watch(self.conn.their_state)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing more."""
+        """Stop waiting."""
         self._watch(None)
         super().connection_lost(exc)
 
@@ -244,7 +244,7 @@ class ImpatientProtocol(H11Protocol):
         self._watch(None)
 
     def _watch(self, state: Any) -> None:
-        """Let time run while the reader is to send something, and no longer."""
+        """Run the timer only while the reader has to send something."""
         if state in {h11.IDLE, h11.SEND_BODY}:
             self._timer = self._timer or self.loop.call_later(REQUEST_S, self._close, b"408 Request Timeout")
         elif self._timer is not None:
@@ -258,12 +258,12 @@ class ImpatientProtocol(H11Protocol):
 
 
 class CatalogServer(uvicorn.Server):
-    """A server of the catalog in ``root``, bound to its port at once, so that it can say which one.
+    """A server of the catalog in ``root``, bound to its port at once, so that it can report the port.
 
-    What a reader may hold has bounds; logs go where all others go.
+    What a reader may use is limited; logs go where all others go.
 
     Raises:
-        SettingsError: The host or port cannot be had.
+        SettingsError: The host or port is not available.
     """
 
     def __init__(self, root: Path, browser: StacBrowser | None, host: str, port: int) -> None:
@@ -282,7 +282,7 @@ class CatalogServer(uvicorn.Server):
 
     @property
     def url(self) -> str:
-        """Where readers find it, without a slash at the end."""
+        """Return the URL for readers, without a trailing slash."""
         host, port = self._socket.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -299,10 +299,10 @@ class CatalogServer(uvicorn.Server):
 
 
 def bind_port(host: str, port: int) -> socket.socket:
-    """Return a socket that listens there; port 0 stands for any free one.
+    """Return a socket that listens there; port 0 means any free one.
 
     Raises:
-        SettingsError: The host or port cannot be had.
+        SettingsError: The host or port is not available.
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -313,7 +313,7 @@ def bind_port(host: str, port: int) -> socket.socket:
         raise SettingsError(
             f"{host}:{port}: {reason}: choose another --host or --port; --port 0 takes any free one"
         ) from error
-    # asyncio sets this on sockets of its own making alone; without it a body waits 40 ms for the
+    # asyncio sets this only on sockets that it creates; without it a body waits 40 ms for the
     # reader to acknowledge the header. Connections inherit it.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
@@ -323,7 +323,7 @@ def find_folder(settings: Settings) -> Path:
     """Return the store's directory, which holds a catalog.
 
     Raises:
-        SettingsError: The store is a bucket, or no catalog is there.
+        SettingsError: The store is a bucket, or has no catalog.
     """
     if settings.store.startswith("s3://"):
         catalog = f"{settings.public_url or 'https://…'}/{CATALOG_KEY}"

@@ -20,13 +20,13 @@ from pc_cloudmask.settings import find_cache_folder
 from pc_cloudmask.text import make_printable
 
 _BUILD_SCRIPT = "build.sh"
-#: A wheel has the recipe next to this module, a checkout where deployments have it.
+#: A wheel has the recipe next to this module, a checkout has it with the deployments.
 _RECIPES = (Path(__file__).with_name("stac-browser"), Path(__file__).parents[2] / "deploy" / "stac-browser")
 _WITHOUT = "serve works without it, with a page of its own"
 
 
 def find_build() -> Path | None:
-    """Return the folder of our own build, which need not be there; None without a recipe or a cache folder.
+    """Return the folder of our own build, which need not exist; None without a recipe or a cache folder.
 
     Its name follows from the recipe, so a changed recipe leads to a new build.
     """
@@ -38,12 +38,12 @@ def find_build() -> Path | None:
 
 
 def build_browser(folder: Path | None, tell: Callable[[str], None]) -> Path:
-    """Return the folder with a built STAC Browser: ``folder``, by default our own; it is built if nothing is there.
+    """Return the folder with a built STAC Browser: ``folder``, by default our own; it is built if missing.
 
-    ``tell`` is called before that begins: it takes minutes. npm's output goes to stderr.
+    ``tell`` is called before the build begins, which takes minutes. npm's output goes to stderr.
 
     Raises:
-        SettingsError: npm is not there, or could not build it.
+        SettingsError: npm is missing, or could not build it.
     """
     target = folder or find_build()
     recipe = _find_recipe()
@@ -71,13 +71,13 @@ def _find_recipe() -> Path | None:
 
 
 def _build(script: Path, target: Path) -> None:
-    """Build in a temporary folder of this process, renamed when it is complete.
+    """Build in a temporary folder of this process, which is renamed when complete.
 
     Raises:
         SettingsError: it could not be built.
     """
     unfinished = target.with_name(f"{target.name}.{os.getpid()}")
-    # SB_* options meant for some other deployment do not belong in a build that every catalog is served with.
+    # SB_* options meant for another deployment do not belong in a build that every catalog is served with.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SB_")}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ HOW_TO_GET_IT = "cloudmask serve --build-browser builds it with npm, once"
 HOSTED_URL = "https://radiantearth.github.io/stac-browser/#/external/"
 CONFIG_NAME = "runtime-config.js"
 _OPTIONS = {
-    # The path of a page is then none that the server must know, nor one of the catalog's own.
+    # The path of a page is then neither one that the server must know, nor one of the catalog's own.
     "historyMode": "hash",
     "pathPrefix": "/",
     "socialSharing": [],
@@ -128,19 +128,19 @@ _HEAD = re.compile(r"<head\b[^>]*>", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class StacBrowser:
-    """STAC Browser as ``npm run build`` leaves it in ``folder``, made for the root of a server."""
+    """STAC Browser as ``npm run build`` leaves it in ``folder``, built for the root of a server."""
 
     folder: Path
     index: str
 
     @property
     def page(self) -> str:
-        """Return ``index.html``, told to read our options first."""
+        """Return ``index.html``, changed to read our options first."""
         return _HEAD.sub(lambda head: f'{head[0]}<script src="/{CONFIG_NAME}"></script>', self.index, count=1)
 
     @staticmethod
     def config_script() -> str:
-        """Return a script with our options, as every version of STAC Browser takes it; it opens the collection."""
+        """Return a script with our options, in the form of every version of STAC Browser; it opens the collection."""
         return _CONFIG.substitute(
             options=json.dumps({"catalogTitle": root_title(), **_OPTIONS}),
             catalog=f"/{CATALOG_KEY}",
@@ -149,7 +149,7 @@ class StacBrowser:
 
 
 def find_stac_browser(folder: Path | None = None) -> StacBrowser | None:
-    """Return the STAC Browser in ``folder``, by default in ``./stac-browser`` or where we built it, None without any.
+    """Return the STAC Browser in ``folder``, by default in ``./stac-browser`` or our own build; None if there is none.
 
     Raises:
         SettingsError: ``folder`` holds no built STAC Browser, or one made for another path.

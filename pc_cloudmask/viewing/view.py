@@ -21,7 +21,7 @@ SIZE_PX = 1098
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A PNG of a scene's true colours, its clouds and shadows outlined; ``shape`` is in pixels."""
+    """A PNG of a scene in true colour, its clouds and shadows outlined; ``shape`` is in pixels."""
 
     png: bytes = field(repr=False)
     shape: Shape
@@ -32,14 +32,14 @@ class View:
 
 
 def draw_view(item: pystac.Item, size_px: int = SIZE_PX, files: Path | None = None) -> View:
-    """Return the view of a published item, its longer edge at most ``size_px``.
+    """Return the view of a published item, with its longer edge at most ``size_px``.
 
     ``files`` is the folder below which local source files may be read, by default that of the catalog.
 
     Raises:
         MissingField: The item has neither a picture nor the bands B04, B03 and B02.
         AssetUnavailable, AssetRefused: The picture, or the mask, cannot be read.
-        StoreRefused, StoreUnavailable: The mask is not there.
+        StoreRefused, StoreUnavailable: The mask is missing.
     """
     grid = find_mask_grid(item)
     factor = -(-max(grid.shape) // size_px)

@@ -1,4 +1,4 @@
-"""Which project and credentials the settings name, told without Google's libraries."""
+"""Which project and credentials the settings name, found without Google's libraries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def check_account(project: str | None, url: str, credentials: str) -> str:
     """Return the project to compute in, found without a request.
 
     Raises:
-        SettingsError: there is no project, the key file is not one, or ``anonymous`` goes beyond this machine.
+        SettingsError: there is no project, the key file is not one, or ``anonymous`` is used beyond this machine.
     """
     if credentials == ANONYMOUS:
         if not is_loopback(url):

@@ -18,11 +18,11 @@ from pc_cloudmask.masking.earth_engine.windows import BAND, Bytes, Raster, plan_
 from pc_cloudmask.scene.grid import Grid, Window
 from pc_cloudmask.web import Deadline
 
-#: How far a GeoTIFF may lie from what was asked for, by the rounding of its numbers.
+#: How far a GeoTIFF may lie from the requested grid, because of rounded numbers.
 _SHIFT_PX = 1e-6
-#: Answers of many windows may come at once, and ten times as many pixels come out of them.
+#: The answers of many windows may arrive at once, and decode to ten times as many pixels.
 _DECODING = threading.BoundedSemaphore(4)
-#: Most of them wait: for a place in flight, or to try again.
+#: Most of them wait: for a place in flight, or to retry.
 _THREADS_OF_A_PLACE = 4
 logger = logging.getLogger(__name__)
 
@@ -31,18 +31,18 @@ class ComputePixels:
     """Downloads by ``ee.data.computePixels``, window by window.
 
     The grid is given as CRS, affine transform and size: a scale alone may shift pixels. A window that
-    is too much for Earth Engine goes on in four. Pixels come as GeoTIFF, which may be compressed; where it does not
-    bring them, the same window is asked for as an array, and once that did, all further ones.
+    is too much for Earth Engine is split in four. Pixels come as GeoTIFF, which may be compressed; if that fails,
+    the same window is requested as an array, and once this has succeeded, so are all further ones.
     """
 
     def __init__(self, session: EarthEngineSession) -> None:
         self.session = session
         self._compressed = True
-        # Kept, for GDAL and PROJ set themselves up in each new thread, which takes longer than to open ten files.
+        # Kept, because GDAL and PROJ set themselves up in each new thread, which takes longer than opening ten files.
         self._pool = ThreadPoolExecutor(_THREADS_OF_A_PLACE * session.in_flight, "earth-engine")
 
     def read_rasters(self, scene_id: str, rasters: Sequence[Raster]) -> list[Bytes]:
-        """Download ``rasters``, as ``PixelDownloader`` says; a scene's windows are under way together."""
+        """Download ``rasters`` as ``PixelDownloader`` says; the windows of a scene are in flight together."""
         self.session.start()
         job = _Job(self, scene_id)
         targets = [np.empty(raster.grid.shape, np.uint8) for raster in rasters]
@@ -100,7 +100,7 @@ class _Ended(Exception):
 
 
 class _Job:
-    """One scene's download; its first failure ends it all."""
+    """One scene's download; its first failure ends all of it."""
 
     def __init__(self, downloader: ComputePixels, scene_id: str) -> None:
         self._downloader = downloader
@@ -124,7 +124,7 @@ class _Job:
         return function(*arguments)
 
     def fill_window(self, raster: Raster, target: Bytes, window: Window) -> None:
-        """Download ``window`` of ``raster`` into ``target``, in parts where it is too much."""
+        """Download ``window`` of ``raster`` into ``target``, in parts if it is too much."""
         try:
             parts = self._read_window(raster, target, window)
         except _Ended:
@@ -136,7 +136,7 @@ class _Job:
             self.fill_window(raster, target, part)
 
     def _read_window(self, raster: Raster, target: Bytes, window: Window) -> list[Window]:
-        """Read a window; return the parts of one that was too much, which are still to be read."""
+        """Read a window; return the parts of one that was too much, which remain to be read."""
         try:
             self._downloader.read_window(self, raster, window, target[window.slices])
         except TooMuch as error:
@@ -153,7 +153,7 @@ class _Job:
 
 
 def _name_window(scene_id: str, raster: Raster, window: Window) -> str:
-    """Return what names a window in errors."""
+    """Return the name of the window for errors."""
     return (
         f"{scene_id}: {raster.name} of {window.height} x {window.width} pixels at row {window.row}, "
         f"column {window.col}"
@@ -174,10 +174,10 @@ def build_pixel_grid(grid: Grid) -> dict[str, Any]:
 def decode_geotiff(body: bytes, grid: Grid, target: Bytes) -> None:
     """Read the pixels of a GeoTIFF into ``target``, uint8 of the shape of ``grid``.
 
-    It may be compressed however GDAL can read, and must have one band of bytes on ``grid``.
+    Any compression that GDAL can read is accepted; the file must have one band of bytes on ``grid``.
 
     Raises:
-        ValueError: they are not, or it is none.
+        ValueError: it does not, or is not a GeoTIFF.
     """
     from rasterio.crs import CRS  # noqa: PLC0415 - heavy, and not needed to pair
     from rasterio.errors import RasterioError  # noqa: PLC0415
@@ -204,7 +204,7 @@ def _check_block(block: Any, window: Window, what: str) -> Bytes:
     """Return the pixels of ``BAND``.
 
     Raises:
-        EngineRefused: it is not a byte a pixel of the window.
+        EngineRefused: it does not have one byte per pixel of the window.
     """
     if not isinstance(block, np.ndarray) or block.dtype.names != (BAND,):
         raise EngineRefused(f"{what}: Earth Engine answered with no array of the band asked for")

@@ -1,4 +1,4 @@
-"""What a failed request to Earth Engine means: try again (429, 5xx), ask for less (400), or mend it (401, 403).
+"""What a failed request to Earth Engine means: try again (429, 5xx), ask for less (400), or fix it (401, 403).
 
 ``session`` acts on it, and ``pacing`` sends fewer requests after a 429.
 """
@@ -23,10 +23,10 @@ CLIENT_FAILURES: tuple[type[Exception], ...] = (
     ApiClientError,
     google.auth.exceptions.GoogleAuthError,
     OSError,
-    # What json and numpy say of an answer that is none, or is cut short.
+    # What json and numpy raise for an answer that is invalid or truncated.
     ValueError,
     EOFError,
-    # What the client says of JSON that is no answer.
+    # What the client raises for JSON that is not an answer.
     LookupError,
     TypeError,
 )
@@ -52,19 +52,19 @@ class Failure:
     retry_after_s: float | None = None
 
 
-#: 400s that a smaller window cures.
+#: 400s that a smaller window avoids.
 _TOO_MUCH = re.compile(
     r"memory limit exceeded|computation timed out|computation is too large|total request size"
     r"|pixel grid dimensions|image is too large|deadline exceeded while computing",
     re.IGNORECASE,
 )
-#: A listing that looks at too many images at a time, by whatever status: fewer scenes may do.
+#: A listing that covers too many images at a time, by whatever status: fewer scenes may succeed.
 _TOO_MANY = re.compile(r"aggregation limit|aborted after accumulating", re.IGNORECASE)
-#: There is no such project, or nothing that these credentials may know of: a 403, 404 or 400.
+#: There is no such project, or these credentials may not know of it: a 403, 404 or 400.
 _NO_PROJECT = re.compile(
     r"^project '[^']*' not found|denied on resource project |CONSUMER_INVALID", re.IGNORECASE
 )
-#: What a 403 says, and how to mend it; the first that matches counts.
+#: What a 403 says, and how to fix it; the first that matches counts.
 _MENDED_BY: Mapping[str, str] = {
     _NO_PROJECT.pattern: (
         "no project {project} is known to these credentials: CLOUDMASK_EARTHENGINE_PROJECT wants the id, "
@@ -90,7 +90,7 @@ _MENDED_BY: Mapping[str, str] = {
         f"roles/earthengine.viewer at {CONSOLE}/iam-admin/iam?project={{project}}"
     ),
 }
-#: Server errors that pass.
+#: Temporary server errors.
 _PASSING = frozenset({500, 502, 503, 504})
 #: Reasons of a 403 that is one of Google's ways to say 429.
 _TOO_FAST = re.compile(
@@ -102,7 +102,7 @@ _SIGN_IN = "sign in again with 'earthengine authenticate', or make a new key"
 
 
 def classify_failure(error: Exception, project: str) -> Failure:
-    """Tell what ``error``, one of ``CLIENT_FAILURES``, means for the request that raised it."""
+    """Return what ``error``, one of ``CLIENT_FAILURES``, means for the request that raised it."""
     text = one_line(error)
     if isinstance(error, google.auth.exceptions.GoogleAuthError):
         if not isinstance(error, google.auth.exceptions.TransportError) and not error.retryable:
@@ -125,7 +125,7 @@ def one_line(error: Exception, limit: int = 300) -> str:
 
 
 def _find_http_error(error: BaseException | None) -> HttpError | None:
-    """Return the HTTP answer behind ``error``: the client's own exception carries its text only."""
+    """Return the HTTP answer behind ``error``: the client's own exception only has its text."""
     while error is not None and not isinstance(error, HttpError):
         error = error.__cause__ or error.__context__
     return error
@@ -149,12 +149,12 @@ def _classify_status(text: str, response: HttpError, project: str) -> Failure:
     if status in {401, 403} or _NO_PROJECT.search(text):
         return _classify_refusal(status, text, response, project)
     if _TOO_MUCH.search(text) or _TOO_MANY.search(text):
-        # Even the smallest window may be in time when the service is less busy; its memory stays as it is.
+        # Even the smallest window may be in time when the service is less busy; its memory will not shrink.
         may_pass = "timed out" in text.lower() or _TOO_MANY.search(text)
         error_class = EngineUnavailable if may_pass else EngineRefused
         return Failure(text, error_class, Remedy.SPLIT)
     if status == 404 or _NOT_FOUND.search(text):
-        # An image that was there when it was paired: it is being replaced, and is paired again later.
+        # An image that existed when it was paired: it is being replaced, and is paired again later.
         return Failure(text, EngineUnavailable)
     return Failure(f"HTTP {status}: {text}")
 
@@ -170,5 +170,5 @@ def _classify_refusal(status: int, text: str, response: HttpError, project: str)
 
 
 def _read_everything(text: str, response: HttpError) -> str:
-    """Return the message with the body behind it: the message alone may lack the reason that the details have."""
+    """Return the message followed by the body: the message alone may lack the reason that is in the details."""
     return f"{text} {response.content.decode('utf-8', 'replace')}"

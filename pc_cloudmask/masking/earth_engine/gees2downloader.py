@@ -1,7 +1,7 @@
 """Rasters through the package GEES2Downloader.
 
 https://github.com/cordmaur/GEES2Downloader: module ``geeS2downloader``, class ``GEES2Downloader``. It
-asks for tiles by their corners in degrees and fits whatever comes into its array, so a tile may be
+asks for tiles by their corners in degrees and fits whatever it receives into its array, so a tile may be
 shifted or stretched unnoticed. Therefore each pixel carries its address, which is checked here.
 """
 
@@ -33,7 +33,7 @@ MODULE = "geeS2downloader"
 
 
 class Gees2Downloader:
-    """A ``PixelDownloader``; one raster at a time, for the package has threads of its own."""
+    """A ``PixelDownloader`` for one raster at a time, since the package has threads of its own."""
 
     _turn = threading.Lock()
 
@@ -71,20 +71,20 @@ class Gees2Downloader:
         return pixels
 
     def _download(self, image: Any) -> Any:
-        # It prints, and standard output is for the report; the redirection holds for all threads.
+        # It prints, and standard output is for the report; the redirection applies to all threads.
         with self._turn, contextlib.redirect_stdout(sys.stderr), _without_netrc():
             with _keep_log_levels():
                 downloader = self._module.GEES2Downloader()
             try:
                 downloader.download(image, BAND)
             except zipfile.BadZipFile as error:
-                # It takes any body for a tile's ZIP, an error's too.
+                # It accepts any body as a tile's ZIP, even an error.
                 raise ConnectionError("a tile that is no ZIP file") from error
             return downloader.array
 
 
 def check_addresses(stamped: Any, shape: Shape, what: str) -> Bytes:
-    """Return the bytes of ``graphs.stamp_address``, if each one lies where its address says.
+    """Return the bytes of ``graphs.stamp_address``, if each pixel lies where its address says.
 
     Raises:
         EngineRefused: they have another shape, or pixels of other places.
@@ -111,7 +111,7 @@ def build_addresses(shape: Shape) -> NDArray[np.int32]:
 
 @contextlib.contextmanager
 def _without_netrc() -> Iterator[None]:
-    """Keep passwords of ``~/.netrc`` from the package's own requests, see ``pc_cloudmask.web.Session``."""
+    """Keep passwords of ``~/.netrc`` out of the package's own requests, see ``pc_cloudmask.web.Session``."""
     named = os.environ.get("NETRC")
     os.environ["NETRC"] = os.devnull
     try:
@@ -126,8 +126,8 @@ def _without_netrc() -> Iterator[None]:
 def _keep_log_levels() -> Iterator[None]:
     """Undo what its constructor does to every logger of the process.
 
-    It asks for them by name, so a name that so far was only part of another's (``flows``) becomes a
-    logger too; left at that level it would silence all below it.
+    It asks for them by name, so a name that was so far only part of another's (``flows``) becomes a
+    logger too; left at that level it would silence everything below it.
     """
     known = logging.root.manager.loggerDict
     levels = {

@@ -1,10 +1,10 @@
 """The expressions that Earth Engine computes.
 
-Each gives one byte a pixel, with a value for no data, because Earth Engine downloads masked pixels as zeros.
+Each has one byte per pixel, with a value for no data, because Earth Engine downloads masked pixels as zeros.
 
 Source: Earth Engine community tutorial "Sentinel-2 Cloud Masking with s2cloudless", in the form for one
-image. As there, projections are the image's own *objects*: with a bare CRS string Earth Engine takes
-rows to grow northwards, and shadows come out mirrored. The sun's azimuth is the item's, a constant,
+image. As there, projections are the image's own *objects*: with a bare CRS string Earth Engine assumes that
+rows grow northwards, and shadows come out mirrored. The sun's azimuth is the item's, a constant,
 where the tutorial reads the image's property: a mosaic of a split datatake has no properties.
 """
 
@@ -35,8 +35,8 @@ PIXEL_M = 20.0
 DARK_BIT = 128
 #: Bits of a pixel of Cloud Score+; 0 is no data.
 VALID, NOT_CLEAR, DARK = 1, 2, 4
-#: Where the near infrared has data and another input has none, in place of no data: of the packed inputs, of the
-#: mask that Earth Engine computes, and of Cloud Score+. The cloud layer of an image may be masked for a while.
+#: Where the near infrared has data and another input has none, instead of no data: of the packed inputs, of the
+#: mask that Earth Engine computes, and of Cloud Score+. The cloud layer of an image may be masked temporarily.
 LACKING_INPUT, LACKING_CLASS, LACKING_FLAG = 254, 4, 8
 #: An address is ``(col + 11 * row) mod 127``: seven bits above a byte in int16, which the package
 #: GEES2Downloader returns. Shifts of up to ten pixels along both axes change every address.
@@ -48,9 +48,9 @@ def build_server_mask(
 ) -> ee.Image:
     """Return the image of the classes of ``MaskClass``, computed by Earth Engine at 20 m.
 
-    The sun's azimuth is applied here: ``directionalDistanceTransform`` takes 90 degrees less the azimuth.
+    The sun's azimuth is applied here: ``directionalDistanceTransform`` takes 90 degrees minus the azimuth.
     """
-    # An object: with the name of its CRS alone, rows would grow northwards and shadows come out mirrored.
+    # An object: with only the name of its CRS, rows would grow northwards and shadows come out mirrored.
     projection = ee.Image(f"{L2A}/{ee_image.image_ids[0]}").select([0]).projection()
     clouds = _mosaic(CLOUD_PROBABILITY, ee_image, "probability").gt(parameters.cloud_probability_pct)
     candidates = (
@@ -62,7 +62,7 @@ def build_server_mask(
         .mask()
     )
     shadows = candidates.multiply(_build_dark(ee_image, parameters))
-    # Masked where one of the inputs is: there is no data.
+    # Masked where one of the inputs is masked: there is no data.
     found = clouds.add(shadows).gt(0)
     reach_px = DILATION_BUFFERS * parameters.buffer_m / PIXEL_M
     masked = _grow(found.focalMin(EROSION_M / PIXEL_M), reach_px)
@@ -76,7 +76,7 @@ def build_server_mask(
 def build_packed_inputs(ee_image: EarthEngineImage, parameters: MaskParameters) -> ee.Image:
     """Return the cloud probability in percent, plus ``DARK_BIT`` where the ground is dark.
 
-    255 is no data, ``LACKING_INPUT`` no data but in the near infrared.
+    255 is no data, ``LACKING_INPUT`` no data except in the near infrared.
     """
     dark = _build_dark(ee_image, parameters)
     nodata = _tell_lacking(ee_image, PROBABILITY_NODATA, LACKING_INPUT)
@@ -85,14 +85,14 @@ def build_packed_inputs(ee_image: EarthEngineImage, parameters: MaskParameters) 
 
 
 def build_coarse_probability_image(ee_image: EarthEngineImage, parameters: MaskParameters) -> ee.Image:
-    """Return the cloud probability in percent, to be read at 100 m; 255 no data."""
+    """Return the cloud probability in percent, to be read at 100 m; 255 is no data."""
     return _as_byte(_read_probability(ee_image, parameters.cloud_probability_pct), PROBABILITY_NODATA)
 
 
 def build_score_flags(ee_image: EarthEngineImage, parameters: MaskParameters) -> ee.Image:
-    """Return ``VALID``, with ``NOT_CLEAR`` and ``DARK`` where they hold, by Cloud Score+.
+    """Return ``VALID``, with ``NOT_CLEAR`` and ``DARK`` where they apply, from Cloud Score+.
 
-    0 is no data, ``LACKING_FLAG`` no data but in the near infrared.
+    0 is no data, ``LACKING_FLAG`` no data except in the near infrared.
     """
     score = _mosaic(CLOUD_SCORE_PLUS, ee_image, parameters.clear_score_band)
     not_clear = score.lt(parameters.clear_score)
@@ -115,10 +115,10 @@ def stamp_address(image: ee.Image, grid: Grid) -> ee.Image:
 
 
 def _read_probability(ee_image: EarthEngineImage, threshold_pct: float) -> ee.Image:
-    """Return the probability in whole percent, on the same side of the threshold as the pyramid's mean is.
+    """Return the probability in integer percent, on the same side of the threshold as the pyramid's mean.
 
-    Means are not always whole. ``find_cloud`` compares with the threshold's whole part ``t``: what exceeds ``t + f``
-    exceeds ``t`` once ``f`` is taken off and the rest is rounded up, and nothing else does.
+    Means need not be integers. ``find_cloud`` compares with the threshold's integer part ``t``: exactly what exceeds
+    ``t + f`` exceeds ``t`` after ``f`` is subtracted and the rest is rounded up.
     """
     probability = _mosaic(CLOUD_PROBABILITY, ee_image, "probability")
     fraction = round(threshold_pct - math.floor(threshold_pct), 6)
@@ -126,7 +126,7 @@ def _read_probability(ee_image: EarthEngineImage, threshold_pct: float) -> ee.Im
 
 
 def _mosaic(collection: str, ee_image: EarthEngineImage, band: str) -> ee.Image:
-    """Return ``band`` of the pairing's image, or of its images laid over each other in order."""
+    """Return ``band`` of the pairing's image, or of its images mosaicked in order."""
     images: Sequence[ee.Image] = [
         ee.Image(f"{collection}/{index}").select(band) for index in ee_image.image_ids
     ]
@@ -134,9 +134,9 @@ def _mosaic(collection: str, ee_image: EarthEngineImage, band: str) -> ee.Image:
 
 
 def _build_dark(ee_image: EarthEngineImage, parameters: MaskParameters) -> ee.Image:
-    """Return 1 where the near infrared is below the threshold and the ground is not water, else 0.
+    """Return 1 where the near infrared is below the threshold and the ground is not water, otherwise 0.
 
-    Level-1C does not tell water.
+    Level-1C does not identify water.
     """
     limit = round(parameters.dark_nir_reflectance * REFLECTANCE_SCALE, 6)
     dark = _read_nir(ee_image).lt(limit)
@@ -150,16 +150,16 @@ def _read_nir(ee_image: EarthEngineImage) -> ee.Image:
 
 
 def _grow(image: ee.Image, radius_px: float) -> ee.Image:
-    # A disk of less than a pixel is the pixel itself, which is no kernel.
+    # A disk smaller than a pixel is the pixel itself, which is not a kernel.
     return image.focalMax(radius_px) if radius_px >= 1 else image
 
 
 def _tell_lacking(ee_image: EarthEngineImage, nodata: int, lacking: int) -> ee.Image:
-    """Return ``lacking`` where the near infrared has data, ``nodata`` elsewhere, beyond its footprint too."""
+    """Return ``lacking`` where the near infrared has data, ``nodata`` elsewhere, including beyond its footprint."""
     has_data = _read_nir(ee_image).gt(-1).unmask(0, sameFootprint=False)
     return has_data.multiply(lacking - nodata).add(nodata)
 
 
 def _as_byte(image: ee.Image, nodata: int | ee.Image) -> ee.Image:
-    """Return one byte with ``nodata`` wherever the image is masked, beyond its footprint too."""
+    """Return one byte, with ``nodata`` wherever the image is masked, including beyond its footprint."""
     return image.unmask(nodata, sameFootprint=False).toByte().rename(BAND)

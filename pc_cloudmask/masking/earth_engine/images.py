@@ -28,9 +28,9 @@ from pc_cloudmask.scene.query import SceneQuery, parse_datetime_interval, split_
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.web import Deadline
 
-#: Indexes found in each collection; images of the scenes' datatakes, where they were asked for.
+#: Indexes found in each collection; images of the scenes' datatakes, if they were asked for.
 Found = tuple[dict[str, Collection[str]], list[ImageCandidate] | None]
-#: A datatake is at most one orbit's daylit half.
+#: A datatake is at most the daylit half of one orbit.
 LONGEST_DATATAKE = timedelta(hours=1)
 #: Datastrips begin up to seconds before the datatake's nominal start: ``20190101T000001_20181231T235957``.
 CLOCK_SLACK = timedelta(minutes=5)
@@ -45,23 +45,23 @@ class _Wanted:
 
     @property
     def start(self) -> datetime:
-        """The nominal start of the datatake."""
+        """Return the nominal start of the datatake."""
         return datetime.strptime(self.key.datatake_start, "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
 
 
 class ImageFinder:
-    """Pairs scenes with images that are in ``reflectance`` and every one of ``collections``."""
+    """Pairs scenes with images that are in ``reflectance`` and in all of ``collections``."""
 
     def __init__(self, session: EarthEngineSession, *collections: str, reflectance: str = L2A) -> None:
         self._session = session
         self._collections = (reflectance, *collections)
 
     def find_images(self, scenes: Sequence[Scene]) -> dict[str, Pairing]:
-        """By scene id, the Earth Engine image or why there is none yet.
+        """Return, by scene id, the Earth Engine image or why there is none yet.
 
-        One request for up to ``PAIRING_CHUNK`` scenes within ``PAIRING_SPAN``, and one more for those of them
-        whose very image is nowhere, so that footprints decide. Where scenes are too many for Earth Engine to
-        find at a time, they go on in halves. Chunks are under way together, each with a deadline of its own.
+        It sends one request for up to ``PAIRING_CHUNK`` scenes within ``PAIRING_SPAN``, and one more for those whose
+        own image is missing, so that footprints decide. Scenes that are too many for Earth Engine to find at a time
+        are split in halves. Chunks are in flight together, each with its own deadline.
 
         Raises:
             EngineUnavailable, EngineRefused: nothing can be said of any scene.
@@ -72,7 +72,7 @@ class ImageFinder:
             try:
                 wanted.append(_Wanted(scene, read_image_key(scene)))
             except InvalidField as error:
-                # One item's fault must not cost the others their images.
+                # A fault of one item must not cost the others their images.
                 pairings[scene.id] = Waiting(f"cannot be paired with an image: {error}")
         if not wanted:
             return pairings
@@ -87,7 +87,7 @@ class ImageFinder:
     def _pair_all(
         self, wanted: Sequence[_Wanted], find: Callable[[Sequence[_Wanted], Deadline], Found]
     ) -> dict[str, Pairing | None]:
-        """Pair ``wanted``, in order of time, with what ``find`` finds, chunk by chunk; the first failure ends it."""
+        """Pair ``wanted``, sorted by time, with what ``find`` finds, chunk by chunk; the first failure ends it."""
         chunks = [wanted[cut] for cut in cut_for_pairing([want.start for want in wanted])]
         pairings: dict[str, Pairing | None] = {}
         if not chunks:
@@ -110,7 +110,7 @@ class ImageFinder:
         find: Callable[[Sequence[_Wanted], Deadline], Found],
         deadline: Deadline,
     ) -> dict[str, Pairing | None]:
-        """Pair ``chunk`` with what ``find`` finds, or its halves where it is too much for one request."""
+        """Pair ``chunk`` with what ``find`` finds, or its halves if it is too much for one request."""
         try:
             present, candidates = find(chunk, deadline)
         except TooMuch as error:
@@ -124,7 +124,7 @@ class ImageFinder:
         return {want.scene.id: pair_images(want.scene, want.key, present, candidates) for want in chunk}
 
     def _find_own(self, chunk: Sequence[_Wanted], deadline: Deadline) -> Found:
-        """Look for the very images of the scenes."""
+        """Look for the scenes' own images."""
         indexes = sorted({want.key.index for want in chunk})
         found = [
             _within(chunk, collection)
@@ -162,7 +162,7 @@ class ImageFinder:
         return dict(zip(self._collections, in_each, strict=True)), candidates
 
     def _compute(self, value: ee.List, what: str, deadline: Deadline) -> list[Any]:
-        """Return the value, a list with one entry for each collection."""
+        """Return the value, a list with one entry per collection."""
         answer = self._session.call(what, partial(ee.data.computeValue, value), deadline)
         if not isinstance(answer, list) or len(answer) != len(self._collections):
             raise _not_as_asked()
@@ -170,14 +170,14 @@ class ImageFinder:
 
 
 def _read_indexes(found: Any) -> frozenset[str]:
-    """Return the indexes that were found in a collection: an answer of another form tells nothing of any image."""
+    """Return the indexes found in a collection: an answer in another form says nothing about any image."""
     if not isinstance(found, list) or not all(isinstance(index, str) for index in found):
         raise _not_as_asked()
     return frozenset(found)
 
 
 def _read_rows(found: Any) -> list[tuple[str, dict[str, Any]]]:
-    """Return the indexes and footprints that were found."""
+    """Return the indexes and footprints found."""
     if not isinstance(found, list) or not all(
         isinstance(row, list) and len(row) == 2 and isinstance(row[0], str) and isinstance(row[1], dict)
         for row in found
@@ -193,16 +193,16 @@ def _not_as_asked() -> EngineRefused:
 
 
 def _within(chunk: Sequence[_Wanted], collection: str) -> ee.ImageCollection:
-    """Return the collection's images from about the first datatake's start to the last one's end."""
+    """Return the collection's images from about the start of the first datatake to the end of the last one."""
     starts = [want.start for want in chunk]
     start, end = min(starts) - CLOCK_SLACK, max(starts) + LONGEST_DATATAKE
     images: ee.ImageCollection = ee.ImageCollection(collection).filterDate(_millis(start), _millis(end))
     return images
 
 
-#: What one request lists: some 20,000 images, a megabyte of their names.
+#: What one request lists: some 20,000 images, whose names take a megabyte.
 TILES_AT_ONCE, TIME_AT_ONCE = 50, timedelta(days=31)
-#: ``SPACECRAFT_NAME`` is such as ``Sentinel-2B``.
+#: ``SPACECRAFT_NAME`` has values like ``Sentinel-2B``.
 _COLUMNS = ["system:index", "SPACECRAFT_NAME"]
 
 

@@ -1,4 +1,4 @@
-"""How fast and how many at a time requests go to Earth Engine, and how they are retried."""
+"""How fast and how many at a time requests are sent to Earth Engine, and how they are retried."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 from pc_cloudmask.masking.earth_engine.windows import FLOOR_PIXELS, WINDOW_BYTES
 
-#: Earth Engine's default for a project; requests beyond it get a 429.
+#: Earth Engine's default for a project; further requests get a 429.
 CONCURRENT_REQUESTS = 40
 #: Factor applied to the limit after a refusal.
 LESS_AFTER_REFUSAL = 0.95
 #: Factor applied to the assumed capacity after a pause, and the pauses, in seconds. In a simulation of bursts,
-#: outages and changing quotas these keep most in flight (tests/masking/earth_engine/test_places.py).
+#: outages and changing quotas these keep the most in flight (tests/masking/earth_engine/test_places.py).
 BORNE_AFTER_PAUSE = 0.8
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 4.0
-#: Spreads load and keeps no secret; not the module's own dice, whose seed is the caller's.
+#: Spreads load and protects no secret; separate from the module's own generator, whose seed is the caller's.
 _DICE = random.Random()  # nosec B311
 
 
@@ -29,9 +29,9 @@ class Limits:
     """How a session treats the service.
 
     ``requests_per_second`` is half of Earth Engine's quota of 100: with requests of a second and more, the
-    places in flight bind, not the rate. ``attempts`` counts the first.
+    places in flight are the limit, not the rate. ``attempts`` includes the first.
     ``request_timeout_s`` is a little longer than the five minutes after which Earth Engine itself gives up.
-    ``deadline_s`` bounds all requests for one raster, ``pairing_deadline_s`` all for a chunk of scenes.
+    ``deadline_s`` limits all requests for one raster, ``pairing_deadline_s`` all for a chunk of scenes.
     """
 
     requests_per_second: float = 50.0
@@ -48,7 +48,7 @@ class Limits:
     def delay_s(self, attempt: int, asked_s: float | None = None) -> float:
         """Return the wait after failed attempt ``attempt`` (from 1): what the server asked for, or more.
 
-        Exponential with full jitter, so that requests refused together do not come back together.
+        Exponential with full jitter, so that requests refused together are not repeated together.
         """
         ceiling = min(self.longest_delay_s, self.first_delay_s * 2 ** (attempt - 1))
         return (asked_s or 0.0) + _DICE.uniform(0.0, ceiling)
@@ -80,14 +80,14 @@ class TokenBucket:
             self._sleep(turn - now)
 
     def pause(self, seconds: float) -> None:
-        """Let nobody through for ``seconds``: the server said it is too much."""
+        """Let no request through for ``seconds``: the server said it was too much."""
         with self._lock:
             self._next = max(self._next, self._clock() + seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place that is held: how many were held when it was taken, and how many refusals had been counted by then."""
+    """A held place: how many places were held when it was taken, and how many refusals had been counted by then."""
 
     held: int
     heard: int
@@ -96,15 +96,15 @@ class Place:
 class Places:
     """Places in flight: at most ``most``, fewer once the service refuses requests as too many.
 
-    A refusal may mean one of two things, told apart by how many requests are in flight:
+    A refusal may mean one of two things, distinguished by the number of requests in flight:
 
     1. At least as many as the service was ever seen to handle: they are too many. Places fall to what it still works
-       on, less five per cent, as other processes may share the quota. Then they grow by one a round (as many answers
-       as there are places), by two in the next, by four, and so on until the next refusal. So a quota that stays low
-       costs one refused request a round.
-    2. Fewer: the service refuses for a moment. No request begins for one second, then two, then four if refusals go
-       on, and the places stay. The assumed capacity falls to 80 % each time, so a quota that has become smaller is
-       found after a few pauses.
+       on, less five per cent, as other processes may share the quota. Then they grow by one per round (as many answers
+       as there are places), by two in the next, by four, and so on until the next refusal. A quota that stays low thus
+       costs one refused request per round.
+    2. Fewer: the service refuses temporarily. No request begins for one second, then two, then four if refusals
+       continue, and the places stay. The assumed capacity falls to 80 % each time, so a quota that has become smaller
+       is found after a few pauses.
     """
 
     def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -119,17 +119,17 @@ class Places:
 
     @property
     def limit(self) -> int:
-        """Requests that may be in flight now."""
+        """Return the number of requests that may be in flight now."""
         return int(self._places)
 
     @property
     def pause_s(self) -> float:
-        """Seconds until the next may begin."""
+        """Return the number of seconds until the next one may begin."""
         return max(0.0, self._paused_until - self._clock())
 
     @contextmanager
     def take(self) -> Iterator[Place]:
-        """Hold a place, once there is one; ``grow`` or ``refuse`` is given what is yielded."""
+        """Hold a place as soon as there is one; pass what is yielded to ``grow`` or ``refuse``."""
         with self._changed:
             while (pause_s := self.pause_s) > 0 or self._held >= self.limit:
                 self._changed.wait(pause_s or None)
@@ -156,7 +156,7 @@ class Places:
         with self._changed:
             is_new, others = place.heard == self._heard, self._held - 1
             if self._pauses and not is_new:
-                return  # it was under way when the pause began, and tells nothing new
+                return  # it was under way when the pause began, and says nothing new
             if others < self._borne:
                 self._borne *= BORNE_AFTER_PAUSE
                 self._paused_until = self._clock() + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._pauses)

@@ -1,4 +1,4 @@
-"""The session with Earth Engine: signing in, one loop that sends each request and tries it again, and what it cost."""
+"""The session with Earth Engine: signing in, the one loop that sends and retries requests, and what they cost."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from pc_cloudmask.masking.earth_engine.transport import BoundedHttp
 from pc_cloudmask.masking.earth_engine.windows import Bytes, Raster
 from pc_cloudmask.web import Deadline
 
-#: The access that is asked for: without storage and Drive, which the client's own scopes include.
+#: The requested access: without storage and Drive, which the client's own scopes include.
 SCOPES = (
     "https://www.googleapis.com/auth/earthengine",
     # The project's quota is used through Google Cloud's own scope.
     "https://www.googleapis.com/auth/cloud-platform",
 )
-#: It warns of a file without a project, which is no matter: the project is always set.
+#: It warns about a file without a project, which does not matter: the project is always set.
 logging.getLogger("google.auth._default").setLevel(logging.ERROR)
 
 
@@ -42,8 +42,8 @@ def find_credentials(credentials: str) -> Credentials:
     """Return the credentials that the setting names.
 
     ``default`` is the file that GOOGLE_APPLICATION_CREDENTIALS names (a service account's key, or the
-    configuration of workload identity federation), else what ``earthengine authenticate`` left, as for
-    ``ee.Initialize``; else what Google's libraries find: gcloud's, those of the machine. A path is a
+    configuration of workload identity federation); otherwise what ``earthengine authenticate`` left, as in
+    ``ee.Initialize``; otherwise what Google's libraries find: gcloud's credentials, or the machine's. A path is a
     service account's key.
 
     Raises:
@@ -64,14 +64,14 @@ def _find_stored_token() -> Credentials | None:
     except (OSError, ValueError, AttributeError):
         return None
     if not arguments.get("refresh_token"):
-        return None  # of a sign-in through gcloud, which keeps the token itself
+        return None  # from a sign-in through gcloud, which keeps the token itself
     return UserCredentials(None, **arguments)  # type: ignore[no-untyped-call]  # as above
 
 
 def _find_application_default() -> Credentials:
     try:
         with warnings.catch_warnings():
-            # About a missing quota project, which is no matter: the project is always set.
+            # About a missing quota project, which does not matter: the project is always set.
             warnings.simplefilter("ignore", UserWarning)
             found, _ = google.auth.default(scopes=SCOPES)
     except google.auth.exceptions.DefaultCredentialsError as error:
@@ -95,14 +95,14 @@ def _load_key(path: str) -> Credentials:
     return found
 
 
-#: For ``processing:software`` of every mask that Earth Engine had a part in.
+#: For ``processing:software`` of every mask that Earth Engine contributed to.
 SOFTWARE: Mapping[str, str] = {"earthengine-api": ee.__version__}
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 
 class TooMuch(EngineUnavailable):
-    """Earth Engine cannot compute this much at a time; a part of it may do."""
+    """Earth Engine cannot compute this much at a time; a part of it may succeed."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.text)
@@ -110,10 +110,10 @@ class TooMuch(EngineUnavailable):
 
 
 class TransferStatistics:
-    """Counts of what was exchanged, from many threads.
+    """Counts of what was exchanged, collected from many threads.
 
-    ``requests`` counts every one sent, ``retries`` those sent again after a failure, ``splits``
-    windows that were too much and went on in four. ``bytes`` are of pixels, uncompressed.
+    ``requests`` counts all that were sent, ``retries`` those sent again after a failure, ``splits``
+    windows that were too much and were split in four. ``bytes`` are of pixels, uncompressed.
     ``seconds`` are by phase, summed over threads: with four scenes at a time, four pass in one.
     """
 
@@ -155,8 +155,8 @@ class TransferStatistics:
 class EarthEngineSession:
     """One project at one endpoint; made by ``open_session``.
 
-    The ``ee`` client keeps its state for the process, so the session that was used last owns it:
-    sessions may follow each other, yet two must not be used at the same time.
+    The ``ee`` client keeps its state for the process, so it belongs to the session used last: sessions may
+    follow each other, but two must not be used at the same time.
     """
 
     _owner: ClassVar[EarthEngineSession | None] = None
@@ -168,11 +168,11 @@ class EarthEngineSession:
         self.limits = limits
         self.in_flight = in_flight
         self.statistics = TransferStatistics()
-        #: Is given the id of each request's profile, if Earth Engine is to make one.
+        #: Called with the id of each request's profile, if Earth Engine is to make one.
         self.profile_hook: Callable[[str], None] | None = None
-        #: Marks every request, for Google's own account of what they cost.
+        #: Marks every request, for Google's own account of its cost.
         self.workload_tag = ""
-        #: True: each request of a scene is profiled, for ``take_profiles``.
+        #: If True, each request of a scene is profiled, for ``take_profiles``.
         self.keeps_profiles = False
         self._profiles: dict[str, list[str]] = {}
         self._credentials = credentials
@@ -181,7 +181,7 @@ class EarthEngineSession:
         self._bucket = TokenBucket(limits.requests_per_second, limits.burst)
 
     def start(self) -> None:
-        """Sign in and learn the API's functions, once; every request does so by itself.
+        """Sign in and learn the API's functions, once; every request does this automatically.
 
         Raises:
             SettingsError: no credentials.
@@ -201,7 +201,7 @@ class EarthEngineSession:
     def _initialise(self) -> None:
         credentials = find_credentials(self._credentials)
         ee.Reset()
-        # Tried again here, where it is counted and bounded.
+        # Retried here, where it is counted and bounded.
         ee.data.setMaxRetries(0)
         with _no_list_of_deprecated_assets():
             ee.Initialize(credentials, url=self.url, project=self.project, http_transport=self._transport)
@@ -210,7 +210,7 @@ class EarthEngineSession:
     def call(
         self, what: str, function: Callable[[], Answer], deadline: Deadline, scene_id: str = ""
     ) -> Answer:
-        """Return what ``function``, one request, returns; try again while that can help.
+        """Return what ``function``, one request, returns; retry while that can help.
 
         ``what`` names the request in errors, ``scene_id`` the scene whose pixels it asks for.
 
@@ -232,7 +232,7 @@ class EarthEngineSession:
         return self._repeat(what, counted, deadline)
 
     def take_profiles(self, scene_ids: Iterable[str]) -> dict[str, list[str]]:
-        """Return, once, the ids of the profiles of those scenes whose pixels were asked for, however few were told."""
+        """Return, once, the profile ids of those scenes whose pixels were requested, even if there are none."""
         return {
             scene_id: self._profiles.pop(scene_id) for scene_id in scene_ids if scene_id in self._profiles
         }
@@ -242,7 +242,7 @@ class EarthEngineSession:
         self._transport.close()
 
     def _repeat(self, what: str, function: Callable[[], Answer], deadline: Deadline) -> Answer:
-        """Call ``function`` until it succeeds, in its turn; the one place where a request is tried again."""
+        """Call ``function`` until it succeeds, in its turn; the only place where a request is retried."""
         attempt = 0
         while True:
             attempt += 1
@@ -261,7 +261,7 @@ class EarthEngineSession:
             time.sleep(delay_s)
 
     def _send(self, what: str, function: Callable[[], Answer], deadline: Deadline) -> Answer:
-        """Call ``function`` once it has a place in flight; the service's answer tells how many places there are."""
+        """Call ``function`` once it has a place in flight; the service's answer decides how many places there are."""
         with self._places.take() as place:
             self._bucket.take()
             if deadline.remaining_s() <= 0:
@@ -277,14 +277,14 @@ class EarthEngineSession:
             return answer
 
     def _delay_s(self, failure: Failure, attempt: int, deadline: Deadline) -> float | None:
-        """Return the seconds until the next attempt; None if there is none."""
+        """Return the seconds until the next attempt, or None if there is none."""
         if failure.remedy is not Remedy.RETRY or attempt >= self.limits.attempts:
             return None
         delay_s = self.limits.delay_s(attempt, failure.retry_after_s)
         if delay_s >= deadline.remaining_s():
             return None
         if failure.throttled and failure.retry_after_s:
-            # Only for a wait within the deadline: a server that asks for an hour would hold everybody.
+            # Only for a wait within the deadline: a server that asks for an hour would block everybody.
             self._bucket.pause(failure.retry_after_s)
         return delay_s
 
@@ -296,12 +296,12 @@ def open_session(
     in_flight: int = CONCURRENT_REQUESTS,
     limits: Limits | None = None,
 ) -> EarthEngineSession:
-    """Open a session of up to ``in_flight`` requests at a time; nothing is sent before its first one.
+    """Open a session with up to ``in_flight`` requests at a time; nothing is sent before its first request.
 
     ``credentials``: ``default``, a service account's key file, or ``anonymous`` on loopback.
 
     Raises:
-        SettingsError: there is no project, the key file is not one, or ``anonymous`` goes beyond this machine.
+        SettingsError: there is no project, the key file is not one, or ``anonymous`` is used beyond this machine.
     """
     project = check_account(project, url, credentials)
     return EarthEngineSession(project, url, credentials, in_flight, limits or Limits())
@@ -309,7 +309,7 @@ def open_session(
 
 @contextmanager
 def _no_list_of_deprecated_assets() -> Iterator[None]:
-    """Keep ``ee.Initialize`` from asking a further host, without a time-out, for a list of no use here."""
+    """Keep ``ee.Initialize`` from asking another host, without a time-out, for a list that is not needed here."""
     fetch = ee.deprecation.InitializeDeprecatedAssets
     ee.deprecation.InitializeDeprecatedAssets = lambda: None
     try:
@@ -327,20 +327,20 @@ class PixelDownloader(Protocol):
         """Download ``rasters``: uint8 of the shape of each one's grid.
 
         Raises:
-            EngineUnavailable: try again later.
-            EngineRefused: never.
+            EngineUnavailable: it may succeed later.
+            EngineRefused: it never will.
         """
 
 
 #: Scenes whose profiles are read in one request.
 SCENES_AT_ONCE = 50
-#: How a profile's table begins; the column holds a figure, or a dash where there is none.
+#: How a profile's table begins; the column holds a figure, or a dash if there is none.
 _FIRST_COLUMN = "EECU·s"
 
 
 @contextmanager
 def profiling(session: EarthEngineSession) -> Iterator[list[str]]:
-    """Ask Earth Engine to profile the requests of the block; the list is of their profiles' ids."""
+    """Ask Earth Engine to profile the requests of the block; yield the list of their profiles' ids."""
     ids: list[str] = []
     session.profile_hook = ids.append
     try:
@@ -350,14 +350,14 @@ def profiling(session: EarthEngineSession) -> Iterator[list[str]]:
 
 
 def read_eecu_seconds(session: EarthEngineSession, ids: list[str]) -> float | None:
-    """Return the EECU-seconds of profiles, in one request; None where Earth Engine does not tell them."""
+    """Return the EECU-seconds of profiles, in one request; None if Earth Engine does not report them."""
     if not ids:
         return None
     profiles = ee.ApiFunction.call_("Profile.getProfiles", ids)
     deadline = Deadline(session.limits.pairing_deadline_s)
     try:
         text = session.call("reading profiles", partial(ee.data.computeValue, profiles), deadline)
-    except EngineError:  # no figure is no reason to lose the others
+    except EngineError:  # a missing figure is no reason to lose the others
         return None
     return sum_eecu_seconds(str(text))
 
@@ -365,7 +365,7 @@ def read_eecu_seconds(session: EarthEngineSession, ids: list[str]) -> float | No
 def read_scene_eecu(
     session: EarthEngineSession, profiles: Mapping[str, Sequence[str]]
 ) -> dict[str, float | None]:
-    """Return the EECU-seconds of each scene by its profiles' ids, some scenes in one request; None where untold."""
+    """Return the EECU-seconds of each scene by its profiles' ids, some scenes per request; None if not reported."""
     told: dict[str, float | None] = dict.fromkeys(profiles)
     known = [scene_id for scene_id, ids in profiles.items() if ids]
     for first in range(0, len(known), SCENES_AT_ONCE):
@@ -376,7 +376,7 @@ def read_scene_eecu(
         deadline = Deadline(session.limits.pairing_deadline_s)
         try:
             texts = session.call("reading profiles", partial(ee.data.computeValue, asked), deadline)
-        except EngineError:  # no figure is no reason to lose the others
+        except EngineError:  # a missing figure is no reason to lose the others
             continue
         if isinstance(texts, list) and len(texts) == len(scene_ids):
             told |= {
@@ -386,7 +386,7 @@ def read_scene_eecu(
 
 
 def sum_eecu_seconds(text: str) -> float | None:
-    """Return the sum of a profile's first column, or None if it is not the one that it should be."""
+    """Return the sum of a profile's first column, or None if it is not the expected one."""
     header, *rows = text.splitlines() or [""]
     if header.split()[:1] != [_FIRST_COLUMN]:
         return None

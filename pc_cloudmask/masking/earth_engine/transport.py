@@ -24,7 +24,7 @@ from pc_cloudmask.contact import (
 from pc_cloudmask.web import Session, answer_within
 
 logger = logging.getLogger(__name__)
-#: More than ``computePixels`` may answer (48 MB) or any listing of ours.
+#: More than ``computePixels`` may answer (48 MB), or any listing of ours.
 MAX_BODY_BYTES = 64 << 20
 CONNECT_TIMEOUT_S = 20.0
 QUOTA_HEADER = "x-earth-engine-quota-status"
@@ -34,10 +34,10 @@ _SIGN_IN = Service("Google's sign-in")
 
 
 class BoundedHttp:
-    """The transport that ``ee.Initialize`` takes: time-outs, a bound on the body, a pool for all threads.
+    """The transport that ``ee.Initialize`` takes: time-outs, a limit on the body, a pool for all threads.
 
     The client's own has no time-out unless ``ee.data.setDeadline`` is called, which fetches the API's
-    description again, and keeps ten connections. Its failures are those that the client knows:
+    description again, and keeps ten connections. This one raises the failures that the client knows:
     ``ConnectionError`` and ``TimeoutError``.
     """
 
@@ -60,7 +60,7 @@ class BoundedHttp:
 
         Raises:
             TimeoutError: the answer is not complete within the time-out.
-            ConnectionError: the answer is refused, reset, cut short, too long, or a web page.
+            ConnectionError: the answer is refused, reset, truncated, too long, or a web page.
             SettingsError: the proxy that the environment names does not let us through.
             Unreachable: the server has not answered this process yet, and somebody is waiting.
         """
@@ -114,7 +114,7 @@ def _read_body(response: requests.Response) -> bytes:
 
 
 def _is_web_page(headers: Mapping[str, str], content: bytes) -> bool:
-    """Return True if this is HTML, said or shown: some proxies call their pages JSON."""
+    """Return True if this is HTML, declared or not: some proxies call their pages JSON."""
     start = content[:64].lstrip().lower()
     return headers.get("Content-Type", "").lower().startswith("text/html") or start.startswith(
         (b"<!doctype html", b"<html")
@@ -122,14 +122,14 @@ def _is_web_page(headers: Mapping[str, str], content: bytes) -> bool:
 
 
 def _find_stranger(response: requests.Response, content: bytes) -> str | None:
-    """Return what an answer is that no service of Google's gives; None if it may be its own."""
+    """Return why no Google service can have sent this answer; None if one may have."""
     if 300 <= response.status_code < 400:
         return "a redirect"
     return "a web page" if response.status_code == 200 and _is_web_page(response.headers, content) else None
 
 
 def _refuse_stranger(what: str, uri: str, service: Service) -> Exception:
-    """Return the error for an answer of somebody else's; the first of a process ends the run."""
+    """Return the error for an answer from somebody else; the first of a process ends the run."""
     problem = f"{what} came in place of {service.name}'s answer: a proxy or a sign-in page?"
     if is_first(uri):
         return give_up(uri, service, Diagnosis(problem, f"check {service.setting or 'the network'}"))

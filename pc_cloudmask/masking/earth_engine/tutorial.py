@@ -1,8 +1,8 @@
-"""The s2cloudless tutorial's own way to a mask: two collections, joined, then mapped over.
+"""The s2cloudless tutorial's own way to make a mask: two collections, joined, then mapped over.
 
 The calls, their order and their arguments are those of Earth Engine's community tutorial "Sentinel-2 Cloud Masking
-with s2cloudless", so the client serialises the same graph. No mask that is published is made this way: it is what
-``cloudmask prove`` holds ours against, as ``graphs`` builds them without collection, join and map.
+with s2cloudless", so the client serialises the same graph. No published mask is made this way: it is what
+``cloudmask prove`` compares ours with, which ``graphs`` builds without collection, join and map.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DARK_NIR_REFLECTANCE = 0.15
 PROJECTION_DISTANCE_KM = 1
 BUFFER_M = 50
 REFLECTANCE_SCALE = 1e4
-#: Digital numbers as ESA has them: from processing baseline 04.00 on a reflectance of 0 is 1000.
+#: Digital numbers as ESA distributes them: from processing baseline 04.00 on a reflectance of 0 is 1000.
 _TUTORIAL_L2A = "COPERNICUS/S2_SR"
 #: No image is cloudier: the filter lets all pass.
 _ALL_CLOUDY = 100
@@ -53,7 +53,7 @@ def build_joined_collection(
 
 
 def add_cloud_mask(image: Any) -> Any:
-    """Return the image with ``cloudmask``, and what it is made of, as further bands; to be mapped."""
+    """Return the image with ``cloudmask``, and what it is made from, as further bands; to be mapped."""
     with_shadows = _add_shadow_bands(_add_cloud_bands(image))
     masked = with_shadows.select("clouds").add(with_shadows.select("shadows")).gt(0)
     opened = (
@@ -94,7 +94,7 @@ def _add_shadow_bands(image: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class ImageDescription:
-    """What Earth Engine says of one image of surface reflectance; ``grid`` is that of its bands of 20 m."""
+    """What Earth Engine says about one image of surface reflectance; ``grid`` is that of its 20 m bands."""
 
     index: str
     grid: Grid
@@ -105,14 +105,14 @@ class ImageDescription:
 
     @property
     def cloudy_limit_pct(self) -> float:
-        """The tutorial's filter, or none where it would leave the image out."""
+        """Return the tutorial's filter, or one without effect if it would omit the image."""
         return CLOUDY_PERCENTAGE if self.cloudy_pct <= CLOUDY_PERCENTAGE else _ALL_CLOUDY
 
     @property
     def collection(self) -> str:
-        """The tutorial's collection, or the one free of the offset where the image would have it.
+        """Return the tutorial's collection, or the one without the offset if the image would have it.
 
-        The tutorial was written before there was one: its threshold is of digital numbers without.
+        The tutorial was written before there was an offset: its threshold is for digital numbers without it.
         """
         return L2A if reflectance_offset_dn(self.baseline) else _TUTORIAL_L2A
 
@@ -121,8 +121,8 @@ def describe_image(session: EarthEngineSession, index: str) -> ImageDescription:
     """Ask Earth Engine about an image of surface reflectance, in one request.
 
     Raises:
-        EngineUnavailable: try again later.
-        EngineRefused: there is no such image, or the answer is of another form.
+        EngineUnavailable: it may succeed later.
+        EngineRefused: there is no such image, or the answer has another form.
     """
     session.start()
     image = ee.Image(f"{L2A}/{index}").select("SCL")
@@ -151,7 +151,7 @@ def _read_description(index: str, answer: Any) -> ImageDescription:
 
 
 def build_tutorial_mask(image: ImageDescription, footprint: Geometry) -> Any:
-    """Return the tutorial's mask of ``image``, found in its joined collection of the day; one byte a pixel.
+    """Return the tutorial's mask of ``image``, found in its joined collection of the day; one byte per pixel.
 
     1 is cloud or shadow, 0 neither, or no data. ``footprint`` is the scene's, in longitude and latitude.
     """
@@ -165,5 +165,5 @@ def build_tutorial_mask(image: ImageDescription, footprint: Geometry) -> Any:
     )
     masks = collection.map(add_cloud_mask).filter(ee.Filter.eq("system:index", image.index))
     mask = ee.Image(masks.first()).select("cloudmask")
-    # As it would come down, for any downloader: masked pixels as zeros, a byte each, the band's name as all have it.
+    # As any downloader expects it: masked pixels as zeros, one byte each, and the usual band name.
     return mask.unmask(0, sameFootprint=False).toByte().rename(BAND)

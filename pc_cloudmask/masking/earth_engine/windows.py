@@ -1,4 +1,4 @@
-"""What is asked of Earth Engine, told without its client: collections, rasters, windows, what they cost."""
+"""What is requested from Earth Engine, without using its client: collections, rasters, windows, what they cost."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pc_cloudmask.scene.grid import Grid, Window
 if TYPE_CHECKING:
     import ee
 
-#: Surface reflectance free of the offset that baselines from 04.00 on have.
+#: Surface reflectance without the offset of baselines from 04.00 on.
 L2A = "COPERNICUS/S2_SR_HARMONIZED"
-#: Reflectance at the top of the atmosphere, likewise free of the offset.
+#: Reflectance at the top of the atmosphere, also without the offset.
 L1C = "COPERNICUS/S2_HARMONIZED"
 CLOUD_PROBABILITY = "COPERNICUS/S2_CLOUD_PROBABILITY"
 CLOUD_SCORE_PLUS = "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"
@@ -26,9 +26,9 @@ CLOUD_SCORE_PLUS = "GOOGLE/CLOUD_SCORE_PLUS/V1/S2_HARMONIZED"
 REQUEST_LIMIT_BYTES = 50_331_648
 #: A byte of data and the byte of mask that Earth Engine counts with it.
 BYTES_PER_PIXEL = 2
-#: What a window is planned for: three for a tile, so that a scene's requests overlap in time.
+#: The planned size of a window: three for a tile, so that a scene's requests overlap in time.
 WINDOW_BYTES = REQUEST_LIMIT_BYTES // 2
-#: Pixels a side that ``computePixels`` allows.
+#: Pixels per side that ``computePixels`` allows.
 LONGEST_SIDE = 32_768
 #: Windows end on multiples of this, the block height of the mask's COG.
 ROW_STEP = 512
@@ -47,19 +47,19 @@ def plan_windows(grid: Grid, window_bytes: int = WINDOW_BYTES) -> list[Window]:
 
 
 def split_window(window: Window, floor_pixels: int = FLOOR_PIXELS) -> list[Window]:
-    """Return up to four windows that cover ``window``, or none where it must not be made smaller."""
+    """Return up to four windows that cover ``window``, or an empty list if it must not be made smaller."""
     if max(window.shape) <= floor_pixels:
         return []
     return window.split()
 
 
-#: Scenes that one listing request asks about, and the time within which they were taken: Earth Engine looks at every
-#: image of the world of that time, some ten thousand a day. Three passes of a satellite over a tile fit in.
+#: Scenes that one listing request asks about, and the time within which they were acquired: Earth Engine looks at every
+#: image of the world in that time, some ten thousand a day. It includes three passes of a satellite over a tile.
 PAIRING_CHUNK, PAIRING_SPAN = 100, timedelta(days=10, hours=12)
 
 
 def cut_for_pairing(starts: Sequence[datetime]) -> list[slice]:
-    """Cut instants, sorted, into runs that one listing request can ask about."""
+    """Divide sorted times into runs that one listing request can ask about."""
     cuts = []
     first = 0
     for number, start in enumerate(starts):
@@ -71,9 +71,9 @@ def cut_for_pairing(starts: Sequence[datetime]) -> list[slice]:
 
 @dataclass(frozen=True, slots=True)
 class CostEstimate:
-    """Requests and bytes of pixels, uncompressed, if nothing is split or tried again.
+    """Requests and bytes of pixels, uncompressed, if nothing is split or retried.
 
-    ``requests`` and ``bytes`` are of Earth Engine, ``asset_bytes`` of the item's own assets, read on its grid.
+    ``requests`` and ``bytes`` are Earth Engine's, ``asset_bytes`` those of the item's own assets, read on its grid.
     """
 
     requests: int = 0
@@ -89,30 +89,30 @@ class CostEstimate:
 
 
 def estimate_raster(grid: Grid) -> CostEstimate:
-    """Estimate what one raster on ``grid`` costs, a byte a pixel; ``estimate_pairing`` comes on top."""
+    """Estimate what one raster on ``grid`` costs, at one byte per pixel, without ``estimate_pairing``."""
     height, width = grid.shape
     return CostEstimate(len(plan_windows(grid)), height * width)
 
 
 def estimate_assets(grid: Grid, *pixel_bytes: int) -> CostEstimate:
-    """Estimate what assets of so many bytes a pixel cost, read on ``grid`` or through overviews as fine as it."""
+    """Estimate what assets of so many bytes per pixel cost, read on ``grid`` or through overviews as fine as it."""
     height, width = grid.shape
     return CostEstimate(asset_bytes=height * width * sum(pixel_bytes))
 
 
 def estimate_pairing(taken: Iterable[datetime]) -> CostEstimate:
-    """Estimate what finding the images of scenes taken then costs, if each has the very image of its item."""
+    """Estimate what finding the images of scenes acquired at these times costs, if each item has its own image."""
     return CostEstimate(requests=len(cut_for_pairing(sorted(taken))))
 
 
-#: Name of the only band that every image of ours has.
+#: Name of the only band of every image of ours.
 BAND = "value"
 Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class Raster:
-    """What to download: an image of the one band ``BAND``, a byte a pixel, on ``grid``."""
+    """What to download: an image of the one band ``BAND``, one byte per pixel, on ``grid``."""
 
     name: str
     image: ee.Image
