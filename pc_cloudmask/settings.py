@@ -173,6 +173,7 @@ class Settings(BaseSettings):
     second_collection: str = "sentinel-2-l2a"
     store: str = "./out"
     public_url: str | None = None
+    alternate: Literal["s3"] | None = None
     method: str | None = None
     methods: Annotated[tuple[str, ...] | None, NoDecode] = None
     patience: Annotated[float, Field(ge=0, le=3650)] = 3

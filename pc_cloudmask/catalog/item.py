@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pystac
 
+from pc_cloudmask.catalog.access import add_alternates
 from pc_cloudmask.catalog.fields import (
     GEOJSON_MEDIA_TYPE,
     STAC_VERSION,
@@ -42,6 +43,7 @@ from pc_cloudmask.scene.query import format_instant
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.item import hash_item
+from pc_cloudmask.storage.store import BucketPlace
 from stac_ext import cloudmask
 
 #: Raised with every change that gives other pixels for the same inputs, so that masks are made again.
@@ -55,7 +57,8 @@ class DerivedItemParts:
     ``source_item`` is what ``keep_valid`` left of one that is free of signatures, and ``scene`` what
     ``read_scene`` gave for it.
     ``now`` is when the mask was made, ``created`` when the scene was first published, None for now.
-    ``provisional`` says that a better method is to make the mask again.
+    ``provisional`` says that a better method is to make the mask again. ``bucket`` is where the files can be read
+    as objects too, None where nothing is to tell so.
     """
 
     source_item: Item
@@ -74,6 +77,7 @@ class DerivedItemParts:
     fingerprint: str
     context: CatalogContext
     provisional: bool = False
+    bucket: BucketPlace | None = None
 
 
 def build_fingerprint(source_item: Item, method: str, parameters: MaskParameters) -> str:
@@ -98,7 +102,7 @@ def select_parameters(method: str, parameters: MaskParameters) -> dict[str, floa
 def build_derived_item(parts: DerivedItemParts) -> Item:
     """Return the item as it is published: the source's properties and assets, the mask first."""
     source = parts.source_item
-    return {
+    item = {
         "type": "Feature",
         "stac_version": STAC_VERSION,
         "stac_extensions": source["stac_extensions"],
@@ -110,6 +114,13 @@ def build_derived_item(parts: DerivedItemParts) -> Item:
         "links": _build_links(parts),
         "assets": _build_assets(parts),
     }
+    return add_alternates(item, parts.bucket, _find_keys(parts)) if parts.bucket else item
+
+
+def _find_keys(parts: DerivedItemParts) -> dict[str, str]:
+    """Return the keys of our assets' files by the assets' names."""
+    files = {MASK_ASSET: parts.mask, PREVIEW_ASSET: parts.preview, PROBABILITY_ASSET: parts.probability}
+    return {name: file.key for name, file in files.items() if file}
 
 
 def _build_properties(parts: DerivedItemParts) -> dict[str, Any]:
