@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pystac
 
-from pc_cloudmask.catalog.access import add_alternates
+from pc_cloudmask.catalog.access import add_alternates, add_tiles
 from pc_cloudmask.catalog.fields import (
     GEOJSON_MEDIA_TYPE,
     STAC_VERSION,
@@ -58,7 +58,7 @@ class DerivedItemParts:
     ``read_scene`` gave for it.
     ``now`` is when the mask was made, ``created`` when the scene was first published, None for now.
     ``provisional`` says that a better method is to make the mask again. ``bucket`` is where the files can be read
-    as objects too, None where nothing is to tell so.
+    as objects too, ``tiler_url`` the template of a tiler's URL, which needs a public URL; None where no item tells so.
     """
 
     source_item: Item
@@ -78,6 +78,7 @@ class DerivedItemParts:
     context: CatalogContext
     provisional: bool = False
     bucket: BucketPlace | None = None
+    tiler_url: str | None = None
 
 
 def build_fingerprint(source_item: Item, method: str, parameters: MaskParameters) -> str:
@@ -114,7 +115,9 @@ def build_derived_item(parts: DerivedItemParts) -> Item:
         "links": _build_links(parts),
         "assets": _build_assets(parts),
     }
-    return add_alternates(item, parts.bucket, _find_keys(parts)) if parts.bucket else item
+    if parts.bucket:
+        item = add_alternates(item, parts.bucket, _find_keys(parts))
+    return add_tiles(item, parts.tiler_url) if parts.tiler_url else item
 
 
 def _find_keys(parts: DerivedItemParts) -> dict[str, str]:

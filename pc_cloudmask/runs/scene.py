@@ -125,6 +125,7 @@ def build_publication(
         context=CatalogContext(settings.public_url),
         provisional=bool(candidate.better),
         bucket=bucket,
+        tiler_url=settings.tiler_url,
     )
     files = tuple(file for file in (mask, probability, preview) if file)
     replaces = is_current(candidate.published)
