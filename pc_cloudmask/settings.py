@@ -32,7 +32,7 @@ from pc_cloudmask.scene.query import (
     parse_datetime_interval,
     parse_tile,
 )
-from pc_cloudmask.text import decode_text, is_loopback, read_file_uri
+from pc_cloudmask.text import decode_text, is_loopback, read_file_uri, unsigned_href
 
 #: When Sentinel-2A took its first image.
 FIRST_IMAGE = date(2015, 6, 27)
@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 #: Variables that Kubernetes derives from a service called cloudmask.
 _OF_KUBERNETES = re.compile(r"(^|_)(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)")
 _OPTION = re.compile(r"^--[a-z]+:? ")
+#: What a tiler's URL holds in braces, or a brace alone.
+_PLACEHOLDER, _TILER_PLACEHOLDERS = re.compile(r"\{\w*\}|[{}]"), ["{url}", "{x}", "{y}", "{z}"]
+_OF_MASK = re.compile(r"\w+=\{url\}")
 _TAG = re.compile(r"[a-z0-9]([-_a-z0-9]{0,40}[a-z0-9])?")
 _TOPIC = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,251}(\.fifo)?", re.ASCII)
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -173,6 +176,8 @@ class Settings(BaseSettings):
     second_collection: str = "sentinel-2-l2a"
     store: str = "./out"
     public_url: str | None = None
+    alternate: Literal["s3"] | None = None
+    tiler_url: str | None = None
     method: str | None = None
     methods: Annotated[tuple[str, ...] | None, NoDecode] = None
     patience: Annotated[float, Field(ge=0, le=3650)] = 3
@@ -220,6 +225,13 @@ class Settings(BaseSettings):
                 "query or fragment: it is shown, and paths are appended to it"
             )
         return value.rstrip("/")
+
+    @field_validator("tiler_url")
+    @classmethod
+    def _tiler_is_a_template(cls, value: str | None) -> str | None:
+        if value is not None:
+            _check_tiler(value)
+        return value
 
     @field_validator("method")
     @classmethod
@@ -278,6 +290,14 @@ class Settings(BaseSettings):
     def _anonymous_only_on_loopback(self) -> Settings:
         if self.earthengine_credentials == "anonymous" and not is_loopback(self.earthengine_url):
             raise ValueError("earthengine_credentials 'anonymous' is for loopback endpoints only")
+        return self
+
+    @model_validator(mode="after")
+    def _tiler_reaches_masks(self) -> Settings:
+        if self.tiler_url and not self.public_url:
+            raise ValueError(
+                "CLOUDMASK_TILER_URL, or the file's tiler_url, needs CLOUDMASK_PUBLIC_URL: a tiler reads masks by it"
+            )
         return self
 
     @model_validator(mode="after")
@@ -415,6 +435,29 @@ def _is_plain_url(url: str) -> bool:
     except ValueError:
         return False
     return bool(parts.hostname) and port_is_one and not ("@" in parts.netloc or "?" in url or "#" in url)
+
+
+def _check_tiler(template: str) -> None:
+    """Check that ``template`` is the URL of a tiler that may be published.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if sorted(_PLACEHOLDER.findall(template)) != _TILER_PLACEHOLDERS:
+        raise ValueError("must hold {z}, {x}, {y} and {url}, each once, and no other braces")
+    path, _, query = template.partition("?")
+    kept = "&".join(each for each in query.split("&") if not _OF_MASK.fullmatch(each))
+    rest = f"{path}?{kept}" if kept else path
+    if (
+        not path.startswith(("https://", "http://"))
+        or not _is_plain_url(path)
+        or "{" in urlsplit(path).netloc
+    ):
+        raise ValueError("must begin with https:// or http://, name a host, and have no user or password")
+    if "#" in query or " " in template or not template.isprintable() or unsigned_href(rest) != rest:
+        raise ValueError(
+            "must hold no fragment, blank, or parameter that may be a key, token or signature: it is published"
+        )
 
 
 def _read_config(path: Path, *, needed: bool) -> dict[str, Any]:

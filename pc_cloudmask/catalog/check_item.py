@@ -11,6 +11,7 @@ from hashlib import sha256
 from math import cos, radians
 from typing import Any
 
+from pc_cloudmask.catalog.access import TILES_REL
 from pc_cloudmask.catalog.documents import Coverage, read_coverage
 from pc_cloudmask.catalog.fields import (
     EXTENSIONS_URI,
@@ -323,7 +324,7 @@ def _check_links(store: ObjectStore, year: YearFolder, item: Item, check: ItemCh
     known = {CATALOG_KEY, COLLECTION_KEY, year.year_keys.catalog, keys.item}
     for link in item["links"]:
         key = resolve_href(public_url, link["href"], keys.item)
-        if key is None or key in known:
+        if key is None or key in known or link["rel"] == TILES_REL:  # a tiler may be below the public URL
             continue
         if not key.startswith(year.year_keys.prefix):
             yield from _check_source_file(store, key)

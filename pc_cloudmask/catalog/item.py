@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pystac
 
+from pc_cloudmask.catalog.access import add_alternates, add_tiles
 from pc_cloudmask.catalog.fields import (
     GEOJSON_MEDIA_TYPE,
     STAC_VERSION,
@@ -42,6 +43,7 @@ from pc_cloudmask.scene.query import format_instant
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.item import hash_item
+from pc_cloudmask.storage.store import BucketPlace
 from stac_ext import cloudmask
 
 #: Increased with every change that gives other pixels for the same inputs, so that masks are made again.
@@ -55,6 +57,8 @@ class DerivedItemParts:
     ``source_item`` is the result of ``keep_valid`` for an item without signatures, and ``scene`` that of ``read_scene``
     for it. ``now`` is when the mask was made, ``created`` when the scene was first published (None: now).
     ``provisional`` says that a better method will make the mask again later.
+    ``bucket`` is where the files can also be read as objects, ``tiler_url`` the template of a tiler's URL, which needs
+    a public URL; None leaves either out of the item.
     """
 
     source_item: Item
@@ -73,6 +77,8 @@ class DerivedItemParts:
     fingerprint: str
     context: CatalogContext
     provisional: bool = False
+    bucket: BucketPlace | None = None
+    tiler_url: str | None = None
 
 
 def build_fingerprint(source_item: Item, method: str, parameters: MaskParameters) -> str:
@@ -97,7 +103,7 @@ def select_parameters(method: str, parameters: MaskParameters) -> dict[str, floa
 def build_derived_item(parts: DerivedItemParts) -> Item:
     """Return the item to publish: the source's properties and assets, with the mask first."""
     source = parts.source_item
-    return {
+    item = {
         "type": "Feature",
         "stac_version": STAC_VERSION,
         "stac_extensions": source["stac_extensions"],
@@ -109,6 +115,15 @@ def build_derived_item(parts: DerivedItemParts) -> Item:
         "links": _build_links(parts),
         "assets": _build_assets(parts),
     }
+    if parts.bucket:
+        item = add_alternates(item, parts.bucket, _find_keys(parts))
+    return add_tiles(item, parts.tiler_url) if parts.tiler_url else item
+
+
+def _find_keys(parts: DerivedItemParts) -> dict[str, str]:
+    """Return the keys of our assets' files by the assets' names."""
+    files = {MASK_ASSET: parts.mask, PREVIEW_ASSET: parts.preview, PROBABILITY_ASSET: parts.probability}
+    return {name: file.key for name, file in files.items() if file}
 
 
 def _build_properties(parts: DerivedItemParts) -> dict[str, Any]:

@@ -314,7 +314,7 @@ class _Prover:
     def _publish(self, candidate: Candidate, image: EarthEngineImage, masks: Masks) -> Result[bool]:
         with TemporaryDirectory(prefix="cloudmask-prove-") as folder:
             self._secrets[folder] = "STORE"
-            local = {"store": folder, "public_url": None, "single_writer": False}
+            local = {"store": folder, "public_url": None, "tiler_url": None, "single_writer": False}
             settings = self._context.settings.model_copy(update=local)
             context = RunContext(settings, now=self._context.now)
             chosen = replace(candidate, ee_image=image)

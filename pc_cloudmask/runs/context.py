@@ -20,7 +20,7 @@ from pc_cloudmask.runs.runners import Pipeline, has_earth_engine
 from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.settings import Settings, read_clock
 from pc_cloudmask.source.fields import Item, SceneSource
-from pc_cloudmask.storage.store import ObjectStore
+from pc_cloudmask.storage.store import BucketPlace, ObjectStore
 
 if TYPE_CHECKING:
     from pc_cloudmask.catalog.publisher import Publisher
@@ -97,6 +97,13 @@ class RunContext:
         from pc_cloudmask.storage.stores import open_store
 
         return open_store(self.settings.store, read_only=self._read_only)
+
+    @cached_property
+    def bucket(self) -> BucketPlace | None:
+        """The bucket that items name next to their hrefs; None for a folder, or where no setting asks for it."""
+        from pc_cloudmask.storage.stores import find_bucket
+
+        return find_bucket(self.store) if self.settings.alternate else None
 
     @cached_property
     def publisher(self) -> Publisher:

@@ -32,6 +32,7 @@ from pc_cloudmask.runs.runners import shared_limit
 from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import map_hrefs
+from pc_cloudmask.storage.store import BucketPlace
 from pc_cloudmask.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -78,16 +79,22 @@ def _make_publication(
             derived = replace(derived, inputs=None)  # frees 60 MB for a full tile
     with clock.measure(Phase.ENCODE):
         folder = context.local_folder(candidate.keys.prefix)
-        return build_publication(candidate, derived, settings, context.now, folder)
+        return build_publication(candidate, derived, settings, context.now, folder, context.bucket)
 
 
 def build_publication(
-    candidate: Candidate, derived: DerivedMask, settings: Settings, now: datetime, folder: str | None
+    candidate: Candidate,
+    derived: DerivedMask,
+    settings: Settings,
+    now: datetime,
+    folder: str | None,
+    bucket: BucketPlace | None = None,
 ) -> Publication:
     """Return everything to be written for one scene, as bytes under their keys.
 
     ``now`` is when the run began, ``folder`` the absolute path of the item's folder, None if the store is not a local
-    directory. The cloud probability is published if ``derived`` has its inputs.
+    directory. The cloud probability is published if ``derived`` has its inputs. The item also
+    names ``bucket`` if one is given.
 
     Raises:
         EngineRefused: the mask is not on the scene's grid.
@@ -117,6 +124,8 @@ def build_publication(
         fingerprint=candidate.fingerprints[candidate.method],
         context=CatalogContext(settings.public_url),
         provisional=bool(candidate.better),
+        bucket=bucket,
+        tiler_url=settings.tiler_url,
     )
     files = tuple(file for file in (mask, probability, preview) if file)
     replaces = is_current(candidate.published)

@@ -27,6 +27,7 @@ from pc_cloudmask.storage.s3_answers import (
 )
 from pc_cloudmask.storage.store import (
     PROBE_PREFIX,
+    BucketPlace,
     ObjectInfo,
     ObjectPart,
     StoreCapabilities,
@@ -45,6 +46,8 @@ _CONFLICT_CODES = frozenset({"409", "ConditionalRequestConflict", "OperationAbor
 #: Answers to a condition that did not hold. AWS says 409 if a conditional write met another one in progress, 404 if the
 #: object of ``If-Match`` is gone; 501 comes from stores that do not support conditions.
 _NOT_HELD = _CONFLICT_CODES | {"412", "PreconditionFailed", "NoSuchKey", "501", "NotImplemented"}
+#: Answers to those who may not list a bucket; an answer to HEAD has no code but the status.
+_FORBIDDEN = frozenset({"403", "AccessDenied"})
 #: Answers to a range that begins after the object's end.
 _BEYOND_END = frozenset({"416", "InvalidRange"})
 #: A create that lost to a writer whose object has since gone is retried, but not forever.
@@ -97,6 +100,16 @@ class S3Store:
             StoreUnavailable: the endpoint does not answer.
         """
         next(self._pages(self._prefix, MaxKeys=1))
+
+    def find_place(self) -> BucketPlace:
+        """Return where the bucket is: in the region that it names itself, or else its client's.
+
+        Raises:
+            StoreRefused, StoreUnavailable: as ``check_bucket``.
+        """
+        meta = self._client.meta
+        region = ask_until_proven(self.url, "", self._ask_region) or meta.region_name
+        return BucketPlace(self.url, meta.endpoint_url, None if region == "aws-global" else region)
 
     def probe_capabilities(self) -> StoreCapabilities:
         """See ``ObjectStore``."""
@@ -192,6 +205,19 @@ class S3Store:
         page: Answer = self._client.list_objects_v2(Bucket=self._bucket, Prefix=name, **options, **going_on)
         check_page(page, name, tokens)
         return page
+
+    def _ask_region(self) -> str | None:
+        answer: Mapping[str, Any]
+        try:
+            answer = self._client.head_bucket(Bucket=self._bucket)
+        except ClientError as error:
+            if (
+                error_code(error) not in _FORBIDDEN
+            ):  # who may only read part of a bucket is told its region, too
+                raise
+            answer = error.response
+        region: str | None = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
+        return region
 
     def _ask_object(self, key: str, name: str) -> StoredObject | None:
         try:

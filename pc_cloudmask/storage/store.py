@@ -45,6 +45,21 @@ class StoreCapabilities:
     compare_and_swap: bool
 
 
+@dataclass(frozen=True, slots=True)
+class BucketPlace:
+    """Where a store in a bucket is, as far as it is known: its ``s3://`` URL, its endpoint, its region, who pays."""
+
+    url: str
+    endpoint: str
+    region: str | None = None
+    requester_pays: bool = False
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name."""
+        return self.url.removeprefix("s3://").partition("/")[0]
+
+
 class ObjectReader(Protocol):
     """The part of a store that readers need."""
 

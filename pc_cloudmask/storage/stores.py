@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
@@ -11,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from pc_cloudmask.contact import Service, find_ca_bundle
 from pc_cloudmask.errors import SettingsError, StoreRefused
 from pc_cloudmask.storage.local import LocalStore
-from pc_cloudmask.storage.store import ObjectReader, ObjectStore
+from pc_cloudmask.storage.store import BucketPlace, ObjectReader, ObjectStore
 from pc_cloudmask.storage.web import HttpStore
 from pc_cloudmask.text import LOOPBACK_HOSTS, read_file_uri, unsigned_href
 from pc_cloudmask.web import knock
@@ -58,6 +59,19 @@ def open_store(url: str, *, read_only: bool = False) -> ObjectStore:
     root = read_path(url)
     _check_directory(root, read_only=read_only)
     return LocalStore(root)
+
+
+def find_bucket(store: ObjectStore) -> BucketPlace | None:
+    """Return where the bucket of ``store`` is; None if it is no bucket.
+
+    Raises:
+        StoreRefused, StoreUnavailable: as ``open_store``.
+    """
+    if not store.url.startswith("s3://"):
+        return None
+    from pc_cloudmask.storage.s3 import S3Store  # noqa: PLC0415
+
+    return replace(store.find_place(), requester_pays=_pays()) if isinstance(store, S3Store) else None
 
 
 def open_reader(url: str) -> ObjectReader:
@@ -185,9 +199,14 @@ def _build_client() -> S3Client:
         # Elsewhere, buckets need not have a DNS name of their own.
         path_style = config.merge(Config(s3={"addressing_style": "path"}))
         client = session.client("s3", config=path_style, verify=verify)
-    if os.environ.get("AWS_REQUEST_PAYER", "").lower() == "requester":
+    if _pays():
         client.meta.events.register("before-call.s3", _pay)
     return client
+
+
+def _pays() -> bool:
+    """Return True if whoever sends a request is to pay for it."""
+    return os.environ.get("AWS_REQUEST_PAYER", "").lower() == "requester"
 
 
 def _pay(params: dict[str, Any], **_: Any) -> None:

@@ -21,6 +21,7 @@ import orjson
 import pystac
 from numpy.typing import NDArray
 
+from pc_cloudmask.catalog.access import TILES_REL
 from pc_cloudmask.catalog.fields import find_public_url
 from pc_cloudmask.catalog.layout import COLLECTION_ID
 from pc_cloudmask.catalog.naming import find_named_keys
@@ -174,7 +175,7 @@ def _lead_into(document: dict[str, Any], key: str, store_url: str) -> None:
     if public_url is None:
         return
     for part in (*document["links"], *document.get("assets", {}).values()):
-        if part["href"].startswith(f"{public_url}/"):
+        if part["href"].startswith(f"{public_url}/") and part.get("rel") != TILES_REL:
             part["href"] = store_url + part["href"].removeprefix(public_url)
 
 

@@ -1,0 +1,106 @@
+"""Further ways to what is published, which settings ask for: the bucket's own hrefs, and tiles of the mask.
+
+They name a place for good: a copy of the catalog elsewhere still leads to the first bucket, and its tiles to the
+first public URL.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from pc_cloudmask.catalog.fields import EXTENSIONS_URI, Fields
+from pc_cloudmask.scene.ids import MASK_ASSET
+from pc_cloudmask.source.fields import Item
+from pc_cloudmask.storage.store import BucketPlace
+from pc_cloudmask.text import unsigned_href
+
+ALTERNATE_URI = f"{EXTENSIONS_URI}/alternate-assets/v1.2.0/schema.json"
+STORAGE_URI = f"{EXTENSIONS_URI}/storage/v2.0.0/schema.json"
+WEB_MAP_LINKS_URI = f"{EXTENSIONS_URI}/web-map-links/v1.3.0/schema.json"
+#: The link to tiles of a map.
+TILES_REL = "xyz"
+#: What the bucket is called among an asset's ``alternate``, and its scheme among ``storage:schemes``.
+ALTERNATE_NAME, SCHEME_NAME = "s3", "cloudmask-store"
+#: As version 2.0.0 of ``storage`` has it for the type ``aws-s3``, whose buckets have names of this form.
+_AWS_PLATFORM = "https://{bucket}.s3.{region}.amazonaws.com"
+_AWS_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+#: Media types of tiles by the ends of their URLs' paths.
+_TILE_TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp"}
+#: Ends of names that only one network knows.
+_PRIVATE_ENDS = (".local", ".internal", ".localhost")
+
+
+def add_alternates(item: Item, place: BucketPlace, keys: Mapping[str, str]) -> Item:
+    """Return ``item`` with the bucket's href of each asset that ``keys`` names, and how the bucket is reached.
+
+    Where the extension ``storage`` is listed, the source's fields of it go: its schema allows no others next to ours,
+    and the source's may be of another version.
+    """
+    scheme = build_scheme(place)
+    refs: Fields = {"storage:refs": [SCHEME_NAME]} if scheme else {}
+    assets = {name: _clean_asset(asset) if scheme else asset for name, asset in item["assets"].items()}
+    for name, key in keys.items():
+        alternate = {"href": f"{place.url}/{key}", "alternate:name": "S3", **refs}
+        assets[name] = {**assets[name], "alternate": {ALTERNATE_NAME: alternate}}
+    extended = {**item, "assets": assets, "stac_extensions": [*item["stac_extensions"], ALTERNATE_URI]}
+    if scheme:
+        properties = {**_drop_storage(item["properties"]), "storage:schemes": {SCHEME_NAME: scheme}}
+        extended |= {"properties": properties, "stac_extensions": [*extended["stac_extensions"], STORAGE_URI]}
+    return extended
+
+
+def build_scheme(place: BucketPlace) -> Fields | None:
+    """Return what ``storage:schemes`` tells of the bucket: what is known of it.
+
+    Return None if its endpoint must not be published, because it holds a user or a query, or leads nowhere from
+    elsewhere: to this machine or into a private network.
+    """
+    known: Fields = {"bucket": place.bucket}
+    if place.region:
+        known["region"] = place.region
+    if place.requester_pays:
+        known["requester_pays"] = True
+    host = urlsplit(place.endpoint).hostname or ""
+    if host.endswith(".amazonaws.com") and place.region and _AWS_BUCKET.fullmatch(place.bucket):
+        return {"type": "aws-s3", "platform": _AWS_PLATFORM, **known}
+    if not _is_public(host) or unsigned_href(place.endpoint) != place.endpoint:
+        return None
+    return {"type": "custom-s3", "platform": place.endpoint, **known}
+
+
+def add_tiles(item: Item, tiler_url: str) -> Item:
+    """Return ``item``, whose hrefs are absolute, with a link to its mask as map tiles.
+
+    ``tiler_url`` is the tiler's URL with ``{z}``, ``{x}``, ``{y}``, which stay, and ``{url}`` in place of the mask's.
+    """
+    href = tiler_url.replace("{url}", quote(item["assets"][MASK_ASSET]["href"], safe=""))
+    link = {"rel": TILES_REL, "href": href, "title": "Cloud and cloud-shadow mask as map tiles"}
+    suffix = urlsplit(tiler_url).path.rpartition(".")[2].lower()
+    if suffix in _TILE_TYPES:
+        link["type"] = _TILE_TYPES[suffix]
+    uris = [*item["stac_extensions"], WEB_MAP_LINKS_URI]
+    return {**item, "links": [*item["links"], link], "stac_extensions": uris}
+
+
+def _is_public(host: str) -> bool:
+    """Return False for a host that readers elsewhere cannot reach, as far as its name tells."""
+    try:
+        return ip_address(host).is_global
+    except ValueError:
+        return "." in host and not host.endswith(_PRIVATE_ENDS)
+
+
+def _clean_asset(asset: Mapping[str, Any]) -> Fields:
+    kept = _drop_storage(asset)
+    alternates = kept.pop("alternate", None)
+    if isinstance(alternates, dict):
+        kept["alternate"] = {name: _drop_storage(each) for name, each in alternates.items()}
+    return kept
+
+
+def _drop_storage(fields: Mapping[str, Any]) -> Fields:
+    return {name: value for name, value in fields.items() if not name.startswith("storage:")}
