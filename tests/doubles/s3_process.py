@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from moto.server import create_backend_app
+from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 FLAKY_SHARE = 0.15
@@ -67,14 +67,18 @@ class Faults:
 
 
 class StrangeStores:
-    """A WSGI application: moto behind the faults and dialects above."""
+    """A WSGI application: moto behind the faults and dialects above, and its other services."""
 
-    def __init__(self, application: Callable[[Environ, StartResponse], Iterable[bytes]]) -> None:
-        self._application = application
+    def __init__(self) -> None:
+        # Moto lists a folder with each request, to know which service it is for.
+        self._application = create_backend_app("s3")
+        self._others = DomainDispatcherApplication(create_backend_app)
         self._faults = Faults()
         self._writing = threading.Lock()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if "/s3/" not in environ.get("HTTP_AUTHORIZATION", "/s3/"):
+            return self._others(environ, start_response)
         path = environ["PATH_INFO"].lstrip("/")
         bucket, _, key = path.partition("/")
         if environ["REQUEST_METHOD"] != "PUT" or not (key or path == "_faults"):
@@ -138,8 +142,7 @@ def _answer(start_response: StartResponse, status: str, code: str = "") -> Itera
 def main() -> None:
     """Serve until terminated; the first line of the output is the URL."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    # S3 alone: to tell its requests from other services', moto lists a folder with each.
-    server = make_server("127.0.0.1", 0, StrangeStores(create_backend_app("s3")), threaded=True)
+    server = make_server("127.0.0.1", 0, StrangeStores(), threaded=True)
     sys.stdout.write(f"http://127.0.0.1:{server.server_port}\n")
     sys.stdout.flush()
     server.serve_forever()
