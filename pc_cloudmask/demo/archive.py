@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import cache
@@ -38,8 +37,6 @@ _MARKER_NAME = "SYNTHETIC.txt"
 _MARKER = "Synthetic Sentinel-2 scenes made by pc-cloudmask. This folder may be deleted at any time.\n"
 #: To be raised with every change of a pixel or an item, so that existing archives are made again.
 _VERSION_KEY, _VERSION = "sample_archive_version", 3
-#: These files are read a few times, and deflate's level 6 takes three times as long to save a tenth of the bytes.
-_COG_OPTIONS: Mapping[str, str] = {**COG_OPTIONS, "LEVEL": "5"}
 #: Assets of classes, whose overviews pick one pixel of several instead of their mean.
 _CLASSES = ("SCL", "truth")
 
@@ -138,7 +135,7 @@ def _write_cog(path: Path, key: str, pixels: Raster, tile: SampleTile) -> None:
                 dataset.build_overviews(
                     factors, Resampling.nearest if key in _CLASSES else Resampling.average
                 )
-        rasterio.shutil.copy(memory.name, target.name, driver="COG", **_COG_OPTIONS)
+        rasterio.shutil.copy(memory.name, target.name, driver="COG", **COG_OPTIONS)
         path.write_bytes(target.read())
 
 

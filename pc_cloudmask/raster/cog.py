@@ -31,7 +31,7 @@ BLOCK_PX = 512
 COG_OPTIONS: Mapping[str, str] = {
     "BLOCKSIZE": str(BLOCK_PX),
     "COMPRESS": "DEFLATE",
-    "LEVEL": "6",
+    "LEVEL": "5",  # for a mask, 6 takes 30 % more CPU time and saves 6 % of the bytes; 4 saves 20 % and adds 50 %
     "PREDICTOR": "NO",
     "OVERVIEWS": "FORCE_USE_EXISTING",
     "NUM_THREADS": "1",  # scenes run in parallel; two threads on one scene take twice the CPU time
