@@ -219,7 +219,7 @@ class Settings(BaseSettings):
     def _http_url(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        if not value.startswith(("https://", "http://")) or not _is_plain_url(value):
+        if not _is_plain_url(value):
             raise ValueError(
                 "must begin with https:// (or http:// on loopback), name a host, and have no user, password, "
                 "query or fragment: it is shown, and paths are appended to it"
@@ -428,36 +428,27 @@ def read_secrets() -> list[str]:
 
 
 def _is_plain_url(url: str) -> bool:
-    """Return True if ``url`` has a host and, apart from a port and a path, nothing else."""
+    """Return True if ``url`` is http or https, and has a host and nothing else but a port and a path."""
     try:
         parts = urlsplit(url)
         port_is_one = parts.port is None or parts.port > 0
     except ValueError:
         return False
-    return bool(parts.hostname) and port_is_one and not ("@" in parts.netloc or "?" in url or "#" in url)
+    is_web = url.startswith(("https://", "http://")) and bool(parts.hostname)
+    return is_web and port_is_one and not ("@" in parts.netloc or "?" in url or "#" in url)
 
 
 def _check_tiler(template: str) -> None:
-    """Check that ``template`` is the URL of a tiler that may be published.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Raise ValueError unless ``template`` is the URL of a tiler that may be published."""
     if sorted(_PLACEHOLDER.findall(template)) != _TILER_PLACEHOLDERS:
         raise ValueError("must hold {z}, {x}, {y} and {url}, each once, and no other braces")
     path, _, query = template.partition("?")
     kept = "&".join(each for each in query.split("&") if not _OF_MASK.fullmatch(each))
     rest = f"{path}?{kept}" if kept else path
-    if (
-        not path.startswith(("https://", "http://"))
-        or not _is_plain_url(path)
-        or "{" in urlsplit(path).netloc
-    ):
+    if not _is_plain_url(path) or "{" in urlsplit(path).netloc:
         raise ValueError("must begin with https:// or http://, name a host, and have no user or password")
     if "#" in query or " " in template or not template.isprintable() or unsigned_href(rest) != rest:
-        raise ValueError(
-            "must hold no fragment, blank, or parameter that may be a key, token or signature: it is published"
-        )
+        raise ValueError("must hold no fragment, blank, key, token or signature: it is published")
 
 
 def _read_config(path: Path, *, needed: bool) -> dict[str, Any]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pc_cloudmask.catalog.feed import Event
     from pc_cloudmask.errors import CloudmaskError
     from pc_cloudmask.scene.query import SceneQuery
-    from pc_cloudmask.viewing.clear import AreaReport
+    from pc_cloudmask.viewing.clear import AreaReport, ClearScene
     from pc_cloudmask.viewing.listing import ListedItem
 
 MaxCloudOption = Annotated[
@@ -167,20 +167,27 @@ def clear(
     catalog = open_reader(store or load_settings().store)
     folder = find_cache_folder() if keep else None
     report = measure_scenes(catalog, choice, None if folder is None else folder / "clear")
-    found = len(report.scenes)
-    report = report if min_clear is None else leave_cloudy_out(report, min_clear)
-    if target is not None:
-        from pc_cloudmask.viewing.clear_chart import draw_clear_chart
-
-        write_out(target, draw_clear_chart("How much of the area was clear", report.scenes, target.suffix))
+    found, report = len(report.scenes), report if min_clear is None else leave_cloudy_out(report, min_clear)
+    _draw_clear_shares(target, report)
     if sort == "clear":
-        ranked = sorted(report.scenes, key=lambda each: -each.percentages["clear"])
-        report = replace(report, scenes=tuple(ranked))
+        report = replace(report, scenes=tuple(sorted(report.scenes, key=_rank_by_cloud)))
     if csv:
         print_csv(SCENE_FIELDS, (scene.as_json() for scene in report.scenes))
     else:
         print_json(report.as_json()) if options.json else _print_scenes(report, found, catalog.url)
     name_left_out(report.left_out)
+
+
+def _rank_by_cloud(scene: ClearScene) -> float:
+    return -scene.percentages["clear"]
+
+
+def _draw_clear_shares(path: Path | None, report: AreaReport) -> None:
+    if path is None:
+        return
+    from pc_cloudmask.viewing.clear_chart import draw_clear_chart
+
+    write_out(path, draw_clear_chart("How much of the area was clear", report.scenes, path.suffix))
 
 
 SCENE_FIELDS = (

@@ -92,25 +92,17 @@ def build_publication(
 ) -> Publication:
     """Return everything to be written for one scene, as bytes under their keys.
 
-    ``now`` is when the run began, ``folder`` the absolute path of the item's folder, None if the store is not a local
-    directory. The cloud probability is published if ``derived`` has its inputs. The item also
-    names ``bucket`` if one is given.
+    ``now`` is when the run began, ``folder`` the absolute path of the item's folder if the store is a local directory,
+    ``bucket`` what the item names besides. The cloud probability is published if ``derived`` has its inputs.
 
     Raises:
         EngineRefused: the mask is not on the scene's grid.
     """
-    scene, keys = candidate.scene, candidate.keys
-    _check_shape(scene.id, derived.classes.shape, scene.grid.shape)
-    mask = _build_file(keys.mask, build_mask_cog(derived.classes, scene.grid), COG_MEDIA_TYPE)
-    preview = _build_file(keys.preview, build_preview(derived.classes)[0], PNG_MEDIA_TYPE)
-    probability = None
-    if derived.inputs is not None:
-        cog = build_probability_cog(derived.inputs.probability_pct, scene.grid)
-        probability = _build_file(keys.probability, cog, COG_MEDIA_TYPE)
+    mask, probability, preview = files = _build_files(candidate, derived)
     parts = DerivedItemParts(
         source_item=_build_source_item(candidate.item, folder),
-        scene=scene,
-        keys=keys,
+        scene=candidate.scene,
+        keys=candidate.keys,
         method=candidate.method,
         parameters=settings.rungs[candidate.method],
         ee_image=derived.ee_image,
@@ -127,9 +119,20 @@ def build_publication(
         bucket=bucket,
         tiler_url=settings.tiler_url,
     )
-    files = tuple(file for file in (mask, probability, preview) if file)
-    replaces = is_current(candidate.published)
-    return Publication(keys, build_derived_item(parts), files, candidate.better, replaces)
+    item, replaces = build_derived_item(parts), is_current(candidate.published)
+    return Publication(candidate.keys, item, tuple(filter(None, files)), candidate.better, replaces)
+
+
+def _build_files(candidate: Candidate, derived: DerivedMask) -> tuple[AssetFile, AssetFile | None, AssetFile]:
+    """Return mask, cloud probability (None without inputs) and preview."""
+    scene, keys = candidate.scene, candidate.keys
+    _check_shape(scene.id, derived.classes.shape, scene.grid.shape)
+    mask = _build_file(keys.mask, build_mask_cog(derived.classes, scene.grid), COG_MEDIA_TYPE)
+    preview = _build_file(keys.preview, build_preview(derived.classes)[0], PNG_MEDIA_TYPE)
+    if derived.inputs is None:
+        return mask, None, preview
+    cog = build_probability_cog(derived.inputs.probability_pct, scene.grid)
+    return mask, _build_file(keys.probability, cog, COG_MEDIA_TYPE), preview
 
 
 def _check_shape(item_id: str, shape: tuple[int, ...], expected: tuple[int, int]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain, product
 
 from pc_cloudmask.catalog.states import list_states
@@ -53,11 +54,8 @@ def watch(
     budget = Budget(settings, settings.request_budget, request.limit, context.meter)
     ingestion = Ingestion(context, runner, observer, budget=budget)
     withdrawals = Withdrawals(context.source, context.publisher, context.store, settings, context.now)
-    problems = _Problems()
-    watched = _WatchedAreas(context, request, areas)
-
-    def is_late() -> bool:
-        return request.seconds is not None and time.monotonic() - started >= request.seconds
+    problems, watched = _Problems(), _WatchedAreas(context, request, areas)
+    is_late = partial(_is_late, request, started)
 
     def scan(name: str, *, everything: bool) -> None:
         area, scans = watched.list_due(name, everything=everything)
@@ -79,6 +77,11 @@ def watch(
         unpushed=context.unpushed,
         transfer=context.read_transfer(),
     )
+
+
+def _is_late(request: WatchRequest, started: float) -> bool:
+    """Return True once a run that began at ``started`` by the monotonic clock has used up its time."""
+    return request.seconds is not None and time.monotonic() - started >= request.seconds
 
 
 class AreaWatch:
