@@ -72,7 +72,8 @@ def measure() -> list[Row]:
 def measure_ours(server: S3Server, requests: list[IngestRequest]) -> Cost:
     """Do the job for each request, in this process."""
     from pc_cloudmask.runs.context import RunContext  # noqa: PLC0415
-    from pc_cloudmask.runs.ingest import ingest  # noqa: PLC0415 - not in the peer's process
+    from pc_cloudmask.runs.ingest import Ingestion  # noqa: PLC0415 - not in the peer's process
+    from pc_cloudmask.runs.report import build_report  # noqa: PLC0415
     from pc_cloudmask.runs.runners import ThreadRunner  # noqa: PLC0415
     from pc_cloudmask.settings import read_settings  # noqa: PLC0415
 
@@ -81,7 +82,11 @@ def measure_ours(server: S3Server, requests: list[IngestRequest]) -> Cost:
     _ = context.engines, context.publisher  # every adapter with its libraries
 
     def publish(request: IngestRequest) -> None:
-        report = ingest(context, request, ThreadRunner(1))
+        # Not by ``ingest``, which publishes no items of local files into a bucket.
+        ingestion = Ingestion(context, ThreadRunner(1))
+        ingestion.begin()
+        ingestion.publish(context.source.find_items(request.read_query()))
+        report = build_report(ingestion.outcomes, 0.0)
         if not report.published or report.failed:
             raise RuntimeError(f"not published: {report.as_json()}")
 
