@@ -27,6 +27,8 @@ from tests.masking.chip_item import write_cog
 
 EPSG = 32722
 SPEED_TARGET = 2.5
+SIZE_TARGET = 0.9
+"""Level 5 of deflate instead of the peer's 6: a few percent more bytes, for a quarter of the time."""
 PREVIEW_BUDGET_MS = 50.0
 CLOUD_SIZES = {600: 1.0, 200: 0.6, 60: 0.35, 20: 0.15}
 """Share of each size, in pixels, in what the clouds are made of: edges take most of a mask's bytes."""
@@ -49,7 +51,7 @@ def measure() -> list[Row]:
     name = f"COG of a mask of {SHAPE[0]} x {SHAPE[1]} px, equal pixels"
     return [
         compare_costs(name, cog_ms, Peer("rio_cogeo.cog_translate", peer_ms), "CPU ms", SPEED_TARGET),
-        compare_costs("its size", len(ours) / 1e3, Peer("rio_cogeo", len(theirs) / 1e3), "kB", 1),
+        compare_costs("its size", len(ours) / 1e3, Peer("rio_cogeo", len(theirs) / 1e3), "kB", SIZE_TARGET),
         compare_costs("preview of the mask", preview_ms, Peer("budget", PREVIEW_BUDGET_MS), "CPU ms", 1),
         measure_reading(),
     ]
