@@ -1,7 +1,7 @@
-"""Further ways to what is published, which settings ask for: the bucket's own hrefs, and tiles of the mask.
+"""Optional hrefs of a published item: where its files are in the bucket, and its mask as map tiles.
 
-They name a place for good: a copy of the catalog elsewhere still leads to the first bucket, and its tiles to the
-first public URL.
+Both are absolute: a copy of the catalog elsewhere still leads to the first bucket, and its tiles to the first public
+URL.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ STORAGE_URI = f"{EXTENSIONS_URI}/storage/v2.0.0/schema.json"
 WEB_MAP_LINKS_URI = f"{EXTENSIONS_URI}/web-map-links/v1.3.0/schema.json"
 #: The link to tiles of a map.
 TILES_REL = "xyz"
-#: What the bucket is called among an asset's ``alternate``, and its scheme among ``storage:schemes``.
+#: Key of the bucket's href in an asset's ``alternate``, and key of its scheme in ``storage:schemes``.
 ALTERNATE_NAME, SCHEME_NAME = "s3", "cloudmask-store"
-#: As version 2.0.0 of ``storage`` has it for the type ``aws-s3``, whose buckets have names of this form.
+#: The platform that ``storage`` 2.0.0 demands for the type ``aws-s3``, and the form of its buckets' names.
 _AWS_PLATFORM = "https://{bucket}.s3.{region}.amazonaws.com"
 _AWS_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-#: Media types of tiles by the ends of their URLs' paths.
+#: Media types of tiles by the suffix of their URL's path.
 _TILE_TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp"}
-#: Ends of names that only one network knows.
+#: Suffixes of host names that resolve in one network only.
 _PRIVATE_ENDS = (".local", ".internal", ".localhost")
 
 
 def add_alternates(item: Item, place: BucketPlace, keys: Mapping[str, str]) -> Item:
-    """Return ``item`` with the bucket's href of each asset that ``keys`` names, and how the bucket is reached.
+    """Return ``item`` with the S3 href of each asset named in ``keys``, and a description of the bucket.
 
-    Where the extension ``storage`` is listed, the source's fields of it go: its schema allows no others next to ours,
-    and the source's may be of another version.
+    The source's own ``storage:`` fields are dropped where ours are added: the schema allows no others next to them, and
+    they may follow another version.
     """
     scheme = build_scheme(place)
     refs: Fields = {"storage:refs": [SCHEME_NAME]} if scheme else {}
@@ -54,10 +54,10 @@ def add_alternates(item: Item, place: BucketPlace, keys: Mapping[str, str]) -> I
 
 
 def build_scheme(place: BucketPlace) -> Fields | None:
-    """Return what ``storage:schemes`` tells of the bucket: what is known of it.
+    """Return what is known of the bucket as an entry of ``storage:schemes``.
 
-    Return None if its endpoint must not be published, because it holds a user or a query, or leads nowhere from
-    elsewhere: to this machine or into a private network.
+    Return None if its endpoint must not be published: it holds a user or a query, or it is on this machine or in a
+    private network.
     """
     known: Fields = {"bucket": place.bucket}
     if place.region:
@@ -87,7 +87,7 @@ def add_tiles(item: Item, tiler_url: str) -> Item:
 
 
 def _is_public(host: str) -> bool:
-    """Return False for a host that readers elsewhere cannot reach, as far as its name tells."""
+    """Return False for a host that, judged by its name or address, readers elsewhere cannot reach."""
     try:
         return ip_address(host).is_global
     except ValueError:
