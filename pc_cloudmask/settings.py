@@ -221,7 +221,7 @@ class Settings(BaseSettings):
             return None
         if not _is_plain_url(value):
             raise ValueError(
-                "must begin with https:// or http://, name a host, and have no user, password, "
+                "must begin with https:// (or http:// on loopback), name a host, and have no user, password, "
                 "query or fragment: it is shown, and paths are appended to it"
             )
         return value.rstrip("/")

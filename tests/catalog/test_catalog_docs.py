@@ -11,8 +11,10 @@ from typing import Any
 import pystac
 import pytest
 
+from pc_cloudmask.catalog.access import add_alternates
 from pc_cloudmask.catalog.layout import changes_key, item_keys
 from pc_cloudmask.source.hrefs import SCHEMES
+from pc_cloudmask.storage.store import BucketPlace
 from tests.catalog.items import DATA, derive
 
 TEXT = (Path(__file__).parents[2] / "docs" / "catalog.md").read_text("utf-8")
@@ -33,10 +35,20 @@ def assert_part_of(part: Any, whole: Any, path: str = "item") -> None:
 
 
 def test_the_example_is_part_of_the_golden_item() -> None:
-    (example,) = find_blocks("json")
-    shown = json.loads(example)
+    shown = json.loads(find_blocks("json")[0])
     assert_part_of(shown, json.loads((DATA / "derived-item.json").read_text("utf-8")))
     assert next(iter(shown["assets"])) == "cloudmask"
+
+
+def test_the_alternate_is_that_of_an_item_in_such_a_bucket() -> None:
+    item = derive()
+    key = item_keys(item["id"], "22KFV", 2018).mask("1a" * 32)
+    place = BucketPlace("s3://masks/prod", "https://s3.eu-central-1.amazonaws.com", "eu-central-1")
+    shown = json.loads(f"{{{find_blocks('json')[1]}}}".replace("{id}", item["id"]))
+    assert (
+        add_alternates(item, place, {"cloudmask": key})["assets"]["cloudmask"]["alternate"]
+        == shown["alternate"]
+    )
 
 
 def test_the_layout_is_that_of_the_keys() -> None:
