@@ -13,7 +13,7 @@ from pc_cloudmask.catalog.walk import find_linked_keys, read_linked
 from pc_cloudmask.errors import SettingsError, StoreRefused
 from pc_cloudmask.scene.ids import TILE_FORM, drop_baseline, parse_item_id
 from pc_cloudmask.scene.query import SceneQuery
-from pc_cloudmask.source.selection import find_datetime
+from pc_cloudmask.source.fields import find_datetime
 from pc_cloudmask.storage.store import ObjectReader
 
 #: Catalogs read in parallel.

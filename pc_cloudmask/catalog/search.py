@@ -54,8 +54,7 @@ from pc_cloudmask.masking.statistics import DECIMALS
 from pc_cloudmask.raster.read import Unsuitable, check_raster
 from pc_cloudmask.scene.ids import MASK_ASSET
 from pc_cloudmask.scene.query import SceneQuery
-from pc_cloudmask.source.fields import Item, find_property
-from pc_cloudmask.source.selection import build_filter, find_datetime
+from pc_cloudmask.source.fields import Item, build_filter, find_datetime, find_property
 from pc_cloudmask.storage.store import ObjectReader, ObjectStore
 from stac_ext import cloudmask
 from stac_ext.cloudmask import CLEAR_PERCENTAGE_PROP, METHOD_PROP, PROVISIONAL_PROP

@@ -33,6 +33,7 @@ from pc_cloudmask.source.fields import (
     find_property,
     is_number,
     is_printable,
+    show_id,
 )
 from pc_cloudmask.source.hrefs import MAX_ASSETS, check_href
 
@@ -260,9 +261,7 @@ def hash_item(item: Item) -> str:
     hashed = {name: value for name, value in item.items() if name != "links"}
     if isinstance(assets := hashed.get("assets"), dict):
         hashed["assets"] = {name: _without_folder(asset) for name, asset in assets.items()}
-    item_id = item.get("id")
-    shown = str(item_id) if is_printable(item_id, MAX_TEXT_LENGTH) else UNKNOWN_ID
-    return sha256(_encode(hashed, shown)).hexdigest()
+    return sha256(_encode(hashed, show_id(item))).hexdigest()
 
 
 def _encode(item: Item, item_id: str) -> bytes:

@@ -19,9 +19,9 @@ import orjson
 from pc_cloudmask.contact import Service, find_origin
 from pc_cloudmask.errors import SettingsError, SourceRefused, SourceUnavailable
 from pc_cloudmask.scene.query import SceneQuery
-from pc_cloudmask.source.fields import Item
+from pc_cloudmask.source.fields import Item, build_filter, keep_new
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, find_holders, unsign_item
-from pc_cloudmask.source.selection import build_filter, sort_items
+from pc_cloudmask.source.paging import sort_items
 from pc_cloudmask.text import LOOPBACK_HOSTS, decode_text, read_file_uri, unsigned_href
 from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy
 
@@ -160,10 +160,12 @@ class ItemFilesSource:
     def __init__(
         self, location: str, local_root: Path | None = None, *, retry: RetryPolicy | None = None
     ) -> None:
-        self._host = ""
-        self._documents: FolderDocuments | ServerDocuments
         self._folder: Path | None = None
         self.local_root: Path | None = None
+        #: Hosts that assets may be read from: the Planetary Computer's and the location's own.
+        self.asset_hosts = PLANETARY_COMPUTER_HOSTS
+        self.allow_loopback = False
+        self._documents: FolderDocuments | ServerDocuments
         try:
             location = read_file_uri(location)
         except ValueError as error:
@@ -174,10 +176,13 @@ class ItemFilesSource:
                 parts = urlsplit(location)
             except ValueError as error:
                 raise SettingsError(f"--items {unsigned_href(location)}: not a URL") from error
-            scheme, self._host = parts.scheme, parts.hostname or ""
-            if not self._host or (scheme != "https" and not (scheme == "http" and self.allow_loopback)):
+            self.allow_loopback = parts.hostname in LOOPBACK_HOSTS
+            if not parts.hostname or parts.scheme not in (
+                ("https", "http") if self.allow_loopback else ("https",)
+            ):
                 shown = unsigned_href(location)
                 raise SettingsError(f"--items {shown}: give a path, an https URL, or http on loopback")
+            self.asset_hosts |= {parts.hostname}
             self._documents = ServerDocuments(location, retry)
         else:
             path = _find_start(location)
@@ -185,16 +190,6 @@ class ItemFilesSource:
             self._start = str(path)
             self.local_root = (local_root or self._folder or path.parent).resolve()
             self._documents = FolderDocuments(self._folder or path.parent)
-
-    @property
-    def allow_loopback(self) -> bool:
-        """True if assets may be read from loopback, because the items come from there."""
-        return self._host in LOOPBACK_HOSTS
-
-    @property
-    def asset_hosts(self) -> frozenset[str]:
-        """Hosts that assets may be read from: the Planetary Computer's and the location's own."""
-        return PLANETARY_COMPUTER_HOSTS | ({self._host} if self._host else frozenset())
 
     def find_items(self, query: SceneQuery) -> Iterator[Item]:
         """Yield the matching items, see ``SceneSource``.
@@ -205,11 +200,8 @@ class ItemFilesSource:
                 server.
             SettingsError: the query is invalid.
         """
-        matches = build_filter(query)
-        found: dict[str, Item] = {}
-        for item in sort_items(item for item in self._read_items() if matches(item)):
-            found.setdefault(str(item.get("id")), item)
-        yield from islice(found.values(), query.limit)
+        found = sort_items(filter(build_filter(query), self._read_items()))
+        yield from islice(keep_new(found), query.limit)
 
     def _read_items(self) -> Iterator[Item]:
         if self._folder is None:
@@ -260,7 +252,7 @@ class ItemFilesSource:
             if following is None:
                 return
             shown = unsigned_href(href)
-            if not self._host:
+            if self.local_root:
                 logger.warning("%s: has further pages, which are not read", shown)
                 return
             target = self._documents.resolve(href, following["href"])
