@@ -125,11 +125,17 @@ class BoundedStacApiIO(StacApiIO):
         except ValueError as error:
             looks = "a web page" if txt.lstrip()[:1] == "<" else f"not JSON ({error})"
             raise SourceMistaken(f"STAC API: the answer is {looks}: {self._hint}") from error
-        if isinstance(document, dict) and document.get("type") == "Catalog":
-            _check_landing_page(document, self._hint)
-        elif not isinstance(document, dict) or not (
-            "features" in document or document.get("type") == "Collection"
-        ):
+        kind = document.get("type") if isinstance(document, dict) else None
+        if kind == "Catalog":  # the landing page
+            conforms_to = document.get("conformsTo")
+            if not isinstance(conforms_to, list) or not any(
+                "/item-search" in str(uri) for uri in conforms_to
+            ):
+                raise SourceMistaken(
+                    f"STAC API: a catalog, but not of an API that searches items: {self._hint}; "
+                    "a static catalog is read with --items"
+                )
+        elif not isinstance(document, dict) or not ("features" in document or kind == "Collection"):
             # An error with status 200 would look like an empty page.
             raise SourceMistaken(f"STAC API: the answer is JSON but not STAC: {self._hint}")
         if not isinstance(document.get("features", []), list):
@@ -147,27 +153,15 @@ class BoundedStacApiIO(StacApiIO):
             NoSuchPage: a link leads to a page that does not exist.
         """
         page = self.read_json(url, method=method, parameters=parameters)
-        while True:
-            yield page
-            following = next((link for link in page.get("links") or [] if link["rel"] == "next"), None)
-            if following is None:
-                return
+        yield page
+        while following := next((link for link in page.get("links") or [] if link["rel"] == "next"), None):
             try:
                 page = self.read_json(Link.from_dict(following), parameters=parameters)
             except APIError as error:
                 if error.status_code not in NOWHERE:
                     raise
                 raise NoSuchPage(f"HTTP {error.status_code}") from error
-
-
-def _check_landing_page(document: dict[str, Any], hint: str) -> None:
-    """Check that a catalog is the landing page of an API with item search."""
-    conforms_to = document.get("conformsTo")
-    if not isinstance(conforms_to, list) or not any("/item-search" in str(uri) for uri in conforms_to):
-        raise SourceMistaken(
-            f"STAC API: a catalog, but not of an API that searches items: {hint}; "
-            "a static catalog is read with --items"
-        )
+            yield page
 
 
 #: How many items late an item may arrive and still be sorted.
@@ -238,7 +232,7 @@ class PlanetaryComputerSource:
             searches = list(product(groups or [()], _intervals_at_once(query)))
         found = (item for search in searches for item in self._search(client, api_io, query, *search))
         spelled = (*self.form.spell_tiles(query.tiles), None)
-        items = (
+        items: Iterator[Item] = (
             self._resolve_hrefs(item)
             for item in map(unsign_item, keep_new(found))
             # The query extension may be missing or ignored.
@@ -246,10 +240,10 @@ class PlanetaryComputerSource:
         )
         if len(groups) <= 1 and client.conforms_to(ConformanceClasses.SORT):
             # With a limit, no more pages are requested than it needs.
-            ordered: Iterable[Item] = sort_stream(items, held=0 if query.limit else HELD_ITEMS)
+            items = sort_stream(items, held=0 if query.limit else HELD_ITEMS)
         else:
-            ordered = sort_items(items)
-        yield from islice(ordered, query.limit)
+            items = iter(sort_items(items))
+        yield from islice(items, query.limit)
 
     def can_filter(self) -> bool:
         """Return True if the API says that it filters by properties and sorts, so that a first item costs one page.
@@ -259,9 +253,7 @@ class PlanetaryComputerSource:
         """
         with self._named_errors():
             client, _ = self._open()
-            return client.conforms_to(ConformanceClasses.QUERY) and client.conforms_to(
-                ConformanceClasses.SORT
-            )
+            return all(map(client.conforms_to, (ConformanceClasses.QUERY, ConformanceClasses.SORT)))
 
     def _open(self) -> tuple[Client, BoundedStacApiIO]:
         api_io = BoundedStacApiIO(self._url, self._deadline_s, self._retry, self.form.url_setting)
