@@ -191,14 +191,11 @@ def diagnose(error: requests.RequestException, url: str, service: Service = Serv
 
 
 def _diagnose_silence(url: str, service: Service, check: str) -> Diagnosis:
+    problem = "it took the connection, and timed out before it had answered"
+    mend = f"try again later, or {check}" if service.setting else check
     if proxy := find_proxy(url):
-        problem, mend = (
-            f"timed out waiting for an answer through the proxy {proxy}",
-            f"{_mend_proxy(url)}; or {check}",
-        )
-    else:
-        problem = "it took the connection, and timed out before it had answered"
-        mend = f"try again later, or {check}" if service.setting else check
+        problem = f"timed out waiting for an answer through the proxy {proxy}"
+        mend = f"{_mend_proxy(url)}; or {check}"
     return Diagnosis(problem, mend, is_final=True)
 
 
@@ -333,9 +330,8 @@ def explain_proxy(error: object, url: str, proxy: str | None = None) -> str | No
 
 def refuse_by_proxy(proxy: str, status: str, reason: str, url: str) -> SettingsError:
     """Return the error for a proxy that itself answered a request to ``url`` with HTTP status ``status``."""
-    problem = (
-        "it wants a user and password" if status == "407" else f"it does not let us through to {_host(url)}"
-    )
+    wants_user = status == "407"
+    problem = "it wants a user and password" if wants_user else f"it does not let us through to {_host(url)}"
     said = f" ({reason})" if reason else ""
     return SettingsError(f"proxy {proxy} answers HTTP {status}{said}: {problem}: {_mend_proxy(url)}")
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from http.client import HTTPResponse
 from typing import Any
 from urllib.parse import urljoin
@@ -92,27 +91,25 @@ class _EndingResponse(HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         raw: Any = self.fp.detach()
-        raw.readinto = partial(_read_in_time, sock, raw.readinto, _ends.get(), sock.gettimeout())
+        read, ends, read_timeout_s = raw.readinto, _ends.get(), sock.gettimeout() or float("inf")
+
+        def read_in_time(buffer: Any) -> Any:
+            left_s = min(ends - time.monotonic(), read_timeout_s)
+            if left_s <= 0:
+                raise TimeoutError("the answer was not complete in time")
+            sock.settimeout(None if left_s == float("inf") else left_s)
+            return read(buffer)
+
+        raw.readinto = read_in_time
         self.fp: io.BufferedReader = io.BufferedReader(raw)
 
 
-def _read_in_time(
-    sock: socket.socket, read: Callable[[Any], int], ends: float, read_timeout_s: float | None, buffer: Any
-) -> int:
-    """Read into ``buffer`` what arrives before ``ends``, a time of the monotonic clock."""
-    left_s = min(ends - time.monotonic(), read_timeout_s or float("inf"))
-    if left_s <= 0:
-        raise TimeoutError("the answer was not complete in time")
-    sock.settimeout(None if left_s == float("inf") else left_s)
-    return read(buffer)
-
-
 class NoAnswer(Exception):
-    """No usable answer within the deadline; the text says why."""
+    """No usable answer within the deadline."""
 
 
 class RefusedAnswer(Exception):
-    """An answer that is not accepted; the text says why."""
+    """An answer that is not accepted."""
 
 
 class BodyTooLarge(RefusedAnswer):
@@ -218,8 +215,9 @@ class HttpClient:
         self, url: str, *, deadline: Deadline, max_body_bytes: int, headers: Mapping[str, str] | None = None
     ) -> Answer:
         """Return the answer to GET; see ``request``."""
-        request = requests.Request("GET", url, headers=dict(headers or {}))
-        return self.request(request, deadline, max_body_bytes)
+        return self.request(
+            requests.Request("GET", url, headers=dict(headers or {})), deadline, max_body_bytes
+        )
 
     def request(self, request: requests.Request, deadline: Deadline, max_body_bytes: int) -> Answer:
         """Return the answer to ``request``, with any status that is not among ``RETRIED_STATUSES``.
@@ -260,7 +258,8 @@ class HttpClient:
 
     def _find_problem(self, answer: Answer) -> str | None:
         """Return why ``answer`` must be requested again, or None if it is accepted."""
-        if answer.status in RETRIED_STATUSES or is_throttled(answer):
+        # A 403 that asks to wait means 429, as from the quotas of Azure's API Management.
+        if answer.status in RETRIED_STATUSES or (answer.status == 403 and find_wait_s(answer) > 0):
             return f"HTTP {answer.status}"
         if self._needs_length and answer.status == 200 and not any(map(answer.headers.get, _LENGTHS)):
             return "an answer of unknown length"
@@ -298,18 +297,13 @@ class HttpClient:
             self._session.send(prepared, timeout=timeout, allow_redirects=False, **settings) as response,
         ):
             note_answer(request.url)
-            body = read_body(response, max_body_bytes)
+            body = _read_body(response, max_body_bytes)
         if response.status_code == _PROXY_WANTS_USER and (proxy := find_proxy(request.url)):
             raise refuse_by_proxy(proxy, "407", "", request.url)
         return Answer(response.status_code, response.headers, body)
 
 
-def read_body(response: requests.Response, max_body_bytes: int) -> bytes:
-    """Return the decoded body.
-
-    Raises:
-        BodyTooLarge: it has more than ``max_body_bytes``.
-    """
+def _read_body(response: requests.Response, max_body_bytes: int) -> bytes:
     body = bytearray()
     for chunk in response.iter_content(_CHUNK_BYTES):
         body += chunk
@@ -318,31 +312,20 @@ def read_body(response: requests.Response, max_body_bytes: int) -> bytes:
     return bytes(body)
 
 
-def is_throttled(answer: Answer) -> bool:
-    """Return True for a 403 that means 429, as from the quotas of Azure's API Management."""
-    return answer.status == 403 and find_wait_s(answer) > 0
-
-
 def find_wait_s(answer: Answer) -> float:
     """Return the seconds to wait according to an answer's header or text; 0 if it gives none."""
-    wanted_s = _read_retry_after(answer.headers)
+    try:  # the header gives a number or a date
+        wanted_s = float(Retry().parse_retry_after(answer.headers.get("Retry-After", "")))
+    except (InvalidHeader, ValueError, OverflowError):
+        wanted_s = 0.0
     if wanted_s or answer.status not in {403, 429, 503}:
         return wanted_s
     text = answer.body[:_SHOWN_BYTES].decode("utf-8", "replace")
     if found := _WAIT_SECONDS.search(text):
         return float(found[1])
-    if found := _WAIT_CLOCK.search(text):
-        hours, minutes, seconds = map(int, found.groups())
-        return 3600.0 * hours + 60 * minutes + seconds
-    return 0.0
-
-
-def _read_retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds in Retry-After, given as a number or a date; 0 if it cannot be read."""
-    try:
-        return float(Retry().parse_retry_after(headers.get("Retry-After", "")))
-    except (InvalidHeader, ValueError, OverflowError):
-        return 0.0
+    found = _WAIT_CLOCK.search(text)
+    hours, minutes, seconds = map(int, found.groups()) if found else (0, 0, 0)
+    return 3600.0 * hours + 60 * minutes + seconds
 
 
 def _describe(error: requests.RequestException, url: str, service: Service) -> str:

@@ -126,18 +126,18 @@ class BoundedStacApiIO(StacApiIO):
             looks = "a web page" if txt.lstrip()[:1] == "<" else f"not JSON ({error})"
             raise SourceMistaken(f"STAC API: the answer is {looks}: {self._hint}") from error
         kind = document.get("type") if isinstance(document, dict) else None
-        if kind == "Catalog":  # the landing page
-            conforms_to = document.get("conformsTo")
-            if not isinstance(conforms_to, list) or not any(
-                "/item-search" in str(uri) for uri in conforms_to
-            ):
-                raise SourceMistaken(
-                    f"STAC API: a catalog, but not of an API that searches items: {self._hint}; "
-                    "a static catalog is read with --items"
-                )
-        elif not isinstance(document, dict) or not ("features" in document or kind == "Collection"):
+        if not isinstance(document, dict) or not (
+            "features" in document or kind in ("Catalog", "Collection")
+        ):
             # An error with status 200 would look like an empty page.
             raise SourceMistaken(f"STAC API: the answer is JSON but not STAC: {self._hint}")
+        conforms_to = document.get("conformsTo")
+        can_search = isinstance(conforms_to, list) and any("/item-search" in str(uri) for uri in conforms_to)
+        if kind == "Catalog" and not can_search:
+            raise SourceMistaken(
+                f"STAC API: a catalog, but not of an API that searches items: {self._hint}; "
+                "a static catalog is read with --items"
+            )
         if not isinstance(document.get("features", []), list):
             raise SourceRefused("STAC API: a page holds no list of items")
         if not isinstance(document.get("links") or [], list):
