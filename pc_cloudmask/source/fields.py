@@ -30,11 +30,7 @@ UNKNOWN_ID = "?"
 
 
 def check_object(item: Any) -> None:
-    """Check that an item is a JSON object.
-
-    Raises:
-        InvalidField: it is not.
-    """
+    """Raise ``InvalidField`` unless ``item`` is a JSON object."""
     if not isinstance(item, dict):
         raise InvalidField(UNKNOWN_ID, "item", "is no JSON object")
 
@@ -81,8 +77,12 @@ def keep_new(items: Iterable[Item]) -> Iterator[Item]:
 def find_datetime(item: Item) -> datetime | None:
     """Return an item's datetime, else the start of its time span, or None if it has neither."""
     texts = (find_property(item, name) for name in ("datetime", "start_datetime"))
+    return _find_instant(next((text for text in texts if isinstance(text, str)), ""))
+
+
+def _find_instant(text: Any) -> datetime | None:
     try:
-        return parse_instant(next((text for text in texts if isinstance(text, str)), ""))
+        return parse_instant(text) if isinstance(text, str) else None
     except ValueError:
         return None
 
@@ -127,21 +127,14 @@ _PRODUCT = re.compile(
 )
 _DATATAKE = re.compile(rf"G(?P<platform>S2[A-Z])_(?P<start>{_TIME})_\d{{6}}_N\d\d\.\d\d", re.ASCII)
 _DATASTRIP = re.compile(rf"S2[A-Z]_\w+?_DS_\w+?_{_TIME}_S(?P<start>{_TIME})(?:_N\d\d\.\d\d)?", re.ASCII)
-#: Ids of Earth Search: ``S2B_22KFV_20181214_0_L2A``, ``S2B_T22KFV_20181214T133217_L2A``; zones may lack the leading
-#: zero.
-_EARTH_SEARCH_ID = re.compile(
+#: Ids of Earth Search: ``S2B_22KFV_20181214_0_L2A``, ``S2B_T22KFV_20181214T133217_L2A``; ``1CCV`` may stand for
+#: ``01CCV``.
+_EARTH_SEARCH = re.compile(
     r"(?P<platform>S2[A-Z])_T?(?P<tile>\d{1,2}[A-Z]{3})_20\d{6}(?:T\d{6})?_\w+", re.ASCII
 )
 _PLATFORM = re.compile(r"(?:sentinel-?2|S2)([A-Z])", re.IGNORECASE | re.ASCII)
 #: Properties that name an item's datatake or product.
-_NAME_PROPERTIES = (
-    "s2:datatake_id",
-    "eopf:datatake_id",
-    "s2:product_uri",
-    "sentinel:product_id",
-    "product_uri",
-)
-_DATASTRIP_PROPERTIES = ("s2:datastrip_id", "eopf:datastrip_id")
+_NAMES = ("s2:datatake_id", "eopf:datatake_id", "s2:product_uri", "sentinel:product_id", "product_uri")
 #: Properties that say since when a catalogue has an item, most specific first.
 _SINCE_PROPERTIES = ("published", "created", "updated")
 #: Origin of ``since`` if no property gives it.
@@ -183,8 +176,13 @@ def read_sighting(item: Item) -> Sighting:
     missing = {"platform": platform, "s2:mgrs_tile or grid:code": tile, "datetime": moment}
     if not (platform and tile and moment):
         raise MissingField(item_id, *(field for field, value in missing.items() if not value))
-    since, told = _find_since(item) or (start or moment, SENSING)
-    return Sighting(item_id, platform, tile, start, moment, _find_strip(item), since, told)
+    strips = (
+        _DATASTRIP.fullmatch(str(find_property(item, f"{prefix}:datastrip_id"))) for prefix in ("s2", "eopf")
+    )
+    strip = next((match["start"] for match in strips if match), "")
+    dates = ((_find_instant(find_property(item, name)), name) for name in _SINCE_PROPERTIES)
+    since, told = next(((date, name) for date, name in dates if date), (start or moment, SENSING))
+    return Sighting(item_id, platform, tile, start, moment, strip, since, told)
 
 
 def build_image_sighting(platform: str, key: ImageKey) -> Sighting:
@@ -230,9 +228,9 @@ def _list_tiles(item: Item) -> Iterator[str]:
 
 def _match_names(item: Item) -> Iterator[re.Match[str]]:
     """Yield the names in an item that have a known form: of its datatake, its product and itself."""
-    for text in (*(find_property(item, name) for name in _NAME_PROPERTIES), item.get("id")):
+    for text in (*(find_property(item, name) for name in _NAMES), item.get("id")):
         name = text.strip().rpartition("/")[2].removesuffix(".SAFE") if isinstance(text, str) else ""
-        yield from filter(None, (form.fullmatch(name) for form in (_DATATAKE, _PRODUCT, _EARTH_SEARCH_ID)))
+        yield from filter(None, (form.fullmatch(name) for form in (_DATATAKE, _PRODUCT, _EARTH_SEARCH)))
 
 
 def _find_platform(item: Item, names: list[re.Match[str]]) -> str | None:
@@ -241,23 +239,6 @@ def _find_platform(item: Item, names: list[re.Match[str]]) -> str | None:
         return names[0]["platform"]
     told = _PLATFORM.fullmatch(str(find_property(item, "platform")).strip())
     return f"S2{told[1].upper()}" if told else None
-
-
-def _find_strip(item: Item) -> str:
-    for name in _DATASTRIP_PROPERTIES:
-        if match := _DATASTRIP.fullmatch(str(find_property(item, name))):
-            return match["start"]
-    return ""
-
-
-def _find_since(item: Item) -> tuple[datetime, str] | None:
-    for name in _SINCE_PROPERTIES:
-        text = find_property(item, name)
-        try:
-            return parse_instant(text if isinstance(text, str) else ""), name
-        except ValueError:
-            continue
-    return None
 
 
 def _parse_time(text: str) -> datetime | None:
