@@ -27,9 +27,7 @@ from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, Retr
 
 
 def parse_json(body: bytes | str) -> Any:
-    """Return the value of a UTF-8 JSON text, accepting NaN, infinity and lone surrogates.
-
-    JSON has none of these, but Python's own encoder writes them. ``read_scene`` refuses an item that contains one.
+    """Return the value of a UTF-8 JSON text, accepting what only Python writes: NaN, infinity and lone surrogates.
 
     Raises:
         ValueError: it is not JSON even so, or is nested beyond 1024 levels.
@@ -262,12 +260,8 @@ class ItemFilesSource:
             href, document = target, self._documents.read(target)
 
     def _find_links(self, document: Document, href: str) -> Iterator[tuple[str, str]]:
-        """Yield relation and absolute href of a catalog's links to items and catalogs below it.
-
-        Raises:
-            SourceRefused: it has no list of links, so it is unknown whether anything is below it.
-        """
-        if not isinstance(document.get("links"), list):
+        """Yield relation and absolute href of a catalog's links to items and catalogs below it."""
+        if not isinstance(document.get("links"), list):  # it is unknown whether anything is below it
             raise SourceRefused(f"{unsigned_href(href)}: a catalog without a list of links")
         for link in find_holders(document):
             if (relation := link.get("rel")) in ("item", "child"):
@@ -283,22 +277,16 @@ class ItemFilesSource:
 
     def _expand(self, document: Document, href: str) -> Iterator[Item]:
         """Yield the items in a document, without signatures, with absolute hrefs."""
-        features = document.get("features")
-        if document.get("type") == "Feature":
-            yield self._localise(document, href)
-        elif document.get("type") != "FeatureCollection" or not isinstance(features, list):
+        features = [document] if document.get("type") == "Feature" else document.get("features")
+        if document.get("type") not in ("Feature", "FeatureCollection") or not isinstance(features, list):
             logger.warning("%s: neither an item nor an ItemCollection", unsigned_href(href))
             yield _stand_in(href)
-        else:
-            for number, feature in enumerate(features):
-                yield self._localise(feature, href) if isinstance(feature, dict) else _stand_in(href, number)
-
-    def _localise(self, item: Item, base: str) -> Item:
-        """Return the item without signatures, with the hrefs of its assets and links absolute."""
-        item = unsign_item(item)
-        for holder in find_holders(item):
-            holder["href"] = self._documents.resolve(base, holder["href"])
-        return item
+            return
+        for number, feature in enumerate(features):
+            item = unsign_item(feature) if isinstance(feature, dict) else _stand_in(href, number)
+            for holder in find_holders(item):
+                holder["href"] = self._documents.resolve(href, holder["href"])
+            yield item
 
 
 def _find_start(location: str) -> Path:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from itertools import islice, product
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -226,10 +226,7 @@ class PlanetaryComputerSource:
         with self._named_errors():
             client, api_io = self._open()
             self._check_collection(api_io)
-            groups = [
-                query.ids[first : first + IDS_AT_ONCE] for first in range(0, len(query.ids), IDS_AT_ONCE)
-            ]
-            searches = list(product(groups or [()], _intervals_at_once(query)))
+            searches = list(_split(query))
         found = (item for search in searches for item in self._search(client, api_io, query, *search))
         spelled = (*self.form.spell_tiles(query.tiles), None)
         items: Iterator[Item] = (
@@ -238,7 +235,7 @@ class PlanetaryComputerSource:
             # The query extension may be missing or ignored.
             if not query.tiles or find_property(item, self.form.tile_property) in spelled
         )
-        if len(groups) <= 1 and client.conforms_to(ConformanceClasses.SORT):
+        if len(query.ids) <= IDS_AT_ONCE and client.conforms_to(ConformanceClasses.SORT):
             # With a limit, no more pages are requested than it needs.
             items = sort_stream(items, held=0 if query.limit else HELD_ITEMS)
         else:
@@ -322,8 +319,9 @@ class PlanetaryComputerSource:
         """Return the keywords of ``Client.search`` for the items of ``query`` with ``ids`` in ``interval``."""
         if query.bbox and query.intersects:
             raise SettingsError("a query has a bbox or a geometry that it intersects, not both")
+        methods = {link.extra_fields.get("method") or "GET" for link in client.get_links("search")}
         parameters: dict[str, Any] = {
-            "method": _choose_method(client),
+            "method": "GET" if methods == {"GET"} else "POST",
             "collections": [self._collection],
             "ids": ids or None,
             "bbox": query.bbox,
@@ -358,20 +356,14 @@ class PlanetaryComputerSource:
             raise SourceRefused(f"{self._url}: the answer is not a STAC API's: {problem}") from error
 
 
-def _intervals_at_once(query: SceneQuery) -> list[Interval | None]:
-    """Return the query's interval in parts that can be searched in time; a single None if it has none."""
-    if query.datetime is None:
-        return [None]
-    interval = parse_datetime_interval(query.datetime)
-    if query.bbox or query.intersects or query.ids:
-        return [interval]
-    return list(split_interval(interval, DAYS_AT_ONCE))
-
-
-def _choose_method(client: Client) -> str:
-    """Return POST, unless the API says that it supports only GET."""
-    methods = {link.extra_fields.get("method") or "GET" for link in client.get_links("search")}
-    return "GET" if methods == {"GET"} else "POST"
+def _split(query: SceneQuery) -> Iterator[tuple[tuple[str, ...], Interval | None]]:
+    """Yield groups of the query's ids with parts of its interval: what a single search finds in time."""
+    interval = parse_datetime_interval(query.datetime) if query.datetime else None
+    intervals: list[Interval | None] = [interval]
+    if interval and not (query.bbox or query.intersects or query.ids):
+        intervals = [*split_interval(interval, DAYS_AT_ONCE)]
+    for first in range(0, len(query.ids) or 1, IDS_AT_ONCE):
+        yield from ((query.ids[first : first + IDS_AT_ONCE], each) for each in intervals)
 
 
 #: Requested to get one: items of one instant, a datatake's tiles, are sorted before the first is returned.
