@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Final, TypeGuard
+from typing import Final
 from urllib.parse import urlsplit
 
 import requests
@@ -77,7 +77,7 @@ class Diagnosis:
 
 
 class NoAddress(requests.ConnectionError):
-    """A host's name cannot be resolved; the text says which host, and why."""
+    """A host's name cannot be resolved."""
 
 
 class _Contacts:
@@ -127,8 +127,6 @@ def note_answer(url: str) -> None:
 def find_timeouts(url: str, service: Service) -> tuple[float, float]:
     """Return the time-outs in seconds of a first request to ``url``: to connect, for each address, and to answer.
 
-    A proxy that accepts the connection proves nothing about the server behind it, so no more time is given.
-
     Raises:
         NoAddress: the name of the server, or of the proxy, cannot be resolved in time.
         Unreachable: the server was given up a moment ago.
@@ -141,6 +139,7 @@ def find_timeouts(url: str, service: Service) -> tuple[float, float]:
     proxy = find_proxy(url)
     addresses = _count_addresses(proxy or url, limit_s)
     left_s = max(1.0, limit_s - (time.monotonic() - started))
+    # A proxy that accepts the connection proves nothing about the server behind it, so no more time is given.
     return left_s / min(addresses, _MOST_ADDRESSES), left_s if proxy else max(left_s, _contacts.answer_s)
 
 
@@ -205,7 +204,9 @@ def _explain_network(error: requests.RequestException, causes: list[BaseExceptio
         return str(error)
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection to {_place(url)}: timed out"
-    refusal = next((each for each in causes if _is_refusal(each)), None)
+    # The system says why there is no connection; one that was reset had been open.
+    refusals = (each for each in causes if isinstance(each, OSError) and each.strerror)
+    refusal = next((each for each in refusals if not isinstance(each, ConnectionResetError)), None)
     if any(isinstance(each, NameResolutionError | socket.gaierror) for each in causes):
         return _describe_no_address(url, refusal)
     return f"no connection to {_place(url)} ({refusal.strerror})" if refusal else None
@@ -216,9 +217,8 @@ def _diagnose_tls(causes: list[BaseException], url: str, service: Service, check
     if refusal is None:
         reason = next((each.reason for each in causes if isinstance(each, ssl.SSLError) and each.reason), "")
         if reason in _NO_TLS:
-            return Diagnosis(
-                f"TLS: {_place(url)} does not speak it: http in place of https?", check, is_final=True
-            )
+            problem = f"TLS: {_place(url)} does not speak it: http in place of https?"
+            return Diagnosis(problem, check, is_final=True)
         said = f" ({reason.replace('_', ' ').lower()})" if reason else ""
         return Diagnosis(f"TLS: no agreement with {_place(url)}{said}", check)
     problem = f"TLS: its certificate was not accepted ({refusal.verify_message.rstrip('.')})"
@@ -237,11 +237,6 @@ def _mend_bundle(wanted: str) -> str:
     if used is None:
         return f"if this network puts its own in place, let {wanted} name the file that it is signed by"
     return f"{used} names {os.environ[used]}, which lacks what it is signed by: add that, if you trust it"
-
-
-def _is_refusal(cause: BaseException) -> TypeGuard[OSError]:
-    """Return True if the system says why there is no connection; one that was reset had been open."""
-    return isinstance(cause, OSError) and bool(cause.strerror) and not isinstance(cause, ConnectionResetError)
 
 
 def _list_causes(error: BaseException) -> Iterator[BaseException]:

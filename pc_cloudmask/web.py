@@ -286,11 +286,9 @@ class HttpClient:
         prepared = self._session.prepare_request(request)
         settings: Any = self._session.merge_environment_settings(prepared.url, {}, True, None, None)
         left_s = max(0.1, deadline.remaining_s())
-        limits_s = (
-            find_timeouts(request.url, self._service)
-            if is_first(request.url)
-            else (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
-        )
+        limits_s = CONNECT_TIMEOUT_S, READ_TIMEOUT_S
+        if is_first(request.url):
+            limits_s = find_timeouts(request.url, self._service)
         timeout = (min(limits_s[0], left_s), min(limits_s[1], left_s))
         with (
             answer_within(left_s),
@@ -330,10 +328,8 @@ def find_wait_s(answer: Answer) -> float:
 
 def _describe(error: requests.RequestException, url: str, service: Service) -> str:
     """Return why a request failed and, for a certificate, how to correct it, without URLs or nested library objects."""
-    diagnosis = diagnose(error, url, service)
-    return (
-        f"{diagnosis.problem}: {diagnosis.mend}" if diagnosis.problem.startswith("TLS") else diagnosis.problem
-    )
+    found = diagnose(error, url, service)
+    return f"{found.problem}: {found.mend}" if found.problem.startswith("TLS") else found.problem
 
 
 def knock(url: str, service: Service, verify: str | bool | None = None) -> None:
