@@ -95,10 +95,7 @@ _contacts = _Contacts()
 
 
 def hurry(limit_s: float | None = FIRST_CONTACT_S, answer_s: float = FIRST_ANSWER_S) -> None:
-    """Give servers that have not answered yet ``limit_s`` seconds to accept a connection, and ``answer_s`` to answer.
-
-    This applies from now on, because a user is waiting; None means that nobody is.
-    """
+    """Give servers that have not answered yet ``limit_s`` seconds to connect (None: nobody waits), then ``answer_s``."""
     _contacts.limit_s, _contacts.answer_s = limit_s, answer_s
 
 
@@ -144,12 +141,7 @@ def find_timeouts(url: str, service: Service) -> tuple[float, float]:
 
 
 def judge(error: requests.RequestException, url: str, service: Service) -> None:
-    """Return if a first request to ``url`` that failed with ``error`` is worth a retry.
-
-    Raises:
-        Unreachable: it is not.
-        SettingsError: the proxy in between refuses us.
-    """
+    """Raise ``Unreachable``, or ``SettingsError`` for a proxy, unless a first request that failed is worth a retry."""
     origin = find_origin(url)
     _contacts.failures[origin] += 1
     diagnosis = diagnose(error, url, service)
@@ -252,11 +244,7 @@ def _list_causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _count_addresses(url: str, within_s: float) -> int:
-    """Return how many addresses the host of ``url`` has; the system's own resolver has no time-out.
-
-    Raises:
-        NoAddress: it has none, or DNS did not answer in time.
-    """
+    """Return how many addresses the host of ``url`` has, or raise ``NoAddress``; the resolver has no time-out."""
     parts, answers = urlsplit(url), SimpleQueue[int | Exception]()
 
     def look_up() -> None:
@@ -282,11 +270,7 @@ def _describe_no_address(url: str, error: Exception | None) -> str:
 
 
 def find_ca_bundle() -> str | None:
-    """Return the path of the certificates that the user trusts instead of the default ones, for all clients.
-
-    Raises:
-        SettingsError: the path does not exist.
-    """
+    """Return the path of the certificates that the user trusts instead of the default ones; it must exist."""
     for name in BUNDLE_VARIABLES:
         if bundle := os.environ.get(name):
             if not os.path.exists(bundle):  # noqa: PTH110 - it may be no path at all
@@ -302,9 +286,7 @@ def find_proxy(url: str) -> str | None:
 
 
 def explain_proxy(error: object, url: str, proxy: str | None = None) -> str | None:
-    """Return why a request to ``url`` failed at its proxy; None if it did not fail there.
-
-    ``proxy`` is by default the one that the environment names for ``url``.
+    """Return why a request to ``url`` failed at its ``proxy``, by default the environment's; None if not there.
 
     Raises:
         SettingsError: the proxy refuses us, which a retry does not change.

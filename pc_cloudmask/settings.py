@@ -115,11 +115,7 @@ class Area(BaseModel):
         return sha256(self.model_dump_json().encode() + geometry).hexdigest()[:16]
 
     def read_query(self, interval: Interval) -> SceneQuery:
-        """Return the query for the area within ``interval``.
-
-        Raises:
-            SettingsError: the geometry file cannot be read, or contains no geometry.
-        """
+        """Return the query for the area within ``interval``; raise ``SettingsError`` for a broken geometry file."""
         query = build_query(bbox=self.bbox, intersects=self._read_geometry(), tiles=self.tiles)
         return replace(query, datetime=format_datetime_interval(interval))
 
@@ -128,11 +124,7 @@ class Area(BaseModel):
 
 
 def read_area_file(path: Path, what: str) -> bytes:
-    """Return the content of an area's file, given as a path or a ``file:`` URI.
-
-    Raises:
-        SettingsError: it cannot be read; ``what`` describes the file in the error.
-    """
+    """Return the content of an area's file, given as a path or a ``file:`` URI; ``what`` describes it in errors."""
     try:
         return Path(read_file_uri(str(path))).read_bytes()
     except OSError as error:
@@ -142,20 +134,12 @@ def read_area_file(path: Path, what: str) -> bytes:
 
 
 def check_area_name(name: str) -> str:
-    """Return ``name`` if it is a valid name for an area; it becomes part of a key.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Return ``name`` if it is valid for an area, whose keys contain it, else raise ``ValueError``."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"area {name!r:.60}: a name is 1 to 40 of a-z, 0-9 and '-'")
     return name
 
 
-PLANETARY_COMPUTER_URL = "https://planetarycomputer.microsoft.com/api/stac/v1"
-EARTH_ENGINE_URL = "https://earthengine-highvolume.googleapis.com"
-DEFAULT_METHOD = "s2cloudless"
-DEFAULT_CONFIG = Path("cloudmask.toml")
 _DEFAULTS = MaskParameters()
 LogFormat = Literal["text", "json"]
 _SECRET_VARIABLES = (
@@ -236,11 +220,7 @@ def _check_tag(tag: str) -> str:
 
 
 def _parse_methods(value: Any) -> tuple[str, ...]:
-    """Return the names of methods in a list, or in a comma-separated text.
-
-    Raises:
-        ValueError: a name is unknown or repeated, or there is none.
-    """
+    """Return the names of methods in a list or a comma-separated text; they must be known and differ."""
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
         raise ValueError("must be names of methods, the best first, with commas between them")
@@ -260,7 +240,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CLOUDMASK_", frozen=True, extra="forbid")
 
-    stac_api_url: _Url = PLANETARY_COMPUTER_URL
+    stac_api_url: _Url = "https://planetarycomputer.microsoft.com/api/stac/v1"
     collection: str = "sentinel-2-l2a"
     second_api: _Url | None = None
     second_collection: str = "sentinel-2-l2a"
@@ -273,7 +253,7 @@ class Settings(BaseSettings):
     patience: Annotated[float, Field(ge=0, le=3650)] = 3
     compute: Literal["local", "server"] = "local"
     earthengine_project: str | None = None
-    earthengine_url: _Url = EARTH_ENGINE_URL
+    earthengine_url: _Url = "https://earthengine-highvolume.googleapis.com"
     earthengine_credentials: Annotated[str, AfterValidator(_check_credentials)] = "default"
     downloader: Literal["compute-pixels", "gees2downloader"] = "compute-pixels"
     runner: Literal["threads", "dask"] = "threads"
@@ -331,7 +311,7 @@ class Settings(BaseSettings):
     @property
     def ladder(self) -> tuple[str, ...]:
         """Names of the methods that make masks, best first: ``methods``, or those that ``method`` names."""
-        return self.methods or _parse_methods(self.method or DEFAULT_METHOD)
+        return self.methods or _parse_methods(self.method or "s2cloudless")
 
     def read_parameters(self, method: str) -> MaskParameters:
         """Return the parameters of masks by ``method``: the settings' thresholds or its own, and its weights."""
@@ -347,11 +327,7 @@ class Settings(BaseSettings):
 
     @property
     def rungs(self) -> dict[str, MaskParameters]:
-        """The methods that make masks, best first, each with its parameters.
-
-        Raises:
-            SettingsError: weights or packages of a method are missing.
-        """
+        """The methods that make masks, best first, with their parameters; ``SettingsError`` if one lacks weights."""
         return {name: self.read_parameters(name) for name in self.ladder}
 
 
@@ -367,7 +343,7 @@ def read_settings(config: Path | None = None, *, as_options: bool = False, **ove
     Raises:
         SettingsError: the file cannot be read, a name is not a setting, or a value is out of range.
     """
-    path = config or DEFAULT_CONFIG
+    path = config or Path("cloudmask.toml")
     values = _read_config(path, needed=config is not None)
     unknown = sorted(set(values) - set(Settings.model_fields))
     if unknown:
@@ -393,11 +369,7 @@ def read_settings(config: Path | None = None, *, as_options: bool = False, **ove
 
 
 def read_clock() -> datetime:
-    """Return the current time, or the one in ``SOURCE_DATE_EPOCH``, which makes a run reproducible.
-
-    Raises:
-        SettingsError: ``SOURCE_DATE_EPOCH`` is not a number of seconds.
-    """
+    """Return the current time, or the seconds in ``SOURCE_DATE_EPOCH``, which make a run reproducible."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     if epoch is None:
         return datetime.now(UTC).replace(microsecond=0)

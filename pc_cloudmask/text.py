@@ -233,11 +233,7 @@ def _escape(text: str) -> str:
 
 
 def decode_text(body: bytes) -> str:
-    """Return the text of a UTF-8 file, without the byte order mark with which Windows and Esri begin it.
-
-    Raises:
-        ValueError: it has another encoding, named in the text if a mark shows it.
-    """
+    """Return the text of a UTF-8 file, without the byte order mark of Windows and Esri, or raise ``ValueError``."""
     if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ValueError("it is in UTF-16: save it as UTF-8")
     return body.decode("utf-8-sig")

@@ -18,7 +18,7 @@ from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase, HTTPBasicAuth
+from requests.auth import HTTPBasicAuth
 from requests.utils import get_auth_from_url
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
@@ -165,7 +165,7 @@ class Session(requests.Session):
 
     def __init__(self, connections: int) -> None:
         super().__init__()
-        self.auth = _UrlCredentials()
+        self.auth = _use_credentials_of_url
         for scheme in ("https://", "http://"):
             self.mount(scheme, DeadlineAdapter(pool_maxsize=connections))
 
@@ -181,12 +181,10 @@ class Session(requests.Session):
         return merged
 
 
-class _UrlCredentials(AuthBase):
-    """Keeps requests from reading ``~/.netrc``; user and password in the URL itself are used."""
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        user, password = get_auth_from_url(request.url or "")
-        return HTTPBasicAuth(user, password)(request) if user or password else request
+def _use_credentials_of_url(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Authorize ``request`` by its URL's user and password, if any; this keeps requests from reading ``~/.netrc``."""
+    user, password = get_auth_from_url(request.url or "")
+    return HTTPBasicAuth(user, password)(request) if user or password else request
 
 
 class HttpClient:

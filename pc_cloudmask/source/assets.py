@@ -278,11 +278,7 @@ renew_href = partial(sign_href, renew=True)
 
 
 def check_tokens(patience_s: float) -> str:
-    """Fetch a token for Sentinel-2's container, and return the service's URL.
-
-    Raises:
-        AssetError: none was received within ``patience_s``.
-    """
+    """Fetch a token for Sentinel-2's container within ``patience_s``, or raise, and return the service's URL."""
     service = str(Settings.get().sas_url)
     _fetch_token(f"{service}{_OWN_CONTAINER}", f"https://{_OWN_HOST}/", patience_s)
     return unsigned_href(service)
@@ -342,10 +338,6 @@ def read_picture(
 
     Returns:
         uint8 ``(height, width, 3)``, averaged using the file's overviews, black outside the file.
-
-    Raises:
-        AssetUnavailable: no answer, or a transfer that broke off.
-        AssetRefused: it is not allowed, does not exist, or is not such a picture.
     """
     bands = reader.read(href, lambda name: read_raster(name, grid, "average", 3, stated), item_id=item_id)
     if bands.dtype != np.uint8:

@@ -91,9 +91,6 @@ def build_filter(query: SceneQuery) -> Callable[[Item], bool]:
     """Return a function that says whether an item matches ``query``, ignoring its limit.
 
     An item that lacks what a criterion needs matches: it is broken, and is reported later on.
-
-    Raises:
-        SettingsError: the query's interval is invalid.
     """
     start, end = parse_datetime_interval(query.datetime) if query.datetime else (None, None)
     ids, tiles = {drop_baseline(item_id) for item_id in query.ids}, (*query.tiles, None)
@@ -186,11 +183,8 @@ def read_sighting(item: Item) -> Sighting:
 
 
 def build_image_sighting(platform: str, key: ImageKey) -> Sighting:
-    """Return which scene an Earth Engine image belongs to; Earth Engine does not say since when it has it.
-
-    Raises:
-        ValueError: its index contains no instant.
-    """
+    """Return which scene an Earth Engine image belongs to, or raise ``ValueError`` if its index gives no instant."""
+    # Earth Engine does not say since when it has the image.
     start = datetime.strptime(key.datatake_start, "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
     return Sighting(key.index, platform, key.tile, start, start, key.sensing_start, start, SENSING)
 

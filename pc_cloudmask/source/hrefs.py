@@ -74,11 +74,7 @@ def is_relative(href: str) -> bool:
 
 
 def check_href(href: str) -> str:
-    """Return ``href`` if it may be published.
-
-    Raises:
-        ValueError: it may not be; the text says why.
-    """
+    """Return ``href`` if it may be published, else raise ``ValueError``, which says why not."""
     if not is_printable(href, MAX_HREF_LENGTH) or href != href.strip():
         raise ValueError(
             f"is no printable text of 1 to {MAX_HREF_LENGTH} characters without blanks at its ends"

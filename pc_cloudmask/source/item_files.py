@@ -57,11 +57,7 @@ class FolderDocuments:
         self._root = root.resolve()
 
     def read(self, href: str) -> Document:
-        """Return the JSON object in the file at an absolute path.
-
-        Raises:
-            SourceRefused: it is outside the folder, also by a link; or too large, not UTF-8, not a JSON object.
-        """
+        """Return the JSON object in the file at an absolute path, which no link may lead out of the folder."""
         try:
             path = Path(href).resolve(strict=True)
             if not path.is_relative_to(self._root):
@@ -92,12 +88,7 @@ class ServerDocuments:
         self._http = HttpClient(retry, service=Service("items of", "--items"))
 
     def read(self, href: str) -> Document:
-        """Return the JSON object at a URL.
-
-        Raises:
-            SourceUnavailable: there is no answer.
-            SourceRefused: it is on another server, too large, not UTF-8, or not a JSON object.
-        """
+        """Return the JSON object at a URL on the server."""
         shown = unsigned_href(href)
         if find_origin(href) != self._origin:
             raise SourceRefused(f"{shown}: leads to another server than {'://'.join(self._origin)}")
@@ -142,6 +133,7 @@ logger = logging.getLogger(__name__)
 #: Levels of catalogs above an item; ours have five.
 MAX_DEPTH = 12
 MAX_DOCUMENTS = 200_000
+_CATALOGS = ("Catalog", "Collection")
 
 
 class ItemFilesSource:
@@ -194,8 +186,7 @@ class ItemFilesSource:
 
         Raises:
             SourceUnavailable: the server gave no answer.
-            SourceRefused: there is nothing with items, or a document is broken, too large, or outside the folder or
-                server.
+            SourceRefused: nothing holds items, or a document is broken, too large, or outside the folder or server.
             SettingsError: the query is invalid.
         """
         found = sort_items(filter(build_filter(query), self._read_items()))
@@ -210,13 +201,13 @@ class ItemFilesSource:
             raise SourceRefused(f"{self._folder}: no JSON files in this folder")
         for path in paths:
             document = self._read_or_stand_in(str(path))
-            if not _is_catalog(document):
+            if document.get("type") not in _CATALOGS:
                 yield from self._expand(document, str(path))
 
     def _walk(self, start: str) -> Iterator[Item]:
         """Yield the items of the document at ``start`` and, if it is a catalog, of everything below it."""
         document = self._documents.read(start)
-        if not _is_catalog(document):
+        if document.get("type") not in _CATALOGS:
             if document.get("type") not in ("Feature", "FeatureCollection"):
                 raise SourceRefused(
                     f"{unsigned_href(start)}: neither an item, an ItemCollection nor a catalog"
@@ -300,10 +291,6 @@ def _find_start(location: str) -> Path:
     except (OSError, ValueError) as error:
         raise SettingsError(f"--items {location!r}: not a path") from error
     raise SettingsError(f"--items {location}: no such file or folder")
-
-
-def _is_catalog(document: Document) -> bool:
-    return document.get("type") in ("Catalog", "Collection")
 
 
 def _stand_in(href: str, number: int | None = None) -> Item:

@@ -143,11 +143,7 @@ def _follow(pages: Iterable[Page], chain: _Chain, known: set[str]) -> Iterator[I
 
 
 def _check_complete(url: str, first: _Chain, last: _Chain, count: int) -> None:
-    """Check the number of items against what the API said, or else that its last page had room for more.
-
-    Raises:
-        SourceUnavailable: there may be more items than ``count``.
-    """
+    """Raise ``SourceUnavailable`` unless ``count`` is what the API said, or else its last page had room for more."""
     if last.is_cut:
         raise SourceUnavailable(
             f"{url}: links to a next page that is not there after {count} items: try again later, or narrow the search"
@@ -194,12 +190,9 @@ def find_most_items(query: SceneQuery, ids: tuple[str, ...] | None, interval: In
         tiles = len(query.tiles)
     elif query.bbox or query.intersects:
         tiles = min(tiles, _count_tiles(*(query.bbox or build_shape(query.intersects).bounds)))
-    return min(MAX_ITEMS, SLACK + ITEMS_OF_A_TILE_AND_DAY * tiles * _count_days(interval))
-
-
-def _count_days(interval: Interval | None) -> int:
     start, end = interval or (None, None)
-    return _OPEN_DAYS if start is None or end is None else (end - start).days + 2
+    days = _OPEN_DAYS if start is None or end is None else (end - start).days + 2
+    return min(MAX_ITEMS, SLACK + ITEMS_OF_A_TILE_AND_DAY * tiles * days)
 
 
 def _count_tiles(west: float, south: float, east: float, north: float) -> int:
@@ -217,11 +210,7 @@ _UNDATED = datetime.min.replace(tzinfo=UTC)
 
 
 def sort_items(items: Iterable[Item]) -> list[Item]:
-    """Return all items, sorted; those without a datetime first.
-
-    Raises:
-        SourceRefused: there are more than fit into memory.
-    """
+    """Return all items, sorted, those without a datetime first; they must fit into memory."""
     held = list(islice(items, MAX_COLLECTED_ITEMS + 1))
     if len(held) > MAX_COLLECTED_ITEMS:
         raise SourceRefused(

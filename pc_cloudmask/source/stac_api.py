@@ -115,11 +115,7 @@ class BoundedStacApiIO(StacApiIO):
             raise SourceRefused(f"STAC API {shown}: the answer is not UTF-8") from error
 
     def json_loads(self, txt: str, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
-        """Return the object in a JSON text; orjson rejects nesting beyond 1024 levels.
-
-        Raises:
-            SourceRefused: it is not the JSON object of a STAC API.
-        """
+        """Return the JSON object of a STAC API, or raise ``SourceRefused``, as for nesting beyond 1024 levels."""
         try:
             document = parse_json(txt)
         except ValueError as error:
@@ -147,11 +143,7 @@ class BoundedStacApiIO(StacApiIO):
     def get_pages(
         self, url: str, method: str | None = None, parameters: dict[str, Any] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Yield every linked page, including empty ones, at which pystac-client itself would stop.
-
-        Raises:
-            NoSuchPage: a link leads to a page that does not exist.
-        """
+        """Yield every linked page, or raise ``NoSuchPage``; pystac-client itself would stop at an empty one."""
         page = self.read_json(url, method=method, parameters=parameters)
         yield page
         while following := next((link for link in page.get("links") or [] if link["rel"] == "next"), None):
@@ -243,11 +235,7 @@ class PlanetaryComputerSource:
         yield from islice(items, query.limit)
 
     def can_filter(self) -> bool:
-        """Return True if the API says that it filters by properties and sorts, so that a first item costs one page.
-
-        Raises:
-            SourceUnavailable, SourceRefused: as ``find_items``.
-        """
+        """Return True if the API says that it filters by properties and sorts, so that a first item costs one page."""
         with self._named_errors():
             client, _ = self._open()
             return all(map(client.conforms_to, (ConformanceClasses.QUERY, ConformanceClasses.SORT)))
