@@ -95,7 +95,7 @@ _contacts = _Contacts()
 
 
 def hurry(limit_s: float | None = FIRST_CONTACT_S, answer_s: float = FIRST_ANSWER_S) -> None:
-    """Give servers a first time ``limit_s`` seconds to connect, ``answer_s`` to answer; with None, nobody is waiting."""
+    """Give servers, at first, ``limit_s`` seconds to connect and ``answer_s`` to answer; None: nobody is waiting."""
     _contacts.limit_s, _contacts.answer_s = limit_s, answer_s
 
 

@@ -167,9 +167,8 @@ class ItemFilesSource:
             except ValueError as error:
                 raise SettingsError(f"--items {unsigned_href(location)}: not a URL") from error
             self.allow_loopback = parts.hostname in LOOPBACK_HOSTS
-            if not parts.hostname or parts.scheme not in (
-                ("https", "http") if self.allow_loopback else ("https",)
-            ):
+            is_allowed = parts.scheme == "https" or (parts.scheme == "http" and self.allow_loopback)
+            if not parts.hostname or not is_allowed:
                 shown = unsigned_href(location)
                 raise SettingsError(f"--items {shown}: give a path, an https URL, or http on loopback")
             self.asset_hosts |= {parts.hostname}
