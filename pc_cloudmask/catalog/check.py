@@ -9,18 +9,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
-from pc_cloudmask.catalog.check_parents import (
+from pc_cloudmask.catalog.check_catalogs import (
+    Checker,
     Children,
     Markers,
+    YearCheck,
+    YearTotals,
     check_collection,
     check_extent,
     check_parent,
     check_public_url,
     check_root,
+    check_year,
     list_dead_probes,
     read_markers,
 )
-from pc_cloudmask.catalog.check_year import Checker, YearCheck, YearTotals, check_year
 from pc_cloudmask.catalog.documents import merge_coverages
 from pc_cloudmask.catalog.fields import CatalogContext
 from pc_cloudmask.catalog.findings import (
@@ -48,7 +51,7 @@ from pc_cloudmask.catalog.parents import (
 )
 from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.repair import REMOVAL_LIMIT, Removals, repair_year
-from pc_cloudmask.catalog.steps import Steps, run_steps
+from pc_cloudmask.catalog.states import Steps, run_steps
 from pc_cloudmask.catalog.walk import YEAR_FORM, YearFolder, find_linked, group_year, group_years
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 
@@ -91,7 +94,7 @@ class Look:
     def run(self) -> None:
         """Check the markers, then the tree bottom-up: each catalog after everything it links."""
         self._check_markers()
-        before: StoredObject | None = None
+        before = None
         with suppress(CouldNotRead):  # reported by the check of the collection
             before = read(self._store, COLLECTION_KEY)
         parent = collection_parent(self._store, self._context, None, None)
@@ -159,43 +162,35 @@ class Look:
         return self._check_parent(parent, years) if is_listed else None
 
     def _list_and_check(self, year_keys: YearKeys) -> bool | None:
-        try:
-            return self._check_year(group_year(year_keys, list_objects(self._store, year_keys.prefix)))
-        except CouldNotRead as error:
-            self.tally.report(error.finding)
-            return None
+        objects = list_objects(self._store, year_keys.prefix)
+        return self._ask(lambda: self._check_year(group_year(year_keys, objects)))
 
     def _list_children(self, parent: ParentCatalog) -> tuple[list[str], bool]:
         """Return the names of the children that are linked or listed, and whether the listing succeeded.
 
         A broken catalog is reported by ``check_parent``.
         """
-        listed, linked, is_listed = set[str](), set[str](), True
+        listed, linked, findings = set[str](), set[str](), list[Finding]()
         try:
             with looking_at(parent.folder):
                 listed.update(self._store.list_folders(parent.folder))
         except CouldNotRead as error:
-            self.tally.report(error.finding)
-            is_listed = False
+            findings.append(error.finding)
         try:
             with looking_at(parent.key):
                 linked = find_linked(self._store, parent.key)
         except CouldNotRead as error:
-            if not is_listed:
-                self.tally.report(error.finding)
+            findings += [error.finding] if findings else []
+        self.tally.report(*findings)
         if parent.form is not YEAR_FORM:  # below a tile, the listing of its years finds them
             for name in sorted(listed):
                 if not parent.form.fullmatch(name) and f"{parent.folder}{name}/" != ITEMS_PREFIX:
                     self._report_unknown_object(f"{parent.folder}{name}/")
-        return sorted(filter(parent.form.fullmatch, listed | linked)), is_listed
+        return sorted(filter(parent.form.fullmatch, listed | linked)), not findings
 
     def _sort_children(self, parent: ParentCatalog, children: Mapping[str, bool | None]) -> Children:
-        prefixes = (keys.year_keys.prefix for keys in self._markers.live)
-        busy = {
-            prefix.removeprefix(parent.folder).split("/")[0]
-            for prefix in prefixes
-            if prefix.startswith(parent.folder)
-        }
+        live, folder = (keys.item for keys in self._markers.live), parent.folder
+        busy = {key.removeprefix(folder).split("/")[0] for key in live if key.startswith(folder)}
         unknown = {name for name, has_catalog in children.items() if has_catalog is None}
         present = (name for name, has_catalog in children.items() if has_catalog)
         return Children(frozenset(present), frozenset(busy | unknown))
@@ -215,14 +210,14 @@ class Look:
             self.clean[year_keys] = check.totals
         if check.is_in_doubt:
             return None
+        if not check.needs_repair or self._publisher is None:
+            return check.totals.has_catalog
         repaired: list[bool] = []
-        if check.needs_repair and self._publisher is not None:
 
-            def mend() -> None:
-                repaired.append(repair_year(self._store, self._context, check, self._now, self._removals))
+        def mend() -> None:
+            repaired.append(repair_year(self._store, self._context, check, self._now, self._removals))
 
-            return repaired[0] if self._mend(year_keys.catalog, mend) else None
-        return check.totals.has_catalog
+        return repaired[0] if self._mend(year_keys.catalog, mend) else None
 
     def _confirm(self, check: YearCheck) -> YearCheck:
         """Check again where something is wrong: a writer may have changed it between two reads."""
@@ -241,15 +236,15 @@ class Look:
 
     def _settle(self, key: str, findings: Iterable[Finding], mend: Callable[[], Steps]) -> bool:
         """Report the findings, and repair them if requested; return whether everything could be read."""
-        found: list[Finding] = []
+        has_found = False
         try:
             for finding in findings:  # findings before an error count
-                found.append(finding)
+                self.tally.report(finding)
+                has_found = True
         except CouldNotRead as error:
-            self.tally.report(*found, error.finding)
+            self.tally.report(error.finding)
             return False
-        self.tally.report(*found)
-        if found and self._publisher is not None:
+        if has_found and self._publisher is not None:
             self._mend(key, lambda: run_steps(mend()))
         return True
 
@@ -274,14 +269,18 @@ class Look:
         return self._find_catalog(parent.key) if is_read else None
 
     def _find_catalog(self, key: str) -> bool | None:
-        """Count the catalog if it exists, and return whether it does."""
+        """Return whether the catalog exists, and count it if so."""
+        found = self._ask(partial(is_there, self._store, key))
+        self.tally.add(catalogs=bool(found))
+        return found
+
+    def _ask(self, ask: Callable[[], bool | None]) -> bool | None:
+        """Return the answer; report and return None if it could not be read."""
         try:
-            found = is_there(self._store, key)
+            return ask()
         except CouldNotRead as error:
             self.tally.report(error.finding)
             return None
-        self.tally.add(catalogs=found)
-        return found
 
     def _report_unknown_object(self, key: str) -> None:
         self.tally.report(Finding(Problem.UNKNOWN_OBJECT, key, "is no part of this catalog"))

@@ -11,7 +11,6 @@ from hashlib import sha256
 from math import cos, radians
 from typing import Any
 
-from pc_cloudmask.catalog.access import TILES_REL
 from pc_cloudmask.catalog.documents import Coverage, read_coverage
 from pc_cloudmask.catalog.fields import (
     EXTENSIONS_URI,
@@ -29,6 +28,7 @@ from pc_cloudmask.catalog.findings import (
     looking_at,
     read,
 )
+from pc_cloudmask.catalog.item import TILES_REL
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, ItemKeys
 from pc_cloudmask.catalog.versions import (
     PREDECESSOR_REL,

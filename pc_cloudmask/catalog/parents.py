@@ -32,7 +32,7 @@ from pc_cloudmask.catalog.layout import (
     tile_catalog_key,
     zone_catalog_key,
 )
-from pc_cloudmask.catalog.steps import Step, StepName, Steps, swap_steps
+from pc_cloudmask.catalog.states import Step, StepName, Steps, swap_steps
 from pc_cloudmask.catalog.versions import list_unsettled, list_year_versions, settle_steps
 from pc_cloudmask.catalog.walk import (
     YEAR_FORM,
@@ -97,11 +97,10 @@ class ParentCatalog:
 
 def tile_parent(context: CatalogContext, tile: str) -> ParentCatalog:
     """Return the catalog of a tile, which links its years."""
-
-    def build(names: Sequence[str]) -> Document:
-        return build_tile_catalog(context, tile, [int(name) for name in names])
-
-    return ParentCatalog(tile_catalog_key(tile), YEAR_FORM, build)
+    build = partial(build_tile_catalog, context, tile)
+    return ParentCatalog(
+        tile_catalog_key(tile), YEAR_FORM, lambda names: build([int(name) for name in names])
+    )
 
 
 def zone_parent(context: CatalogContext, zone: str) -> ParentCatalog:
@@ -126,18 +125,15 @@ def collection_parent(
 
 
 def catalog_stages(
-    store: ObjectStore,
-    context: CatalogContext,
-    coverages: Mapping[ItemKeys, Coverage],
+    store: ObjectStore, context: CatalogContext, coverages: Mapping[ItemKeys, Coverage]
 ) -> Iterator[Sequence[Steps]]:
     """Yield the steps that link published items, from the years up to the root.
 
     A stage may begin once all steps of the previous one are done; within a stage, the order is free. ``coverages`` maps
     each item to what it adds to the collection's coverage.
     """
-    ids_by_year: dict[YearKeys, set[str]] = defaultdict(set)
-    years: dict[str, set[str]] = defaultdict(set)
-    tiles: dict[str, set[str]] = defaultdict(set)
+    ids_by_year = defaultdict[YearKeys, set[str]](set)
+    years, tiles = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
     for keys in sorted(coverages, key=lambda keys: keys.item):
         year_keys = keys.year_keys
         ids_by_year[year_keys].add(keys.item_id)

@@ -38,15 +38,23 @@ import logging
 import random
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from hashlib import sha256
 
 from pc_cloudmask.catalog.documents import Coverage, read_coverage
 from pc_cloudmask.catalog.feed import Change, Event, Feed
-from pc_cloudmask.catalog.fields import CatalogContext, decode_document
+from pc_cloudmask.catalog.fields import (
+    GEOJSON_MEDIA_TYPE,
+    AssetFile,
+    CatalogContext,
+    decode_document,
+    encode_document,
+)
 from pc_cloudmask.catalog.layout import ItemKeys, YearKeys
 from pc_cloudmask.catalog.parents import (
     catalog_stages,
@@ -55,9 +63,8 @@ from pc_cloudmask.catalog.parents import (
     tell_stages,
     year_steps,
 )
-from pc_cloudmask.catalog.steps import (
+from pc_cloudmask.catalog.states import (
     Marker,
-    Publication,
     Step,
     StepName,
     Steps,
@@ -65,12 +72,17 @@ from pc_cloudmask.catalog.steps import (
     list_markers,
     read_marker,
     run_steps,
+    swap_steps,
     write_marker,
 )
 from pc_cloudmask.catalog.versions import (
     digest_item,
+    find_older,
+    is_current,
     mark_withdrawal,
-    put_steps,
+    parse_item,
+    read_method,
+    set_predecessor,
     settle_steps,
     withdraw_steps,
 )
@@ -86,10 +98,52 @@ _PAUSE_S, _LONGEST_PAUSE_S = 0.02, 2.0
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Publication:
+    """An item that does not link another version yet, with every file that it links inside the store.
+
+    ``better`` are methods whose masks it does not replace; ``replaces`` says that the catalog already has the item.
+    """
+
+    keys: ItemKeys
+    item: Item = field(hash=False)
+    files: tuple[AssetFile, ...]
+    better: tuple[str, ...] = ()
+    replaces: bool = False
+
+    @cached_property
+    def body(self) -> bytes:
+        """The encoded item."""
+        return encode_document(self.item)
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the encoded item, in hex."""
+        return sha256(self.body).hexdigest()
+
+
 def find_published(store: ObjectStore, keys: ItemKeys) -> Item | None:
     """Return the item in the store, in one read; None if there is none, or if it is broken."""
     stored = store.read_object(keys.item)
     return None if stored is None else _decode(stored, keys)
+
+
+def put_steps(store: ObjectStore, context: CatalogContext, publication: Publication) -> Steps:
+    """Put the publication's item with a link to the version before it, unless it is already there.
+
+    It does not replace a better mask that another writer has published in the meantime.
+    """
+    keys, item = publication.keys, publication.item
+
+    def render(current: StoredObject | None) -> bytes | None:
+        there = parse_item(current)
+        if is_current(there) and read_method(there) in publication.better:
+            return None
+        older = find_older(store, keys, item, there)
+        return encode_document(set_predecessor(item, context, keys, older)) if older else publication.body
+
+    yield from swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
+    yield Step(StepName.ITEM, keys.item)
 
 
 def item_steps(store: ObjectStore, context: CatalogContext, publication: Publication, now: datetime) -> Steps:
@@ -203,9 +257,9 @@ class Publisher:
         Raises:
             StoreUnavailable: some are not linked; it is safe to try again.
         """
-        years: dict[YearKeys, set[str]] = {}
+        years = defaultdict[YearKeys, set[str]](set)
         for keys in items:
-            years.setdefault(keys.year_keys, set()).add(keys.item_id)
+            years[keys.year_keys].add(keys.item_id)
         with ThreadPoolExecutor(_CATALOG_WORKERS) as pool:
             missing = pool.map(lambda year: find_missing(self._store, *year), years.items())
             self.publish_catalogs([keys for found in missing for keys in found])
@@ -329,9 +383,9 @@ class Publisher:
     def _run_stage(self, stage: Sequence[Steps]) -> None:
         if len(stage) == 1:
             self._run(stage[0])
-            return
-        with ThreadPoolExecutor(_CATALOG_WORKERS) as pool:
-            list(pool.map(self._run, stage))
+        else:
+            with ThreadPoolExecutor(_CATALOG_WORKERS) as pool:
+                list(pool.map(self._run, stage))
 
     def _run(self, steps: Steps) -> None:
         pause_s = _PAUSE_S

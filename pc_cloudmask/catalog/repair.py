@@ -14,7 +14,7 @@ import threading
 from datetime import datetime
 from hashlib import sha256
 
-from pc_cloudmask.catalog.check_year import BrokenItem, YearCheck
+from pc_cloudmask.catalog.check_catalogs import BrokenItem, YearCheck
 from pc_cloudmask.catalog.feed import Change, Feed
 from pc_cloudmask.catalog.fields import (
     GEOJSON_MEDIA_TYPE,
@@ -25,17 +25,24 @@ from pc_cloudmask.catalog.fields import (
 )
 from pc_cloudmask.catalog.layout import ItemKeys, YearKeys, pending_prefix
 from pc_cloudmask.catalog.parents import tell_stages, year_steps
-from pc_cloudmask.catalog.states import Failure, StateKind, find_state, record_failed
-from pc_cloudmask.catalog.steps import build_marker, run_steps, swap_steps, write_marker
+from pc_cloudmask.catalog.states import (
+    Failure,
+    StateKind,
+    build_marker,
+    find_state,
+    record_failed,
+    run_steps,
+    swap_steps,
+    write_marker,
+)
 from pc_cloudmask.catalog.versions import (
     change_steps,
     digest_item,
     is_current,
-    link_older_steps,
+    link_steps,
     list_versions,
     mark_withdrawal,
     parse_item,
-    predecessor_steps,
     read_predecessors,
     read_scene_prefix,
     settle_steps,
@@ -123,7 +130,7 @@ def _mend_marks(store: ObjectStore, context: CatalogContext, check: YearCheck, n
     for key in check.wrong_marks:
         store.delete_object(key)
     for item_id in check.dangling:
-        run_steps(link_older_steps(store, context, ItemKeys(year_keys, item_id)))
+        run_steps(link_steps(store, context, ItemKeys(year_keys, item_id)))
     for item_id in (*check.unlinked, *check.restored):
         changes += _mark_item(store, ItemKeys(year_keys, item_id), now)
         run_steps(settle_steps(store, context, ItemKeys(year_keys, item_id)))
@@ -222,7 +229,7 @@ def _unlink_version(store: ObjectStore, context: CatalogContext, check: YearChec
     for sibling in sorted(siblings.union(again)):
         other = ItemKeys(keys.year_keys, sibling)
         if sibling != keys.item_id and keys.item_id in _find_predecessors(store, other):
-            run_steps(predecessor_steps(store, context, other, lambda _: older))
+            run_steps(link_steps(store, context, other, lambda _: older))
 
 
 def _remove(store: ObjectStore, context: CatalogContext, check: YearCheck, keys: ItemKeys) -> None:

@@ -29,13 +29,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
 from itertools import groupby
-from typing import NamedTuple
 
 from pc_cloudmask.catalog.fields import (
     GEOJSON_MEDIA_TYPE,
@@ -46,9 +46,8 @@ from pc_cloudmask.catalog.fields import (
     read_document,
 )
 from pc_cloudmask.catalog.layout import ItemKeys, YearKeys, build_item_title
-from pc_cloudmask.catalog.steps import (
+from pc_cloudmask.catalog.states import (
     Marker,
-    Publication,
     Step,
     StepName,
     Steps,
@@ -79,24 +78,6 @@ _SENSING_START = re.compile(r"_S(\d{8}T\d{6})_")
 _SETTLE_ATTEMPTS = 100
 
 
-def put_steps(store: ObjectStore, context: CatalogContext, publication: Publication) -> Steps:
-    """Put the publication's item with a link to the version before it, unless it is already there.
-
-    It does not replace a better mask that another writer has published in the meantime.
-    """
-    keys, item = publication.keys, publication.item
-
-    def render(current: StoredObject | None) -> bytes | None:
-        there = parse_item(current)
-        if is_current(there) and read_method(there) in publication.better:
-            return None
-        older = _find_older(store, keys, item, there)
-        return encode_document(set_predecessor(item, context, keys, older)) if older else publication.body
-
-    yield from swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
-    yield Step(StepName.ITEM, keys.item)
-
-
 def settle_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> Steps:
     """Update the links and marks of all versions of the item's scene to match a listing.
 
@@ -117,12 +98,12 @@ def settle_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys) ->
         items = _read_items(store, keys.year_keys, published)
         yield Step(StepName.READ, keys.item)
         pairs = list(_pair_versions(read_starts(items)))
-        wrong = [newer for older, newer in pairs if list(read_predecessors(items[newer])) != list(older)]
+        wrong = [new for old, new in pairs if list(read_predecessors(items[new])) != ([old] if old else [])]
         if not wrong:
             yield from _mark_steps(store, keys.year_keys, folders, pairs)
             return
         # Only the oldest: which version the next one must link depends on it.
-        yield from link_older_steps(store, context, ItemKeys(keys.year_keys, wrong[0]))
+        yield from link_steps(store, context, ItemKeys(keys.year_keys, wrong[0]))
     raise StoreUnavailable(f"{keys.prefix}: its versions changed {_SETTLE_ATTEMPTS} times: try again")
 
 
@@ -143,7 +124,7 @@ def find_unsettled(starts: Mapping[str, str | None], linked_ids: Iterable[str]) 
     ``linked_ids`` are those that a listing gives; ``starts`` maps an id to the item's sensing start.
     """
     linked = {item_id: starts[item_id] for item_id in linked_ids if item_id in starts}
-    return [(each, newer) for older, newer in _pair_versions(linked) for each in older]
+    return [(older, newer) for older, newer in _pair_versions(linked) if older]
 
 
 def list_year_versions(store: ObjectStore, year_keys: YearKeys, expected: AbstractSet[str]) -> YearFolder:
@@ -168,10 +149,9 @@ def group_versions(starts: Mapping[str, str | None]) -> list[list[str]]:
 
     ``starts`` maps an id to when the item's datastrip begins; an item for which that is unknown is a scene of its own.
     """
-    scenes: dict[tuple[str, str], list[str]] = {}
+    scenes = defaultdict[tuple[str, str], list[str]](list)
     for item_id in sorted(starts, key=order_version):
-        start = starts[item_id]
-        scenes.setdefault((read_scene_prefix(item_id), start or item_id), []).append(item_id)
+        scenes[read_scene_prefix(item_id), starts[item_id] or item_id].append(item_id)
     return list(scenes.values())
 
 
@@ -220,19 +200,18 @@ def list_versions(store: ObjectStore, keys: ItemKeys, expected: Iterable[str]) -
     )
 
 
-def link_older_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> Steps:
-    """Make the published item link the version before it according to a listing, or none.
+def link_steps(
+    store: ObjectStore,
+    context: CatalogContext,
+    keys: ItemKeys,
+    choose: Callable[[Item], str | None] | None = None,
+) -> Steps:
+    """Make the published item link the version before it that ``choose``, or else a listing, gives, or none.
 
     Raises:
         StoreUnavailable: the item is gone, or the listing lacks an existing version that it links.
     """
-    return predecessor_steps(store, context, keys, partial(_find_older, store, keys))
-
-
-def predecessor_steps(
-    store: ObjectStore, context: CatalogContext, keys: ItemKeys, choose: Callable[[Item], str | None]
-) -> Steps:
-    """Make the published item link the version that ``choose`` returns as its predecessor, or none."""
+    choose = choose or partial(find_older, store, keys)
     return change_steps(store, keys, lambda item: set_predecessor(item, context, keys, choose(item)))
 
 
@@ -306,32 +285,31 @@ def read_method(item: Item | None) -> str | None:
     return method if isinstance(method, str) else None
 
 
-def _pair_versions(starts: Mapping[str, str | None]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield each version, oldest first within its scene, preceded by a tuple of the one before it, if any."""
+def _pair_versions(starts: Mapping[str, str | None]) -> Iterator[tuple[str | None, str]]:
+    """Yield each version, oldest first within its scene, after the one before it, or None."""
     for versions in group_versions(starts):
-        for place, newer in enumerate(versions):
-            yield tuple(versions[max(place - 1, 0) : place]), newer
+        yield from zip((None, *versions[:-1]), versions, strict=True)
 
 
 def _mark_steps(
     store: ObjectStore,
     year_keys: YearKeys,
     folders: Mapping[str, ItemFolder],
-    pairs: Iterable[tuple[tuple[str, ...], str]],
+    pairs: Iterable[tuple[str | None, str]],
 ) -> Steps:
     """Mark each older version that no published one supersedes yet; the newer one already links it."""
     for older, newer in pairs:
-        for item_id in older:
-            successors = [folders[each] for each in folders[item_id].successors if each in folders]
-            if not any(folder.is_published for folder in successors):
-                key = ItemKeys(year_keys, item_id).prefix + superseded_name(newer)
-                mark = json.dumps({"id": item_id, "superseded_by": newer})
-                store.write_object(key, mark.encode(), JSON_MEDIA_TYPE)
-                yield Step(StepName.SUPERSEDE, key)
+        if older and not any(
+            folders[each].is_published for each in folders[older].successors if each in folders
+        ):
+            key = ItemKeys(year_keys, older).prefix + superseded_name(newer)
+            mark = json.dumps({"id": older, "superseded_by": newer})
+            store.write_object(key, mark.encode(), JSON_MEDIA_TYPE)
+            yield Step(StepName.SUPERSEDE, key)
 
 
 def _is_restored(store: ObjectStore, keys: ItemKeys, folders: Mapping[str, ItemFolder]) -> bool:
-    """Return whether the item was published again but still has its withdrawn marker."""
+    """Return True if the item was published again but still has its withdrawn marker."""
     own = folders.get(keys.item_id)
     return own is not None and own.is_withdrawn and is_current(read_document(store.read_object(keys.item)))
 
@@ -351,8 +329,8 @@ def _restore_steps(store: ObjectStore, keys: ItemKeys, folders: Mapping[str, Ite
     yield Step(StepName.RESTORE, keys.withdrawn_marker)
 
 
-def _find_older(store: ObjectStore, keys: ItemKeys, item: Item, stored: Item | None = None) -> str | None:
-    """Return the id of the version before ``item`` according to a listing, or None; the store holds ``stored``.
+def find_older(store: ObjectStore, keys: ItemKeys, item: Item, stored: Item | None = None) -> str | None:
+    """Return the id of the version before ``item`` according to a listing, or None; the store holds ``stored``, if any.
 
     Raises:
         StoreUnavailable: the listing lacks an existing version that the stored item links.
@@ -360,9 +338,7 @@ def _find_older(store: ObjectStore, keys: ItemKeys, item: Item, stored: Item | N
     folders = list_versions(store, keys, read_predecessors(item if stored is None else stored))
     published = [each for each, folder in folders.items() if each != keys.item_id and folder.is_published]
     items = {**_read_items(store, keys.year_keys, published), keys.item_id: item}
-    versions = next(each for each in group_versions(read_starts(items)) if keys.item_id in each)
-    place = versions.index(keys.item_id)
-    return versions[place - 1] if place else None
+    return next(older for older, newer in _pair_versions(read_starts(items)) if newer == keys.item_id)
 
 
 def _is_published(store: ObjectStore, keys: ItemKeys) -> bool:
@@ -375,15 +351,8 @@ def _read_items(store: ObjectStore, year_keys: YearKeys, ids: Iterable[str]) -> 
     return {item_id: item for item_id, item in items.items() if item is not None}
 
 
-class WithdrawnMarker(NamedTuple):
-    """The content of a withdrawn marker: when it was put, and the fingerprint that it keeps of a broken item."""
-
-    withdrawn: datetime
-    fingerprint: str | None
-
-
-def read_withdrawn_marker(stored: StoredObject, keys: ItemKeys) -> WithdrawnMarker:
-    """Return the content of the item's withdrawn marker.
+def read_withdrawn_marker(stored: StoredObject, keys: ItemKeys) -> tuple[datetime, str | None]:
+    """Return when the item's withdrawn marker was put, and the fingerprint that it keeps of a broken item.
 
     Raises:
         CloudmaskError, LookupError, TypeError, ValueError: this program did not write it.
@@ -392,7 +361,7 @@ def read_withdrawn_marker(stored: StoredObject, keys: ItemKeys) -> WithdrawnMark
     fingerprint = marker.get(FINGERPRINT_PROP)
     if marker["id"] != keys.item_id or not isinstance(fingerprint, str | None):
         raise ValueError("it is another item's, or keeps no text")
-    return WithdrawnMarker(parse_instant(marker["withdrawn"]), fingerprint)
+    return parse_instant(marker["withdrawn"]), fingerprint
 
 
 def withdraw_steps(

@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import MAXYEAR, date
 from functools import partial
-from itertools import chain, groupby
-from typing import Any
+from itertools import chain, groupby, product, starmap
+from typing import Any, NamedTuple
 
 import shapely
 
@@ -174,11 +174,8 @@ class YearFolder:
 
     def find_missing(self, expected: Iterable[str]) -> set[str]:
         """Return those of the ``expected`` items that the listing lacks and no withdrawn marker explains."""
-        empty = ItemFolder("")
-        folders = {item_id: self.folders.get(item_id, empty) for item_id in expected}
-        return {
-            item_id for item_id, folder in folders.items() if folder.item is None and not folder.is_withdrawn
-        }
+        found = (each.item_id for each in self.folders.values() if each.item is not None or each.is_withdrawn)
+        return set(expected).difference(found)
 
 
 def holds_object(store: ObjectStore, key: str) -> bool:
@@ -287,8 +284,7 @@ def list_years(store: ObjectStore) -> Iterator[YearFolder]:
             yield folder
 
 
-@dataclass(frozen=True, slots=True)
-class YearListing:
+class YearListing(NamedTuple):
     """Ids of the items that a year links, and of those withdrawn from it."""
 
     linked: frozenset[str]
@@ -304,17 +300,13 @@ class YearListings:
 
     def read(self, tiles: Iterable[str], years: range) -> Iterator[tuple[YearKeys, YearListing]]:
         """Yield the listing of each tile and year; those of other years are forgotten."""
-        self._listings = {
-            year_keys: listing for year_keys, listing in self._listings.items() if year_keys.year in years
-        }
-        for tile in sorted(tiles):
-            for year in years:
-                year_keys = YearKeys(tile, year)
-                if year_keys not in self._listings:
-                    folder = list_year(self._store, year_keys)
-                    listing = YearListing(frozenset(folder.linked_ids), frozenset(folder.withdrawn_ids))
-                    self._listings[year_keys] = listing
-                yield year_keys, self._listings[year_keys]
+        self.forget([each for each in self._listings if each.year not in years])
+        for year_keys in starmap(YearKeys, product(sorted(tiles), years)):
+            if year_keys not in self._listings:
+                folder = list_year(self._store, year_keys)
+                listing = YearListing(frozenset(folder.linked_ids), frozenset(folder.withdrawn_ids))
+                self._listings[year_keys] = listing
+            yield year_keys, self._listings[year_keys]
 
     def forget(self, years: Iterable[YearKeys]) -> None:
         """Discard these listings, so that they are made again when next needed."""
@@ -370,13 +362,8 @@ def _list_boxes(query: SceneQuery) -> list[BBox] | None:
             # Separate boxes, since areas at the antimeridian have parts on both sides of the world.
             west = shapely.bounds(parts)[:, 0] < 0
             parts = [shapely.GeometryCollection(list(each)) for each in (parts[west], parts[~west])]
-        boxes += [_as_box(part) for part in parts if not part.is_empty]
+        boxes += [part.bounds for part in parts if not part.is_empty]
     return boxes or None
-
-
-def _as_box(part: shapely.Geometry) -> BBox:
-    west, south, east, north = part.bounds
-    return (west, south, east, north)
 
 
 def _find_tiles(store: ObjectReader, query: SceneQuery, pool: ThreadPoolExecutor) -> list[str] | None:
@@ -424,10 +411,7 @@ def _read_day(link: Document) -> date | None:
 
 def find_linked_tiles(store: ObjectReader, pool: ThreadPoolExecutor) -> list[str]:
     """Return the tiles that the catalogs link, sorted; it raises what ``find_linked_keys`` raises."""
-
-    def find(catalog: str, form: re.Pattern[str]) -> list[str]:
-        return list(filter(form.fullmatch, read_children(read_linked(store, catalog))))
-
+    find = partial(_find_names, store, None, (None, None))
     zones = find(COLLECTION_KEY, ZONE_FORM)
     found = pool.map(lambda zone: find(zone_catalog_key(zone), TILE_FORM), zones)
     return sorted(chain.from_iterable(found))
