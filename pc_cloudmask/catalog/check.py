@@ -12,7 +12,6 @@ from functools import partial
 from pc_cloudmask.catalog.check_catalogs import (
     Checker,
     Children,
-    Markers,
     YearCheck,
     YearTotals,
     check_collection,
@@ -21,8 +20,6 @@ from pc_cloudmask.catalog.check_catalogs import (
     check_public_url,
     check_root,
     check_year,
-    list_dead_probes,
-    read_markers,
 )
 from pc_cloudmask.catalog.documents import merge_coverages
 from pc_cloudmask.catalog.fields import CatalogContext
@@ -33,13 +30,21 @@ from pc_cloudmask.catalog.findings import (
     Problem,
     Tally,
     build_report,
+    check_length,
     explain_error,
     is_there,
     list_objects,
     looking_at,
     read,
 )
-from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, ITEMS_PREFIX, PENDING_PREFIX, YearKeys
+from pc_cloudmask.catalog.layout import (
+    CATALOG_KEY,
+    COLLECTION_KEY,
+    ITEMS_PREFIX,
+    PENDING_PREFIX,
+    ItemKeys,
+    YearKeys,
+)
 from pc_cloudmask.catalog.parents import (
     ParentCatalog,
     collection_parent,
@@ -51,15 +56,64 @@ from pc_cloudmask.catalog.parents import (
 )
 from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.repair import REMOVAL_LIMIT, Removals, repair_year
-from pc_cloudmask.catalog.states import Steps, run_steps
+from pc_cloudmask.catalog.states import LEASE, Steps, list_markers, read_marker, run_steps
 from pc_cloudmask.catalog.walk import YEAR_FORM, YearFolder, find_linked, group_year, group_years
-from pc_cloudmask.storage.store import ObjectStore, StoredObject
+from pc_cloudmask.storage.store import PROBE_FORM, PROBE_PREFIX, ObjectStore, StoredObject
 
 #: How often a year with findings is checked again: a writer may have changed it between two reads.
 _CONFIRMATIONS = 3
 _WORKERS = 8
 #: Passes of a repair. All but the last may repair; the first pass that repairs nothing determines what is left.
 _LOOKS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Markers:
+    """Items of live writers, and keys of the markers that dead writers left.
+
+    A marker that cannot be read counts as a live writer's, so its item is left alone.
+    """
+
+    live: frozenset[ItemKeys] = frozenset()
+    pending: frozenset[str] = frozenset()
+    stale: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+def read_markers(store: ObjectStore, now: datetime) -> Markers:
+    """Read every marker.
+
+    Raises:
+        StoreUnavailable, StoreRefused: they cannot be listed.
+    """
+    live, unread, stale, findings = [], [], [], []
+    for key in list_markers(store):
+        try:
+            with looking_at(key):
+                marker = read_marker(store, key)
+            stored = read(store, key) if marker is None else None
+            if stored is not None:
+                check_length(store, stored)
+        except CouldNotRead as error:
+            findings.append(error.finding)
+            unread.append(key.removeprefix(PENDING_PREFIX).removesuffix(".json"))
+            continue
+        if marker is not None and not marker.is_stale(now):
+            live.append(marker.keys)
+        elif marker is not None or stored is not None:
+            stale.append(key)
+            findings.append(Finding(Problem.STALE_MARKER, key, "no living writer ends what it announces"))
+    pending = frozenset(unread).union(keys.item_id for keys in live)
+    return Markers(frozenset(live), pending, tuple(stale), tuple(findings))
+
+
+def list_dead_probes(store: ObjectStore, now: datetime) -> list[str]:
+    """Return the keys left by probes that were killed; a probe takes seconds, far less than a lease."""
+    return [
+        info.key
+        for info in store.list_objects(PROBE_PREFIX)
+        if PROBE_FORM.fullmatch(info.key) and info.modified is not None and info.modified + LEASE <= now
+    ]
 
 
 class Look:

@@ -27,16 +27,14 @@ from pc_cloudmask.catalog.findings import (
     CouldNotRead,
     Finding,
     Problem,
-    check_length,
     explain_error,
     find_absence,
     looking_at,
     read,
     read_catalog,
 )
-from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, PENDING_PREFIX, WITHDRAWN_NAME, ItemKeys
+from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, WITHDRAWN_NAME, ItemKeys
 from pc_cloudmask.catalog.parents import ParentCatalog, collection_parent
-from pc_cloudmask.catalog.states import LEASE, list_markers, read_marker
 from pc_cloudmask.catalog.versions import (
     find_unsettled,
     order_version,
@@ -46,7 +44,7 @@ from pc_cloudmask.catalog.versions import (
 from pc_cloudmask.catalog.walk import ItemFolder, YearFolder, list_links, read_children, superseded_name
 from pc_cloudmask.errors import CloudmaskError, SettingsError
 from pc_cloudmask.scene.ids import is_item_id
-from pc_cloudmask.storage.store import PROBE_FORM, PROBE_PREFIX, ObjectInfo, ObjectStore, StoredObject
+from pc_cloudmask.storage.store import ObjectInfo, ObjectStore, StoredObject
 
 #: How long an object that is no longer needed is kept: readers may still hold an older item or catalog.
 GRACE = timedelta(days=7)
@@ -134,6 +132,10 @@ class YearCheck:
         """Whether there may be something to repair."""
         return bool(self.withdrawn) or any(finding.problem.is_mendable for finding in self.findings)
 
+    def keys(self, item_id: str) -> ItemKeys:
+        """Return the keys of an item of this year."""
+        return ItemKeys(self.folder.year_keys, item_id)
+
     def report(self, problem: Problem, key: str, detail: str) -> None:
         """Add a finding."""
         self.findings.append(Finding(problem, key, detail))
@@ -186,15 +188,12 @@ def _sum_up(checker: Checker, check: YearCheck, items: Mapping[str, ItemCheck]) 
     """Fill in the totals that follow from the items."""
     totals, folders = check.totals, check.folder.folders
     totals.items, totals.files = len(items), sum(len(item.files) for item in items.values())
-    sound = {item_id: item for item_id, item in items.items() if not item.is_broken}
+    allowed = {item_id: item.coverage for item_id, item in items.items() if not item.is_broken}
     # Items of live writers are not in the collection's summaries yet.
-    totals.coverage = merge_coverages(
-        item.coverage
-        for item_id, item in sound.items()
-        if item_id not in checker.pending and folders[item_id].is_published
-    )
-    totals.allowed = merge_coverages(item.coverage for item in sound.values())
-    totals.is_coverage_known = all(folders[item_id].is_withdrawn for item_id in items.keys() - sound.keys())
+    needed = {item_id for item_id in allowed if folders[item_id].is_published} - checker.pending
+    totals.coverage = merge_coverages(allowed[item_id] for item_id in sorted(needed))
+    totals.allowed = merge_coverages(allowed.values())
+    totals.is_coverage_known = all(folders[item_id].is_withdrawn for item_id in items.keys() - allowed.keys())
 
 
 def _check_versions(checker: Checker, check: YearCheck, items: Mapping[str, ItemCheck]) -> None:
@@ -208,14 +207,15 @@ def _check_versions(checker: Checker, check: YearCheck, items: Mapping[str, Item
     for item_id in starts:
         for successor in folder.folders[item_id].successors:
             if successor in sound and not _is_newer_version(sound[successor], sound[item_id]):
-                key = sound[item_id].keys.prefix + superseded_name(successor)
+                key = check.keys(item_id).prefix + superseded_name(successor)
                 check.wrong_marks.append(key)
-                text = f"names {successor}, which is no newer version of this scene"
-                check.report(Problem.WRONG_MARK, key, text)
+                check.report(
+                    Problem.WRONG_MARK, key, f"names {successor}, which is no newer version of this scene"
+                )
     for older, newer in find_unsettled(starts, folder.linked_ids):
         check.unlinked.append(newer)
         text = f"is a newer version of {older}, which no mark says"
-        check.report(Problem.UNSETTLED_VERSION, ItemKeys(folder.year_keys, newer).item, text)
+        check.report(Problem.UNSETTLED_VERSION, check.keys(newer).item, text)
 
 
 def _is_newer_version(other: ItemCheck, item: ItemCheck) -> bool:
@@ -230,8 +230,8 @@ def _check_catalog(checker: Checker, check: YearCheck, items: Mapping[str, ItemC
     try:
         catalog = read_catalog(checker.store, key)
     except CouldNotRead as error:
-        check.is_in_doubt = True
         check.findings.append(error.finding)
+        check.is_in_doubt = True
         return
     check.totals.has_catalog = catalog is not None
     if catalog is None:
@@ -254,16 +254,14 @@ def _check_catalog(checker: Checker, check: YearCheck, items: Mapping[str, ItemC
 
 def _check_linked(store: ObjectStore, check: YearCheck, linked: set[str]) -> None:
     """Find dead links, where a listing and a read agree that the item does not exist."""
-    year_keys = check.folder.year_keys
-    for item_id in sorted(linked):
-        if check.folder.folders.get(item_id, ItemFolder(item_id)).item is not None:
-            continue
-        doubt = find_absence(store, ItemKeys(year_keys, item_id).item) if is_item_id(item_id) else None
+    present = {item_id for item_id, each in check.folder.folders.items() if each.item is not None}
+    for item_id in sorted(linked - present):
+        doubt = find_absence(store, check.keys(item_id).item) if is_item_id(item_id) else None
         if doubt is not None:
             check.is_in_doubt = True
             check.doubtful.add(item_id)
         text = f"links {item_id:.128}, which is not there"
-        check.findings.append(doubt or Finding(Problem.DANGLING_LINK, year_keys.catalog, text))
+        check.findings.append(doubt or Finding(Problem.DANGLING_LINK, check.folder.year_keys.catalog, text))
 
 
 def _check_reached(check: YearCheck, items: Mapping[str, ItemCheck], reached: set[str]) -> None:
@@ -273,7 +271,7 @@ def _check_reached(check: YearCheck, items: Mapping[str, ItemCheck], reached: se
     for item_id, item in sorted(check.folder.folders.items()):
         if item.is_published and item_id not in reached and not unread.intersection(item.successors):
             check.unlinked.append(item_id)
-            keys = ItemKeys(check.folder.year_keys, item_id)
+            keys = check.keys(item_id)
             check.report(Problem.UNLINKED_ITEM, keys.item, f"{keys.year_keys.catalog} lacks it")
 
 
@@ -297,7 +295,7 @@ def _check_leftovers(checker: Checker, check: YearCheck, folder: ItemFolder, ite
         check.totals.awaiting_removal += len(unused)
     elif folder.item is None:
         if unused:
-            _judge_remains(checker.store, check, ItemKeys(check.folder.year_keys, item_id))
+            _judge_remains(checker.store, check, check.keys(item_id))
     else:
         check.orphans += [info.key for info in unused]
         check.findings += [Finding(Problem.ORPHAN, info.key, "no item links it") for info in unused]
@@ -311,7 +309,7 @@ def _check_withdrawn(
     An item that was taken out as broken but is sound is restored. While its marker or its document is in doubt, it
     stays.
     """
-    keys = ItemKeys(check.folder.year_keys, folder.item_id)
+    keys = check.keys(folder.item_id)
     try:
         stored = read(checker.store, keys.withdrawn_marker)
         if stored is None:
@@ -364,14 +362,13 @@ def check_parent(store: ObjectStore, parent: ParentCatalog, children: Children) 
     """
     wanted = children.present - children.unsure
     stored = read_catalog(store, parent.key)
-    if stored is None:
-        if wanted:
+    document = read_document(stored)
+    if stored is None or document is None:
+        if stored is not None:
+            yield Finding(Problem.UNREADABLE, parent.key, "is not a catalog")
+        elif wanted:
             text = f"catalogs that it should link: {len(children.present)}"
             yield Finding(Problem.MISSING_CATALOG, parent.key, text)
-        return
-    document = read_document(stored)
-    if document is None:
-        yield Finding(Problem.UNREADABLE, parent.key, "is not a catalog")
         return
     linked = read_children(document)
     dangling = set(_find_dangling(store, parent, linked - children.present - children.unsure))
@@ -404,8 +401,9 @@ def check_extent(before: StoredObject | None, allowed: Coverage | None) -> Itera
     """Report a collection whose extent, before its items were listed, exceeded that of all of them together."""
     covered = read_collection_coverage(read_document(before))
     if covered is not None and (allowed is None or allowed.merge(covered) != allowed):
-        text = "its extent or summaries cover more than its items"
-        yield Finding(Problem.STALE_CATALOG, COLLECTION_KEY, text)
+        yield Finding(
+            Problem.STALE_CATALOG, COLLECTION_KEY, "its extent or summaries cover more than its items"
+        )
 
 
 def check_root(store: ObjectStore, context: CatalogContext, zones: Children) -> Iterator[Finding]:
@@ -454,52 +452,3 @@ def _find_dangling(store: ObjectStore, parent: ParentCatalog, names: AbstractSet
                 yield name
             elif name not in set(store.list_folders(parent.folder)):
                 raise CouldNotRead(f"{parent.folder}{name}/", "is there, and listings do not show it")
-
-
-@dataclass(frozen=True, slots=True)
-class Markers:
-    """Items of live writers, and keys of the markers that dead writers left.
-
-    A marker that cannot be read counts as a live writer's, so its item is left alone.
-    """
-
-    live: frozenset[ItemKeys] = frozenset()
-    pending: frozenset[str] = frozenset()
-    stale: tuple[str, ...] = ()
-    findings: tuple[Finding, ...] = ()
-
-
-def read_markers(store: ObjectStore, now: datetime) -> Markers:
-    """Read every marker.
-
-    Raises:
-        StoreUnavailable, StoreRefused: they cannot be listed.
-    """
-    live, unread, stale, findings = [], [], [], []
-    for key in list_markers(store):
-        try:
-            with looking_at(key):
-                marker = read_marker(store, key)
-            stored = read(store, key) if marker is None else None
-            if stored is not None:
-                check_length(store, stored)
-        except CouldNotRead as error:
-            findings.append(error.finding)
-            unread.append(key.removeprefix(PENDING_PREFIX).removesuffix(".json"))
-            continue
-        if marker is not None and not marker.is_stale(now):
-            live.append(marker.keys)
-        elif marker is not None or stored is not None:
-            stale.append(key)
-            findings.append(Finding(Problem.STALE_MARKER, key, "no living writer ends what it announces"))
-    pending = frozenset(unread).union(keys.item_id for keys in live)
-    return Markers(frozenset(live), pending, tuple(stale), tuple(findings))
-
-
-def list_dead_probes(store: ObjectStore, now: datetime) -> list[str]:
-    """Return the keys left by probes that were killed; a probe takes seconds, far less than a lease."""
-    return [
-        info.key
-        for info in store.list_objects(PROBE_PREFIX)
-        if PROBE_FORM.fullmatch(info.key) and info.modified is not None and info.modified + LEASE <= now
-    ]
