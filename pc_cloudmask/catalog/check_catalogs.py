@@ -172,8 +172,8 @@ def _judge_item(checker: Checker, check: YearCheck, item: ItemCheck) -> None:
         # A repair died before it removed the fingerprint, which would keep ``ingest`` from publishing the scene.
     check.findings.extend(item.findings)
     if item.is_broken and not is_pending:
-        check.broken[item_id] = BrokenItem(item.reason, item.digest)
-    elif item.lost and item.is_sound and not is_pending:
+        check.broken[item_id] = BrokenItem(item.fault, item.digest)
+    elif item.lost and not item.fault and not is_pending:
         check.dangling.append(item_id)
         check.report(Problem.DANGLING_LINK, item.keys.item, f"links {item.lost}, which is not there")
 
@@ -202,7 +202,7 @@ def _check_versions(checker: Checker, check: YearCheck, items: Mapping[str, Item
     A mark that names its own item, an older version or another scene would hide its item forever.
     """
     folder = check.folder
-    sound = {item_id: item for item_id, item in items.items() if folder.holds(item_id) and item.is_sound}
+    sound = {item_id: item for item_id, item in items.items() if folder.holds(item_id) and not item.fault}
     starts = {item_id: item.start for item_id, item in sound.items() if item_id not in checker.pending}
     for item_id in starts:
         for successor in folder.folders[item_id].successors:
@@ -344,10 +344,9 @@ def _judge_remains(store: ObjectStore, check: YearCheck, keys: ItemKeys) -> None
 
 @dataclass(frozen=True, slots=True)
 class Children:
-    """Names of a catalog's children.
+    """Names of a catalog's children: those ``present`` have a catalog.
 
-    Those in ``present`` have a catalog. Those in ``unsure`` may or may not be linked: a live writer is publishing below
-    them, or they could not be read.
+    Those ``unsure`` may or may not be linked: a live writer is publishing below them, or they could not be read.
     """
 
     present: frozenset[str]
@@ -355,11 +354,7 @@ class Children:
 
 
 def check_parent(store: ObjectStore, parent: ParentCatalog, children: Children) -> Iterator[Finding]:
-    """Yield what is wrong with the catalog, if anything.
-
-    Raises:
-        CouldNotRead: the catalog or its neighbours could not be read.
-    """
+    """Yield what is wrong with the catalog, if anything."""
     wanted = children.present - children.unsure
     stored = read_catalog(store, parent.key)
     document = read_document(stored)
@@ -385,11 +380,7 @@ def check_parent(store: ObjectStore, parent: ParentCatalog, children: Children) 
 def check_collection(
     store: ObjectStore, context: CatalogContext, zones: Children, needed: Coverage | None
 ) -> Iterator[Finding]:
-    """Yield what is wrong with the collection; ``needed`` is the least that it has to cover.
-
-    Raises:
-        CouldNotRead: the collection or its neighbours could not be read.
-    """
+    """Yield what is wrong with the collection; ``needed`` is the least that it has to cover."""
     document = read_document(read_catalog(store, COLLECTION_KEY))
     covered = read_collection_coverage(document)
     yield from check_parent(store, collection_parent(store, context, covered, document), zones)
@@ -407,11 +398,7 @@ def check_extent(before: StoredObject | None, allowed: Coverage | None) -> Itera
 
 
 def check_root(store: ObjectStore, context: CatalogContext, zones: Children) -> Iterator[Finding]:
-    """Yield what is wrong with the root catalog.
-
-    Raises:
-        CouldNotRead: the catalog could not be read.
-    """
+    """Yield what is wrong with the root catalog."""
     stored = read_catalog(store, CATALOG_KEY)
     if stored is None:
         if zones.present - zones.unsure:

@@ -56,10 +56,9 @@ RETIRED_SUFFIX = ".retired"
 
 @dataclass(frozen=True, slots=True)
 class ParentCatalog:
-    """The catalog at ``key``; its children are neighbouring folders that contain a catalog.
+    """The catalog at ``key``; its children are neighbouring folders with a catalog, and a name that matches ``form``.
 
-    Names of children match ``form``; other folders there are not ours. ``build`` returns the document that links the
-    children with the given names.
+    ``build`` returns the document that links the children with the given names.
     """
 
     key: str
@@ -158,9 +157,6 @@ def year_steps(
     """Make the year's catalog link the newest version of each scene that a listing shows to be complete.
 
     A listing that lacks an item in ``own`` (items just published) or one that the catalog links is not trusted alone.
-
-    Raises:
-        StoreUnavailable: it is safe to try again.
     """
     unsettled: list[ItemKeys] = []
 
@@ -181,10 +177,7 @@ def year_steps(
 
 
 def find_missing(store: ObjectStore, year_keys: YearKeys, ids: set[str]) -> list[ItemKeys]:
-    """Return those of the published ``ids`` that the year's catalog links neither directly nor by a newer version.
-
-    An item that still has a withdrawn marker is missing too.
-    """
+    """Return those of the published ``ids`` that neither the year's catalog nor a newer version links, or withdrawn."""
     unlinked = ids - read_linked_items(store.read_object(year_keys.catalog))
     if not unlinked:
         return []
@@ -196,10 +189,7 @@ def find_missing(store: ObjectStore, year_keys: YearKeys, ids: set[str]) -> list
 def parent_steps(
     store: ObjectStore, parent: ParentCatalog, own: AbstractSet[str], *, rebuild: bool = False
 ) -> Steps:
-    """Make the parent catalog link ``own``, whose catalogs exist; write nothing if it already does.
-
-    With ``rebuild``, the present document is ignored and replaced, whatever it links.
-    """
+    """Make the parent catalog link ``own``, whose catalogs exist; with ``rebuild``, replace it, whatever it links."""
 
     def render(current: StoredObject | None) -> bytes:
         document = read_document(current)
@@ -229,9 +219,8 @@ def collection_steps(
         document = read_document(current)
         covered = None if rebuild and current == before else read_collection_coverage(document)
         parent = collection_parent(store, context, merge_coverages((covered, coverage)), document)
-        return encode_document(
-            parent.build(parent.find_children(store, None if rebuild else document, zones))
-        )
+        names = parent.find_children(store, None if rebuild else document, zones)
+        return encode_document(parent.build(names))
 
     return swap_steps(store, COLLECTION_KEY, render)
 

@@ -165,10 +165,7 @@ def item_steps(store: ObjectStore, context: CatalogContext, publication: Publica
 
 @dataclass(frozen=True, slots=True)
 class _Replay:
-    """An item that has been put and settled and must now be linked.
-
-    ``coverage`` is what it adds to the collection's; ``changes`` are to be recorded if its marker may be removed then.
-    """
+    """An item to be linked now, what it covers, and the changes to record if its marker may be removed then."""
 
     keys: ItemKeys
     coverage: Coverage
@@ -176,7 +173,7 @@ class _Replay:
 
 
 class Publisher:
-    """Publishes into one store; safe to share between threads.
+    """Publishes into one store; safe to share between threads. Its methods raise what ``check_writers`` raises.
 
     ``now`` is when the run began. ``clock`` returns the current time, for leases, because a run may take days;
     ``tell_time`` returns it for the change feed. ``push`` receives the events recorded there.
@@ -194,7 +191,6 @@ class Publisher:
     ) -> None:
         self._store = store
         self._context = context
-        self._now = now
         self._clock = clock or (lambda: now)
         self._single_writer = single_writer
         self._pause = pause
@@ -221,7 +217,7 @@ class Publisher:
             )
 
     def find_published(self, keys: ItemKeys) -> Item | None:
-        """Return the item in the store, in one read; None if there is none, or if it is broken."""
+        """Return what ``find_published`` finds in this store."""
         return find_published(self._store, keys)
 
     def publish_item(self, publication: Publication) -> None:
@@ -230,7 +226,6 @@ class Publisher:
         Raises:
             InvalidField: the item has no place or time; nothing was written.
             StoreUnavailable: the outcome is unknown; it is safe to try again.
-            StoreRefused: the store cannot be written, or not by several writers.
         """
         self.check_writers()
         keys = publication.keys
@@ -253,9 +248,6 @@ class Publisher:
         """Link those of ``items``, all in the store, that neither their year's catalog nor a newer version links.
 
         Their writer died, and others have removed its marker since. This takes one read for each year.
-
-        Raises:
-            StoreUnavailable: some are not linked; it is safe to try again.
         """
         years = defaultdict[YearKeys, set[str]](set)
         for keys in items:
@@ -265,12 +257,7 @@ class Publisher:
             self.publish_catalogs([keys for found in missing for keys in found])
 
     def publish_collection(self) -> None:
-        """Make the collection list the present parts of the geoparquet mirror.
-
-        Raises:
-            StoreUnavailable: the outcome is unknown; it is safe to try again.
-            StoreRefused: the store cannot be written, or not by several writers.
-        """
+        """Make the collection list the present parts of the geoparquet mirror."""
         self.check_writers()
         self._run(collection_steps(self._store, self._context, set(), None))
 
@@ -279,7 +266,6 @@ class Publisher:
 
         Raises:
             StoreUnavailable: some are still linked; it is safe to try again.
-            StoreRefused: the store cannot be written, or not by several writers.
         """
         items = list(items)
         self.check_writers()
@@ -356,8 +342,13 @@ class Publisher:
 
     def _settle(self, stored: StoredObject, keys: ItemKeys, *changes: Change) -> _Replay | None:
         """Settle the item and return how to link it; None if it cannot be read."""
-        coverage = _find_coverage(stored, keys)
-        if coverage is None:
+        item = _decode(stored, keys)
+        if item is None:
+            return None
+        try:
+            coverage = _read_coverage(item, keys)
+        except InvalidField as error:
+            logger.warning("%s is not linked: %s", keys.item, error)
             return None
         self.check_writers()
         self._run(settle_steps(self._store, self._context, keys))
@@ -412,12 +403,3 @@ def _read_coverage(item: Item, keys: ItemKeys) -> Coverage:
         return read_coverage(item)
     except (LookupError, TypeError, ValueError) as error:
         raise InvalidField(keys.item_id, "bbox or datetime", f"cannot be read ({error})") from error
-
-
-def _find_coverage(stored: StoredObject, keys: ItemKeys) -> Coverage | None:
-    item = _decode(stored, keys)
-    try:
-        return None if item is None else _read_coverage(item, keys)
-    except InvalidField as error:
-        logger.warning("%s is not linked: %s", keys.item, error)
-        return None

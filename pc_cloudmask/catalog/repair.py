@@ -92,10 +92,7 @@ def repair_year(
 
     Return whether the year then has a catalog: a year without items is not given one. A broken item is recorded as
     failed, so that ``retry`` or the next run publishes it again. What could not be read is left alone, and so is a year
-    whose catalog or links are in doubt.
-
-    Raises:
-        StoreUnavailable, StoreRefused: it is safe to try again.
+    whose catalog or links are in doubt. If this raises an error, it is safe to try again.
     """
     if check.is_in_doubt:
         return check.totals.has_catalog

@@ -1,7 +1,7 @@
 """The state that writers share: steps and compare-and-swap, markers of publications, and scenes to be tried again.
 
 A protocol is a generator that yields a ``Step`` after each of its effects, so that a test may stop it between any two,
-as a crash does, or interleave several writers.
+as a crash does, or interleave several writers. Where it raises ``StoreUnavailable``, it is safe to try again.
 """
 
 from __future__ import annotations

@@ -12,10 +12,10 @@ schema. ``proj:projjson`` is not included: its schema belongs to another project
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Annotated, Any, Literal, Required, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Required, TypeVar
 
 import orjson
 from pydantic import (
@@ -39,22 +39,19 @@ from stac_ext import cloudmask
 T = TypeVar("T")
 
 
-def _check_filled(value: Any) -> Any:
-    if value == {}:
-        raise ValueError("is empty")
-    return value
+def _check(is_allowed: Callable[[Any], bool]) -> Callable[[Any], Any]:
+    """Return a validator that lets only allowed values pass."""
+
+    def check(value: Any) -> Any:
+        if not is_allowed(value):
+            raise ValueError("is not allowed")
+        return value
+
+    return check
 
 
-def _check_distinct(values: list[Any]) -> list[Any]:
-    if len({orjson.dumps(value, option=orjson.OPT_SORT_KEYS) for value in values}) < len(values):
-        raise ValueError("repeats an entry")
-    return values
-
-
-def _check_length(values: list[Any], *lengths: int) -> list[Any]:
-    if len(values) not in lengths:
-        raise ValueError("has another length")
-    return values
+def _are_distinct(values: list[Any]) -> bool:
+    return len({orjson.dumps(value, option=orjson.OPT_SORT_KEYS) for value in values}) == len(values)
 
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -73,8 +70,8 @@ Instant = Annotated[str, Field(pattern=r"(Z|\+00:00)$"), AfterValidator(parse_in
 # The first bad entry ends the check, so that a long list of them costs no more than one.
 ListOf = Annotated[list[T], FailFast()]
 FilledList = Annotated[list[T], FailFast(), Field(min_length=1)]
-DistinctList = Annotated[FilledList[T], AfterValidator(_check_distinct)]
-FilledObject = Annotated[T, BeforeValidator(_check_filled)]
+DistinctList = Annotated[FilledList[T], AfterValidator(_check(_are_distinct))]
+FilledObject = Annotated[T, BeforeValidator(_check(lambda value: value != {}))]
 DataType = Literal[
     "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64",
     "cint16", "cint32", "cfloat32", "cfloat64", "other",
@@ -99,9 +96,8 @@ class _Provider(TypedDict, total=False):
     url: str
 
 
-class EoBand(TypedDict, total=False):
-    """A spectral band, before version 2 of ``eo``."""
-
+#: A spectral band, before version 2 of ``eo``.
+class _EoBand(TypedDict, total=False):
     name: str
     common_name: Literal[
         "coastal", "blue", "green", "green053", "green057", "red", "rededge", "yellow", "pan", "nir", "nir08",
@@ -112,10 +108,9 @@ class EoBand(TypedDict, total=False):
     solar_illumination: Number
 
 
+#: Statistics before version 2 of ``raster``, which allows no other fields.
 @with_config(ConfigDict(extra="forbid"))
-class RasterStatistics(TypedDict, total=False):
-    """Statistics before version 2 of ``raster``, which allows no other fields."""
-
+class _RasterStatistics(TypedDict, total=False):
     mean: Number
     minimum: Number
     maximum: Number
@@ -131,9 +126,8 @@ class _Histogram(TypedDict):
     buckets: Annotated[ListOf[Integer], Field(min_length=3)]
 
 
-class RasterBand(TypedDict, total=False):
-    """A band before version 2 of ``raster``."""
-
+#: A band before version 2 of ``raster``.
+class _RasterBand(TypedDict, total=False):
     data_type: DataType
     unit: str
     bits_per_sample: Integer
@@ -142,7 +136,7 @@ class RasterBand(TypedDict, total=False):
     scale: Number
     offset: Number
     spatial_resolution: Number
-    statistics: FilledObject[RasterStatistics]
+    statistics: FilledObject[_RasterStatistics]
     histogram: _Histogram
 
 
@@ -191,53 +185,36 @@ class _Polygon(TypedDict, total=False):
 
 
 Pair = Annotated[ListOf[Integer], Field(min_length=2, max_length=2)]
-Box = Annotated[ListOf[Number], AfterValidator(lambda numbers: _check_length(numbers, 4, 6))]
-Transform = Annotated[ListOf[Number], AfterValidator(lambda numbers: _check_length(numbers, 6, 9))]
+Box = Annotated[ListOf[Number], AfterValidator(_check(lambda numbers: len(numbers) in {4, 6}))]
+Transform = Annotated[ListOf[Number], AfterValidator(_check(lambda numbers: len(numbers) in {6, 9}))]
 #: Types of the fields of STAC's common metadata, in properties, assets and bands alike; ``bands`` themselves are
 #: checked band by band.
 COMMON: Mapping[str, Any] = {
-    "title": str,
+    **dict.fromkeys(("title", "unit", "platform", "constellation", "mission", "type"), str),
+    **dict.fromkeys(("keywords", "roles", "instruments"), ListOf[str]),
+    **dict.fromkeys(("start_datetime", "end_datetime", "created", "updated"), Instant),
     "description": Filled,
-    "keywords": ListOf[str],
-    "roles": ListOf[str],
     "datetime": Instant | None,
-    "start_datetime": Instant,
-    "end_datetime": Instant,
-    "created": Instant,
-    "updated": Instant,
     "data_type": DataType,
     "nodata": NoData,
     "statistics": FilledObject[_Statistics],
-    "unit": str,
-    "platform": str,
-    "instruments": ListOf[str],
-    "constellation": str,
-    "mission": str,
     "gsd": Positive,
     "license": Annotated[str, Field(pattern="^[0-9A-Za-z_.+-]+$")],
     "providers": ListOf[_Provider],
-    "type": str,
 }
-_EO: Mapping[str, Any] = {
-    "eo:cloud_cover": Percentage,
-    "eo:bands": FilledList[FilledObject[EoBand]],
-}
+_EO: Mapping[str, Any] = {"eo:cloud_cover": Percentage, "eo:bands": FilledList[FilledObject[_EoBand]]}
 _SAT: Mapping[str, Any] = {
     "sat:platform_international_designator": str,
     "sat:orbit_state": Literal["ascending", "descending", "geostationary"],
-    "sat:absolute_orbit": Ordinal,
-    "sat:relative_orbit": Ordinal,
-    "sat:orbit_cycle": Ordinal,
+    **dict.fromkeys(("sat:absolute_orbit", "sat:relative_orbit", "sat:orbit_cycle"), Ordinal),
     "sat:anx_datetime": Moment,
 }
 _VIEW: Mapping[str, Any] = {
-    "view:off_nadir": Angle,
-    "view:incidence_angle": Angle,
-    "view:azimuth": Azimuth,
-    "view:sun_azimuth": Azimuth,
+    **dict.fromkeys(("view:off_nadir", "view:incidence_angle"), Angle),
+    **dict.fromkeys(("view:azimuth", "view:sun_azimuth"), Azimuth),
     "view:sun_elevation": Elevation,
 }
-_TIMESTAMPS: Mapping[str, Any] = {"published": Instant, "unpublished": Instant, "expires": Instant}
+_TIMESTAMPS = dict.fromkeys(("published", "unpublished", "expires"), Instant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,11 +229,6 @@ class Extension:
     needs: frozenset[str] = frozenset()
     in_assets: bool = True
     in_bands: bool = False
-
-    @property
-    def prefixes(self) -> frozenset[str]:
-        """The extension's own prefixes."""
-        return frozenset(name.partition(":")[0] for name in self.fields if ":" in name)
 
 
 #: Extensions that an item may list, by the end of their URI: those whose every field is checked here.
@@ -279,8 +251,7 @@ EXTENSIONS: Mapping[str, Extension] = {
         {
             "file:byte_order": Literal["big-endian", "little-endian"],
             "file:checksum": Annotated[str, Field(pattern="^[a-f0-9]+$")],
-            "file:header_size": Count,
-            "file:size": Count,
+            **dict.fromkeys(("file:header_size", "file:size"), Count),
             "file:values": FilledList[_FileValues],
             "file:local_path": Annotated[
                 str, Field(pattern=r"""^[^\r\n\t\\:'"/]+(/[^\r\n\t\\:'"/]+)*/?$""")
@@ -290,10 +261,9 @@ EXTENSIONS: Mapping[str, Extension] = {
     "processing/v1.2.0": Extension(
         {
             "processing:expression": _Expression,
-            "processing:lineage": str,
-            "processing:level": str,
-            "processing:facility": str,
-            "processing:version": str,
+            **dict.fromkeys(
+                ("processing:lineage", "processing:level", "processing:facility", "processing:version"), str
+            ),
             "processing:datetime": Instant,
             "processing:software": dict[str, str],
         }
@@ -303,27 +273,23 @@ EXTENSIONS: Mapping[str, Extension] = {
     "eo/v1.1.0": Extension({**_EO, "eo:snow_cover": Percentage}),
     "eo/v2.0.0": Extension(
         {
-            "eo:cloud_cover": Percentage,
-            "eo:snow_cover": Percentage,
+            **dict.fromkeys(("eo:cloud_cover", "eo:snow_cover"), Percentage),
             "eo:common_name": Literal[
                 "pan", "coastal", "blue", "green", "green05", "yellow", "red", "rededge", "rededge071",
                 "rededge075", "rededge078", "nir", "nir08", "nir09", "cirrus", "swir16", "swir22", "lwir",
                 "lwir11", "lwir12",
             ],
-            "eo:center_wavelength": Positive,
-            "eo:full_width_half_max": Positive,
+            **dict.fromkeys(("eo:center_wavelength", "eo:full_width_half_max"), Positive),
             "eo:solar_illumination": Annotated[Number, Field(ge=0)],
         },
         in_bands=True,
     ),
-    "raster/v1.1.0": Extension({"raster:bands": FilledList[FilledObject[RasterBand]]}),
+    "raster/v1.1.0": Extension({"raster:bands": FilledList[FilledObject[_RasterBand]]}),
     "raster/v2.0.0": Extension(
         {
             "raster:bits_per_sample": Integer,
             "raster:sampling": Sampling,
-            "raster:scale": Number,
-            "raster:offset": Number,
-            "raster:spatial_resolution": Number,
+            **dict.fromkeys(("raster:scale", "raster:offset", "raster:spatial_resolution"), Number),
             "raster:histogram": _Histogram,
         },
         in_bands=True,
@@ -377,8 +343,7 @@ class ValidSource:
         return f"{named} and {further} more" if further > 0 else named
 
 
-@dataclass(frozen=True, slots=True)
-class _Rules:
+class _Rules(NamedTuple):
     """The types of known fields, and the prefixes that allow no other fields than these."""
 
     types: Mapping[str, TypeAdapter[Any]]
@@ -464,7 +429,7 @@ def _is_of(kind: TypeAdapter[Any], value: Any) -> bool:
 
 
 def _find_end(uri: str) -> str:
-    """Return the name and version in the URI of an extension's schema; the URI itself if it has another form."""
+    """Return name and version in the URI of an extension's schema; the URI itself if it has another form."""
     return uri.removeprefix(f"{EXTENSIONS_URI}/").removesuffix("/schema.json")
 
 
@@ -485,8 +450,8 @@ def _build_rules(uris: tuple[str, ...]) -> _Rules:
     for end in ("", *EXTENSIONS, *listed):
         types |= _adapt(end)
     closed = {_OWN_PREFIX: frozenset[str]()}
-    for end in listed:
-        closed |= {prefix: frozenset(EXTENSIONS[end].fields) for prefix in EXTENSIONS[end].prefixes}
+    for fields in (EXTENSIONS[end].fields for end in listed):
+        closed |= {name.partition(":")[0]: frozenset(fields) for name in fields if ":" in name}
     return _Rules(types, closed)
 
 

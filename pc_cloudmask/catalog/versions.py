@@ -82,9 +82,6 @@ def settle_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys) ->
     """Update the links and marks of all versions of the item's scene to match a listing.
 
     The item itself is restored if it was published again after it was withdrawn.
-
-    Raises:
-        StoreUnavailable: it is safe to try again.
     """
     for _ in range(_SETTLE_ATTEMPTS):
         folders = list_versions(store, keys, {keys.item_id})
@@ -119,10 +116,7 @@ def list_unsettled(store: ObjectStore, folder: YearFolder) -> list[ItemKeys]:
 
 
 def find_unsettled(starts: Mapping[str, str | None], linked_ids: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the pairs of an older and a newer version of one scene that are both in ``linked_ids``.
-
-    ``linked_ids`` are those that a listing gives; ``starts`` maps an id to the item's sensing start.
-    """
+    """Return the pairs of an older and a newer version of one scene that a listing says are both linked."""
     linked = {item_id: starts[item_id] for item_id in linked_ids if item_id in starts}
     return [(older, newer) for older, newer in _pair_versions(linked) if older]
 
@@ -131,9 +125,6 @@ def list_year_versions(store: ObjectStore, year_keys: YearKeys, expected: Abstra
     """Return the year as ``list_year_surely`` does, also sure of items that replace a withdrawn one.
 
     That is the version before it: while the newer one was in the catalog, only its link named the older one.
-
-    Raises:
-        StoreUnavailable: the listings contradict the store's other answers.
     """
     while True:
         folder = list_year_surely(store, year_keys, expected)
@@ -147,7 +138,7 @@ def list_year_versions(store: ObjectStore, year_keys: YearKeys, expected: Abstra
 def group_versions(starts: Mapping[str, str | None]) -> list[list[str]]:
     """Return the ids in ``starts`` grouped by scene, each group sorted by when the product was made.
 
-    ``starts`` maps an id to when the item's datastrip begins; an item for which that is unknown is a scene of its own.
+    An item of which it is unknown when its datastrip begins is a scene of its own.
     """
     scenes = defaultdict[tuple[str, str], list[str]](list)
     for item_id in sorted(starts, key=order_version):
@@ -161,16 +152,13 @@ def read_starts(items: Mapping[str, Item]) -> dict[str, str | None]:
 
 
 def read_scene_prefix(item_id: str) -> str:
-    """Return platform, datatake and tile of a product's id, which all products of one scene share.
-
-    The baseline, which ESA's ids have in between, is left out; an id of another form is returned as it is.
-    """
+    """Return what the ids of all products of one scene share: platform, datatake and tile, without ESA's baseline."""
     product = PRODUCT_FORM.fullmatch(item_id)
     return product["start"] + product["place"] if product else item_id
 
 
 def order_version(item_id: str) -> tuple[str, str]:
-    """Return the key that sorts the products of one scene by when they were made, with or without baselines in ids."""
+    """Return the key that sorts the products of one scene by when they were made."""
     product = PRODUCT_FORM.fullmatch(item_id)
     return (product["made"] if product else "", item_id)
 
@@ -180,9 +168,6 @@ def list_versions(store: ObjectStore, keys: ItemKeys, expected: Iterable[str]) -
 
     A listing that lacks one of the ``expected`` items, or one that a mark names as a newer version, is trusted only if
     the store itself says that the item is not published.
-
-    Raises:
-        StoreUnavailable: the listings repeatedly lack existing items.
     """
     scene = read_scene_prefix(keys.item_id)
     product = PRODUCT_FORM.fullmatch(keys.item_id)
@@ -206,21 +191,13 @@ def link_steps(
     keys: ItemKeys,
     choose: Callable[[Item], str | None] | None = None,
 ) -> Steps:
-    """Make the published item link the version before it that ``choose``, or else a listing, gives, or none.
-
-    Raises:
-        StoreUnavailable: the item is gone, or the listing lacks an existing version that it links.
-    """
+    """Make the published item link the version before it that ``choose``, or else a listing, gives, or none."""
     choose = choose or partial(find_older, store, keys)
     return change_steps(store, keys, lambda item: set_predecessor(item, context, keys, choose(item)))
 
 
 def change_steps(store: ObjectStore, keys: ItemKeys, change: Callable[[Item], Item]) -> Steps:
-    """Replace the item in the store with the result of ``change``.
-
-    Raises:
-        StoreUnavailable: the item no longer exists.
-    """
+    """Replace the item in the store, which must exist, with the result of ``change``."""
 
     def render(current: StoredObject | None) -> bytes:
         if current is None:
@@ -330,11 +307,7 @@ def _restore_steps(store: ObjectStore, keys: ItemKeys, folders: Mapping[str, Ite
 
 
 def find_older(store: ObjectStore, keys: ItemKeys, item: Item, stored: Item | None = None) -> str | None:
-    """Return the id of the version before ``item`` according to a listing, or None; the store holds ``stored``, if any.
-
-    Raises:
-        StoreUnavailable: the listing lacks an existing version that the stored item links.
-    """
+    """Return the id of the version before ``item``, or None, according to a listing that has what ``stored`` links."""
     folders = list_versions(store, keys, read_predecessors(item if stored is None else stored))
     published = [each for each, folder in folders.items() if each != keys.item_id and folder.is_published]
     items = {**_read_items(store, keys.year_keys, published), keys.item_id: item}
@@ -371,7 +344,7 @@ def withdraw_steps(
 
     The fingerprint is removed, so that the scene is published again if its source restores it. A writer that does so
     meanwhile and this one both settle after putting their own object, so at least one of them sees both. The pending
-    marker of ``mark_withdrawal`` stays until the year's catalog is written.
+    marker stays until the year's catalog is written.
     """
 
     def deprecate(item: Item) -> Item:
@@ -399,7 +372,7 @@ def mark_withdrawal(keys: ItemKeys, reason: str, now: datetime, fingerprint: str
 def write_withdrawn_marker(
     store: ObjectStore, keys: ItemKeys, reason: str, now: datetime, fingerprint: str | None = None
 ) -> None:
-    """Record in the item's folder why no catalog links it any more; keep its ``fingerprint`` there, if given."""
+    """Record in the item's folder why no catalog links it any more, and its ``fingerprint``, if given."""
     body = _encode_withdrawn_marker(keys, reason, now, fingerprint)
     store.write_object(keys.withdrawn_marker, body, JSON_MEDIA_TYPE)
 

@@ -2,7 +2,8 @@
 
 Three sources show what exists: the links of a catalog, the folders next to it, and a listing of all objects below a
 prefix. Readers trust only the links. Code that must miss nothing combines links and folders, since either may lack a
-name: ``find_names``. Code that counts uses one listing: ``group_years``.
+name: ``find_names``. Code that counts uses one listing: ``group_years``. Where a listing contradicts the store's other
+answers, ``StoreUnavailable`` is raised.
 
 Zones, tiles and years are selected by their names, items by the dates in their links' titles. Only catalogs that a
 query concerns are read.
@@ -14,6 +15,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import MAXYEAR, date
 from functools import partial
@@ -181,10 +183,8 @@ class YearFolder:
 def holds_object(store: ObjectStore, key: str) -> bool:
     """Return True if the store has the object; False only if a HEAD, a GET and a listing agree that it does not.
 
-    Some stores answer a HEAD with 404 for an object that a GET returns, and a listing may lag behind both.
-
-    Raises:
-        StoreUnavailable: they contradict each other twice, which a concurrent writer does not explain.
+    Some stores answer a HEAD with 404 for an object that a GET returns, and a listing may lag behind both. If they
+    contradict each other twice, which a concurrent writer does not explain, ``StoreUnavailable`` is raised.
     """
     for _ in range(2):
         if store.find_object(key) is not None:
@@ -197,11 +197,7 @@ def holds_object(store: ObjectStore, key: str) -> bool:
 
 
 def list_with_control(store: ObjectStore, prefix: str, control: str) -> Iterator[ObjectInfo]:
-    """Yield every object below ``prefix``; the control object at ``control`` must be among them if it exists.
-
-    Raises:
-        StoreUnavailable: the listing lacks the control object, so it lacks others too.
-    """
+    """Yield every object below ``prefix``, among which the one at ``control`` must be if it exists."""
     is_shown = False
     for info in store.list_objects(prefix):
         is_shown = is_shown or info.key == control
@@ -214,9 +210,6 @@ def list_year(store: ObjectStore, year_keys: YearKeys) -> YearFolder:
     """Return the year according to a listing that includes the year's catalog, if there is one.
 
     The catalog's key sorts after those of Sentinel-2's items, so an empty or truncated listing lacks it.
-
-    Raises:
-        StoreUnavailable: the listings repeatedly lack it.
     """
     for _ in range(LISTINGS - 1):
         try:
@@ -230,9 +223,6 @@ def list_year_surely(store: ObjectStore, year_keys: YearKeys, expected: Iterable
     """Return the year according to a listing that shows every ``expected`` item or its withdrawn marker.
 
     An item is considered gone only if two listings lack it and the store itself says that it is absent.
-
-    Raises:
-        StoreUnavailable: the listings contradict the store's other answers.
     """
     expected = set(expected)
     missing_before: set[str] | None = None
@@ -274,11 +264,7 @@ def group_years(objects: Iterable[ObjectInfo]) -> Iterator[tuple[str, YearFolder
 
 
 def list_years(store: ObjectStore) -> Iterator[YearFolder]:
-    """Yield every year according to one listing of the collection.
-
-    Raises:
-        StoreUnavailable: the listing is incomplete.
-    """
+    """Yield every year according to one complete listing of the collection."""
     for _, folder in group_years(list_with_control(store, f"{COLLECTION_ID}/", COLLECTION_KEY)):
         if folder is not None:
             yield folder
@@ -403,10 +389,9 @@ def _find_linked(store: ObjectReader, year_keys: YearKeys, *, interval: Interval
 
 def _read_day(link: Document) -> date | None:
     """Return the day at the beginning of a link's title; None for any other title."""
-    try:
+    with suppress(ValueError):
         return date.fromisoformat(str(link.get("title"))[:10])
-    except ValueError:
-        return None
+    return None
 
 
 def find_linked_tiles(store: ObjectReader, pool: ThreadPoolExecutor) -> list[str]:
