@@ -12,10 +12,10 @@ schema. ``proj:projjson`` is not included: its schema belongs to another project
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Annotated, Any, Literal, NamedTuple, Required, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Required
 
 import orjson
 from pydantic import (
@@ -35,8 +35,6 @@ from pc_cloudmask.scene.ids import MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET
 from pc_cloudmask.scene.query import parse_instant
 from pc_cloudmask.source.fields import Item
 from stac_ext import cloudmask
-
-T = TypeVar("T")
 
 
 def _check(is_allowed: Callable[[Any], bool]) -> Callable[[Any], Any]:
@@ -67,11 +65,6 @@ Longitude = Annotated[Number, Field(ge=-180, le=180)]
 Filled = Annotated[str, Field(min_length=1)]
 Moment = Annotated[str, AfterValidator(parse_instant)]
 Instant = Annotated[str, Field(pattern=r"(Z|\+00:00)$"), AfterValidator(parse_instant)]
-# The first bad entry ends the check, so that a long list of them costs no more than one.
-ListOf = Annotated[list[T], FailFast()]
-FilledList = Annotated[list[T], FailFast(), Field(min_length=1)]
-DistinctList = Annotated[FilledList[T], AfterValidator(_check(_are_distinct))]
-FilledObject = Annotated[T, BeforeValidator(_check(lambda value: value != {}))]
 DataType = Literal[
     "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64",
     "cint16", "cint32", "cfloat32", "cfloat64", "other",
@@ -80,129 +73,104 @@ NoData = Number | Literal["nan", "inf", "-inf"]
 Sampling = Literal["area", "point"]
 
 
-class _Statistics(TypedDict, total=False):
-    minimum: Number
-    maximum: Number
-    mean: Number
-    stddev: Number
-    count: Count
-    valid_percent: Percentage
+def _list(kind: Any, least: int = 0, most: int | None = None, *, distinct: bool = False) -> Any:
+    """Return the type of a list of ``kind``; its first bad entry ends the check, so that a long one costs no more."""
+    checks = [AfterValidator(_check(_are_distinct))] if distinct else []
+    return Annotated[list[kind], FailFast(), Field(min_length=least, max_length=most), *checks]
 
 
-class _Provider(TypedDict, total=False):
-    name: Required[Filled]
-    description: str
-    roles: ListOf[Literal["producer", "licensor", "processor", "host"]]
-    url: str
+def _object(kinds: Mapping[str, Any], required: Iterable[str] = (), *, closed: bool = False) -> Any:
+    """Return the type of an object with fields of these ``kinds``, a ``closed`` one with no others.
+
+    If no field is ``required``, there must be some field all the same.
+    """
+    fields = {name: Required[kind] if name in required else kind for name, kind in kinds.items()}
+    made = TypedDict("made", fields, total=False)  # type: ignore[misc]
+    with_config(ConfigDict(extra="forbid" if closed else "ignore"))(made)
+    return made if required else Annotated[made, BeforeValidator(_check(lambda value: value != {}))]
 
 
+_STATISTICS = _object({
+    **dict.fromkeys(("minimum", "maximum", "mean", "stddev"), Number), "count": Count, "valid_percent": Percentage,
+})  # fmt: skip
+_ROLES = _list(Literal["producer", "licensor", "processor", "host"])
+_PROVIDER = _object({"name": Filled, "description": str, "roles": _ROLES, "url": str}, {"name"})
+_COMMON_NAME = Literal[
+    "coastal", "blue", "green", "green053", "green057", "red", "rededge", "yellow", "pan", "nir", "nir08",
+    "nir09", "cirrus", "swir16", "swir22", "lwir", "lwir11", "lwir12",
+]  # fmt: skip
+_WAVES = ("center_wavelength", "full_width_half_max", "solar_illumination")
 #: A spectral band, before version 2 of ``eo``.
-class _EoBand(TypedDict, total=False):
-    name: str
-    common_name: Literal[
-        "coastal", "blue", "green", "green053", "green057", "red", "rededge", "yellow", "pan", "nir", "nir08",
-        "nir09", "cirrus", "swir16", "swir22", "lwir", "lwir11", "lwir12",
-    ]  # fmt: skip
-    center_wavelength: Number
-    full_width_half_max: Number
-    solar_illumination: Number
-
-
-#: Statistics before version 2 of ``raster``, which allows no other fields.
-@with_config(ConfigDict(extra="forbid"))
-class _RasterStatistics(TypedDict, total=False):
-    mean: Number
-    minimum: Number
-    maximum: Number
-    stddev: Number
-    valid_percent: Number
-
-
-@with_config(ConfigDict(extra="forbid"))
-class _Histogram(TypedDict):
-    count: Number
-    min: Number
-    max: Number
-    buckets: Annotated[ListOf[Integer], Field(min_length=3)]
-
-
-#: A band before version 2 of ``raster``.
-class _RasterBand(TypedDict, total=False):
-    data_type: DataType
-    unit: str
-    bits_per_sample: Integer
-    sampling: Sampling
-    nodata: NoData
-    scale: Number
-    offset: Number
-    spatial_resolution: Number
-    statistics: FilledObject[_RasterStatistics]
-    histogram: _Histogram
-
-
-class _Class(TypedDict, total=False):
-    value: Required[Integer]
-    name: Required[Annotated[str, Field(pattern="^[0-9A-Za-z_-]+$")]]
-    title: str
-    description: str
-    color_hint: Annotated[str, Field(pattern="^[0-9A-Fa-f]{6}$")]
-    nodata: bool
-    percentage: Percentage
-    count: Count
-
-
-class _BitField(TypedDict, total=False):
-    offset: Required[Count]
-    length: Required[Ordinal]
-    classes: Required[DistinctList[_Class]]
-    roles: DistinctList[str]
-    description: str
-    name: str
-
-
-class _Expression(TypedDict):
-    format: str
-    expression: Any
-
-
-class _FileValues(TypedDict):
-    values: FilledList[Any]
-    summary: Filled
-
-
-class _Centroid(TypedDict):
-    lat: Elevation
-    lon: Longitude
-
-
-Ring = Annotated[ListOf[Annotated[ListOf[Number], Field(min_length=2)]], Field(min_length=4)]
-
-
-@with_config(ConfigDict(extra="forbid"))
-class _Polygon(TypedDict, total=False):
-    type: Required[Literal["Polygon"]]
-    coordinates: Required[ListOf[Ring]]
-
-
-Pair = Annotated[ListOf[Integer], Field(min_length=2, max_length=2)]
-Box = Annotated[ListOf[Number], AfterValidator(_check(lambda numbers: len(numbers) in {4, 6}))]
-Transform = Annotated[ListOf[Number], AfterValidator(_check(lambda numbers: len(numbers) in {6, 9}))]
+_EO_BAND = _object({"name": str, "common_name": _COMMON_NAME, **dict.fromkeys(_WAVES, Number)})
+_HISTOGRAM = _object(
+    {**dict.fromkeys(("count", "min", "max"), Number), "buckets": _list(Integer, 3)},
+    {"count", "min", "max", "buckets"},
+    closed=True,
+)
+#: Statistics and a band before version 2 of ``raster``.
+_RASTER_STATISTICS = _object(
+    dict.fromkeys(("mean", "minimum", "maximum", "stddev", "valid_percent"), Number), closed=True
+)
+_RASTER_BAND = _object(
+    {
+        "data_type": DataType,
+        "unit": str,
+        "bits_per_sample": Integer,
+        "sampling": Sampling,
+        "nodata": NoData,
+        **dict.fromkeys(("scale", "offset", "spatial_resolution"), Number),
+        "statistics": _RASTER_STATISTICS,
+        "histogram": _HISTOGRAM,
+    }
+)
+_CLASS = _object(
+    {
+        "value": Integer,
+        "name": Annotated[str, Field(pattern="^[0-9A-Za-z_-]+$")],
+        **dict.fromkeys(("title", "description"), str),
+        "color_hint": Annotated[str, Field(pattern="^[0-9A-Fa-f]{6}$")],
+        "nodata": bool,
+        "percentage": Percentage,
+        "count": Count,
+    },
+    {"value", "name"},
+)
+_CLASSES = _list(_CLASS, 1, distinct=True)
+_BIT_FIELD = _object(
+    {
+        "offset": Count,
+        "length": Ordinal,
+        "classes": _CLASSES,
+        "roles": _list(str, 1, distinct=True),
+        **dict.fromkeys(("description", "name"), str),
+    },
+    {"offset", "length", "classes"},
+)
+_EXPRESSION = _object({"format": str, "expression": Any}, {"format", "expression"})
+_FILE_VALUES = _object({"values": _list(Any, 1), "summary": Filled}, {"values", "summary"})
+_CENTROID = _object({"lat": Elevation, "lon": Longitude}, {"lat", "lon"})
+_RINGS = _list(_list(_list(Number, 2), 4))
+_POLYGON = _object({"type": Literal["Polygon"], "coordinates": _RINGS}, {"type", "coordinates"}, closed=True)
+_BOX = Annotated[list[Number], FailFast(), AfterValidator(_check(lambda numbers: len(numbers) in {4, 6}))]
+_TRANSFORM = Annotated[
+    list[Number], FailFast(), AfterValidator(_check(lambda numbers: len(numbers) in {6, 9}))
+]
 #: Types of the fields of STAC's common metadata, in properties, assets and bands alike; ``bands`` themselves are
 #: checked band by band.
 COMMON: Mapping[str, Any] = {
     **dict.fromkeys(("title", "unit", "platform", "constellation", "mission", "type"), str),
-    **dict.fromkeys(("keywords", "roles", "instruments"), ListOf[str]),
+    **dict.fromkeys(("keywords", "roles", "instruments"), _list(str)),
     **dict.fromkeys(("start_datetime", "end_datetime", "created", "updated"), Instant),
     "description": Filled,
     "datetime": Instant | None,
     "data_type": DataType,
     "nodata": NoData,
-    "statistics": FilledObject[_Statistics],
+    "statistics": _STATISTICS,
     "gsd": Positive,
     "license": Annotated[str, Field(pattern="^[0-9A-Za-z_.+-]+$")],
-    "providers": ListOf[_Provider],
+    "providers": _list(_PROVIDER),
 }
-_EO: Mapping[str, Any] = {"eo:cloud_cover": Percentage, "eo:bands": FilledList[FilledObject[_EoBand]]}
+_EO: Mapping[str, Any] = {"eo:cloud_cover": Percentage, "eo:bands": _list(_EO_BAND, 1)}
 _SAT: Mapping[str, Any] = {
     "sat:platform_international_designator": str,
     "sat:orbit_state": Literal["ascending", "descending", "geostationary"],
@@ -237,22 +205,22 @@ EXTENSIONS: Mapping[str, Extension] = {
         {
             "proj:code": str | None,
             "proj:wkt2": str | None,
-            "proj:geometry": _Polygon,
-            "proj:bbox": Box,
-            "proj:centroid": _Centroid,
-            "proj:shape": Pair,
-            "proj:transform": Transform,
+            "proj:geometry": _POLYGON,
+            "proj:bbox": _BOX,
+            "proj:centroid": _CENTROID,
+            "proj:shape": _list(Integer, 2, 2),
+            "proj:transform": _TRANSFORM,
         }
     ),
     "classification/v2.0.0": Extension(
-        {"classification:classes": DistinctList[_Class], "classification:bitfields": DistinctList[_BitField]}
+        {"classification:classes": _CLASSES, "classification:bitfields": _list(_BIT_FIELD, 1, distinct=True)}
     ),
     "file/v2.1.0": Extension(
         {
             "file:byte_order": Literal["big-endian", "little-endian"],
             "file:checksum": Annotated[str, Field(pattern="^[a-f0-9]+$")],
             **dict.fromkeys(("file:header_size", "file:size"), Count),
-            "file:values": FilledList[_FileValues],
+            "file:values": _list(_FILE_VALUES, 1),
             "file:local_path": Annotated[
                 str, Field(pattern=r"""^[^\r\n\t\\:'"/]+(/[^\r\n\t\\:'"/]+)*/?$""")
             ],
@@ -260,7 +228,7 @@ EXTENSIONS: Mapping[str, Extension] = {
     ),
     "processing/v1.2.0": Extension(
         {
-            "processing:expression": _Expression,
+            "processing:expression": _EXPRESSION,
             **dict.fromkeys(
                 ("processing:lineage", "processing:level", "processing:facility", "processing:version"), str
             ),
@@ -284,13 +252,13 @@ EXTENSIONS: Mapping[str, Extension] = {
         },
         in_bands=True,
     ),
-    "raster/v1.1.0": Extension({"raster:bands": FilledList[FilledObject[_RasterBand]]}),
+    "raster/v1.1.0": Extension({"raster:bands": _list(_RASTER_BAND, 1)}),
     "raster/v2.0.0": Extension(
         {
             "raster:bits_per_sample": Integer,
             "raster:sampling": Sampling,
             **dict.fromkeys(("raster:scale", "raster:offset", "raster:spatial_resolution"), Number),
-            "raster:histogram": _Histogram,
+            "raster:histogram": _HISTOGRAM,
         },
         in_bands=True,
     ),
