@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from pc_cloudmask.catalog.fields import EXTENSIONS_URI, Fields
-from pc_cloudmask.scene.ids import MASK_ASSET
+from pc_cloudmask.scene.scene import MASK_ASSET
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.storage.store import BucketPlace
 from pc_cloudmask.text import unsigned_href

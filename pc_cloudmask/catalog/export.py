@@ -17,7 +17,7 @@ from pc_cloudmask.catalog.fields import Document, encode_document, read_document
 from pc_cloudmask.catalog.layout import COLLECTION_ID, COLLECTION_KEY
 from pc_cloudmask.catalog.mirror import UNREADABLE, LeftOut, read_linked
 from pc_cloudmask.errors import SettingsError, StoreRefused
-from pc_cloudmask.scene.ids import MASK_ASSET
+from pc_cloudmask.scene.scene import MASK_ASSET
 from pc_cloudmask.source.hrefs import is_relative, map_hrefs
 from pc_cloudmask.storage.store import ObjectStore
 

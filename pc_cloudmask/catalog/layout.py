@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import date
 
-from pc_cloudmask.scene.ids import MASK_ASSET, PROBABILITY_ASSET, check_item_id, check_tile, is_item_id
+from pc_cloudmask.scene.scene import MASK_ASSET, PROBABILITY_ASSET, check_item_id, check_tile, is_item_id
 
 COLLECTION_ID = "sentinel-2-l2a-cloudmask"
 CATALOG_KEY = "catalog.json"

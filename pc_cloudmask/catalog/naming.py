@@ -11,8 +11,8 @@ from datetime import date, timedelta
 from pc_cloudmask.catalog.layout import ItemKeys, find_day
 from pc_cloudmask.catalog.walk import find_linked_keys, read_linked
 from pc_cloudmask.errors import SettingsError, StoreRefused
-from pc_cloudmask.scene.ids import TILE_FORM, drop_baseline, parse_item_id
 from pc_cloudmask.scene.query import SceneQuery
+from pc_cloudmask.scene.scene import TILE_FORM, drop_baseline, parse_item_id
 from pc_cloudmask.source.selection import find_datetime
 from pc_cloudmask.storage.store import ObjectReader
 

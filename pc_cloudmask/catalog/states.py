@@ -16,7 +16,7 @@ from pydantic import AfterValidator, AwareDatetime, TypeAdapter, ValidationError
 from pc_cloudmask.catalog.fields import JSON_MEDIA_TYPE, decode_document
 from pc_cloudmask.catalog.layout import FAILED_PREFIX, PROVISIONAL_PREFIX, WAITING_PREFIX, is_state_key
 from pc_cloudmask.errors import CloudmaskError
-from pc_cloudmask.scene.ids import check_item_id
+from pc_cloudmask.scene.scene import check_item_id
 from pc_cloudmask.storage.store import ObjectStore
 from pc_cloudmask.text import make_printable
 

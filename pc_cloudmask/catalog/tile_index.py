@@ -38,7 +38,7 @@ from pc_cloudmask.catalog.walk import read_linked_items
 from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
 from pc_cloudmask.scene.geometry import build_box, build_shape
-from pc_cloudmask.scene.ids import MASK_ASSET
+from pc_cloudmask.scene.scene import MASK_ASSET
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 from pc_cloudmask.text import make_printable

@@ -28,12 +28,7 @@ from pc_cloudmask.masking.clouds_and_shadows import compose_classes, find_shadow
 from pc_cloudmask.masking.earth_engine.graphs import DARK, LACKING_FLAG, NOT_CLEAR, VALID, build_score_flags
 from pc_cloudmask.masking.earth_engine.images import ImageFinder
 from pc_cloudmask.masking.earth_engine.session import SOFTWARE, PixelDownloader
-from pc_cloudmask.masking.earth_engine.windows import (
-    CLOUD_SCORE_PLUS,
-    L1C,
-    Bytes,
-    Raster,
-)
+from pc_cloudmask.masking.earth_engine.windows import CLOUD_SCORE_PLUS, L1C, Bytes, Raster
 from pc_cloudmask.masking.methods import DerivedMask, EngineTools, MaskEngine
 from pc_cloudmask.scene.image import L1C_LEVEL, EarthEngineImage, Pairing, Waiting
 from pc_cloudmask.scene.scene import Scene
@@ -44,9 +39,8 @@ USUAL_LATENESS = timedelta(days=30)
 
 def open_engine(tools: EngineTools) -> MaskEngine:
     """Open the engine, whatever ``compute`` says: Earth Engine only computes flags."""
-    parts = (tools.downloader, tools.read_parameters("cloud-score-plus"))
-    derive, download = partial(derive_mask, *parts), partial(download_flags, *parts)
-    return MaskEngine("cloud-score-plus", derive, partial(find_images, tools), download)
+    begin_mask = partial(download_flags, tools.downloader, tools.read_parameters("cloud-score-plus"))
+    return MaskEngine("cloud-score-plus", begin_mask, partial(find_images, tools))
 
 
 def find_images(tools: EngineTools, scenes: Sequence[Scene]) -> dict[str, Pairing]:
@@ -67,22 +61,10 @@ def find_images(tools: EngineTools, scenes: Sequence[Scene]) -> dict[str, Pairin
     }
 
 
-def derive_mask(
-    downloader: PixelDownloader, parameters: MaskParameters, scene: Scene, ee_image: EarthEngineImage
-) -> DerivedMask:
-    """Return the mask of one scene.
-
-    Raises:
-        EngineUnavailable: it may succeed later.
-        EngineRefused: it never will.
-    """
-    return download_flags(downloader, parameters, scene, ee_image)()
-
-
 def download_flags(
     downloader: PixelDownloader, parameters: MaskParameters, scene: Scene, ee_image: EarthEngineImage
 ) -> Callable[[], DerivedMask]:
-    """Download the flags of one scene and return what makes its mask from them; raises as ``derive_mask`` does."""
+    """Download the flags of one scene and return what makes its mask from them, see ``MaskEngine``."""
     downloader.session.start()
     image = build_score_flags(ee_image, parameters)
     (flags,) = downloader.read_rasters(scene.id, [Raster("cloud score flags", image, scene.grid)])

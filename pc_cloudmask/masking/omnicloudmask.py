@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from pc_cloudmask.errors import MachineError, SettingsError, find_machine_fault
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import compose_classes
-from pc_cloudmask.masking.item_bands import read_item_band
+from pc_cloudmask.masking.files import read_item_band
 from pc_cloudmask.masking.methods import DEVICES, DerivedMask, EngineTools, MaskEngine, NetworkOptions
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene, reflectance_offset_dn

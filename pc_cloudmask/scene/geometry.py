@@ -69,8 +69,7 @@ def build_shape(geometry: Any, farthest_longitude: float = FARTHEST_LONGITUDE) -
             place = "".join(f"[{step}]" for step in first["loc"])
             raise ValueError(f"has wrong coordinates{place}: {first['msg']}") from error
     built = shape({"type": kind, "coordinates": coordinates})
-    if shapely.get_num_coordinates(built) > MAX_POSITIONS:
-        raise ValueError(f"has more than {MAX_POSITIONS} positions")
+    _check_positions(built)
     if (np.abs(shapely.get_coordinates(built)) > (farthest_longitude, 90)).any():
         raise ValueError(
             f"has positions beyond {farthest_longitude:g} degrees of longitude or 90 of latitude"
@@ -79,17 +78,17 @@ def build_shape(geometry: Any, farthest_longitude: float = FARTHEST_LONGITUDE) -
 
 
 def check_footprint(geometry: Any) -> Any:
-    """Return an item's geometry if it is an area.
-
-    Raises:
-        ValueError: it is not, or has more than ``MAX_FOOTPRINT_POSITIONS`` positions.
-    """
+    """Return an item's geometry; raise ValueError if it is no area or has too many positions."""
     footprint = build_shape(geometry)
     if not isinstance(footprint, shapely.Polygon | shapely.MultiPolygon) or footprint.is_empty:
         raise ValueError("is not a Polygon or MultiPolygon, or is empty")
-    if shapely.get_num_coordinates(footprint) > MAX_FOOTPRINT_POSITIONS:
-        raise ValueError(f"has more than {MAX_FOOTPRINT_POSITIONS} positions")
+    _check_positions(footprint, MAX_FOOTPRINT_POSITIONS)
     return geometry
+
+
+def _check_positions(geometry: BaseGeometry, most: int = MAX_POSITIONS) -> None:
+    if shapely.get_num_coordinates(geometry) > most:
+        raise ValueError(f"has more than {most} positions")
 
 
 def read_geometry(text: str | bytes) -> dict[str, Any]:
@@ -139,38 +138,25 @@ def _merge(shapes: Sequence[BaseGeometry]) -> dict[str, Any]:
         union = shapely.unary_union(
             [each if shapely.get_dimensions(each) == 2 else each.buffer(_HAIR_DEG) for each in union.geoms]
         )
-    if shapely.get_num_coordinates(union) > MAX_POSITIONS:
-        raise ValueError(f"has more than {MAX_POSITIONS} positions")
+    _check_positions(union)
     merged: dict[str, Any] = orjson.loads(shapely.to_geojson(union))
     return merged
 
 
 def build_box(west: float, south: float, east: float, north: float) -> dict[str, Any]:
     """Return the geometry of a box; one that crosses the antimeridian (west > east) becomes two."""
-    if west <= east:
-        return {"type": "Polygon", "coordinates": [_box_ring(west, south, east, north)]}
-    halves = [_box_ring(west, south, 180.0, north), _box_ring(-180.0, south, east, north)]
-    return {"type": "MultiPolygon", "coordinates": [[ring] for ring in halves]}
-
-
-def geometries_meet(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Return True if a footprint and an area share a point; see ``prepare_area``.
-
-    Raises:
-        ValueError: one of them is not a geometry.
-    """
-    return prepare_area(second)(first)
+    if west > east:
+        halves = build_box(west, south, 180.0, north), build_box(-180.0, south, east, north)
+        return {"type": "MultiPolygon", "coordinates": [half["coordinates"] for half in halves]}
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    return {"type": "Polygon", "coordinates": [ring]}
 
 
 def prepare_area(area: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
     """Return a function that says whether a footprint shares a point with ``area``, edges included.
 
     Longitudes beyond 180 are on the other side of the antimeridian. No tile is wider than half the Earth, so a
-    footprint that appears to be crosses the antimeridian. The function raises ValueError for a footprint that is not a
-    geometry.
-
-    Raises:
-        ValueError: the area is not a geometry.
+    footprint that appears to be crosses the antimeridian. Both raise ValueError for what is not a geometry.
     """
     other = build_shape(area)
     turned = {degrees: translate(other, degrees) for degrees in _TURNS}
@@ -213,10 +199,6 @@ def find_bbox(geometry: Mapping[str, Any]) -> list[float]:
     elif east - west > 180:
         west, east = longitudes[longitudes > 0].min(), longitudes[longitudes <= 0].max()
     return [float(west), float(latitudes.min()), float(east), float(latitudes.max())]
-
-
-def _box_ring(west: float, south: float, east: float, north: float) -> list[list[float]]:
-    return [[west, south], [east, south], [east, north], [west, north], [west, south]]
 
 
 #: Letters of the 100 km columns, west to east, by the zone number modulo 3; the first begins at 100 km.

@@ -9,8 +9,8 @@ from typing import Any
 
 from pc_cloudmask.errors import SourceRefused
 from pc_cloudmask.scene.geometry import build_box, prepare_area
-from pc_cloudmask.scene.ids import drop_baseline
 from pc_cloudmask.scene.query import Interval, SceneQuery, parse_datetime_interval, parse_instant
+from pc_cloudmask.scene.scene import drop_baseline
 from pc_cloudmask.source.fields import Item, find_property
 
 #: Items kept in memory for sorting: about half a gigabyte.

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pc_cloudmask.errors import MissingField
-from pc_cloudmask.scene.ids import TILE_FORM
 from pc_cloudmask.scene.image import ImageKey
 from pc_cloudmask.scene.query import parse_instant
+from pc_cloudmask.scene.scene import TILE_FORM
 from pc_cloudmask.source.fields import UNKNOWN_ID, Item, check_object, find_property, is_printable
 from pc_cloudmask.source.selection import find_datetime
 

@@ -10,7 +10,6 @@ from pc_cloudmask.text import decode_text, is_loopback
 
 DEFAULT, ANONYMOUS = "default", "anonymous"
 VARIABLE = "CLOUDMASK_EARTHENGINE_CREDENTIALS"
-_NO_PROJECT = "set CLOUDMASK_EARTHENGINE_PROJECT to a Google Cloud project registered for Earth Engine"
 
 
 def check_account(project: str | None, url: str, credentials: str) -> str:
@@ -26,7 +25,9 @@ def check_account(project: str | None, url: str, credentials: str) -> str:
     if credentials != DEFAULT:
         project = project or read_key(credentials).get("project_id")
     if not project:
-        raise SettingsError(_NO_PROJECT)
+        raise SettingsError(
+            "set CLOUDMASK_EARTHENGINE_PROJECT to a Google Cloud project registered for Earth Engine"
+        )
     return project
 
 

@@ -22,9 +22,14 @@ from google.oauth2.credentials import Credentials as UserCredentials
 
 from pc_cloudmask.errors import EngineError, EngineUnavailable, SettingsError
 from pc_cloudmask.masking.earth_engine.account import ANONYMOUS, DEFAULT, VARIABLE, check_account, read_key
-from pc_cloudmask.masking.earth_engine.failures import CLIENT_FAILURES, Failure, Remedy, classify_failure
 from pc_cloudmask.masking.earth_engine.pacing import CONCURRENT_REQUESTS, Limits, Places, TokenBucket
-from pc_cloudmask.masking.earth_engine.transport import BoundedHttp
+from pc_cloudmask.masking.earth_engine.transport import (
+    CLIENT_FAILURES,
+    BoundedHttp,
+    Failure,
+    Remedy,
+    classify_failure,
+)
 from pc_cloudmask.masking.earth_engine.windows import Bytes, Raster
 from pc_cloudmask.web import Deadline
 
@@ -53,22 +58,8 @@ def find_credentials(credentials: str) -> Credentials:
         return AnonymousCredentials()  # type: ignore[no-untyped-call]  # google.auth has half its types
     if credentials != DEFAULT:
         return _load_key(credentials)
-    named = environment_vars.CREDENTIALS in os.environ
-    return (None if named else _find_stored_token()) or _find_application_default()
-
-
-def _find_stored_token() -> Credentials | None:
-    """Return what ``earthengine authenticate`` left on this machine."""
-    try:
-        arguments = ee.oauth.get_credentials_arguments()
-    except (OSError, ValueError, AttributeError):
-        return None
-    if not arguments.get("refresh_token"):
-        return None  # from a sign-in through gcloud, which keeps the token itself
-    return UserCredentials(None, **arguments)  # type: ignore[no-untyped-call]  # as above
-
-
-def _find_application_default() -> Credentials:
+    if environment_vars.CREDENTIALS not in os.environ and (stored := _find_stored_token()):
+        return stored
     try:
         with warnings.catch_warnings():
             # About a missing quota project, which does not matter: the project is always set.
@@ -81,6 +72,17 @@ def _find_application_default() -> Credentials:
             f"{VARIABLE} to a service account's key file"
         ) from error
     return found
+
+
+def _find_stored_token() -> Credentials | None:
+    """Return what ``earthengine authenticate`` left on this machine."""
+    try:
+        arguments = ee.oauth.get_credentials_arguments()
+    except (OSError, ValueError, AttributeError):
+        return None
+    if not arguments.get("refresh_token"):
+        return None  # from a sign-in through gcloud, which keeps the token itself
+    return UserCredentials(None, **arguments)  # type: ignore[no-untyped-call]  # as above
 
 
 def _load_key(path: str) -> Credentials:
@@ -144,10 +146,7 @@ class TransferStatistics:
         """Return the counts as plain JSON values for a report."""
         with self._lock:
             return {
-                "requests": self.requests,
-                "retries": self.retries,
-                "splits": self.splits,
-                "bytes": self.bytes,
+                **{name: getattr(self, name) for name in ("requests", "retries", "splits", "bytes")},
                 "seconds": {phase: round(seconds, 3) for phase, seconds in sorted(self.seconds.items())},
             }
 
@@ -230,6 +229,11 @@ class EarthEngineSession:
                 return function()
 
         return self._repeat(what, counted, deadline)
+
+    def compute(self, what: str, value: ee.ComputedObject, deadline: Deadline | None = None) -> Any:
+        """Return what ``value`` is, by one request, as ``call`` does; by default within a chunk's deadline."""
+        ask = partial(ee.data.computeValue, value)
+        return self.call(what, ask, deadline or Deadline(self.limits.pairing_deadline_s))
 
     def take_profiles(self, scene_ids: Iterable[str]) -> dict[str, list[str]]:
         """Return, once, the profile ids of those scenes whose pixels were requested, even if there are none."""
@@ -349,17 +353,9 @@ def profiling(session: EarthEngineSession) -> Iterator[list[str]]:
         session.profile_hook = None
 
 
-def read_eecu_seconds(session: EarthEngineSession, ids: list[str]) -> float | None:
-    """Return the EECU-seconds of profiles, in one request; None if Earth Engine does not report them."""
-    if not ids:
-        return None
-    profiles = ee.ApiFunction.call_("Profile.getProfiles", ids)
-    deadline = Deadline(session.limits.pairing_deadline_s)
-    try:
-        text = session.call("reading profiles", partial(ee.data.computeValue, profiles), deadline)
-    except EngineError:  # a missing figure is no reason to lose the others
-        return None
-    return sum_eecu_seconds(str(text))
+def read_eecu_seconds(session: EarthEngineSession, ids: Sequence[str]) -> float | None:
+    """Return the EECU-seconds of profiles; None if Earth Engine does not report them."""
+    return read_scene_eecu(session, {"": ids})[""]
 
 
 def read_scene_eecu(
@@ -370,28 +366,19 @@ def read_scene_eecu(
     known = [scene_id for scene_id, ids in profiles.items() if ids]
     for first in range(0, len(known), SCENES_AT_ONCE):
         scene_ids = known[first : first + SCENES_AT_ONCE]
-        asked = ee.List(
-            [ee.ApiFunction.call_("Profile.getProfiles", list(profiles[each])) for each in scene_ids]
-        )
-        deadline = Deadline(session.limits.pairing_deadline_s)
+        asked = [ee.ApiFunction.call_("Profile.getProfiles", list(profiles[each])) for each in scene_ids]
         try:
-            texts = session.call("reading profiles", partial(ee.data.computeValue, asked), deadline)
+            texts = session.compute("reading profiles", ee.List(asked))
         except EngineError:  # a missing figure is no reason to lose the others
             continue
         if isinstance(texts, list) and len(texts) == len(scene_ids):
-            told |= {
-                scene_id: sum_eecu_seconds(str(text)) for scene_id, text in zip(scene_ids, texts, strict=True)
-            }
+            told |= dict(zip(scene_ids, map(sum_eecu_seconds, map(str, texts)), strict=True))
     return told
 
 
 def sum_eecu_seconds(text: str) -> float | None:
     """Return the sum of a profile's first column, or None if it is not the expected one."""
-    header, *rows = text.splitlines() or [""]
-    if header.split()[:1] != [_FIRST_COLUMN]:
+    header, *rows = (line.split() for line in text.splitlines() or [""])
+    if header[:1] != [_FIRST_COLUMN]:
         return None
-    return sum(float(row.split()[0]) for row in rows if _is_figure(row.split()[:1]))
-
-
-def _is_figure(cells: list[str]) -> bool:
-    return bool(cells) and cells[0].replace(".", "", 1).isdecimal()
+    return sum(float(row[0]) for row in rows if row and row[0].replace(".", "", 1).isdecimal())
