@@ -38,10 +38,7 @@ _ROWS = 128
 
 
 def find_cloud(probability_pct: NDArray[np.uint8], threshold_pct: float) -> NDArray[np.bool_]:
-    """Find where the probability is strictly above the threshold: bool, of the same shape.
-
-    A pixel without data (255) is never cloud.
-    """
+    """Find where the probability is strictly above the threshold, and not 255, no data: bool, of the same shape."""
     # For integers p, p > t is p > floor(t): comparing integers needs no float64 copy.
     cloud = probability_pct > math.floor(threshold_pct)
     cloud &= probability_pct != PROBABILITY_NODATA
@@ -68,7 +65,6 @@ def find_dark(
 #: Nothing on Earth is brighter. Otherwise a saturated pixel, 65535, would be 6.5, and a single one would affect
 #: how a network labels its entire tile.
 MAX_REFLECTANCE = 2.0
-_DN_COUNT = 1 << 16
 
 
 def build_reflectance_table(processing_baseline: str) -> NDArray[np.float32]:
@@ -76,7 +72,7 @@ def build_reflectance_table(processing_baseline: str) -> NDArray[np.float32]:
 
     0, which means no data in every baseline, gives 0; so does every number that the offset makes negative.
     """
-    dn = np.arange(_DN_COUNT, dtype=np.int32) + reflectance_offset_dn(processing_baseline)
+    dn = np.arange(1 << 16, dtype=np.int32) + reflectance_offset_dn(processing_baseline)
     reflectance = dn.astype(np.float32) / np.float32(REFLECTANCE_SCALE)
     return np.clip(reflectance, 0, MAX_REFLECTANCE, out=reflectance)
 
@@ -92,9 +88,6 @@ def find_shadow_candidates(
 
     A pixel is a candidate if a cloud lies 0, 1, 2 … ``floor(reach_px)`` steps from it towards the
     sun, each step rounded to the nearest pixel. Outside the raster there is no cloud.
-
-    Raises:
-        ValueError: the azimuth is not finite.
     """
     candidates = np.zeros_like(coarse_cloud)
     height, width = coarse_cloud.shape
@@ -263,10 +256,7 @@ def compose_mask(
 ) -> NDArray[np.uint8]:
     """Return classes of ``MaskClass`` on the grid of ``inputs.probability_pct``: uint8 of the same shape.
 
-    ``solar_azimuth_deg`` is clockwise from north, any real number.
-
-    Raises:
-        ValueError: the inputs' shapes do not match, or the azimuth is not finite.
+    ``solar_azimuth_deg`` is clockwise from north. ValueError: it is not finite, or the inputs' shapes do not match.
     """
     factor = _coarse_factor(inputs, pixel_size_m)
     threshold_pct = parameters.cloud_probability_pct
@@ -304,10 +294,7 @@ def compose_classes(
     """Return classes of ``MaskClass`` for clouds and shadows that are already separate: uint8 of the same shape.
 
     Erosion, dilation and classes are those of ``compose_mask``; if ``erosion_m`` is 0 nothing is eroded. All
-    three are bool ``(height, width)``; where ``valid`` is false there is no data.
-
-    Raises:
-        ValueError: the arrays' shapes differ.
+    three are bool ``(height, width)``, else it raises ValueError; where ``valid`` is false there is no data.
     """
     if not cloud.shape == shadow.shape == valid.shape:
         raise ValueError(
@@ -344,11 +331,7 @@ class _PackedInputs:
         return valid & ~(masked & near_cloud), masked
 
     def _erode(self, raw: Packed, radius_px: float) -> Packed:
-        """Return where the disk contains pixels with data and all of them are in ``raw``.
-
-        The result has ``disk_reach`` columns more on either side of the grid; above and below, the
-        halos have the rows.
-        """
+        """Return where the disk has pixels with data, all of them in ``raw``, with a margin of columns."""
         margin = disk_reach(radius_px)
         reached = dilate(self.valid, radius_px, margin)
         if self.valid.shape[1] < raw.shape[1]:
@@ -393,11 +376,7 @@ def _crop(packed: Packed, rows: int) -> Packed:
 
 
 def _coarse_factor(inputs: CloudInputs, pixel_size_m: float) -> int:
-    """Return the edge length of a coarse pixel in pixels.
-
-    Raises:
-        ValueError: the shapes do not match, or a coarse pixel is not a multiple of a pixel.
-    """
+    """Return the edge length of a coarse pixel in pixels; raise ValueError unless the inputs' shapes match it."""
     factor = round(COARSE_PIXEL_M / pixel_size_m)
     if factor < 1 or factor * pixel_size_m != COARSE_PIXEL_M:
         raise ValueError(f"{COARSE_PIXEL_M:g} m is no whole number of pixels of {pixel_size_m:g} m")

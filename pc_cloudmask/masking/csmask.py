@@ -45,8 +45,9 @@ MARGIN_PX = int(TILE_PX * OVERLAP)
 STEP_PX = int(TILE_PX - TILE_PX * OVERLAP)
 #: Rows or columns that neighbouring tiles share.
 SHARED_PX = TILE_PX - STEP_PX
-#: Classes of the network's output: background, cloud, cloud shadow.
+#: Classes of the network's output (ukis-csmask 1.0, ``CSmask._csm``): background, cloud, cloud shadow.
 CLASS_COUNT = 3
+CLOUD, SHADOW = 1, 2
 #: From a tile, float32 ``(1, bands, 256, 256)``, to its logits, float32 ``(1, 3, 256, 256)``.
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 #: ``(top, bottom)`` to digital numbers, uint16 ``(bands, bottom - top, width)``. ``top`` moves down, except for
@@ -57,8 +58,7 @@ ReadRows = Callable[[int, int], NDArray[np.uint16]]
 def coarsen_rows(read_rows: ReadRows, shape: tuple[int, int]) -> tuple[ReadRows, tuple[int, int]]:
     """Return a function that reads rows of pixels 1.5 times as large, and their shape, from a raster of ``shape``.
 
-    Three pixels become two along both axes, each the rounded mean of those that it covers and that have data. ``top``
-    of the rows that are read moves like that of the rows asked for.
+    Three pixels become two along both axes, each the rounded mean of those that it covers and that have data.
     """
     height, width = shape
     coarse_shape = (-(-2 * height // 3), -(-2 * width // 3))
@@ -112,14 +112,12 @@ def label_scene(
     for top in tile_starts(height):
         rows = mirrored_indices(top, height)
         first, last = int(rows.min()), int(rows.max())
-        pixels = read_rows(first, last + 1)
-        row_pixels = pixels[:, rows - first]
-        row_valid = row_pixels.any(axis=0)
+        row_pixels = read_rows(first, last + 1)[:, rows - first]
         for left in tile_starts(width):
-            columns = mirrored_indices(left, width)
-            if row_valid[:, columns].any():
+            pixels = row_pixels[:, :, mirrored_indices(left, width)]
+            if pixels.any():
                 inside = slice(max(left, 0), min(left + TILE_PX, width))
-                weighted = _classify(network, tables, row_pixels[:, :, columns]) * _WEIGHTS
+                weighted = _classify(network, tables, pixels) * _WEIGHTS
                 pending[:, :, inside] += weighted[:, :, inside.start - left : inside.stop - left]
         # Rows that no later tile covers.
         done = slice(max(top, 0), min(top + STEP_PX, height))
@@ -206,11 +204,7 @@ class ModelFile:
 
 
 def find_model_file(model: str = "6-bands-20m") -> ModelFile:
-    """Find the file of a model of ``MODELS``, after checking that its runtime is installed; neither is loaded.
-
-    Raises:
-        SettingsError: ukis-csmask or onnxruntime is not installed, or its version has no such model.
-    """
+    """Find the file of a model of ``MODELS``, and the runtime; load neither, and raise SettingsError without either."""
     package = find_spec("ukis_csmask")
     if package is None or package.origin is None or find_spec("onnxruntime") is None:
         raise SettingsError(f"method csmask: {tell_extra('csmask')}")
@@ -290,10 +284,6 @@ def open_rows(reader: AssetReader, scene: Scene, bands: Sequence[str], valid: ND
         return np.concatenate(parts, axis=1)
 
     return read_rows
-
-
-#: Labels of the network (ukis-csmask 1.0, ``CSmask._csm``).
-CLOUD, SHADOW = 1, 2
 
 
 def list_checks(options: NetworkOptions) -> dict[str, Callable[[], str]]:

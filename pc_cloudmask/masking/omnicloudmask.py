@@ -11,7 +11,7 @@ import csv
 import hashlib
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import import_module
@@ -28,7 +28,14 @@ from pc_cloudmask.errors import MachineError, SettingsError, find_machine_fault
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import compose_classes
 from pc_cloudmask.masking.files import read_item_band
-from pc_cloudmask.masking.methods import DEVICES, DerivedMask, EngineTools, MaskEngine, NetworkOptions
+from pc_cloudmask.masking.methods import (
+    DEVICES,
+    DerivedMask,
+    EngineTools,
+    MaskEngine,
+    NetworkOptions,
+    compute_only,
+)
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene, reflectance_offset_dn
 from pc_cloudmask.source.assets import AssetReader
@@ -60,25 +67,16 @@ class Weights:
         return f'python -c "from omnicloudmask.download_models import get_models; {call}"'
 
     def hash_files(self) -> list[str]:
-        """Return the SHA-256 of each file, in hex.
-
-        Raises:
-            SettingsError: files are missing, cannot be read, or come from an interrupted download.
-        """
+        """Return the SHA-256 of each file, in hex; raise SettingsError if files are missing or broken."""
         try:
-            sizes = {name: (self.folder / name).stat().st_size for name in self.files if self._has(name)}
-            if missing := [name for name in self.files if name not in sizes]:
+            paths = [self.folder / name for name in self.files]
+            if missing := [path.name for path in paths if not path.is_file()]:
                 raise self._refuse(f"missing: {', '.join(missing)}")
-            if broken := [name for name, size in sizes.items() if size <= BROKEN_BYTES]:
+            if broken := [path.name for path in paths if path.stat().st_size <= BROKEN_BYTES]:
                 raise self._refuse(f"incomplete: {', '.join(broken)}")
-            return [
-                _hash_file(self.folder / name, (self.folder / name).stat().st_mtime_ns) for name in self.files
-            ]
+            return [_hash_file(path, path.stat().st_mtime_ns) for path in paths]
         except OSError as error:
             raise self._refuse(f"unreadable: {error.filename}: {error.strerror}") from error
-
-    def _has(self, name: str) -> bool:
-        return (self.folder / name).is_file()
 
     def _refuse(self, problem: str) -> SettingsError:
         return SettingsError(
@@ -95,11 +93,7 @@ def _hash_file(path: Path, _changed_ns: int) -> str:
 
 
 def find_weights(options: NetworkOptions) -> Weights:
-    """Find out where the weights must be, without importing PyTorch or the package.
-
-    Raises:
-        SettingsError: a package is not installed, or has no such version of the model.
-    """
+    """Find out where the weights must be, without importing PyTorch or the package; refuse an unknown version."""
     package = find_spec("omnicloudmask")
     if package is None or package.origin is None or find_spec("torch") is None:
         raise SettingsError(f"method {METHOD}: {tell_extra(METHOD)}")
@@ -130,22 +124,13 @@ def _find_default_folder() -> Path:
 
 
 def identify(options: NetworkOptions) -> dict[str, str | float]:
-    """Return what masks depend on besides the settings' thresholds: the model's version and weights.
-
-    Raises:
-        SettingsError: the packages or the weights are missing.
-    """
+    """Return what masks depend on besides the settings' thresholds: the model's version and weights."""
     weights = find_weights(options)
     return {"model_version": weights.model_version, "weights_sha256": ",".join(weights.hash_files())}
 
 
 def find_device(options: NetworkOptions) -> str:
-    """Return the device that PyTorch should use; this imports PyTorch.
-
-    Raises:
-        SettingsError: it is not available.
-        MachineError: PyTorch cannot be imported.
-    """
+    """Import PyTorch, and return the device that it should use; raise SettingsError if it is not available."""
     torch = _import("torch")
     gpus = {"cuda": torch.cuda, "mps": torch.backends.mps}
     there = [name for name in DEVICES if name not in gpus or gpus[name].is_available()]
@@ -160,6 +145,7 @@ def find_device(options: NetworkOptions) -> str:
 
 
 def _import(module: str) -> Any:
+    """Import a module, or raise MachineError."""
     try:
         return import_module(module)
     except Exception as error:  # a broken or incompatible package may raise anything
@@ -187,17 +173,14 @@ def list_checks(options: NetworkOptions) -> dict[str, Callable[[], str]]:
 
 
 def open_engine(tools: EngineTools) -> MaskEngine:
-    """Open the engine; the networks are loaded for the first scene.
-
-    Raises:
-        SettingsError: the extra, the weights or the device is missing.
-    """
+    """Open the engine, after checking extra, weights and device; the networks are loaded for the first scene."""
     weights = find_weights(tools.network)
     weights.hash_files()
     if tools.network.device not in {"auto", "cpu"}:
         find_device(tools.network)
     predict = Predictor(tools.network, weights)
-    return MaskEngine(METHOD, OmniCloudMask(tools.reader, tools.read_parameters(METHOD), predict).derive_mask)
+    mask = OmniCloudMask(tools.reader, tools.read_parameters(METHOD), predict)
+    return MaskEngine(METHOD, compute_only(mask.derive_mask))
 
 
 class Predictor:
@@ -218,9 +201,7 @@ class Predictor:
     def __call__(self, pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
         """Return the class of each pixel, uint8 ``(height, width)``, of ``pixels``, uint16 ``(3, height, width)``.
 
-        Raises:
-            SettingsError: the device is not available.
-            MachineError: the networks cannot be loaded, or there is too little memory.
+        It raises SettingsError or MachineError if the device or the networks cannot be used, or memory is short.
         """
         with self._lock:
             return self._predict(pixels)
@@ -233,25 +214,22 @@ class Predictor:
         chosen: dict[str, Any] = {"custom_models": self._models and [*self._models]}
         if self._weights is not None and self._models is None:
             self._weights.hash_files()  # because the package would download a file that has since disappeared
-            chosen = {
-                "destination_model_dir": self._weights.folder,
-                "model_version": self._weights.model_version,
-            }
+            folder, model_version = self._weights.folder, self._weights.model_version
+            chosen = {"destination_model_dir": folder, "model_version": model_version}
 
         def ask(pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
             with warnings.catch_warnings():
                 # For example about patches that are made smaller for a small scene.
                 warnings.simplefilter("ignore")
-                answer = predict(
-                    pixels, batch_size=self._options.batch_size, inference_device=device, **chosen
-                )
-            classes: NDArray[np.uint8] = answer[0]
+                size = self._options.batch_size
+                classes: NDArray[np.uint8] = predict(
+                    pixels, batch_size=size, inference_device=device, **chosen
+                )[0]
             return classes
 
+        without_data = np.zeros((len(BANDS), LEAST_PX, LEAST_PX), np.uint16)
         try:
-            ask(
-                np.zeros((len(BANDS), LEAST_PX, LEAST_PX), np.uint16)
-            )  # without data: models are loaded, not asked
+            ask(without_data)  # models are loaded, not asked
         except Exception as error:  # of PyTorch, safetensors, the file system
             raise self._explain(error, device) from error
         return ask
@@ -262,10 +240,8 @@ class Predictor:
             return fault
         what, mend = "its models", ""
         if self._weights is not None:
-            what, mend = (
-                f"the weights in {self._weights.folder}",
-                f"; fetch them again: {self._weights.command}",
-            )
+            what = f"the weights in {self._weights.folder}"
+            mend = f"; fetch them again: {self._weights.command}"
         return MachineError(
             f"method {METHOD}: {what} cannot be loaded on {device}: {_first_line(error)}{mend}"
         )
@@ -289,14 +265,7 @@ class OmniCloudMask:
         self._predict = predict
 
     def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
-        """Return the mask of one scene.
-
-        Raises:
-            MissingField: a band is not among the item's assets.
-            AssetUnavailable: a band could not be read now.
-            AssetRefused: a band may not be read, or is not what it should be.
-            SettingsError, MachineError: the networks cannot be loaded.
-        """
+        """Return the mask of one scene; raise as ``MaskEngine`` and the ``Predictor`` do."""
         pixels = read_pixels(self._reader, scene)
         valid: NDArray[np.bool_] = np.asarray(pixels.any(axis=0))
         labels = classify(self._predict, pixels) if valid.any() else np.full(valid.shape, CLEAR, np.uint8)
@@ -308,7 +277,10 @@ class OmniCloudMask:
             scene.grid.pixel_size_m,
             erosion_m=0.0,
         )
-        return DerivedMask(classes, ee_image, read_software(self._parameters))
+        software = {name: version(name) for name in ("omnicloudmask", "torch")}
+        parameters = self._parameters
+        weights = f"{parameters.model_version} sha256:{parameters.weights_sha256}"
+        return DerivedMask(classes, ee_image, software | {"omnicloudmask-weights": weights})
 
 
 def read_pixels(reader: AssetReader, scene: Scene) -> NDArray[np.uint16]:
@@ -331,12 +303,3 @@ def classify(
     height, width = pixels.shape[1:]
     lacking = ((0, 0), (0, max(0, LEAST_PX - height)), (0, max(0, LEAST_PX - width)))
     return predict(np.pad(pixels, lacking))[:height, :width]
-
-
-def read_software(parameters: MaskParameters) -> Mapping[str, str]:
-    """Return the versions of package and runtime, and the weights used."""
-    return {
-        "omnicloudmask": version("omnicloudmask"),
-        "torch": version("torch"),
-        "omnicloudmask-weights": f"{parameters.model_version} sha256:{parameters.weights_sha256}",
-    }

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -61,11 +62,7 @@ class BandStyle:
 
 
 def build_cog(pixels: NDArray[np.uint8], grid: Grid, style: BandStyle) -> bytes:
-    """Return the COG of ``pixels``, uint8 ``(height, width)`` on ``grid``; the same bytes every time.
-
-    Raises:
-        ValueError: ``pixels`` is not a uint8 array of the grid's shape.
-    """
+    """Return the COG of ``pixels``, uint8 of the grid's shape, else it raises ValueError; the same bytes every time."""
     # GDAL receives the array's address.
     pixels = np.ascontiguousarray(pixels)
     with gdal_environment(), _open_source(pixels, grid, style.nodata) as source:
@@ -87,11 +84,7 @@ class NotOptimized(AssetRefused):
 
 
 def validate_cog(data: bytes, what: str) -> None:
-    """Check with rio-cogeo that ``data`` is a cloud-optimised GeoTIFF; what it recommends is required.
-
-    Raises:
-        NotOptimized: it is not; the text names ``what`` and every fault.
-    """
+    """Raise NotOptimized unless ``data`` is a COG for rio-cogeo, with all that it recommends; ``what`` names it."""
     # With the tile matrices that it includes, it takes a third of a second to import.
     from rio_cogeo.cogeo import cog_validate  # noqa: PLC0415
 
@@ -122,12 +115,7 @@ def _is_false_alarm(fault: str, path: str) -> bool:
 
 def overview_factors(shape: Shape) -> list[int]:
     """Return powers of two down to an overview of one block: what the COG driver itself would choose."""
-    factors = []
-    factor = 2
-    while max(shape) > BLOCK_PX * factor // 2:
-        factors.append(factor)
-        factor *= 2
-    return factors
+    return [1 << level for level in range(1, (-(-max(shape) // BLOCK_PX) - 1).bit_length() + 1)]
 
 
 def _open_source(pixels: NDArray[np.uint8], grid: Grid, nodata: int) -> DatasetWriter:
@@ -196,14 +184,10 @@ class PartsFile:
         """Read those pages that are not held, adjacent ones in one request."""
         if self._size >= 0:
             last = min(last, -(-self._size // PAGE_BYTES))
-        page = first
-        while page < last and self.error is None:
-            end = page
-            while end < last and end not in self._pages:
-                end += 1
-            if end > page:
-                self._take(page, end)
-            page = max(end, page + 1)
+        for is_held, pages in groupby(range(first, last), self._pages.__contains__):
+            if not is_held and self.error is None:
+                adjacent = list(pages)
+                self._take(adjacent[0], adjacent[-1] + 1)
 
     def _take(self, first: int, last: int) -> None:
         try:
@@ -252,11 +236,7 @@ class PartsDataset:
         self._file = file
 
     def read_block(self, window: Window) -> NDArray[Any]:
-        """Return the pixels of the first band in ``window``, which lies in one block of the file.
-
-        Raises:
-            RasterioError: GDAL could not read it.
-        """
+        """Return the pixels of the first band in ``window``, which lies in one block of the file."""
         height, width = self.header.block_shapes[0]
         block = f"{window.col // width}_{window.row // height}"
         with _GDAL:

@@ -32,8 +32,6 @@ MAX_BLOCK_PIXELS = 1 << 24
 _ALIGNMENT_PX = 1e-3
 _STRIP_PX = 512
 _MAX_OVERVIEWS = 16
-
-
 #: The first name in a CRS's text.
 _CRS_NAME = re.compile(r'[A-Z_]+\["([^"]*)"')
 logger = logging.getLogger(__name__)
@@ -108,11 +106,7 @@ def _find_overview(name: str, dataset: DatasetReader, placement: _Placement) -> 
 
 
 def check_raster(dataset: DatasetReader, bands: int = 1) -> None:
-    """Check from its header, before any pixel is read, that a raster may be read.
-
-    Raises:
-        Unsuitable: Another number of bands, a dtype that no asset of ours has, too large, or not in blocks.
-    """
+    """Check from its header, before any pixel is read, that a raster may be read; raise Unsuitable if not."""
     height, width = dataset.shape
     if max(height, width) > MAX_SIDE_PX or height * width > MAX_PIXELS:
         raise Unsuitable(f"claims {width} x {height} pixels, more than {MAX_SIDE_PX} a side or 1e9 in all")
@@ -128,16 +122,14 @@ def check_raster(dataset: DatasetReader, bands: int = 1) -> None:
 def check_crs(dataset: DatasetReader, crs: str, stated: Sequence[Grid]) -> bool:
     """Return True if a raster states the item's CRS, False if it states none and lies as the item says.
 
-    Since 2026 some of the Planetary Computer's COGs only have a geotransform.
-
-    Raises:
-        Unsuitable: It states another CRS, or none and lies elsewhere.
+    Since 2026 some of the Planetary Computer's COGs only have a geotransform. All others are Unsuitable.
     """
     wanted = CRS.from_user_input(crs)
     if dataset.crs == wanted:
         return True
     if not _tells_nothing(dataset.crs, wanted):
-        raise Unsuitable(f"has CRS {_crs_name(dataset.crs)}, the item {crs}")
+        code = dataset.crs.to_epsg()
+        raise Unsuitable(f"has CRS {f'EPSG:{code}' if code else 'of its own'}, the item {crs}")
     if not any(_lies_on(dataset, grid) for grid in stated):
         raise Unsuitable("has no CRS, and lies otherwise than the item's proj:transform and proj:shape say")
     logger.info("%s: states no CRS: it is read in the item's, %s", unsigned_href(dataset.name), crs)
@@ -150,8 +142,8 @@ def _tells_nothing(crs: CRS | None, wanted: CRS) -> bool:
         return True
     if crs.is_projected or crs.is_geographic:
         return False
-    names = [_CRS_NAME.match(each.to_wkt()) for each in (crs, wanted)]
-    name, wanted_name = (found[1].lower() if found else "" for found in names)
+    found = (_CRS_NAME.match(each.to_wkt()) for each in (crs, wanted))
+    name, wanted_name = (match[1].lower() if match else "" for match in found)
     return name in {"", "unknown", "unnamed", wanted_name}
 
 
@@ -177,11 +169,6 @@ def _find_placement(dataset: DatasetReader, grid: Grid) -> _Placement:
     if abs(col - round(col)) > _ALIGNMENT_PX or abs(row - round(row)) > _ALIGNMENT_PX:
         raise Unsuitable(f"is off the item's grid by {col - round(col):.3f}, {row - round(row):.3f} pixels")
     return _Placement(round(row), round(col), factor)
-
-
-def _crs_name(crs: CRS) -> str:
-    code = crs.to_epsg()
-    return f"EPSG:{code}" if code else "of its own"
 
 
 def _read_placed(

@@ -78,7 +78,7 @@ class Grid:
         return Grid(self.crs, (a, b, origin_x, d, e, origin_y), window.shape)
 
     def at_pixel_size(self, pixel_size_m: float) -> Grid:
-        """Return a grid that covers this from its upper-left corner, as Earth Engine's ``reproject(scale=...)`` does."""
+        """Return a grid that covers this from its upper-left corner, as ``reproject(scale=...)`` of Earth Engine."""
         factor = pixel_size_m / self.pixel_size_m
         a, b, c, d, e, f = self.transform
         height, width = (-int(-(size / factor) // 1) for size in self.shape)

@@ -131,7 +131,7 @@ def _read_probability(ee_image: EarthEngineImage, threshold_pct: float) -> ee.Im
 
 def _mosaic(collection: str, ee_image: EarthEngineImage, band: str) -> ee.Image:
     """Return ``band`` of the pairing's image, or of its images mosaicked in order."""
-    images = [ee.Image(f"{collection}/{index}").select(band) for index in ee_image.image_ids]
+    images: list[ee.Image] = [ee.Image(f"{collection}/{index}").select(band) for index in ee_image.image_ids]
     return images[0] if len(images) == 1 else ee.ImageCollection(images).mosaic()
 
 

@@ -60,10 +60,8 @@ class ImageFinder:
 
         It sends one request for up to ``PAIRING_CHUNK`` scenes within ``PAIRING_SPAN``, and one more for those whose
         own image is missing, so that footprints decide. Scenes that are too many for Earth Engine to find at a time
-        are split in halves. Chunks are in flight together, each with its own deadline.
-
-        Raises:
-            EngineUnavailable, EngineRefused: nothing can be said of any scene.
+        are split in halves. Chunks are in flight together, each with its own deadline. If nothing can be said of any
+        scene, it raises EngineUnavailable or EngineRefused.
         """
         pairings: dict[str, Pairing] = {}
         wanted: list[_Wanted] = []
@@ -121,7 +119,6 @@ class ImageFinder:
         return {want.scene.id: pair_images(want.scene, want.key, present, candidates) for want in chunk}
 
     def _find_own(self, chunk: Sequence[_Wanted], deadline: Deadline) -> Found:
-        """Look for the scenes' own images."""
         indexes = sorted({want.key.index for want in chunk})
         found = [
             _within(chunk, collection)
@@ -199,15 +196,12 @@ TILES_AT_ONCE, TIME_AT_ONCE = 50, timedelta(days=31)
 def list_images(session: EarthEngineSession, query: SceneQuery) -> Iterator[tuple[str, ImageKey]]:
     """Yield the satellite, such as ``S2B``, and the key of each image of Level-2A that ``query`` matches.
 
-    Raises:
-        EngineUnavailable, EngineRefused: the list is not complete.
+    It raises EngineUnavailable or EngineRefused if the list is not complete.
     """
-    if query.datetime is None:
-        raise ValueError("images are listed for a time")
     session.start()
     starts = range(0, max(1, len(query.tiles)), TILES_AT_ONCE)
     for tiles in (query.tiles[start : start + TILES_AT_ONCE] for start in starts):
-        for first, last in split_interval(parse_datetime_interval(query.datetime), TIME_AT_ONCE):
+        for first, last in split_interval(parse_datetime_interval(query.datetime or ""), TIME_AT_ONCE):
             if first is None or last is None:
                 raise ValueError("images are listed for a time that has a start and an end")
             yield from _list_part(session, query, tiles, first, last)

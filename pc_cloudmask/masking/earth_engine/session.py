@@ -44,15 +44,12 @@ logging.getLogger("google.auth._default").setLevel(logging.ERROR)
 
 
 def find_credentials(credentials: str) -> Credentials:
-    """Return the credentials that the setting names.
+    """Return the credentials that the setting names; raise SettingsError if they cannot be read.
 
     ``default`` is the file that GOOGLE_APPLICATION_CREDENTIALS names (a service account's key, or the
     configuration of workload identity federation); otherwise what ``earthengine authenticate`` left, as in
     ``ee.Initialize``; otherwise what Google's libraries find: gcloud's credentials, or the machine's. A path is a
     service account's key.
-
-    Raises:
-        SettingsError: there are none, or they cannot be read.
     """
     if credentials == ANONYMOUS:
         return AnonymousCredentials()  # type: ignore[no-untyped-call]  # google.auth has half its types
@@ -114,9 +111,8 @@ class TooMuch(EngineUnavailable):
 class TransferStatistics:
     """Counts of what was exchanged, collected from many threads.
 
-    ``requests`` counts all that were sent, ``retries`` those sent again after a failure, ``splits``
-    windows that were too much and were split in four. ``bytes`` are of pixels, uncompressed.
-    ``seconds`` are by phase, summed over threads: with four scenes at a time, four pass in one.
+    ``retries`` are requests sent again after a failure, ``splits`` those that were too much at a time, ``bytes`` are of
+    pixels, uncompressed, ``seconds`` by phase, summed over threads: with four scenes at a time, four pass in one.
     """
 
     def __init__(self) -> None:
@@ -182,10 +178,7 @@ class EarthEngineSession:
     def start(self) -> None:
         """Sign in and learn the API's functions, once; every request does this automatically.
 
-        Raises:
-            SettingsError: no credentials.
-            EngineRefused: project or credentials are not accepted.
-            EngineUnavailable: no answer.
+        It raises SettingsError without credentials, EngineRefused if they are not accepted, else EngineUnavailable.
         """
         if EarthEngineSession._owner is self:
             return
@@ -304,8 +297,7 @@ def open_session(
 
     ``credentials``: ``default``, a service account's key file, or ``anonymous`` on loopback.
 
-    Raises:
-        SettingsError: there is no project, the key file is not one, or ``anonymous`` is used beyond this machine.
+    It raises as ``check_account`` does.
     """
     project = check_account(project, url, credentials)
     return EarthEngineSession(project, url, credentials, in_flight, limits or Limits())
