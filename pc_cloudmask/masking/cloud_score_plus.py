@@ -44,11 +44,7 @@ def open_engine(tools: EngineTools) -> MaskEngine:
 
 
 def find_images(tools: EngineTools, scenes: Sequence[Scene]) -> dict[str, Pairing]:
-    """Return, by scene id, the Earth Engine image (of Level-1C if that of Level-2A is overdue), or why there is none.
-
-    Raises:
-        EngineUnavailable, EngineRefused: nothing can be said of any scene.
-    """
+    """Return, by scene id, the Earth Engine image, of Level-1C if that of Level-2A is overdue, or why there is none."""
     session = tools.downloader.session
     pairings = ImageFinder(session, CLOUD_SCORE_PLUS).find_images(scenes)
     waiting = [scene for scene in scenes if isinstance(pairings[scene.id], Waiting)]
@@ -74,12 +70,7 @@ def download_flags(
 def _classify(
     flags: Bytes, scene: Scene, ee_image: EarthEngineImage, parameters: MaskParameters
 ) -> DerivedMask:
-    lacking_px = int(np.count_nonzero(flags == LACKING_FLAG))
-    return DerivedMask(classify_flags(flags, scene, parameters), ee_image, SOFTWARE, lacking_px=lacking_px)
-
-
-def classify_flags(flags: Bytes, scene: Scene, parameters: MaskParameters) -> Bytes:
-    """Return classes of ``MaskClass`` on the scene's grid, uint8, from the flags of ``build_score_flags``."""
+    """Return the mask from the flags of ``build_score_flags``."""
     not_clear, dark = (flags & NOT_CLEAR) > 0, (flags & DARK) > 0
     factor = round(COARSE_PIXEL_M / scene.grid.pixel_size_m)
     # Dark pixels that are not clear may be shadow, so they cast none.
@@ -89,7 +80,8 @@ def classify_flags(flags: Bytes, scene: Scene, parameters: MaskParameters) -> By
     height, width = flags.shape
     shadow = not_clear & dark & behind.repeat(factor, axis=0).repeat(factor, axis=1)[:height, :width]
     valid = (flags & VALID) > 0
-    return compose_classes(not_clear & ~shadow, shadow, valid, parameters, scene.grid.pixel_size_m)
+    classes = compose_classes(not_clear & ~shadow, shadow, valid, parameters, scene.grid.pixel_size_m)
+    return DerivedMask(classes, ee_image, SOFTWARE, lacking_px=int(np.count_nonzero(flags == LACKING_FLAG)))
 
 
 def _take_majority(pixels: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
@@ -106,10 +98,6 @@ def _grow_by_one(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
     Otherwise a shadow's rim that the coarse projection misses would become cloud, and so would its buffer.
     """
-    tall = pixels.copy()
-    tall[1:] |= pixels[:-1]
-    tall[:-1] |= pixels[1:]
-    grown = tall.copy()
-    grown[:, 1:] |= tall[:, :-1]
-    grown[:, :-1] |= tall[:, 1:]
-    return grown
+    padded = np.pad(pixels, 1)
+    tall = padded[:-2] | padded[1:-1] | padded[2:]
+    return tall[:, :-2] | tall[:, 1:-1] | tall[:, 2:]

@@ -193,11 +193,7 @@ class MaskMethod:
         return bool(self.collections)
 
     def identify(self, options: NetworkOptions) -> Mapping[str, float | str]:
-        """Return, by name, what masks depend on besides the settings: which weights are installed.
-
-        Raises:
-            SettingsError: they are missing.
-        """
+        """Return, by name, what masks depend on besides the settings: the weights; SettingsError: they are missing."""
         return import_module(self.module).identify(options) if self.has_weights else {}
 
     def list_checks(self, options: NetworkOptions) -> Mapping[str, Callable[[], str]]:
@@ -205,11 +201,7 @@ class MaskMethod:
         return import_module(self.module).list_checks(options) if self.package else {}
 
     def open_engine(self, tools: EngineTools) -> MaskEngine:
-        """Open what derives masks by this method.
-
-        Raises:
-            SettingsError: its packages are not installed, or something it needs is not configured.
-        """
+        """Open what derives masks by this method; raise SettingsError if something it needs is missing."""
         engine: MaskEngine = import_module(self.module).open_engine(tools)
         return engine
 

@@ -12,7 +12,7 @@ import hashlib
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib import import_module
 from importlib.metadata import version
@@ -50,6 +50,8 @@ CLEAR, THICK_CLOUD, THIN_CLOUD, SHADOW = range(4)
 LEAST_PX = 32
 #: The package takes a file of this size or less for a broken download, and downloads it again (``get_models``).
 BROKEN_BYTES = 1024 * 1024
+#: From a scene's bands, uint16 ``(3, height, width)``, to the class of each pixel, uint8 ``(height, width)``.
+Predict = Callable[[NDArray[np.uint16]], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,7 @@ def open_engine(tools: EngineTools) -> MaskEngine:
     return MaskEngine(METHOD, compute_only(mask.derive_mask))
 
 
+@dataclass
 class Predictor:
     """Runs OmniCloudMask on the pixels of one scene at a time: it uses all cores, or the one GPU.
 
@@ -190,13 +193,10 @@ class Predictor:
     ``(n, 3, height, width)`` to ``(n, 4, height, width)``.
     """
 
-    def __init__(
-        self, options: NetworkOptions, weights: Weights | None = None, models: Sequence[Any] | None = None
-    ) -> None:
-        self._options = options
-        self._weights = weights
-        self._models = models
-        self._lock = Lock()
+    options: NetworkOptions
+    weights: Weights | None = None
+    models: Sequence[Any] | None = None
+    _lock: Lock = field(default_factory=Lock)
 
     def __call__(self, pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
         """Return the class of each pixel, uint8 ``(height, width)``, of ``pixels``, uint16 ``(3, height, width)``.
@@ -207,21 +207,21 @@ class Predictor:
             return self._predict(pixels)
 
     @cached_property
-    def _predict(self) -> Callable[[NDArray[np.uint16]], NDArray[np.uint8]]:
+    def _predict(self) -> Predict:
         """Return the package's function, after checking that it works with these weights on this device."""
-        device = find_device(self._options)
+        device = find_device(self.options)
         predict = _import("omnicloudmask").predict_from_array
-        chosen: dict[str, Any] = {"custom_models": self._models and [*self._models]}
-        if self._weights is not None and self._models is None:
-            self._weights.hash_files()  # because the package would download a file that has since disappeared
-            folder, model_version = self._weights.folder, self._weights.model_version
+        chosen: dict[str, Any] = {"custom_models": self.models and [*self.models]}
+        if self.weights is not None and self.models is None:
+            self.weights.hash_files()  # because the package would download a file that has since disappeared
+            folder, model_version = self.weights.folder, self.weights.model_version
             chosen = {"destination_model_dir": folder, "model_version": model_version}
 
         def ask(pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
             with warnings.catch_warnings():
                 # For example about patches that are made smaller for a small scene.
                 warnings.simplefilter("ignore")
-                size = self._options.batch_size
+                size = self.options.batch_size
                 classes: NDArray[np.uint8] = predict(
                     pixels, batch_size=size, inference_device=device, **chosen
                 )[0]
@@ -239,14 +239,15 @@ class Predictor:
         if fault := find_machine_fault(error):
             return fault
         what, mend = "its models", ""
-        if self._weights is not None:
-            what = f"the weights in {self._weights.folder}"
-            mend = f"; fetch them again: {self._weights.command}"
+        if self.weights is not None:
+            what = f"the weights in {self.weights.folder}"
+            mend = f"; fetch them again: {self.weights.command}"
         return MachineError(
             f"method {METHOD}: {what} cannot be loaded on {device}: {_first_line(error)}{mend}"
         )
 
 
+@dataclass(frozen=True, slots=True)
 class OmniCloudMask:
     """Derives masks by OmniCloudMask; needs no account, only an item's pixels.
 
@@ -254,32 +255,25 @@ class OmniCloudMask:
     that of their own answer.
     """
 
-    def __init__(
-        self,
-        reader: AssetReader,
-        parameters: MaskParameters,
-        predict: Callable[[NDArray[np.uint16]], NDArray[np.uint8]],
-    ) -> None:
-        self._reader = reader
-        self._parameters = parameters
-        self._predict = predict
+    reader: AssetReader
+    parameters: MaskParameters
+    predict: Predict
 
     def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
         """Return the mask of one scene; raise as ``MaskEngine`` and the ``Predictor`` do."""
-        pixels = read_pixels(self._reader, scene)
+        pixels = read_pixels(self.reader, scene)
         valid: NDArray[np.bool_] = np.asarray(pixels.any(axis=0))
-        labels = classify(self._predict, pixels) if valid.any() else np.full(valid.shape, CLEAR, np.uint8)
+        labels = classify(self.predict, pixels) if valid.any() else np.full(valid.shape, CLEAR, np.uint8)
         classes = compose_classes(
             np.isin(labels, (THICK_CLOUD, THIN_CLOUD)),
             np.equal(labels, SHADOW),
             valid,
-            self._parameters,
+            self.parameters,
             scene.grid.pixel_size_m,
             erosion_m=0.0,
         )
         software = {name: version(name) for name in ("omnicloudmask", "torch")}
-        parameters = self._parameters
-        weights = f"{parameters.model_version} sha256:{parameters.weights_sha256}"
+        weights = f"{self.parameters.model_version} sha256:{self.parameters.weights_sha256}"
         return DerivedMask(classes, ee_image, software | {"omnicloudmask-weights": weights})
 
 
@@ -296,9 +290,7 @@ def read_pixels(reader: AssetReader, scene: Scene) -> NDArray[np.uint16]:
     return pixels
 
 
-def classify(
-    predict: Callable[[NDArray[np.uint16]], NDArray[np.uint8]], pixels: NDArray[np.uint16]
-) -> NDArray[np.uint8]:
+def classify(predict: Predict, pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
     """Return the networks' classes, uint8 ``(height, width)``; a small scene is padded with pixels without data."""
     height, width = pixels.shape[1:]
     lacking = ((0, 0), (0, max(0, LEAST_PX - height)), (0, max(0, LEAST_PX - width)))

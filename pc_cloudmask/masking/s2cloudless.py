@@ -7,6 +7,7 @@ probability if it has one, otherwise from Earth Engine's; with ``compute=server`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -36,11 +37,12 @@ from pc_cloudmask.masking.methods import (
     has_own_inputs,
     need_no_image,
 )
+from pc_cloudmask.raster.read import average_valid
 from pc_cloudmask.scene.image import EarthEngineImage, Pairing
 from pc_cloudmask.scene.scene import PROBABILITY_ASSET, Scene, reflectance_offset_dn
 from pc_cloudmask.source.assets import AssetReader
 
-#: Rows checked at a time, so that no further raster of the scene's size is needed.
+#: Rows computed at a time, so that they stay in the processor's cache; an even number.
 _ROWS = 128
 Pixel = TypeVar("Pixel", np.uint8, np.bool_)
 
@@ -57,27 +59,24 @@ def open_engine(tools: EngineTools) -> MaskEngine:
     return MaskEngine("s2cloudless", local.begin_mask, local.find_images)
 
 
+@dataclass(frozen=True, slots=True)
 class LocalEngine:
     """Computes masks here, from an item's own inputs if it has them, otherwise from Earth Engine's."""
 
-    def __init__(
-        self, reader: AssetReader, parameters: MaskParameters, earth_engine: EarthEngineInputs | None
-    ) -> None:
-        self._reader = reader
-        self._parameters = parameters
-        self._earth_engine = earth_engine
+    reader: AssetReader
+    parameters: MaskParameters
+    earth_engine: EarthEngineInputs | None
 
     def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
         """Return, by scene id, the Earth Engine image or why there is none yet; send at most one request.
 
-        Raises:
-            EngineRefused: every scene needs Earth Engine, which is not configured. If only some do, the others
-                continue and ``begin_mask`` refuses these.
+        If Earth Engine is not configured and all scenes need it, it raises EngineRefused. If only some do, the others
+        continue and ``begin_mask`` refuses these.
         """
         pairings = dict(need_no_image(scenes))
         others = [scene for scene in scenes if not has_own_inputs(scene)]
-        if others and self._earth_engine is not None:
-            pairings.update(self._earth_engine.find_images(others))
+        if others and self.earth_engine is not None:
+            pairings.update(self.earth_engine.find_images(others))
         elif others and len(others) == len(scenes):
             raise _not_configured(others[0])
         return pairings
@@ -86,18 +85,18 @@ class LocalEngine:
         """Download the inputs, unless the item has its own, and return what composes the mask; see ``MaskEngine``."""
         read_inputs: Callable[[], CloudInputs]
         if has_own_inputs(scene):
-            read_inputs = partial(read_item_inputs, self._reader, scene, self._parameters)
-        elif self._earth_engine is None:
+            read_inputs = partial(read_item_inputs, self.reader, scene, self.parameters)
+        elif self.earth_engine is None:
             raise _not_configured(scene)
         else:
-            read_inputs = self._earth_engine.download_inputs(scene, ee_image)
+            read_inputs = self.earth_engine.download_inputs(scene, ee_image)
         return partial(self._compose, scene, ee_image, read_inputs)
 
     def _compose(
         self, scene: Scene, ee_image: EarthEngineImage, read_inputs: Callable[[], CloudInputs]
     ) -> DerivedMask:
         inputs = read_inputs()
-        classes = compose_mask(inputs, scene.solar_azimuth_deg, self._parameters, scene.grid.pixel_size_m)
+        classes = compose_mask(inputs, scene.solar_azimuth_deg, self.parameters, scene.grid.pixel_size_m)
         return DerivedMask(classes, ee_image, inputs=inputs, lacking_px=inputs.lacking_px)
 
 
@@ -208,8 +207,6 @@ def _strips(pixels: NDArray[Pixel]) -> Iterator[NDArray[Pixel]]:
 #: The level at or below 100 m in a pyramid of 10 m pixels: 10, 20, 40, 80.
 _LEVEL_SCALE_M = 80
 _PIXEL_SIZE_M = 20
-#: Rows of a level made at a time, so that their parts stay in the processor's cache.
-_STRIP_ROWS = 64
 
 
 def build_coarse_probability(probability_pct: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -236,22 +233,7 @@ def mean_pyramid(values: NDArray[np.uint8], nodata: int) -> NDArray[np.uint8]:
     height, width = values.shape
     if height % 2 or width % 2:
         values = np.pad(values, ((0, height % 2), (0, width % 2)), constant_values=nodata)
-    level = np.empty((values.shape[0] // 2, values.shape[1] // 2), np.uint8)
-    for top in range(0, level.shape[0], _STRIP_ROWS):
-        strip = values[2 * top : 2 * (top + _STRIP_ROWS)]
-        valid = strip != nodata
-        if valid.all():
-            level[top : top + _STRIP_ROWS] = (_sum_of_four(strip) + 2) >> 2
-        else:
-            total, count = _sum_of_four(strip * valid), _sum_of_four(valid.view(np.uint8))
-            mean = (2 * total + count) // (2 * np.maximum(count, 1))
-            level[top : top + _STRIP_ROWS] = np.where(count > 0, mean, nodata)
-    return level
-
-
-def _sum_of_four(strip: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    rows = np.add(strip[::2], strip[1::2], dtype=np.uint16)
-    return rows[:, ::2] + rows[:, 1::2]
+    return np.concatenate([average_valid(strip, 2, nodata) for strip in _strips(values)])
 
 
 def _nearest_in_level(length: int) -> NDArray[np.intp]:

@@ -23,6 +23,7 @@ from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
 from pc_cloudmask.raster.gdal import gdal_environment
+from pc_cloudmask.scene.geometry import find_degrees
 from pc_cloudmask.scene.grid import Grid, Window
 
 #: Longest piece of an edge, in degrees: it lies less than 0.2 m off its chord at 80 degrees of latitude.
@@ -36,7 +37,6 @@ _MARGIN_DEG = 0.02
 _MOST_PX = 1 << 28
 #: Pixels that are drawn at a time.
 _STRIP_PX = 1 << 24
-_EDGE_POINTS = 16
 #: Equal-area: one square metre of it is one square metre on the ground.
 _EQUAL_AREA = "EPSG:6933"
 _TURNS = (-360, 0, 360)
@@ -62,7 +62,8 @@ def find_pixels(area: BaseGeometry, grid: Grid) -> AreaPixels:
     not counted but measured, in square metres on the ground.
     """
     area = _make_plain(area)
-    west, south, east, north = _find_box(grid)
+    with gdal_environment():
+        west, south, east, north = find_degrees(grid.crs, grid.bounds)
     around = _turn_to(area, (west + east) / 2)
     shrinking = cos(radians(min(max(abs(south), abs(north)), 85)))
 
@@ -114,20 +115,6 @@ def _measure(area: BaseGeometry, placed: BaseGeometry, grid: Grid) -> AreaPixels
     flat = _project(area, _EQUAL_AREA, 1.0)
     total = max(counted, round(flat.area / grid.pixel_size_m**2), 1)
     return AreaPixels(on_grid, inside, total)
-
-
-def _find_box(grid: Grid) -> tuple[float, float, float, float]:
-    """Return the box around a grid in degrees; west and east continue beyond 180."""
-    west, south, east, north = grid.bounds
-    steps = np.linspace(0, 1, _EDGE_POINTS)
-    across, along = (each.ravel() for each in np.meshgrid(steps, steps))
-    with gdal_environment():
-        lons, lats = map(
-            np.array,
-            transform(grid.crs, "EPSG:4326", west + across * (east - west), south + along * (north - south)),
-        )
-    lons = lons[0] + (lons - lons[0] + 180) % 360 - 180
-    return (float(lons.min()), float(lats.min()), float(lons.max()), float(lats.max()))
 
 
 def _turn_to(area: BaseGeometry, middle_deg: float) -> BaseGeometry:

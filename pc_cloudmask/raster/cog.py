@@ -74,7 +74,9 @@ def build_cog(pixels: NDArray[np.uint8], grid: Grid, style: BandStyle) -> bytes:
             source.set_band_unit(1, style.unit)
         if factors := overview_factors(pixels.shape):
             source.build_overviews(factors, style.overviews)
-        return _copy_as_cog(source)
+        with MemoryFile(ext=".tif") as target:
+            rasterio.shutil.copy(source, target.name, driver="COG", **COG_OPTIONS)
+            return bytes(target.read())
 
 
 class NotOptimized(AssetRefused):
@@ -135,12 +137,6 @@ def _open_source(pixels: NDArray[np.uint8], grid: Grid, nodata: int) -> DatasetW
         source: DatasetWriter = rasterio.open(name, "r+", driver="MEM")
     source.crs, source.nodata = grid.crs, nodata
     return source
-
-
-def _copy_as_cog(source: DatasetWriter) -> bytes:
-    with MemoryFile(ext=".tif") as target:
-        rasterio.shutil.copy(source, target.name, driver="COG", **COG_OPTIONS)
-        return bytes(target.read())
 
 
 #: The least that is requested at a time: the header of a COG of a full tile with its overviews, or two to four blocks
@@ -228,24 +224,22 @@ class _Handle(io.RawIOBase):
         return body
 
 
+@dataclass(frozen=True, slots=True)
 class PartsDataset:
     """A GeoTIFF of which parts are read; ``header`` gives its shape, grid and type."""
 
-    def __init__(self, file: PartsFile, dataset: DatasetReader) -> None:
-        self.header = dataset
-        self._file = file
+    file: PartsFile
+    header: DatasetReader
 
     def read_block(self, window: Window) -> NDArray[Any]:
         """Return the pixels of the first band in ``window``, which lies in one block of the file."""
         height, width = self.header.block_shapes[0]
         block = f"{window.col // width}_{window.row // height}"
         with _GDAL:
-            place = [
-                self.header.get_tag_item(f"BLOCK_{name}_{block}", "TIFF", bidx=1)
-                for name in ("OFFSET", "SIZE")
-            ]
+            tags = (f"BLOCK_{name}_{block}" for name in ("OFFSET", "SIZE"))
+            place = [self.header.get_tag_item(tag, "TIFF", bidx=1) for tag in tags]
         if all(place):
-            self._file.read_at(*map(int, place))
+            self.file.read_at(*map(int, place))
         with _GDAL:
             pixels: NDArray[Any] = self.header.read(
                 1, window=RasterWindow(window.col, window.row, window.width, window.height)
@@ -257,9 +251,7 @@ class PartsDataset:
 def open_parts(file: PartsFile, name: str) -> Iterator[PartsDataset]:
     """Open a GeoTIFF; ``name`` is for GDAL, and must differ from that of any other file open at the same time.
 
-    Raises:
-        Unreadable: GDAL could not open or decode it.
-        Exception: whatever reading a part raised.
+    It raises Unreadable if GDAL cannot open or decode it, and whatever reading a part raised.
     """
 
     def open_handle(path: str, mode: str = "rb") -> _Handle:  # noqa: ARG001 - rasterio looks for both names

@@ -88,8 +88,7 @@ def gdal_environment(**options: str | int) -> rasterio.Env:
 def read_asset(read: Callable[[], T], *, again: bool = False) -> T:
     """Call ``read`` in the environment for assets; ``again`` says that an earlier read of the URL failed.
 
-    Raises:
-        Unreadable: GDAL failed, possibly for lack of memory, of which a damaged file may request any amount.
+    It raises Unreadable if GDAL fails, possibly for lack of memory, of which a damaged file may request any amount.
     """
     options = GDAL_OPTIONS | (_ASK_AGAIN if again else {})
     if (bundle := find_ca_bundle()) and Path(bundle).is_file():

@@ -219,12 +219,17 @@ def average_valid(fine: NDArray[np.generic], factor: int, nodata: int) -> NDArra
     ``fine`` is ``(…, height, width)``.
     """
     shape = (*fine.shape[:-2], fine.shape[-2] // factor, fine.shape[-1] // factor)
-    total, count = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    # Twice the sum of a cell's 16-bit pixels fits in 32 bits.
+    dtype = np.int32 if factor < 128 else np.int64
+    total, count, valid = np.zeros(shape, dtype), np.zeros(shape, dtype), fine != nodata
+    if is_full := bool(valid.all()):
+        count = np.asarray(factor * factor, dtype)
+    else:
+        fine = fine * valid
     for row, col in np.ndindex(factor, factor):
-        part = fine[..., row::factor, col::factor]
-        valid = part != nodata
-        total += np.where(valid, part, 0)
-        count += valid
+        total += fine[..., row::factor, col::factor]
+        if not is_full:
+            count += valid[..., row::factor, col::factor]
     mean = (2 * total + count) // (2 * np.maximum(count, 1))
     return np.where(count > 0, mean, nodata).astype(fine.dtype)
 

@@ -52,11 +52,7 @@ _COORDINATES: dict[str, TypeAdapter[Any]] = {
 
 
 def build_shape(geometry: Any, farthest_longitude: float = FARTHEST_LONGITUDE) -> BaseGeometry:
-    """Return a GeoJSON geometry as a shapely geometry in the plane of longitude and latitude.
-
-    Raises:
-        ValueError: it is not a geometry, has more than ``MAX_POSITIONS`` positions, or leaves the Earth.
-    """
+    """Return a GeoJSON geometry in the plane of longitude and latitude; raise ValueError for what is none on Earth."""
     kind = geometry.get("type") if isinstance(geometry, Mapping) else None
     if not isinstance(kind, str) or kind not in _COORDINATES:
         raise ValueError(f"is not a geometry of type {', '.join(_COORDINATES)}")
@@ -94,10 +90,7 @@ def _check_positions(geometry: BaseGeometry, most: int = MAX_POSITIONS) -> None:
 def read_geometry(text: str | bytes) -> dict[str, Any]:
     """Return the geometry in a GeoJSON text: a geometry, a feature's, or that of a collection of either.
 
-    The members of a collection become one geometry: areas are merged.
-
-    Raises:
-        ValueError: it is not JSON, or has no geometry or an empty one.
+    The members of a collection become one geometry: areas are merged. ValueError: it has none, or an empty one.
     """
     try:
         document = orjson.loads(decode_text(text) if isinstance(text, bytes) else text.removeprefix("\ufeff"))
@@ -231,19 +224,30 @@ def build_zone_box(band: str) -> BBox:
 
 def build_tile_box(tile: str) -> BBox:
     """Return a box that contains a tile such as ``22KFV``, in degrees; west and east may lie beyond 180."""
+    zone, letter = int(tile[:2]), tile[2]
+    west_m = _SQUARE_M * (1 + _COLUMNS[zone % 3].index(tile[3])) - _MARGIN_M
+    north_m = _find_square(zone, letter, tile[4]) + _SQUARE_M + _MARGIN_M
+    edge_m = _TILE_M + 2 * _MARGIN_M
+    epsg = (32600 if letter >= "N" else 32700) + zone
+    bounds_m = (west_m, north_m - edge_m, west_m + edge_m, north_m)
+    return find_degrees(f"EPSG:{epsg}", bounds_m, 6 * zone - 183)
+
+
+def find_degrees(
+    crs: str, bounds: tuple[float, float, float, float], middle_deg: float | None = None
+) -> BBox:
+    """Return the box in degrees around ``bounds`` in a CRS: west and east may lie beyond 180.
+
+    They are within half a turn of ``middle_deg``, by default of the upper left corner.
+    """
     from rasterio.warp import transform  # noqa: PLC0415 - takes a second with PROJ
 
-    zone, letter = int(tile[:2]), tile[2]
-    west_m = _SQUARE_M * (1 + _COLUMNS[zone % 3].index(tile[3]))
-    north_m = _find_square(zone, letter, tile[4]) + _SQUARE_M + _MARGIN_M
+    west, south, east, north = bounds
     steps = np.linspace(0, 1, _EDGE_POINTS)
-    along, across = np.meshgrid(steps, steps)
-    edge_m = _TILE_M + 2 * _MARGIN_M
-    eastings = west_m - _MARGIN_M + along.ravel() * edge_m
-    northings = north_m - across.ravel() * edge_m
-    epsg = (32600 if letter >= "N" else 32700) + zone
-    lons, lats = map(np.array, transform(f"EPSG:{epsg}", "EPSG:4326", eastings, northings))
-    middle = 6 * zone - 183
+    across, down = (each.ravel() for each in np.meshgrid(steps, steps))
+    eastings, northings = west + across * (east - west), north - down * (north - south)
+    lons, lats = map(np.array, transform(crs, "EPSG:4326", eastings, northings))
+    middle = lons[0] if middle_deg is None else middle_deg
     lons = middle + (lons - middle + 180) % 360 - 180
     return (float(lons.min()), float(lats.min()), float(lons.max()), float(lats.max()))
 

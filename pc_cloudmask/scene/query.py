@@ -55,11 +55,7 @@ def build_query(
     ids: Sequence[str] = (),
     limit: int | None = None,
 ) -> SceneQuery:
-    """Build the query from a user's texts; ``intersects`` is GeoJSON.
-
-    Raises:
-        SettingsError: a text is invalid or contradicts itself.
-    """
+    """Build the query from a user's texts, ``intersects`` being GeoJSON; raise SettingsError if one is at fault."""
     if bbox is not None and intersects is not None:
         raise SettingsError("--bbox and --intersects exclude each other: give one of them")
     if datetime is not None:
@@ -121,10 +117,8 @@ def parse_bbox(text: str) -> BBox:
 def parse_datetime_interval(text: str) -> Interval:
     """Return the first and last instant of ``2018``, ``2018-12``, ``2018-12-14``, an RFC 3339 instant, or two by ``/``.
 
-    ``..`` or nothing on one side of the slash leaves that end open. Days are in UTC and included to their end.
-
-    Raises:
-        SettingsError: it has another form, or ends before it starts.
+    ``..`` or nothing on one side of the slash leaves that end open. Days are in UTC and included to their end. A text
+    of another form, or one that ends before it starts, raises SettingsError.
     """
     first, slash, last = text.strip().partition("/")
     if not slash:

@@ -13,11 +13,7 @@ VARIABLE = "CLOUDMASK_EARTHENGINE_CREDENTIALS"
 
 
 def check_account(project: str | None, url: str, credentials: str) -> str:
-    """Return the project to compute in, found without a request.
-
-    Raises:
-        SettingsError: there is no project, the key file is not one, or ``anonymous`` is used beyond this machine.
-    """
+    """Return the project to compute in, found without a request; raise SettingsError if one of them is at fault."""
     if credentials == ANONYMOUS:
         if not is_loopback(url):
             raise SettingsError(f"{VARIABLE}: 'anonymous' is for loopback endpoints only, not for {url}")

@@ -96,13 +96,7 @@ class ComputePixels:
             self._fill_window(job, raster, target, part)
 
     def _read_window(self, job: _Job, what: str, image: ee.Image, grid: Grid, target: Bytes) -> None:
-        """Download one window, with the grid ``grid``, into ``target``, uint8 of its shape.
-
-        Raises:
-            _Ended: another window of the scene failed.
-            TooMuch: a smaller one may succeed.
-            EngineRefused, EngineUnavailable: as ``PixelDownloader`` says.
-        """
+        """Download one window, whose grid is ``grid``, into ``target``; raise ``_Ended`` after another one failed."""
         request = {"expression": image, "bandIds": [BAND], "grid": build_pixel_grid(grid)}
 
         def ask(file_format: str) -> Any:
@@ -160,10 +154,7 @@ def build_pixel_grid(grid: Grid) -> dict[str, Any]:
 def decode_geotiff(body: bytes, grid: Grid, target: Bytes) -> None:
     """Read the pixels of a GeoTIFF into ``target``, uint8 of the shape of ``grid``.
 
-    Any compression that GDAL can read is accepted; the file must have one band of bytes on ``grid``.
-
-    Raises:
-        ValueError: it does not, or is not a GeoTIFF.
+    Any compression that GDAL can read is accepted; ValueError is raised unless it has one band of bytes on ``grid``.
     """
     from rasterio.crs import CRS  # noqa: PLC0415 - heavy, and not needed to pair
     from rasterio.errors import RasterioError  # noqa: PLC0415
@@ -254,11 +245,7 @@ class Gees2Downloader:
 
 
 def check_addresses(stamped: Any, shape: Shape, what: str) -> Bytes:
-    """Return the bytes of ``graphs.stamp_address``, if each pixel lies where its address says.
-
-    Raises:
-        EngineRefused: they have another shape, or pixels of other places.
-    """
+    """Return the bytes of ``graphs.stamp_address``; raise EngineRefused unless each lies where its address says."""
     if not isinstance(stamped, np.ndarray) or stamped.shape != shape:
         got = f"{stamped.shape} pixels" if isinstance(stamped, np.ndarray) else "nothing"
         raise EngineRefused(f"{what}: {got} came, not {shape}; set CLOUDMASK_DOWNLOADER=compute-pixels")

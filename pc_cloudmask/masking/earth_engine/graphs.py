@@ -265,12 +265,7 @@ class ImageDescription:
 
 
 def describe_image(session: EarthEngineSession, index: str) -> ImageDescription:
-    """Ask Earth Engine about an image of surface reflectance, in one request.
-
-    Raises:
-        EngineUnavailable: it may succeed later.
-        EngineRefused: there is no such image, or the answer has another form.
-    """
+    """Ask Earth Engine about an image of surface reflectance; raise EngineRefused if the answer has another form."""
     session.start()
     image = ee.Image(f"{L2A}/{index}").select("SCL")
     answer = session.compute(f"describing image {index}", image)

@@ -27,7 +27,6 @@ from pc_cloudmask.masking.earth_engine.transport import (
     CLIENT_FAILURES,
     BoundedHttp,
     Failure,
-    Remedy,
     classify_failure,
 )
 from pc_cloudmask.masking.earth_engine.windows import Bytes, Raster
@@ -247,11 +246,11 @@ class EarthEngineSession:
                 return self._send(what, function, deadline)
             except CLIENT_FAILURES as error:
                 failure = classify_failure(error, self.project)
-                if failure.remedy is Remedy.SPLIT:
+                if failure.remedy == "split":
                     raise TooMuch(failure) from error
                 delay_s = self._delay_s(failure, attempt, deadline)
                 if delay_s is None:
-                    gave_up = f"; gave up after {attempt} attempts" if failure.remedy is Remedy.RETRY else ""
+                    gave_up = f"; gave up after {attempt} attempts" if failure.remedy == "retry" else ""
                     raise failure.error_class(f"{what}: {failure.text}{gave_up}") from error
             self.statistics.count(retries=1)
             logger.info("%s: %s; attempt %d follows in %.1f s", what, failure.text, attempt + 1, delay_s)
@@ -275,7 +274,7 @@ class EarthEngineSession:
 
     def _delay_s(self, failure: Failure, attempt: int, deadline: Deadline) -> float | None:
         """Return the seconds until the next attempt, or None if there is none."""
-        if failure.remedy is not Remedy.RETRY or attempt >= self.limits.attempts:
+        if failure.remedy != "retry" or attempt >= self.limits.attempts:
             return None
         delay_s = self.limits.delay_s(attempt, failure.retry_after_s)
         if delay_s >= deadline.remaining_s():

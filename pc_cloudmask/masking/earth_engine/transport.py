@@ -10,8 +10,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 import ee
 import google.auth.exceptions
@@ -160,12 +159,8 @@ CLIENT_FAILURES: tuple[type[Exception], ...] = (
 CONSOLE = "https://console.cloud.google.com"
 
 
-class Remedy(Enum):
-    """What may help."""
-
-    RETRY = "retry"
-    SPLIT = "split"
-    NONE = "none"
+#: What may help.
+Remedy = Literal["retry", "split"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +169,7 @@ class Failure:
 
     text: str
     error_class: type[EngineError] = EngineRefused
-    remedy: Remedy = Remedy.NONE
+    remedy: Remedy | None = None
     throttled: bool = False
     retry_after_s: float | None = None
 
@@ -245,7 +240,7 @@ def classify_failure(error: Exception, project: str) -> Failure:
         text = f"an answer that cannot be read: {text}"
     elif not isinstance(error, ConnectionError | TimeoutError):
         text = f"{type(error).__name__}: {text}"
-    return Failure(text, EngineUnavailable, Remedy.RETRY)
+    return Failure(text, EngineUnavailable, "retry")
 
 
 def one_line(error: Exception, limit: int = 300) -> str:
@@ -274,14 +269,14 @@ def _classify_status(text: str, response: HttpError, project: str) -> Failure:
         after = str(response.resp.get("retry-after", ""))
         retry_after_s = float(after) if after.isascii() and after.isdigit() else None
         text = f"HTTP {status}: {text}"
-        return Failure(text, EngineUnavailable, Remedy.RETRY, throttled, retry_after_s)
+        return Failure(text, EngineUnavailable, "retry", throttled, retry_after_s)
     if status in {401, 403} or _NO_PROJECT.search(text):
         return _classify_refusal(status, text, response, project)
     if _TOO_MUCH.search(text) or _TOO_MANY.search(text):
         # Even the smallest window may be in time when the service is less busy; its memory will not shrink.
         may_pass = "timed out" in text.lower() or _TOO_MANY.search(text)
         error_class = EngineUnavailable if may_pass else EngineRefused
-        return Failure(text, error_class, Remedy.SPLIT)
+        return Failure(text, error_class, "split")
     if status == 404 or _NOT_FOUND.search(text):
         # An image that existed when it was paired: it is being replaced, and is paired again later.
         return Failure(text, EngineUnavailable)
