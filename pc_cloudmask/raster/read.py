@@ -58,12 +58,10 @@ def read_raster(
 ) -> NDArray[np.generic]:
     """Return the pixels of the GeoTIFF that GDAL calls ``name``, which must have ``bands`` bands, on ``grid``.
 
-    ``stated`` are the grids that the item states for it: a raster without a CRS must lie on one of them.
-
-    Returns:
-        ``(band, height, width)`` of the raster's own dtype. Pixels outside the raster hold its no-data
-        value, 0 if it declares none. ``average`` is the mean of the valid pixels, rounded half up,
-        through the raster's overviews if one divides the grid's pixels exactly.
+    They are ``(band, height, width)`` of the raster's own dtype. Pixels outside the raster hold its no-data value, 0 if
+    it declares none. ``average`` is the mean of the valid pixels, rounded half up, through the raster's overviews if
+    one divides the grid's pixels exactly. ``stated`` are the grids that the item states for the raster, of which it
+    must have one if it lacks a CRS.
 
     Raises:
         Unsuitable: Another CRS, not aligned, coarser pixels, another number of bands, dtype, too large.
@@ -73,7 +71,7 @@ def read_raster(
         check_raster(dataset, bands)
         check_crs(dataset, grid.crs, stated)
         placement = _find_placement(dataset, grid)
-        level, factor = (None, 1) if placement.factor == 1 else _find_overview(name, dataset, placement)
+        level, factor = _find_overview(name, dataset, placement) if placement.factor > 1 else (None, 1)
         if level is None:
             return _read_placed(dataset, placement, grid, resampling)
     with rasterio.open(name, driver="GTiff", overview_level=level) as overview:

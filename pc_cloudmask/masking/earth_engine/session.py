@@ -238,39 +238,36 @@ class EarthEngineSession:
         self._transport.close()
 
     def _repeat(self, what: str, function: Callable[[], Answer], deadline: Deadline) -> Answer:
-        """Call ``function`` until it succeeds, in its turn; the only place where a request is retried."""
+        """Call ``function`` until it succeeds, each time in its turn; the only place where a request is retried.
+
+        The service's answers decide how many requests may be in flight.
+        """
         attempt = 0
         while True:
             attempt += 1
-            try:
-                return self._send(what, function, deadline)
-            except CLIENT_FAILURES as error:
-                failure = classify_failure(error, self.project)
-                if failure.remedy == "split":
-                    raise TooMuch(failure) from error
-                delay_s = self._delay_s(failure, attempt, deadline)
-                if delay_s is None:
-                    gave_up = f"; gave up after {attempt} attempts" if failure.remedy == "retry" else ""
-                    raise failure.error_class(f"{what}: {failure.text}{gave_up}") from error
+            with self._places.take() as place:
+                self._bucket.take()
+                if deadline.remaining_s() <= 0:
+                    # Parts of a split window, or the wait for a place, may have used up the time.
+                    raise EngineUnavailable(f"{what}: not begun within {deadline.seconds:g} s")
+                try:
+                    answer = function()
+                except CLIENT_FAILURES as error:
+                    cause, failure = error, classify_failure(error, self.project)
+                    if failure.throttled:
+                        self._places.refuse(place)
+                else:
+                    self._places.grow(place)
+                    return answer
+            if failure.remedy == "split":
+                raise TooMuch(failure) from cause
+            delay_s = self._delay_s(failure, attempt, deadline)
+            if delay_s is None:
+                gave_up = f"; gave up after {attempt} attempts" if failure.remedy == "retry" else ""
+                raise failure.error_class(f"{what}: {failure.text}{gave_up}") from cause
             self.statistics.count(retries=1)
             logger.info("%s: %s; attempt %d follows in %.1f s", what, failure.text, attempt + 1, delay_s)
             time.sleep(delay_s)
-
-    def _send(self, what: str, function: Callable[[], Answer], deadline: Deadline) -> Answer:
-        """Call ``function`` once it has a place in flight; the service's answer decides how many places there are."""
-        with self._places.take() as place:
-            self._bucket.take()
-            if deadline.remaining_s() <= 0:
-                # Parts of a split window, or the wait for a place, may have used up the time.
-                raise EngineUnavailable(f"{what}: not begun within {deadline.seconds:g} s")
-            try:
-                answer = function()
-            except CLIENT_FAILURES as error:
-                if classify_failure(error, self.project).throttled:
-                    self._places.refuse(place)
-                raise
-            self._places.grow(place)
-            return answer
 
     def _delay_s(self, failure: Failure, attempt: int, deadline: Deadline) -> float | None:
         """Return the seconds until the next attempt, or None if there is none."""
