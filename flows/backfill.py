@@ -12,8 +12,8 @@ from prefect.deployments import run_deployment
 from pc_cloudmask.flows.ingest import ingest_flow
 from pc_cloudmask.flows.progress import leave_shards, name_by
 from pc_cloudmask.flows.tasks import LimitedSource, find_limits
-from pc_cloudmask.runs.backfill import plan_shards
 from pc_cloudmask.runs.context import RunContext
+from pc_cloudmask.runs.plan import plan_shards
 from pc_cloudmask.runs.request import BackfillRequest, IngestRequest
 
 

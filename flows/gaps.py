@@ -10,7 +10,7 @@ from pc_cloudmask.flows.tasks import LimitedSource, find_limits
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.gap_search import search_gaps
 from pc_cloudmask.runs.gaps import GapReport
-from pc_cloudmask.runs.logs import run_id
+from pc_cloudmask.runs.report import run_id
 from pc_cloudmask.runs.request import GapsRequest
 
 

@@ -22,14 +22,20 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
 
 from pc_cloudmask.errors import CloudmaskError, SettingsError
-from pc_cloudmask.flows.assets import MAKER, RunAssets, note_outcome
-from pc_cloudmask.flows.progress import RunObserver
+from pc_cloudmask.flows.progress import MAKER, RunAssets, RunObserver, note_outcome
 from pc_cloudmask.runs.candidate import Candidate, build_failure, find_fault
 from pc_cloudmask.runs.context import RunContext
-from pc_cloudmask.runs.logs import run_id
-from pc_cloudmask.runs.report import SceneOutcome
+from pc_cloudmask.runs.report import SceneOutcome, run_id
 from pc_cloudmask.runs.request import RunRequest
-from pc_cloudmask.runs.runners import RETRIES, RETRY_DELAY_S, SceneWork, count_threads, shared_limit
+from pc_cloudmask.runs.runners import (
+    CLUSTER_OPTIONS,
+    RETRIES,
+    RETRY_DELAY_S,
+    SceneWork,
+    count_threads,
+    find_scheduler,
+    shared_limit,
+)
 from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.fields import Item, SceneSource
@@ -189,11 +195,9 @@ def _share_server(settings: Settings) -> Iterator[None]:
 def _build_task_runner(settings: Settings) -> TaskRunner[Any]:
     if settings.runner == "threads":
         return ThreadPoolTaskRunner(max_workers=count_threads(settings))
-    from pc_cloudmask.runs.dask import CLUSTER_OPTIONS, find_scheduler  # noqa: PLC0415 - optional and heavy
-
     address = find_scheduler()
     try:
-        from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415 - as above
+        from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415 - optional and heavy
     except ImportError as error:
         raise SettingsError(f"CLOUDMASK_RUNNER=dask needs Dask: {tell_extra('dask')}") from error
     if address is not None:

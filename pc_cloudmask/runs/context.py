@@ -15,7 +15,7 @@ from pc_cloudmask.errors import EngineUnavailable, SettingsError, Unreachable
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.methods import METHODS, MaskEngine, NetworkOptions
 from pc_cloudmask.runs.budget import EecuMeter, build_workload_tag
-from pc_cloudmask.runs.ladder import Ladder
+from pc_cloudmask.runs.candidate import Ladder
 from pc_cloudmask.runs.runners import Pipeline, has_earth_engine
 from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.settings import Settings, read_clock

@@ -1,9 +1,11 @@
-"""What a run would do, and what has been done, determined without writing anything."""
+"""What a run would do, what has been done, and years of an area as many runs, determined without writing anything."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -12,12 +14,19 @@ from pc_cloudmask.catalog.search import Census, read_census
 from pc_cloudmask.catalog.states import NotedState, list_states
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.earth_engine.windows import estimate_pairing
+from pc_cloudmask.runs.area_state import list_months
 from pc_cloudmask.runs.budget import estimate_scene_cost
 from pc_cloudmask.runs.candidate import Candidate, read_candidates, select_unpublished
 from pc_cloudmask.runs.context import RunContext, check_reachable
 from pc_cloudmask.runs.report import SceneOutcome
-from pc_cloudmask.runs.request import IngestRequest
-from pc_cloudmask.settings import Settings
+from pc_cloudmask.runs.request import BackfillRequest, IngestRequest
+from pc_cloudmask.scene.query import format_datetime_interval
+from pc_cloudmask.settings import Area, Settings, read_clock
+from pc_cloudmask.source.fields import SceneSource, find_property
+
+#: Scenes in one run of a backfill; more if one tile has more in a month. With 100 to 500, a run takes hours at most,
+#: and killing it costs no more than a batch.
+SHARD_SCENES = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,3 +178,88 @@ def read_status(context: RunContext, request: IngestRequest) -> Status:
         candidates, _ = read_candidates(items, dict.fromkeys(context.settings.ladder, MaskParameters()))
         gaps = census.find_gaps((each.scene.tile, each.scene.datetime.date()) for each in candidates)
     return Status(census, tuple(list_states(context.store)), gaps)
+
+
+def plan_shards(source: SceneSource, request: BackfillRequest, settings: Settings) -> Iterator[IngestRequest]:
+    """Yield requests that together cover all of ``request``, newest months first.
+
+    Small months are combined into one shard; a large one is split by tiles. The source is asked what each month
+    contains, so no shard is empty.
+
+    Raises:
+        SettingsError: unknown area or invalid years.
+        SourceUnavailable, SourceRefused: the source could not be asked; shards already yielded remain valid.
+    """
+    for area in request.read_areas(settings).values():
+        pending: _Months | None = None
+        for months, counts in _count_months(source, area, request):
+            if pending and pending.scenes + months.scenes > SHARD_SCENES:
+                yield _build_shard(request, area, pending)
+                pending = None
+            if months.scenes > SHARD_SCENES:
+                for tiles in _group_tiles(counts):
+                    yield _build_shard(request, area, months, tiles)
+            elif months.scenes:
+                pending = months.join(pending) if pending else months
+        if pending:
+            yield _build_shard(request, area, pending)
+
+
+@dataclass(frozen=True, slots=True)
+class _Months:
+    """Months, or parts of the first and last, that are requested together, and their number of scenes."""
+
+    start: datetime
+    end: datetime
+    scenes: int
+
+    def join(self, later: _Months) -> _Months:
+        """Return these months combined with ``later`` ones."""
+        return _Months(self.start, later.end, self.scenes + later.scenes)
+
+    @property
+    def interval(self) -> str:
+        """``2018-12`` or ``2018-11/2018-12`` for complete months, else instants."""
+        next_instant = self.end + timedelta(microseconds=1)
+        if (self.start.day, next_instant.day) != (1, 1) or self.start.time() != next_instant.time():
+            return format_datetime_interval((self.start, self.end))
+        first, last = f"{self.start:%Y-%m}", f"{self.end:%Y-%m}"
+        return first if first == last else f"{first}/{last}"
+
+
+def _count_months(
+    source: SceneSource, area: Area, request: BackfillRequest
+) -> Iterator[tuple[_Months, Counter[str]]]:
+    """Yield each month with its number of items by tile, newest month first."""
+    start, end = request.read_period()
+    now = request.now or read_clock()
+    newest = min(end, now) if end else now
+    for _, (first, last) in list_months(max(start, area.start), f"{newest:%Y-%m}"):
+        cut = min(last, end) if end else last
+        counts: Counter[str] = Counter()
+        for item in source.find_items(area.read_query((first, cut))):
+            tile = find_property(item, "s2:mgrs_tile")
+            counts[tile if isinstance(tile, str) else ""] += 1
+        yield _Months(first, cut, sum(counts.values())), counts
+
+
+def _group_tiles(counts: Counter[str]) -> Iterator[tuple[str, ...]]:
+    """Yield the tiles in groups of at most ``SHARD_SCENES`` scenes, or of a single tile."""
+    group: list[str] = []
+    scenes = 0
+    for tile in sorted(filter(None, counts)):
+        if group and scenes + counts[tile] > SHARD_SCENES:
+            yield tuple(group)
+            group, scenes = [], 0
+        group.append(tile)
+        scenes += counts[tile]
+    if group:
+        yield tuple(group)
+
+
+def _build_shard(
+    request: BackfillRequest, area: Area, months: _Months, tiles: tuple[str, ...] = ()
+) -> IngestRequest:
+    given = request.model_dump(include={"items", "method", "compute", "store", "keep_inputs", "config"})
+    place: dict[str, Any] = {"bbox": area.bbox, "intersects": area.intersects, "tiles": tiles or area.tiles}
+    return IngestRequest(**given, **place, datetime=months.interval)

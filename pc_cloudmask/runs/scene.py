@@ -26,8 +26,7 @@ from pc_cloudmask.masking.statistics import find_shortfall, measure_mask
 from pc_cloudmask.runs.budget import estimate_scene_cost
 from pc_cloudmask.runs.candidate import Candidate, build_published, build_waiting
 from pc_cloudmask.runs.context import RunContext
-from pc_cloudmask.runs.logs import Phase, PhaseClock
-from pc_cloudmask.runs.report import SceneOutcome
+from pc_cloudmask.runs.report import Phase, PhaseClock, SceneOutcome
 from pc_cloudmask.runs.runners import shared_limit
 from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.fields import Item
