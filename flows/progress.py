@@ -168,10 +168,8 @@ def leave_collection(assets: RunAssets, report: Report, published: Sequence[Scen
     if not (report.published or report.withdrawn):
         return
     collection = assets.build_collection()
-    sources: list[Asset | str] = [
-        assets.build_item(each.id, each.item_key) for each in published[:MOST_SOURCES]
-    ]
-    told = publish_collection.with_options(assets=[collection], asset_deps=sources)
+    sources = [assets.build_item(each.id, each.item_key) for each in published[:MOST_SOURCES]]
+    told = publish_collection.with_options(assets=[collection], asset_deps=[*sources])
     told(collection.key, len(report.published), len(report.withdrawn))
 
 
@@ -235,10 +233,8 @@ class RunObserver(Observer):
         self._found += count
         if self._artifact is None:
             # Not a coroutine when called from a synchronous flow.
-            self._artifact = cast(
-                UUID,
-                create_progress_artifact(0.0, key="cloudmask-progress", description="Scenes of the run"),
-            )
+            begun = create_progress_artifact(0.0, key="cloudmask-progress", description="Scenes of the run")
+            self._artifact = cast(UUID, begun)
 
     def scene_ended(self, outcome: SceneOutcome) -> None:
         """Update the progress, and emit an event on the server."""
@@ -309,8 +305,9 @@ def leave_report(context: RunContext, report: Report, observer: RunObserver) -> 
     published = observer.published
     rows = build_rows(report, published, find_links(context))
     shown = f"; {SHOWN_SCENES} of {len(rows)} rows are shown" if len(rows) > SHOWN_SCENES else ""
-    description = f"{report.summary}{shown}"
-    create_table_artifact(key="cloudmask-run", table=rows[:SHOWN_SCENES], description=description)
+    create_table_artifact(
+        key="cloudmask-run", table=rows[:SHOWN_SCENES], description=f"{report.summary}{shown}"
+    )
     leave_collection(RunAssets.of(context), report, published)
     if published:
         _leave_preview(context.store, published[0])
@@ -330,9 +327,7 @@ def _leave_preview(store: ObjectStore, newest: SceneOutcome) -> None:
 
 def leave_shards(shards: Sequence[tuple[IngestRequest, str]]) -> None:
     """Save a table of a backfill's flow runs."""
-    rows = [
-        {"scenes": escape_markdown(shard.title), "flow run": escape_markdown(run)} for shard, run in shards
-    ]
+    rows = [{"scenes": escape_markdown(each.title), "flow run": escape_markdown(run)} for each, run in shards]
     create_table_artifact(key="cloudmask-backfill", table=rows, description=f"{len(rows)} shards")
 
 
@@ -354,11 +349,7 @@ def leave_gaps(report: GapReport) -> None:
 
 
 def find_links(context: RunContext) -> Callable[[str, str], str]:
-    """Return a function that makes a scene's links from its id and its key in the store, which may be empty.
-
-    The source's link leads to its items, if the run asked the source; ours to where readers find the catalog, if the
-    settings say where.
-    """
+    """Return a function that makes a scene's links from its id and its key in the store, which may be empty."""
     settings = context.settings
     source = f"{settings.stac_api_url}/collections/{settings.collection}/items"
 
@@ -392,9 +383,7 @@ def _build_row(
     state: str, scene_id: str = "", reason: str = "", cover_pct: Mapping[str, float] = MappingProxyType({})
 ) -> dict[str, str]:
     """Return a row without links; Prefect's pages interpret every cell as Markdown."""
-    shares = {
-        f"{name} %": f"{cover_pct[name]:.1f}" if name in cover_pct else "" for name in ("cloud", "shadow")
-    }
+    shares = {f"{name} %": f"{cover_pct[name]:.1f}" if name in cover_pct else "" for name in _COLORS}
     text = {"scene": escape_markdown(scene_id), "state": state, **shares, "links": ""}
     return {**text, "reason": escape_markdown(reason)}
 

@@ -89,16 +89,13 @@ def count_missing_scans(
     present: Iterable[str],
     now: datetime,
 ) -> dict[str, MissingScan]:
-    """Return ``missing_scans`` updated with one complete scan; entries outside the scan stay as they are.
+    """Return ``missing_scans`` updated with one complete scan at ``now``; entries outside the scan stay as they are.
 
-    Args:
-        missing_scans: what earlier scans missed, by the item's id.
-        missing: tile and year of the published scenes that the source was asked for and does not have.
-        present: ids of scenes that the source has.
-        now: when the scan was.
+    ``missing`` are tile and year of the published scenes that the source was asked for and does not have, ``present``
+    the ids of those that it has.
     """
-    gone = set(present)
-    kept = {item_id: each for item_id, each in missing_scans.items() if item_id not in gone}
+    found = set(present)
+    kept = {item_id: each for item_id, each in missing_scans.items() if item_id not in found}
     for item_id, (tile, year) in missing.items():
         known = kept.get(item_id)
         kept[item_id] = known.count_scan(now) if known else MissingScan(tile, year, 1, now, now)

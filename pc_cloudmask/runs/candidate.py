@@ -168,9 +168,7 @@ class Candidate:
 
 
 def read_candidate(item: Item, rungs: Mapping[str, MaskParameters]) -> Candidate:
-    """Return the candidate for ``item``, whose hrefs the source has stripped of signatures.
-
-    ``rungs`` are the methods that may make its mask, best first, with their thresholds.
+    """Return the candidate for ``item``, with unsigned hrefs; ``rungs`` are methods, best first, with their thresholds.
 
     Raises:
         MissingField, InvalidField: the item cannot become a scene.

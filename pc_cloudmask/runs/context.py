@@ -57,11 +57,7 @@ class RunContext:
 
     @classmethod
     def of(cls, request: RunRequest, *, read_only: bool = False) -> RunContext:
-        """Read the settings and open the adapters of the run that ``request`` asks for.
-
-        Raises:
-            SettingsError: a value cannot be used.
-        """
+        """Read the settings and open the adapters of the run that ``request`` asks for."""
         return cls(request.read_settings(), request.items, request.now, read_only=read_only)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -151,11 +147,7 @@ class RunContext:
 
     @cached_property
     def engines(self) -> Mapping[str, MaskEngine]:
-        """The engines that derive masks, by method of the ladder.
-
-        Raises:
-            SettingsError: packages are not installed, or configuration is missing.
-        """
+        """The engines that derive masks, by method of the ladder."""
         return {name: METHODS[name].open_engine(self) for name in self.ladder.methods}
 
     def check_engines(self) -> None:
@@ -220,11 +212,7 @@ class RunContext:
 
     @cached_property
     def downloader(self) -> PixelDownloader:
-        """Downloads rasters from Earth Engine.
-
-        Raises:
-            SettingsError: ``gees2downloader`` is chosen and not installed.
-        """
+        """Downloads rasters from Earth Engine."""
         if self.settings.downloader == "gees2downloader":
             from pc_cloudmask.masking.earth_engine.gees2downloader import Gees2Downloader
 

@@ -114,11 +114,7 @@ class _Look:
         Thread(target=self._run, daemon=True).start()
 
     def wait(self) -> Finding:
-        """Return the result, or that there was none in time.
-
-        Raises:
-            Exception: the check failed in an unexpected way.
-        """
+        """Return the result, or that there was none in time."""
         wait([self.found], max(0.0, self.deadline.remaining_s()))
         if self.found.done():
             return _try(self.what, self.needed, self.found.result)

@@ -68,11 +68,7 @@ class Catalogue:
     unread: dict[str, str] = field(default_factory=dict)
 
     def list_sightings(self, query: SceneQuery, area: str) -> list[Sighting] | None:
-        """Return all that the catalogue has for ``query``; record the failure and return None if it does not answer.
-
-        Raises:
-            SettingsError, MachineError: the setup is at fault.
-        """
+        """Return all that the catalogue has for ``query``; record the failure and return None if it does not answer."""
         found: list[Sighting] = []
         if area in self.failures:
             return None

@@ -91,7 +91,8 @@ class Ingestion:
     """The publishing of one run; ``outcomes`` has one entry for each scene so far.
 
     ``noted`` are states that earlier runs recorded: scenes that are not due yet are held back. See ``candidate`` for
-    which method makes a mask, and which mask may replace another.
+    which method makes a mask, and which mask may replace another. A method that raises a CloudmaskError ends the run:
+    settings, source, engine or store; completed work is kept and recorded.
     """
 
     def __init__(
@@ -122,11 +123,7 @@ class Ingestion:
         return not self._budget.deferred and self._room >= 0
 
     def begin(self, noted: Iterable[NotedState] = ()) -> None:
-        """Finish what a dead run had begun; hold back those of ``noted`` that are not due.
-
-        Raises:
-            CloudmaskError: the run cannot continue: settings or store.
-        """
+        """Finish what a dead run had begun; hold back those of ``noted`` that are not due."""
         if self._context.settings.mirror:
             check_available()
         check_projections()
@@ -137,22 +134,14 @@ class Ingestion:
         self._remembered = find_remembered(self._context.store)
 
     def publish(self, items: Iterable[Item]) -> None:
-        """Publish the ``items`` that the catalog lacks; the failure of one scene does not stop others.
-
-        Raises:
-            CloudmaskError: the run cannot continue: source, engine or store.
-        """
+        """Publish the ``items`` that the catalog lacks; the failure of one scene does not stop others."""
         jobs = (partial(self._pass_on, self._publish_batch(batch)) for batch in self._read_batches(items))
         # A limited budget is spent on the scenes found first.
         for outcome in run_overlapped(jobs, 1 if self._budget.is_limited else BATCHES_AT_ONCE):
             self._observer.scene_ended(outcome)
 
     def retry_due(self) -> None:
-        """Publish the scenes that an earlier run recorded and that are due, wherever they are.
-
-        Raises:
-            CloudmaskError: the source, the engine or the store ended it; completed work is kept.
-        """
+        """Publish the scenes that an earlier run recorded and that are due, wherever they are."""
         due = {state.item_id: state for state in self.noted.values() if state.is_due(self._context.now)}
         listed: set[str] = set()
         self.publish(self._find_items(sorted(due), listed))
@@ -185,11 +174,7 @@ class Ingestion:
             yield new
 
     def note(self, outcomes: Iterable[SceneOutcome]) -> None:
-        """Report ``outcomes`` to the observer as they come, and record them in the store once all have come.
-
-        Raises:
-            CloudmaskError: the run cannot continue; earlier outcomes are recorded.
-        """
+        """Report ``outcomes`` to the observer as they come, and record them in the store once all have come."""
         for outcome in self._pass_on(outcomes):
             self._observer.scene_ended(outcome)
 
@@ -353,10 +338,8 @@ def remember_outcomes(
     """Record each waiting, failed or provisional scene, and forget the state of scenes whose mask is now final.
 
     Outcomes with an id that cannot be a key, from items refused for that, are only in the report, and so are new ones
-    beyond the first ``room``. Scenes that were held back are recorded already.
-
-    Returns:
-        The remaining ``room``; if negative, the number of scenes that could not be recorded.
+    beyond the first ``room``. Scenes that were held back are recorded already. Return the remaining ``room``; if
+    negative, the number of scenes that could not be recorded.
     """
 
     def remember(outcome: SceneOutcome) -> None:

@@ -314,11 +314,7 @@ class DaskRunner:
 
 
 def find_scheduler() -> str | None:
-    """Return the address in ``DASK_SCHEDULER_ADDRESS``; None if it is not set.
-
-    Raises:
-        SettingsError: Dask is not installed.
-    """
+    """Return the address in ``DASK_SCHEDULER_ADDRESS``; None if it is not set."""
     try:
         import dask.distributed  # noqa: PLC0415 - as above
     except ImportError as missing:

@@ -198,11 +198,7 @@ class AreaWatch:
         withdrawals: Withdrawals,
         is_late: Callable[[], bool],
     ) -> None:
-        """Publish what is new in ``scans`` and withdraw what is gone, until a budget or the time is used up.
-
-        Raises:
-            CloudmaskError: the source, the engine or the store ended the scan; completed work is kept.
-        """
+        """Publish what is new in ``scans`` and withdraw what is gone, until a budget or the time is used up."""
         for scan in scans:
             if scan.look_back is LookBack.FULL and is_late():
                 logger.info("the scan of everything goes on at %s in the next run", scan.left["full_next"])
@@ -280,11 +276,8 @@ class Withdrawals:
     def reconcile(self, state: AreaState, interval: Interval, seen: frozenset[str]) -> dict[str, MissingScan]:
         """Withdraw what is certain after the complete scan of ``interval`` that saw ``seen``.
 
-        Return the scenes of the area that scans have missed by now, without those withdrawn.
-
-        Raises:
-            SourceUnavailable: it could not be asked for scenes that it did not list.
-            StoreUnavailable: it is safe to try again.
+        Return the scenes of the area that scans have missed by now, without those withdrawn. An error of source or
+        store is raised, and it is safe to try again.
         """
         # If the source has nothing left in the interval, a scene that another scan saw is used.
         self._control = min(seen, default=self._control)
