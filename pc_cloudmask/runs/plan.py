@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from pc_cloudmask.catalog.publisher import find_published
 from pc_cloudmask.catalog.search import Census, read_census
 from pc_cloudmask.catalog.states import NotedState, list_states
 from pc_cloudmask.masking.classes import MaskParameters
-from pc_cloudmask.masking.earth_engine.windows import estimate_pairing
+from pc_cloudmask.masking.earth_engine.windows import CostEstimate, estimate_pairing
 from pc_cloudmask.runs.area_state import list_months
 from pc_cloudmask.runs.budget import estimate_scene_cost
 from pc_cloudmask.runs.candidate import Candidate, read_candidates, select_unpublished
@@ -27,6 +27,7 @@ from pc_cloudmask.source.fields import SceneSource, find_property
 #: Scenes in one run of a backfill; more if one tile has more in a month. With 100 to 500, a run takes hours at most,
 #: and killing it costs no more than a batch.
 SHARD_SCENES = 250
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Plan:
     """The scenes of a dry run.
 
     Earth Engine is not asked whether it has images, so costs are those of the best method that may make each mask.
+    ``requests`` include those that pair scenes with images, ``asset_bytes`` are of the items' own assets.
     ``provisional`` are the scenes to be published that already have a mask by a lesser method.
     """
 
@@ -56,28 +58,15 @@ class Plan:
     provisional: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     failed: tuple[SceneOutcome, ...] = ()
-    pairing_requests: int = 0
+    requests: int = 0
+    bytes: int = 0
+    asset_bytes: int = 0
 
     @property
     def ids(self) -> frozenset[str]:
         """The ids of all scenes found."""
         planned = (scene.id for scene in self.would_publish)
         return frozenset((*self.skipped, *planned, *(outcome.id for outcome in self.failed)))
-
-    @property
-    def requests(self) -> int:
-        """Total number of requests to Earth Engine, including those that pair scenes with images."""
-        return sum(scene.requests for scene in self.would_publish) + self.pairing_requests
-
-    @property
-    def bytes(self) -> int:
-        """Total bytes of pixels from Earth Engine."""
-        return sum(scene.bytes for scene in self.would_publish)
-
-    @property
-    def asset_bytes(self) -> int:
-        """Total bytes of pixels from the items' own assets."""
-        return sum(scene.asset_bytes for scene in self.would_publish)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values; ``failed`` as in a report."""
@@ -106,22 +95,22 @@ def plan_ingest(context: RunContext, request: IngestRequest) -> Plan:
         force=request.force,
         workers=settings.workers,
     )
-    planned = tuple(_plan_scene(settings, candidate) for candidate in wanted)
-    asking = (each.scene.datetime for each, plan in zip(wanted, planned, strict=True) if plan.requests)
+    costs = [estimate_scene_cost(settings, candidate) for candidate in wanted]
+    asking = (each.scene.datetime for each, cost in zip(wanted, costs, strict=True) if cost.requests)
     return Plan(
-        would_publish=planned,
+        would_publish=tuple(map(partial(_plan_scene, settings), wanted, costs)),
         skipped=tuple(candidate.scene.id for candidate in final),
         provisional=tuple(candidate.scene.id for candidate in wanted if candidate.is_current),
         failed=tuple(refused),
-        pairing_requests=estimate_pairing(asking).requests,
+        **asdict(sum(costs, estimate_pairing(asking))),
     )
 
 
-def _plan_scene(settings: Settings, candidate: Candidate) -> PlannedScene:
-    cost, keys = estimate_scene_cost(settings, candidate), candidate.keys
+def _plan_scene(settings: Settings, candidate: Candidate, cost: CostEstimate) -> PlannedScene:
+    keys = candidate.keys
     probability = [keys.probability("*")] if settings.keep_inputs else []
     assets = (keys.mask("*"), *probability, keys.preview("*"))
-    return PlannedScene(candidate.scene.id, keys.item, assets, cost.requests, cost.bytes, cost.asset_bytes)
+    return PlannedScene(candidate.scene.id, keys.item, assets, **asdict(cost))
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,76 +179,59 @@ def plan_shards(source: SceneSource, request: BackfillRequest, settings: Setting
         SettingsError: unknown area or invalid years.
         SourceUnavailable, SourceRefused: the source could not be asked; shards already yielded remain valid.
     """
+    given = request.model_dump(include={"items", "method", "compute", "store", "keep_inputs", "config"})
     for area in request.read_areas(settings).values():
-        pending: _Months | None = None
-        for months, counts in _count_months(source, area, request):
-            if pending and pending.scenes + months.scenes > SHARD_SCENES:
-                yield _build_shard(request, area, pending)
-                pending = None
-            if months.scenes > SHARD_SCENES:
-                for tiles in _group_tiles(counts):
-                    yield _build_shard(request, area, months, tiles)
-            elif months.scenes:
-                pending = months.join(pending) if pending else months
-        if pending:
-            yield _build_shard(request, area, pending)
+        given |= {"bbox": area.bbox, "intersects": area.intersects}
+        for newest, *earlier in _pack(_count_months(source, area, request), lambda month: month.scenes):
+            interval = _format_months(earlier[-1].start if earlier else newest.start, newest.end)
+            groups: Iterable[Sequence[str]] = [area.tiles]
+            if newest.scenes > SHARD_SCENES:
+                groups = _pack(sorted(filter(None, newest.counts)), newest.counts.__getitem__)
+            for tiles in groups:
+                yield IngestRequest(**given, tiles=tuple(tiles), datetime=interval)
 
 
-@dataclass(frozen=True, slots=True)
-class _Months:
-    """Months, or parts of the first and last, that are requested together, and their number of scenes."""
+def _pack(parts: Iterable[T], count: Callable[[T], int]) -> Iterator[list[T]]:
+    """Yield ``parts`` that follow one another in groups of at most ``SHARD_SCENES`` scenes, or of a single part."""
+    group: list[T] = []
+    for part in parts:
+        if group and sum(map(count, [*group, part])) > SHARD_SCENES:
+            yield group
+            group = []
+        group.append(part)
+    if group:
+        yield group
+
+
+class _Month(NamedTuple):
+    """A month, or a part of the first or last, and its number of scenes by tile."""
 
     start: datetime
     end: datetime
-    scenes: int
-
-    def join(self, later: _Months) -> _Months:
-        """Return these months combined with ``later`` ones."""
-        return _Months(self.start, later.end, self.scenes + later.scenes)
+    counts: Counter[str]
 
     @property
-    def interval(self) -> str:
-        """``2018-12`` or ``2018-11/2018-12`` for complete months, else instants."""
-        next_instant = self.end + timedelta(microseconds=1)
-        if (self.start.day, next_instant.day) != (1, 1) or self.start.time() != next_instant.time():
-            return format_datetime_interval((self.start, self.end))
-        first, last = f"{self.start:%Y-%m}", f"{self.end:%Y-%m}"
-        return first if first == last else f"{first}/{last}"
+    def scenes(self) -> int:
+        return self.counts.total()
 
 
-def _count_months(
-    source: SceneSource, area: Area, request: BackfillRequest
-) -> Iterator[tuple[_Months, Counter[str]]]:
-    """Yield each month with its number of items by tile, newest month first."""
+def _count_months(source: SceneSource, area: Area, request: BackfillRequest) -> Iterator[_Month]:
+    """Yield the months that have scenes, newest first."""
     start, end = request.read_period()
     now = request.now or read_clock()
     newest = min(end, now) if end else now
     for _, (first, last) in list_months(max(start, area.start), f"{newest:%Y-%m}"):
         cut = min(last, end) if end else last
-        counts: Counter[str] = Counter()
-        for item in source.find_items(area.read_query((first, cut))):
-            tile = find_property(item, "s2:mgrs_tile")
-            counts[tile if isinstance(tile, str) else ""] += 1
-        yield _Months(first, cut, sum(counts.values())), counts
+        items = source.find_items(area.read_query((first, cut)))
+        tiles = (find_property(item, "s2:mgrs_tile") for item in items)
+        if counts := Counter(tile if isinstance(tile, str) else "" for tile in tiles):
+            yield _Month(first, cut, counts)
 
 
-def _group_tiles(counts: Counter[str]) -> Iterator[tuple[str, ...]]:
-    """Yield the tiles in groups of at most ``SHARD_SCENES`` scenes, or of a single tile."""
-    group: list[str] = []
-    scenes = 0
-    for tile in sorted(filter(None, counts)):
-        if group and scenes + counts[tile] > SHARD_SCENES:
-            yield tuple(group)
-            group, scenes = [], 0
-        group.append(tile)
-        scenes += counts[tile]
-    if group:
-        yield tuple(group)
-
-
-def _build_shard(
-    request: BackfillRequest, area: Area, months: _Months, tiles: tuple[str, ...] = ()
-) -> IngestRequest:
-    given = request.model_dump(include={"items", "method", "compute", "store", "keep_inputs", "config"})
-    place: dict[str, Any] = {"bbox": area.bbox, "intersects": area.intersects, "tiles": tiles or area.tiles}
-    return IngestRequest(**given, **place, datetime=months.interval)
+def _format_months(start: datetime, end: datetime) -> str:
+    """Return ``2018-12`` or ``2018-11/2018-12`` for complete months, else instants."""
+    next_instant = end + timedelta(microseconds=1)
+    if (start.day, next_instant.day) != (1, 1) or start.time() != next_instant.time():
+        return format_datetime_interval((start, end))
+    first, last = f"{start:%Y-%m}", f"{end:%Y-%m}"
+    return first if first == last else f"{first}/{last}"
