@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import chain, product
 
@@ -31,7 +31,7 @@ from pc_cloudmask.runs.area_state import (
 )
 from pc_cloudmask.runs.budget import Budget
 from pc_cloudmask.runs.context import RunContext, check_reachable
-from pc_cloudmask.runs.ingest import Ingestion, ingest
+from pc_cloudmask.runs.ingest import Ingestion, batches, ingest
 from pc_cloudmask.runs.report import Observer, Report
 from pc_cloudmask.runs.request import IngestRequest, WatchRequest
 from pc_cloudmask.runs.runners import Runner, open_runner
@@ -134,8 +134,7 @@ class _WatchRun:
             if name in out_of_reach:
                 continue
             try:
-                area, scans = self._list_due(name, everything=everything)
-                area.scan(scans, self._ingestion, self.withdrawals, self._is_late)
+                self._scan(*self._list_due(name, everything=everything))
             except SourceError as error:
                 self._note(f"area {name}", error)
                 out_of_reach.add(name)
@@ -165,10 +164,22 @@ class _WatchRun:
             if (each is LookBack.FULL) is everything
         )
 
-    def _is_late(self) -> bool:
-        """Return True once the run has used up its time."""
+    def _scan(self, area: AreaWatch, scans: Iterable[Scan]) -> None:
+        """Publish what is new in ``scans`` and withdraw what is gone, until a budget or the time is used up."""
         limit = self._request.seconds
-        return limit is not None and time.monotonic() - self._started >= limit
+        for scan in scans:
+            is_late = limit is not None and time.monotonic() - self._started >= limit
+            if scan.look_back is LookBack.FULL and is_late:
+                logger.info("the scan of everything goes on at %s in the next run", scan.left["full_next"])
+                return
+            seen = area.publish(scan.interval, self._ingestion)
+            if scan.look_back is LookBack.HOT:
+                continue
+            if not self._ingestion.is_complete:
+                area.note(scan.left)
+                return
+            missing_scans = self.withdrawals.reconcile(area.state, scan.interval, seen)
+            area.note({**scan.done, "missing_scans": missing_scans})
 
     def _note(self, name: str, error: CloudmaskError) -> None:
         """Record ``error`` if a later run may succeed, else let it end this one."""
@@ -180,7 +191,7 @@ class _WatchRun:
 
 
 class AreaWatch:
-    """Scans one area; each complete scan is recorded in the store at once."""
+    """One area, and the state of its scans: each complete one is recorded in the store at once."""
 
     def __init__(self, context: RunContext, name: str, area: Area) -> None:
         self._store = context.store
@@ -191,29 +202,8 @@ class AreaWatch:
         self.start = area.start
         self.state = read_area_state(self._store, name, area.digest)
 
-    def scan(
-        self,
-        scans: Iterable[Scan],
-        ingestion: Ingestion,
-        withdrawals: Withdrawals,
-        is_late: Callable[[], bool],
-    ) -> None:
-        """Publish what is new in ``scans`` and withdraw what is gone, until a budget or the time is used up."""
-        for scan in scans:
-            if scan.look_back is LookBack.FULL and is_late():
-                logger.info("the scan of everything goes on at %s in the next run", scan.left["full_next"])
-                return
-            seen = self._publish(scan.interval, ingestion)
-            if scan.look_back is LookBack.HOT:
-                continue
-            if not ingestion.is_complete:
-                self._note(scan.left)
-                return
-            missing_scans = withdrawals.reconcile(self.state, scan.interval, seen)
-            self._note({**scan.done, "missing_scans": missing_scans})
-
     def find_items(self, scans: Iterable[Scan]) -> Iterator[Item]:
-        """Yield the items that the source has in ``scans``; ``scan`` then uses the result or raises the error."""
+        """Yield the items that the source has in ``scans``; ``publish`` then uses the result or raises the error."""
         for each in scans:
             seen: set[str] = set()
             try:
@@ -222,7 +212,7 @@ class AreaWatch:
             except SourceError as error:
                 self._found[each.interval] = error
 
-    def _publish(self, interval: Interval, ingestion: Ingestion) -> frozenset[str]:
+    def publish(self, interval: Interval, ingestion: Ingestion) -> frozenset[str]:
         """Publish what the source has within ``interval``; return the ids of everything it has there."""
         found = self._found.pop(interval, None)
         if isinstance(found, SourceError):
@@ -247,7 +237,8 @@ class AreaWatch:
             yield item
         self.state = self.state.model_copy(update={"tiles": frozenset(tiles)})
 
-    def _note(self, changes: Mapping[str, object]) -> None:
+    def note(self, changes: Mapping[str, object]) -> None:
+        """Record what a scan changed in the state."""
         if changes:
             self.state = self.state.model_copy(update=changes)
             write_area_state(self._store, self._name, self.state)
@@ -312,8 +303,7 @@ class Withdrawals:
         """Return the ``suspects`` that the source says it does not have, and the ids that it has after all."""
         missing: list[ItemKeys] = []
         present: set[str] = set()
-        for start in range(0, len(suspects), IDS_AT_ONCE) if self._control else ():
-            asked = suspects[start : start + IDS_AT_ONCE]
+        for asked in batches(suspects, IDS_AT_ONCE) if self._control else ():
             answer = self._ask(*(keys.item_id for keys in asked), self._control)
             if self._control not in answer:
                 logger.warning("the source does not answer for scenes it has: nothing is withdrawn")
