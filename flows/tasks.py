@@ -176,25 +176,19 @@ def open_prefect_runner(
     settings: Settings, limits: Limits, assets: RunAssets | None = None
 ) -> Iterator[PrefectRunner]:
     """Open the runner selected by ``settings``."""
-    with _share_server(settings), _build_task_runner(settings) as tasks:
+    if settings.runner == "threads":
+        threads: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=count_threads(settings))
+        with threads as tasks:
+            yield PrefectRunner(tasks, limits, assets)
+        return
+    # Dask's processes use this process's Prefect server; otherwise each would start its own.
+    with get_client(sync_client=True) as client:
+        url = str(client.api_url).rstrip("/")
+    with temporary_settings({PREFECT_API_URL: url}), _build_dask_runner(settings) as tasks:
         yield PrefectRunner(tasks, limits, assets)
 
 
-@contextmanager
-def _share_server(settings: Settings) -> Iterator[None]:
-    """Point Dask's processes to this process's Prefect server; otherwise each would start its own."""
-    if settings.runner == "threads":
-        yield
-        return
-    with get_client(sync_client=True) as client:
-        url = str(client.api_url).rstrip("/")
-    with temporary_settings({PREFECT_API_URL: url}):
-        yield
-
-
-def _build_task_runner(settings: Settings) -> TaskRunner[Any]:
-    if settings.runner == "threads":
-        return ThreadPoolTaskRunner(max_workers=count_threads(settings))
+def _build_dask_runner(settings: Settings) -> TaskRunner[Any]:
     address = find_scheduler()
     try:
         from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415 - optional and heavy
@@ -205,13 +199,18 @@ def _build_task_runner(settings: Settings) -> TaskRunner[Any]:
     return DaskTaskRunner(cluster_kwargs={"n_workers": settings.workers, **CLUSTER_OPTIONS})
 
 
+def open_context(request: RunRequest, *, read_only: bool = False) -> tuple[RunContext, Limits]:
+    """Open what a flow run works with, within the limits; its log records say which flow run they belong to."""
+    run_id.set(str(flow_run.id or ""))
+    context, limits = RunContext.of(request, read_only=read_only), find_limits()
+    context.source = LimitedSource(context.source, limits)
+    return context, limits
+
+
 @contextmanager
 def open_run(request: RunRequest) -> Iterator[tuple[RunContext, PrefectRunner, RunObserver]]:
-    """Open what a flow run needs; its log records say which flow run they belong to."""
-    run_id.set(str(flow_run.id or ""))
-    context = RunContext.of(request)
-    limits = find_limits()
-    context.source = LimitedSource(context.source, limits)
+    """Open what a flow run that publishes needs."""
+    context, limits = open_context(request)
     observer = RunObserver()
     with open_prefect_runner(context.settings, limits, RunAssets.of(context)) as runner:
         try:
