@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from pc_cloudmask.runs.logs import configure_logs
+from pc_cloudmask.runs.report import configure_logs
 from pc_cloudmask.text import make_lines_printable, make_printable
 from pc_cloudmask.version import __version__
 

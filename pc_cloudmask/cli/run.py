@@ -51,7 +51,7 @@ def run_job(request: IngestRequest | WatchRequest, context: RunContext | None = 
 
             report = run_flow(request, observer)
         else:
-            from pc_cloudmask.runs.direct import run_directly
+            from pc_cloudmask.runs.watch import run_directly
 
             report = run_directly(context, request, observer)
     return _export(settings, report, "watch" if isinstance(request, WatchRequest) else "ingest")
@@ -84,7 +84,7 @@ def finish(report: Report, **extra: Any) -> None:
 
 def _begin_log(settings: Settings) -> None:
     """Begin the log of one run, after checking that its metrics can be written."""
-    from pc_cloudmask.runs.logs import configure_logs, run_id
+    from pc_cloudmask.runs.report import configure_logs, run_id
     from pc_cloudmask.settings import read_secrets
 
     if settings.metrics is not None:
