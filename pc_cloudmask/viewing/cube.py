@@ -25,20 +25,8 @@ if TYPE_CHECKING:
 _MASK_PIXEL_M = 20.0
 #: Arguments of ``odc.stac.load`` about the place, which the first load has settled.
 _PLACE = frozenset(
-    {
-        "crs",
-        "resolution",
-        "anchor",
-        "geobox",
-        "bbox",
-        "lon",
-        "lat",
-        "x",
-        "y",
-        "like",
-        "geopolygon",
-        "intersects",
-    }
+    {"crs", "resolution", "anchor", "geobox", "like", "bbox", "geopolygon", "intersects"}
+    | {"lon", "lat", "x", "y"}
 )
 
 
@@ -205,14 +193,10 @@ def _load_masked(
     """Return the cube of items with one offset on the grid ``options["geobox"]``."""
     import odc.stac  # noqa: PLC0415
 
-    from pc_cloudmask.viewing.cube_driver import FullResolutionDriver  # noqa: PLC0415
-
     cube = odc.stac.load(items, bands=bands, **options)
     is_coarse = abs(options["geobox"].resolution.x) > _MASK_PIXEL_M or options["geobox"].crs.geographic
-    mask_options = options | {
-        "resampling": "max" if is_coarse else "nearest",
-        "driver": FullResolutionDriver(),
-    }
+    # An overview of classes may miss a cloud.
+    mask_options = options | {"resampling": "max" if is_coarse else "nearest", "use_overviews": False}
     mask = odc.stac.load(items, bands=[MASK_ASSET], **mask_options)[MASK_ASSET]
     kept = mask.isin([int(each) for each in keep])
     for band in bands:
