@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
 #: The most ids that are offered in full; if there are more, their prefixes are offered.
 _MOST_IDS = 200
 _ITEM_WORDS = re.compile(r"\d\w{0,5}(?:/[\d-]*)?")
-Complete = Callable[[Any, str], list[str]]
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+#: Endings of the files that charts are written to.
+CHARTS = (".png", ".svg")
 
 
-def _quietly(find: Callable[[Any, str], Iterable[str]]) -> Complete:
+def _quietly(find: Callable[[Any, str], Iterable[str]]) -> Callable[[Any, str], list[str]]:
     @wraps(find)
     def complete(ctx: Any, incomplete: str) -> list[str]:
         try:
@@ -37,34 +41,22 @@ def _quietly(find: Callable[[Any, str], Iterable[str]]) -> Complete:
     return complete
 
 
-def complete_names(find: Callable[[], Iterable[str]]) -> Complete:
+def complete_names(find: Callable[[Any], Iterable[str]]) -> Callable[[Any, str], list[str]]:
     """Return a completion for the names that ``find`` gives, or for the last of several separated by commas."""
 
     @_quietly
-    def complete(ctx: Any, incomplete: str) -> Iterator[str]:  # noqa: ARG001 - as Typer calls it
+    def complete(ctx: Any, incomplete: str) -> Iterator[str]:
         given = incomplete.rpartition(",")[0]
-        return (f"{given},{name}" if given else name for name in find() if name not in given.split(","))
+        return (f"{given},{name}" if given else name for name in find(ctx) if name not in given.split(","))
 
     return complete
 
 
-def list_methods() -> list[str]:
+def list_methods(_: Any) -> Iterable[str]:
     """Return the names of the methods; the table is only read now, since its import takes numpy."""
     from pc_cloudmask.masking.methods import METHODS
 
-    return list(METHODS)
-
-
-@_quietly
-def complete_area(ctx: Any, incomplete: str) -> list[str]:
-    """Complete the name of a watched area."""
-    return complete_names(lambda: sorted(_read_settings(ctx).areas))(ctx, incomplete)
-
-
-@_quietly
-def complete_tile(ctx: Any, incomplete: str) -> list[str]:
-    """Complete a published tile."""
-    return complete_names(lambda: _find_tiles(_open_catalog(ctx)))(ctx, incomplete)
+    return METHODS
 
 
 @_quietly
@@ -111,8 +103,6 @@ def _shorten(ids: list[str], incomplete: str) -> list[str]:
 
 
 def _find_ids(catalog: ObjectReader, tile: str | None, beginning: str) -> list[str]:
-    from concurrent.futures import ThreadPoolExecutor
-
     from pc_cloudmask.catalog.layout import find_day
     from pc_cloudmask.catalog.walk import find_linked_keys
     from pc_cloudmask.scene.query import SceneQuery
@@ -124,8 +114,6 @@ def _find_ids(catalog: ObjectReader, tile: str | None, beginning: str) -> list[s
 
 
 def _find_tiles(catalog: ObjectReader) -> list[str]:
-    from concurrent.futures import ThreadPoolExecutor
-
     from pc_cloudmask.catalog.walk import find_linked_tiles
 
     with ThreadPoolExecutor(16) as pool:
@@ -148,11 +136,6 @@ def _read_settings(ctx: Any) -> Settings:
     return read_settings(ctx.find_root().params.get("config"))
 
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])", re.ASCII)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-SHORTEST, LONGEST = timedelta(seconds=1), timedelta(days=31)
-
-
 def split_commas(values: list[str] | None) -> list[str]:
     """Return the values of an option that may be repeated, and may have several values separated by commas.
 
@@ -167,34 +150,24 @@ def join_names(values: list[str] | None) -> str | None:
 
 
 def read_period(once: bool, every: str | None) -> timedelta | None:
-    """Return the time from one run to the next; None for a single run.
+    """Return the time from one run to the next, ``90s``, ``30m``, ``1h`` or ``1.5d``; None for a single run.
 
     Raises:
-        SettingsError: both are given, or ``every`` is not a duration.
+        SettingsError: both are given, or ``every`` is no duration of a second to 31 days.
     """
     if once and every is not None:
         raise SettingsError("--once and --every exclude each other: give one of them")
-    return None if once else parse_duration(every or "1h")
-
-
-def parse_duration(text: str) -> timedelta:
-    """Return the duration that ``90s``, ``30m``, ``1h`` or ``1.5d`` names.
-
-    Raises:
-        SettingsError: it names none, or one shorter than a second or longer than 31 days.
-    """
+    if once:
+        return None
+    text = every or "1h"
     match = _DURATION.fullmatch(text.strip().lower())
     try:
-        length = timedelta(**{_UNITS[match[2]]: float(match[1])}) if match else None
+        period = timedelta(**{_UNITS[match[2]]: float(match[1])}) if match else timedelta()
     except OverflowError:
-        length = None
-    if length is None or not SHORTEST <= length <= LONGEST:
+        period = timedelta()
+    if not timedelta(seconds=1) <= period <= timedelta(days=31):
         raise SettingsError(f"--every {text!r:.40}: write 30m, 1h or 1d; at least 1s, at most 31d")
-    return length
-
-
-#: Endings of the files that charts are written to.
-CHARTS = (".png", ".svg")
+    return period
 
 
 def check_out(out: Path, option: str = "--out", endings: Sequence[str] = (".png",)) -> Path:
@@ -236,67 +209,44 @@ def read_item_name(words: list[str]) -> str:
     return names[0]
 
 
-def _option(metavar: str, text: str, **more: Any) -> Any:
-    return typer.Option(metavar=metavar, help=text, **more)
+def option(metavar: str, text: str, *names: str, **more: Any) -> Any:
+    """Return an option with a value."""
+    return typer.Option(*names, metavar=metavar, help=text, **more)
 
 
-def _several(metavar: str, text: str, **more: Any) -> Any:
-    return _option(metavar, text, callback=split_commas, **more)
+def several(metavar: str, text: str, *names: str, **more: Any) -> Any:
+    """Return an option that may be repeated, and may have several values separated by commas."""
+    return option(metavar, text, *names, callback=split_commas, **more)
+
+
+def methods(text: str) -> Any:
+    """Return an option for names of methods."""
+    return several("METHOD,…", text, "--method", autocompletion=complete_names(list_methods))
 
 
 Text = str | None
 Texts = list[str] | None
 #: Which scenes.
-BboxOption = Annotated[Text, _option("W,S,E,N", "A box, in degrees; W > E crosses 180°.")]
-IntersectsOption = Annotated[Path | None, _option("FILE", "A GeoJSON geometry in place of a box.")]
-GeometryOption = Annotated[
-    Text,
-    _option("FILE|GEOJSON", "An area: a GeoJSON geometry, feature or collection, in a file or as it stands."),
-]
-TileOption = Annotated[Texts, _several("TILE,…", "MGRS tiles, such as 22KFV.", autocompletion=complete_tile)]
-DatetimeOption = Annotated[Text, _option("INTERVAL", "2018-12, 2018-12-14/2019-01-31, 2018-12-14/..")]
-IdsOption = Annotated[Texts, _several("ID,…", "Ids of items.")]
-ItemsOption = Annotated[
-    Text, _option("FILE|URL", "An ItemCollection, folder or static catalog to take items from, not the API.")
-]
-LimitOption = Annotated[int | None, typer.Option(min=1, help="Publish at most this many scenes in a run.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Publish again what is published already.")]
-#: How masks are made, and where they go.
-MethodOption = Annotated[
+BboxOption = Annotated[Text, option("W,S,E,N", "A box, in degrees; W > E crosses 180°.")]
+IntersectsOption = Annotated[Path | None, option("FILE", "A GeoJSON geometry in place of a box.")]
+TileOption = Annotated[
     Texts,
-    _option(
-        "METHOD,…",
-        "How masks are made: s2cloudless, cloud-score-plus, csmask, omnicloudmask; several: the best first.",
-        callback=split_commas,
-        autocompletion=complete_names(list_methods),
+    several(
+        "TILE,…",
+        "MGRS tiles, such as 22KFV.",
+        autocompletion=complete_names(lambda ctx: _find_tiles(_open_catalog(ctx))),
     ),
 ]
-ComputeOption = Annotated[
-    Text,
-    typer.Option(
-        help="Where Earth Engine's inputs become a mask: local (here) or server (there).",
-        autocompletion=complete_names(lambda: ("local", "server")),
-    ),
+DatetimeOption = Annotated[Text, option("INTERVAL", "2018-12, 2018-12-14/2019-01-31, 2018-12-14/..")]
+ItemsOption = Annotated[
+    Text, option("FILE|URL", "An ItemCollection, folder or static catalog to take items from, not the API.")
 ]
-KeepInputsOption = Annotated[
-    bool | None, typer.Option("--keep-inputs", help="Publish the cloud probability too.")
-]
-StoreOption = Annotated[Text, _option("URL", "Where the catalog is: a directory or s3://bucket/prefix.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
-#: What is watched, and when.
-OnceOption = Annotated[bool, typer.Option("--once", help="Run once, for cron and the like.")]
-EveryOption = Annotated[Text, _option("TIME", "Run every 30m, 1h, 1d …, until interrupted; default: 1h.")]
 AreaOption = Annotated[
     Texts,
-    _several("NAME,…", "Areas of the settings file; default: all of them.", autocompletion=complete_area),
-]
-SinceOption = Annotated[Text, _option("DAY", "Watch scenes taken since 2018, 2018-12 or 2018-12-14.")]
-LookBackOption = Annotated[
-    Texts,
-    _several(
-        "WINDOW,…",
-        "How far to look back: hot, recent, full; default: as far as is due.",
-        autocompletion=complete_names(lambda: ("hot", "recent", "full")),
+    several(
+        "NAME,…",
+        "Areas of the settings file; default: all of them.",
+        autocompletion=complete_names(lambda ctx: sorted(_read_settings(ctx).areas)),
     ),
 ]
 ItemArgument = Annotated[
@@ -307,10 +257,18 @@ ItemArgument = Annotated[
         autocompletion=complete_item,
     ),
 ]
+#: How masks are made, and where they go.
+MethodOption = Annotated[
+    Texts,
+    methods(
+        "How masks are made: s2cloudless, cloud-score-plus, csmask, omnicloudmask; several: the best first."
+    ),
+]
+StoreOption = Annotated[Text, option("URL", "Where the catalog is: a directory or s3://bucket/prefix.")]
 #: A store that is only read, and the source files of its items.
 CatalogOption = Annotated[
-    Text, _option("URL", "The catalog: a directory, s3://bucket/prefix or a catalog's https URL.")
+    Text, option("URL", "The catalog: a directory, s3://bucket/prefix or a catalog's https URL.")
 ]
 FilesOption = Annotated[
-    Path | None, _option("DIR", "A folder, besides the store, that local bands may be in.")
+    Path | None, option("DIR", "A folder, besides the store, that local bands may be in.")
 ]
