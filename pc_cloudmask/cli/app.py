@@ -20,6 +20,7 @@ from pc_cloudmask.version import __version__
 
 if TYPE_CHECKING:
     from pc_cloudmask.settings import Settings
+    from pc_cloudmask.storage.store import ObjectReader
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 #: The number of failed and waiting scenes that the terminal names; the JSON report has all of them.
@@ -162,6 +163,13 @@ def load_settings(**overrides: Any) -> Settings:
     from pc_cloudmask.settings import read_settings
 
     return read_settings(options.config, as_options=True, **overrides)
+
+
+def open_catalog(store: str | None) -> ObjectReader:
+    """Return the catalog at ``store``, by default that of the settings, to be read."""
+    from pc_cloudmask.storage.stores import open_reader
+
+    return open_reader(store or load_settings().store)
 
 
 def _print(text: str, stream: TextIO) -> None:

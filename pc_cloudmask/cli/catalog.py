@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pc_cloudmask.cli import options as opt
 from pc_cloudmask.cli.app import (
     SHOWN_SCENES,
     app,
@@ -20,17 +21,6 @@ from pc_cloudmask.cli.app import (
     print_json,
     say,
     say_first,
-)
-from pc_cloudmask.cli.options import (
-    AreaOption,
-    BboxOption,
-    DatetimeOption,
-    IntersectsOption,
-    ItemsOption,
-    MethodOption,
-    StoreOption,
-    TileOption,
-    join_names,
 )
 from pc_cloudmask.errors import SettingsError
 
@@ -44,10 +34,10 @@ if TYPE_CHECKING:
 
 @app.command()
 def status(
-    tile: TileOption = None,
-    datetime: DatetimeOption = None,
-    items: ItemsOption = None,
-    store: StoreOption = None,
+    tile: opt.Tile = None,
+    datetime: opt.Datetime = None,
+    items: opt.Items = None,
+    store: opt.Store = None,
 ) -> None:
     """Count scenes by state, and name those that are waiting or failed.
 
@@ -66,12 +56,10 @@ def status(
 
 @app.command()
 def check(
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what is wrong, then look again.")] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="With --repair: take out any number of broken items.")
-    ] = False,
-    deep: Annotated[bool, typer.Option("--deep", help="Read and validate every raster, too.")] = False,
-    store: StoreOption = None,
+    repair: Annotated[bool, opt.flag("--repair", "Mend what is wrong, then look again.")] = False,
+    yes: Annotated[bool, opt.flag("--yes", "With --repair: take out any number of broken items.")] = False,
+    deep: Annotated[bool, opt.flag("--deep", "Read and validate every raster, too.")] = False,
+    store: opt.Store = None,
 ) -> None:
     """Find what is wrong in the published catalog, or repair it; exit status 1 if something is left."""
     from pc_cloudmask.catalog.check import CheckOptions, check_catalog
@@ -94,7 +82,7 @@ def check(
 
 
 @app.command()
-def index(store: StoreOption = None) -> None:
+def index(store: opt.Store = None) -> None:
     """Rebuild the geoparquet mirror, for DuckDB, pyarrow or rustac, and the tile index, for GDAL and QGIS."""
     from pc_cloudmask.catalog.layout import CATALOG_KEY, TILE_INDEX_KEY
     from pc_cloudmask.catalog.mirror import rebuild_mirror
@@ -122,7 +110,7 @@ def index(store: StoreOption = None) -> None:
 @app.command()
 def export(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")],
-    store: StoreOption = None,
+    store: opt.Store = None,
 ) -> None:
     """Write the catalog as pgstac loads it: items with absolute hrefs, and a script that deletes what is gone."""
     from pc_cloudmask.catalog.export import export_catalog
@@ -145,13 +133,13 @@ def _complain_of_left_out(left_out: Sequence[LeftOut]) -> None:
 
 
 @app.command()
-def doctor(store: StoreOption = None, method: MethodOption = None) -> None:
+def doctor(store: opt.Store = None, method: opt.Method = None) -> None:
     """Say which of settings, credentials, endpoints and store work, and how to fix what does not."""
     from pc_cloudmask.cli.output import print_table
     from pc_cloudmask.runs.context import RunContext
     from pc_cloudmask.runs.doctor import examine
 
-    findings = list(examine(RunContext(load_settings(store=store, method=join_names(method)))))
+    findings = list(examine(RunContext(load_settings(store=store, method=opt.join_names(method)))))
     healthy = all(finding.works for finding in findings if finding.needed)
     names = ("what", "verdict", "detail")
     rows = [tuple(getattr(finding, name) for name in names) for finding in findings]
@@ -168,15 +156,15 @@ _SHOWN_GAPS = 100
 
 @app.command()
 def gaps(
-    area: AreaOption = None,
-    tile: TileOption = None,
-    bbox: BboxOption = None,
-    intersects: IntersectsOption = None,
-    datetime: DatetimeOption = None,
+    area: opt.Area = None,
+    tile: opt.Tile = None,
+    bbox: opt.Bbox = None,
+    intersects: opt.Intersects = None,
+    datetime: opt.Datetime = None,
     parquet: Annotated[
-        bool, typer.Option("--parquet", help="Put the table into the store too, as gaps.parquet.")
+        bool, opt.flag("--parquet", "Put the table into the store too, as gaps.parquet.")
     ] = False,
-    store: StoreOption = None,
+    store: opt.Store = None,
 ) -> None:
     """Name the scenes that the source, our catalog, Earth Engine or a second STAC API lack, and who has them.
 

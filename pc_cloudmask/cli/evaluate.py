@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pc_cloudmask.cli import options as opt
 from pc_cloudmask.cli.app import (
     EXIT_USAGE,
     app,
@@ -22,23 +23,6 @@ from pc_cloudmask.cli.app import (
     print_json,
     say,
 )
-from pc_cloudmask.cli.options import (
-    CHARTS,
-    CatalogOption,
-    DatetimeOption,
-    FilesOption,
-    ItemsOption,
-    Text,
-    Texts,
-    TileOption,
-    check_out,
-    complete_item,
-    complete_names,
-    methods,
-    option,
-    several,
-    write_out,
-)
 from pc_cloudmask.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -49,33 +33,35 @@ if TYPE_CHECKING:
     from pc_cloudmask.settings import Settings
 
 ScenesArgument = Annotated[
-    Texts,
+    list[str] | None,
     typer.Argument(
         metavar="ITEM",
         help="Ids of items, beginnings of them, or tile and day: 22KFV 2018-12-14; or an item's file.",
-        autocompletion=complete_item,
+        autocompletion=opt.complete_item,
     ),
 ]
 LabelsOption = Annotated[
-    Path | None, option("PATH", "Reference labels: a folder of GeoTIFFs, a GeoTIFF, or a CSV of points.")
+    Path | None, opt.value("PATH", "Reference labels: a folder of GeoTIFFs, a GeoTIFF, or a CSV of points.")
 ]
 ClassesOption = Annotated[
-    Text,
-    option(
+    str | None,
+    opt.value(
         "FILE.toml|NAME",
         "What label values mean: a file, or cloudmask, cloudsen12, pixbox-s2-cmix.",
-        autocompletion=complete_names(lambda _: ("cloudmask", "cloudsen12", "pixbox-s2-cmix")),
+        autocompletion=opt.complete_names(lambda _: ("cloudmask", "cloudsen12", "pixbox-s2-cmix")),
     ),
 ]
-CrsOption = Annotated[Text, option("EPSG:n", "CRS of points; default: longitude and latitude.")]
-MasksOption = Annotated[Path | None, option("PATH", "GeoTIFFs of masks, in place of published ones.")]
+CrsOption = Annotated[str | None, opt.value("EPSG:n", "CRS of points; default: longitude and latitude.")]
+MasksOption = Annotated[Path | None, opt.value("PATH", "GeoTIFFs of masks, in place of published ones.")]
 MethodsOption = Annotated[
-    Texts, methods("Make the masks afresh, publish nothing; without labels, two are compared.")
+    list[str] | None, opt.methods("Make the masks afresh, publish nothing; without labels, two are compared.")
 ]
-BuffersOption = Annotated[Texts, several("M,…", "Judge masks with this buffer, in metres.", "--buffer")]
-PictureOption = Annotated[Path | None, option("FILE.png|svg", "Draw where mask and reference differ.")]
+BuffersOption = Annotated[
+    list[str] | None, opt.values("M,…", "Judge masks with this buffer, in metres.", "--buffer")
+]
+PictureOption = Annotated[Path | None, opt.value("FILE.png|svg", "Draw where mask and reference differ.")]
 ItemOption = Annotated[
-    Text, option("ID|URL", "The item; default: the scene of the article that started this.")
+    str | None, opt.value("ID|URL", "The item; default: the scene of the article that started this.")
 ]
 
 
@@ -88,19 +74,19 @@ def evaluate(
     method: MethodsOption = None,
     buffer: BuffersOption = None,
     masks: MasksOption = None,
-    items: ItemsOption = None,
-    tile: TileOption = None,
-    datetime: DatetimeOption = None,
+    items: opt.Items = None,
+    tile: opt.Tile = None,
+    datetime: opt.Datetime = None,
     picture: PictureOption = None,
-    files: FilesOption = None,
-    store: CatalogOption = None,
+    files: opt.Files = None,
+    store: opt.Catalog = None,
 ) -> None:
     """Compare masks with reference labels, or the masks of two methods with each other."""
     from pc_cloudmask.catalog.naming import join_tiles_and_days
     from pc_cloudmask.evaluate.evaluation import list_choices, open_labels
     from pc_cloudmask.evaluate.masks import SceneChoice
 
-    target = None if picture is None else check_out(picture, "--picture", CHARTS)
+    target = opt.check_out(picture, "--picture", opt.CHARTS)
     settings = load_settings()
     given = None if labels is None else open_labels(labels, classes, crs)
     choices = list_choices(method or (), _read_buffers(buffer), "published" if masks is None else "file")
@@ -134,7 +120,7 @@ def _compare(
     gallery = Gallery(source, len(scenes) * judged)
     found = compare(source, choices, references, gallery.add)
     if gallery.rows:
-        write_out(picture, gallery.draw(picture.suffix), "--picture")
+        opt.write_out(picture, gallery.draw(picture.suffix), "--picture")
     return found
 
 
@@ -221,7 +207,7 @@ def _shorten(scene_id: str) -> str:
 
 
 @app.command()
-def prove(item: ItemOption = None, items: ItemsOption = None) -> None:
+def prove(item: ItemOption = None, items: opt.Items = None) -> None:
     """Compare a scene's mask made here with Earth Engine's and the tutorial's own, on the live services.
 
     Also reads its assets, and publishes into a temporary folder that is removed. A full tile costs about 13 requests

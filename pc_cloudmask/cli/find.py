@@ -11,82 +11,65 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pc_cloudmask.cli import options as opt
 from pc_cloudmask.cli.app import (
     app,
     complain,
     count,
-    load_settings,
     name_left_out,
+    open_catalog,
     options,
     print_json,
     say,
-)
-from pc_cloudmask.cli.options import (
-    CHARTS,
-    BboxOption,
-    CatalogOption,
-    DatetimeOption,
-    Text,
-    Texts,
-    TileOption,
-    check_out,
-    complete_names,
-    methods,
-    option,
-    read_period,
-    write_out,
 )
 from pc_cloudmask.errors import CloudmaskError, SettingsError
 from pc_cloudmask.text import make_printable
 
 if TYPE_CHECKING:
     from pc_cloudmask.catalog.feed import Event
-    from pc_cloudmask.scene.query import SceneQuery
     from pc_cloudmask.viewing.clear import AreaReport
     from pc_cloudmask.viewing.library import ListedItem
 
 GeometryOption = Annotated[
-    Text,
-    option("FILE|GEOJSON", "An area: a GeoJSON geometry, feature or collection, in a file or as it stands."),
+    str | None,
+    opt.value(
+        "FILE|GEOJSON", "An area: a GeoJSON geometry, feature or collection, in a file or as it stands."
+    ),
 ]
 MaxCloudOption = Annotated[
     float | None,
-    option("PCT", "Leave out masks with more cloud and shadow, of their valid pixels.", min=0, max=100),
+    opt.value("PCT", "Leave out masks with more cloud and shadow, of their valid pixels.", min=0, max=100),
 ]
-MadeByOption = Annotated[Texts, methods("Masks of these methods.")]
+MadeByOption = Annotated[list[str] | None, opt.methods("Masks of these methods.")]
 ProvisionalOption = Annotated[
     bool | None,
-    typer.Option(
-        "--provisional/--final", help="Only masks that a better method is to replace, or only others."
-    ),
+    opt.flag("--provisional/--final", "Only masks that a better method is to replace, or only others."),
 ]
-CsvOption = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
-OnlyIdsOption = Annotated[bool, typer.Option("--ids", help="Print ids alone, one a line.")]
+CsvOption = Annotated[bool, opt.flag("--csv", "Print comma-separated values.")]
+OnlyIdsOption = Annotated[bool, opt.flag("--ids", "Print ids alone, one a line.")]
 
 
 @app.command()
 def ls(
-    tile: TileOption = None,
-    bbox: BboxOption = None,
+    tile: opt.Tile = None,
+    bbox: opt.Bbox = None,
     intersects: GeometryOption = None,
-    datetime: DatetimeOption = None,
+    datetime: opt.Datetime = None,
     max_cloud: MaxCloudOption = None,
     method: MadeByOption = None,
     provisional: ProvisionalOption = None,
     csv: CsvOption = False,
     ids: OnlyIdsOption = False,
-    store: CatalogOption = None,
+    store: opt.Catalog = None,
 ) -> None:
     """List published items by time: how much of each is clear, cloud and shadow, and by which method."""
     from pc_cloudmask.catalog.search import ItemChoice
-    from pc_cloudmask.storage.stores import open_reader
     from pc_cloudmask.viewing.library import ListedItem, list_items
 
     _check_forms(csv=csv, ids=ids, json=options.json)
-    choice = ItemChoice(
-        _read_query(tile, bbox, intersects, datetime), max_cloud, tuple(method or ()), provisional
-    )
-    catalog = open_reader(store or load_settings().store)
+    query = opt.read_query(tile, datetime, bbox, intersects)
+    choice = ItemChoice(query, max_cloud, tuple(method or ()), provisional)
+    catalog = open_catalog(store)
     broken: dict[str, CloudmaskError] = {}
     items = list_items(catalog, choice, broken)
     rows = (item.as_json() for item in items)
@@ -104,7 +87,7 @@ def ls(
 
 AreaOption = Annotated[
     str,
-    option(
+    opt.value(
         "FILE|GEOJSON",
         "Your area: a GeoJSON geometry, feature or collection, in a file or as it stands.",
         "--intersects",
@@ -112,29 +95,29 @@ AreaOption = Annotated[
     ),
 ]
 MinClearOption = Annotated[
-    float | None, option("PCT", "Only scenes of which so much of the area is clear.", min=0, max=100)
+    float | None, opt.value("PCT", "Only scenes of which so much of the area is clear.", min=0, max=100)
 ]
 SORTS = ("date", "clear")
 SortOption = Annotated[
     str,
     typer.Option(
         help="date: the earliest first; clear: the clearest first.",
-        autocompletion=complete_names(lambda _: SORTS),
+        autocompletion=opt.complete_names(lambda _: SORTS),
     ),
 ]
 KeepOption = Annotated[
-    bool, typer.Option("--keep/--no-keep", help="Keep what was counted, for the next time that you ask.")
+    bool, opt.flag("--keep/--no-keep", "Keep what was counted, for the next time that you ask.")
 ]
 ChartOption = Annotated[
-    Path | None, option("FILE.png|svg", "Draw a chart too: a line for each year, a bar for each day.")
+    Path | None, opt.value("FILE.png|svg", "Draw a chart too: a line for each year, a bar for each day.")
 ]
 
 
 @app.command()
 def clear(
     intersects: AreaOption,
-    datetime: DatetimeOption = None,
-    tile: TileOption = None,
+    datetime: opt.Datetime = None,
+    tile: opt.Tile = None,
     min_clear: MinClearOption = None,
     method: MadeByOption = None,
     provisional: ProvisionalOption = None,
@@ -142,30 +125,32 @@ def clear(
     csv: CsvOption = False,
     out: ChartOption = None,
     keep: KeepOption = True,
-    store: CatalogOption = None,
+    store: opt.Catalog = None,
 ) -> None:
     """Say when your area was clear: its shares of clear, cloud, shadow and no data, scene by scene.
 
     Only the blocks of the masks that contain the area are read. No data is what a scene does not see of it.
     """
     from pc_cloudmask.catalog.search import ItemChoice
-    from pc_cloudmask.settings import find_cache_folder
-    from pc_cloudmask.storage.stores import open_reader
     from pc_cloudmask.viewing.clear import SCENE_FIELDS, leave_cloudy_out, measure_scenes
 
     _check_forms(csv=csv, json=options.json)
-    target = None if out is None else check_out(out, endings=CHARTS)
+    target = opt.check_out(out, endings=opt.CHARTS)
     if sort not in SORTS:
         raise SettingsError(f"--sort {sort!r:.40}: {' or '.join(SORTS)}")
-    choice = ItemChoice(_read_query(tile, None, intersects, datetime), None, tuple(method or ()), provisional)
-    catalog = open_reader(store or load_settings().store)
-    folder = find_cache_folder() if keep else None
-    report = measure_scenes(catalog, choice, None if folder is None else folder / "clear")
-    found, report = len(report.scenes), report if min_clear is None else leave_cloudy_out(report, min_clear)
+    query = opt.read_query(tile, datetime, intersects=intersects)
+    choice = ItemChoice(query, None, tuple(method or ()), provisional)
+    catalog = open_catalog(store)
+    report = measure_scenes(catalog, choice, keep)
+    found = len(report.scenes)
+    if min_clear is not None:
+        report = leave_cloudy_out(report, min_clear)
     if target is not None:
         from pc_cloudmask.viewing.pictures import draw_clear_chart
 
-        write_out(target, draw_clear_chart("How much of the area was clear", report.scenes, target.suffix))
+        opt.write_out(
+            target, draw_clear_chart("How much of the area was clear", report.scenes, target.suffix)
+        )
     if sort == "clear":
         scenes = sorted(report.scenes, key=lambda scene: -scene.percentages["clear"])
         report = replace(report, scenes=tuple(scenes))
@@ -174,17 +159,6 @@ def clear(
     else:
         print_json(report.as_json()) if options.json else _print_scenes(report, found, catalog.url)
     name_left_out(report.left_out)
-
-
-def _read_query(
-    tile: list[str] | None, bbox: str | None, intersects: str | None, datetime: str | None
-) -> SceneQuery:
-    """Return the query that these options describe."""
-    from pc_cloudmask.scene.query import build_query
-    from pc_cloudmask.viewing.library import read_area
-
-    area = None if intersects is None else read_area(intersects)
-    return build_query(bbox=bbox, intersects=area, tiles=tile or (), datetime=datetime)
 
 
 def _check_forms(**chosen: bool) -> None:
@@ -288,14 +262,14 @@ def _print_scenes(report: AreaReport, found: int, where: str) -> None:
 
 
 SinceOption = Annotated[
-    Text,
-    option(
+    str | None,
+    opt.value(
         "TIME|ID|CURSOR",
         "Begin at a day or instant, or resume after an event's id or cursor; default: now.",
     ),
 ]
-OnceOption = Annotated[bool, typer.Option("--once", help="Print what is there, and end.")]
-EveryOption = Annotated[Text, option("TIME", "Look every 10s, 30s, 5m …; default: 30s.")]
+OnceOption = Annotated[bool, opt.flag("--once", "Print what is there, and end.")]
+EveryOption = Annotated[str | None, opt.value("TIME", "Look every 10s, 30s, 5m …; default: 30s.")]
 
 
 @app.command()
@@ -303,18 +277,17 @@ def follow(
     since: SinceOption = None,
     once: OnceOption = False,
     every: EveryOption = None,
-    store: CatalogOption = None,
+    store: opt.Catalog = None,
 ) -> None:
     """Print what is published, replaced and withdrawn, as it is recorded, until interrupted.
 
     With --json, or when output is redirected or piped, each line is a CloudEvent with its cursor.
     """
     from pc_cloudmask.errors import StoreUnavailable
-    from pc_cloudmask.storage.stores import open_reader
     from pc_cloudmask.viewing.follow import PAUSE_S, FeedReader
 
-    period = read_period(once, every if once or every else f"{PAUSE_S:g}s")
-    feed = FeedReader(open_reader(store or load_settings().store), since)
+    period = opt.read_period(once, every if once or every else f"{PAUSE_S:g}s")
+    feed = FeedReader(open_catalog(store), since)
     _print_events(feed.read_new())
     while period is not None:
         time.sleep(period.total_seconds())

@@ -15,25 +15,8 @@ from uuid import uuid4
 
 import typer
 
+from pc_cloudmask.cli import options as opt
 from pc_cloudmask.cli.app import app, complain, exit_unless, options, print_json, say
-from pc_cloudmask.cli.options import (
-    AreaOption,
-    BboxOption,
-    DatetimeOption,
-    IntersectsOption,
-    ItemsOption,
-    MethodOption,
-    StoreOption,
-    Text,
-    Texts,
-    TileOption,
-    complete_names,
-    complete_state,
-    join_names,
-    option,
-    read_period,
-    several,
-)
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.text import decode_text, unsigned_href
 
@@ -45,34 +28,32 @@ if TYPE_CHECKING:
     from pc_cloudmask.settings import Settings
 
 logger = logging.getLogger(__name__)
-IdsOption = Annotated[Texts, several("ID,…", "Ids of items.")]
+IdsOption = Annotated[list[str] | None, opt.values("ID,…", "Ids of items.")]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Publish at most this many scenes in a run.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Publish again what is published already.")]
+ForceOption = Annotated[bool, opt.flag("--force", "Publish again what is published already.")]
 ComputeOption = Annotated[
-    Text,
+    str | None,
     typer.Option(
         help="Where Earth Engine's inputs become a mask: local (here) or server (there).",
-        autocompletion=complete_names(lambda _: ("local", "server")),
+        autocompletion=opt.complete_names(lambda _: ("local", "server")),
     ),
 ]
-KeepInputsOption = Annotated[
-    bool | None, typer.Option("--keep-inputs", help="Publish the cloud probability too.")
-]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
+KeepInputsOption = Annotated[bool | None, opt.flag("--keep-inputs", "Publish the cloud probability too.")]
+DryRunOption = Annotated[bool, opt.flag("--dry-run", "Say what would be done; write nothing.")]
 
 
 @app.command()
 def ingest(
-    bbox: BboxOption = None,
-    intersects: IntersectsOption = None,
-    tile: TileOption = None,
-    datetime: DatetimeOption = None,
+    bbox: opt.Bbox = None,
+    intersects: opt.Intersects = None,
+    tile: opt.Tile = None,
+    datetime: opt.Datetime = None,
     ids: IdsOption = None,
-    items: ItemsOption = None,
+    items: opt.Items = None,
     limit: LimitOption = None,
-    method: MethodOption = None,
+    method: opt.Method = None,
     compute: ComputeOption = None,
-    store: StoreOption = None,
+    store: opt.Store = None,
     keep_inputs: KeepInputsOption = None,
     dry_run: DryRunOption = False,
     force: ForceOption = False,
@@ -88,7 +69,7 @@ def ingest(
         ids=tuple(ids or ()),
         items=items,
         limit=limit,
-        method=join_names(method),
+        method=opt.join_names(method),
         compute=compute,
         store=store,
         keep_inputs=keep_inputs,
@@ -138,16 +119,16 @@ def demo(
 @app.command()
 def retry(
     ids: Annotated[
-        Texts,
+        list[str] | None,
         typer.Argument(
             metavar="[ID]…",
             help="Ids, beginnings of them, or tile and day: 22KFV 2018-12-14; "
             "default: all that failed, wait or are provisional.",
-            autocompletion=complete_state,
+            autocompletion=opt.complete_state,
         ),
     ] = None,
-    items: ItemsOption = None,
-    store: StoreOption = None,
+    items: opt.Items = None,
+    store: opt.Store = None,
 ) -> None:
     """Retry failed, waiting and provisional scenes now, even if they are not due."""
     from pc_cloudmask.catalog.naming import choose_same, join_tiles_and_days, match_name
@@ -172,15 +153,17 @@ def retry(
         say("none of these waits or failed" if ids else "nothing waits or failed")
 
 
-OnceOption = Annotated[bool, typer.Option("--once", help="Run once, for cron and the like.")]
-EveryOption = Annotated[Text, option("TIME", "Run every 30m, 1h, 1d …, until interrupted; default: 1h.")]
-SinceOption = Annotated[Text, option("DAY", "Watch scenes taken since 2018, 2018-12 or 2018-12-14.")]
+OnceOption = Annotated[bool, opt.flag("--once", "Run once, for cron and the like.")]
+EveryOption = Annotated[
+    str | None, opt.value("TIME", "Run every 30m, 1h, 1d …, until interrupted; default: 1h.")
+]
+SinceOption = Annotated[str | None, opt.value("DAY", "Watch scenes taken since 2018, 2018-12 or 2018-12-14.")]
 LookBackOption = Annotated[
-    Texts,
-    several(
+    list[str] | None,
+    opt.values(
         "WINDOW,…",
         "How far to look back: hot, recent, full; default: as far as is due.",
-        autocompletion=complete_names(lambda _: ("hot", "recent", "full")),
+        autocompletion=opt.complete_names(lambda _: ("hot", "recent", "full")),
     ),
 ]
 
@@ -189,20 +172,20 @@ LookBackOption = Annotated[
 def watch(
     once: OnceOption = False,
     every: EveryOption = None,
-    area: AreaOption = None,
-    tile: TileOption = None,
-    bbox: BboxOption = None,
-    intersects: IntersectsOption = None,
+    area: opt.Area = None,
+    tile: opt.Tile = None,
+    bbox: opt.Bbox = None,
+    intersects: opt.Intersects = None,
     since: SinceOption = None,
     look_back: LookBackOption = None,
-    items: ItemsOption = None,
+    items: opt.Items = None,
     limit: LimitOption = None,
-    store: StoreOption = None,
+    store: opt.Store = None,
 ) -> None:
     """Keep the catalog up to date: publish what is new, late or changed, withdraw what is gone."""
     from pc_cloudmask.runs.request import WatchRequest
 
-    period = read_period(once, every)
+    period = opt.read_period(once, every)
     request = WatchRequest(
         areas=tuple(area or ()),
         tiles=tuple(tile or ()),

@@ -11,16 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from pc_cloudmask.errors import SettingsError
 
 if TYPE_CHECKING:
+    from pc_cloudmask.scene.query import SceneQuery
     from pc_cloudmask.settings import Settings
     from pc_cloudmask.storage.store import ObjectReader
 
+_Path = TypeVar("_Path", bound=Path | None)
 #: The most ids that are offered in full; if there are more, their prefixes are offered.
 _MOST_IDS = 200
 _ITEM_WORDS = re.compile(r"\d\w{0,5}(?:/[\d-]*)?")
@@ -170,15 +172,15 @@ def read_period(once: bool, every: str | None) -> timedelta | None:
     return period
 
 
-def check_out(out: Path, option: str = "--out", endings: Sequence[str] = (".png",)) -> Path:
-    """Return ``out``, a path to which a picture can be written.
+def check_out(out: _Path, option: str = "--out", endings: Sequence[str] = (".png",)) -> _Path:
+    """Return ``out``, a path to which a picture can be written, or None.
 
     Raises:
         SettingsError: its name has none of the ``endings``, or its folder does not exist.
     """
-    if out.suffix.lower() not in endings:
+    if out is not None and out.suffix.lower() not in endings:
         raise SettingsError(f"{option} {out}: name a file that ends in {' or '.join(endings)}")
-    if not out.parent.is_dir():
+    if out is not None and not out.parent.is_dir():
         raise SettingsError(f"{option} {out}: {out.parent} is no folder: make it first")
     return out
 
@@ -195,6 +197,20 @@ def write_out(out: Path, picture: bytes, option: str = "--out") -> None:
         raise SettingsError(f"{option} {out}: cannot be written: {error.strerror or error}") from error
 
 
+def read_query(
+    tile: list[str] | None, datetime: str | None, bbox: str | None = None, intersects: str | None = None
+) -> SceneQuery:
+    """Return the query that these options describe."""
+    from pc_cloudmask.scene.query import build_query
+
+    area = None
+    if intersects is not None:
+        from pc_cloudmask.viewing.library import read_area
+
+        area = read_area(intersects)
+    return build_query(bbox=bbox, intersects=area, tiles=tile or (), datetime=datetime)
+
+
 def read_item_name(words: list[str]) -> str:
     """Return the name of one item, which may be tile and day in two words.
 
@@ -209,47 +225,51 @@ def read_item_name(words: list[str]) -> str:
     return names[0]
 
 
-def option(metavar: str, text: str, *names: str, **more: Any) -> Any:
+def flag(names: str, text: str) -> Any:
+    """Return an option without a value."""
+    return typer.Option(names, help=text)
+
+
+def value(metavar: str, text: str, *names: str, **more: Any) -> Any:
     """Return an option with a value."""
     return typer.Option(*names, metavar=metavar, help=text, **more)
 
 
-def several(metavar: str, text: str, *names: str, **more: Any) -> Any:
+def values(metavar: str, text: str, *names: str, **more: Any) -> Any:
     """Return an option that may be repeated, and may have several values separated by commas."""
-    return option(metavar, text, *names, callback=split_commas, **more)
+    return value(metavar, text, *names, callback=split_commas, **more)
 
 
 def methods(text: str) -> Any:
     """Return an option for names of methods."""
-    return several("METHOD,…", text, "--method", autocompletion=complete_names(list_methods))
+    return values("METHOD,…", text, "--method", autocompletion=complete_names(list_methods))
 
 
-Text = str | None
-Texts = list[str] | None
 #: Which scenes.
-BboxOption = Annotated[Text, option("W,S,E,N", "A box, in degrees; W > E crosses 180°.")]
-IntersectsOption = Annotated[Path | None, option("FILE", "A GeoJSON geometry in place of a box.")]
-TileOption = Annotated[
-    Texts,
-    several(
+Bbox = Annotated[str | None, value("W,S,E,N", "A box, in degrees; W > E crosses 180°.")]
+Intersects = Annotated[Path | None, value("FILE", "A GeoJSON geometry in place of a box.")]
+Tile = Annotated[
+    list[str] | None,
+    values(
         "TILE,…",
         "MGRS tiles, such as 22KFV.",
         autocompletion=complete_names(lambda ctx: _find_tiles(_open_catalog(ctx))),
     ),
 ]
-DatetimeOption = Annotated[Text, option("INTERVAL", "2018-12, 2018-12-14/2019-01-31, 2018-12-14/..")]
-ItemsOption = Annotated[
-    Text, option("FILE|URL", "An ItemCollection, folder or static catalog to take items from, not the API.")
+Datetime = Annotated[str | None, value("INTERVAL", "2018-12, 2018-12-14/2019-01-31, 2018-12-14/..")]
+Items = Annotated[
+    str | None,
+    value("FILE|URL", "An ItemCollection, folder or static catalog to take items from, not the API."),
 ]
-AreaOption = Annotated[
-    Texts,
-    several(
+Area = Annotated[
+    list[str] | None,
+    values(
         "NAME,…",
         "Areas of the settings file; default: all of them.",
         autocompletion=complete_names(lambda ctx: sorted(_read_settings(ctx).areas)),
     ),
 ]
-ItemArgument = Annotated[
+ItemWords = Annotated[
     list[str],
     typer.Argument(
         metavar="ITEM",
@@ -258,17 +278,15 @@ ItemArgument = Annotated[
     ),
 ]
 #: How masks are made, and where they go.
-MethodOption = Annotated[
-    Texts,
+Method = Annotated[
+    list[str] | None,
     methods(
         "How masks are made: s2cloudless, cloud-score-plus, csmask, omnicloudmask; several: the best first."
     ),
 ]
-StoreOption = Annotated[Text, option("URL", "Where the catalog is: a directory or s3://bucket/prefix.")]
+Store = Annotated[str | None, value("URL", "Where the catalog is: a directory or s3://bucket/prefix.")]
 #: A store that is only read, and the source files of its items.
-CatalogOption = Annotated[
-    Text, option("URL", "The catalog: a directory, s3://bucket/prefix or a catalog's https URL.")
+Catalog = Annotated[
+    str | None, value("URL", "The catalog: a directory, s3://bucket/prefix or a catalog's https URL.")
 ]
-FilesOption = Annotated[
-    Path | None, option("DIR", "A folder, besides the store, that local bands may be in.")
-]
+Files = Annotated[Path | None, value("DIR", "A folder, besides the store, that local bands may be in.")]

@@ -10,21 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pc_cloudmask.cli.app import app, complain, count, load_settings, name_left_out, options, print_json, say
-from pc_cloudmask.cli.options import (
-    CHARTS,
-    BboxOption,
-    CatalogOption,
-    DatetimeOption,
-    FilesOption,
-    ItemArgument,
-    Text,
-    TileOption,
-    check_out,
-    complete_names,
-    option,
-    read_item_name,
-    write_out,
+from pc_cloudmask.cli import options as opt
+from pc_cloudmask.cli.app import (
+    app,
+    complain,
+    count,
+    load_settings,
+    name_left_out,
+    open_catalog,
+    options,
+    print_json,
+    say,
 )
 from pc_cloudmask.errors import CloudmaskError, SettingsError
 from pc_cloudmask.version import tell_extra
@@ -36,23 +32,23 @@ if TYPE_CHECKING:
 
 @app.command()
 def view(
-    item: ItemArgument,
-    out: Annotated[Path | None, option("FILE.png", "Default: the item's id, in this folder.")] = None,
+    item: opt.ItemWords,
+    out: Annotated[Path | None, opt.value("FILE.png", "Default: the item's id, in this folder.")] = None,
     size: Annotated[
         int, typer.Option(min=16, max=10980, help="Length of the longer edge, at most, in pixels.")
     ] = 1098,
-    files: FilesOption = None,
-    store: CatalogOption = None,
+    files: opt.Files = None,
+    store: opt.Catalog = None,
 ) -> None:
     """Draw a scene in true colour, with its clouds and shadows outlined."""
     from pc_cloudmask.viewing.library import find_item
     from pc_cloudmask.viewing.pictures import draw_view
 
-    target = None if out is None else check_out(out)
-    found = find_item(read_item_name(item), store=store or load_settings().store)
-    target = target or check_out(Path(f"{found.id}.png"))
+    target = opt.check_out(out)
+    found = find_item(opt.read_item_name(item), store=store or load_settings().store)
+    target = target or opt.check_out(Path(f"{found.id}.png"))
     drawn = draw_view(found, size, files)
-    write_out(target, drawn.png)
+    opt.write_out(target, drawn.png)
     names = ("cloud", "shadow", "clear")
     shares = {name: found.properties.get(f"cloudmask:{name}_percentage") for name in names}
     if options.json:
@@ -66,31 +62,29 @@ def view(
 
 @app.command()
 def stats(
-    tile: TileOption = None,
-    datetime: DatetimeOption = None,
+    tile: opt.Tile = None,
+    datetime: opt.Datetime = None,
     max_cloud: Annotated[
-        float, option("PCT", "Cloud and shadow that a cloud-free scene may have.", min=0, max=100)
+        float, opt.value("PCT", "Cloud and shadow that a cloud-free scene may have.", min=0, max=100)
     ] = 20.0,
-    out: Annotated[Path | None, option("FILE.png|svg", "Draw the calendar as a picture too.")] = None,
-    store: CatalogOption = None,
+    out: Annotated[Path | None, opt.value("FILE.png|svg", "Draw the calendar as a picture too.")] = None,
+    store: opt.Catalog = None,
 ) -> None:
     """Count cloud-free scenes by tile and month."""
     from pc_cloudmask.catalog.search import find_published_items
     from pc_cloudmask.cli.output import print_calendar
-    from pc_cloudmask.scene.query import build_query
-    from pc_cloudmask.storage.stores import open_reader
     from pc_cloudmask.viewing.library import count_observations
 
-    target = None if out is None else check_out(out, endings=CHARTS)
-    query = build_query(tiles=tile or (), datetime=datetime)
+    target = opt.check_out(out, endings=opt.CHARTS)
+    query = opt.read_query(tile, datetime)
     broken: dict[str, CloudmaskError] = {}
-    items = find_published_items(open_reader(store or load_settings().store), query, broken=broken)
+    items = find_published_items(open_catalog(store), query, broken=broken)
     months = count_observations(items, max_cloud)
     title = f"Scenes with at most {max_cloud:g} % cloud and shadow, of all scenes"
     if target is not None:
         from pc_cloudmask.viewing.pictures import draw_calendar
 
-        write_out(target, draw_calendar(title, months, target.suffix))
+        opt.write_out(target, draw_calendar(title, months, target.suffix))
     if options.json:
         print_json({"max_cloud_pct": max_cloud, "months": [month.as_json() for month in months]})
     else:
@@ -104,11 +98,11 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")
     ] = "127.0.0.1",
-    store: Annotated[Text, option("DIR", "The catalog's directory.")] = None,
-    browser: Annotated[Text, option("DIR", "A built STAC Browser; default: ./stac-browser.")] = None,
+    store: Annotated[str | None, opt.value("DIR", "The catalog's directory.")] = None,
+    browser: Annotated[str | None, opt.value("DIR", "A built STAC Browser; default: ./stac-browser.")] = None,
     build_browser: Annotated[
         bool,
-        typer.Option("--build-browser", help="Build STAC Browser with npm, once; later calls find it."),
+        opt.flag("--build-browser", "Build STAC Browser with npm, once; later calls find it."),
     ] = False,
 ) -> None:
     """Serve the catalog over HTTP, with CORS and byte ranges, and a page that shows it, or STAC Browser."""
@@ -148,35 +142,35 @@ def _list_bands(_: object) -> list[str]:
 
 
 REDUCERS = ("median", "least-cloudy", "most-recent-clear")
-OutOption = Annotated[Path, option("FILE.tif", "The COG; picture and item go next to it.")]
+OutOption = Annotated[Path, opt.value("FILE.tif", "The COG; picture and item go next to it.")]
 BandsOption = Annotated[
-    str, option("BAND,…", "Reflectances, B01 to B12.", autocompletion=complete_names(_list_bands))
+    str, opt.value("BAND,…", "Reflectances, B01 to B12.", autocompletion=opt.complete_names(_list_bands))
 ]
 ReducerOption = Annotated[
-    str, typer.Option(help=" | ".join(REDUCERS), autocompletion=complete_names(lambda _: REDUCERS))
+    str, typer.Option(help=" | ".join(REDUCERS), autocompletion=opt.complete_names(lambda _: REDUCERS))
 ]
 MaxCloudOption = Annotated[
-    float | None, option("PCT", "Leave out scenes with more cloud and shadow.", min=0, max=100)
+    float | None, opt.value("PCT", "Leave out scenes with more cloud and shadow.", min=0, max=100)
 ]
-ResolutionOption = Annotated[float | None, option("M", "Pixel size in metres; default: of the finest band.")]
-CrsOption = Annotated[Text, option("EPSG:n", "In metres; default: the most frequent UTM zone.")]
+ResolutionOption = Annotated[
+    float | None, opt.value("M", "Pixel size in metres; default: of the finest band.")
+]
+CrsOption = Annotated[str | None, opt.value("EPSG:n", "In metres; default: the most frequent UTM zone.")]
 PlainMedianOption = Annotated[
-    bool, typer.Option("--plain-median", help="Make the median of all observations too, to compare.")
+    bool, opt.flag("--plain-median", "Make the median of all observations too, to compare.")
 ]
 TruthOption = Annotated[
-    Text, option("ASSET", "Count what is left of this asset's clouds (the demo's: truth).")
+    str | None, opt.value("ASSET", "Count what is left of this asset's clouds (the demo's: truth).")
 ]
-DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be read and made; write nothing.")
-]
+DryRunOption = Annotated[bool, opt.flag("--dry-run", "Say what would be read and made; write nothing.")]
 
 
 @app.command()
 def mosaic(
     out: OutOption,
-    bbox: BboxOption = None,
-    tile: TileOption = None,
-    datetime: DatetimeOption = None,
+    bbox: opt.Bbox = None,
+    tile: opt.Tile = None,
+    datetime: opt.Datetime = None,
     bands: BandsOption = "B04,B03,B02",
     reducer: ReducerOption = REDUCERS[0],
     max_cloud: MaxCloudOption = None,
@@ -184,8 +178,8 @@ def mosaic(
     crs: CrsOption = None,
     plain_median: PlainMedianOption = False,
     truth: TruthOption = None,
-    files: FilesOption = None,
-    store: CatalogOption = None,
+    files: opt.Files = None,
+    store: opt.Catalog = None,
     dry_run: DryRunOption = False,
 ) -> None:
     """Make a cloudless composite from published masks and the bands that they belong to."""
@@ -194,13 +188,11 @@ def mosaic(
     from pc_cloudmask.mosaic.compose import Reducer
     from pc_cloudmask.mosaic.mosaic import build_mosaic
     from pc_cloudmask.mosaic.plan import MosaicRequest, plan_mosaic
-    from pc_cloudmask.scene.query import build_query
-    from pc_cloudmask.storage.stores import open_reader
 
-    query = build_query(bbox=bbox, tiles=tile or (), datetime=datetime)
+    query = opt.read_query(tile, datetime, bbox)
     how = (tuple(bands.split(",")), Reducer(reducer), crs, resolution, max_cloud, plain_median, truth, files)
     request, settings = MosaicRequest(out, query, *how), load_settings()
-    catalog = open_reader(store or settings.store)
+    catalog = open_catalog(store)
     plan = plan_mosaic(catalog, request)
     if dry_run:
         print_json(plan.as_json()) if options.json else _print_plan(plan)

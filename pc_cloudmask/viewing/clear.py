@@ -157,9 +157,7 @@ def measure_area(
         tiles=[tiles] if isinstance(tiles, str) else list(tiles),
         datetime=datetime,
     )
-    reader = open_reader(store or read_settings().store)
-    folder = find_cache_folder() if keep else None
-    report = measure_scenes(reader, ItemChoice(query), None if folder is None else folder / "clear")
+    report = measure_scenes(open_reader(store or read_settings().store), ItemChoice(query), keep)
     return report if min_clear_pct is None else leave_cloudy_out(report, min_clear_pct)
 
 
@@ -169,8 +167,8 @@ def leave_cloudy_out(report: AreaReport, min_clear_pct: float) -> AreaReport:
     return replace(report, scenes=tuple(clear))
 
 
-def measure_scenes(store: ObjectReader, choice: ItemChoice, folder: Path | None = None) -> AreaReport:
-    """Return the report for the area that ``choice`` names; counts are cached in ``folder``.
+def measure_scenes(store: ObjectReader, choice: ItemChoice, keep: bool = False) -> AreaReport:
+    """Return the report for the area that ``choice`` names; for ``keep`` see ``measure_area``.
 
     Raises:
         SettingsError: ``choice`` names no area, or the store holds no catalog.
@@ -180,46 +178,42 @@ def measure_scenes(store: ObjectReader, choice: ItemChoice, folder: Path | None 
     if area is None:
         raise SettingsError("name the area: --intersects")
     left_out: dict[str, CloudmaskError] = {}
-    scenes = search_catalog(store, choice, partial(_find_scene, store), left_out, brief=True)
+    looks = search_catalog(store, choice, partial(_describe_mask, store), left_out, brief=True)
     known = orjson.dumps([_COUNTING, area], option=orjson.OPT_SORT_KEYS)
-    path = None if folder is None else folder / f"{sha256(known).hexdigest()[:32]}.json"
+    folder = find_cache_folder() if keep else None
+    path = None if folder is None else folder / "clear" / f"{sha256(known).hexdigest()[:32]}.json"
     kept = _read_kept(path)
     with warnings.catch_warnings():
         # About a broken mask; the error that names it says what is wrong. Threads would undo this for each other.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        looks = _look_at_all(store, build_shape(area), scenes, kept)
-    counted = {look.scene.checksum: look.counts for look in looks if look.counts and look.scene.checksum}
+        _look_at_all(store, build_shape(area), looks, kept)
+    counted = {look.checksum: look.counts for look in looks if look.counts and look.checksum}
     if path is not None and not counted.items() <= kept.items():
         _write_kept(path, kept | counted)
-    left_out |= {look.scene.item.id: look.error for look in looks if look.error is not None}
+    left_out |= {look.item.id: look.error for look in looks if look.error is not None}
     if looks and all(isinstance(look.error, StoreUnavailable) for look in looks):
         raise next(look.error for look in looks if look.error is not None)
-    found = [ClearScene(look.scene.item, *look.counts) for look in looks if look.counts is not None]
+    found = [ClearScene(look.item, *look.counts) for look in looks if look.counts is not None]
     return AreaReport(
         tuple(sorted(found, key=lambda each: (each.item.datetime or "", each.item.id))),
         left_out,
         masks=len(looks),
         kept=sum(look.is_kept for look in looks),
-        mask_bytes=sum(look.scene.size for look in looks),
+        mask_bytes=sum(look.size for look in looks),
         bytes_read=sum(look.bytes_read for look in looks),
         requests=sum(look.requests for look in looks),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Scene:
-    """An item's mask: where it is and, according to the item, its grid, its size in bytes, its content hash."""
+@dataclass(slots=True)
+class _Look:
+    """An item's mask, as the item describes it, and what looking at it gave."""
 
     item: ListedItem
     key: str | None
     grid: Grid | None
     size: int
     checksum: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    scene: _Scene
     counts: _Counts | None = None
     error: CloudmaskError | None = None
     bytes_read: int = 0
@@ -227,14 +221,14 @@ class _Look:
     is_kept: bool = False
 
 
-def _find_scene(store: ObjectReader, published: PublishedItem) -> _Scene:
+def _describe_mask(store: ObjectReader, published: PublishedItem) -> _Look:
     fields = find_mask_fields(published)
     try:
         grid = read_grid(fields)
     except ValueError:
         grid = None
     size, checksum = fields.get("file:size"), fields.get("file:checksum")
-    return _Scene(
+    return _Look(
         describe_item(store, published),
         find_mask_key(published),
         grid,
@@ -244,34 +238,33 @@ def _find_scene(store: ObjectReader, published: PublishedItem) -> _Scene:
 
 
 def _look_at_all(
-    store: ObjectReader, area: shapely.Geometry, scenes: list[_Scene], kept: Mapping[str, _Counts]
-) -> list[_Look]:
-    """Look at all scenes, those of one grid together: the area is drawn on each grid only once."""
-    looks: list[_Look] = []
-    ordered = sorted(scenes, key=lambda each: repr(each.grid))
+    store: ObjectReader, area: shapely.Geometry, looks: list[_Look], kept: Mapping[str, _Counts]
+) -> None:
+    """Look at all masks, those of one grid together: the area is drawn on each grid only once."""
+    looks.sort(key=lambda each: repr(each.grid))
     with ThreadPoolExecutor(READERS) as pool:
-        for grid, group in groupby(ordered, lambda each: each.grid):
+        for grid, group in groupby(looks, lambda each: each.grid):
             of_grid = list(group)
-            known = list(pool.map(partial(_look_up, store, kept), of_grid))
-            unknown = [scene for scene, look in zip(of_grid, known, strict=True) if look is None]
-            pixels = _draw_area(area, grid) if unknown else None
-            looks += [look for look in known if look is not None]
-            looks += pool.map(partial(_look, store, pixels), unknown)
-    return looks
+            are_known = list(pool.map(partial(_look_up, store, kept), of_grid))
+            unknown = [look for look, is_known in zip(of_grid, are_known, strict=True) if not is_known]
+            if unknown:
+                list(pool.map(partial(_look, store, _draw_area(area, grid)), unknown))
 
 
-def _look_up(store: ObjectReader, kept: Mapping[str, _Counts], scene: _Scene) -> _Look | None:
-    """Return the cached counts of a mask that still exists with the same size; None if it must be read."""
-    counts = kept.get(scene.checksum)
-    if counts is None or scene.key is None:
-        return None
+def _look_up(store: ObjectReader, kept: Mapping[str, _Counts], look: _Look) -> bool:
+    """Take the cached counts of a mask that still exists with the same size; return False if it must be read."""
+    counts = kept.get(look.checksum)
+    if counts is None or look.key is None:
+        return False
     try:
-        part = store.read_part(scene.key, 0, 1)
+        part = store.read_part(look.key, 0, 1)
     except CloudmaskError as error:
-        return _Look(scene, None, error, 0, 1)
-    if part is None or part.size != scene.size:
-        return None
-    return _Look(scene, counts, None, len(part.body), 1, is_kept=True)
+        look.error, look.requests = error, 1
+        return True
+    if part is None or part.size != look.size:
+        return False
+    look.counts, look.bytes_read, look.requests, look.is_kept = counts, len(part.body), 1, True
+    return True
 
 
 def _draw_area(area: shapely.Geometry, grid: Grid | None) -> AreaPixels | None:
@@ -282,25 +275,25 @@ def _draw_area(area: shapely.Geometry, grid: Grid | None) -> AreaPixels | None:
         return None
 
 
-def _look(store: ObjectReader, pixels: AreaPixels | None, scene: _Scene) -> _Look:
-    item_id = scene.item.id
-    if pixels is None or scene.grid is None or scene.key is None:
-        return _Look(
-            scene, error=AssetRefused(f"item {item_id}: no asset {MASK_ASSET} whose proj:* tell its grid")
-        )
+def _look(store: ObjectReader, pixels: AreaPixels | None, look: _Look) -> None:
+    """Count the area's pixels in the mask, or say what is wrong with it."""
+    name = f"item {look.item.id}"
+    if pixels is None or look.grid is None or look.key is None:
+        look.error = AssetRefused(f"{name}: no asset {MASK_ASSET} whose proj:* tell its grid")
+        return
     if pixels.window is None:
-        return _Look(scene, (pixels.total_px, 0, 0, 0))
-    file = PartsFile(partial(_read_part, store, scene.key))
+        look.counts = (pixels.total_px, 0, 0, 0)
+        return
+    file = PartsFile(partial(_read_part, store, look.key))
     try:
-        if scene.size and (size := file.size) != scene.size and file.error is None:
-            raise Unsuitable(f"it has {size} bytes, not the {scene.size} that its item states")
-        counts = _count_classes(file, scene.key, scene.grid, pixels, pixels.window)
-        return _Look(scene, counts, None, file.bytes_read, file.requests)
+        if look.size and (size := file.size) != look.size and file.error is None:
+            raise Unsuitable(f"it has {size} bytes, not the {look.size} that its item states")
+        look.counts = _count_classes(file, look.key, look.grid, pixels, pixels.window)
     except (Unsuitable, Unreadable) as error:
-        problem: CloudmaskError = AssetRefused(f"item {item_id}: its mask is no mask of ours: {error}")
+        look.error = AssetRefused(f"{name}: its mask is no mask of ours: {error}")
     except CloudmaskError as error:
-        problem = error
-    return _Look(scene, None, problem, file.bytes_read, file.requests)
+        look.error = error
+    look.bytes_read, look.requests = file.bytes_read, file.requests
 
 
 def _read_part(store: ObjectReader, key: str, offset: int, length: int) -> tuple[bytes, int]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from posixpath import basename, dirname, isabs, join, normpath
@@ -159,7 +158,10 @@ def _build_item(published: PublishedItem, store_url: str) -> pystac.Item:
     _lead_into(document, published.keys.item, store_url)
     if isabs(store_url):
         # pystac takes "#" and "?" in a folder's name as parts of a URL.
-        document = map_hrefs(document, partial(_join_path, dirname(href)))
+        folder = dirname(href)
+        document = map_hrefs(
+            document, lambda each: normpath(join(folder, each)) if is_relative(each) else each
+        )
     item = pystac.Item.from_dict(document, href=href, preserve_dict=False)
     item.make_asset_hrefs_absolute()
     _suit_readers(item)
@@ -178,11 +180,6 @@ def _suit_readers(item: pystac.Item) -> None:
     code = item.properties.get("proj:code")
     if isinstance(code, str) and (epsg := _EPSG.fullmatch(code)):
         item.properties.setdefault("proj:epsg", int(epsg[1]))
-
-
-def _join_path(folder: str, href: str) -> str:
-    """Return a relative ``href`` of a document in ``folder`` as an absolute path, any other unchanged."""
-    return normpath(join(folder, href)) if is_relative(href) else href
 
 
 def _lead_into(document: dict[str, Any], key: str, store_url: str) -> None:
@@ -339,14 +336,13 @@ def count_observations(items: Iterable[PublishedItem], max_cloud_pct: float = 20
 
     months = []
     for (tile, year, month), group in groupby(sorted(items, key=month_of), month_of):
-        shares = [_read_shares(item) for item in group]
+        # Clear is in percent of the valid pixels, which may be none; no data in percent of all pixels.
+        all_properties = [item.item["properties"] for item in group]
+        shares = [
+            (each.get(CLEAR_PERCENTAGE_PROP, 0.0), each.get(NODATA_PERCENTAGE_PROP, 0.0))
+            for each in all_properties
+        ]
         cloud_free = sum(round(100 - clear, DECIMALS) <= max_cloud_pct for clear, _ in shares)
         clear_views = sum(clear * (100 - nodata) / 100**2 for clear, nodata in shares)
         months.append(MonthOfTile(tile, year, month, len(shares), cloud_free, clear_views))
     return months
-
-
-def _read_shares(item: PublishedItem) -> tuple[float, float]:
-    """Return clear pixels in percent of the valid ones (0 if there are none), and no data in percent of all pixels."""
-    properties = item.item["properties"]
-    return properties.get(CLEAR_PERCENTAGE_PROP, 0.0), properties.get(NODATA_PERCENTAGE_PROP, 0.0)
