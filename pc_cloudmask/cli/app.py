@@ -91,8 +91,8 @@ class Globals:
 
     @property
     def log_level(self) -> int:
-        """Return the lowest level of the log's records."""
-        return {0: logging.WARNING, 1: logging.INFO}.get(self.verbose, logging.DEBUG)
+        """The lowest level of the log's records."""
+        return max(logging.WARNING - 10 * self.verbose, logging.DEBUG)
 
 
 options = Globals()

@@ -162,11 +162,7 @@ def clear(
 
 
 def _check_forms(**chosen: bool) -> None:
-    """Check that only one form of output is requested.
-
-    Raises:
-        SettingsError: several are.
-    """
+    """Raise if more than one form of output is requested."""
     names = [f"--{name}" for name, wanted in chosen.items() if wanted]
     if len(names) > 1:
         raise SettingsError(f"{' and '.join(names)} exclude each other: give one of them")
@@ -215,7 +211,7 @@ def _show_share(percentage: float | None) -> str:
 
 
 def _show_moment(text: str | None) -> str:
-    """Return an RFC 3339 time in the form ``2018-12-14 13:32``."""
+    """Return an RFC 3339 time as ``2018-12-14 13:32``."""
     return "-" if text is None else text[:16].replace("T", " ")
 
 
@@ -299,7 +295,6 @@ def follow(
 
 
 def _print_events(events: Iterable[Event]) -> None:
-    """Print events as they arrive."""
     as_json = options.json or not sys.stdout.isatty()
     for event in events:
         if as_json:

@@ -377,11 +377,7 @@ def _find_api() -> str | None:
 
 
 def _reach_api() -> None:
-    """Check that the Prefect API answers: its own client keeps asking for minutes if nothing does.
-
-    Raises:
-        PrefectUnavailable: it does not.
-    """
+    """Raise if the Prefect API does not answer: its own client would keep asking for minutes."""
     from pc_cloudmask.contact import Service
     from pc_cloudmask.errors import PrefectUnavailable, Unreachable
     from pc_cloudmask.web import knock

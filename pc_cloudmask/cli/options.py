@@ -26,7 +26,7 @@ _Path = TypeVar("_Path", bound=Path | None)
 #: The most ids that are offered in full; if there are more, their prefixes are offered.
 _MOST_IDS = 200
 _ITEM_WORDS = re.compile(r"\d\w{0,5}(?:/[\d-]*)?")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])", re.ASCII)
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*([smhd])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 #: Endings of the files that charts are written to.
 CHARTS = (".png", ".svg")
@@ -54,9 +54,8 @@ def complete_names(find: Callable[[Any], Iterable[str]]) -> Callable[[Any, str],
     return complete
 
 
-def list_methods(_: Any) -> Iterable[str]:
-    """Return the names of the methods; the table is only read now, since its import takes numpy."""
-    from pc_cloudmask.masking.methods import METHODS
+def _list_methods(_: Any) -> Iterable[str]:
+    from pc_cloudmask.masking.methods import METHODS  # takes numpy
 
     return METHODS
 
@@ -76,7 +75,7 @@ def complete_item(ctx: Any, incomplete: str) -> list[str]:
         days = (find_day(item_id) for item_id in _find_ids(catalog, tiles[0], incomplete))
         return [f"{tiles[0]}/{day}" for day in sorted({day for day in days if day})]
     found = _find_ids(catalog, find_tile(incomplete), incomplete)
-    return _shorten(sorted(each for each in found if each.startswith(incomplete)), incomplete)
+    return _shorten(found, incomplete)
 
 
 @_quietly
@@ -87,20 +86,18 @@ def complete_state(ctx: Any, incomplete: str) -> list[str]:
     from pc_cloudmask.storage.stores import open_store
 
     store = open_store(_find_store(ctx), read_only=True)
-    keys = [
-        info.key for kind in StateKind for info in store.list_objects(kind.prefix) if is_state_key(info.key)
-    ]
-    ids = {key.rpartition("/")[2].removesuffix(".json") for key in keys}
-    return _shorten(sorted(each for each in ids if each.startswith(incomplete)), incomplete)
+    keys = (info.key for kind in StateKind for info in store.list_objects(kind.prefix))
+    ids = {key.rpartition("/")[2].removesuffix(".json") for key in keys if is_state_key(key)}
+    return _shorten(ids, incomplete)
 
 
-def _shorten(ids: list[str], incomplete: str) -> list[str]:
-    """Return many ids as their next parts, up to the next ``_`` that distinguishes some of them."""
-    if len(ids) <= _MOST_IDS:
-        return ids
-    end = len(incomplete)
-    while len(found := {each[: each.find("_", end) + 1] or each for each in ids}) == 1:
-        end = len(found.pop())
+def _shorten(ids: Iterable[str], incomplete: str) -> list[str]:
+    """Return the ids that go on from ``incomplete``; many as their next parts, up to the ``_`` that tells some apart."""
+    found = {each for each in ids if each.startswith(incomplete)}
+    if len(found) > _MOST_IDS:
+        all_ids, end = found, len(incomplete)
+        while len(found := {each[: each.find("_", end) + 1] or each for each in all_ids}) == 1:
+            end = len(found.pop())
     return sorted(found)
 
 
@@ -152,32 +149,21 @@ def join_names(values: list[str] | None) -> str | None:
 
 
 def read_period(once: bool, every: str | None) -> timedelta | None:
-    """Return the time from one run to the next, ``90s``, ``30m``, ``1h`` or ``1.5d``; None for a single run.
-
-    Raises:
-        SettingsError: both are given, or ``every`` is no duration of a second to 31 days.
-    """
+    """Return the time from one run to the next, ``90s``, ``30m``, ``1h`` or ``1.5d``; None for a single run."""
     if once and every is not None:
         raise SettingsError("--once and --every exclude each other: give one of them")
     if once:
         return None
     text = every or "1h"
     match = _DURATION.fullmatch(text.strip().lower())
-    try:
-        period = timedelta(**{_UNITS[match[2]]: float(match[1])}) if match else timedelta()
-    except OverflowError:
-        period = timedelta()
+    period = timedelta(**{_UNITS[match[2]]: float(match[1])}) if match else timedelta()
     if not timedelta(seconds=1) <= period <= timedelta(days=31):
         raise SettingsError(f"--every {text!r:.40}: write 30m, 1h or 1d; at least 1s, at most 31d")
     return period
 
 
 def check_out(out: _Path, option: str = "--out", endings: Sequence[str] = (".png",)) -> _Path:
-    """Return ``out``, a path to which a picture can be written, or None.
-
-    Raises:
-        SettingsError: its name has none of the ``endings``, or its folder does not exist.
-    """
+    """Return ``out``, a path to which a picture can be written, or None; raise for any other path."""
     if out is not None and out.suffix.lower() not in endings:
         raise SettingsError(f"{option} {out}: name a file that ends in {' or '.join(endings)}")
     if out is not None and not out.parent.is_dir():
@@ -186,11 +172,7 @@ def check_out(out: _Path, option: str = "--out", endings: Sequence[str] = (".png
 
 
 def write_out(out: Path, picture: bytes, option: str = "--out") -> None:
-    """Write a picture.
-
-    Raises:
-        SettingsError: it cannot be written.
-    """
+    """Write a picture."""
     try:
         out.write_bytes(picture)
     except OSError as error:
@@ -203,20 +185,15 @@ def read_query(
     """Return the query that these options describe."""
     from pc_cloudmask.scene.query import build_query
 
-    area = None
-    if intersects is not None:
-        from pc_cloudmask.viewing.library import read_area
+    if intersects is None:
+        return build_query(bbox=bbox, tiles=tile or (), datetime=datetime)
+    from pc_cloudmask.viewing.library import read_area
 
-        area = read_area(intersects)
-    return build_query(bbox=bbox, intersects=area, tiles=tile or (), datetime=datetime)
+    return build_query(bbox=bbox, intersects=read_area(intersects), tiles=tile or (), datetime=datetime)
 
 
 def read_item_name(words: list[str]) -> str:
-    """Return the name of one item, which may be tile and day in two words.
-
-    Raises:
-        SettingsError: there are several.
-    """
+    """Return the name of one item, which may be tile and day in two words."""
     from pc_cloudmask.catalog.naming import join_tiles_and_days
 
     names = join_tiles_and_days(words)
@@ -242,7 +219,7 @@ def values(metavar: str, text: str, *names: str, **more: Any) -> Any:
 
 def methods(text: str) -> Any:
     """Return an option for names of methods."""
-    return values("METHOD,…", text, "--method", autocompletion=complete_names(list_methods))
+    return values("METHOD,…", text, "--method", autocompletion=complete_names(_list_methods))
 
 
 #: Which scenes.
