@@ -92,7 +92,7 @@ def complete_state(ctx: Any, incomplete: str) -> list[str]:
 
 
 def _shorten(ids: Iterable[str], incomplete: str) -> list[str]:
-    """Return the ids that go on from ``incomplete``; many as their next parts, up to the ``_`` that tells some apart."""
+    """Return the ids that go on from ``incomplete``; of many the next parts, up to a ``_`` that tells some apart."""
     found = {each for each in ids if each.startswith(incomplete)}
     if len(found) > _MOST_IDS:
         all_ids, end = found, len(incomplete)
