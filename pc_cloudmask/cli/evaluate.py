@@ -29,10 +29,10 @@ from pc_cloudmask.cli.options import (
 from pc_cloudmask.errors import SettingsError
 
 if TYPE_CHECKING:
-    from pc_cloudmask.evaluate.confusion import Confusion
     from pc_cloudmask.evaluate.evaluation import Comparison, Evaluation
-    from pc_cloudmask.evaluate.labels import Reference
+    from pc_cloudmask.evaluate.labels import Confusion
     from pc_cloudmask.evaluate.masks import MaskChoice, MaskSource, SceneChoice
+    from pc_cloudmask.evaluate.references import Reference
     from pc_cloudmask.settings import Settings
 
 ScenesArgument = Annotated[
@@ -103,8 +103,9 @@ def evaluate(
     """Compare masks with reference labels, or the masks of two methods with each other."""
     from pc_cloudmask.catalog.naming import join_tiles_and_days
     from pc_cloudmask.cli.output import print_json
-    from pc_cloudmask.evaluate.evaluation import list_choices, open_labels
+    from pc_cloudmask.evaluate.evaluation import list_choices
     from pc_cloudmask.evaluate.masks import SceneChoice
+    from pc_cloudmask.evaluate.references import open_labels
 
     target = None if picture is None else check_out(picture, "--picture", CHARTS)
     settings = load_settings()
@@ -132,8 +133,8 @@ def _compare(
     picture: Path | None,
 ) -> Evaluation:
     """Compare the masks, and draw their differences into ``picture``."""
+    from pc_cloudmask.evaluate.evaluation import Gallery
     from pc_cloudmask.evaluate.evaluation import evaluate as compare
-    from pc_cloudmask.evaluate.picture import Gallery
 
     if picture is None:
         return compare(source, choices, references, None)
@@ -188,7 +189,7 @@ _COLUMNS = {
 
 def _print(found: Evaluation) -> None:
     from pc_cloudmask.cli.output import print_table, say
-    from pc_cloudmask.evaluate.confusion import TARGETS
+    from pc_cloudmask.evaluate.labels import TARGETS
 
     for comparison in found.comparisons:
         if not comparison.scenes:
