@@ -250,8 +250,8 @@ def prove(item: ItemOption = None, items: ItemsOption = None) -> None:
     Exit status 1 if anything differs.
     """
     from pc_cloudmask.cli.output import print_json, say
-    from pc_cloudmask.prove.proof import METHOD
-    from pc_cloudmask.prove.proof import prove as run_proof
+    from pc_cloudmask.evaluate.proof import METHOD
+    from pc_cloudmask.evaluate.proof import prove as run_proof
     from pc_cloudmask.runs.context import RunContext
     from pc_cloudmask.scene.query import parse_ids
 
