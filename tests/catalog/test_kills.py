@@ -124,8 +124,9 @@ class Reader(threading.Thread):
         self.faults: list[str] = []
 
     def run(self) -> None:
-        # A moment's pause leaves the processor to those that are watched.
-        while not self._ended.wait(0.05):
+        # The pause leaves the processor to those that are watched: a bucket's take a minute, a folder's a second.
+        pause_s = 0.2 if self._store.url.startswith("s3:") else 0.01
+        while not self._ended.wait(pause_s):
             before = set().union(*(set(writer.acknowledged) for writer in self._writers))
             walk = walk_catalog(self._store)
             self.walks += 1

@@ -48,6 +48,7 @@ LIBRARIES = [
     "rasterio",
     "rich.progress",
     "tests.catalog.killed",
+    "tests.doubles.boto_data",
     "typer",
 ]
 STREAMS = ("stdout", "stderr")
