@@ -192,11 +192,7 @@ class Feed:
 
 
 def tell_steps(feed: Feed, changes: Sequence[Change]) -> Steps:
-    """Append those ``changes`` that still hold; the catalogs already show them, and their markers exist.
-
-    Raises:
-        StoreUnavailable: it is safe to try again.
-    """
+    """Append those ``changes`` that still hold; the catalogs already show them, and their markers exist."""
     if not changes:
         return
     events: list[Event] = []

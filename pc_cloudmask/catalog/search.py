@@ -85,14 +85,9 @@ def find_published_items(
     max_cloud_pct: float | None = None,
     broken: dict[str, CloudmaskError] | None = None,
 ) -> list[PublishedItem]:
-    """Return the items that the catalog in ``store`` links and ``query`` matches, by datetime, then id.
-
-    ``max_cloud_pct`` is the largest percentage of an item's valid pixels that cloud and shadow may cover. For
-    ``broken`` and exceptions see ``search_catalog``.
-    """
-    choice = ItemChoice(query, max_cloud_pct)
-    found = search_catalog(store, choice, lambda published: published, broken)
-    return sorted(found, key=lambda each: order_item(each.item, each.keys.item_id))
+    """Return what ``search_catalog`` finds by ``query`` and ``max_cloud_pct``, by datetime, then id."""
+    found = search_catalog(store, ItemChoice(query, max_cloud_pct), lambda published: published, broken)
+    return sorted(found, key=lambda each: (find_datetime(each.item) or _LATEST, each.keys.item_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +155,6 @@ def search_catalog(
         return [*found, *chain.from_iterable(pool.map(read, linked))]
 
 
-def order_item(item: Item, item_id: str) -> tuple[datetime, str]:
-    """Return the sort key of an item: datetime, then id; items without a datetime come last."""
-    return (find_datetime(item) or _LATEST, item_id)
-
-
 def _is_clear_enough(item: Item, max_cloud_pct: float | None) -> bool:
     if max_cloud_pct is None:
         return True
@@ -218,11 +208,7 @@ def _was_taken_on(store: ObjectReader, keys: ItemKeys, day: date) -> bool:
 
 
 def read_published_mask(store: ObjectStore, keys: ItemKeys) -> NDArray[np.uint8]:
-    """Return the mask of a published item, uint8 ``(height, width)`` of ``MaskClass`` values.
-
-    Raises:
-        StoreRefused: the item or its mask is not in the store.
-    """
+    """Return the mask of a published item as ``decode_mask`` does, or raise ``StoreRefused`` if it is not there."""
     item = find_published(store, keys)
     if item is None:
         raise StoreRefused(f"{store.url}: {keys.item_id} is not published")
@@ -273,11 +259,7 @@ class Census:
 
 
 def read_census(store: ObjectStore) -> Census:
-    """Count the scenes of the store; only one year's listing is in memory at a time.
-
-    Raises:
-        StoreUnavailable: a listing is incomplete or failed.
-    """
+    """Count the scenes of the store; only one year's listing is in memory at a time."""
     published = 0
     days: dict[str, set[date]] = defaultdict(set)
     for folder in list_years(store):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -104,13 +105,13 @@ def index(
         )
     report = rebuild_mirror(context.store, context.publisher)
     if options.json:
-        print_json(report.as_json())
+        print_json(asdict(report))
     else:
         say(
-            f"{count(report.items, 'item')} in {count(len(report.keys), 'file')}; "
+            f"{count(report.items, 'item')} in {count(len(report.files), 'file')}; "
             f"{count(report.retired, 'older part')} removed"
         )
-        for key in (*report.keys, TILE_INDEX_KEY):
+        for key in (*report.files, TILE_INDEX_KEY):
             say(f"{context.store.url}/{key}")
     _complain_of_left_out(report.left_out)
 
@@ -129,9 +130,7 @@ def export(
     found = RunContext(settings, read_only=True).store
     report = export_catalog(found, out, settings.public_url or found.url)
     if options.json:
-        from dataclasses import asdict
-
-        print_json({**asdict(report), "left_out": [each.as_json() for each in report.left_out]})
+        print_json(asdict(report))
     else:
         say(f"{count(report.items, 'item')}: {' '.join(report.files)}")
     _complain_of_left_out(report.left_out)
