@@ -44,7 +44,7 @@ from pc_cloudmask.catalog.layout import (
     changes_key,
     pending_key,
 )
-from pc_cloudmask.catalog.steps import Steps, swap_steps
+from pc_cloudmask.catalog.states import Steps, swap_steps
 from pc_cloudmask.catalog.versions import digest_item, is_current, parse_item
 from pc_cloudmask.scene.ids import MASK_ASSET
 from pc_cloudmask.scene.query import format_instant

@@ -60,8 +60,7 @@ from pc_cloudmask.masking.statistics import DECIMALS
 from pc_cloudmask.raster.read import Unsuitable, check_raster
 from pc_cloudmask.scene.ids import MASK_ASSET
 from pc_cloudmask.scene.query import SceneQuery
-from pc_cloudmask.source.fields import Item, find_property
-from pc_cloudmask.source.selection import build_filter, find_datetime
+from pc_cloudmask.source.fields import Item, build_filter, find_datetime, find_property
 from pc_cloudmask.storage.store import ObjectReader, ObjectStore
 from stac_ext import cloudmask
 
