@@ -104,8 +104,10 @@ class ItemChoice:
 
     def matches_mask(self, item: Item) -> bool:
         """Return True if the item's mask meets the criteria."""
+        clear = find_property(item, cloudmask.CLEAR_PERCENTAGE_PROP)
+        most = self.max_cloud_pct
         return (
-            _is_clear_enough(item, self.max_cloud_pct)
+            (most is None or (isinstance(clear, int | float) and round(100 - clear, DECIMALS) <= most))
             and (not self.methods or find_property(item, cloudmask.METHOD_PROP) in self.methods)
             and self.provisional in {None, find_property(item, cloudmask.PROVISIONAL_PROP) is True}
         )
@@ -152,13 +154,6 @@ def search_catalog(
                     found += judge(keys, row)
             linked = unread
         return [*found, *chain.from_iterable(pool.map(read, linked))]
-
-
-def _is_clear_enough(item: Item, max_cloud_pct: float | None) -> bool:
-    if max_cloud_pct is None:
-        return True
-    clear = item.get("properties", {}).get(cloudmask.CLEAR_PERCENTAGE_PROP)
-    return isinstance(clear, int | float) and round(100 - clear, DECIMALS) <= max_cloud_pct
 
 
 def find_named_keys(store: ObjectReader, text: str, option: str = "ITEM") -> ItemKeys:
@@ -317,17 +312,15 @@ def _find_older(
     store: ObjectReader, wanted: list[ItemKeys], moment: datetime, pool: ThreadPoolExecutor
 ) -> dict[str, ItemKeys]:
     """Return by id the items whose documents are, by a listing, older than ``moment``."""
-    by_year: dict[YearKeys, dict[str, ItemKeys]] = defaultdict(dict)
-    for keys in wanted:
-        by_year[keys.year_keys][keys.item] = keys
+    documents = {keys.item: keys for keys in wanted}
 
     def find(year_keys: YearKeys) -> list[ItemKeys]:
-        documents = by_year[year_keys]
         infos = store.list_objects(year_keys.prefix)  # type: ignore[attr-defined]
         older = (info.key for info in infos if info.modified and info.modified < moment)
         return [documents[key] for key in older if key in documents]
 
-    return {keys.item_id: keys for found in pool.map(find, by_year) for keys in found}
+    years = dict.fromkeys(keys.year_keys for keys in wanted)
+    return {keys.item_id: keys for found in pool.map(find, years) for keys in found}
 
 
 def _read_rows(store: ObjectReader, key: str, proven: dict[str, ItemKeys]) -> Iterator[tuple[ItemKeys, Item]]:
