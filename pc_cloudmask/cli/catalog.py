@@ -60,9 +60,8 @@ def check(
     store: StoreOption = None,
 ) -> None:
     """Find what is wrong in the published catalog, or repair it; exit status 1 if something is left."""
-    from pc_cloudmask.catalog.check import CheckOptions, check_catalog
+    from pc_cloudmask.catalog.check import REMOVAL_LIMIT, CheckOptions, check_catalog
     from pc_cloudmask.catalog.fields import CatalogContext
-    from pc_cloudmask.catalog.repair import REMOVAL_LIMIT
     from pc_cloudmask.cli.output import print_check, print_json
     from pc_cloudmask.runs.context import RunContext
 
