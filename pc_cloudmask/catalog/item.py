@@ -7,12 +7,11 @@ the catalog elsewhere still leads to the first bucket, and its tiles to the firs
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from hashlib import sha256
 from ipaddress import ip_address
-from itertools import chain
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -41,14 +40,12 @@ from pc_cloudmask.catalog.layout import (
     build_item_title,
     build_year_title,
 )
-from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.classes import MaskParameters, MaskStatistics
 from pc_cloudmask.masking.methods import METHODS
-from pc_cloudmask.masking.statistics import MaskStatistics
 from pc_cloudmask.scene.geometry import find_bbox
-from pc_cloudmask.scene.ids import MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET
 from pc_cloudmask.scene.image import L2A_LEVEL, EarthEngineImage
 from pc_cloudmask.scene.query import format_instant
-from pc_cloudmask.scene.scene import Scene
+from pc_cloudmask.scene.scene import MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET, Scene
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.item import hash_item
 from pc_cloudmask.storage.store import BucketPlace
@@ -79,9 +76,8 @@ class DerivedItemParts:
 
     ``source_item`` is the result of ``keep_valid`` for an item without signatures, and ``scene`` that of ``read_scene``
     for it. ``now`` is when the mask was made, ``created`` when the scene was first published (None: now).
-    ``provisional`` says that a better method will make the mask again later.
-    ``bucket`` is where the files can also be read as objects, ``tiler_url`` the template of a tiler's URL, which needs
-    a public URL; None leaves either out of the item.
+    ``provisional`` says that a better method will make the mask again later. ``bucket`` is where the files can also be
+    read as objects, ``tiler_url`` the template of a tiler's URL, which needs a public URL; None leaves either out.
     """
 
     source_item: Item
@@ -139,14 +135,9 @@ def build_derived_item(parts: DerivedItemParts) -> Item:
         "assets": _build_assets(parts),
     }
     if parts.bucket:
-        item = add_alternates(item, parts.bucket, _find_keys(parts))
+        files = {MASK_ASSET: parts.mask, PREVIEW_ASSET: parts.preview, PROBABILITY_ASSET: parts.probability}
+        item = add_alternates(item, parts.bucket, {name: file.key for name, file in files.items() if file})
     return add_tiles(item, parts.tiler_url) if parts.tiler_url else item
-
-
-def _find_keys(parts: DerivedItemParts) -> dict[str, str]:
-    """Return the keys of our assets' files by the assets' names."""
-    files = {MASK_ASSET: parts.mask, PREVIEW_ASSET: parts.preview, PROBABILITY_ASSET: parts.probability}
-    return {name: file.key for name, file in files.items() if file}
 
 
 def _build_properties(parts: DerivedItemParts) -> dict[str, Any]:
@@ -191,21 +182,19 @@ def _build_links(parts: DerivedItemParts) -> list[Link]:
         context.link("parent", year_keys.catalog, key, build_year_title(year_keys)),
         context.link("collection", COLLECTION_KEY, key, collection_title()),
         *context.self_links(key, title, GEOJSON_MEDIA_TYPE),
-        *chain.from_iterable(
-            _build_source_links(link, parts.scene.id) for link in parts.source_item.get("links", ())
-        ),
+        *_build_source_links(parts),
     ]
 
 
-def _build_source_links(link: Link, item_id: str) -> list[Link]:
-    """Return the links to publish for one link of the source item."""
-    if link["rel"] == "self":
-        title = f"Source item {item_id}"
-        return [{"rel": "derived_from", "href": link["href"], "type": GEOJSON_MEDIA_TYPE, "title": title}]
-    if link["rel"] == "license":
-        named = {name: link[name] for name in ("type", "title") if isinstance(link.get(name), str)}
-        return [{"rel": "license", "href": link["href"], "title": "Licence", **named}]
-    return []
+def _build_source_links(parts: DerivedItemParts) -> Iterator[Link]:
+    """Yield the links to publish for those of the source item."""
+    for link in parts.source_item.get("links", ()):
+        if link["rel"] == "self":
+            described = {"type": GEOJSON_MEDIA_TYPE, "title": f"Source item {parts.scene.id}"}
+            yield {"rel": "derived_from", "href": link["href"], **described}
+        elif link["rel"] == "license":
+            named = {name: link[name] for name in ("type", "title") if isinstance(link.get(name), str)}
+            yield {"rel": "license", "href": link["href"], "title": "Licence", **named}
 
 
 def _build_assets(parts: DerivedItemParts) -> dict[str, Any]:
@@ -216,8 +205,7 @@ def _build_assets(parts: DerivedItemParts) -> dict[str, Any]:
         MASK_ASSET: build_mask_asset(parts.mask, href(parts.mask.key, key), grid),
         PREVIEW_ASSET: build_preview_asset(parts.preview, href(parts.preview.key, key)),
     }
-    if parts.probability is not None:
-        probability = parts.probability
+    if probability := parts.probability:
         assets[PROBABILITY_ASSET] = build_probability_asset(probability, href(probability.key, key), grid)
     source = parts.source_item["assets"]
     return assets | {name: asset for name, asset in source.items() if name not in assets}
