@@ -211,9 +211,8 @@ def _check_versions(checker: Checker, check: YearCheck, items: Mapping[str, Item
             if successor in sound and not _is_newer_version(sound[successor], sound[item_id]):
                 key = check.keys(item_id).prefix + superseded_name(successor)
                 check.wrong_marks.append(key)
-                check.report(
-                    Problem.WRONG_MARK, key, f"names {successor}, which is no newer version of this scene"
-                )
+                text = f"names {successor}, which is no newer version of this scene"
+                check.report(Problem.WRONG_MARK, key, text)
     for older, newer in find_unsettled(starts, folder.linked_ids):
         check.unlinked.append(newer)
         text = f"is a newer version of {older}, which no mark says"
@@ -410,12 +409,7 @@ def check_root(store: ObjectStore, context: CatalogContext, zones: Children) -> 
 
 
 def check_public_url(store: ObjectStore, context: CatalogContext) -> None:
-    """Check that a sound root catalog was written for this public URL.
-
-    Raises:
-        SettingsError: it was written for another URL.
-        StoreUnavailable, StoreRefused: it cannot be read.
-    """
+    """Raise ``SettingsError`` if there is a sound root catalog and it was written for another public URL."""
     stored = store.read_object(CATALOG_KEY)
     if stored is None:
         return
