@@ -62,9 +62,9 @@ def check(
     store: opt.Store = None,
 ) -> None:
     """Find what is wrong in the published catalog, or repair it; exit status 1 if something is left."""
-    from pc_cloudmask.catalog.check import CheckOptions, check_catalog
+    from pc_cloudmask.catalog.check import REMOVAL_LIMIT, CheckOptions, check_catalog
     from pc_cloudmask.catalog.fields import CatalogContext
-    from pc_cloudmask.catalog.repair import REMOVAL_LIMIT
+    from pc_cloudmask.cli.app import print_json
     from pc_cloudmask.runs.context import RunContext
 
     settings = load_settings(store=store)
