@@ -86,7 +86,7 @@ class RunContext:
     @cached_property
     def second(self) -> ItemSearch | None:
         """The second STAC API, with which scenes are compared; None if the settings name none."""
-        from pc_cloudmask.source.second_api import SecondApi
+        from pc_cloudmask.source.stac_api import SecondApi
 
         settings = self.settings
         return SecondApi(settings.second_api, settings.second_collection) if settings.second_api else None
