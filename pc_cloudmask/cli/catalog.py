@@ -23,7 +23,7 @@ from pc_cloudmask.cli.options import (
 from pc_cloudmask.errors import SettingsError
 
 if TYPE_CHECKING:
-    from pc_cloudmask.catalog.mirror import LeftOut
+    from pc_cloudmask.catalog.export import LeftOut
     from pc_cloudmask.runs.gaps import Gap, GapReport
 
 

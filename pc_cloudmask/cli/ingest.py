@@ -135,7 +135,7 @@ def retry(
     store: StoreOption = None,
 ) -> None:
     """Retry failed, waiting and provisional scenes now, even if they are not due."""
-    from pc_cloudmask.catalog.naming import choose_same, join_tiles_and_days, match_name
+    from pc_cloudmask.catalog.layout import choose_same, join_tiles_and_days, match_name
     from pc_cloudmask.catalog.states import list_states
     from pc_cloudmask.cli.run import finish
     from pc_cloudmask.runs.context import RunContext

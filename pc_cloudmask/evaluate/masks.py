@@ -13,7 +13,7 @@ import pystac
 import rasterio
 from numpy.typing import NDArray
 
-from pc_cloudmask.catalog.naming import AmbiguousItem, join_tiles_and_days, parse_tile_and_day
+from pc_cloudmask.catalog.layout import AmbiguousItem, join_tiles_and_days, parse_tile_and_day
 from pc_cloudmask.errors import AssetRefused, EngineUnavailable, MissingField, SettingsError, StoreRefused
 from pc_cloudmask.evaluate.layout import SceneNames
 from pc_cloudmask.masking.classes import MaskClass

@@ -16,7 +16,7 @@ from pc_cloudmask.catalog.fields import (
     CatalogContext,
 )
 from pc_cloudmask.catalog.item import DerivedItemParts, build_derived_item
-from pc_cloudmask.catalog.steps import Publication
+from pc_cloudmask.catalog.publisher import Publication
 from pc_cloudmask.catalog.valid_fields import keep_valid
 from pc_cloudmask.catalog.versions import is_current
 from pc_cloudmask.errors import EngineRefused

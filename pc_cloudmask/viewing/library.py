@@ -21,11 +21,10 @@ import orjson
 import pystac
 from numpy.typing import NDArray
 
-from pc_cloudmask.catalog.access import TILES_REL
 from pc_cloudmask.catalog.fields import find_public_url
+from pc_cloudmask.catalog.item import TILES_REL
 from pc_cloudmask.catalog.layout import COLLECTION_ID
-from pc_cloudmask.catalog.naming import find_named_keys
-from pc_cloudmask.catalog.search import PublishedItem, decode_mask, find_published_items
+from pc_cloudmask.catalog.search import PublishedItem, decode_mask, find_named_keys, find_published_items
 from pc_cloudmask.catalog.walk import read_linked
 from pc_cloudmask.errors import SettingsError, StoreRefused
 from pc_cloudmask.masking.classes import MaskClass
