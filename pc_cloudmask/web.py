@@ -331,13 +331,9 @@ def _describe(error: requests.RequestException, url: str, service: Service) -> s
 
 
 def knock(url: str, service: Service, verify: str | bool | None = None) -> None:
-    """Request the root of the server of ``url`` on behalf of another library's client: any answer will do.
+    """Get any answer of the server of ``url`` for another library's client, or raise as ``judge``.
 
     Nothing is sent unless a first answer is expected soon, see ``contact``.
-
-    Raises:
-        Unreachable: there was no answer.
-        SettingsError: the proxy in between refuses us.
     """
     root = urljoin(url, "/")
     while is_first(url):
