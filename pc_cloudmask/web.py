@@ -293,13 +293,18 @@ class HttpClient:
             self._session.send(prepared, timeout=timeout, allow_redirects=False, **settings) as response,
         ):
             note_answer(request.url)
-            body = _read_body(response, max_body_bytes)
+            body = read_body(response, max_body_bytes)
         if response.status_code == _PROXY_WANTS_USER and (proxy := find_proxy(request.url)):
             raise refuse_by_proxy(proxy, "407", "", request.url)
         return Answer(response.status_code, response.headers, body)
 
 
-def _read_body(response: requests.Response, max_body_bytes: int) -> bytes:
+def read_body(response: requests.Response, max_body_bytes: int) -> bytes:
+    """Return the decoded body.
+
+    Raises:
+        BodyTooLarge: it has more than ``max_body_bytes``.
+    """
     body = bytearray()
     for chunk in response.iter_content(_CHUNK_BYTES):
         body += chunk

@@ -43,7 +43,7 @@ from pc_cloudmask.catalog.versions import (
 )
 from pc_cloudmask.catalog.walk import ItemFolder, YearFolder, list_links, read_children, superseded_name
 from pc_cloudmask.errors import CloudmaskError, SettingsError
-from pc_cloudmask.scene.ids import is_item_id
+from pc_cloudmask.scene.scene import is_item_id
 from pc_cloudmask.storage.store import ObjectInfo, ObjectStore, StoredObject
 
 #: How long an object that is no longer needed is kept: readers may still hold an older item or catalog.

@@ -40,10 +40,10 @@ from pc_cloudmask.catalog.versions import (
 )
 from pc_cloudmask.catalog.walk import YearFolder
 from pc_cloudmask.errors import AssetRefused, CloudmaskError
-from pc_cloudmask.masking.statistics import DECIMALS, MaskStatistics, measure_mask
+from pc_cloudmask.masking.classes import DECIMALS, MaskStatistics, measure_mask
 from pc_cloudmask.scene.geometry import check_footprint, find_bbox
-from pc_cloudmask.scene.ids import MASK_ASSET, PREVIEW_ASSET
 from pc_cloudmask.scene.query import parse_instant
+from pc_cloudmask.scene.scene import MASK_ASSET, PREVIEW_ASSET
 from pc_cloudmask.source.fields import Item, is_number
 from pc_cloudmask.storage.store import ObjectInfo, ObjectStore
 from stac_ext.cloudmask import (

@@ -10,7 +10,7 @@ from datetime import date
 from typing import Any
 
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.scene.ids import (
+from pc_cloudmask.scene.scene import (
     MASK_ASSET,
     PROBABILITY_ASSET,
     TILE_FORM,

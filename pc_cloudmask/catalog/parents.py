@@ -43,7 +43,7 @@ from pc_cloudmask.catalog.walk import (
     read_linked_items,
 )
 from pc_cloudmask.errors import StoreUnavailable
-from pc_cloudmask.scene.ids import TILE_FORM
+from pc_cloudmask.scene.scene import TILE_FORM
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 
 #: More rounds than any realistic number of writers that publish versions in one year at the same time needs.

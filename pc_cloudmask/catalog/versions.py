@@ -65,8 +65,8 @@ from pc_cloudmask.catalog.walk import (
     superseded_name,
 )
 from pc_cloudmask.errors import StoreUnavailable
-from pc_cloudmask.scene.ids import PRODUCT_FORM, is_item_id
 from pc_cloudmask.scene.query import parse_instant
+from pc_cloudmask.scene.scene import PRODUCT_FORM, is_item_id
 from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 from stac_ext.cloudmask import FINGERPRINT_PROP, METHOD_PROP

@@ -38,8 +38,8 @@ from pc_cloudmask.catalog.layout import (
 )
 from pc_cloudmask.errors import CloudmaskError, SettingsError, SourceRefused, StoreUnavailable
 from pc_cloudmask.scene.geometry import BBox, boxes_meet, build_shape, build_tile_box, build_zone_box
-from pc_cloudmask.scene.ids import TILE_FORM, drop_baseline, is_item_id
 from pc_cloudmask.scene.query import Interval, SceneQuery, may_hold_day, parse_datetime_interval
+from pc_cloudmask.scene.scene import TILE_FORM, drop_baseline, is_item_id
 from pc_cloudmask.storage.store import ObjectInfo, ObjectReader, ObjectStore, StoredObject
 
 ZONE_FORM = re.compile(r"\d\d[C-X]")

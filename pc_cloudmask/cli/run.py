@@ -15,8 +15,8 @@ import typer
 
 from pc_cloudmask.cli.app import EXIT_FAILED, complain, options
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.scene.ids import PRODUCT_FORM, drop_baseline
 from pc_cloudmask.scene.query import parse_ids
+from pc_cloudmask.scene.scene import PRODUCT_FORM, drop_baseline
 from pc_cloudmask.text import decode_text
 
 if TYPE_CHECKING:

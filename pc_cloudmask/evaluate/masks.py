@@ -18,7 +18,7 @@ from pc_cloudmask.errors import AssetRefused, EngineUnavailable, MissingField, S
 from pc_cloudmask.evaluate.layout import SceneNames
 from pc_cloudmask.masking.classes import MaskClass
 from pc_cloudmask.masking.clouds_and_shadows import DILATION_BUFFERS, SEGMENTS, Strip, dilate, disk_reach
-from pc_cloudmask.masking.item_bands import read_true_colour
+from pc_cloudmask.masking.files import read_true_colour
 from pc_cloudmask.raster.gdal import Unreadable, read_asset
 from pc_cloudmask.raster.read import Unsuitable, check_raster
 from pc_cloudmask.runs.context import RunContext

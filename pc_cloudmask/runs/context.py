@@ -226,7 +226,7 @@ class RunContext:
             SettingsError: ``gees2downloader`` is chosen and not installed.
         """
         if self.settings.downloader == "gees2downloader":
-            from pc_cloudmask.masking.earth_engine.gees2downloader import Gees2Downloader
+            from pc_cloudmask.masking.earth_engine.download import Gees2Downloader
 
             return Gees2Downloader(self.session)
         from pc_cloudmask.masking.earth_engine.download import ComputePixels

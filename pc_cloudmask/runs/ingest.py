@@ -41,8 +41,8 @@ from pc_cloudmask.runs.report import Observer, Report, SceneOutcome, SceneState,
 from pc_cloudmask.runs.request import IngestRequest
 from pc_cloudmask.runs.runners import Runner, run_overlapped
 from pc_cloudmask.runs.scene import publish_cloudmask
-from pc_cloudmask.scene.ids import is_item_id
 from pc_cloudmask.scene.query import SceneQuery
+from pc_cloudmask.scene.scene import is_item_id
 from pc_cloudmask.source.fields import Item, SceneSource
 from pc_cloudmask.storage.store import ObjectStore
 

@@ -19,9 +19,9 @@ from typing import Any, Protocol, TypeGuard
 
 from pc_cloudmask.errors import InvalidField, MissingField
 from pc_cloudmask.scene.geometry import build_box, prepare_area
-from pc_cloudmask.scene.ids import TILE_FORM, drop_baseline
 from pc_cloudmask.scene.image import ImageKey
 from pc_cloudmask.scene.query import SceneQuery, parse_datetime_interval, parse_instant
+from pc_cloudmask.scene.scene import TILE_FORM, drop_baseline
 
 Item = dict[str, Any]
 #: The longest text that we read from an item, a datastrip's id, has 64 characters.

@@ -22,9 +22,8 @@ from pc_cloudmask.scene.geometry import (
     find_bbox,
 )
 from pc_cloudmask.scene.grid import Grid, list_stated_grids
-from pc_cloudmask.scene.ids import check_item_id, check_tile
 from pc_cloudmask.scene.query import parse_instant
-from pc_cloudmask.scene.scene import Scene
+from pc_cloudmask.scene.scene import Scene, check_item_id, check_tile
 from pc_cloudmask.source.fields import (
     MAX_TEXT_LENGTH,
     UNKNOWN_ID,

@@ -29,8 +29,8 @@ from pc_cloudmask.catalog.walk import read_linked
 from pc_cloudmask.errors import SettingsError, StoreRefused
 from pc_cloudmask.masking.classes import MaskClass
 from pc_cloudmask.scene.grid import Grid, read_grid
-from pc_cloudmask.scene.ids import MASK_ASSET
 from pc_cloudmask.scene.query import build_query
+from pc_cloudmask.scene.scene import MASK_ASSET
 from pc_cloudmask.settings import read_area_file, read_settings
 from pc_cloudmask.source.hrefs import is_relative, map_hrefs
 from pc_cloudmask.storage.stores import open_reader

@@ -9,8 +9,8 @@ from typing import Any
 
 from pc_cloudmask.catalog.search import ItemChoice, PublishedItem, search_catalog
 from pc_cloudmask.errors import CloudmaskError
-from pc_cloudmask.scene.ids import MASK_ASSET
 from pc_cloudmask.scene.query import parse_instant
+from pc_cloudmask.scene.scene import MASK_ASSET
 from pc_cloudmask.source.fields import Item, find_property, is_number
 from pc_cloudmask.storage.store import ObjectReader
 from stac_ext.cloudmask import (

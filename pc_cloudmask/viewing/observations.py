@@ -9,8 +9,7 @@ from typing import Any
 
 from pc_cloudmask.catalog.search import PublishedItem
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.masking.classes import RGB
-from pc_cloudmask.masking.statistics import DECIMALS
+from pc_cloudmask.masking.classes import DECIMALS, RGB
 from pc_cloudmask.raster.picture import INK, encode_figure, start_figure
 from stac_ext.cloudmask import CLEAR_PERCENTAGE_PROP, NODATA_PERCENTAGE_PROP
 

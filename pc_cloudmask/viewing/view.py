@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pystac
 
-from pc_cloudmask.masking.files import draw_outlines, reduce_classes
-from pc_cloudmask.masking.item_bands import read_true_colour
+from pc_cloudmask.masking.files import draw_outlines, read_true_colour, reduce_classes
 from pc_cloudmask.raster.picture import encode_picture
 from pc_cloudmask.scene.grid import Shape
 from pc_cloudmask.source.assets import build_reader
