@@ -300,11 +300,7 @@ class HttpClient:
 
 
 def read_body(response: requests.Response, max_body_bytes: int) -> bytes:
-    """Return the decoded body.
-
-    Raises:
-        BodyTooLarge: it has more than ``max_body_bytes``.
-    """
+    """Return the decoded body, or raise ``BodyTooLarge``."""
     body = bytearray()
     for chunk in response.iter_content(_CHUNK_BYTES):
         body += chunk
