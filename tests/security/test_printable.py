@@ -21,8 +21,7 @@ from pc_cloudmask.errors import CloudmaskError, InvalidField, StoreRefused
 from pc_cloudmask.flows.progress import build_rows
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.runs.candidate import build_failure, read_candidate
-from pc_cloudmask.runs.logs import JsonFormatter, TextFormatter
-from pc_cloudmask.runs.report import Report, SceneOutcome, SceneState
+from pc_cloudmask.runs.report import JsonFormatter, Report, SceneOutcome, SceneState, TextFormatter
 from pc_cloudmask.source.hrefs import unsign_item
 from pc_cloudmask.text import (
     LONGEST_MESSAGE,
