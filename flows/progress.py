@@ -38,7 +38,7 @@ from pc_cloudmask.runs.request import (
     WatchRequest,
     shorten,
 )
-from pc_cloudmask.scene.ids import PREVIEW_ASSET, is_item_id
+from pc_cloudmask.scene.scene import PREVIEW_ASSET, is_item_id
 from pc_cloudmask.settings import Area, Settings, read_clock
 from pc_cloudmask.storage.store import ObjectStore
 from pc_cloudmask.text import escape_markdown, make_printable

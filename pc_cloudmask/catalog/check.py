@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from typing import TypeVar
 
-from pc_cloudmask.catalog.check_parents import (
+from pc_cloudmask.catalog.check_catalogs import (
+    Checker,
     Children,
-    Markers,
+    YearCheck,
+    YearTotals,
     check_collection,
     check_extent,
     check_parent,
     check_public_url,
     check_root,
-    list_dead_probes,
-    read_markers,
+    check_year,
 )
-from pc_cloudmask.catalog.check_year import Checker, YearCheck, YearTotals, check_year
 from pc_cloudmask.catalog.documents import merge_coverages
 from pc_cloudmask.catalog.fields import CatalogContext
 from pc_cloudmask.catalog.findings import (
@@ -30,13 +31,21 @@ from pc_cloudmask.catalog.findings import (
     Problem,
     Tally,
     build_report,
+    check_length,
     explain_error,
     is_there,
     list_objects,
     looking_at,
     read,
 )
-from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, ITEMS_PREFIX, PENDING_PREFIX, YearKeys
+from pc_cloudmask.catalog.layout import (
+    CATALOG_KEY,
+    COLLECTION_KEY,
+    ITEMS_PREFIX,
+    PENDING_PREFIX,
+    ItemKeys,
+    YearKeys,
+)
 from pc_cloudmask.catalog.parents import (
     ParentCatalog,
     collection_parent,
@@ -48,10 +57,11 @@ from pc_cloudmask.catalog.parents import (
 )
 from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.repair import REMOVAL_LIMIT, Removals, repair_year
-from pc_cloudmask.catalog.steps import Steps, run_steps
+from pc_cloudmask.catalog.states import LEASE, Steps, list_markers, read_marker, run_steps
 from pc_cloudmask.catalog.walk import YEAR_FORM, YearFolder, find_linked, group_year, group_years
-from pc_cloudmask.storage.store import ObjectStore, StoredObject
+from pc_cloudmask.storage.store import PROBE_FORM, PROBE_PREFIX, ObjectStore, StoredObject
 
+T = TypeVar("T")
 #: How often a year with findings is checked again: a writer may have changed it between two reads.
 _CONFIRMATIONS = 3
 _WORKERS = 8
@@ -59,39 +69,77 @@ _WORKERS = 8
 _LOOKS = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Markers:
+    """Items of live writers, and keys of the markers that dead writers left.
+
+    A marker that cannot be read counts as a live writer's, so its item is left alone.
+    """
+
+    live: frozenset[ItemKeys] = frozenset()
+    pending: frozenset[str] = frozenset()
+    stale: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+def read_markers(store: ObjectStore, now: datetime) -> Markers:
+    """Read every marker; a failed listing raises what the store raises."""
+    live, unread, stale, findings = [], [], [], []
+    for key in list_markers(store):
+        try:
+            with looking_at(key):
+                marker = read_marker(store, key)
+            stored = read(store, key) if marker is None else None
+            if stored is not None:
+                check_length(store, stored)
+        except CouldNotRead as error:
+            findings.append(error.finding)
+            unread.append(key.removeprefix(PENDING_PREFIX).removesuffix(".json"))
+            continue
+        if marker is not None and not marker.is_stale(now):
+            live.append(marker.keys)
+        elif marker is not None or stored is not None:
+            stale.append(key)
+            findings.append(Finding(Problem.STALE_MARKER, key, "no living writer ends what it announces"))
+    pending = frozenset(unread).union(keys.item_id for keys in live)
+    return Markers(frozenset(live), pending, tuple(stale), tuple(findings))
+
+
+def list_dead_probes(store: ObjectStore, now: datetime) -> list[str]:
+    """Return the keys left by probes that were killed; a probe takes seconds, far less than a lease."""
+    return [
+        info.key
+        for info in store.list_objects(PROBE_PREFIX)
+        if PROBE_FORM.fullmatch(info.key) and info.modified is not None and info.modified + LEASE <= now
+    ]
+
+
+@dataclass
 class Look:
     """One pass over the catalog; without a ``publisher`` nothing is repaired.
 
-    Years in which an earlier pass found nothing (``clean``) are not read again while their listing is unchanged.
+    Years in which an earlier pass found nothing (``known``) are not read again while their listing is unchanged.
     Methods that check a subtree return whether it has a catalog, or None if that is unknown.
     """
 
-    def __init__(
-        self,
-        checker: Checker,
-        publisher: Publisher | None,
-        tiles: Executor,
-        removals: Removals,
-        clean: Mapping[YearKeys, YearTotals],
-    ) -> None:
-        self._checker = checker
-        self._store = checker.store
-        self._context = checker.context
-        self._now = checker.now
-        self._publisher = publisher
-        self._tiles = tiles
-        self._removals = removals
-        self._known = clean
-        self._markers = Markers()
-        self._years: dict[YearKeys, YearTotals] = {}
-        self.clean: dict[YearKeys, YearTotals] = {}
-        self.tally = Tally()
-        self.has_mended = False
+    checker: Checker
+    publisher: Publisher | None
+    tiles: Executor
+    removals: Removals
+    known: Mapping[YearKeys, YearTotals]
+    markers: Markers = Markers()
+    years: dict[YearKeys, YearTotals] = field(default_factory=dict)
+    clean: dict[YearKeys, YearTotals] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+    has_mended: bool = False
+
+    def __post_init__(self) -> None:
+        self._store, self._context, self._now = self.checker.store, self.checker.context, self.checker.now
 
     def run(self) -> None:
         """Check the markers, then the tree bottom-up: each catalog after everything it links."""
         self._check_markers()
-        before: StoredObject | None = None
+        before = None
         with suppress(CouldNotRead):  # reported by the check of the collection
             before = read(self._store, COLLECTION_KEY)
         parent = collection_parent(self._store, self._context, None, None)
@@ -106,17 +154,18 @@ class Look:
 
     def _check_markers(self) -> None:
         """Replay and remove the markers of dead writers; remember those of live writers."""
-        self._markers = read_markers(self._store, self._now)
-        self.tally.report(*self._markers.findings)
-        stale = self._markers.stale
-        if self._publisher and self._mend(PENDING_PREFIX, self._publisher.recover, has_to=bool(stale)):
+        self.markers = read_markers(self._store, self._now)
+        self.tally.report(*self.markers.findings)
+        stale = self.markers.stale
+        recovered = self.publisher and self._mend(PENDING_PREFIX, self.publisher.recover, has_to=bool(stale))
+        if recovered is not None:
             for key in (*stale, *list_dead_probes(self._store, self._now)):
                 self._mend(key, partial(self._store.delete_object, key), has_to=False)
-            self._markers = read_markers(self._store, self._now)
-        self.tally.add(pending=len(self._markers.pending))
+            self.markers = read_markers(self._store, self._now)
+        self.tally.add(pending=len(self.markers.pending))
 
     def _check_collection(self, parent: ParentCatalog, zones: Children, before: StoredObject | None) -> None:
-        years = self._years.values()
+        years = self.years.values()
         coverage = merge_coverages(each.coverage for each in years)
         allowed = merge_coverages(each.allowed for each in years)
         is_unread = self.tally.problems[Problem.COULD_NOT_READ] > 0
@@ -139,7 +188,7 @@ class Look:
     def _check_zone(self, zone: str) -> bool | None:
         parent = zone_parent(self._context, zone)
         names, is_listed = self._list_children(parent)
-        tiles = dict(zip(names, self._tiles.map(self._check_tile, names), strict=True))
+        tiles = dict(zip(names, self.tiles.map(self._check_tile, names), strict=True))
         return self._check_parent(parent, tiles) if is_listed else None
 
     def _check_tile(self, tile: str) -> bool | None:
@@ -159,55 +208,47 @@ class Look:
         return self._check_parent(parent, years) if is_listed else None
 
     def _list_and_check(self, year_keys: YearKeys) -> bool | None:
-        try:
-            return self._check_year(group_year(year_keys, list_objects(self._store, year_keys.prefix)))
-        except CouldNotRead as error:
-            self.tally.report(error.finding)
-            return None
+        objects = list_objects(self._store, year_keys.prefix)
+        return self._ask(lambda: self._check_year(group_year(year_keys, objects)))
 
     def _list_children(self, parent: ParentCatalog) -> tuple[list[str], bool]:
         """Return the names of the children that are linked or listed, and whether the listing succeeded.
 
         A broken catalog is reported by ``check_parent``.
         """
-        listed, linked, is_listed = set[str](), set[str](), True
+        listed, linked, findings = set[str](), set[str](), list[Finding]()
         try:
             with looking_at(parent.folder):
                 listed.update(self._store.list_folders(parent.folder))
         except CouldNotRead as error:
-            self.tally.report(error.finding)
-            is_listed = False
+            findings.append(error.finding)
         try:
             with looking_at(parent.key):
                 linked = find_linked(self._store, parent.key)
         except CouldNotRead as error:
-            if not is_listed:
-                self.tally.report(error.finding)
+            findings += [error.finding] if findings else []
+        self.tally.report(*findings)
         if parent.form is not YEAR_FORM:  # below a tile, the listing of its years finds them
             for name in sorted(listed):
                 if not parent.form.fullmatch(name) and f"{parent.folder}{name}/" != ITEMS_PREFIX:
                     self._report_unknown_object(f"{parent.folder}{name}/")
-        return sorted(filter(parent.form.fullmatch, listed | linked)), is_listed
+        return sorted(filter(parent.form.fullmatch, listed | linked)), not findings
 
     def _sort_children(self, parent: ParentCatalog, children: Mapping[str, bool | None]) -> Children:
-        prefixes = (keys.year_keys.prefix for keys in self._markers.live)
-        busy = {
-            prefix.removeprefix(parent.folder).split("/")[0]
-            for prefix in prefixes
-            if prefix.startswith(parent.folder)
-        }
+        live, folder = (keys.item for keys in self.markers.live), parent.folder
+        busy = {key.removeprefix(folder).split("/")[0] for key in live if key.startswith(folder)}
         unknown = {name for name, has_catalog in children.items() if has_catalog is None}
         present = (name for name, has_catalog in children.items() if has_catalog)
         return Children(frozenset(present), frozenset(busy | unknown))
 
     def _check_year(self, folder: YearFolder) -> bool | None:
         year_keys = folder.year_keys
-        known = self._known.get(year_keys)
+        known = self.known.get(year_keys)
         if known is not None and known.listing == folder.hash_listing():
             self._keep(year_keys, known)
             self.clean[year_keys] = known
             return known.has_catalog
-        checker = replace(self._checker, pending=self._markers.pending)
+        checker = replace(self.checker, pending=self.markers.pending)
         check = self._confirm(check_year(checker, folder))
         self.tally.report(*check.findings)
         self._keep(year_keys, check.totals)
@@ -215,14 +256,10 @@ class Look:
             self.clean[year_keys] = check.totals
         if check.is_in_doubt:
             return None
-        repaired: list[bool] = []
-        if check.needs_repair and self._publisher is not None:
-
-            def mend() -> None:
-                repaired.append(repair_year(self._store, self._context, check, self._now, self._removals))
-
-            return repaired[0] if self._mend(year_keys.catalog, mend) else None
-        return check.totals.has_catalog
+        if not check.needs_repair or self.publisher is None:
+            return check.totals.has_catalog
+        mend = partial(repair_year, self._store, self._context, check, self._now, self.removals)
+        return self._mend(year_keys.catalog, mend)
 
     def _confirm(self, check: YearCheck) -> YearCheck:
         """Check again where something is wrong: a writer may have changed it between two reads."""
@@ -230,38 +267,38 @@ class Look:
         for _ in range(_CONFIRMATIONS):
             if all(finding.problem is Problem.COULD_NOT_READ for finding in check.findings):
                 break
-            checker = replace(self._checker, pending=read_markers(self._store, self._now).pending)
+            checker = replace(self.checker, pending=read_markers(self._store, self._now).pending)
             check = check_year(checker, group_year(year_keys, list_objects(self._store, year_keys.prefix)))
         return check
 
     def _keep(self, year_keys: YearKeys, totals: YearTotals) -> None:
-        self._years[year_keys] = totals
+        self.years[year_keys] = totals
         self.tally.add(items=totals.items, files=totals.files, catalogs=int(totals.has_catalog))
         self.tally.add(awaiting_removal=totals.awaiting_removal)
 
     def _settle(self, key: str, findings: Iterable[Finding], mend: Callable[[], Steps]) -> bool:
         """Report the findings, and repair them if requested; return whether everything could be read."""
-        found: list[Finding] = []
+        has_found = False
         try:
             for finding in findings:  # findings before an error count
-                found.append(finding)
+                self.tally.report(finding)
+                has_found = True
         except CouldNotRead as error:
-            self.tally.report(*found, error.finding)
+            self.tally.report(error.finding)
             return False
-        self.tally.report(*found)
-        if found and self._publisher is not None:
+        if has_found and self.publisher is not None:
             self._mend(key, lambda: run_steps(mend()))
         return True
 
-    def _mend(self, key: str, mend: Callable[[], object], *, has_to: bool = True) -> bool:
-        """Repair something and return whether that succeeded. A failure does not stop other repairs."""
+    def _mend(self, key: str, mend: Callable[[], T], *, has_to: bool = True) -> T | None:
+        """Repair something and return the result; None if that failed, which does not stop other repairs."""
         try:
             mended = mend()
         except Exception as error:  # a store may raise anything
             self.tally.report(Finding(Problem.COULD_NOT_REPAIR, key, explain_error(key, error)))
-            return False
+            return None
         self.has_mended |= has_to or bool(mended)
-        return True
+        return mended
 
     def _check_parent(self, parent: ParentCatalog, found: Mapping[str, bool | None]) -> bool | None:
         children = self._sort_children(parent, found)
@@ -274,14 +311,18 @@ class Look:
         return self._find_catalog(parent.key) if is_read else None
 
     def _find_catalog(self, key: str) -> bool | None:
-        """Count the catalog if it exists, and return whether it does."""
+        """Return whether the catalog exists, and count it if so."""
+        found = self._ask(partial(is_there, self._store, key))
+        self.tally.add(catalogs=bool(found))
+        return found
+
+    def _ask(self, ask: Callable[[], bool | None]) -> bool | None:
+        """Return the answer; report and return None if it could not be read."""
         try:
-            found = is_there(self._store, key)
+            return ask()
         except CouldNotRead as error:
             self.tally.report(error.finding)
             return None
-        self.tally.add(catalogs=found)
-        return found
 
     def _report_unknown_object(self, key: str) -> None:
         self.tally.report(Finding(Problem.UNKNOWN_OBJECT, key, "is no part of this catalog"))
@@ -311,8 +352,7 @@ def check_catalog(
     """Check every published object once; with ``repair``, repair what is wrong and check again.
 
     Each worker holds one year in memory at a time. Writers may publish in the meantime: what their markers announce is
-    not a problem, and apparent problems are checked again. What could not be read is reported as such, and nothing
-    related to it is changed.
+    not a problem, and apparent problems are checked again. Nothing related to what could not be read is changed.
 
     Raises:
         SettingsError: the catalog was published for another public URL, so everything in it would differ.

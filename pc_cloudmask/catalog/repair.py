@@ -13,8 +13,9 @@ import logging
 import threading
 from datetime import datetime
 from hashlib import sha256
+from itertools import chain
 
-from pc_cloudmask.catalog.check_year import BrokenItem, YearCheck
+from pc_cloudmask.catalog.check_catalogs import BrokenItem, YearCheck
 from pc_cloudmask.catalog.feed import Change, Feed
 from pc_cloudmask.catalog.fields import (
     GEOJSON_MEDIA_TYPE,
@@ -23,19 +24,26 @@ from pc_cloudmask.catalog.fields import (
     encode_document,
     read_document,
 )
-from pc_cloudmask.catalog.layout import ItemKeys, YearKeys, pending_prefix
+from pc_cloudmask.catalog.layout import ItemKeys, pending_prefix
 from pc_cloudmask.catalog.parents import tell_stages, year_steps
-from pc_cloudmask.catalog.states import Failure, StateKind, find_state, record_failed
-from pc_cloudmask.catalog.steps import build_marker, run_steps, swap_steps, write_marker
+from pc_cloudmask.catalog.states import (
+    Failure,
+    StateKind,
+    build_marker,
+    find_state,
+    record_failed,
+    run_steps,
+    swap_steps,
+    write_marker,
+)
 from pc_cloudmask.catalog.versions import (
     change_steps,
     digest_item,
     is_current,
-    link_older_steps,
+    link_steps,
     list_versions,
     mark_withdrawal,
     parse_item,
-    predecessor_steps,
     read_predecessors,
     read_scene_prefix,
     settle_steps,
@@ -84,19 +92,12 @@ def repair_year(
 
     Return whether the year then has a catalog: a year without items is not given one. A broken item is recorded as
     failed, so that ``retry`` or the next run publishes it again. What could not be read is left alone, and so is a year
-    whose catalog or links are in doubt.
-
-    Raises:
-        StoreUnavailable, StoreRefused: it is safe to try again.
+    whose catalog or links are in doubt. If this raises an error, it is safe to try again.
     """
-    year_keys = check.folder.year_keys
     if check.is_in_doubt:
         return check.totals.has_catalog
-    taken = [
-        (ItemKeys(year_keys, item_id), item)
-        for item_id, item in check.broken.items()
-        if removals.take(ItemKeys(year_keys, item_id))
-    ]
+    broken = [(check.keys(item_id), item) for item_id, item in check.broken.items()]
+    taken = [(keys, item) for keys, item in broken if removals.take(keys)]
     changes: list[Change] = []
     for keys, item in taken:
         # This comes first, because the next check does not report a withdrawn item that newer versions still link.
@@ -106,56 +107,41 @@ def repair_year(
     changes += _mend_marks(store, context, check, now)
     has_catalog = check.totals.has_catalog or bool(check.folder.linked_ids)
     if has_catalog:
-        run_steps(year_steps(store, context, year_keys))
-    for stage in tell_stages(Feed(store, context, now), changes):
-        for steps in stage:
-            run_steps(steps)
-    _remove_leftovers(store, context, check)
+        run_steps(year_steps(store, context, check.folder.year_keys))
+    for steps in chain.from_iterable(tell_stages(Feed(store, context, now), changes)):
+        run_steps(steps)
+    for item_id in check.withdrawn:
+        _remove(store, context, check, check.keys(item_id))
+    for key in check.orphans:
+        if not _is_wanted_again(store, check, key):
+            logger.info("removing %s: no item links it", key)
+            store.delete_object(key)
     return has_catalog
 
 
 def _mend_marks(store: ObjectStore, context: CatalogContext, check: YearCheck, now: datetime) -> list[Change]:
     """Restore sound items and correct the marks of newer versions; return the changes that link items."""
-    year_keys = check.folder.year_keys
     changes: list[Change] = []
     for item_id, fingerprint in check.restored.items():
-        _restore(store, ItemKeys(year_keys, item_id), fingerprint)
+        _restore(store, check.keys(item_id), fingerprint)
     for key in check.wrong_marks:
         store.delete_object(key)
     for item_id in check.dangling:
-        run_steps(link_older_steps(store, context, ItemKeys(year_keys, item_id)))
-    for item_id in (*check.unlinked, *check.restored):
-        changes += _mark_item(store, ItemKeys(year_keys, item_id), now)
-        run_steps(settle_steps(store, context, ItemKeys(year_keys, item_id)))
+        run_steps(link_steps(store, context, check.keys(item_id)))
+    for keys in map(check.keys, (*check.unlinked, *check.restored)):
+        stored = store.read_object(keys.item)
+        if stored is not None:
+            changes.append(Change(keys, digest_item(stored)))
+            write_marker(store, build_marker(keys, changes[-1].digest, now))
+        run_steps(settle_steps(store, context, keys))
     return changes
-
-
-def _mark_item(store: ObjectStore, keys: ItemKeys, now: datetime) -> list[Change]:
-    """Put the pending marker of an item that is about to be linked, and return the change to record afterwards."""
-    stored = store.read_object(keys.item)
-    if stored is None:
-        return []
-    change = Change(keys, digest_item(stored))
-    write_marker(store, build_marker(keys, change.digest, now))
-    return [change]
-
-
-def _remove_leftovers(store: ObjectStore, context: CatalogContext, check: YearCheck) -> None:
-    """Remove what has expired and what is of no use."""
-    year_keys = check.folder.year_keys
-    for item_id in check.withdrawn:
-        _remove(store, context, check, ItemKeys(year_keys, item_id))
-    for key in check.orphans:
-        if not _is_wanted_again(store, year_keys, key):
-            logger.info("removing %s: no item links it", key)
-            store.delete_object(key)
 
 
 def _take_out(store: ObjectStore, keys: ItemKeys, item: BrokenItem, now: datetime) -> list[Change]:
     """Put the withdrawn marker, then remove the fingerprint from exactly the document that was found broken.
 
-    Return the changes to record once no catalog links it. If another repair has done this already, its marker keeps the
-    fingerprint, which the document no longer has.
+    Return the changes to record once no catalog links it: none if another repair has done this already. Its marker
+    keeps the fingerprint, which the document no longer has.
     """
     logger.info("taking %s out of the catalog: %s", keys.item_id, item.reason)
     record_failed(store, keys.item_id, Failure(_ERROR_CLASS, item.reason, retryable=True), now)
@@ -166,9 +152,6 @@ def _take_out(store: ObjectStore, keys: ItemKeys, item: BrokenItem, now: datetim
     marker = mark_withdrawal(keys, item.reason, now, fingerprint)
     write_marker(store, marker)
     write_withdrawn_marker(store, keys, item.reason, now, fingerprint)
-    changes = [Change(keys, marker.sha256)]
-    if fingerprint is None:
-        return changes
 
     def render(current: StoredObject | None) -> bytes | None:
         if current is None or sha256(current.body).hexdigest() != item.digest:
@@ -177,8 +160,9 @@ def _take_out(store: ObjectStore, keys: ItemKeys, item: BrokenItem, now: datetim
         found["properties"].pop(FINGERPRINT_PROP, None)
         return encode_document(found)
 
-    run_steps(swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE))
-    return changes
+    if fingerprint is not None:
+        run_steps(swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE))
+    return [Change(keys, marker.sha256)]
 
 
 def _restore(store: ObjectStore, keys: ItemKeys, fingerprint: str | None) -> None:
@@ -196,15 +180,15 @@ def _restore(store: ObjectStore, keys: ItemKeys, fingerprint: str | None) -> Non
         store.delete_object(state.key)
 
 
-def _is_wanted_again(store: ObjectStore, year_keys: YearKeys, key: str) -> bool:
+def _is_wanted_again(store: ObjectStore, check: YearCheck, key: str) -> bool:
     """Return True if a writer is putting that file again, or has done so since the year was listed.
 
     An item that no longer exists says nothing about its files.
     """
-    item_id, _, name = key.removeprefix(year_keys.prefix).partition("/")
+    item_id, _, name = key.removeprefix(check.folder.year_keys.prefix).partition("/")
     if _is_pending(store, item_id):
         return True
-    item = store.read_object(ItemKeys(year_keys, item_id).item)
+    item = store.read_object(check.keys(item_id).item)
     return item is None or name.encode() in item.body
 
 
@@ -222,7 +206,7 @@ def _unlink_version(store: ObjectStore, context: CatalogContext, check: YearChec
     for sibling in sorted(siblings.union(again)):
         other = ItemKeys(keys.year_keys, sibling)
         if sibling != keys.item_id and keys.item_id in _find_predecessors(store, other):
-            run_steps(predecessor_steps(store, context, other, lambda _: older))
+            run_steps(link_steps(store, context, other, lambda _: older))
 
 
 def _remove(store: ObjectStore, context: CatalogContext, check: YearCheck, keys: ItemKeys) -> None:

@@ -25,8 +25,8 @@ from pc_cloudmask.cli.app import (
 from pc_cloudmask.errors import SettingsError
 
 if TYPE_CHECKING:
+    from pc_cloudmask.catalog.export import LeftOut
     from pc_cloudmask.catalog.findings import CheckReport, Finding
-    from pc_cloudmask.catalog.mirror import LeftOut
     from pc_cloudmask.catalog.states import NotedState
     from pc_cloudmask.runs.gaps import Gap, GapReport
     from pc_cloudmask.runs.plan import Status

@@ -82,7 +82,7 @@ def evaluate(
     store: opt.Catalog = None,
 ) -> None:
     """Compare masks with reference labels, or the masks of two methods with each other."""
-    from pc_cloudmask.catalog.naming import join_tiles_and_days
+    from pc_cloudmask.catalog.layout import join_tiles_and_days
     from pc_cloudmask.evaluate.evaluation import list_choices, open_labels
     from pc_cloudmask.evaluate.masks import SceneChoice
 

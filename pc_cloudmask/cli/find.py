@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -279,28 +278,15 @@ def follow(
 
     With --json, or when output is redirected or piped, each line is a CloudEvent with its cursor.
     """
-    from pc_cloudmask.errors import StoreUnavailable
     from pc_cloudmask.viewing.follow import PAUSE_S, FeedReader
 
     period = opt.read_period(once, every if once or every else f"{PAUSE_S:g}s")
     feed = FeedReader(open_catalog(store), since)
-    _print_events(feed.read_new())
-    while period is not None:
-        time.sleep(period.total_seconds())
-        try:
-            _print_events(feed.read_new())
-        except StoreUnavailable as error:
-            complain(f"asked again in {period.total_seconds():g} s: {error}")
-    complain(f"to go on from here: --since {feed.place}")
-
-
-def _print_events(events: Iterable[Event]) -> None:
+    events = feed.read_new() if period is None else feed.follow(period.total_seconds(), complain)
     as_json = options.json or not sys.stdout.isatty()
     for event in events:
-        if as_json:
-            print_json(event, indent=None)
-        else:
-            say(_describe_event(event))
+        print_json(event, indent=None) if as_json else say(_describe_event(event))
+    complain(f"to go on from here: --since {feed.place}")
 
 
 def _describe_event(event: Event) -> str:

@@ -131,7 +131,7 @@ def retry(
     store: opt.Store = None,
 ) -> None:
     """Retry failed, waiting and provisional scenes now, even if they are not due."""
-    from pc_cloudmask.catalog.naming import choose_same, join_tiles_and_days, match_name
+    from pc_cloudmask.catalog.layout import choose_same, join_tiles_and_days, match_name
     from pc_cloudmask.catalog.states import list_states
     from pc_cloudmask.runs.context import RunContext
     from pc_cloudmask.runs.report import Report
@@ -262,8 +262,8 @@ def _run_job(request: IngestRequest | WatchRequest, context: RunContext | None =
 
 def _name_missing(request: IngestRequest, found: frozenset[str]) -> None:
     """Name on stderr the requested ids that do not match; with a limit this is unknown."""
-    from pc_cloudmask.scene.ids import PRODUCT_FORM, drop_baseline
     from pc_cloudmask.scene.query import parse_ids
+    from pc_cloudmask.scene.scene import PRODUCT_FORM, drop_baseline
 
     known = {drop_baseline(item_id) for item_id in found}
     missing = sorted({text for text in request.ids if drop_baseline(parse_ids(text)[0]) not in known})

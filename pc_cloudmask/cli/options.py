@@ -63,8 +63,7 @@ def _list_methods(_: Any) -> Iterable[str]:
 @_quietly
 def complete_item(ctx: Any, incomplete: str) -> list[str]:
     """Complete a published item: its id, or tile and day, ``22KFV/2018-12-14``."""
-    from pc_cloudmask.catalog.layout import find_day
-    from pc_cloudmask.catalog.naming import find_tile
+    from pc_cloudmask.catalog.layout import find_day, find_tile
 
     catalog = _open_catalog(ctx)
     if _ITEM_WORDS.fullmatch(incomplete):
@@ -194,7 +193,7 @@ def read_query(
 
 def read_item_name(words: list[str]) -> str:
     """Return the name of one item, which may be tile and day in two words."""
-    from pc_cloudmask.catalog.naming import join_tiles_and_days
+    from pc_cloudmask.catalog.layout import join_tiles_and_days
 
     names = join_tiles_and_days(words)
     if len(names) > 1:

@@ -27,7 +27,7 @@ from pc_cloudmask.demo.scenes import PIXEL_SIZE_M, SAMPLE_SCENES, WINDOW_PX, Sam
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.masking.classes import PROBABILITY_NODATA
 from pc_cloudmask.raster.cog import COG_OPTIONS, overview_factors
-from pc_cloudmask.scene.ids import PROBABILITY_ASSET
+from pc_cloudmask.scene.scene import PROBABILITY_ASSET
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import map_hrefs
 

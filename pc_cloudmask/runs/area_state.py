@@ -42,8 +42,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from pc_cloudmask.catalog.fields import JSON_MEDIA_TYPE
 from pc_cloudmask.catalog.layout import WATCH_PREFIX
 from pc_cloudmask.errors import InvalidField
-from pc_cloudmask.scene.ids import check_item_id, check_tile
 from pc_cloudmask.scene.query import Interval
+from pc_cloudmask.scene.scene import check_item_id, check_tile
 from pc_cloudmask.settings import check_area_name
 from pc_cloudmask.storage.store import ObjectStore
 

@@ -13,9 +13,8 @@ from typing import Any
 from pc_cloudmask.catalog.item import build_fingerprint
 from pc_cloudmask.catalog.layout import ItemKeys, item_keys
 from pc_cloudmask.errors import AssetRefused, CloudmaskError, ItemError, find_machine_fault
-from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.classes import MaskParameters, is_too_empty
 from pc_cloudmask.masking.methods import METHODS
-from pc_cloudmask.masking.statistics import is_too_empty
 from pc_cloudmask.runs.ladder import Ladder, PublishedMask
 from pc_cloudmask.runs.report import SceneOutcome, SceneState
 from pc_cloudmask.scene.image import EarthEngineImage, Pairing, read_image_key

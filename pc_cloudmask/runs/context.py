@@ -86,7 +86,7 @@ class RunContext:
     @cached_property
     def second(self) -> ItemSearch | None:
         """The second STAC API, with which scenes are compared; None if the settings name none."""
-        from pc_cloudmask.source.second_api import SecondApi
+        from pc_cloudmask.source.stac_api import SecondApi
 
         settings = self.settings
         return SecondApi(settings.second_api, settings.second_collection) if settings.second_api else None
@@ -226,7 +226,7 @@ class RunContext:
             SettingsError: ``gees2downloader`` is chosen and not installed.
         """
         if self.settings.downloader == "gees2downloader":
-            from pc_cloudmask.masking.earth_engine.gees2downloader import Gees2Downloader
+            from pc_cloudmask.masking.earth_engine.download import Gees2Downloader
 
             return Gees2Downloader(self.session)
         from pc_cloudmask.masking.earth_engine.download import ComputePixels

@@ -37,11 +37,10 @@ from pc_cloudmask.runs.gaps import (
     match_sightings,
 )
 from pc_cloudmask.runs.request import GapsRequest
-from pc_cloudmask.scene.ids import drop_baseline
 from pc_cloudmask.scene.query import SceneQuery, format_instant
+from pc_cloudmask.scene.scene import drop_baseline
 from pc_cloudmask.settings import Area
-from pc_cloudmask.source.fields import Item
-from pc_cloudmask.source.sighting import Sighting, build_image_sighting, find_scene_key, read_sighting
+from pc_cloudmask.source.fields import Item, Sighting, build_image_sighting, find_scene_key, read_sighting
 from pc_cloudmask.storage.store import ObjectStore
 
 logger = logging.getLogger(__name__)

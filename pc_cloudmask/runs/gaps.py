@@ -3,7 +3,7 @@
 How scenes are matched
 ----------------------
 A scene is a satellite, a tile and a datatake. Its items in different catalogues do not share an id, see
-``source.sighting``.
+``source.fields``.
 
 1. Items that give the start of their datatake belong together if their starts are within ``TOLERANCE``: an archive that
    processes a datatake again may round it differently. A satellite passes a tile once in an orbit of a hundred minutes.
@@ -25,7 +25,7 @@ from enum import StrEnum
 from typing import Any
 
 from pc_cloudmask.scene.query import format_instant
-from pc_cloudmask.source.sighting import SENSING, Sighting
+from pc_cloudmask.source.fields import SENSING, Sighting
 
 #: Largest difference between the starts of one datatake in two archives.
 TOLERANCE = timedelta(seconds=60)

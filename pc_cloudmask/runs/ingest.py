@@ -13,6 +13,7 @@ from itertools import chain, islice
 from threading import Lock
 from typing import TypeVar
 
+from pc_cloudmask.catalog.export import update_tile_index
 from pc_cloudmask.catalog.layout import ItemKeys, is_state_key
 from pc_cloudmask.catalog.mirror import append_mirror, check_available
 from pc_cloudmask.catalog.states import (
@@ -24,7 +25,6 @@ from pc_cloudmask.catalog.states import (
     record_failed,
     record_waiting,
 )
-from pc_cloudmask.catalog.tile_index import update_tile_index
 from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.raster.gdal import check_projections
 from pc_cloudmask.runs.budget import Budget
@@ -41,8 +41,8 @@ from pc_cloudmask.runs.report import Observer, Report, SceneOutcome, SceneState,
 from pc_cloudmask.runs.request import IngestRequest
 from pc_cloudmask.runs.runners import Runner, run_overlapped
 from pc_cloudmask.runs.scene import publish_cloudmask
-from pc_cloudmask.scene.ids import is_item_id
 from pc_cloudmask.scene.query import SceneQuery
+from pc_cloudmask.scene.scene import is_item_id
 from pc_cloudmask.source.fields import Item, SceneSource
 from pc_cloudmask.storage.store import ObjectStore
 

@@ -16,13 +16,13 @@ from pc_cloudmask.catalog.fields import (
     CatalogContext,
 )
 from pc_cloudmask.catalog.item import DerivedItemParts, build_derived_item
-from pc_cloudmask.catalog.steps import Publication
+from pc_cloudmask.catalog.publisher import Publication
 from pc_cloudmask.catalog.valid_fields import keep_valid
 from pc_cloudmask.catalog.versions import is_current
 from pc_cloudmask.errors import EngineRefused
+from pc_cloudmask.masking.classes import find_shortfall, measure_mask
 from pc_cloudmask.masking.files import build_mask_cog, build_preview, build_probability_cog
 from pc_cloudmask.masking.methods import DerivedMask
-from pc_cloudmask.masking.statistics import find_shortfall, measure_mask
 from pc_cloudmask.runs.budget import estimate_scene_cost
 from pc_cloudmask.runs.candidate import Candidate, build_published, build_waiting
 from pc_cloudmask.runs.context import RunContext

@@ -28,8 +28,8 @@ from pc_cloudmask.runs.report import Observer, Report, build_report
 from pc_cloudmask.runs.request import WatchRequest
 from pc_cloudmask.runs.runners import Runner
 from pc_cloudmask.runs.withdrawals import Withdrawals
-from pc_cloudmask.scene.ids import TILE_FORM, is_item_id
 from pc_cloudmask.scene.query import Interval, SceneQuery
+from pc_cloudmask.scene.scene import TILE_FORM, is_item_id
 from pc_cloudmask.settings import Area
 from pc_cloudmask.source.fields import Item, SceneSource, find_property
 from pc_cloudmask.storage.store import ObjectStore

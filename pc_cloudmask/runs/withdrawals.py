@@ -6,10 +6,10 @@ import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
+from pc_cloudmask.catalog.export import update_tile_index
 from pc_cloudmask.catalog.layout import ItemKeys, YearKeys, find_day
 from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.states import clear_state
-from pc_cloudmask.catalog.tile_index import update_tile_index
 from pc_cloudmask.catalog.versions import read_scene_prefix
 from pc_cloudmask.catalog.walk import YearListing, YearListings
 from pc_cloudmask.runs.area_state import AGREEING_SCANS, AreaState, MissingScan, count_missing_scans

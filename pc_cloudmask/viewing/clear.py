@@ -26,16 +26,15 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from pc_cloudmask.catalog.search import READERS, ItemChoice, PublishedItem, search_catalog
 from pc_cloudmask.errors import AssetRefused, CloudmaskError, SettingsError, StoreRefused, StoreUnavailable
-from pc_cloudmask.masking.classes import MaskClass
-from pc_cloudmask.masking.statistics import share_out
+from pc_cloudmask.masking.classes import MaskClass, share_out
 from pc_cloudmask.raster.area import AreaPixels, find_pixels
+from pc_cloudmask.raster.cog import PartsFile, open_parts
 from pc_cloudmask.raster.gdal import Unreadable
-from pc_cloudmask.raster.parts import PartsFile, open_parts
 from pc_cloudmask.raster.read import Unsuitable, check_raster
 from pc_cloudmask.scene.geometry import build_shape
 from pc_cloudmask.scene.grid import Grid, Window, read_grid
-from pc_cloudmask.scene.ids import MASK_ASSET
 from pc_cloudmask.scene.query import build_query
+from pc_cloudmask.scene.scene import MASK_ASSET
 from pc_cloudmask.settings import find_cache_folder, read_settings
 from pc_cloudmask.storage.store import ObjectReader
 from pc_cloudmask.storage.stores import open_reader

@@ -13,8 +13,7 @@ from rasterio.transform import Affine
 from pc_cloudmask.errors import AssetRefused, SettingsError
 from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
 from pc_cloudmask.masking.clouds_and_shadows import REFLECTANCE_SCALE
-from pc_cloudmask.scene.ids import MASK_ASSET
-from pc_cloudmask.scene.scene import reflectance_offset_dn
+from pc_cloudmask.scene.scene import MASK_ASSET, reflectance_offset_dn
 from pc_cloudmask.version import tell_extra
 from pc_cloudmask.viewing.library import ODC_STAC_CONFIG, find_mask_grid, read_classes
 

@@ -22,24 +22,23 @@ import orjson
 import pystac
 from numpy.typing import NDArray
 
-from pc_cloudmask.catalog.access import TILES_REL
 from pc_cloudmask.catalog.fields import find_public_url
+from pc_cloudmask.catalog.item import TILES_REL
 from pc_cloudmask.catalog.layout import COLLECTION_ID
-from pc_cloudmask.catalog.naming import find_named_keys
 from pc_cloudmask.catalog.search import (
     ItemChoice,
     PublishedItem,
     decode_mask,
+    find_named_keys,
     find_published_items,
     search_catalog,
 )
 from pc_cloudmask.catalog.walk import read_linked
 from pc_cloudmask.errors import CloudmaskError, SettingsError, StoreRefused
-from pc_cloudmask.masking.classes import MaskClass
-from pc_cloudmask.masking.statistics import DECIMALS
+from pc_cloudmask.masking.classes import DECIMALS, MaskClass
 from pc_cloudmask.scene.grid import Grid, read_grid
-from pc_cloudmask.scene.ids import MASK_ASSET
 from pc_cloudmask.scene.query import build_query, parse_instant
+from pc_cloudmask.scene.scene import MASK_ASSET
 from pc_cloudmask.settings import read_area_file, read_settings
 from pc_cloudmask.source.fields import Item, find_property, is_number
 from pc_cloudmask.source.hrefs import is_relative, map_hrefs

@@ -13,8 +13,7 @@ import pystac
 
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.masking.classes import CLASS_STYLES, RGB, MaskClass
-from pc_cloudmask.masking.files import draw_outlines, reduce_classes
-from pc_cloudmask.masking.item_bands import read_true_colour
+from pc_cloudmask.masking.files import draw_outlines, read_true_colour, reduce_classes
 from pc_cloudmask.raster.picture import (
     INK,
     LINE,

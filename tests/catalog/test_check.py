@@ -11,7 +11,7 @@ from itertools import islice
 import pytest
 
 from pc_cloudmask.catalog.check import check_catalog
-from pc_cloudmask.catalog.check_year import GRACE, Checker, check_year
+from pc_cloudmask.catalog.check_catalogs import GRACE, Checker, check_year
 from pc_cloudmask.catalog.documents import build_year_catalog
 from pc_cloudmask.catalog.fields import CatalogContext, encode_document
 from pc_cloudmask.catalog.findings import CheckReport, Problem
@@ -19,8 +19,7 @@ from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_K
 from pc_cloudmask.catalog.publisher import Publisher, item_steps
 from pc_cloudmask.catalog.repair import Removals, repair_year
 from pc_cloudmask.catalog.search import read_census
-from pc_cloudmask.catalog.states import list_states
-from pc_cloudmask.catalog.steps import LEASE, StepName, build_marker, write_marker
+from pc_cloudmask.catalog.states import LEASE, StepName, build_marker, list_states, write_marker
 from pc_cloudmask.catalog.walk import list_year
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.storage.store import StoredObject

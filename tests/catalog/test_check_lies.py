@@ -20,8 +20,7 @@ from pc_cloudmask.catalog.findings import Problem
 from pc_cloudmask.catalog.layout import COLLECTION_KEY, changes_key
 from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.repair import REMOVAL_LIMIT
-from pc_cloudmask.catalog.states import list_states
-from pc_cloudmask.catalog.steps import CLOCK_TOLERANCE, LEASE, run_steps
+from pc_cloudmask.catalog.states import CLOCK_TOLERANCE, LEASE, list_states, run_steps
 from pc_cloudmask.catalog.versions import withdraw_steps
 from pc_cloudmask.catalog.walk import list_year, superseded_name
 from pc_cloudmask.storage.local import LocalStore
