@@ -26,7 +26,7 @@ from pc_cloudmask.text import make_printable
 
 if TYPE_CHECKING:
     from pc_cloudmask.catalog.feed import Event
-    from pc_cloudmask.viewing.clear import AreaReport
+    from pc_cloudmask.viewing.clear import AreaReport, ClearScene
     from pc_cloudmask.viewing.library import ListedItem
 
 GeometryOption = Annotated[
@@ -141,23 +141,23 @@ def clear(
     choice = ItemChoice(query, None, tuple(method or ()), provisional)
     catalog = open_catalog(store)
     report = measure_scenes(catalog, choice, keep)
-    found = len(report.scenes)
-    if min_clear is not None:
-        report = leave_cloudy_out(report, min_clear)
+    found, report = len(report.scenes), leave_cloudy_out(report, min_clear)
     if target is not None:
-        from pc_cloudmask.viewing.pictures import draw_clear_chart
-
-        opt.write_out(
-            target, draw_clear_chart("How much of the area was clear", report.scenes, target.suffix)
-        )
+        _draw_shares(target, report.scenes)
     if sort == "clear":
-        scenes = sorted(report.scenes, key=lambda scene: -scene.percentages["clear"])
-        report = replace(report, scenes=tuple(scenes))
+        clearest_first = sorted(report.scenes, key=lambda scene: -scene.percentages["clear"])
+        report = replace(report, scenes=tuple(clearest_first))
     if csv:
         _print_csv(SCENE_FIELDS, (scene.as_json() for scene in report.scenes))
     else:
         print_json(report.as_json()) if options.json else _print_scenes(report, found, catalog.url)
     name_left_out(report.left_out)
+
+
+def _draw_shares(out: Path, scenes: Sequence[ClearScene]) -> None:
+    from pc_cloudmask.viewing.pictures import draw_clear_chart
+
+    opt.write_out(out, draw_clear_chart("How much of the area was clear", scenes, out.suffix))
 
 
 def _check_forms(**chosen: bool) -> None:
