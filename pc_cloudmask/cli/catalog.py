@@ -7,8 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from pc_cloudmask.catalog.fields import CatalogContext
 from pc_cloudmask.cli import options as opt
 from pc_cloudmask.cli.app import (
@@ -109,7 +107,7 @@ def index(store: opt.Store = None) -> None:
 
 @app.command()
 def export(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")],
+    out: Annotated[Path, opt.value("DIR", "Where the files go.")],
     store: opt.Store = None,
 ) -> None:
     """Write the catalog as pgstac loads it: items with absolute hrefs, and a script that deletes what is gone."""
