@@ -168,12 +168,10 @@ def build_mosaic(
             break
         except BrokenScenes as found:
             plan = leave_out(plan, request, found.errors)
-        # The public URL belongs to the store in the settings, which a catalog on a server need not be.
+    # The public URL belongs to the store in the settings, which a catalog on a server need not be.
     base = store.url if store.url.startswith("http") else settings.public_url or store.url
+    pictures = {files.raster: files.preview, **({files.plain: files.plain_preview} if plain else {})}
     try:
-        pictures = {files.raster: files.preview, files.plain: files.plain_preview}
-        if plain is None:
-            del pictures[files.plain]
         write_pictures(pictures, len(request.bands))
         files.item.write_bytes(encode_document(build_mosaic_item(request, plan, base, read_clock())))
     except OSError as error:
