@@ -33,8 +33,7 @@ from benchmarks.measure import (
 from pc_cloudmask.catalog.check import check_catalog
 from pc_cloudmask.catalog.feed import PART_BYTES
 from pc_cloudmask.catalog.layout import CHANGES_PREFIX
-from pc_cloudmask.catalog.publisher import Publisher
-from pc_cloudmask.catalog.steps import Publication
+from pc_cloudmask.catalog.publisher import Publication, Publisher
 from pc_cloudmask.storage.local import LocalStore
 from tests.catalog.publications import CONTEXT, NOW, build_publication, product_id
 from tests.catalog.seeding import CountingStore, seed_items

@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Final, TypeGuard
+from typing import Final
 from urllib.parse import urlsplit
 
 import requests
@@ -77,7 +77,7 @@ class Diagnosis:
 
 
 class NoAddress(requests.ConnectionError):
-    """A host's name cannot be resolved; the text says which host, and why."""
+    """A host's name cannot be resolved."""
 
 
 class _Contacts:
@@ -95,10 +95,7 @@ _contacts = _Contacts()
 
 
 def hurry(limit_s: float | None = FIRST_CONTACT_S, answer_s: float = FIRST_ANSWER_S) -> None:
-    """Give servers that have not answered yet ``limit_s`` seconds to accept a connection, and ``answer_s`` to answer.
-
-    This applies from now on, because a user is waiting; None means that nobody is.
-    """
+    """Give servers, at first, ``limit_s`` seconds to connect and ``answer_s`` to answer; None: nobody is waiting."""
     _contacts.limit_s, _contacts.answer_s = limit_s, answer_s
 
 
@@ -127,8 +124,6 @@ def note_answer(url: str) -> None:
 def find_timeouts(url: str, service: Service) -> tuple[float, float]:
     """Return the time-outs in seconds of a first request to ``url``: to connect, for each address, and to answer.
 
-    A proxy that accepts the connection proves nothing about the server behind it, so no more time is given.
-
     Raises:
         NoAddress: the name of the server, or of the proxy, cannot be resolved in time.
         Unreachable: the server was given up a moment ago.
@@ -141,16 +136,12 @@ def find_timeouts(url: str, service: Service) -> tuple[float, float]:
     proxy = find_proxy(url)
     addresses = _count_addresses(proxy or url, limit_s)
     left_s = max(1.0, limit_s - (time.monotonic() - started))
+    # A proxy that accepts the connection proves nothing about the server behind it, so no more time is given.
     return left_s / min(addresses, _MOST_ADDRESSES), left_s if proxy else max(left_s, _contacts.answer_s)
 
 
 def judge(error: requests.RequestException, url: str, service: Service) -> None:
-    """Return if a first request to ``url`` that failed with ``error`` is worth a retry.
-
-    Raises:
-        Unreachable: it is not.
-        SettingsError: the proxy in between refuses us.
-    """
+    """Raise ``Unreachable``, or ``SettingsError`` for a proxy, unless a first request that failed is worth a retry."""
     origin = find_origin(url)
     _contacts.failures[origin] += 1
     diagnosis = diagnose(error, url, service)
@@ -191,14 +182,11 @@ def diagnose(error: requests.RequestException, url: str, service: Service = Serv
 
 
 def _diagnose_silence(url: str, service: Service, check: str) -> Diagnosis:
+    problem = "it took the connection, and timed out before it had answered"
+    mend = f"try again later, or {check}" if service.setting else check
     if proxy := find_proxy(url):
-        problem, mend = (
-            f"timed out waiting for an answer through the proxy {proxy}",
-            f"{_mend_proxy(url)}; or {check}",
-        )
-    else:
-        problem = "it took the connection, and timed out before it had answered"
-        mend = f"try again later, or {check}" if service.setting else check
+        problem = f"timed out waiting for an answer through the proxy {proxy}"
+        mend = f"{_mend_proxy(url)}; or {check}"
     return Diagnosis(problem, mend, is_final=True)
 
 
@@ -208,7 +196,9 @@ def _explain_network(error: requests.RequestException, causes: list[BaseExceptio
         return str(error)
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection to {_place(url)}: timed out"
-    refusal = next((each for each in causes if _is_refusal(each)), None)
+    # The system says why there is no connection; one that was reset had been open.
+    refusals = (each for each in causes if isinstance(each, OSError) and each.strerror)
+    refusal = next((each for each in refusals if not isinstance(each, ConnectionResetError)), None)
     if any(isinstance(each, NameResolutionError | socket.gaierror) for each in causes):
         return _describe_no_address(url, refusal)
     return f"no connection to {_place(url)} ({refusal.strerror})" if refusal else None
@@ -219,9 +209,8 @@ def _diagnose_tls(causes: list[BaseException], url: str, service: Service, check
     if refusal is None:
         reason = next((each.reason for each in causes if isinstance(each, ssl.SSLError) and each.reason), "")
         if reason in _NO_TLS:
-            return Diagnosis(
-                f"TLS: {_place(url)} does not speak it: http in place of https?", check, is_final=True
-            )
+            problem = f"TLS: {_place(url)} does not speak it: http in place of https?"
+            return Diagnosis(problem, check, is_final=True)
         said = f" ({reason.replace('_', ' ').lower()})" if reason else ""
         return Diagnosis(f"TLS: no agreement with {_place(url)}{said}", check)
     problem = f"TLS: its certificate was not accepted ({refusal.verify_message.rstrip('.')})"
@@ -242,11 +231,6 @@ def _mend_bundle(wanted: str) -> str:
     return f"{used} names {os.environ[used]}, which lacks what it is signed by: add that, if you trust it"
 
 
-def _is_refusal(cause: BaseException) -> TypeGuard[OSError]:
-    """Return True if the system says why there is no connection; one that was reset had been open."""
-    return isinstance(cause, OSError) and bool(cause.strerror) and not isinstance(cause, ConnectionResetError)
-
-
 def _list_causes(error: BaseException) -> Iterator[BaseException]:
     """Yield ``error`` and all its causes: libraries also put causes into arguments and ``reason``."""
     seen: set[int] = set()
@@ -260,11 +244,7 @@ def _list_causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _count_addresses(url: str, within_s: float) -> int:
-    """Return how many addresses the host of ``url`` has; the system's own resolver has no time-out.
-
-    Raises:
-        NoAddress: it has none, or DNS did not answer in time.
-    """
+    """Return how many addresses the host of ``url`` has, or raise ``NoAddress``; the resolver has no time-out."""
     parts, answers = urlsplit(url), SimpleQueue[int | Exception]()
 
     def look_up() -> None:
@@ -290,11 +270,7 @@ def _describe_no_address(url: str, error: Exception | None) -> str:
 
 
 def find_ca_bundle() -> str | None:
-    """Return the path of the certificates that the user trusts instead of the default ones, for all clients.
-
-    Raises:
-        SettingsError: the path does not exist.
-    """
+    """Return the path of the certificates that the user trusts instead of the default ones; it must exist."""
     for name in BUNDLE_VARIABLES:
         if bundle := os.environ.get(name):
             if not os.path.exists(bundle):  # noqa: PTH110 - it may be no path at all
@@ -310,9 +286,7 @@ def find_proxy(url: str) -> str | None:
 
 
 def explain_proxy(error: object, url: str, proxy: str | None = None) -> str | None:
-    """Return why a request to ``url`` failed at its proxy; None if it did not fail there.
-
-    ``proxy`` is by default the one that the environment names for ``url``.
+    """Return why a request to ``url`` failed at its ``proxy``, by default the environment's; None if not there.
 
     Raises:
         SettingsError: the proxy refuses us, which a retry does not change.
@@ -333,9 +307,8 @@ def explain_proxy(error: object, url: str, proxy: str | None = None) -> str | No
 
 def refuse_by_proxy(proxy: str, status: str, reason: str, url: str) -> SettingsError:
     """Return the error for a proxy that itself answered a request to ``url`` with HTTP status ``status``."""
-    problem = (
-        "it wants a user and password" if status == "407" else f"it does not let us through to {_host(url)}"
-    )
+    wants_user = status == "407"
+    problem = "it wants a user and password" if wants_user else f"it does not let us through to {_host(url)}"
     said = f" ({reason})" if reason else ""
     return SettingsError(f"proxy {proxy} answers HTTP {status}{said}: {problem}: {_mend_proxy(url)}")
 

@@ -1,37 +1,7 @@
 """The tree of errors.
 
-    CloudmaskError
-    ├── SettingsError              wrong usage or settings                                  (ends the run)
-    ├── Unreachable                a server cannot be reached while a user is waiting       (ends the run)
-    ├── MachineError               no memory, disk or permission, or a missing package      (ends the run)
-    ├── SourceError                the source API or one of its items
-    │   ├── SourceUnavailable      no answer, 429, 5xx (retryable)
-    │   ├── SourceRefused          an answer that breaks one of our rules: size, host, form
-    │   │   ├── SourceMistaken     the answer is not from a STAC API: its URL may be wrong
-    │   │   └── SourceDenied       401, 403: it requires credentials or refuses access      (ends the run)
-    │   └── ItemError              one item cannot become a scene                           (proven)
-    │       ├── MissingField       … because a field is absent
-    │       └── InvalidField       … because a field has a wrong value
-    ├── AssetError                 the pixels of an asset
-    │   ├── AssetUnavailable       cannot be read at present (retryable)
-    │   ├── AssetDenied            the token service does not accept us                     (ends the run)
-    │   └── AssetRefused           host, driver or size is not allowed, or another raster   (proven)
-    │       └── AssetMissing       does not exist, or access is refused, at present
-    ├── EngineError                deriving the mask
-    │   ├── EngineUnavailable      quota, time-out, 5xx (retryable)
-    │   └── EngineRefused          an unusable answer, or a request that cannot succeed as it is
-    │       └── EngineDenied       credentials, registration, permissions                   (ends the run)
-    ├── PrefectUnavailable         no answer from the configured Prefect API (retryable)
-    └── StoreError                 the object store
-        ├── StoreUnavailable       no answer or an unknown outcome (retryable)
-        ├── StoreRefused           credentials, a missing bucket, a read-only directory     (ends the run)
-        │   └── StoreObstructed    something blocks a single key
-        ├── KeyExists              create-only write met an object
-        └── WriteConflict          compare-and-swap lost
-
-Every error's text is one line that says what happened and how to mend it.
-
-What an error means for the scene that it meets:
+Every error's text is one line that says what happened and how to mend it. What an error means for the scene that it
+meets:
 
     retryable   a retry in the same run may succeed; no other error is retried at once
     proven      the item itself is wrong: its scene is quarantined, left alone until its item changes
@@ -91,21 +61,21 @@ class SourceError(CloudmaskError):
 
 
 class SourceUnavailable(SourceError):
-    """The source did not answer, or asked us to wait."""
+    """The source did not answer, or asked us to wait: 429, 5xx."""
 
     retryable = True
 
 
 class SourceRefused(SourceError):
-    """The source answered with something that must not be trusted."""
+    """The source's answer breaks one of our rules: size, host, form."""
 
 
 class SourceMistaken(SourceRefused):
-    """What answered is not a STAC API, or not one with this collection."""
+    """What answered is not a STAC API, or not one with this collection: its URL may be wrong."""
 
 
 class SourceDenied(SourceRefused):
-    """The source refuses access, or requires credentials."""
+    """The source refuses access, or requires credentials: 401, 403."""
 
     ends_run = True
 
@@ -149,7 +119,7 @@ class AssetDenied(AssetError):
 
 
 class AssetRefused(AssetError):
-    """An asset is in a place, or of a kind, that is not allowed."""
+    """An asset's host, driver or size is not allowed, or it is another raster than its item says."""
 
     proven = True
 
@@ -171,7 +141,7 @@ class EngineUnavailable(EngineError):
 
 
 class EngineRefused(EngineError):
-    """The engine rejects this request as it is, or gave an unusable answer."""
+    """The engine gave an unusable answer, or rejects a request that cannot succeed as it is."""
 
 
 class EngineDenied(EngineRefused):
@@ -197,7 +167,7 @@ class StoreUnavailable(StoreError):
 
 
 class StoreRefused(StoreError):
-    """The store exists but does not let us work on it."""
+    """The store does not let us work on it: credentials, a missing bucket, a read-only directory."""
 
     ends_run = True
 

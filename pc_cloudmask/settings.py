@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSetting
 
@@ -49,37 +58,40 @@ _TOPIC = re.compile(r"arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,251}(
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
+def _value_error(parse: Callable[[str], T], text: str) -> T:
+    """Return the result of ``parse``, raising its errors as ``ValueError``, which pydantic requires."""
+    try:
+        return parse(text)
+    except SettingsError as error:
+        # Remove the name of the command-line option, which was not given here.
+        raise ValueError(_OPTION.sub("", str(error))) from error
+
+
+def _check_tiles(tiles: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_value_error(parse_tile, tile) for tile in tiles))
+
+
+def _check_box(bbox: str) -> str:
+    _value_error(parse_bbox, bbox)
+    return bbox
+
+
+def _check_day(since: Any) -> str:
+    text = since.isoformat() if isinstance(since, date) else str(since)  # TOML has its own dates
+    if "/" in text or _value_error(parse_datetime_interval, text)[0] is None:
+        raise ValueError(f"{text!r:.40}: write 2018, 2018-12 or 2018-12-14")
+    return text
+
+
 class Area(BaseModel):
     """Where to look, by tiles, a box or a geometry file, and since when; all of these must match."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tiles: tuple[str, ...] = ()
-    bbox: str | None = None
+    tiles: Annotated[tuple[str, ...], AfterValidator(_check_tiles)] = ()
+    bbox: Annotated[str, AfterValidator(_check_box)] | None = None
     intersects: Path | None = None
-    since: str | None = None
-
-    @field_validator("tiles")
-    @classmethod
-    def _tiles_are_mgrs(cls, tiles: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(_value_error(parse_tile, tile) for tile in tiles))
-
-    @field_validator("bbox")
-    @classmethod
-    def _bbox_is_one(cls, bbox: str | None) -> str | None:
-        if bbox is not None:
-            _value_error(parse_bbox, bbox)
-        return bbox
-
-    @field_validator("since", mode="before")
-    @classmethod
-    def _since_is_a_day(cls, since: Any) -> Any:
-        if since is None:
-            return None
-        text = since.isoformat() if isinstance(since, date) else str(since)  # TOML has its own dates
-        if "/" in text or _value_error(parse_datetime_interval, text)[0] is None:
-            raise ValueError(f"{text!r:.40}: write 2018, 2018-12 or 2018-12-14")
-        return text
+    since: Annotated[str, BeforeValidator(_check_day)] | None = None
 
     @model_validator(mode="after")
     def _says_where(self) -> Area:
@@ -103,11 +115,7 @@ class Area(BaseModel):
         return sha256(self.model_dump_json().encode() + geometry).hexdigest()[:16]
 
     def read_query(self, interval: Interval) -> SceneQuery:
-        """Return the query for the area within ``interval``.
-
-        Raises:
-            SettingsError: the geometry file cannot be read, or contains no geometry.
-        """
+        """Return the query for the area within ``interval``; raise ``SettingsError`` for a broken geometry file."""
         query = build_query(bbox=self.bbox, intersects=self._read_geometry(), tiles=self.tiles)
         return replace(query, datetime=format_datetime_interval(interval))
 
@@ -116,11 +124,7 @@ class Area(BaseModel):
 
 
 def read_area_file(path: Path, what: str) -> bytes:
-    """Return the content of an area's file, given as a path or a ``file:`` URI.
-
-    Raises:
-        SettingsError: it cannot be read; ``what`` describes the file in the error.
-    """
+    """Return the content of an area's file, given as a path or a ``file:`` URI; ``what`` describes it in errors."""
     try:
         return Path(read_file_uri(str(path))).read_bytes()
     except OSError as error:
@@ -130,29 +134,12 @@ def read_area_file(path: Path, what: str) -> bytes:
 
 
 def check_area_name(name: str) -> str:
-    """Return ``name`` if it is a valid name for an area; it becomes part of a key.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Return ``name`` if it is valid for an area, whose keys contain it, else raise ``ValueError``."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"area {name!r:.60}: a name is 1 to 40 of a-z, 0-9 and '-'")
     return name
 
 
-def _value_error(parse: Callable[[str], T], text: str) -> T:
-    """Return the result of ``parse``, raising its errors as ``ValueError``, which pydantic requires."""
-    try:
-        return parse(text)
-    except SettingsError as error:
-        # Remove the name of the command-line option, which was not given here.
-        raise ValueError(_OPTION.sub("", str(error))) from error
-
-
-PLANETARY_COMPUTER_URL = "https://planetarycomputer.microsoft.com/api/stac/v1"
-EARTH_ENGINE_URL = "https://earthengine-highvolume.googleapis.com"
-DEFAULT_METHOD = "s2cloudless"
-DEFAULT_CONFIG = Path("cloudmask.toml")
 _DEFAULTS = MaskParameters()
 LogFormat = Literal["text", "json"]
 _SECRET_VARIABLES = (
@@ -165,26 +152,109 @@ _SECRET_VARIABLES = (
 )
 
 
+def _check_url(url: str) -> str:
+    if not _is_plain_url(url):
+        raise ValueError(
+            "must begin with https:// (or http:// on loopback), name a host, and have no user, password, "
+            "query or fragment: it is shown, and paths are appended to it"
+        )
+    return url.rstrip("/")
+
+
+def _is_plain_url(url: str) -> bool:
+    """Return True if ``url`` is http or https, and has a host and nothing else but a port and a path."""
+    try:
+        parts = urlsplit(url)
+        port_is_one = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    is_web = url.startswith(("https://", "http://")) and bool(parts.hostname)
+    return is_web and port_is_one and not ("@" in parts.netloc or "?" in url or "#" in url)
+
+
+def _check_tiler(template: str) -> str:
+    if sorted(_PLACEHOLDER.findall(template)) != _TILER_PLACEHOLDERS:
+        raise ValueError("must hold {z}, {x}, {y} and {url}, each once, and no other braces")
+    path, _, query = template.partition("?")
+    kept = "&".join(each for each in query.split("&") if not _OF_MASK.fullmatch(each))
+    rest = f"{path}?{kept}" if kept else path
+    if not _is_plain_url(path) or "{" in urlsplit(path).netloc:
+        raise ValueError("must begin with https:// or http://, name a host, and have no user or password")
+    if "#" in query or " " in template or not template.isprintable() or unsigned_href(rest) != rest:
+        raise ValueError("must hold no fragment, blank, key, token or signature: it is published")
+    return template
+
+
+def _check_store(store: str) -> str:
+    scheme, separator, rest = store.partition("://")
+    mistyped = store.startswith("s3:") and not separator  # it would become a folder of that name
+    if mistyped or (separator and (scheme not in {"s3", "file", "FILE"} or not rest)):
+        raise ValueError("must be a directory, file:///PATH or s3://bucket/prefix")
+    if not store:
+        raise ValueError("must not be empty")
+    if scheme == "s3" and (set("@?#:") & set(rest)):
+        raise ValueError(
+            "must be s3://bucket/prefix without user, password or query: set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
+    read_file_uri(store)
+    return store.rstrip("/") or "/"
+
+
+def _check_credentials(name: str) -> str:
+    if "{" in name or not name.isprintable():  # an error that names the file would show the key
+        raise ValueError("must be 'default', 'anonymous' or the path of a key file, not the key itself")
+    return name
+
+
+def _check_topic(arn: str) -> str:
+    if not _TOPIC.fullmatch(arn):
+        raise ValueError("must be an SNS topic's ARN such as arn:aws:sns:eu-central-1:123456789012:masks")
+    return arn
+
+
+def _check_tag(tag: str) -> str:
+    if not _TAG.fullmatch(tag):  # out of 63 characters, the time of the run takes 17
+        raise ValueError("must be 1 to 42 of a-z, 0-9, '-' and '_', beginning and ending with a-z or 0-9")
+    return tag
+
+
+def _parse_methods(value: Any) -> tuple[str, ...]:
+    """Return the names of methods in a list or a comma-separated text; they must be known and differ."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+        raise ValueError("must be names of methods, the best first, with commas between them")
+    names = tuple(part.strip() for part in parts)
+    if not names or not METHODS.keys() >= set(names):
+        raise ValueError(f"must be {', '.join(METHODS)}, or several of them, the best first")
+    if len(set(names)) < len(names):
+        raise ValueError("names a method twice")
+    return names
+
+
+_Url = Annotated[str, AfterValidator(_check_url)]
+
+
 class Settings(BaseSettings):
     """Every setting, frozen. Variables are ``CLOUDMASK_`` plus the name in upper case."""
 
     model_config = SettingsConfigDict(env_prefix="CLOUDMASK_", frozen=True, extra="forbid")
 
-    stac_api_url: str = PLANETARY_COMPUTER_URL
+    stac_api_url: _Url = "https://planetarycomputer.microsoft.com/api/stac/v1"
     collection: str = "sentinel-2-l2a"
-    second_api: str | None = None
+    second_api: _Url | None = None
     second_collection: str = "sentinel-2-l2a"
-    store: str = "./out"
-    public_url: str | None = None
+    store: Annotated[str, AfterValidator(_check_store)] = "./out"
+    public_url: _Url | None = None
     alternate: Literal["s3"] | None = None
-    tiler_url: str | None = None
-    method: str | None = None
-    methods: Annotated[tuple[str, ...] | None, NoDecode] = None
+    tiler_url: Annotated[str, AfterValidator(_check_tiler)] | None = None
+    method: Annotated[str, AfterValidator(_parse_methods), AfterValidator(", ".join)] | None = None
+    methods: Annotated[Annotated[tuple[str, ...], BeforeValidator(_parse_methods)] | None, NoDecode] = None
     patience: Annotated[float, Field(ge=0, le=3650)] = 3
     compute: Literal["local", "server"] = "local"
     earthengine_project: str | None = None
-    earthengine_url: str = EARTH_ENGINE_URL
-    earthengine_credentials: str = "default"
+    earthengine_url: _Url = "https://earthengine-highvolume.googleapis.com"
+    earthengine_credentials: Annotated[str, AfterValidator(_check_credentials)] = "default"
     downloader: Literal["compute-pixels", "gees2downloader"] = "compute-pixels"
     runner: Literal["threads", "dask"] = "threads"
     workers: Annotated[int, Field(ge=1, le=64)] = 4
@@ -196,12 +266,12 @@ class Settings(BaseSettings):
     request_budget: Annotated[int | None, Field(ge=1)] = None
     eecu_budget: Annotated[float | None, Field(gt=0)] = None
     profile: bool = False
-    workload_tag: str = "cloudmask"
+    workload_tag: Annotated[str, AfterValidator(_check_tag)] = "cloudmask"
     withdraw_limit: Annotated[int, Field(ge=0, le=10_000)] = 20
     log_format: LogFormat = "text"
     metrics: Path | None = None
     browser: Path | None = None
-    sns_topic: str | None = None
+    sns_topic: Annotated[str, AfterValidator(_check_topic)] | None = None
     cloud_probability_pct: Annotated[float, Field(ge=0, le=100)] = _DEFAULTS.cloud_probability_pct
     dark_nir_reflectance: Annotated[float, Field(ge=0, le=1)] = _DEFAULTS.dark_nir_reflectance
     shadow_distance_m: Annotated[float, Field(ge=0, le=20_000)] = _DEFAULTS.shadow_distance_m
@@ -214,103 +284,24 @@ class Settings(BaseSettings):
     model_version: Annotated[float, Field(gt=0, le=1_000)] = _DEFAULTS.model_version
     weights: Path | None = None
 
-    @field_validator("stac_api_url", "second_api", "earthengine_url", "public_url")
-    @classmethod
-    def _http_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        if not _is_plain_url(value):
-            raise ValueError(
-                "must begin with https:// (or http:// on loopback), name a host, and have no user, password, "
-                "query or fragment: it is shown, and paths are appended to it"
-            )
-        return value.rstrip("/")
-
-    @field_validator("tiler_url")
-    @classmethod
-    def _tiler_is_a_template(cls, value: str | None) -> str | None:
-        if value is not None:
-            _check_tiler(value)
-        return value
-
-    @field_validator("method")
-    @classmethod
-    def _method_is_known(cls, value: str | None) -> str | None:
-        return value if value is None else ", ".join(_parse_methods(value))
-
-    @field_validator("methods", mode="before")
-    @classmethod
-    def _methods_are_known(cls, value: Any) -> Any:
-        return value if value is None else _parse_methods(value)
-
-    @field_validator("store")
-    @classmethod
-    def _store_url(cls, value: str) -> str:
-        scheme, separator, rest = value.partition("://")
-        mistyped = value.startswith("s3:") and not separator  # it would become a folder of that name
-        if mistyped or (separator and (scheme not in {"s3", "file", "FILE"} or not rest)):
-            raise ValueError("must be a directory, file:///PATH or s3://bucket/prefix")
-        if not value:
-            raise ValueError("must not be empty")
-        if scheme == "s3" and (set("@?#:") & set(rest)):
-            raise ValueError(
-                "must be s3://bucket/prefix without user, password or query: set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-            )
-        read_file_uri(value)
-        return value.rstrip("/") or "/"
-
-    @field_validator("earthengine_credentials")
-    @classmethod
-    def _name_of_a_key(cls, value: str) -> str:
-        if "{" in value or not value.isprintable():  # an error that names the file would show the key
-            raise ValueError("must be 'default', 'anonymous' or the path of a key file, not the key itself")
-        return value
-
-    @field_validator("sns_topic")
-    @classmethod
-    def _topic_is_one(cls, value: str | None) -> str | None:
-        if value is not None and not _TOPIC.fullmatch(value):
-            raise ValueError("must be an SNS topic's ARN such as arn:aws:sns:eu-central-1:123456789012:masks")
-        return value
-
-    @field_validator("workload_tag")
-    @classmethod
-    def _tag_is_one(cls, value: str) -> str:
-        if not _TAG.fullmatch(value):  # out of 63 characters, the time of the run takes 17
-            raise ValueError("must be 1 to 42 of a-z, 0-9, '-' and '_', beginning and ending with a-z or 0-9")
-        return value
-
     @field_validator("areas")
     @classmethod
     def _areas_are_named(cls, areas: dict[str, Area]) -> dict[str, Area]:
         return {check_area_name(name): area for name, area in areas.items()}
 
     @model_validator(mode="after")
-    def _anonymous_only_on_loopback(self) -> Settings:
+    def _fit_together(self) -> Settings:
         if self.earthengine_credentials == "anonymous" and not is_loopback(self.earthengine_url):
             raise ValueError("earthengine_credentials 'anonymous' is for loopback endpoints only")
-        return self
-
-    @model_validator(mode="after")
-    def _tiler_reaches_masks(self) -> Settings:
         if self.tiler_url and not self.public_url:
             raise ValueError(
                 "CLOUDMASK_TILER_URL, or the file's tiler_url, needs CLOUDMASK_PUBLIC_URL: a tiler reads masks by it"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _method_is_named_once(self) -> Settings:
         if self.methods and self.method and self.methods != _parse_methods(self.method):
             raise ValueError(
                 f"CLOUDMASK_METHOD ({self.method}) and CLOUDMASK_METHODS ({', '.join(self.methods)}), or the "
                 "file's method and methods, differ: both name what makes masks, give one of them"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _server_has_the_method(self) -> Settings:
         if self.compute == "server" and not any(METHODS[name].needs_earth_engine for name in self.ladder):
             names = " and ".join(self.ladder)
             are = "is" if len(self.ladder) == 1 else "are"
@@ -320,7 +311,7 @@ class Settings(BaseSettings):
     @property
     def ladder(self) -> tuple[str, ...]:
         """Names of the methods that make masks, best first: ``methods``, or those that ``method`` names."""
-        return self.methods or _parse_methods(self.method or DEFAULT_METHOD)
+        return self.methods or _parse_methods(self.method or "s2cloudless")
 
     def read_parameters(self, method: str) -> MaskParameters:
         """Return the parameters of masks by ``method``: the settings' thresholds or its own, and its weights."""
@@ -336,29 +327,8 @@ class Settings(BaseSettings):
 
     @property
     def rungs(self) -> dict[str, MaskParameters]:
-        """The methods that make masks, best first, each with its parameters.
-
-        Raises:
-            SettingsError: weights or packages of a method are missing.
-        """
+        """The methods that make masks, best first, with their parameters; ``SettingsError`` if one lacks weights."""
         return {name: self.read_parameters(name) for name in self.ladder}
-
-
-def _parse_methods(value: Any) -> tuple[str, ...]:
-    """Return the names of methods in a list, or in a comma-separated text.
-
-    Raises:
-        ValueError: a name is unknown or repeated, or there is none.
-    """
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
-        raise ValueError("must be names of methods, the best first, with commas between them")
-    names = tuple(part.strip() for part in parts)
-    if not names or not METHODS.keys() >= set(names):
-        raise ValueError(f"must be {', '.join(METHODS)}, or several of them, the best first")
-    if len(set(names)) < len(names):
-        raise ValueError("names a method twice")
-    return names
 
 
 #: Two names of one setting: giving either of them overrides both in sources of lower precedence.
@@ -373,7 +343,7 @@ def read_settings(config: Path | None = None, *, as_options: bool = False, **ove
     Raises:
         SettingsError: the file cannot be read, a name is not a setting, or a value is out of range.
     """
-    path = config or DEFAULT_CONFIG
+    path = config or Path("cloudmask.toml")
     values = _read_config(path, needed=config is not None)
     unknown = sorted(set(values) - set(Settings.model_fields))
     if unknown:
@@ -399,11 +369,7 @@ def read_settings(config: Path | None = None, *, as_options: bool = False, **ove
 
 
 def read_clock() -> datetime:
-    """Return the current time, or the one in ``SOURCE_DATE_EPOCH``, which makes a run reproducible.
-
-    Raises:
-        SettingsError: ``SOURCE_DATE_EPOCH`` is not a number of seconds.
-    """
+    """Return the current time, or the seconds in ``SOURCE_DATE_EPOCH``, which make a run reproducible."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     if epoch is None:
         return datetime.now(UTC).replace(microsecond=0)
@@ -425,30 +391,6 @@ def find_cache_folder() -> Path | None:
 def read_secrets() -> list[str]:
     """Return the values of other programs' variables that must never be shown."""
     return [value for name in _SECRET_VARIABLES if (value := os.environ.get(name))]
-
-
-def _is_plain_url(url: str) -> bool:
-    """Return True if ``url`` is http or https, and has a host and nothing else but a port and a path."""
-    try:
-        parts = urlsplit(url)
-        port_is_one = parts.port is None or parts.port > 0
-    except ValueError:
-        return False
-    is_web = url.startswith(("https://", "http://")) and bool(parts.hostname)
-    return is_web and port_is_one and not ("@" in parts.netloc or "?" in url or "#" in url)
-
-
-def _check_tiler(template: str) -> None:
-    """Raise ValueError unless ``template`` is the URL of a tiler that may be published."""
-    if sorted(_PLACEHOLDER.findall(template)) != _TILER_PLACEHOLDERS:
-        raise ValueError("must hold {z}, {x}, {y} and {url}, each once, and no other braces")
-    path, _, query = template.partition("?")
-    kept = "&".join(each for each in query.split("&") if not _OF_MASK.fullmatch(each))
-    rest = f"{path}?{kept}" if kept else path
-    if not _is_plain_url(path) or "{" in urlsplit(path).netloc:
-        raise ValueError("must begin with https:// or http://, name a host, and have no user or password")
-    if "#" in query or " " in template or not template.isprintable() or unsigned_href(rest) != rest:
-        raise ValueError("must hold no fragment, blank, key, token or signature: it is published")
 
 
 def _read_config(path: Path, *, needed: bool) -> dict[str, Any]:

@@ -56,6 +56,7 @@ ALLOWED_PARAMETERS = frozenset(
 _PLAIN = re.compile(r"[\w .,:/|()*+<>!^\[\]{}\"'~-]{0,500}")
 #: The fragment of a page that is an application, such as STAC Browser's `#/external/...`.
 _PLACE = re.compile(r"/[\w.,:/~-]{0,500}")
+#: Levels of percent-encoding of a value: more than any in use.
 _MOST_ENCODINGS = 5
 _END = r"\s'\"<>"
 #: A URL in a text, without punctuation that may follow it.
@@ -97,14 +98,9 @@ def unsign_urls(text: str) -> str:
 
 def _may_stay(parameter: str) -> bool:
     name, _, value = parameter.partition("=")
-    return unquote(name).lower() in ALLOWED_PARAMETERS and bool(_PLAIN.fullmatch(_decode(value)))
-
-
-def _decode(value: str) -> str:
-    """Return ``value`` fully percent-decoded, up to a number of levels beyond any in use."""
     for _ in range(_MOST_ENCODINGS):
         value = unquote(value)
-    return value
+    return unquote(name).lower() in ALLOWED_PARAMETERS and bool(_PLAIN.fullmatch(value))
 
 
 def _cut_at(start: re.Pattern[str], text: str) -> str:
@@ -193,8 +189,7 @@ def make_printable(text: object, longest: int = LONGEST_MESSAGE) -> str:
     if len(shown) > _LONGEST_READ:
         # Drop the last word: half a secret would not be recognized.
         shown = f"{shown[:_LONGEST_READ].rpartition(' ')[0]} …"
-    shown = _redact(shown)
-    shown = _escape(_LINE_BREAKS.sub(" ", shown.strip("\t\r\n")))
+    shown = _escape(_LINE_BREAKS.sub(" ", _redact(shown).strip("\t\r\n")))
     if len(shown) <= longest:
         return shown
     end = longest // 3
@@ -238,11 +233,7 @@ def _escape(text: str) -> str:
 
 
 def decode_text(body: bytes) -> str:
-    """Return the text of a UTF-8 file, without the byte order mark with which Windows and Esri begin it.
-
-    Raises:
-        ValueError: it has another encoding, named in the text if a mark shows it.
-    """
+    """Return the text of a UTF-8 file, without the byte order mark of Windows and Esri, or raise ``ValueError``."""
     if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ValueError("it is in UTF-16: save it as UTF-8")
     return body.decode("utf-8-sig")
@@ -308,10 +299,8 @@ def _make_printable(record: logging.LogRecord) -> None:
         return
     record.msg, record.args = make_lines_printable(message, LONGEST_LINE), None
     if record.exc_info and record.exc_info[0] is not None:
-        # Formatters use this text if it is set.
-        record.exc_text = make_lines_printable(
-            logging.Formatter().formatException(record.exc_info), LONGEST_LINE
-        )
+        trace = logging.Formatter().formatException(record.exc_info)
+        record.exc_text = make_lines_printable(trace, LONGEST_LINE)  # formatters use this text if it is set
 
 
 #: This machine's names in URLs.

@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from http.client import HTTPResponse
 from typing import Any
 from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase, HTTPBasicAuth
+from requests.auth import HTTPBasicAuth
 from requests.utils import get_auth_from_url
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
@@ -92,27 +91,25 @@ class _EndingResponse(HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         raw: Any = self.fp.detach()
-        raw.readinto = partial(_read_in_time, sock, raw.readinto, _ends.get(), sock.gettimeout())
+        read, ends, read_timeout_s = raw.readinto, _ends.get(), sock.gettimeout() or float("inf")
+
+        def read_in_time(buffer: Any) -> Any:
+            left_s = min(ends - time.monotonic(), read_timeout_s)
+            if left_s <= 0:
+                raise TimeoutError("the answer was not complete in time")
+            sock.settimeout(None if left_s == float("inf") else left_s)
+            return read(buffer)
+
+        raw.readinto = read_in_time
         self.fp: io.BufferedReader = io.BufferedReader(raw)
 
 
-def _read_in_time(
-    sock: socket.socket, read: Callable[[Any], int], ends: float, read_timeout_s: float | None, buffer: Any
-) -> int:
-    """Read into ``buffer`` what arrives before ``ends``, a time of the monotonic clock."""
-    left_s = min(ends - time.monotonic(), read_timeout_s or float("inf"))
-    if left_s <= 0:
-        raise TimeoutError("the answer was not complete in time")
-    sock.settimeout(None if left_s == float("inf") else left_s)
-    return read(buffer)
-
-
 class NoAnswer(Exception):
-    """No usable answer within the deadline; the text says why."""
+    """No usable answer within the deadline."""
 
 
 class RefusedAnswer(Exception):
-    """An answer that is not accepted; the text says why."""
+    """An answer that is not accepted."""
 
 
 class BodyTooLarge(RefusedAnswer):
@@ -168,7 +165,7 @@ class Session(requests.Session):
 
     def __init__(self, connections: int) -> None:
         super().__init__()
-        self.auth = _UrlCredentials()
+        self.auth = _use_credentials_of_url
         for scheme in ("https://", "http://"):
             self.mount(scheme, DeadlineAdapter(pool_maxsize=connections))
 
@@ -184,12 +181,10 @@ class Session(requests.Session):
         return merged
 
 
-class _UrlCredentials(AuthBase):
-    """Keeps requests from reading ``~/.netrc``; user and password in the URL itself are used."""
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        user, password = get_auth_from_url(request.url or "")
-        return HTTPBasicAuth(user, password)(request) if user or password else request
+def _use_credentials_of_url(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Authorize ``request`` by its URL's user and password, if any; this keeps requests from reading ``~/.netrc``."""
+    user, password = get_auth_from_url(request.url or "")
+    return HTTPBasicAuth(user, password)(request) if user or password else request
 
 
 class HttpClient:
@@ -218,8 +213,9 @@ class HttpClient:
         self, url: str, *, deadline: Deadline, max_body_bytes: int, headers: Mapping[str, str] | None = None
     ) -> Answer:
         """Return the answer to GET; see ``request``."""
-        request = requests.Request("GET", url, headers=dict(headers or {}))
-        return self.request(request, deadline, max_body_bytes)
+        return self.request(
+            requests.Request("GET", url, headers=dict(headers or {})), deadline, max_body_bytes
+        )
 
     def request(self, request: requests.Request, deadline: Deadline, max_body_bytes: int) -> Answer:
         """Return the answer to ``request``, with any status that is not among ``RETRIED_STATUSES``.
@@ -260,7 +256,8 @@ class HttpClient:
 
     def _find_problem(self, answer: Answer) -> str | None:
         """Return why ``answer`` must be requested again, or None if it is accepted."""
-        if answer.status in RETRIED_STATUSES or is_throttled(answer):
+        # A 403 that asks to wait means 429, as from the quotas of Azure's API Management.
+        if answer.status in RETRIED_STATUSES or (answer.status == 403 and find_wait_s(answer) > 0):
             return f"HTTP {answer.status}"
         if self._needs_length and answer.status == 200 and not any(map(answer.headers.get, _LENGTHS)):
             return "an answer of unknown length"
@@ -287,11 +284,9 @@ class HttpClient:
         prepared = self._session.prepare_request(request)
         settings: Any = self._session.merge_environment_settings(prepared.url, {}, True, None, None)
         left_s = max(0.1, deadline.remaining_s())
-        limits_s = (
-            find_timeouts(request.url, self._service)
-            if is_first(request.url)
-            else (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
-        )
+        limits_s = CONNECT_TIMEOUT_S, READ_TIMEOUT_S
+        if is_first(request.url):
+            limits_s = find_timeouts(request.url, self._service)
         timeout = (min(limits_s[0], left_s), min(limits_s[1], left_s))
         with (
             answer_within(left_s),
@@ -318,39 +313,26 @@ def read_body(response: requests.Response, max_body_bytes: int) -> bytes:
     return bytes(body)
 
 
-def is_throttled(answer: Answer) -> bool:
-    """Return True for a 403 that means 429, as from the quotas of Azure's API Management."""
-    return answer.status == 403 and find_wait_s(answer) > 0
-
-
 def find_wait_s(answer: Answer) -> float:
     """Return the seconds to wait according to an answer's header or text; 0 if it gives none."""
-    wanted_s = _read_retry_after(answer.headers)
+    try:  # the header gives a number or a date
+        wanted_s = float(Retry().parse_retry_after(answer.headers.get("Retry-After", "")))
+    except (InvalidHeader, ValueError, OverflowError):
+        wanted_s = 0.0
     if wanted_s or answer.status not in {403, 429, 503}:
         return wanted_s
     text = answer.body[:_SHOWN_BYTES].decode("utf-8", "replace")
     if found := _WAIT_SECONDS.search(text):
         return float(found[1])
-    if found := _WAIT_CLOCK.search(text):
-        hours, minutes, seconds = map(int, found.groups())
-        return 3600.0 * hours + 60 * minutes + seconds
-    return 0.0
-
-
-def _read_retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds in Retry-After, given as a number or a date; 0 if it cannot be read."""
-    try:
-        return float(Retry().parse_retry_after(headers.get("Retry-After", "")))
-    except (InvalidHeader, ValueError, OverflowError):
-        return 0.0
+    found = _WAIT_CLOCK.search(text)
+    hours, minutes, seconds = map(int, found.groups()) if found else (0, 0, 0)
+    return 3600.0 * hours + 60 * minutes + seconds
 
 
 def _describe(error: requests.RequestException, url: str, service: Service) -> str:
     """Return why a request failed and, for a certificate, how to correct it, without URLs or nested library objects."""
-    diagnosis = diagnose(error, url, service)
-    return (
-        f"{diagnosis.problem}: {diagnosis.mend}" if diagnosis.problem.startswith("TLS") else diagnosis.problem
-    )
+    found = diagnose(error, url, service)
+    return f"{found.problem}: {found.mend}" if found.problem.startswith("TLS") else found.problem
 
 
 def knock(url: str, service: Service, verify: str | bool | None = None) -> None:

@@ -15,8 +15,8 @@ from pc_cloudmask.catalog.fields import (
     Link,
     build_classes,
     collection_title,
-    read_catalog_template,
     read_collection_template,
+    read_template,
     root_title,
 )
 from pc_cloudmask.catalog.layout import (
@@ -25,6 +25,7 @@ from pc_cloudmask.catalog.layout import (
     COLLECTION_KEY,
     STYLE_KEY,
     TILE_INDEX_KEY,
+    ItemKeys,
     YearKeys,
     build_item_title,
     build_tile_title,
@@ -36,16 +37,10 @@ from pc_cloudmask.catalog.layout import (
 from pc_cloudmask.masking.classes import CLASS_STYLES
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.scene.geometry import BBox
-from pc_cloudmask.scene.ids import TILE_FORM
 from pc_cloudmask.scene.query import parse_instant
+from pc_cloudmask.scene.scene import TILE_FORM
 from pc_cloudmask.source.fields import is_number
-from stac_ext.cloudmask import (
-    CLEAR_PERCENTAGE_PROP,
-    CLOUD_PERCENTAGE_PROP,
-    METHOD_PROP,
-    NODATA_PERCENTAGE_PROP,
-    SHADOW_PERCENTAGE_PROP,
-)
+from stac_ext import cloudmask
 
 GEOPACKAGE_MEDIA_TYPE, QML_MEDIA_TYPE = "application/geopackage+sqlite3", "application/xml"
 #: Name, media type, title and role of the collection's assets that present all masks as one layer.
@@ -57,13 +52,13 @@ PARQUET_MEDIA_TYPE = "application/vnd.apache.parquet"
 Range = tuple[float, float]
 T = TypeVar("T")
 #: Properties whose values the collection lists.
-LISTED = ("platform", METHOD_PROP, "s2:processing_baseline", "proj:code")
+LISTED = ("platform", cloudmask.METHOD_PROP, "s2:processing_baseline", "proj:code")
 #: Properties whose minimum and maximum the collection gives.
 MEASURED = (
-    CLOUD_PERCENTAGE_PROP,
-    SHADOW_PERCENTAGE_PROP,
-    CLEAR_PERCENTAGE_PROP,
-    NODATA_PERCENTAGE_PROP,
+    cloudmask.CLOUD_PERCENTAGE_PROP,
+    cloudmask.SHADOW_PERCENTAGE_PROP,
+    cloudmask.CLEAR_PERCENTAGE_PROP,
+    cloudmask.NODATA_PERCENTAGE_PROP,
     "eo:cloud_cover",
 )
 
@@ -148,7 +143,7 @@ def read_collection_coverage(collection: dict[str, Any] | None) -> Coverage | No
 
 def merge_coverages(coverages: Iterable[Coverage | None]) -> Coverage | None:
     """Return one coverage that includes all of them; None if there are none."""
-    found = [coverage for coverage in coverages if coverage is not None]
+    found = list(filter(None, coverages))
     return reduce(Coverage.merge, found) if found else None
 
 
@@ -161,15 +156,11 @@ def build_summaries(coverage: Coverage) -> dict[str, Any]:
 
 def _merge_values(one: Mapping[str, T], other: Mapping[str, T], merge: Callable[[T, T], T]) -> dict[str, T]:
     """Return the entries of both, merging those that both have."""
-    return {
-        **one,
-        **{name: merge(one[name], value) if name in one else value for name, value in other.items()},
-    }
+    return {**one, **other, **{name: merge(one[name], other[name]) for name in one.keys() & other.keys()}}
 
 
 def _merge_boxes(one: BBox, other: BBox) -> BBox:
-    west, south, east, north = zip(one, other, strict=True)
-    return (min(west), min(south), max(east), max(north))
+    return (min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3]))
 
 
 def _read_bbox(bbox: Any) -> BBox:
@@ -198,7 +189,7 @@ def _read_number(value: Any) -> float:
 
 def build_root_catalog(context: CatalogContext) -> Document:
     """Return the root catalog, which links only the collection."""
-    catalog = read_catalog_template()
+    catalog = read_template("catalog.json")
     catalog["links"] = [
         context.link("root", CATALOG_KEY, CATALOG_KEY, root_title()),
         *context.self_links(CATALOG_KEY, root_title()),
@@ -215,9 +206,11 @@ def build_collection(
     Without ``coverage`` nothing is published yet, and the extent is the entire Earth at any time. ``mirror_keys`` are
     the parts of the geoparquet mirror, the tile index and its style.
     """
-    published = coverage.values.get(METHOD_PROP, frozenset()) if coverage is not None else frozenset()
+    published = (
+        coverage.values.get(cloudmask.METHOD_PROP, frozenset()) if coverage is not None else frozenset()
+    )
     collection = read_collection_template(published & METHODS.keys() or METHODS)
-    collection["summaries"][METHOD_PROP] = list(METHODS)
+    collection["summaries"][cloudmask.METHOD_PROP] = list(METHODS)
     collection["item_assets"]["cloudmask"]["classification:classes"] = build_classes()
     # Red, green, blue and alpha of each class.
     colors = {str(value.value): [*style.color, 255 * style.opaque] for value, style in CLASS_STYLES.items()}
@@ -243,43 +236,39 @@ def build_collection(
 
 def build_zone_catalog(context: CatalogContext, zone: str, tiles: Iterable[str]) -> Document:
     """Return the catalog of one zone, which links its tiles."""
-    key = zone_catalog_key(zone)
-    title = build_zone_title(zone)
+    key, title = zone_catalog_key(zone), build_zone_title(zone)
     links = _links_up(context, key, title, COLLECTION_KEY, collection_title())
     for tile in sorted(set(tiles)):
         links.append(context.link("child", tile_catalog_key(tile), key, build_tile_title(tile)))
-    return _build_catalog(f"{COLLECTION_ID}-{zone}", title, f"Cloud masks of the tiles in {title}", links)
+    return _build_catalog(zone, title, f"Cloud masks of the tiles in {title}", links)
 
 
 def build_tile_catalog(context: CatalogContext, tile: str, years: Iterable[int]) -> Document:
     """Return the catalog of one tile, which links its years."""
-    key, zone = tile_catalog_key(tile), tile[:3]
-    title = build_tile_title(tile)
+    key, title, zone = tile_catalog_key(tile), build_tile_title(tile), tile[:3]
     links = _links_up(context, key, title, zone_catalog_key(zone), build_zone_title(zone))
     for year in sorted(set(years)):
         year_keys = YearKeys(tile, year)
         links.append(context.link("child", year_keys.catalog, key, build_year_title(year_keys)))
-    return _build_catalog(f"{COLLECTION_ID}-{tile}", title, f"Cloud masks of tile {tile} by year", links)
+    return _build_catalog(tile, title, f"Cloud masks of tile {tile} by year", links)
 
 
 def build_year_catalog(context: CatalogContext, year_keys: YearKeys, item_ids: Iterable[str]) -> Document:
     """Return the catalog of one tile and year, which links its items by time."""
-    title = build_year_title(year_keys)
-    links = _links_up(
-        context, year_keys.catalog, title, year_keys.tile_catalog, build_tile_title(year_keys.tile)
-    )
+    tile, key, title = year_keys.tile, year_keys.catalog, build_year_title(year_keys)
+    links = _links_up(context, key, title, year_keys.tile_catalog, build_tile_title(tile))
     for item_title, item_id in sorted((build_item_title(item_id), item_id) for item_id in set(item_ids)):
-        key = f"{year_keys.prefix}{item_id}/{item_id}.json"
-        links.append(context.link("item", key, year_keys.catalog, item_title, GEOJSON_MEDIA_TYPE))
-    description = f"Cloud masks of tile {year_keys.tile}, acquired in {year_keys.year}"
-    return _build_catalog(f"{COLLECTION_ID}-{year_keys.tile}-{year_keys.year:04d}", title, description, links)
+        item_key = ItemKeys(year_keys, item_id).item
+        links.append(context.link("item", item_key, key, item_title, GEOJSON_MEDIA_TYPE))
+    description = f"Cloud masks of tile {tile}, acquired in {year_keys.year}"
+    return _build_catalog(f"{tile}-{year_keys.year:04d}", title, description, links)
 
 
-def _build_catalog(catalog_id: str, title: str, description: str, links: list[Link]) -> Document:
+def _build_catalog(name: str, title: str, description: str, links: list[Link]) -> Document:
     return {
         "type": "Catalog",
         "stac_version": STAC_VERSION,
-        "id": catalog_id,
+        "id": f"{COLLECTION_ID}-{name}",
         "title": title,
         "description": description,
         "links": links,
@@ -301,12 +290,7 @@ def _build_mirror(context: CatalogContext, keys: Sequence[str]) -> dict[str, Any
     }
     assets |= {key: fields for key, fields in _INDEX_ASSETS.items() if key in keys}
     return {
-        name: {
-            "href": context.href(key, COLLECTION_KEY),
-            "type": media_type,
-            "title": title,
-            "roles": [role],
-        }
+        name: {"href": context.href(key, COLLECTION_KEY), "type": media_type, "title": title, "roles": [role]}
         for key, (name, media_type, title, role) in assets.items()
     }
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -43,32 +44,15 @@ from pc_cloudmask.catalog.layout import (
     changes_key,
     pending_key,
 )
-from pc_cloudmask.catalog.steps import Steps, swap_steps
+from pc_cloudmask.catalog.states import Steps, swap_steps
 from pc_cloudmask.catalog.versions import digest_item, is_current, parse_item
-from pc_cloudmask.scene.ids import MASK_ASSET
 from pc_cloudmask.scene.query import format_instant
+from pc_cloudmask.scene.scene import MASK_ASSET
 from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
-from stac_ext.cloudmask import (
-    CLEAR_PERCENTAGE_PROP,
-    CLOUD_PERCENTAGE_PROP,
-    METHOD_PROP,
-    NODATA_PERCENTAGE_PROP,
-    PROVISIONAL_PROP,
-    SHADOW_PERCENTAGE_PROP,
-)
+from stac_ext import cloudmask
 
-#: Prefix of the ``type`` of every event.
-TYPE_PREFIX = "io.github.pc-cloudmask.item."
 NDJSON_MEDIA_TYPE = "application/x-ndjson"
-#: Length of an event's id in hex digits.
-_ID_LENGTH = 32
-_PERCENTAGES = {
-    "clear_percentage": CLEAR_PERCENTAGE_PROP,
-    "cloud_percentage": CLOUD_PERCENTAGE_PROP,
-    "shadow_percentage": SHADOW_PERCENTAGE_PROP,
-    "nodata_percentage": NODATA_PERCENTAGE_PROP,
-}
 Event = dict[str, Any]
 
 
@@ -82,7 +66,7 @@ class ChangeKind(StrEnum):
     @property
     def type(self) -> str:
         """The ``type`` of the events of this kind."""
-        return f"{TYPE_PREFIX}{self}"
+        return f"io.github.pc-cloudmask.item.{self}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +105,7 @@ def build_event(
     named = f"{keys.item}\n{change.digest}\n{kind}"
     return {
         "specversion": "1.0",
-        "id": sha256(named.encode()).hexdigest()[:_ID_LENGTH],
+        "id": sha256(named.encode()).hexdigest()[:32],
         "source": _refer(context, COLLECTION_KEY),
         "type": kind.type,
         "subject": keys.item_id,
@@ -142,18 +126,14 @@ def add_lines(body: bytes, events: Iterable[Event]) -> bytes:
 
 def read_events(body: bytes) -> Iterator[Event]:
     """Yield the events in a part of the feed, skipping lines that are not events."""
-    for line in body.splitlines():
-        event = read_event(line)
-        if event is not None:
-            yield event
+    return filter(None, map(read_event, body.splitlines()))
 
 
 def read_event(line: bytes) -> Event | None:
     """Return the event on a line; None if it holds none."""
-    try:
+    event: Event | None = None
+    with suppress(ValueError):
         event = orjson.loads(line)
-    except ValueError:
-        return None
     named = ("id", "subject", "type", "time")
     is_event = isinstance(event, dict) and all(isinstance(event.get(name), str) for name in named)
     return event if is_event else None
@@ -176,9 +156,12 @@ def _build_data(context: CatalogContext, keys: ItemKeys, item: Item) -> dict[str
         "tile": keys.year_keys.tile,
         "datetime": find_property(item, "datetime"),
         "bbox": item.get("bbox"),
-        "method": find_property(item, METHOD_PROP),
-        "provisional": find_property(item, PROVISIONAL_PROP) is True,
-        **{name: find_property(item, property_name) for name, property_name in _PERCENTAGES.items()},
+        "method": find_property(item, cloudmask.METHOD_PROP),
+        "provisional": find_property(item, cloudmask.PROVISIONAL_PROP) is True,
+        "clear_percentage": find_property(item, cloudmask.CLEAR_PERCENTAGE_PROP),
+        "cloud_percentage": find_property(item, cloudmask.CLOUD_PERCENTAGE_PROP),
+        "shadow_percentage": find_property(item, cloudmask.SHADOW_PERCENTAGE_PROP),
+        "nodata_percentage": find_property(item, cloudmask.NODATA_PERCENTAGE_PROP),
         "created": find_property(item, "created"),
         "updated": find_property(item, "updated"),
         "item": _refer(context, keys.item),
@@ -276,10 +259,9 @@ def _find_event(feed: Feed, change: Change) -> Event | None:
     stored = feed.store.read_object(change.keys.item)
     item = parse_item(stored) or {}
     is_same = stored is not None and digest_item(stored) == change.digest
-    if is_same and is_current(item):
-        return build_event(feed.context, change, change.kind, item, feed.now)
-    marker = feed.store.read_object(change.keys.withdrawn_marker)
-    if is_same and marker is None:  # whoever was withdrawing it died half-way
+    is_linked = is_same and is_current(item)
+    marker = None if is_linked else feed.store.read_object(change.keys.withdrawn_marker)
+    if is_same and marker is None:  # or whoever was withdrawing it died half-way
         return build_event(feed.context, change, change.kind, item, feed.now)
     if marker is None or sha256(marker.body).hexdigest() != change.digest:
         return None

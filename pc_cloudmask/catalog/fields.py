@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -11,12 +13,12 @@ from typing import Any
 
 import orjson
 
-from pc_cloudmask.errors import CloudmaskError, SourceRefused
+from pc_cloudmask.errors import SourceRefused
 from pc_cloudmask.masking.classes import CLASS_STYLES, PROBABILITY_NODATA, MaskClass
 from pc_cloudmask.masking.earth_engine.windows import CLOUD_PROBABILITY
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.scene.grid import Grid
-from pc_cloudmask.scene.ids import PROBABILITY_ASSET
+from pc_cloudmask.scene.scene import PROBABILITY_ASSET
 from pc_cloudmask.storage.store import StoredObject
 from pc_cloudmask.text import decode_text, make_printable
 from stac_ext.cloudmask import SCHEMA_URI
@@ -32,12 +34,8 @@ SHA256_MULTIHASH = "1220"
 Fields = dict[str, Any]
 Link = dict[str, Any]
 Document = dict[str, Any]
-
-
 #: More than any catalog or page of items needs; a larger document is a mistake or an attack.
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
-_SHOWN = 200
-_EARTH_ENGINE = "Google Earth Engine"
 STAC_VERSION = "1.1.0"
 EXTENSIONS_URI = "https://stac-extensions.github.io"
 PROJECTION_URI = f"{EXTENSIONS_URI}/projection/v2.0.0/schema.json"
@@ -72,20 +70,17 @@ def build_classes() -> list[Fields]:
 
     STAC Browser draws a class without a colour as transparent, so only classes that should be visible have one.
     """
-    classes = []
-    for mask_class, style in CLASS_STYLES.items():
-        fields: Fields = {
+    return [
+        {
             "value": mask_class.value,
             "name": style.name,
             "title": style.title,
             "description": style.description,
+            **({"color_hint": style.color_hint} if style.opaque else {}),
+            **({"nodata": True} if mask_class is MaskClass.NO_DATA else {}),
         }
-        if style.opaque:
-            fields["color_hint"] = style.color_hint
-        if mask_class is MaskClass.NO_DATA:
-            fields["nodata"] = True
-        classes.append(fields)
-    return classes
+        for mask_class, style in CLASS_STYLES.items()
+    ]
 
 
 def build_mask_asset(file: AssetFile, href: str, grid: Grid) -> Fields:
@@ -115,8 +110,8 @@ def build_preview_asset(file: AssetFile, href: str) -> Fields:
 
 
 def _build_asset(file: AssetFile, href: str, title: str, fields: Fields) -> Fields:
-    described = {"href": href, "type": file.media_type, "title": title, **fields}
-    return {**described, **build_file_fields(len(file.body), file.sha256_hex)}
+    measured = build_file_fields(len(file.body), file.sha256_hex)
+    return {"href": href, "type": file.media_type, "title": title, **fields, **measured}
 
 
 def _raster_fields(grid: Grid, nodata: int) -> Fields:
@@ -146,7 +141,9 @@ class CatalogContext:
         """Return the href of ``key`` in the document at ``from_key``."""
         if self.public_url is not None:
             return f"{self.public_url}/{key}"
-        return _relate(key, from_key)
+        # The slashes make the path independent of the working directory.
+        path = posixpath.relpath(f"/{key}", f"/{posixpath.dirname(from_key)}")
+        return path if path.startswith("../") else f"./{path}"
 
     def link(self, rel: str, key: str, from_key: str, title: str, media_type: str = JSON_MEDIA_TYPE) -> Link:
         """Return a link to ``key`` in the document at ``from_key``."""
@@ -165,29 +162,11 @@ def find_public_url(document: Mapping[str, Any], key: str) -> str | None:
     return None
 
 
-def _relate(key: str, from_key: str) -> str:
-    """Return the path from the document at ``from_key`` to ``key``, independently of the working directory."""
-    *folders, name = key.split("/")
-    *from_folders, _ = from_key.split("/")
-    shared = 0
-    for folder, from_folder in zip(folders, from_folders, strict=False):
-        if folder != from_folder:
-            break
-        shared += 1
-    up = "../" * (len(from_folders) - shared) or "./"
-    return up + "/".join([*folders[shared:], name])
-
-
-def read_catalog_template() -> Document:
-    """Return a fresh copy of the root catalog's template."""
-    return _read_json("catalog.json")
-
-
 def read_collection_template(names: Iterable[str] = METHODS) -> Document:
     """Return a fresh copy of the collection's template, filled in for the methods called ``names``."""
     methods = [METHODS[name] for name in METHODS if name in set(names)]
     told = "\n".join(f"- `{each.name}`: {each.description} ({each.citation})" for each in methods)
-    collection = _read_json("collection.json")
+    collection = read_template("collection.json")
     collection["description"] = _read_text("description.md").strip().replace("{methods}", told)
     collection["keywords"] += [method.name for method in methods]
     collection["sci:publications"] = [{"doi": each.doi, "citation": each.citation} for each in methods]
@@ -196,7 +175,8 @@ def read_collection_template(names: Iterable[str] = METHODS) -> Document:
         for each in methods
     ]
     if not any(method.needs_earth_engine for method in methods):
-        collection["providers"] = [each for each in collection["providers"] if each["name"] != _EARTH_ENGINE]
+        others = [each for each in collection["providers"] if each["name"] != "Google Earth Engine"]
+        collection["providers"] = others
     if not any(CLOUD_PROBABILITY in method.collections for method in methods):
         del collection["item_assets"][PROBABILITY_ASSET]
     return collection
@@ -205,16 +185,17 @@ def read_collection_template(names: Iterable[str] = METHODS) -> Document:
 @cache
 def root_title() -> str:
     """Return the title of links to the root."""
-    return str(_read_json("catalog.json")["title"])
+    return str(read_template("catalog.json")["title"])
 
 
 @cache
 def collection_title() -> str:
     """Return the title of links to the collection."""
-    return str(_read_json("collection.json")["title"])
+    return str(read_template("collection.json")["title"])
 
 
-def _read_json(name: str) -> Document:
+def read_template(name: str) -> Document:
+    """Return a fresh copy of the template of that name."""
     document: Document = orjson.loads(_read_text(name))
     return document
 
@@ -240,19 +221,17 @@ def decode_document(body: bytes, name: str) -> dict[str, Any]:
     Raises:
         SourceRefused: too large, not JSON in UTF-8, nested too deeply, or not an object.
     """
+    shown = make_printable(name, 200)
     if len(body) > MAX_DOCUMENT_BYTES:
-        raise SourceRefused(
-            f"{make_printable(name, _SHOWN)}: {len(body)} bytes are more than {MAX_DOCUMENT_BYTES}"
-        )
+        raise SourceRefused(f"{shown}: {len(body)} bytes are more than {MAX_DOCUMENT_BYTES}")
     try:
         document = orjson.loads(decode_text(body))
         # orjson reads four times as deep a nesting as it writes.
         orjson.dumps(document)
     except (ValueError, orjson.JSONEncodeError) as error:
-        problem = f"not JSON in UTF-8, or nested too deep: {error}"
-        raise SourceRefused(f"{make_printable(name, _SHOWN)}: {problem}") from error
+        raise SourceRefused(f"{shown}: not JSON in UTF-8, or nested too deep: {error}") from error
     if not isinstance(document, dict):
-        raise SourceRefused(f"{make_printable(name, _SHOWN)}: holds no JSON object")
+        raise SourceRefused(f"{shown}: holds no JSON object")
     return document
 
 
@@ -275,9 +254,7 @@ def merge_extensions(source_uris: Iterable[str], published_uris: Iterable[str]) 
 def _split(uri: str) -> tuple[str, tuple[int, ...]]:
     """Return what identifies an extension, and its version; a URI of another form is its own identity."""
     match = _VERSIONED_URI.fullmatch(uri)
-    if match is None:
-        return (uri, ())
-    return (match["extension"], tuple(map(int, match["version"].split("."))))
+    return (match["extension"], tuple(map(int, match["version"].split(".")))) if match else (uri, ())
 
 
 def find_unlisted(source_uris: Iterable[str], uris: Iterable[str]) -> list[str]:
@@ -288,9 +265,6 @@ def find_unlisted(source_uris: Iterable[str], uris: Iterable[str]) -> list[str]:
 
 def read_document(stored: StoredObject | None) -> Document | None:
     """Return the document; None if it is missing or unreadable, so that it will be built again."""
-    if stored is None:
-        return None
-    try:
-        return decode_document(stored.body, stored.key)
-    except CloudmaskError:
-        return None
+    with suppress(SourceRefused):
+        return None if stored is None else decode_document(stored.body, stored.key)
+    return None

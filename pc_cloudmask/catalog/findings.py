@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import attrgetter
 
 from pc_cloudmask.catalog.fields import read_document
 from pc_cloudmask.catalog.walk import holds_object, list_links
@@ -48,16 +49,9 @@ class Problem(StrEnum):
         return self not in _LEFT_ALONE
 
 
-_LEFT_ALONE = frozenset(
-    {
-        Problem.UNKNOWN_OBJECT,
-        Problem.DOUBTFUL_SOURCE,
-        Problem.FOREIGN_LINKS,
-        Problem.NOT_OPTIMIZED,
-        Problem.COULD_NOT_READ,
-        Problem.COULD_NOT_REPAIR,
-    }
-)
+#: Problems that leave an item sound.
+HARMLESS = frozenset({Problem.DOUBTFUL_SOURCE, Problem.FOREIGN_LINKS, Problem.NOT_OPTIMIZED})
+_LEFT_ALONE = HARMLESS | {Problem.UNKNOWN_OBJECT, Problem.COULD_NOT_READ, Problem.COULD_NOT_REPAIR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +135,7 @@ class Tally:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """The findings that were kept, sorted by key, whichever thread added them first."""
-        kept = [*self._findings, *self._unknown]
-        return tuple(sorted(kept, key=lambda finding: (finding.key, finding.problem)))
+        return tuple(sorted(self._findings + self._unknown, key=attrgetter("key", "problem")))
 
 
 def build_report(first: Tally, last: Tally, *, repaired: bool, unlinked: int, held_back: int) -> CheckReport:
@@ -165,7 +158,10 @@ def build_report(first: Tally, last: Tally, *, repaired: bool, unlinked: int, he
 
 
 class CouldNotRead(Exception):
-    """Raised where an object or a listing could not be read; no ``CloudmaskError``, so never handled as one."""
+    """Raised by all that follows where answers fail or contradict each other.
+
+    It is no ``CloudmaskError``, so it is never handled as one.
+    """
 
     def __init__(self, key: str, reason: str) -> None:
         super().__init__(f"{key}: {reason}")
@@ -184,11 +180,7 @@ def looking_at(key: str) -> Iterator[None]:
 
 
 def read(store: ObjectStore, key: str) -> StoredObject | None:
-    """Return the object, or None if every kind of request says that it does not exist.
-
-    Raises:
-        CouldNotRead: the answers fail or contradict each other.
-    """
+    """Return the object, or None if every kind of request says that it does not exist."""
     with looking_at(key):
         stored = store.read_object(key)
         if stored is None and holds_object(store, key):
@@ -199,11 +191,7 @@ def read(store: ObjectStore, key: str) -> StoredObject | None:
 
 
 def read_catalog(store: ObjectStore, key: str) -> StoredObject | None:
-    """Return the object at ``key`` as ``read`` does; if it is not a catalog, it is still what the store really holds.
-
-    Raises:
-        CouldNotRead: as ``read``, or the answer is not a catalog and does not match the listing.
-    """
+    """Return the object as ``read`` does; if it is not a catalog, it is still what the store really holds."""
     stored = read(store, key)
     if stored is not None and list_links(read_document(stored), "child") is None:
         check_length(store, stored)
@@ -211,11 +199,7 @@ def read_catalog(store: ObjectStore, key: str) -> StoredObject | None:
 
 
 def check_length(store: ObjectStore, stored: StoredObject) -> None:
-    """Check that an unreadable answer is as long as the listing says: an error page or a partial answer is not.
-
-    Raises:
-        CouldNotRead: it is not.
-    """
+    """Check that an unreadable answer is as long as the listing says: an error page or a partial answer is not."""
     sizes = [info.size for info in list_objects(store, stored.key) if info.key == stored.key]
     if sizes != [len(stored.body)]:
         said = f"its listing says {sizes[0]}" if sizes else "no listing shows it"
@@ -223,21 +207,13 @@ def check_length(store: ObjectStore, stored: StoredObject) -> None:
 
 
 def is_there(store: ObjectStore, key: str) -> bool:
-    """Return True if the store has the object, False if every kind of request says that it does not.
-
-    Raises:
-        CouldNotRead: the answers fail or contradict each other.
-    """
+    """Return True if the store has the object, False if every kind of request says that it does not."""
     with looking_at(key):
         return holds_object(store, key)
 
 
 def list_objects(store: ObjectStore, prefix: str) -> Iterator[ObjectInfo]:
-    """Yield the objects below ``prefix``, in key order.
-
-    Raises:
-        CouldNotRead: the listing failed, perhaps after it gave some of them.
-    """
+    """Yield the objects below ``prefix``, in key order; the listing may fail after it gave some of them."""
     with looking_at(prefix):
         yield from store.list_objects(prefix)
 

@@ -1,23 +1,30 @@
-"""The published item, derived from its source."""
+"""The published item, derived from its source.
+
+It may have further hrefs: where its files are in the bucket, and its mask as map tiles. Both are absolute: a copy of
+the catalog elsewhere still leads to the first bucket, and its tiles to the first public URL.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from hashlib import sha256
-from itertools import chain
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import orjson
 import pystac
 
-from pc_cloudmask.catalog.access import add_alternates, add_tiles
 from pc_cloudmask.catalog.fields import (
+    EXTENSIONS_URI,
     GEOJSON_MEDIA_TYPE,
     STAC_VERSION,
     AssetFile,
     CatalogContext,
+    Fields,
     Link,
     build_mask_asset,
     build_preview_asset,
@@ -33,21 +40,34 @@ from pc_cloudmask.catalog.layout import (
     build_item_title,
     build_year_title,
 )
-from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.classes import MaskParameters, MaskStatistics
 from pc_cloudmask.masking.methods import METHODS
-from pc_cloudmask.masking.statistics import MaskStatistics
 from pc_cloudmask.scene.geometry import find_bbox
-from pc_cloudmask.scene.ids import MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET
 from pc_cloudmask.scene.image import L2A_LEVEL, EarthEngineImage
 from pc_cloudmask.scene.query import format_instant
-from pc_cloudmask.scene.scene import Scene
+from pc_cloudmask.scene.scene import MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET, Scene
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.item import hash_item
 from pc_cloudmask.storage.store import BucketPlace
+from pc_cloudmask.text import unsigned_href
 from stac_ext import cloudmask
 
 #: Increased with every change that gives other pixels for the same inputs, so that masks are made again.
 ALGORITHM_VERSION = 1
+ALTERNATE_URI = f"{EXTENSIONS_URI}/alternate-assets/v1.2.0/schema.json"
+STORAGE_URI = f"{EXTENSIONS_URI}/storage/v2.0.0/schema.json"
+WEB_MAP_LINKS_URI = f"{EXTENSIONS_URI}/web-map-links/v1.3.0/schema.json"
+#: The link to tiles of a map.
+TILES_REL = "xyz"
+#: Key of the bucket's href in an asset's ``alternate``, and key of its scheme in ``storage:schemes``.
+ALTERNATE_NAME, SCHEME_NAME = "s3", "cloudmask-store"
+#: The platform that ``storage`` 2.0.0 demands for the type ``aws-s3``, and the form of its buckets' names.
+_AWS_PLATFORM = "https://{bucket}.s3.{region}.amazonaws.com"
+_AWS_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+#: Media types of tiles by the suffix of their URL's path.
+_TILE_TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp"}
+#: Suffixes of host names that resolve in one network only.
+_PRIVATE_ENDS = (".local", ".internal", ".localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +76,8 @@ class DerivedItemParts:
 
     ``source_item`` is the result of ``keep_valid`` for an item without signatures, and ``scene`` that of ``read_scene``
     for it. ``now`` is when the mask was made, ``created`` when the scene was first published (None: now).
-    ``provisional`` says that a better method will make the mask again later.
-    ``bucket`` is where the files can also be read as objects, ``tiler_url`` the template of a tiler's URL, which needs
-    a public URL; None leaves either out of the item.
+    ``provisional`` says that a better method will make the mask again later. ``bucket`` is where the files can also be
+    read as objects, ``tiler_url`` the template of a tiler's URL, which needs a public URL; None leaves either out.
     """
 
     source_item: Item
@@ -116,14 +135,9 @@ def build_derived_item(parts: DerivedItemParts) -> Item:
         "assets": _build_assets(parts),
     }
     if parts.bucket:
-        item = add_alternates(item, parts.bucket, _find_keys(parts))
+        files = {MASK_ASSET: parts.mask, PREVIEW_ASSET: parts.preview, PROBABILITY_ASSET: parts.probability}
+        item = add_alternates(item, parts.bucket, {name: file.key for name, file in files.items() if file})
     return add_tiles(item, parts.tiler_url) if parts.tiler_url else item
-
-
-def _find_keys(parts: DerivedItemParts) -> dict[str, str]:
-    """Return the keys of our assets' files by the assets' names."""
-    files = {MASK_ASSET: parts.mask, PREVIEW_ASSET: parts.preview, PROBABILITY_ASSET: parts.probability}
-    return {name: file.key for name, file in files.items() if file}
 
 
 def _build_properties(parts: DerivedItemParts) -> dict[str, Any]:
@@ -168,21 +182,19 @@ def _build_links(parts: DerivedItemParts) -> list[Link]:
         context.link("parent", year_keys.catalog, key, build_year_title(year_keys)),
         context.link("collection", COLLECTION_KEY, key, collection_title()),
         *context.self_links(key, title, GEOJSON_MEDIA_TYPE),
-        *chain.from_iterable(
-            _build_source_links(link, parts.scene.id) for link in parts.source_item.get("links", ())
-        ),
+        *_build_source_links(parts),
     ]
 
 
-def _build_source_links(link: Link, item_id: str) -> list[Link]:
-    """Return the links to publish for one link of the source item."""
-    if link["rel"] == "self":
-        title = f"Source item {item_id}"
-        return [{"rel": "derived_from", "href": link["href"], "type": GEOJSON_MEDIA_TYPE, "title": title}]
-    if link["rel"] == "license":
-        named = {name: link[name] for name in ("type", "title") if isinstance(link.get(name), str)}
-        return [{"rel": "license", "href": link["href"], "title": "Licence", **named}]
-    return []
+def _build_source_links(parts: DerivedItemParts) -> Iterator[Link]:
+    """Yield the links to publish for those of the source item."""
+    for link in parts.source_item.get("links", ()):
+        if link["rel"] == "self":
+            described = {"type": GEOJSON_MEDIA_TYPE, "title": f"Source item {parts.scene.id}"}
+            yield {"rel": "derived_from", "href": link["href"], **described}
+        elif link["rel"] == "license":
+            named = {name: link[name] for name in ("type", "title") if isinstance(link.get(name), str)}
+            yield {"rel": "license", "href": link["href"], "title": "Licence", **named}
 
 
 def _build_assets(parts: DerivedItemParts) -> dict[str, Any]:
@@ -193,8 +205,79 @@ def _build_assets(parts: DerivedItemParts) -> dict[str, Any]:
         MASK_ASSET: build_mask_asset(parts.mask, href(parts.mask.key, key), grid),
         PREVIEW_ASSET: build_preview_asset(parts.preview, href(parts.preview.key, key)),
     }
-    if parts.probability is not None:
-        probability = parts.probability
+    if probability := parts.probability:
         assets[PROBABILITY_ASSET] = build_probability_asset(probability, href(probability.key, key), grid)
     source = parts.source_item["assets"]
     return assets | {name: asset for name, asset in source.items() if name not in assets}
+
+
+def add_alternates(item: Item, place: BucketPlace, keys: Mapping[str, str]) -> Item:
+    """Return ``item`` with the S3 href of each asset named in ``keys``, and a description of the bucket.
+
+    The source's own ``storage:`` fields are dropped where ours are added: the schema allows no others next to them, and
+    they may follow another version.
+    """
+    scheme = build_scheme(place)
+    refs: Fields = {"storage:refs": [SCHEME_NAME]} if scheme else {}
+    assets = {name: _clean_asset(asset) if scheme else asset for name, asset in item["assets"].items()}
+    for name, key in keys.items():
+        alternate = {"href": f"{place.url}/{key}", "alternate:name": "S3", **refs}
+        assets[name] = {**assets[name], "alternate": {ALTERNATE_NAME: alternate}}
+    extended = {**item, "assets": assets, "stac_extensions": [*item["stac_extensions"], ALTERNATE_URI]}
+    if scheme:
+        properties = {**_drop_storage(item["properties"]), "storage:schemes": {SCHEME_NAME: scheme}}
+        extended |= {"properties": properties, "stac_extensions": [*extended["stac_extensions"], STORAGE_URI]}
+    return extended
+
+
+def build_scheme(place: BucketPlace) -> Fields | None:
+    """Return what is known of the bucket as an entry of ``storage:schemes``.
+
+    Return None if its endpoint must not be published: it holds a user or a query, or it is on this machine or in a
+    private network.
+    """
+    known: Fields = {"bucket": place.bucket}
+    if place.region:
+        known["region"] = place.region
+    if place.requester_pays:
+        known["requester_pays"] = True
+    host = urlsplit(place.endpoint).hostname or ""
+    if host.endswith(".amazonaws.com") and place.region and _AWS_BUCKET.fullmatch(place.bucket):
+        return {"type": "aws-s3", "platform": _AWS_PLATFORM, **known}
+    if not _is_public(host) or unsigned_href(place.endpoint) != place.endpoint:
+        return None
+    return {"type": "custom-s3", "platform": place.endpoint, **known}
+
+
+def add_tiles(item: Item, tiler_url: str) -> Item:
+    """Return ``item``, whose hrefs are absolute, with a link to its mask as map tiles.
+
+    ``tiler_url`` is the tiler's URL with ``{z}``, ``{x}``, ``{y}``, which stay, and ``{url}`` in place of the mask's.
+    """
+    href = tiler_url.replace("{url}", quote(item["assets"][MASK_ASSET]["href"], safe=""))
+    link = {"rel": TILES_REL, "href": href, "title": "Cloud and cloud-shadow mask as map tiles"}
+    suffix = urlsplit(tiler_url).path.rpartition(".")[2].lower()
+    if suffix in _TILE_TYPES:
+        link["type"] = _TILE_TYPES[suffix]
+    uris = [*item["stac_extensions"], WEB_MAP_LINKS_URI]
+    return {**item, "links": [*item["links"], link], "stac_extensions": uris}
+
+
+def _is_public(host: str) -> bool:
+    """Return False for a host that, judged by its name or address, readers elsewhere cannot reach."""
+    try:
+        return ip_address(host).is_global
+    except ValueError:
+        return "." in host and not host.endswith(_PRIVATE_ENDS)
+
+
+def _clean_asset(asset: Mapping[str, Any]) -> Fields:
+    kept = _drop_storage(asset)
+    alternates = kept.pop("alternate", None)
+    if isinstance(alternates, dict):
+        kept["alternate"] = {name: _drop_storage(each) for name, each in alternates.items()}
+    return kept
+
+
+def _drop_storage(fields: Mapping[str, Any]) -> Fields:
+    return {name: value for name, value in fields.items() if not name.startswith("storage:")}

@@ -1,12 +1,25 @@
-"""The published layout: which key holds what."""
+"""The published layout: which key holds what, and how items are called in titles and by users."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
-from pc_cloudmask.scene.ids import MASK_ASSET, PROBABILITY_ASSET, check_item_id, check_tile, is_item_id
+from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.scene.scene import (
+    MASK_ASSET,
+    PROBABILITY_ASSET,
+    TILE_FORM,
+    check_item_id,
+    check_tile,
+    drop_baseline,
+    is_item_id,
+    parse_item_id,
+)
 
 COLLECTION_ID = "sentinel-2-l2a-cloudmask"
 CATALOG_KEY = "catalog.json"
@@ -38,7 +51,15 @@ _PRODUCT_ID = re.compile(
     re.ASCII,
 )
 #: Years 1000 to 2999, so that the days before and after are valid dates too.
-_DAY = re.compile(r"(?<![0-9])([12][0-9]{7})(?![0-9])")
+_DAY_IN_ID = re.compile(r"(?<![0-9])([12][0-9]{7})(?![0-9])")
+_TILE_IN_ID = re.compile(r"_T([0-9]{2}[A-Z]{3})(?:_|$)")
+#: The baseline in one of ESA's ids, which may end right after it.
+_BASELINE = re.compile(r"(?<=^S2[A-Z]_MSIL2A_\d{8}T\d{6})_N\d{4}(?=_|$)", re.ASCII)
+#: A tile and a day as users write them.
+_TILE, _DAY = r"[Tt]?(?P<tile>\d\d[A-Za-z]{3})", r"(?P<day>\d{4}-\d\d-\d\d|\d{8})"
+_TILE_AND_DAY = re.compile(rf"{_TILE}[ /,@_-]+{_DAY}", re.ASCII)
+#: Candidates that an error message lists.
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +148,17 @@ def item_keys(item_id: str, tile: str, year: int) -> ItemKeys:
     return ItemKeys(YearKeys(check_tile(tile, check_item_id(item_id)), year), item_id)
 
 
+def find_item_keys(item: Mapping[str, Any]) -> ItemKeys:
+    """Return the keys of a published item.
+
+    Raises:
+        LookupError, TypeError, ValueError, InvalidField: it is not in the form in which items are published.
+    """
+    properties = item["properties"]
+    moment, tile = str(properties["datetime"]), str(properties["s2:mgrs_tile"])
+    return item_keys(str(item["id"]), tile, int(moment[:4]))
+
+
 def zone_catalog_key(zone: str) -> str:
     """Return the key of the catalog of a zone such as ``22K``."""
     return f"{COLLECTION_ID}/{zone}/{CATALOG_KEY}"
@@ -159,10 +191,9 @@ def pending_prefix(item_id: str) -> str:
 
 
 def build_item_title(item_id: str) -> str:
-    """Return ``2018-12-14 13:32 Sentinel-2B R081`` for a product's id.
+    """Return ``2018-12-14 13:32 Sentinel-2B R081`` for a product's id: sorting by title sorts by time.
 
-    The ISO date comes first, so that sorting by title sorts by time. The title of an id of another form is the first
-    date in it and the id, or the id alone.
+    The title of an id of another form is the first date in it and the id, or the id alone.
     """
     day = find_day(item_id)
     if day is None:
@@ -191,9 +222,76 @@ def build_year_title(year_keys: YearKeys) -> str:
 
 def find_day(item_id: str) -> date | None:
     """Return the first eight digits that form a date: in every product's id, the day of the acquisition in UTC."""
-    for digits in _DAY.findall(item_id):
-        try:
+    for digits in _DAY_IN_ID.findall(item_id):
+        with suppress(ValueError):
             return date.fromisoformat(digits)
-        except ValueError:
-            continue
     return None
+
+
+def find_tile(item_id: str) -> str | None:
+    """Return the tile in an id, or in the beginning of one; None if there is none."""
+    found = _TILE_IN_ID.search(item_id)
+    return found[1] if found and TILE_FORM.fullmatch(found[1]) else None
+
+
+class AmbiguousItem(SettingsError):
+    """Raised where the name of an item matches several."""
+
+
+def join_tiles_and_days(words: Iterable[str]) -> list[str]:
+    """Return ``words`` with each tile and the day that follows it joined into one name, ``22KFV 2018-12-14``."""
+    names: list[str] = []
+    for word in words:
+        if names and re.fullmatch(_DAY, word, re.ASCII) and re.fullmatch(_TILE, names[-1], re.ASCII):
+            names[-1] += f" {word}"
+        else:
+            names.append(word)
+    return names
+
+
+def parse_tile_and_day(text: str) -> tuple[str, date] | None:
+    """Return tile and day of a text such as ``22KFV 2018-12-14`` or ``22KFV/2018-12-14``; None for any other text."""
+    named = _TILE_AND_DAY.fullmatch(text.strip())
+    if named is None or not TILE_FORM.fullmatch(named["tile"].upper()):
+        return None
+    with suppress(ValueError):
+        return named["tile"].upper(), date.fromisoformat(named["day"])
+    return None
+
+
+def parse_beginning(text: str, option: str) -> str:
+    """Return the beginning of an id, without the baseline; ``option`` is what the user set.
+
+    Raises:
+        SettingsError: no item's id can begin with this text.
+    """
+    try:
+        return drop_baseline(_BASELINE.sub("", parse_item_id(text)))
+    except ValueError as error:
+        raise SettingsError(f"{option} {text!r:.100}: {error}") from error
+
+
+def match_name(text: str, item_ids: Iterable[str], option: str = "ITEM") -> list[str]:
+    """Return those of ``item_ids`` that ``text`` names: by the id, the beginning of it, or tile and day.
+
+    An id given in full matches only itself, even if other ids begin with it. It raises what ``parse_beginning`` raises.
+    """
+    if place := parse_tile_and_day(text):
+        return sorted(each for each in item_ids if (find_tile(each), find_day(each)) == place)
+    beginning = parse_beginning(text, option)
+    found = sorted(each for each in item_ids if drop_baseline(each).startswith(beginning))
+    return [text] if text in found else [each for each in found if drop_baseline(each) == beginning] or found
+
+
+def choose_same(names: Sequence[str], text: str, option: str = "ITEM") -> Sequence[str]:
+    """Return ``names`` if they all name one product, with and without the baseline.
+
+    Raises:
+        AmbiguousItem: they name several products.
+    """
+    if len(set(map(drop_baseline, names))) == 1:
+        return names
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    raise AmbiguousItem(
+        f"{option} {text!r:.100} may be any of {len(names)}: {', '.join(names[:_SHOWN])}{more}: write more of the id"
+    )

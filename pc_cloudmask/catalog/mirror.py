@@ -21,11 +21,9 @@ import posixpath
 import re
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from hashlib import sha256
 from importlib.util import find_spec
 from itertools import chain, count, islice
@@ -35,13 +33,24 @@ from typing import Any
 import orjson
 
 from pc_cloudmask.catalog.documents import PARQUET_MEDIA_TYPE
+from pc_cloudmask.catalog.export import (
+    UNREADABLE,
+    IndexRow,
+    LeftOut,
+    build_rows_or_warn,
+    read_all,
+    rebuild_tile_index,
+)
 from pc_cloudmask.catalog.fields import encode_document, read_document
-from pc_cloudmask.catalog.layout import COLLECTION_ID, COLLECTION_KEY, ITEMS_PREFIX, ItemKeys, item_keys
+from pc_cloudmask.catalog.layout import (
+    COLLECTION_ID,
+    COLLECTION_KEY,
+    ITEMS_PREFIX,
+    find_item_keys,
+)
 from pc_cloudmask.catalog.parents import MIRROR_SUFFIX, RETIRED_SUFFIX, find_mirror_keys, read_mirror_keys
-from pc_cloudmask.catalog.publisher import Publisher, find_published
+from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.search import MARK_BODY, MARK_KEY
-from pc_cloudmask.catalog.tile_index import IndexRow, build_rows_or_warn, rebuild_tile_index
-from pc_cloudmask.catalog.walk import find_names, list_year_surely, read_linked_items, walk_years
 from pc_cloudmask.errors import CloudmaskError, SettingsError, SourceRefused, StoreRefused
 from pc_cloudmask.scene.geometry import build_shape
 from pc_cloudmask.scene.query import parse_instant
@@ -75,7 +84,6 @@ _METADATA = {
 _UNFIT_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
 _RETIRED_MARK = b"{}\n"
 _SHOWN = 128
-UNREADABLE = "cannot be read: run cloudmask check"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +100,8 @@ class MirrorReport:
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        document = {"items": self.items, "files": list(self.keys), "retired": self.retired}
-        return {**document, "left_out": [each.as_json() for each in self.left_out]}
+        left_out = [each.as_json() for each in self.left_out]
+        return {"items": self.items, "files": list(self.keys), "retired": self.retired, "left_out": left_out}
 
 
 def append_mirror(store: ObjectStore, items: Sequence[Item], run_id: str) -> str | None:
@@ -179,36 +187,20 @@ def _remove_retired(store: ObjectStore, publisher: Publisher) -> None:
     all parts if the collection cannot be read.
     """
     marks = [info.key for info in store.list_objects(ITEMS_PREFIX) if info.key.endswith(RETIRED_SUFFIX)]
-    if marks:
-        publisher.publish_collection()
-        collection = read_document(store.read_object(COLLECTION_KEY))
-        listed = read_mirror_keys(collection)
-        marks = (
-            []
-            if collection is None
-            else [mark for mark in marks if mark.removesuffix(RETIRED_SUFFIX) not in listed]
-        )
+    if not marks:
+        return
+    publisher.publish_collection()
+    collection = read_document(store.read_object(COLLECTION_KEY))
+    listed = read_mirror_keys(collection)
     for mark in marks:
-        store.delete_object(mark.removesuffix(RETIRED_SUFFIX))
-        store.delete_object(mark)
-
-
-def read_linked(store: ObjectStore) -> Iterator[tuple[ItemKeys, Item | None]]:
-    """Yield every item that a catalog links, by zone, tile, year and id, with None for an item that cannot be read.
-
-    Raises:
-        StoreUnavailable: it is unknown what the catalogs link.
-    """
-    with ThreadPoolExecutor(_READERS) as pool:
-        for year_keys in walk_years(partial(find_names, store)):
-            linked = read_linked_items(store.read_object(year_keys.catalog))
-            ids = list_year_surely(store, year_keys, linked).linked_ids
-            keys = [item_keys(item_id, year_keys.tile, year_keys.year) for item_id in ids]
-            yield from zip(keys, pool.map(partial(find_published, store), keys), strict=True)
+        part = mark.removesuffix(RETIRED_SUFFIX)
+        if collection is not None and part not in listed:
+            store.delete_object(part)
+            store.delete_object(mark)
 
 
 def _read_items(store: ObjectStore, left_out: list[LeftOut]) -> Iterator[Item]:
-    for keys, item in read_linked(store):
+    for keys, item in read_all(store):
         if item is None:
             left_out.append(LeftOut(keys.item_id, "", UNREADABLE))
         else:
@@ -239,10 +231,7 @@ def _prepare_rows(
 
 def _move_hrefs(item: Item) -> Item:
     """Return ``item`` with its relative hrefs as seen from the mirror's folder."""
-    properties = item["properties"]
-    moment, tile = str(properties["datetime"]), str(properties["s2:mgrs_tile"])
-    keys = item_keys(str(item["id"]), tile, int(moment[:4]))
-    folder = posixpath.join("..", keys.prefix.removeprefix(f"{COLLECTION_ID}/"))
+    folder = posixpath.join("..", find_item_keys(item).prefix.removeprefix(f"{COLLECTION_ID}/"))
 
     def move(href: str) -> str:
         is_relative = "://" not in href and not href.startswith("/")
@@ -333,31 +322,13 @@ _INSTANTS = frozenset(
         "unpublished",
     }
 )
-#: Integers below this are exact as doubles, so they may share a column with fractions.
+#: Integers up to this are exact as doubles, so they may share a column with fractions.
 _EXACT = 1 << 53
 #: Timestamp columns have a resolution of microseconds.
 _BEYOND_US = re.compile(r"(?<=\.\d{6})\d+")
 _PROJ_GEOMETRY = "proj:geometry"
 _NULL, _UNFIT = "null", "unfit"
 _ABSENT = object()
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """What a table lacks of an item: a field, or the entire item if ``field`` is empty."""
-
-    item_id: str
-    field: str
-    reason: str
-
-    def __str__(self) -> str:
-        return (
-            f"{self.item_id}: {self.field} {self.reason}" if self.field else f"{self.item_id}: {self.reason}"
-        )
-
-    def as_json(self) -> dict[str, str]:
-        """Return plain JSON values."""
-        return {"id": self.item_id, "field": self.field, "reason": self.reason}
 
 
 @dataclass(slots=True)
@@ -435,14 +406,13 @@ def _find_kind(path: FieldPath, value: Any) -> str:
     if value is None or value == {}:
         return _NULL
     if path == ("geometry",) or path[-1:] == (_PROJ_GEOMETRY,):
-        return "geometry" if _is_geometry(value) else _UNFIT
+        shape = _parse(build_shape, value)
+        return _UNFIT if shape is None or shape.is_empty else "geometry"
     if path[:1] == ("properties",) and len(path) == 2 and path[1] in _INSTANTS:
-        return "instant" if _is_instant(value) else _UNFIT
-    if isinstance(value, int) and not isinstance(value, bool):
-        return (
-            "number" if abs(value) <= _EXACT else "long integer" if -(1 << 63) <= value < 1 << 63 else _UNFIT
-        )
-    kinds = {bool: "truth value", float: "number", str: "text", list: "list", dict: "object"}
+        return "instant" if isinstance(value, str) and _parse(parse_instant, value) else _UNFIT
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _EXACT:
+        return "long integer" if -(1 << 63) <= value < 1 << 63 else _UNFIT
+    kinds = {bool: "truth value", int: "number", float: "number", str: "text", list: "list", dict: "object"}
     return kinds.get(type(value), _UNFIT)
 
 
@@ -455,15 +425,7 @@ def _explain(path: FieldPath, value: Any, usual: str) -> str:
     return "is no geometry" if isinstance(value, dict) else "is an integer of more than 64 bits"
 
 
-def _is_geometry(value: Any) -> bool:
-    try:
-        return not build_shape(value).is_empty
-    except ValueError:
-        return False
-
-
-def _is_instant(value: Any) -> bool:
-    try:
-        return isinstance(value, str) and bool(parse_instant(value))
-    except ValueError:
-        return False
+def _parse(parse: Callable[[Any], Any], value: Any) -> Any:
+    with suppress(ValueError):
+        return parse(value)
+    return None

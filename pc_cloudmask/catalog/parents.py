@@ -32,7 +32,7 @@ from pc_cloudmask.catalog.layout import (
     tile_catalog_key,
     zone_catalog_key,
 )
-from pc_cloudmask.catalog.steps import Step, StepName, Steps, swap_steps
+from pc_cloudmask.catalog.states import Step, StepName, Steps, swap_steps
 from pc_cloudmask.catalog.versions import list_unsettled, list_year_versions, settle_steps
 from pc_cloudmask.catalog.walk import (
     YEAR_FORM,
@@ -43,7 +43,7 @@ from pc_cloudmask.catalog.walk import (
     read_linked_items,
 )
 from pc_cloudmask.errors import StoreUnavailable
-from pc_cloudmask.scene.ids import TILE_FORM
+from pc_cloudmask.scene.scene import TILE_FORM
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 
 #: More rounds than any realistic number of writers that publish versions in one year at the same time needs.
@@ -56,10 +56,9 @@ RETIRED_SUFFIX = ".retired"
 
 @dataclass(frozen=True, slots=True)
 class ParentCatalog:
-    """The catalog at ``key``; its children are neighbouring folders that contain a catalog.
+    """The catalog at ``key``; its children are neighbouring folders with a catalog, and a name that matches ``form``.
 
-    Names of children match ``form``; other folders there are not ours. ``build`` returns the document that links the
-    children with the given names.
+    ``build`` returns the document that links the children with the given names.
     """
 
     key: str
@@ -97,11 +96,10 @@ class ParentCatalog:
 
 def tile_parent(context: CatalogContext, tile: str) -> ParentCatalog:
     """Return the catalog of a tile, which links its years."""
-
-    def build(names: Sequence[str]) -> Document:
-        return build_tile_catalog(context, tile, [int(name) for name in names])
-
-    return ParentCatalog(tile_catalog_key(tile), YEAR_FORM, build)
+    build = partial(build_tile_catalog, context, tile)
+    return ParentCatalog(
+        tile_catalog_key(tile), YEAR_FORM, lambda names: build([int(name) for name in names])
+    )
 
 
 def zone_parent(context: CatalogContext, zone: str) -> ParentCatalog:
@@ -126,18 +124,15 @@ def collection_parent(
 
 
 def catalog_stages(
-    store: ObjectStore,
-    context: CatalogContext,
-    coverages: Mapping[ItemKeys, Coverage],
+    store: ObjectStore, context: CatalogContext, coverages: Mapping[ItemKeys, Coverage]
 ) -> Iterator[Sequence[Steps]]:
     """Yield the steps that link published items, from the years up to the root.
 
     A stage may begin once all steps of the previous one are done; within a stage, the order is free. ``coverages`` maps
     each item to what it adds to the collection's coverage.
     """
-    ids_by_year: dict[YearKeys, set[str]] = defaultdict(set)
-    years: dict[str, set[str]] = defaultdict(set)
-    tiles: dict[str, set[str]] = defaultdict(set)
+    ids_by_year = defaultdict[YearKeys, set[str]](set)
+    years, tiles = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
     for keys in sorted(coverages, key=lambda keys: keys.item):
         year_keys = keys.year_keys
         ids_by_year[year_keys].add(keys.item_id)
@@ -162,9 +157,6 @@ def year_steps(
     """Make the year's catalog link the newest version of each scene that a listing shows to be complete.
 
     A listing that lacks an item in ``own`` (items just published) or one that the catalog links is not trusted alone.
-
-    Raises:
-        StoreUnavailable: it is safe to try again.
     """
     unsettled: list[ItemKeys] = []
 
@@ -185,10 +177,7 @@ def year_steps(
 
 
 def find_missing(store: ObjectStore, year_keys: YearKeys, ids: set[str]) -> list[ItemKeys]:
-    """Return those of the published ``ids`` that the year's catalog links neither directly nor by a newer version.
-
-    An item that still has a withdrawn marker is missing too.
-    """
+    """Return those of the published ``ids`` that neither the year's catalog nor a newer version links, or withdrawn."""
     unlinked = ids - read_linked_items(store.read_object(year_keys.catalog))
     if not unlinked:
         return []
@@ -200,10 +189,7 @@ def find_missing(store: ObjectStore, year_keys: YearKeys, ids: set[str]) -> list
 def parent_steps(
     store: ObjectStore, parent: ParentCatalog, own: AbstractSet[str], *, rebuild: bool = False
 ) -> Steps:
-    """Make the parent catalog link ``own``, whose catalogs exist; write nothing if it already does.
-
-    With ``rebuild``, the present document is ignored and replaced, whatever it links.
-    """
+    """Make the parent catalog link ``own``, whose catalogs exist; with ``rebuild``, replace it, whatever it links."""
 
     def render(current: StoredObject | None) -> bytes:
         document = read_document(current)
@@ -233,9 +219,8 @@ def collection_steps(
         document = read_document(current)
         covered = None if rebuild and current == before else read_collection_coverage(document)
         parent = collection_parent(store, context, merge_coverages((covered, coverage)), document)
-        return encode_document(
-            parent.build(parent.find_children(store, None if rebuild else document, zones))
-        )
+        names = parent.find_children(store, None if rebuild else document, zones)
+        return encode_document(parent.build(names))
 
     return swap_steps(store, COLLECTION_KEY, render)
 

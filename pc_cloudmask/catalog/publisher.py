@@ -38,15 +38,23 @@ import logging
 import random
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from hashlib import sha256
 
 from pc_cloudmask.catalog.documents import Coverage, read_coverage
 from pc_cloudmask.catalog.feed import Change, Event, Feed
-from pc_cloudmask.catalog.fields import CatalogContext, decode_document
+from pc_cloudmask.catalog.fields import (
+    GEOJSON_MEDIA_TYPE,
+    AssetFile,
+    CatalogContext,
+    decode_document,
+    encode_document,
+)
 from pc_cloudmask.catalog.layout import ItemKeys, YearKeys
 from pc_cloudmask.catalog.parents import (
     catalog_stages,
@@ -55,9 +63,8 @@ from pc_cloudmask.catalog.parents import (
     tell_stages,
     year_steps,
 )
-from pc_cloudmask.catalog.steps import (
+from pc_cloudmask.catalog.states import (
     Marker,
-    Publication,
     Step,
     StepName,
     Steps,
@@ -65,12 +72,17 @@ from pc_cloudmask.catalog.steps import (
     list_markers,
     read_marker,
     run_steps,
+    swap_steps,
     write_marker,
 )
 from pc_cloudmask.catalog.versions import (
     digest_item,
+    find_older,
+    is_current,
     mark_withdrawal,
-    put_steps,
+    parse_item,
+    read_method,
+    set_predecessor,
     settle_steps,
     withdraw_steps,
 )
@@ -86,10 +98,52 @@ _PAUSE_S, _LONGEST_PAUSE_S = 0.02, 2.0
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Publication:
+    """An item that does not link another version yet, with every file that it links inside the store.
+
+    ``better`` are methods whose masks it does not replace; ``replaces`` says that the catalog already has the item.
+    """
+
+    keys: ItemKeys
+    item: Item = field(hash=False)
+    files: tuple[AssetFile, ...]
+    better: tuple[str, ...] = ()
+    replaces: bool = False
+
+    @cached_property
+    def body(self) -> bytes:
+        """The encoded item."""
+        return encode_document(self.item)
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the encoded item, in hex."""
+        return sha256(self.body).hexdigest()
+
+
 def find_published(store: ObjectStore, keys: ItemKeys) -> Item | None:
     """Return the item in the store, in one read; None if there is none, or if it is broken."""
     stored = store.read_object(keys.item)
     return None if stored is None else _decode(stored, keys)
+
+
+def put_steps(store: ObjectStore, context: CatalogContext, publication: Publication) -> Steps:
+    """Put the publication's item with a link to the version before it, unless it is already there.
+
+    It does not replace a better mask that another writer has published in the meantime.
+    """
+    keys, item = publication.keys, publication.item
+
+    def render(current: StoredObject | None) -> bytes | None:
+        there = parse_item(current)
+        if is_current(there) and read_method(there) in publication.better:
+            return None
+        older = find_older(store, keys, item, there)
+        return encode_document(set_predecessor(item, context, keys, older)) if older else publication.body
+
+    yield from swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
+    yield Step(StepName.ITEM, keys.item)
 
 
 def item_steps(store: ObjectStore, context: CatalogContext, publication: Publication, now: datetime) -> Steps:
@@ -111,10 +165,7 @@ def item_steps(store: ObjectStore, context: CatalogContext, publication: Publica
 
 @dataclass(frozen=True, slots=True)
 class _Replay:
-    """An item that has been put and settled and must now be linked.
-
-    ``coverage`` is what it adds to the collection's; ``changes`` are to be recorded if its marker may be removed then.
-    """
+    """An item to be linked now, what it covers, and the changes to record if its marker may be removed then."""
 
     keys: ItemKeys
     coverage: Coverage
@@ -122,7 +173,7 @@ class _Replay:
 
 
 class Publisher:
-    """Publishes into one store; safe to share between threads.
+    """Publishes into one store; safe to share between threads. Its methods raise what ``check_writers`` raises.
 
     ``now`` is when the run began. ``clock`` returns the current time, for leases, because a run may take days;
     ``tell_time`` returns it for the change feed. ``push`` receives the events recorded there.
@@ -140,7 +191,6 @@ class Publisher:
     ) -> None:
         self._store = store
         self._context = context
-        self._now = now
         self._clock = clock or (lambda: now)
         self._single_writer = single_writer
         self._pause = pause
@@ -167,7 +217,7 @@ class Publisher:
             )
 
     def find_published(self, keys: ItemKeys) -> Item | None:
-        """Return the item in the store, in one read; None if there is none, or if it is broken."""
+        """Return what ``find_published`` finds in this store."""
         return find_published(self._store, keys)
 
     def publish_item(self, publication: Publication) -> None:
@@ -176,7 +226,6 @@ class Publisher:
         Raises:
             InvalidField: the item has no place or time; nothing was written.
             StoreUnavailable: the outcome is unknown; it is safe to try again.
-            StoreRefused: the store cannot be written, or not by several writers.
         """
         self.check_writers()
         keys = publication.keys
@@ -199,24 +248,16 @@ class Publisher:
         """Link those of ``items``, all in the store, that neither their year's catalog nor a newer version links.
 
         Their writer died, and others have removed its marker since. This takes one read for each year.
-
-        Raises:
-            StoreUnavailable: some are not linked; it is safe to try again.
         """
-        years: dict[YearKeys, set[str]] = {}
+        years = defaultdict[YearKeys, set[str]](set)
         for keys in items:
-            years.setdefault(keys.year_keys, set()).add(keys.item_id)
+            years[keys.year_keys].add(keys.item_id)
         with ThreadPoolExecutor(_CATALOG_WORKERS) as pool:
             missing = pool.map(lambda year: find_missing(self._store, *year), years.items())
             self.publish_catalogs([keys for found in missing for keys in found])
 
     def publish_collection(self) -> None:
-        """Make the collection list the present parts of the geoparquet mirror.
-
-        Raises:
-            StoreUnavailable: the outcome is unknown; it is safe to try again.
-            StoreRefused: the store cannot be written, or not by several writers.
-        """
+        """Make the collection list the present parts of the geoparquet mirror."""
         self.check_writers()
         self._run(collection_steps(self._store, self._context, set(), None))
 
@@ -225,7 +266,6 @@ class Publisher:
 
         Raises:
             StoreUnavailable: some are still linked; it is safe to try again.
-            StoreRefused: the store cannot be written, or not by several writers.
         """
         items = list(items)
         self.check_writers()
@@ -302,8 +342,13 @@ class Publisher:
 
     def _settle(self, stored: StoredObject, keys: ItemKeys, *changes: Change) -> _Replay | None:
         """Settle the item and return how to link it; None if it cannot be read."""
-        coverage = _find_coverage(stored, keys)
-        if coverage is None:
+        item = _decode(stored, keys)
+        if item is None:
+            return None
+        try:
+            coverage = _read_coverage(item, keys)
+        except InvalidField as error:
+            logger.warning("%s is not linked: %s", keys.item, error)
             return None
         self.check_writers()
         self._run(settle_steps(self._store, self._context, keys))
@@ -329,9 +374,9 @@ class Publisher:
     def _run_stage(self, stage: Sequence[Steps]) -> None:
         if len(stage) == 1:
             self._run(stage[0])
-            return
-        with ThreadPoolExecutor(_CATALOG_WORKERS) as pool:
-            list(pool.map(self._run, stage))
+        else:
+            with ThreadPoolExecutor(_CATALOG_WORKERS) as pool:
+                list(pool.map(self._run, stage))
 
     def _run(self, steps: Steps) -> None:
         pause_s = _PAUSE_S
@@ -358,12 +403,3 @@ def _read_coverage(item: Item, keys: ItemKeys) -> Coverage:
         return read_coverage(item)
     except (LookupError, TypeError, ValueError) as error:
         raise InvalidField(keys.item_id, "bbox or datetime", f"cannot be read ({error})") from error
-
-
-def _find_coverage(stored: StoredObject, keys: ItemKeys) -> Coverage | None:
-    item = _decode(stored, keys)
-    try:
-        return None if item is None else _read_coverage(item, keys)
-    except InvalidField as error:
-        logger.warning("%s is not linked: %s", keys.item, error)
-        return None

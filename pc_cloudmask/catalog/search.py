@@ -22,8 +22,9 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from importlib.util import find_spec
 from itertools import chain
 from typing import Any, TypeVar, cast
@@ -43,26 +44,29 @@ from pc_cloudmask.catalog.layout import (
     WAITING_PREFIX,
     ItemKeys,
     YearKeys,
+    choose_same,
     find_day,
+    find_tile,
     is_state_key,
+    match_name,
+    parse_beginning,
+    parse_tile_and_day,
 )
 from pc_cloudmask.catalog.parents import read_mirror_keys
 from pc_cloudmask.catalog.publisher import find_published
 from pc_cloudmask.catalog.walk import find_linked_keys, list_years, read_linked
 from pc_cloudmask.errors import AssetRefused, CloudmaskError, SourceRefused, StoreRefused
-from pc_cloudmask.masking.statistics import DECIMALS
+from pc_cloudmask.masking.classes import DECIMALS
 from pc_cloudmask.raster.read import Unsuitable, check_raster
-from pc_cloudmask.scene.ids import MASK_ASSET
 from pc_cloudmask.scene.query import SceneQuery
-from pc_cloudmask.source.fields import Item, find_property
-from pc_cloudmask.source.selection import build_filter, find_datetime
+from pc_cloudmask.scene.scene import MASK_ASSET
+from pc_cloudmask.source.fields import Item, build_filter, find_datetime, find_property
 from pc_cloudmask.storage.store import ObjectReader, ObjectStore
 from stac_ext import cloudmask
-from stac_ext.cloudmask import CLEAR_PERCENTAGE_PROP, METHOD_PROP, PROVISIONAL_PROP
 
 #: Documents read in parallel: requests wait for the network, not for the processor.
 READERS = 16
-_LATEST = datetime.max.replace(tzinfo=UTC)
+_EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 T = TypeVar("T")
 
 
@@ -107,8 +111,8 @@ class ItemChoice:
         """Return True if the item's mask meets the criteria."""
         return (
             _is_clear_enough(item, self.max_cloud_pct)
-            and (not self.methods or find_property(item, METHOD_PROP) in self.methods)
-            and self.provisional in {None, find_property(item, PROVISIONAL_PROP) is True}
+            and (not self.methods or find_property(item, cloudmask.METHOD_PROP) in self.methods)
+            and self.provisional in {None, find_property(item, cloudmask.PROVISIONAL_PROP) is True}
         )
 
 
@@ -124,20 +128,23 @@ def search_catalog(
 
     Only catalogs and items that the query concerns are read, and items are released once converted: many of them take a
     gigabyte. ``brief`` says that ``convert`` needs only the fields that ``find_proven_rows`` yields; many items are
-    then read from the mirror where it is proven current. An item whose document is missing or broken is left out; if
-    ``broken`` is given, the error is added to it under the item's id.
-
-    Raises:
-        SettingsError: the store holds no catalog.
-        SourceRefused: a linked catalog, or without ``broken`` an item, is missing or broken.
-        StoreUnavailable, StoreRefused: the store cannot be read.
+    then read from the mirror where it is proven current. It raises what ``find_linked_keys`` raises; the
+    ``SourceRefused`` of an item that is missing or broken is added to ``broken`` under its id, if that is given.
     """
     matches = build_filter(choice.query)
 
-    def judge(published: PublishedItem | None) -> list[T]:
-        if published is None or not (matches(published.item) and choice.matches_mask(published.item)):
+    def judge(keys: ItemKeys, item: Item) -> list[T]:
+        return [convert(PublishedItem(keys, item))] if matches(item) and choice.matches_mask(item) else []
+
+    def read(keys: ItemKeys) -> list[T]:
+        try:
+            item = read_linked(store, keys.item)
+        except SourceRefused as error:
+            if broken is None:
+                raise
+            broken[keys.item_id] = error
             return []
-        return [convert(published)]
+        return judge(keys, item)
 
     found: list[T] = []
     with ThreadPoolExecutor(READERS) as pool:
@@ -147,11 +154,9 @@ def search_catalog(
             for keys, row in find_proven_rows(store, list(unread), pool):
                 if keys in unread:
                     del unread[keys]
-                    found += judge(PublishedItem(keys, row))
+                    found += judge(keys, row)
             linked = unread
-        return found + list(
-            chain.from_iterable(pool.map(lambda keys: judge(_read_item(store, broken, keys)), linked))
-        )
+        return [*found, *chain.from_iterable(pool.map(read, linked))]
 
 
 def order_item(item: Item, item_id: str) -> tuple[datetime, str]:
@@ -162,20 +167,53 @@ def order_item(item: Item, item_id: str) -> tuple[datetime, str]:
 def _is_clear_enough(item: Item, max_cloud_pct: float | None) -> bool:
     if max_cloud_pct is None:
         return True
-    clear = item.get("properties", {}).get(CLEAR_PERCENTAGE_PROP)
+    clear = item.get("properties", {}).get(cloudmask.CLEAR_PERCENTAGE_PROP)
     return isinstance(clear, int | float) and round(100 - clear, DECIMALS) <= max_cloud_pct
 
 
-def _read_item(
-    store: ObjectReader, broken: dict[str, CloudmaskError] | None, keys: ItemKeys
-) -> PublishedItem | None:
-    try:
-        return PublishedItem(keys, read_linked(store, keys.item))
-    except SourceRefused as error:
-        if broken is None:
-            raise
-        broken[keys.item_id] = error
-        return None
+def find_named_keys(store: ObjectReader, text: str, option: str = "ITEM") -> ItemKeys:
+    """Return the keys of the one linked item that ``text`` names; see ``match_name``.
+
+    If the text contains a tile or a day, only the catalogs concerned are read. An item is read only if midnight may lie
+    between the instant in its id, the start of its datatake, and its own.
+
+    Raises:
+        AmbiguousItem: there are several.
+        SettingsError: no item's id can begin with this text, or the store holds no catalog.
+        StoreRefused: the catalogs link no such item.
+        SourceRefused, StoreUnavailable: a catalog is broken, or the store does not answer.
+    """
+    place = parse_tile_and_day(text)
+    beginning = text if place else parse_beginning(text, option)
+    tile, day = place or (find_tile(beginning), find_day(beginning))
+    query = SceneQuery(tiles=(tile,) if tile else (), datetime=_build_interval(day) if day else None)
+    with ThreadPoolExecutor(READERS) as pool:
+        linked = {keys.item_id: keys for keys in find_linked_keys(store, query, pool)}
+    if place:
+        names = sorted(each for each, keys in linked.items() if _was_taken_on(store, keys, place[1]))
+    else:
+        names = match_name(beginning, linked, option)
+    if not names:
+        raise StoreRefused(
+            f"{store.url}: {text:.128} is not published there: run cloudmask ingest --ids first"
+            if not place
+            else f"{store.url}: nothing of {text} is published there: cloudmask ls --tile {tile} lists what is"
+        )
+    return linked[choose_same(names, text, option)[0]]
+
+
+def _build_interval(day: date) -> str | None:
+    """Return the day extended by one day on each side, within the range of the calendar."""
+    with suppress(OverflowError):
+        return f"{day - timedelta(days=1)}/{day + timedelta(days=1)}"
+    return None
+
+
+def _was_taken_on(store: ObjectReader, keys: ItemKeys, day: date) -> bool:
+    if find_day(keys.item_id) == day:
+        return True
+    moment = find_datetime(read_linked(store, keys.item))
+    return moment is not None and moment.date() == day
 
 
 def read_published_mask(store: ObjectStore, keys: ItemKeys) -> NDArray[np.uint8]:
@@ -226,10 +264,10 @@ class Census:
 
     def find_gaps(self, scenes: Iterable[tuple[str, date]]) -> dict[str, list[date]]:
         """Return, by tile, the days of ``scenes`` (tile and day, as in the source) without a published item."""
-        gaps: dict[str, set[date]] = {}
+        gaps: dict[str, set[date]] = defaultdict(set)
         for tile, day in scenes:
             if day not in self.days.get(tile, ()):
-                gaps.setdefault(tile, set()).add(day)
+                gaps[tile].add(day)
         return {tile: sorted(days) for tile, days in sorted(gaps.items())}
 
 
@@ -240,24 +278,17 @@ def read_census(store: ObjectStore) -> Census:
         StoreUnavailable: a listing is incomplete or failed.
     """
     published = 0
-    days: dict[str, set[date]] = {}
+    days: dict[str, set[date]] = defaultdict(set)
     for folder in list_years(store):
         ids = folder.linked_ids
         published += len(ids)
-        tile_days = days.setdefault(folder.year_keys.tile, set())
-        tile_days.update(day for day in map(find_day, ids) if day is not None)
-    return Census(
-        published,
-        _count(store, PENDING_PREFIX),
-        _count(store, WAITING_PREFIX),
-        _count(store, FAILED_PREFIX),
-        _count(store, PROVISIONAL_PREFIX),
-        {tile: tuple(sorted(found)) for tile, found in days.items() if found},
+        days[folder.year_keys.tile].update(filter(None, map(find_day, ids)))
+    pending, waiting, failed, provisional = (
+        sum(is_state_key(info.key) for info in store.list_objects(prefix))
+        for prefix in (PENDING_PREFIX, WAITING_PREFIX, FAILED_PREFIX, PROVISIONAL_PREFIX)
     )
-
-
-def _count(store: ObjectStore, prefix: str) -> int:
-    return sum(is_state_key(info.key) for info in store.list_objects(prefix))
+    sorted_days = {tile: tuple(sorted(found)) for tile, found in days.items() if found}
+    return Census(published, pending, waiting, failed, provisional, sorted_days)
 
 
 #: Put when a rebuild begins; only its time counts. It is not in the mirror's folder, which readers open as one table.
@@ -292,18 +323,12 @@ def find_proven_rows(
             return
         times = {info.key: info.modified for info in listing(_REBUILT)}
         listed = read_mirror_keys(read_linked(store, COLLECTION_KEY))
-        files = sorted(key for key in listed & times.keys() if _is_since(times[key], mark.modified))
-        if not files:
-            return
-        proven = _find_older(store, wanted, mark.modified, pool)
+        files = sorted(key for key in listed & times.keys() if (times[key] or _EARLIEST) >= mark.modified)
+        proven = _find_older(store, wanted, mark.modified, pool) if files else {}
         for file in files:
             yield from _read_rows(store, file, proven)
     except (CloudmaskError, ValueError, LookupError) as error:
         logger.info("%s: its mirror is not used: %s", store.url, error)
-
-
-def _is_since(modified: datetime | None, moment: datetime) -> bool:
-    return modified is not None and modified >= moment
 
 
 def _find_older(
@@ -317,11 +342,8 @@ def _find_older(
     def find(year_keys: YearKeys) -> list[ItemKeys]:
         documents = by_year[year_keys]
         infos = store.list_objects(year_keys.prefix)  # type: ignore[attr-defined]
-        return [
-            documents[info.key]
-            for info in infos
-            if info.key in documents and info.modified and info.modified < moment
-        ]
+        older = (info.key for info in infos if info.modified and info.modified < moment)
+        return [documents[key] for key in older if key in documents]
 
     return {keys.item_id: keys for found in pool.map(find, by_year) for keys in found}
 

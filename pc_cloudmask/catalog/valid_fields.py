@@ -12,10 +12,10 @@ schema. ``proj:projjson`` is not included: its schema belongs to another project
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Annotated, Any, Literal, Required, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Required
 
 import orjson
 from pydantic import (
@@ -31,30 +31,25 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from pc_cloudmask.catalog.fields import EXTENSIONS_URI, PUBLISHED_URIS, find_unlisted, merge_extensions
-from pc_cloudmask.scene.ids import MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET
 from pc_cloudmask.scene.query import parse_instant
+from pc_cloudmask.scene.scene import MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET
 from pc_cloudmask.source.fields import Item
 from stac_ext import cloudmask
 
-T = TypeVar("T")
+
+def _check(is_allowed: Callable[[Any], bool]) -> Callable[[Any], Any]:
+    """Return a validator that lets only allowed values pass."""
+
+    def check(value: Any) -> Any:
+        if not is_allowed(value):
+            raise ValueError("is not allowed")
+        return value
+
+    return check
 
 
-def _check_filled(value: Any) -> Any:
-    if value == {}:
-        raise ValueError("is empty")
-    return value
-
-
-def _check_distinct(values: list[Any]) -> list[Any]:
-    if len({orjson.dumps(value, option=orjson.OPT_SORT_KEYS) for value in values}) < len(values):
-        raise ValueError("repeats an entry")
-    return values
-
-
-def _check_length(values: list[Any], *lengths: int) -> list[Any]:
-    if len(values) not in lengths:
-        raise ValueError("has another length")
-    return values
+def _are_distinct(values: list[Any]) -> bool:
+    return len({orjson.dumps(value, option=orjson.OPT_SORT_KEYS) for value in values}) == len(values)
 
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -70,11 +65,6 @@ Longitude = Annotated[Number, Field(ge=-180, le=180)]
 Filled = Annotated[str, Field(min_length=1)]
 Moment = Annotated[str, AfterValidator(parse_instant)]
 Instant = Annotated[str, Field(pattern=r"(Z|\+00:00)$"), AfterValidator(parse_instant)]
-# The first bad entry ends the check, so that a long list of them costs no more than one.
-ListOf = Annotated[list[T], FailFast()]
-FilledList = Annotated[list[T], FailFast(), Field(min_length=1)]
-DistinctList = Annotated[FilledList[T], AfterValidator(_check_distinct)]
-FilledObject = Annotated[T, BeforeValidator(_check_filled)]
 DataType = Literal[
     "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64",
     "cint16", "cint32", "cfloat32", "cfloat64", "other",
@@ -83,161 +73,116 @@ NoData = Number | Literal["nan", "inf", "-inf"]
 Sampling = Literal["area", "point"]
 
 
-class _Statistics(TypedDict, total=False):
-    minimum: Number
-    maximum: Number
-    mean: Number
-    stddev: Number
-    count: Count
-    valid_percent: Percentage
+def _list(kind: Any, least: int = 0, most: int | None = None, *, distinct: bool = False) -> Any:
+    """Return the type of a list of ``kind``; its first bad entry ends the check, so that a long one costs no more."""
+    checks = [AfterValidator(_check(_are_distinct))] if distinct else []
+    return Annotated[list[kind], FailFast(), Field(min_length=least, max_length=most), *checks]
 
 
-class _Provider(TypedDict, total=False):
-    name: Required[Filled]
-    description: str
-    roles: ListOf[Literal["producer", "licensor", "processor", "host"]]
-    url: str
+def _object(kinds: Mapping[str, Any], required: Iterable[str] = (), *, closed: bool = False) -> Any:
+    """Return the type of an object with fields of these ``kinds``, a ``closed`` one with no others.
+
+    If no field is ``required``, there must be some field all the same.
+    """
+    fields = {name: Required[kind] if name in required else kind for name, kind in kinds.items()}
+    made = TypedDict("made", fields, total=False)  # type: ignore[misc]
+    with_config(ConfigDict(extra="forbid" if closed else "ignore"))(made)
+    return made if required else Annotated[made, BeforeValidator(_check(lambda value: value != {}))]
 
 
-class EoBand(TypedDict, total=False):
-    """A spectral band, before version 2 of ``eo``."""
-
-    name: str
-    common_name: Literal[
-        "coastal", "blue", "green", "green053", "green057", "red", "rededge", "yellow", "pan", "nir", "nir08",
-        "nir09", "cirrus", "swir16", "swir22", "lwir", "lwir11", "lwir12",
-    ]  # fmt: skip
-    center_wavelength: Number
-    full_width_half_max: Number
-    solar_illumination: Number
-
-
-@with_config(ConfigDict(extra="forbid"))
-class RasterStatistics(TypedDict, total=False):
-    """Statistics before version 2 of ``raster``, which allows no other fields."""
-
-    mean: Number
-    minimum: Number
-    maximum: Number
-    stddev: Number
-    valid_percent: Number
-
-
-@with_config(ConfigDict(extra="forbid"))
-class _Histogram(TypedDict):
-    count: Number
-    min: Number
-    max: Number
-    buckets: Annotated[ListOf[Integer], Field(min_length=3)]
-
-
-class RasterBand(TypedDict, total=False):
-    """A band before version 2 of ``raster``."""
-
-    data_type: DataType
-    unit: str
-    bits_per_sample: Integer
-    sampling: Sampling
-    nodata: NoData
-    scale: Number
-    offset: Number
-    spatial_resolution: Number
-    statistics: FilledObject[RasterStatistics]
-    histogram: _Histogram
-
-
-class _Class(TypedDict, total=False):
-    value: Required[Integer]
-    name: Required[Annotated[str, Field(pattern="^[0-9A-Za-z_-]+$")]]
-    title: str
-    description: str
-    color_hint: Annotated[str, Field(pattern="^[0-9A-Fa-f]{6}$")]
-    nodata: bool
-    percentage: Percentage
-    count: Count
-
-
-class _BitField(TypedDict, total=False):
-    offset: Required[Count]
-    length: Required[Ordinal]
-    classes: Required[DistinctList[_Class]]
-    roles: DistinctList[str]
-    description: str
-    name: str
-
-
-class _Expression(TypedDict):
-    format: str
-    expression: Any
-
-
-class _FileValues(TypedDict):
-    values: FilledList[Any]
-    summary: Filled
-
-
-class _Centroid(TypedDict):
-    lat: Elevation
-    lon: Longitude
-
-
-Ring = Annotated[ListOf[Annotated[ListOf[Number], Field(min_length=2)]], Field(min_length=4)]
-
-
-@with_config(ConfigDict(extra="forbid"))
-class _Polygon(TypedDict, total=False):
-    type: Required[Literal["Polygon"]]
-    coordinates: Required[ListOf[Ring]]
-
-
-Pair = Annotated[ListOf[Integer], Field(min_length=2, max_length=2)]
-Box = Annotated[ListOf[Number], AfterValidator(lambda numbers: _check_length(numbers, 4, 6))]
-Transform = Annotated[ListOf[Number], AfterValidator(lambda numbers: _check_length(numbers, 6, 9))]
+_STATISTICS = _object({
+    **dict.fromkeys(("minimum", "maximum", "mean", "stddev"), Number), "count": Count, "valid_percent": Percentage,
+})  # fmt: skip
+_ROLES = _list(Literal["producer", "licensor", "processor", "host"])
+_PROVIDER = _object({"name": Filled, "description": str, "roles": _ROLES, "url": str}, {"name"})
+_COMMON_NAME = Literal[
+    "coastal", "blue", "green", "green053", "green057", "red", "rededge", "yellow", "pan", "nir", "nir08",
+    "nir09", "cirrus", "swir16", "swir22", "lwir", "lwir11", "lwir12",
+]  # fmt: skip
+_WAVES = ("center_wavelength", "full_width_half_max", "solar_illumination")
+#: A spectral band, before version 2 of ``eo``.
+_EO_BAND = _object({"name": str, "common_name": _COMMON_NAME, **dict.fromkeys(_WAVES, Number)})
+_HISTOGRAM = _object(
+    {**dict.fromkeys(("count", "min", "max"), Number), "buckets": _list(Integer, 3)},
+    {"count", "min", "max", "buckets"},
+    closed=True,
+)
+#: Statistics and a band before version 2 of ``raster``.
+_RASTER_STATISTICS = _object(
+    dict.fromkeys(("mean", "minimum", "maximum", "stddev", "valid_percent"), Number), closed=True
+)
+_RASTER_BAND = _object(
+    {
+        "data_type": DataType,
+        "unit": str,
+        "bits_per_sample": Integer,
+        "sampling": Sampling,
+        "nodata": NoData,
+        **dict.fromkeys(("scale", "offset", "spatial_resolution"), Number),
+        "statistics": _RASTER_STATISTICS,
+        "histogram": _HISTOGRAM,
+    }
+)
+_CLASS = _object(
+    {
+        "value": Integer,
+        "name": Annotated[str, Field(pattern="^[0-9A-Za-z_-]+$")],
+        **dict.fromkeys(("title", "description"), str),
+        "color_hint": Annotated[str, Field(pattern="^[0-9A-Fa-f]{6}$")],
+        "nodata": bool,
+        "percentage": Percentage,
+        "count": Count,
+    },
+    {"value", "name"},
+)
+_CLASSES = _list(_CLASS, 1, distinct=True)
+_BIT_FIELD = _object(
+    {
+        "offset": Count,
+        "length": Ordinal,
+        "classes": _CLASSES,
+        "roles": _list(str, 1, distinct=True),
+        **dict.fromkeys(("description", "name"), str),
+    },
+    {"offset", "length", "classes"},
+)
+_EXPRESSION = _object({"format": str, "expression": Any}, {"format", "expression"})
+_FILE_VALUES = _object({"values": _list(Any, 1), "summary": Filled}, {"values", "summary"})
+_CENTROID = _object({"lat": Elevation, "lon": Longitude}, {"lat", "lon"})
+_RINGS = _list(_list(_list(Number, 2), 4))
+_POLYGON = _object({"type": Literal["Polygon"], "coordinates": _RINGS}, {"type", "coordinates"}, closed=True)
+_BOX = Annotated[list[Number], FailFast(), AfterValidator(_check(lambda numbers: len(numbers) in {4, 6}))]
+_TRANSFORM = Annotated[
+    list[Number], FailFast(), AfterValidator(_check(lambda numbers: len(numbers) in {6, 9}))
+]
 #: Types of the fields of STAC's common metadata, in properties, assets and bands alike; ``bands`` themselves are
 #: checked band by band.
 COMMON: Mapping[str, Any] = {
-    "title": str,
+    **dict.fromkeys(("title", "unit", "platform", "constellation", "mission", "type"), str),
+    **dict.fromkeys(("keywords", "roles", "instruments"), _list(str)),
+    **dict.fromkeys(("start_datetime", "end_datetime", "created", "updated"), Instant),
     "description": Filled,
-    "keywords": ListOf[str],
-    "roles": ListOf[str],
     "datetime": Instant | None,
-    "start_datetime": Instant,
-    "end_datetime": Instant,
-    "created": Instant,
-    "updated": Instant,
     "data_type": DataType,
     "nodata": NoData,
-    "statistics": FilledObject[_Statistics],
-    "unit": str,
-    "platform": str,
-    "instruments": ListOf[str],
-    "constellation": str,
-    "mission": str,
+    "statistics": _STATISTICS,
     "gsd": Positive,
     "license": Annotated[str, Field(pattern="^[0-9A-Za-z_.+-]+$")],
-    "providers": ListOf[_Provider],
-    "type": str,
+    "providers": _list(_PROVIDER),
 }
-_EO: Mapping[str, Any] = {
-    "eo:cloud_cover": Percentage,
-    "eo:bands": FilledList[FilledObject[EoBand]],
-}
+_EO: Mapping[str, Any] = {"eo:cloud_cover": Percentage, "eo:bands": _list(_EO_BAND, 1)}
 _SAT: Mapping[str, Any] = {
     "sat:platform_international_designator": str,
     "sat:orbit_state": Literal["ascending", "descending", "geostationary"],
-    "sat:absolute_orbit": Ordinal,
-    "sat:relative_orbit": Ordinal,
-    "sat:orbit_cycle": Ordinal,
+    **dict.fromkeys(("sat:absolute_orbit", "sat:relative_orbit", "sat:orbit_cycle"), Ordinal),
     "sat:anx_datetime": Moment,
 }
 _VIEW: Mapping[str, Any] = {
-    "view:off_nadir": Angle,
-    "view:incidence_angle": Angle,
-    "view:azimuth": Azimuth,
-    "view:sun_azimuth": Azimuth,
+    **dict.fromkeys(("view:off_nadir", "view:incidence_angle"), Angle),
+    **dict.fromkeys(("view:azimuth", "view:sun_azimuth"), Azimuth),
     "view:sun_elevation": Elevation,
 }
-_TIMESTAMPS: Mapping[str, Any] = {"published": Instant, "unpublished": Instant, "expires": Instant}
+_TIMESTAMPS = dict.fromkeys(("published", "unpublished", "expires"), Instant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,11 +198,6 @@ class Extension:
     in_assets: bool = True
     in_bands: bool = False
 
-    @property
-    def prefixes(self) -> frozenset[str]:
-        """The extension's own prefixes."""
-        return frozenset(name.partition(":")[0] for name in self.fields if ":" in name)
-
 
 #: Extensions that an item may list, by the end of their URI: those whose every field is checked here.
 EXTENSIONS: Mapping[str, Extension] = {
@@ -265,23 +205,22 @@ EXTENSIONS: Mapping[str, Extension] = {
         {
             "proj:code": str | None,
             "proj:wkt2": str | None,
-            "proj:geometry": _Polygon,
-            "proj:bbox": Box,
-            "proj:centroid": _Centroid,
-            "proj:shape": Pair,
-            "proj:transform": Transform,
+            "proj:geometry": _POLYGON,
+            "proj:bbox": _BOX,
+            "proj:centroid": _CENTROID,
+            "proj:shape": _list(Integer, 2, 2),
+            "proj:transform": _TRANSFORM,
         }
     ),
     "classification/v2.0.0": Extension(
-        {"classification:classes": DistinctList[_Class], "classification:bitfields": DistinctList[_BitField]}
+        {"classification:classes": _CLASSES, "classification:bitfields": _list(_BIT_FIELD, 1, distinct=True)}
     ),
     "file/v2.1.0": Extension(
         {
             "file:byte_order": Literal["big-endian", "little-endian"],
             "file:checksum": Annotated[str, Field(pattern="^[a-f0-9]+$")],
-            "file:header_size": Count,
-            "file:size": Count,
-            "file:values": FilledList[_FileValues],
+            **dict.fromkeys(("file:header_size", "file:size"), Count),
+            "file:values": _list(_FILE_VALUES, 1),
             "file:local_path": Annotated[
                 str, Field(pattern=r"""^[^\r\n\t\\:'"/]+(/[^\r\n\t\\:'"/]+)*/?$""")
             ],
@@ -289,11 +228,10 @@ EXTENSIONS: Mapping[str, Extension] = {
     ),
     "processing/v1.2.0": Extension(
         {
-            "processing:expression": _Expression,
-            "processing:lineage": str,
-            "processing:level": str,
-            "processing:facility": str,
-            "processing:version": str,
+            "processing:expression": _EXPRESSION,
+            **dict.fromkeys(
+                ("processing:lineage", "processing:level", "processing:facility", "processing:version"), str
+            ),
             "processing:datetime": Instant,
             "processing:software": dict[str, str],
         }
@@ -303,28 +241,24 @@ EXTENSIONS: Mapping[str, Extension] = {
     "eo/v1.1.0": Extension({**_EO, "eo:snow_cover": Percentage}),
     "eo/v2.0.0": Extension(
         {
-            "eo:cloud_cover": Percentage,
-            "eo:snow_cover": Percentage,
+            **dict.fromkeys(("eo:cloud_cover", "eo:snow_cover"), Percentage),
             "eo:common_name": Literal[
                 "pan", "coastal", "blue", "green", "green05", "yellow", "red", "rededge", "rededge071",
                 "rededge075", "rededge078", "nir", "nir08", "nir09", "cirrus", "swir16", "swir22", "lwir",
                 "lwir11", "lwir12",
             ],
-            "eo:center_wavelength": Positive,
-            "eo:full_width_half_max": Positive,
+            **dict.fromkeys(("eo:center_wavelength", "eo:full_width_half_max"), Positive),
             "eo:solar_illumination": Annotated[Number, Field(ge=0)],
         },
         in_bands=True,
     ),
-    "raster/v1.1.0": Extension({"raster:bands": FilledList[FilledObject[RasterBand]]}),
+    "raster/v1.1.0": Extension({"raster:bands": _list(_RASTER_BAND, 1)}),
     "raster/v2.0.0": Extension(
         {
             "raster:bits_per_sample": Integer,
             "raster:sampling": Sampling,
-            "raster:scale": Number,
-            "raster:offset": Number,
-            "raster:spatial_resolution": Number,
-            "raster:histogram": _Histogram,
+            **dict.fromkeys(("raster:scale", "raster:offset", "raster:spatial_resolution"), Number),
+            "raster:histogram": _HISTOGRAM,
         },
         in_bands=True,
     ),
@@ -377,8 +311,7 @@ class ValidSource:
         return f"{named} and {further} more" if further > 0 else named
 
 
-@dataclass(frozen=True, slots=True)
-class _Rules:
+class _Rules(NamedTuple):
     """The types of known fields, and the prefixes that allow no other fields than these."""
 
     types: Mapping[str, TypeAdapter[Any]]
@@ -464,7 +397,7 @@ def _is_of(kind: TypeAdapter[Any], value: Any) -> bool:
 
 
 def _find_end(uri: str) -> str:
-    """Return the name and version in the URI of an extension's schema; the URI itself if it has another form."""
+    """Return name and version in the URI of an extension's schema; the URI itself if it has another form."""
     return uri.removeprefix(f"{EXTENSIONS_URI}/").removesuffix("/schema.json")
 
 
@@ -485,8 +418,8 @@ def _build_rules(uris: tuple[str, ...]) -> _Rules:
     for end in ("", *EXTENSIONS, *listed):
         types |= _adapt(end)
     closed = {_OWN_PREFIX: frozenset[str]()}
-    for end in listed:
-        closed |= {prefix: frozenset(EXTENSIONS[end].fields) for prefix in EXTENSIONS[end].prefixes}
+    for fields in (EXTENSIONS[end].fields for end in listed):
+        closed |= {name.partition(":")[0]: frozenset(fields) for name in fields if ":" in name}
     return _Rules(types, closed)
 
 

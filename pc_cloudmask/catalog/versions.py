@@ -29,13 +29,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
 from itertools import groupby
-from typing import NamedTuple
 
 from pc_cloudmask.catalog.fields import (
     GEOJSON_MEDIA_TYPE,
@@ -46,13 +46,13 @@ from pc_cloudmask.catalog.fields import (
     read_document,
 )
 from pc_cloudmask.catalog.layout import ItemKeys, YearKeys, build_item_title
-from pc_cloudmask.catalog.steps import (
+from pc_cloudmask.catalog.states import (
     Marker,
-    Publication,
     Step,
     StepName,
     Steps,
     build_marker,
+    run_steps,
     swap_steps,
     write_marker,
 )
@@ -66,8 +66,8 @@ from pc_cloudmask.catalog.walk import (
     superseded_name,
 )
 from pc_cloudmask.errors import StoreUnavailable
-from pc_cloudmask.scene.ids import PRODUCT_FORM, is_item_id
 from pc_cloudmask.scene.query import parse_instant
+from pc_cloudmask.scene.scene import PRODUCT_FORM, is_item_id
 from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 from stac_ext.cloudmask import FINGERPRINT_PROP, METHOD_PROP
@@ -79,31 +79,10 @@ _SENSING_START = re.compile(r"_S(\d{8}T\d{6})_")
 _SETTLE_ATTEMPTS = 100
 
 
-def put_steps(store: ObjectStore, context: CatalogContext, publication: Publication) -> Steps:
-    """Put the publication's item with a link to the version before it, unless it is already there.
-
-    It does not replace a better mask that another writer has published in the meantime.
-    """
-    keys, item = publication.keys, publication.item
-
-    def render(current: StoredObject | None) -> bytes | None:
-        there = parse_item(current)
-        if is_current(there) and read_method(there) in publication.better:
-            return None
-        older = _find_older(store, keys, item, there)
-        return encode_document(set_predecessor(item, context, keys, older)) if older else publication.body
-
-    yield from swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE)
-    yield Step(StepName.ITEM, keys.item)
-
-
 def settle_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> Steps:
     """Update the links and marks of all versions of the item's scene to match a listing.
 
     The item itself is restored if it was published again after it was withdrawn.
-
-    Raises:
-        StoreUnavailable: it is safe to try again.
     """
     for _ in range(_SETTLE_ATTEMPTS):
         folders = list_versions(store, keys, {keys.item_id})
@@ -117,12 +96,12 @@ def settle_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys) ->
         items = _read_items(store, keys.year_keys, published)
         yield Step(StepName.READ, keys.item)
         pairs = list(_pair_versions(read_starts(items)))
-        wrong = [newer for older, newer in pairs if list(read_predecessors(items[newer])) != list(older)]
+        wrong = [new for old, new in pairs if list(read_predecessors(items[new])) != ([old] if old else [])]
         if not wrong:
             yield from _mark_steps(store, keys.year_keys, folders, pairs)
             return
         # Only the oldest: which version the next one must link depends on it.
-        yield from link_older_steps(store, context, ItemKeys(keys.year_keys, wrong[0]))
+        yield from link_steps(store, context, ItemKeys(keys.year_keys, wrong[0]))
     raise StoreUnavailable(f"{keys.prefix}: its versions changed {_SETTLE_ATTEMPTS} times: try again")
 
 
@@ -138,21 +117,15 @@ def list_unsettled(store: ObjectStore, folder: YearFolder) -> list[ItemKeys]:
 
 
 def find_unsettled(starts: Mapping[str, str | None], linked_ids: Iterable[str]) -> list[tuple[str, str]]:
-    """Return the pairs of an older and a newer version of one scene that are both in ``linked_ids``.
-
-    ``linked_ids`` are those that a listing gives; ``starts`` maps an id to the item's sensing start.
-    """
+    """Return the pairs of an older and a newer version of one scene that a listing says are both linked."""
     linked = {item_id: starts[item_id] for item_id in linked_ids if item_id in starts}
-    return [(each, newer) for older, newer in _pair_versions(linked) for each in older]
+    return [(older, newer) for older, newer in _pair_versions(linked) if older]
 
 
 def list_year_versions(store: ObjectStore, year_keys: YearKeys, expected: AbstractSet[str]) -> YearFolder:
     """Return the year as ``list_year_surely`` does, also sure of items that replace a withdrawn one.
 
     That is the version before it: while the newer one was in the catalog, only its link named the older one.
-
-    Raises:
-        StoreUnavailable: the listings contradict the store's other answers.
     """
     while True:
         folder = list_year_surely(store, year_keys, expected)
@@ -166,12 +139,11 @@ def list_year_versions(store: ObjectStore, year_keys: YearKeys, expected: Abstra
 def group_versions(starts: Mapping[str, str | None]) -> list[list[str]]:
     """Return the ids in ``starts`` grouped by scene, each group sorted by when the product was made.
 
-    ``starts`` maps an id to when the item's datastrip begins; an item for which that is unknown is a scene of its own.
+    An item of which it is unknown when its datastrip begins is a scene of its own.
     """
-    scenes: dict[tuple[str, str], list[str]] = {}
+    scenes = defaultdict[tuple[str, str], list[str]](list)
     for item_id in sorted(starts, key=order_version):
-        start = starts[item_id]
-        scenes.setdefault((read_scene_prefix(item_id), start or item_id), []).append(item_id)
+        scenes[read_scene_prefix(item_id), starts[item_id] or item_id].append(item_id)
     return list(scenes.values())
 
 
@@ -181,16 +153,13 @@ def read_starts(items: Mapping[str, Item]) -> dict[str, str | None]:
 
 
 def read_scene_prefix(item_id: str) -> str:
-    """Return platform, datatake and tile of a product's id, which all products of one scene share.
-
-    The baseline, which ESA's ids have in between, is left out; an id of another form is returned as it is.
-    """
+    """Return what the ids of all products of one scene share: platform, datatake and tile, without ESA's baseline."""
     product = PRODUCT_FORM.fullmatch(item_id)
     return product["start"] + product["place"] if product else item_id
 
 
 def order_version(item_id: str) -> tuple[str, str]:
-    """Return the key that sorts the products of one scene by when they were made, with or without baselines in ids."""
+    """Return the key that sorts the products of one scene by when they were made."""
     product = PRODUCT_FORM.fullmatch(item_id)
     return (product["made"] if product else "", item_id)
 
@@ -200,9 +169,6 @@ def list_versions(store: ObjectStore, keys: ItemKeys, expected: Iterable[str]) -
 
     A listing that lacks one of the ``expected`` items, or one that a mark names as a newer version, is trusted only if
     the store itself says that the item is not published.
-
-    Raises:
-        StoreUnavailable: the listings repeatedly lack existing items.
     """
     scene = read_scene_prefix(keys.item_id)
     product = PRODUCT_FORM.fullmatch(keys.item_id)
@@ -220,28 +186,19 @@ def list_versions(store: ObjectStore, keys: ItemKeys, expected: Iterable[str]) -
     )
 
 
-def link_older_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys) -> Steps:
-    """Make the published item link the version before it according to a listing, or none.
-
-    Raises:
-        StoreUnavailable: the item is gone, or the listing lacks an existing version that it links.
-    """
-    return predecessor_steps(store, context, keys, partial(_find_older, store, keys))
-
-
-def predecessor_steps(
-    store: ObjectStore, context: CatalogContext, keys: ItemKeys, choose: Callable[[Item], str | None]
+def link_steps(
+    store: ObjectStore,
+    context: CatalogContext,
+    keys: ItemKeys,
+    choose: Callable[[Item], str | None] | None = None,
 ) -> Steps:
-    """Make the published item link the version that ``choose`` returns as its predecessor, or none."""
+    """Make the published item link the version before it that ``choose``, or else a listing, gives, or none."""
+    choose = choose or partial(find_older, store, keys)
     return change_steps(store, keys, lambda item: set_predecessor(item, context, keys, choose(item)))
 
 
 def change_steps(store: ObjectStore, keys: ItemKeys, change: Callable[[Item], Item]) -> Steps:
-    """Replace the item in the store with the result of ``change``.
-
-    Raises:
-        StoreUnavailable: the item no longer exists.
-    """
+    """Replace the item in the store, which must exist, with the result of ``change``."""
 
     def render(current: StoredObject | None) -> bytes:
         if current is None:
@@ -306,32 +263,31 @@ def read_method(item: Item | None) -> str | None:
     return method if isinstance(method, str) else None
 
 
-def _pair_versions(starts: Mapping[str, str | None]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield each version, oldest first within its scene, preceded by a tuple of the one before it, if any."""
+def _pair_versions(starts: Mapping[str, str | None]) -> Iterator[tuple[str | None, str]]:
+    """Yield each version, oldest first within its scene, after the one before it, or None."""
     for versions in group_versions(starts):
-        for place, newer in enumerate(versions):
-            yield tuple(versions[max(place - 1, 0) : place]), newer
+        yield from zip((None, *versions[:-1]), versions, strict=True)
 
 
 def _mark_steps(
     store: ObjectStore,
     year_keys: YearKeys,
     folders: Mapping[str, ItemFolder],
-    pairs: Iterable[tuple[tuple[str, ...], str]],
+    pairs: Iterable[tuple[str | None, str]],
 ) -> Steps:
     """Mark each older version that no published one supersedes yet; the newer one already links it."""
     for older, newer in pairs:
-        for item_id in older:
-            successors = [folders[each] for each in folders[item_id].successors if each in folders]
-            if not any(folder.is_published for folder in successors):
-                key = ItemKeys(year_keys, item_id).prefix + superseded_name(newer)
-                mark = json.dumps({"id": item_id, "superseded_by": newer})
-                store.write_object(key, mark.encode(), JSON_MEDIA_TYPE)
-                yield Step(StepName.SUPERSEDE, key)
+        if older and not any(
+            folders[each].is_published for each in folders[older].successors if each in folders
+        ):
+            key = ItemKeys(year_keys, older).prefix + superseded_name(newer)
+            mark = json.dumps({"id": older, "superseded_by": newer})
+            store.write_object(key, mark.encode(), JSON_MEDIA_TYPE)
+            yield Step(StepName.SUPERSEDE, key)
 
 
 def _is_restored(store: ObjectStore, keys: ItemKeys, folders: Mapping[str, ItemFolder]) -> bool:
-    """Return whether the item was published again but still has its withdrawn marker."""
+    """Return True if the item was published again but still has its withdrawn marker."""
     own = folders.get(keys.item_id)
     return own is not None and own.is_withdrawn and is_current(read_document(store.read_object(keys.item)))
 
@@ -351,18 +307,12 @@ def _restore_steps(store: ObjectStore, keys: ItemKeys, folders: Mapping[str, Ite
     yield Step(StepName.RESTORE, keys.withdrawn_marker)
 
 
-def _find_older(store: ObjectStore, keys: ItemKeys, item: Item, stored: Item | None = None) -> str | None:
-    """Return the id of the version before ``item`` according to a listing, or None; the store holds ``stored``.
-
-    Raises:
-        StoreUnavailable: the listing lacks an existing version that the stored item links.
-    """
+def find_older(store: ObjectStore, keys: ItemKeys, item: Item, stored: Item | None = None) -> str | None:
+    """Return the id of the version before ``item``, or None, according to a listing that has what ``stored`` links."""
     folders = list_versions(store, keys, read_predecessors(item if stored is None else stored))
     published = [each for each, folder in folders.items() if each != keys.item_id and folder.is_published]
     items = {**_read_items(store, keys.year_keys, published), keys.item_id: item}
-    versions = next(each for each in group_versions(read_starts(items)) if keys.item_id in each)
-    place = versions.index(keys.item_id)
-    return versions[place - 1] if place else None
+    return next(older for older, newer in _pair_versions(read_starts(items)) if newer == keys.item_id)
 
 
 def _is_published(store: ObjectStore, keys: ItemKeys) -> bool:
@@ -375,15 +325,8 @@ def _read_items(store: ObjectStore, year_keys: YearKeys, ids: Iterable[str]) -> 
     return {item_id: item for item_id, item in items.items() if item is not None}
 
 
-class WithdrawnMarker(NamedTuple):
-    """The content of a withdrawn marker: when it was put, and the fingerprint that it keeps of a broken item."""
-
-    withdrawn: datetime
-    fingerprint: str | None
-
-
-def read_withdrawn_marker(stored: StoredObject, keys: ItemKeys) -> WithdrawnMarker:
-    """Return the content of the item's withdrawn marker.
+def read_withdrawn_marker(stored: StoredObject, keys: ItemKeys) -> tuple[datetime, str | None]:
+    """Return when the item's withdrawn marker was put, and the fingerprint that it keeps of a broken item.
 
     Raises:
         CloudmaskError, LookupError, TypeError, ValueError: this program did not write it.
@@ -392,7 +335,7 @@ def read_withdrawn_marker(stored: StoredObject, keys: ItemKeys) -> WithdrawnMark
     fingerprint = marker.get(FINGERPRINT_PROP)
     if marker["id"] != keys.item_id or not isinstance(fingerprint, str | None):
         raise ValueError("it is another item's, or keeps no text")
-    return WithdrawnMarker(parse_instant(marker["withdrawn"]), fingerprint)
+    return parse_instant(marker["withdrawn"]), fingerprint
 
 
 def withdraw_steps(
@@ -402,7 +345,7 @@ def withdraw_steps(
 
     The fingerprint is removed, so that the scene is published again if its source restores it. A writer that does so
     meanwhile and this one both settle after putting their own object, so at least one of them sees both. The pending
-    marker of ``mark_withdrawal`` stays until the year's catalog is written.
+    marker stays until the year's catalog is written.
     """
 
     def deprecate(item: Item) -> Item:
@@ -430,7 +373,7 @@ def mark_withdrawal(keys: ItemKeys, reason: str, now: datetime, fingerprint: str
 def write_withdrawn_marker(
     store: ObjectStore, keys: ItemKeys, reason: str, now: datetime, fingerprint: str | None = None
 ) -> None:
-    """Record in the item's folder why no catalog links it any more; keep its ``fingerprint`` there, if given."""
+    """Record in the item's folder why no catalog links it any more, and its ``fingerprint``, if given."""
     body = _encode_withdrawn_marker(keys, reason, now, fingerprint)
     store.write_object(keys.withdrawn_marker, body, JSON_MEDIA_TYPE)
 
@@ -440,3 +383,46 @@ def _encode_withdrawn_marker(
 ) -> bytes:
     marker = {"id": keys.item_id, "reason": reason, "withdrawn": now.isoformat()}
     return json.dumps(marker | ({FINGERPRINT_PROP: fingerprint} if fingerprint is not None else {})).encode()
+
+
+def withdraw_broken(
+    store: ObjectStore, keys: ItemKeys, reason: str, digest: str, now: datetime
+) -> str | None:
+    """Put the withdrawn marker, then remove the fingerprint from the document, if its SHA-256 is still ``digest``.
+
+    Return the digest of the pending marker; None if another repair has done this already. Its withdrawn marker keeps
+    the fingerprint, which the document no longer has.
+    """
+    fingerprint = find_property(read_document(store.read_object(keys.item)) or {}, FINGERPRINT_PROP)
+    if fingerprint is None and holds_object(store, keys.withdrawn_marker):
+        return None
+    marker = mark_withdrawal(keys, reason, now, fingerprint)
+    write_marker(store, marker)
+    write_withdrawn_marker(store, keys, reason, now, fingerprint)
+
+    def render(current: StoredObject | None) -> bytes | None:
+        if current is None or sha256(current.body).hexdigest() != digest:
+            return None  # removed or published again in the meantime
+        found = decode_document(current.body, keys.item)
+        found["properties"].pop(FINGERPRINT_PROP, None)
+        return encode_document(found)
+
+    if fingerprint is not None:
+        run_steps(swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE))
+    return marker.sha256
+
+
+def unlink_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys, folder: YearFolder) -> Steps:
+    """Make newer versions, found by ``folder`` or another listing, link the version before this one instead."""
+
+    def find_predecessors(item_id: str) -> list[str]:
+        item = _read_items(store, keys.year_keys, [item_id]).get(item_id, {})
+        return list(read_predecessors(item))
+
+    scene = read_scene_prefix(keys.item_id)
+    older = next(iter(find_predecessors(keys.item_id)), None)
+    siblings = {each for each in folder.folders if read_scene_prefix(each) == scene}
+    again = list_versions(store, keys, siblings.intersection(folder.linked_ids))
+    for sibling in sorted(siblings.union(again) - {keys.item_id}):
+        if keys.item_id in find_predecessors(sibling):
+            yield from link_steps(store, context, ItemKeys(keys.year_keys, sibling), lambda _: older)

@@ -2,7 +2,8 @@
 
 Three sources show what exists: the links of a catalog, the folders next to it, and a listing of all objects below a
 prefix. Readers trust only the links. Code that must miss nothing combines links and folders, since either may lack a
-name: ``find_names``. Code that counts uses one listing: ``group_years``.
+name: ``find_names``. Code that counts uses one listing: ``group_years``. Where a listing contradicts the store's other
+answers, ``StoreUnavailable`` is raised.
 
 Zones, tiles and years are selected by their names, items by the dates in their links' titles. Only catalogs that a
 query concerns are read.
@@ -14,11 +15,12 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import MAXYEAR, date
 from functools import partial
-from itertools import chain, groupby
-from typing import Any
+from itertools import chain, groupby, product, starmap
+from typing import Any, NamedTuple
 
 import shapely
 
@@ -36,8 +38,8 @@ from pc_cloudmask.catalog.layout import (
 )
 from pc_cloudmask.errors import CloudmaskError, SettingsError, SourceRefused, StoreUnavailable
 from pc_cloudmask.scene.geometry import BBox, boxes_meet, build_shape, build_tile_box, build_zone_box
-from pc_cloudmask.scene.ids import TILE_FORM, drop_baseline, is_item_id
 from pc_cloudmask.scene.query import Interval, SceneQuery, may_hold_day, parse_datetime_interval
+from pc_cloudmask.scene.scene import TILE_FORM, drop_baseline, is_item_id
 from pc_cloudmask.storage.store import ObjectInfo, ObjectReader, ObjectStore, StoredObject
 
 ZONE_FORM = re.compile(r"\d\d[C-X]")
@@ -174,20 +176,15 @@ class YearFolder:
 
     def find_missing(self, expected: Iterable[str]) -> set[str]:
         """Return those of the ``expected`` items that the listing lacks and no withdrawn marker explains."""
-        empty = ItemFolder("")
-        folders = {item_id: self.folders.get(item_id, empty) for item_id in expected}
-        return {
-            item_id for item_id, folder in folders.items() if folder.item is None and not folder.is_withdrawn
-        }
+        found = (each.item_id for each in self.folders.values() if each.item is not None or each.is_withdrawn)
+        return set(expected).difference(found)
 
 
 def holds_object(store: ObjectStore, key: str) -> bool:
     """Return True if the store has the object; False only if a HEAD, a GET and a listing agree that it does not.
 
-    Some stores answer a HEAD with 404 for an object that a GET returns, and a listing may lag behind both.
-
-    Raises:
-        StoreUnavailable: they contradict each other twice, which a concurrent writer does not explain.
+    Some stores answer a HEAD with 404 for an object that a GET returns, and a listing may lag behind both. If they
+    contradict each other twice, which a concurrent writer does not explain, ``StoreUnavailable`` is raised.
     """
     for _ in range(2):
         if store.find_object(key) is not None:
@@ -200,11 +197,7 @@ def holds_object(store: ObjectStore, key: str) -> bool:
 
 
 def list_with_control(store: ObjectStore, prefix: str, control: str) -> Iterator[ObjectInfo]:
-    """Yield every object below ``prefix``; the control object at ``control`` must be among them if it exists.
-
-    Raises:
-        StoreUnavailable: the listing lacks the control object, so it lacks others too.
-    """
+    """Yield every object below ``prefix``, among which the one at ``control`` must be if it exists."""
     is_shown = False
     for info in store.list_objects(prefix):
         is_shown = is_shown or info.key == control
@@ -217,9 +210,6 @@ def list_year(store: ObjectStore, year_keys: YearKeys) -> YearFolder:
     """Return the year according to a listing that includes the year's catalog, if there is one.
 
     The catalog's key sorts after those of Sentinel-2's items, so an empty or truncated listing lacks it.
-
-    Raises:
-        StoreUnavailable: the listings repeatedly lack it.
     """
     for _ in range(LISTINGS - 1):
         try:
@@ -233,9 +223,6 @@ def list_year_surely(store: ObjectStore, year_keys: YearKeys, expected: Iterable
     """Return the year according to a listing that shows every ``expected`` item or its withdrawn marker.
 
     An item is considered gone only if two listings lack it and the store itself says that it is absent.
-
-    Raises:
-        StoreUnavailable: the listings contradict the store's other answers.
     """
     expected = set(expected)
     missing_before: set[str] | None = None
@@ -277,18 +264,13 @@ def group_years(objects: Iterable[ObjectInfo]) -> Iterator[tuple[str, YearFolder
 
 
 def list_years(store: ObjectStore) -> Iterator[YearFolder]:
-    """Yield every year according to one listing of the collection.
-
-    Raises:
-        StoreUnavailable: the listing is incomplete.
-    """
+    """Yield every year according to one complete listing of the collection."""
     for _, folder in group_years(list_with_control(store, f"{COLLECTION_ID}/", COLLECTION_KEY)):
         if folder is not None:
             yield folder
 
 
-@dataclass(frozen=True, slots=True)
-class YearListing:
+class YearListing(NamedTuple):
     """Ids of the items that a year links, and of those withdrawn from it."""
 
     linked: frozenset[str]
@@ -304,17 +286,13 @@ class YearListings:
 
     def read(self, tiles: Iterable[str], years: range) -> Iterator[tuple[YearKeys, YearListing]]:
         """Yield the listing of each tile and year; those of other years are forgotten."""
-        self._listings = {
-            year_keys: listing for year_keys, listing in self._listings.items() if year_keys.year in years
-        }
-        for tile in sorted(tiles):
-            for year in years:
-                year_keys = YearKeys(tile, year)
-                if year_keys not in self._listings:
-                    folder = list_year(self._store, year_keys)
-                    listing = YearListing(frozenset(folder.linked_ids), frozenset(folder.withdrawn_ids))
-                    self._listings[year_keys] = listing
-                yield year_keys, self._listings[year_keys]
+        self.forget([each for each in self._listings if each.year not in years])
+        for year_keys in starmap(YearKeys, product(sorted(tiles), years)):
+            if year_keys not in self._listings:
+                folder = list_year(self._store, year_keys)
+                listing = YearListing(frozenset(folder.linked_ids), frozenset(folder.withdrawn_ids))
+                self._listings[year_keys] = listing
+            yield year_keys, self._listings[year_keys]
 
     def forget(self, years: Iterable[YearKeys]) -> None:
         """Discard these listings, so that they are made again when next needed."""
@@ -370,13 +348,8 @@ def _list_boxes(query: SceneQuery) -> list[BBox] | None:
             # Separate boxes, since areas at the antimeridian have parts on both sides of the world.
             west = shapely.bounds(parts)[:, 0] < 0
             parts = [shapely.GeometryCollection(list(each)) for each in (parts[west], parts[~west])]
-        boxes += [_as_box(part) for part in parts if not part.is_empty]
+        boxes += [part.bounds for part in parts if not part.is_empty]
     return boxes or None
-
-
-def _as_box(part: shapely.Geometry) -> BBox:
-    west, south, east, north = part.bounds
-    return (west, south, east, north)
 
 
 def _find_tiles(store: ObjectReader, query: SceneQuery, pool: ThreadPoolExecutor) -> list[str] | None:
@@ -416,18 +389,14 @@ def _find_linked(store: ObjectReader, year_keys: YearKeys, *, interval: Interval
 
 def _read_day(link: Document) -> date | None:
     """Return the day at the beginning of a link's title; None for any other title."""
-    try:
+    with suppress(ValueError):
         return date.fromisoformat(str(link.get("title"))[:10])
-    except ValueError:
-        return None
+    return None
 
 
 def find_linked_tiles(store: ObjectReader, pool: ThreadPoolExecutor) -> list[str]:
     """Return the tiles that the catalogs link, sorted; it raises what ``find_linked_keys`` raises."""
-
-    def find(catalog: str, form: re.Pattern[str]) -> list[str]:
-        return list(filter(form.fullmatch, read_children(read_linked(store, catalog))))
-
+    find = partial(_find_names, store, None, (None, None))
     zones = find(COLLECTION_KEY, ZONE_FORM)
     found = pool.map(lambda zone: find(zone_catalog_key(zone), TILE_FORM), zones)
     return sorted(chain.from_iterable(found))

@@ -35,7 +35,7 @@ from pc_cloudmask.demo.scenes import (
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.masking.classes import PROBABILITY_NODATA
 from pc_cloudmask.raster.cog import COG_OPTIONS
-from pc_cloudmask.scene.ids import PROBABILITY_ASSET
+from pc_cloudmask.scene.scene import PROBABILITY_ASSET
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import map_hrefs
 

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from pc_cloudmask.masking.classes import PROBABILITY_NODATA, MaskClass
 from pc_cloudmask.scene.grid import Grid, Shape
-from pc_cloudmask.scene.ids import PROBABILITY_ASSET
-from pc_cloudmask.scene.scene import reflectance_offset_dn
+from pc_cloudmask.scene.scene import PROBABILITY_ASSET, reflectance_offset_dn
 
 FloatArray = NDArray[np.floating[Any]]
 #: Codes of ground cover.

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.masking.classes import MaskClass
-from pc_cloudmask.scene.ids import drop_baseline
+from pc_cloudmask.scene.scene import drop_baseline
 from pc_cloudmask.text import decode_text
 
 

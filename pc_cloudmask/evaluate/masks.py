@@ -14,12 +14,12 @@ import pystac
 import rasterio
 from numpy.typing import NDArray
 
-from pc_cloudmask.catalog.naming import AmbiguousItem, join_tiles_and_days, parse_tile_and_day
+from pc_cloudmask.catalog.layout import AmbiguousItem, join_tiles_and_days, parse_tile_and_day
 from pc_cloudmask.errors import AssetRefused, EngineUnavailable, MissingField, SettingsError, StoreRefused
 from pc_cloudmask.evaluate.labels import SceneNames
 from pc_cloudmask.masking.classes import MaskClass
 from pc_cloudmask.masking.clouds_and_shadows import DILATION_BUFFERS, SEGMENTS, Strip, dilate, disk_reach
-from pc_cloudmask.masking.item_bands import read_true_colour
+from pc_cloudmask.masking.files import read_true_colour
 from pc_cloudmask.raster.gdal import Unreadable, read_asset
 from pc_cloudmask.raster.read import Unsuitable, check_raster
 from pc_cloudmask.runs.context import RunContext

@@ -37,15 +37,18 @@ from pc_cloudmask.errors import (
     find_machine_fault,
 )
 from pc_cloudmask.masking import csmask, omnicloudmask
-from pc_cloudmask.masking.classes import MaskClass, MaskParameters
+from pc_cloudmask.masking.classes import MaskClass, MaskParameters, find_shortfall
 from pc_cloudmask.masking.clouds_and_shadows import compose_mask
+from pc_cloudmask.masking.earth_engine.graphs import (
+    ImageDescription,
+    build_tutorial_mask,
+    describe_image,
+)
 from pc_cloudmask.masking.earth_engine.session import SOFTWARE, profiling, read_eecu_seconds
-from pc_cloudmask.masking.earth_engine.tutorial import ImageDescription, build_tutorial_mask, describe_image
 from pc_cloudmask.masking.earth_engine.windows import Raster
-from pc_cloudmask.masking.item_bands import read_item_band
+from pc_cloudmask.masking.files import read_item_band
 from pc_cloudmask.masking.methods import CLASSES_ASSET, METHODS, NIR_ASSET, DerivedMask
 from pc_cloudmask.masking.s2cloudless import EarthEngineInputs
-from pc_cloudmask.masking.statistics import find_shortfall
 from pc_cloudmask.runs.candidate import Candidate, read_candidate
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.scene import build_publication
@@ -328,10 +331,10 @@ class _Prover:
 
     def _make_masks(self, candidate: Candidate, image: EarthEngineImage) -> Result[Masks]:
         scene = candidate.scene
-        inputs = self._engine.read_inputs(scene, image)
+        inputs = self._engine.download_inputs(scene, image)()
         classes = compose_mask(inputs, scene.solar_azimuth_deg, self._parameters, scene.grid.pixel_size_m)
         local = DerivedMask(classes, image, inputs=inputs, lacking_px=inputs.lacking_px)
-        server = self._engine.derive_mask(scene, image).classes
+        server = self._engine.download_mask(scene, image)().classes
         difference = compare_pixels(classes, server)
         counts = {each.name.lower(): int(np.count_nonzero(classes == each)) for each in MaskClass}
         shortfall = find_shortfall(classes, local.lacking_px, scene.nodata_pct)
@@ -363,7 +366,7 @@ class _Prover:
         alike = replace(scene, solar_azimuth_deg=description.solar_azimuth_deg)
         on_purpose = len(image.image_ids) > 1 or alike.solar_azimuth_deg != scene.solar_azimuth_deg
         if not difference.is_none and on_purpose and sun_apart_deg <= AZIMUTH_TOLERANCE_DEG:
-            ours = self._engine.derive_mask(alike, EarthEngineImage(image.image_ids[:1])).classes
+            ours = self._engine.download_mask(alike, EarthEngineImage(image.image_ids[:1]))().classes
             difference = _compare_with_tutorial(ours, theirs)
             figures["as_the_tutorial"] = difference.as_json()
             detail += f"; by the image's own azimuth, and that image alone, {difference}"
@@ -374,7 +377,9 @@ class _Prover:
     def _make_window(self, candidate: Candidate, image: EarthEngineImage, masks: Masks) -> Result[bool]:
         scene, (_, server) = candidate.scene, masks
         window = choose_window(server)
-        alone = self._engine.derive_mask(replace(scene, grid=scene.grid.window_grid(window)), image).classes
+        alone = self._engine.download_mask(
+            replace(scene, grid=scene.grid.window_grid(window)), image
+        )().classes
         difference = compare_pixels(alone, server[window.slices])
         place = f"{window.height} x {window.width} pixels at row {window.row}, column {window.col}"
         figures = {"window": place, **difference.as_json()}

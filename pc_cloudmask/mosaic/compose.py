@@ -19,8 +19,7 @@ from pc_cloudmask.catalog.layout import ItemKeys
 from pc_cloudmask.catalog.search import PublishedItem
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.masking.classes import MaskClass
-from pc_cloudmask.scene.ids import MASK_ASSET
-from pc_cloudmask.scene.scene import Scene, reflectance_offset_dn
+from pc_cloudmask.scene.scene import MASK_ASSET, Scene, reflectance_offset_dn
 from pc_cloudmask.source.item import read_scene
 from pc_cloudmask.storage.local import LocalStore
 from pc_cloudmask.storage.store import ObjectReader

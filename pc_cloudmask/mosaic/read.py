@@ -46,7 +46,7 @@ from pc_cloudmask.mosaic.plan import MosaicRequest
 from pc_cloudmask.raster.gdal import Unreadable, read_asset
 from pc_cloudmask.raster.read import Unsuitable, check_crs, check_raster
 from pc_cloudmask.scene.grid import Grid
-from pc_cloudmask.scene.ids import MASK_ASSET
+from pc_cloudmask.scene.scene import MASK_ASSET
 from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.assets import AssetReader, build_reader
 from pc_cloudmask.storage.local import LocalStore

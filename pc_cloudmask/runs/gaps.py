@@ -3,7 +3,7 @@
 How scenes are matched
 ----------------------
 A scene is a satellite, a tile and a datatake. Its items in different catalogues do not share an id, see
-``source.sighting``.
+``source.fields``.
 
 1. Items that give the start of their datatake belong together if their starts are within ``TOLERANCE``: an archive that
    processes a datatake again may round it differently. A satellite passes a tile once in an orbit of a hundred minutes.
@@ -22,10 +22,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 from pc_cloudmask.scene.query import format_instant
-from pc_cloudmask.source.sighting import SENSING, Sighting
+from pc_cloudmask.source.fields import SENSING, Sighting
 
 #: Largest difference between the starts of one datatake in two archives.
 TOLERANCE = timedelta(seconds=60)
@@ -110,15 +111,11 @@ class Gap:
 
 @dataclass(slots=True)
 class _Datatake:
-    """Sightings of one datatake on one tile, each with the name of its catalogue."""
+    """Sightings of one datatake on one tile, by the name of their catalogue."""
 
     start: datetime
-    seen: list[tuple[str, Sighting]]
-    told: bool = True
-
-    def fits(self, moment: datetime) -> bool:
-        """Return True if the datatake may have been under way at ``moment``."""
-        return self.start - CLOCK_SLACK <= moment <= self.start + LONGEST_DATATAKE
+    told: bool
+    seen: dict[str, list[Sighting]] = field(default_factory=dict)
 
 
 def match_sightings(seen: Mapping[str, Iterable[Sighting]]) -> list[MatchedScene]:
@@ -128,51 +125,48 @@ def match_sightings(seen: Mapping[str, Iterable[Sighting]]) -> list[MatchedScene
         for sighting in sightings:
             passes.setdefault((sighting.platform, sighting.tile), []).append((name, sighting))
     scenes = [
-        MatchedScene(tile, datatake.start, platform, _build_holdings(datatake.seen), datatake.told)
+        MatchedScene(tile, each.start, platform, _build_holdings(each.seen), each.told)
         for (platform, tile), found in passes.items()
-        for datatake in _split_datatakes(found)
+        for each in _split_datatakes(found)
     ]
     return sorted(scenes, key=lambda scene: scene.key)
 
 
 def _split_datatakes(found: Iterable[tuple[str, Sighting]]) -> list[_Datatake]:
-    """Return the datatakes in the sightings of one satellite and tile."""
-    exact = [(each.start, name, each) for name, each in found if each.start is not None]
-    loose = [(each.moment, name, each) for name, each in found if each.start is None]
+    """Return the datatakes in the sightings of one satellite and tile, first those of which the start is told."""
     datatakes: list[_Datatake] = []
-    for start, name, sighting in sorted(exact, key=lambda entry: entry[0]):
-        if datatakes and start - datatakes[-1].start <= TOLERANCE:
-            datatakes[-1].seen.append((name, sighting))
+    by_start = attrgetter("start")
+    for name, each in sorted(
+        found, key=lambda entry: (not entry[1].start, entry[1].start or entry[1].moment)
+    ):
+        moment, told = each.start or each.moment, each.start is not None
+        if told:
+            fitting = [known for known in datatakes[-1:] if moment - known.start <= TOLERANCE]
         else:
-            datatakes.append(_Datatake(start, [(name, sighting)]))
-    for moment, name, sighting in sorted(loose, key=lambda entry: entry[0]):
-        fitting = [datatake for datatake in datatakes if datatake.fits(moment)]
-        if fitting:
-            _choose_datatake(fitting, moment).seen.append((name, sighting))
-        else:
-            datatakes.append(_Datatake(moment, [(name, sighting)], told=False))
+            fitting = [
+                known
+                for known in datatakes
+                if known.start - CLOCK_SLACK <= moment <= known.start + LONGEST_DATATAKE
+            ]
+        if not fitting:
+            fitting = [_Datatake(moment, told)]
+            datatakes += fitting
+        # The last one that had begun, or else the first to begin.
+        begun = [known for known in fitting if known.start <= moment]
+        chosen = max(begun, key=by_start) if begun else min(fitting, key=by_start)
+        chosen.seen.setdefault(name, []).append(each)
     return datatakes
 
 
-def _choose_datatake(fitting: Sequence[_Datatake], moment: datetime) -> _Datatake:
-    """Return the last datatake that had begun at ``moment``, or else the first to begin."""
-    begun = [datatake for datatake in fitting if datatake.start <= moment]
-    return max(begun, key=lambda each: each.start) if begun else min(fitting, key=lambda each: each.start)
-
-
-def _build_holdings(seen: Iterable[tuple[str, Sighting]]) -> dict[str, Holding]:
-    by_name: dict[str, list[Sighting]] = {}
-    for name, sighting in seen:
-        by_name.setdefault(name, []).append(sighting)
-    return {name: _build_holding(sightings) for name, sightings in by_name.items()}
-
-
-def _build_holding(sightings: Sequence[Sighting]) -> Holding:
-    """Return what one catalogue has of one scene; the earliest ``since`` counts."""
-    first = min(sightings, key=lambda each: (each.told == SENSING, each.since))
-    ids = tuple(sorted({each.item_id for each in sightings}))
-    strips = {each.strip for each in sightings} - {""}
-    return Holding(ids, first.since, first.told, len(strips))
+def _build_holdings(seen: Mapping[str, Sequence[Sighting]]) -> dict[str, Holding]:
+    """Return what each catalogue has of one scene; the earliest ``since`` counts."""
+    holdings = {}
+    for name, sightings in seen.items():
+        first = min(sightings, key=lambda each: (each.told == SENSING, each.since))
+        ids = tuple(sorted({each.item_id for each in sightings}))
+        strips = {each.strip for each in sightings} - {""}
+        holdings[name] = Holding(ids, first.since, first.told, len(strips))
+    return holdings
 
 
 def find_lacking(scene: MatchedScene, asked: Collection[str]) -> tuple[str, ...]:

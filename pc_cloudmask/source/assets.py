@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Final, TypeVar
@@ -63,8 +64,7 @@ class AssetReader:
     """Reads single-band COGs onto grids; safe to share between threads.
 
     ``sign`` returns a URL for an unsigned href that can be read now; ``renew`` does so with a fresh token and is tried
-    once after a 403. Signed hrefs are never kept outside this object or logged. ``pc_cloudmask.source.hrefs.HrefRules``
-    decides what may be read at all.
+    once after a 403. Signed hrefs are never kept outside this object or logged. ``HrefRules`` say what may be read.
     """
 
     def __init__(
@@ -110,28 +110,20 @@ class AssetReader:
             AssetRefused: it is not allowed, or is not a raster that fits the grid.
         """
         return self.read(
-            href, lambda name: read_raster(name, grid, resampling, stated=stated)[0], item_id=item_id
+            href, lambda name: read_raster(name, grid, resampling, 1, stated)[0], item_id=item_id
         )
 
     def find_readable(self, href: str, *, item_id: str) -> str:
         """Return the name by which GDAL can open the asset now: a path, or a signed URL behind ``/vsicurl/``.
 
-        For callers that resample pixels themselves instead of using ``read_band``. They must open it with
-        ``driver="GTiff"``, and neither keep nor show the name, which may contain a signature.
-
-        Raises:
-            AssetUnavailable, AssetMissing, AssetDenied: as ``read_band``.
-            AssetRefused: it is not allowed, or not a TIFF.
+        For callers that resample pixels themselves. They must open it with ``driver="GTiff"``, and neither keep nor
+        show the name, which may contain a signature. Raises as ``read_band``.
         """
         with _named(item_id):
             return self._find_name(self._rules.find_tiff(href))
 
     def read(self, href: str, read: Callable[[str], NDArray[T]], *, item_id: str) -> NDArray[T]:
-        """Call ``read`` with the name by which GDAL can open the asset, and return the result.
-
-        Raises:
-            AssetUnavailable, AssetMissing, AssetDenied, AssetRefused: as ``read_band``.
-        """
+        """Return the result of ``read`` for the name by which GDAL can open the asset; raise as ``read_band``."""
         with _named(item_id):
             location = self._rules.find_tiff(href)
             name = self._find_name(location)
@@ -148,10 +140,19 @@ class AssetReader:
                 raise AssetUnavailable(f"{shown}: the transfer or the decoding failed: {error}") from error
 
     def _find_name(self, location: str | Path) -> str:
-        if isinstance(location, Path):
-            _check_file(location)
-            return str(location)
-        return f"/vsicurl/{self._find_signed(location)}"
+        if not isinstance(location, Path):
+            return f"/vsicurl/{self._find_signed(location)}"
+        try:
+            with location.open("rb") as file:
+
+                def read(offset: int) -> bytes:
+                    file.seek(offset)
+                    return file.read(CHUNK_BYTES)
+
+                _check_tiff(read, location)
+        except OSError as error:
+            raise AssetMissing(f"{location}: {error.strerror or error}") from error
+        return str(location)
 
     def _find_signed(self, url: str) -> str:
         """Return the signed URL after checking that the server holds a TIFF and supports ranges.
@@ -168,18 +169,13 @@ class AssetReader:
             answer = self._probe(signed)
         if answer.status != 206:
             raise AssetMissing(f"{shown}: {_REFUSALS.get(answer.status, f'HTTP {answer.status}')}")
-        _check_magic(answer.body[:4], shown)
-        try:
-            check_directories(lambda offset: self._probe(signed, offset).body if offset else answer.body)
-        except TooManyDirectories as error:
-            raise AssetRefused(f"{shown}: {error}") from None
+        _check_tiff(lambda offset: self._probe(signed, offset).body if offset else answer.body, shown)
         if len(self._probed) >= _REMEMBERED_PROBES:
             self._probed.clear()
         self._probed[url] = signed
         return signed
 
     def _probe(self, signed: str, offset: int = 0) -> Answer:
-        """Request part of the asset from ``offset`` on."""
         headers = {"Range": f"bytes={offset}-{offset + CHUNK_BYTES - 1}", "Accept-Encoding": "identity"}
         try:
             return self._http.get(
@@ -202,39 +198,22 @@ def _named(item_id: str) -> Iterator[None]:
         raise type(error)(f"item {item_id}: {error}") from error
 
 
-def _check_magic(start: bytes, shown: object) -> None:
-    """Check that a file whose first four bytes are ``start`` is a TIFF.
+def _check_tiff(read: Callable[[int], bytes], shown: object) -> None:
+    """Check that a file is a TIFF whose directories GDAL can read quickly; ``read`` returns bytes from an offset on.
 
     Raises:
         AssetMissing: there is no content yet: no bytes, or only preallocated space.
-        AssetRefused: it is something else.
+        AssetRefused: it is no such file.
     """
+    start = read(0)[:4]
     if start not in MAGIC:
         if not start.strip(b"\0"):
             raise AssetMissing(f"{shown}: not a TIFF: nothing is written there yet")
         raise AssetRefused(f"{shown}: not a TIFF")
-
-
-def _check_file(path: Path) -> None:
-    """Check that the file is a TIFF whose directories GDAL can read quickly.
-
-    Raises:
-        AssetMissing: the file cannot be read.
-        AssetRefused: it is no such file.
-    """
     try:
-        with path.open("rb") as file:
-
-            def read(offset: int) -> bytes:
-                file.seek(offset)
-                return file.read(CHUNK_BYTES)
-
-            _check_magic(read(0)[:4], path)
-            check_directories(read)
-    except OSError as error:
-        raise AssetMissing(f"{path}: {error.strerror or error}") from error
+        check_directories(read)
     except (OverflowError, TooManyDirectories) as error:
-        raise AssetRefused(f"{path}: {error}") from error
+        raise AssetRefused(f"{shown}: {error}") from error
 
 
 with warnings.catch_warnings():
@@ -263,10 +242,11 @@ _OWN_CONTAINER = "/sentinel2l2a01/sentinel2-l2"
 _USED_UP = re.compile(rb"quota|rate limit|thrott", re.IGNORECASE)
 
 
-def sign_href(href: str) -> str:
+def sign_href(href: str, *, renew: bool = False) -> str:
     """Return ``href`` with a token if it is a private blob of the Planetary Computer; otherwise unchanged.
 
-    Tokens are kept in the SDK's own cache. ``PC_SDK_SAS_URL`` and ``PC_SDK_SUBSCRIPTION_KEY`` have their usual meaning.
+    With ``renew``, the token is a fresh one unless the present one is only seconds old. Tokens are kept in the SDK's
+    own cache. ``PC_SDK_SAS_URL`` and ``PC_SDK_SUBSCRIPTION_KEY`` have their usual meaning.
 
     Raises:
         AssetUnavailable: no token within a minute, or the service says that it does not know the container.
@@ -274,15 +254,6 @@ def sign_href(href: str) -> str:
         AssetMissing: it refuses access to a container that is not known to be the Planetary Computer's.
         AssetRefused: the URL is not that of a blob.
     """
-    return _sign(href, renew=False)
-
-
-def renew_href(href: str) -> str:
-    """Return the result of ``sign_href``, with a fresh token unless the present one is only seconds old."""
-    return _sign(href, renew=True)
-
-
-def _sign(href: str, *, renew: bool) -> str:
     parts = urlsplit(href)
     if not parts.netloc.endswith(sas.BLOB_STORAGE_DOMAIN) or parts.query:
         return href
@@ -303,12 +274,11 @@ def _sign(href: str, *, renew: bool) -> str:
     return str(sas.sign_url(href))
 
 
-def check_tokens(patience_s: float) -> str:
-    """Fetch a token for Sentinel-2's container, and return the service's URL.
+renew_href = partial(sign_href, renew=True)
 
-    Raises:
-        AssetError: none was received within ``patience_s``.
-    """
+
+def check_tokens(patience_s: float) -> str:
+    """Fetch a token for Sentinel-2's container within ``patience_s``, or raise, and return the service's URL."""
     service = str(Settings.get().sas_url)
     _fetch_token(f"{service}{_OWN_CONTAINER}", f"https://{_OWN_HOST}/", patience_s)
     return unsigned_href(service)
@@ -350,10 +320,7 @@ def _fetch_token(url: str, href: str, deadline_s: float | None = None) -> sas.SA
 
 
 def build_reader(servers: Iterable[str], files: Path | None) -> AssetReader:
-    """Return a reader for assets of the Planetary Computer, of ``servers``, given as URLs, and below ``files``.
-
-    Servers that are not http(s) URLs are ignored.
-    """
+    """Return a reader for assets of the Planetary Computer, of those ``servers`` that are URLs, and below ``files``."""
     hosts = {urlsplit(url).hostname or "" for url in servers if url.startswith(("http://", "https://"))}
     return AssetReader(
         sign_href,
@@ -371,10 +338,6 @@ def read_picture(
 
     Returns:
         uint8 ``(height, width, 3)``, averaged using the file's overviews, black outside the file.
-
-    Raises:
-        AssetUnavailable: no answer, or a transfer that broke off.
-        AssetRefused: it is not allowed, does not exist, or is not such a picture.
     """
     bands = reader.read(href, lambda name: read_raster(name, grid, "average", 3, stated), item_id=item_id)
     if bands.dtype != np.uint8:

@@ -32,8 +32,8 @@ _SUSPICIOUS = re.compile(r"[?#@;&%]|://[^/]*:")
 def unsign_item(item: Item) -> Item:
     """Return a copy of ``item`` with ``unsigned_href`` applied to its hrefs and to all URLs in its other texts.
 
-    Each source does this once, and no later code needs to. The copy has only as many assets as ``read_scene`` needs to
-    refuse it for their number: a million of them take a gigabyte. Parts in an unusual form stay as they are.
+    Each source does this once. The copy has only as many assets as ``read_scene`` needs to refuse it for their number:
+    a million of them take a gigabyte. Parts in an unusual form stay as they are.
 
     Raises:
         InvalidField: ``item`` is not a JSON object.
@@ -51,12 +51,11 @@ def unsign_item(item: Item) -> Item:
 def find_holders(document: Item) -> Iterator[dict[str, Any]]:
     """Yield the assets and links of an item or catalog that have an href, ignoring malformed ones."""
     assets, links = document.get("assets"), document.get("links")
-    for holder in (
+    holders = [
         *(assets.values() if isinstance(assets, dict) else ()),
         *(links if isinstance(links, list) else ()),
-    ):
-        if isinstance(holder, dict) and isinstance(holder.get("href"), str):
-            yield holder
+    ]
+    yield from (each for each in holders if isinstance(each, dict) and isinstance(each.get("href"), str))
 
 
 def map_hrefs(item: Item, change: Callable[[str], str]) -> Item:
@@ -75,11 +74,7 @@ def is_relative(href: str) -> bool:
 
 
 def check_href(href: str) -> str:
-    """Return ``href`` if it may be published.
-
-    Raises:
-        ValueError: it may not be; the text says why.
-    """
+    """Return ``href`` if it may be published, else raise ``ValueError``, which says why not."""
     if not is_printable(href, MAX_HREF_LENGTH) or href != href.strip():
         raise ValueError(
             f"is no printable text of 1 to {MAX_HREF_LENGTH} characters without blanks at its ends"
@@ -97,9 +92,7 @@ def check_href(href: str) -> str:
 
 def _strip(value: Any, name: str = "", depth: int = 0) -> Any:
     """Return ``value``, the value of ``name``, without anything that gives access to a URL."""
-    if isinstance(value, str):
-        if not _SUSPICIOUS.search(value):
-            return value
+    if isinstance(value, str) and _SUSPICIOUS.search(value):
         return unsigned_href(value) if name == "href" or _SCHEME.match(value) else unsign_urls(value)
     if depth == _DEPTH:
         return value
@@ -125,15 +118,13 @@ MAX_ASSET_HREF_LENGTH = 2048
 
 @dataclass(frozen=True, slots=True)
 class HrefRules:
-    """What asset hrefs may lead to.
+    """What asset hrefs may lead to."""
 
-    ``hosts``           names that https may reach, on its standard port.
-    ``allow_loopback``  whether this machine's own servers may be read: only if the source is one.
-    ``local_root``      the folder below which local files may be read; None: no local files at all.
-    """
-
+    #: Names that https may reach, on its standard port.
     hosts: frozenset[str] = PLANETARY_COMPUTER_HOSTS
+    #: Whether this machine's own servers may be read: only if the source is one.
     allow_loopback: bool = False
+    #: The folder below which local files may be read; None: no local files at all.
     local_root: Path | None = None
 
     def find_tiff(self, href: str) -> str | Path:

@@ -22,9 +22,8 @@ from pc_cloudmask.scene.geometry import (
     find_bbox,
 )
 from pc_cloudmask.scene.grid import Grid, list_stated_grids
-from pc_cloudmask.scene.ids import check_item_id, check_tile
 from pc_cloudmask.scene.query import parse_instant
-from pc_cloudmask.scene.scene import Scene
+from pc_cloudmask.scene.scene import Scene, check_item_id, check_tile
 from pc_cloudmask.source.fields import (
     MAX_TEXT_LENGTH,
     UNKNOWN_ID,
@@ -33,6 +32,7 @@ from pc_cloudmask.source.fields import (
     find_property,
     is_number,
     is_printable,
+    show_id,
 )
 from pc_cloudmask.source.hrefs import MAX_ASSETS, check_href
 
@@ -44,6 +44,7 @@ REPUBLISHED_RELS = frozenset({"self", "license"})
 GRID_ASSETS = ("SCL", "B8A", "B05", "B06", "B07", "B11", "B12")
 FINE_ASSETS = ("B02", "B03", "B04", "B08")
 PIXEL_SIZE_M, FINE_PIXEL_SIZE_M = 20.0, 10.0
+_NO_GRID = f"is no north-up grid of {PIXEL_SIZE_M:g} m pixels"
 #: A tile is 5490 pixels of 20 m wide.
 MAX_SIDE_PX = 20_000
 #: A Sentinel-2 item takes 16 kB.
@@ -105,7 +106,7 @@ def _check_transform(transform: list[float]) -> list[float]:
         raise ValueError("does not have 6 or 9 numbers")
     a, b, c, d, e, f = transform[:6]
     if (b, d, e) != (0, 0, -a) or a not in {PIXEL_SIZE_M, FINE_PIXEL_SIZE_M}:
-        raise ValueError(f"is no north-up grid of {PIXEL_SIZE_M:g} m pixels")
+        raise ValueError(_NO_GRID)
     if max(abs(c), abs(f)) > 1e8:
         raise ValueError("has its corner off the Earth")
     return transform
@@ -176,8 +177,8 @@ _GRID_FIELDS, _CRS_FIELDS = ("proj:shape", "proj:transform"), ("proj:code", "pro
 def read_scene(item: Item) -> Scene:
     """Return the scene that a Sentinel-2 L2A item describes; such an item can be published.
 
-    Everything that is read or would be published is checked: hrefs, the bbox, that it is valid JSON. One bad href
-    refuses the item, because leaving out the asset would hide what the source sends.
+    Everything that is read or would be published is checked. One bad href refuses the item, because leaving out the
+    asset would hide what the source sends.
 
     Raises:
         MissingField, InvalidField: naming the field that is absent or cannot be used; nothing else, whatever ``item``
@@ -191,6 +192,7 @@ def read_scene(item: Item) -> Scene:
         raise MissingField(item_id, *missing)
     fields = _validate(_FIELDS, item, item_id)
     properties, grid = fields["properties"], _read_grid(item, item_id)
+    nodata_pct = find_property(item, "s2:nodata_pixel_percentage")
     scene = Scene(
         id=item_id,
         datetime=properties["datetime"],  # type: ignore[arg-type]  # its validator returns an instant
@@ -204,7 +206,7 @@ def read_scene(item: Item) -> Scene:
         processing_baseline=properties["s2:processing_baseline"],
         footprint=fields["geometry"],
         asset_hrefs={name: asset["href"] for name, asset in fields["assets"].items()},
-        nodata_pct=_read_nodata(item),
+        nodata_pct=float(nodata_pct) if is_number(nodata_pct) and 0 <= nodata_pct <= 100 else None,
         asset_grids={name: list_stated_grids(grid, asset) for name, asset in item["assets"].items()},
     )
     _check_place(scene)
@@ -221,18 +223,8 @@ def _check_encoded(item: Item, item_id: str) -> None:
         raise InvalidField(item_id, path, "is NaN or infinite, which JSON does not have")
 
 
-def _read_nodata(item: Item) -> float | None:
-    """Return the percentage of the tile without data, or None if the item gives no valid one."""
-    value = find_property(item, "s2:nodata_pixel_percentage")
-    return float(value) if is_number(value) and 0 <= value <= 100 else None
-
-
 def _check_place(scene: Scene) -> None:
-    """Check that tile, grid and footprint are in the same place, as far as that requires no projection.
-
-    Raises:
-        InvalidField: one of them contradicts the grid, so that the mask would be of another place.
-    """
+    """Check that tile, grid and footprint are in the same place, as far as that requires no projection."""
     zone = f"EPSG:{'326' if scene.tile[2] >= 'N' else '327'}{scene.tile[:2]}"
     if scene.grid.crs != zone:
         raise InvalidField(
@@ -260,9 +252,7 @@ def hash_item(item: Item) -> str:
     hashed = {name: value for name, value in item.items() if name != "links"}
     if isinstance(assets := hashed.get("assets"), dict):
         hashed["assets"] = {name: _without_folder(asset) for name, asset in assets.items()}
-    item_id = item.get("id")
-    shown = str(item_id) if is_printable(item_id, MAX_TEXT_LENGTH) else UNKNOWN_ID
-    return sha256(_encode(hashed, shown)).hexdigest()
+    return sha256(_encode(hashed, show_id(item))).hexdigest()
 
 
 def _encode(item: Item, item_id: str) -> bytes:
@@ -291,13 +281,7 @@ def _without_folder(asset: Any) -> Any:
 
 
 def _validate(types: TypeAdapter[T], value: Any, item_id: str, *path: str) -> T:
-    """Validate ``value``, found at ``path`` in the item, with ``types``, and return the result.
-
-    Errors repeat nothing of the item but its checked id and names of fields: it may contain anything.
-
-    Raises:
-        MissingField, InvalidField: the first field that is absent or cannot be used.
-    """
+    """Return ``value``, found at ``path`` in the item, as validated with ``types``."""
     try:
         return types.validate_python(value)
     except ValidationError as error:
@@ -305,6 +289,10 @@ def _validate(types: TypeAdapter[T], value: Any, item_id: str, *path: str) -> T:
 
 
 def _explain(error: ValidationError, item_id: str, path: tuple[str, ...]) -> ItemError:
+    """Return the error for the first field that is absent or cannot be used.
+
+    Its text repeats nothing of the item but its checked id and names of fields: it may contain anything.
+    """
     first = error.errors(include_url=False)[0]
     field = ""
     for step in (*path, *first["loc"]):
@@ -318,9 +306,8 @@ def _explain(error: ValidationError, item_id: str, path: tuple[str, ...]) -> Ite
     if first["type"] == "value_error":
         return InvalidField(item_id, field, str(first["ctx"]["error"]))
     text = first["msg"]
-    return InvalidField(
-        item_id, field, text.removeprefix("Input ") if text[:6] == "Input " else f"is wrong: {text}"
-    )
+    problem = text.removeprefix("Input ") if text.startswith("Input ") else f"is wrong: {text}"
+    return InvalidField(item_id, field, problem)
 
 
 def _lengthen(path: str, step: object) -> str:
@@ -340,8 +327,7 @@ def _read_grid(item: Item, item_id: str) -> Grid:
     if name in FINE_ASSETS and a == FINE_PIXEL_SIZE_M:
         return grid.at_pixel_size(PIXEL_SIZE_M)
     if a != PIXEL_SIZE_M:
-        problem = f"is no north-up grid of {PIXEL_SIZE_M:g} m pixels"
-        raise InvalidField(item_id, f"assets.{name}.proj:transform", problem)
+        raise InvalidField(item_id, f"assets.{name}.proj:transform", _NO_GRID)
     return grid
 
 
@@ -376,16 +362,14 @@ def _find_missing(item: Item) -> list[str]:
 
 def _read_crs(item: Item, asset: str, item_id: str) -> str:
     holders = {f"assets.{asset}": item["assets"][asset], "properties": item["properties"]}
-    for path, holder in holders.items():
-        for name in _CRS_FIELDS:
-            value = holder.get(name)
-            if value is None:
-                continue
-            # Programs that store it in a column of floats write 32606.0.
-            is_epsg = is_number(value) and value == int(value) and 0 < value <= _GREATEST_EPSG
-            code = f"EPSG:{int(value)}" if is_epsg else value
-            if not isinstance(code, str) or not _UTM.fullmatch(code):
-                problem = "is no UTM zone on WGS 84, EPSG:32601 to EPSG:32760"
-                raise InvalidField(item_id, f"{path}.{name}", problem)
-            return code
-    raise MissingField(item_id, "properties.proj:code")
+    codes: dict[str, Any] = {
+        f"{path}.{name}": holder.get(name) for path, holder in holders.items() for name in _CRS_FIELDS
+    }
+    given = ((path, value) for path, value in codes.items() if value is not None)
+    path, value = next(given, ("properties.proj:code", ""))
+    # Programs that store it in a column of floats write 32606.0.
+    is_epsg = is_number(value) and value == int(value) and 0 < value <= _GREATEST_EPSG
+    code = f"EPSG:{int(value)}" if is_epsg else value
+    if not isinstance(code, str) or not _UTM.fullmatch(code):
+        raise InvalidField(item_id, path, "is no UTM zone on WGS 84, EPSG:32601 to EPSG:32760")
+    return code

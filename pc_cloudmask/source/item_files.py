@@ -19,17 +19,15 @@ import orjson
 from pc_cloudmask.contact import Service, find_origin
 from pc_cloudmask.errors import SettingsError, SourceRefused, SourceUnavailable
 from pc_cloudmask.scene.query import SceneQuery
-from pc_cloudmask.source.fields import Item
+from pc_cloudmask.source.fields import Item, build_filter, keep_new
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, find_holders, unsign_item
-from pc_cloudmask.source.selection import build_filter, sort_items
+from pc_cloudmask.source.paging import sort_items
 from pc_cloudmask.text import LOOPBACK_HOSTS, decode_text, read_file_uri, unsigned_href
 from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy
 
 
 def parse_json(body: bytes | str) -> Any:
-    """Return the value of a UTF-8 JSON text, accepting NaN, infinity and lone surrogates.
-
-    JSON has none of these, but Python's own encoder writes them. ``read_scene`` refuses an item that contains one.
+    """Return the value of a UTF-8 JSON text, accepting what only Python writes: NaN, infinity and lone surrogates.
 
     Raises:
         ValueError: it is not JSON even so, or is nested beyond 1024 levels.
@@ -59,11 +57,7 @@ class FolderDocuments:
         self._root = root.resolve()
 
     def read(self, href: str) -> Document:
-        """Return the JSON object in the file at an absolute path.
-
-        Raises:
-            SourceRefused: it is outside the folder, also by a link; or too large, not UTF-8, not a JSON object.
-        """
+        """Return the JSON object in the file at an absolute path, which no link may lead out of the folder."""
         try:
             path = Path(href).resolve(strict=True)
             if not path.is_relative_to(self._root):
@@ -94,12 +88,7 @@ class ServerDocuments:
         self._http = HttpClient(retry, service=Service("items of", "--items"))
 
     def read(self, href: str) -> Document:
-        """Return the JSON object at a URL.
-
-        Raises:
-            SourceUnavailable: there is no answer.
-            SourceRefused: it is on another server, too large, not UTF-8, or not a JSON object.
-        """
+        """Return the JSON object at a URL on the server."""
         shown = unsigned_href(href)
         if find_origin(href) != self._origin:
             raise SourceRefused(f"{shown}: leads to another server than {'://'.join(self._origin)}")
@@ -144,6 +133,7 @@ logger = logging.getLogger(__name__)
 #: Levels of catalogs above an item; ours have five.
 MAX_DEPTH = 12
 MAX_DOCUMENTS = 200_000
+_CATALOGS = ("Catalog", "Collection")
 
 
 class ItemFilesSource:
@@ -160,10 +150,12 @@ class ItemFilesSource:
     def __init__(
         self, location: str, local_root: Path | None = None, *, retry: RetryPolicy | None = None
     ) -> None:
-        self._host = ""
-        self._documents: FolderDocuments | ServerDocuments
         self._folder: Path | None = None
         self.local_root: Path | None = None
+        #: Hosts that assets may be read from: the Planetary Computer's and the location's own.
+        self.asset_hosts = PLANETARY_COMPUTER_HOSTS
+        self.allow_loopback = False
+        self._documents: FolderDocuments | ServerDocuments
         try:
             location = read_file_uri(location)
         except ValueError as error:
@@ -174,10 +166,12 @@ class ItemFilesSource:
                 parts = urlsplit(location)
             except ValueError as error:
                 raise SettingsError(f"--items {unsigned_href(location)}: not a URL") from error
-            scheme, self._host = parts.scheme, parts.hostname or ""
-            if not self._host or (scheme != "https" and not (scheme == "http" and self.allow_loopback)):
+            self.allow_loopback = parts.hostname in LOOPBACK_HOSTS
+            is_allowed = parts.scheme == "https" or (parts.scheme == "http" and self.allow_loopback)
+            if not parts.hostname or not is_allowed:
                 shown = unsigned_href(location)
                 raise SettingsError(f"--items {shown}: give a path, an https URL, or http on loopback")
+            self.asset_hosts |= {parts.hostname}
             self._documents = ServerDocuments(location, retry)
         else:
             path = _find_start(location)
@@ -186,30 +180,16 @@ class ItemFilesSource:
             self.local_root = (local_root or self._folder or path.parent).resolve()
             self._documents = FolderDocuments(self._folder or path.parent)
 
-    @property
-    def allow_loopback(self) -> bool:
-        """True if assets may be read from loopback, because the items come from there."""
-        return self._host in LOOPBACK_HOSTS
-
-    @property
-    def asset_hosts(self) -> frozenset[str]:
-        """Hosts that assets may be read from: the Planetary Computer's and the location's own."""
-        return PLANETARY_COMPUTER_HOSTS | ({self._host} if self._host else frozenset())
-
     def find_items(self, query: SceneQuery) -> Iterator[Item]:
         """Yield the matching items, see ``SceneSource``.
 
         Raises:
             SourceUnavailable: the server gave no answer.
-            SourceRefused: there is nothing with items, or a document is broken, too large, or outside the folder or
-                server.
+            SourceRefused: nothing holds items, or a document is broken, too large, or outside the folder or server.
             SettingsError: the query is invalid.
         """
-        matches = build_filter(query)
-        found: dict[str, Item] = {}
-        for item in sort_items(item for item in self._read_items() if matches(item)):
-            found.setdefault(str(item.get("id")), item)
-        yield from islice(found.values(), query.limit)
+        found = sort_items(filter(build_filter(query), self._read_items()))
+        yield from islice(keep_new(found), query.limit)
 
     def _read_items(self) -> Iterator[Item]:
         if self._folder is None:
@@ -220,13 +200,13 @@ class ItemFilesSource:
             raise SourceRefused(f"{self._folder}: no JSON files in this folder")
         for path in paths:
             document = self._read_or_stand_in(str(path))
-            if not _is_catalog(document):
+            if document.get("type") not in _CATALOGS:
                 yield from self._expand(document, str(path))
 
     def _walk(self, start: str) -> Iterator[Item]:
         """Yield the items of the document at ``start`` and, if it is a catalog, of everything below it."""
         document = self._documents.read(start)
-        if not _is_catalog(document):
+        if document.get("type") not in _CATALOGS:
             if document.get("type") not in ("Feature", "FeatureCollection"):
                 raise SourceRefused(
                     f"{unsigned_href(start)}: neither an item, an ItemCollection nor a catalog"
@@ -260,7 +240,7 @@ class ItemFilesSource:
             if following is None:
                 return
             shown = unsigned_href(href)
-            if not self._host:
+            if self.local_root:
                 logger.warning("%s: has further pages, which are not read", shown)
                 return
             target = self._documents.resolve(href, following["href"])
@@ -270,12 +250,8 @@ class ItemFilesSource:
             href, document = target, self._documents.read(target)
 
     def _find_links(self, document: Document, href: str) -> Iterator[tuple[str, str]]:
-        """Yield relation and absolute href of a catalog's links to items and catalogs below it.
-
-        Raises:
-            SourceRefused: it has no list of links, so it is unknown whether anything is below it.
-        """
-        if not isinstance(document.get("links"), list):
+        """Yield relation and absolute href of a catalog's links to items and catalogs below it."""
+        if not isinstance(document.get("links"), list):  # it is unknown whether anything is below it
             raise SourceRefused(f"{unsigned_href(href)}: a catalog without a list of links")
         for link in find_holders(document):
             if (relation := link.get("rel")) in ("item", "child"):
@@ -291,22 +267,16 @@ class ItemFilesSource:
 
     def _expand(self, document: Document, href: str) -> Iterator[Item]:
         """Yield the items in a document, without signatures, with absolute hrefs."""
-        features = document.get("features")
-        if document.get("type") == "Feature":
-            yield self._localise(document, href)
-        elif document.get("type") != "FeatureCollection" or not isinstance(features, list):
+        features = [document] if document.get("type") == "Feature" else document.get("features")
+        if document.get("type") not in ("Feature", "FeatureCollection") or not isinstance(features, list):
             logger.warning("%s: neither an item nor an ItemCollection", unsigned_href(href))
             yield _stand_in(href)
-        else:
-            for number, feature in enumerate(features):
-                yield self._localise(feature, href) if isinstance(feature, dict) else _stand_in(href, number)
-
-    def _localise(self, item: Item, base: str) -> Item:
-        """Return the item without signatures, with the hrefs of its assets and links absolute."""
-        item = unsign_item(item)
-        for holder in find_holders(item):
-            holder["href"] = self._documents.resolve(base, holder["href"])
-        return item
+            return
+        for number, feature in enumerate(features):
+            item = unsign_item(feature) if isinstance(feature, dict) else _stand_in(href, number)
+            for holder in find_holders(item):
+                holder["href"] = self._documents.resolve(href, holder["href"])
+            yield item
 
 
 def _find_start(location: str) -> Path:
@@ -320,10 +290,6 @@ def _find_start(location: str) -> Path:
     except (OSError, ValueError) as error:
         raise SettingsError(f"--items {location!r}: not a path") from error
     raise SettingsError(f"--items {location}: no such file or folder")
-
-
-def _is_catalog(document: Document) -> bool:
-    return document.get("type") in ("Catalog", "Collection")
 
 
 def _stand_in(href: str, number: int | None = None) -> Item:

@@ -1,4 +1,4 @@
-"""Items from a STAC API such as the Planetary Computer's."""
+"""Items from a STAC API: the Planetary Computer's, or any second one, such as Earth Search."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import islice
-from math import ceil, cos, radians
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -22,7 +22,7 @@ from requests import Request
 
 from pc_cloudmask.contact import Service, find_origin
 from pc_cloudmask.errors import SettingsError, SourceDenied, SourceMistaken, SourceRefused, SourceUnavailable
-from pc_cloudmask.scene.geometry import build_box, build_shape
+from pc_cloudmask.scene.geometry import BBox, build_box, build_tile_box
 from pc_cloudmask.scene.query import (
     Interval,
     SceneQuery,
@@ -30,11 +30,17 @@ from pc_cloudmask.scene.query import (
     parse_datetime_interval,
     split_interval,
 )
-from pc_cloudmask.source.fields import Item, find_property
+from pc_cloudmask.source.fields import Item, find_datetime, find_property, find_tile, keep_new
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS, find_holders, is_relative, unsign_item
 from pc_cloudmask.source.item_files import parse_json
-from pc_cloudmask.source.paging import PAGE_ITEMS, NoSuchPage, read_all_pages
-from pc_cloudmask.source.selection import sort_items, sort_stream
+from pc_cloudmask.source.paging import (
+    PAGE_ITEMS,
+    NoSuchPage,
+    find_most_items,
+    read_all_pages,
+    sort_items,
+    sort_stream,
+)
 from pc_cloudmask.text import LOOPBACK_HOSTS, make_printable, unsigned_href
 from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy
 
@@ -63,13 +69,7 @@ class BoundedStacApiIO(StacApiIO):
     An API supplies the URLs of its next pages; they are followed only on the API's own scheme, host and port.
     """
 
-    def __init__(
-        self,
-        url: str,
-        deadline_s: float,
-        retry: RetryPolicy | None = None,
-        url_setting: str = ApiForm().url_setting,
-    ) -> None:
+    def __init__(self, url: str, deadline_s: float, retry: RetryPolicy | None, url_setting: str) -> None:
         super().__init__()
         self._hint = f"check {url_setting}"
         self._origin = find_origin(url)
@@ -115,23 +115,25 @@ class BoundedStacApiIO(StacApiIO):
             raise SourceRefused(f"STAC API {shown}: the answer is not UTF-8") from error
 
     def json_loads(self, txt: str, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
-        """Return the object in a JSON text; orjson rejects nesting beyond 1024 levels.
-
-        Raises:
-            SourceRefused: it is not the JSON object of a STAC API.
-        """
+        """Return the JSON object of a STAC API, or raise ``SourceRefused``, as for nesting beyond 1024 levels."""
         try:
             document = parse_json(txt)
         except ValueError as error:
             looks = "a web page" if txt.lstrip()[:1] == "<" else f"not JSON ({error})"
             raise SourceMistaken(f"STAC API: the answer is {looks}: {self._hint}") from error
-        if isinstance(document, dict) and document.get("type") == "Catalog":
-            _check_landing_page(document, self._hint)
-        elif not isinstance(document, dict) or not (
-            "features" in document or document.get("type") == "Collection"
+        kind = document.get("type") if isinstance(document, dict) else None
+        if not isinstance(document, dict) or not (
+            "features" in document or kind in ("Catalog", "Collection")
         ):
             # An error with status 200 would look like an empty page.
             raise SourceMistaken(f"STAC API: the answer is JSON but not STAC: {self._hint}")
+        conforms_to = document.get("conformsTo")
+        can_search = isinstance(conforms_to, list) and any("/item-search" in str(uri) for uri in conforms_to)
+        if kind == "Catalog" and not can_search:
+            raise SourceMistaken(
+                f"STAC API: a catalog, but not of an API that searches items: {self._hint}; "
+                "a static catalog is read with --items"
+            )
         if not isinstance(document.get("features", []), list):
             raise SourceRefused("STAC API: a page holds no list of items")
         if not isinstance(document.get("links") or [], list):
@@ -141,72 +143,17 @@ class BoundedStacApiIO(StacApiIO):
     def get_pages(
         self, url: str, method: str | None = None, parameters: dict[str, Any] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Yield every linked page, including empty ones, at which pystac-client itself would stop.
-
-        Raises:
-            NoSuchPage: a link leads to a page that does not exist.
-        """
+        """Yield every linked page, or raise ``NoSuchPage``; pystac-client itself would stop at an empty one."""
         page = self.read_json(url, method=method, parameters=parameters)
-        while True:
-            yield page
-            following = next((link for link in page.get("links") or [] if link["rel"] == "next"), None)
-            if following is None:
-                return
+        yield page
+        while following := next((link for link in page.get("links") or [] if link["rel"] == "next"), None):
             try:
                 page = self.read_json(Link.from_dict(following), parameters=parameters)
             except APIError as error:
                 if error.status_code not in NOWHERE:
                     raise
                 raise NoSuchPage(f"HTTP {error.status_code}") from error
-
-
-def _check_landing_page(document: dict[str, Any], hint: str) -> None:
-    """Check that a catalog is the landing page of an API with item search."""
-    conforms_to = document.get("conformsTo")
-    if not isinstance(conforms_to, list) or not any("/item-search" in str(uri) for uri in conforms_to):
-        raise SourceMistaken(
-            f"STAC API: a catalog, but not of an API that searches items: {hint}; "
-            "a static catalog is read with --items"
-        )
-
-
-#: Limit for any search: a year of 5,000 tiles, 4,000 pages; their ids take a tenth of a gigabyte.
-MAX_ITEMS = 1_000_000
-#: Three satellites pass a tile near a pole some six times a day; some products are issued twice.
-ITEMS_OF_A_TILE_AND_DAY = 10
-ITEMS_OF_AN_ID = 10
-#: Four pages: an API that returns a little more than requested is not malicious.
-SLACK = 1000
-_TILES_ON_EARTH = 60_000
-#: Days assumed for an interval with an open end: forty years of Sentinel-2.
-_OPEN_DAYS = 15_000
-_KM_OF_A_DEGREE, _KM_OF_A_TILE = 111.0, 100.0
-
-
-def find_most_items(query: SceneQuery, ids: tuple[str, ...] | None, interval: Interval | None) -> int:
-    """Return the largest plausible number of items of ``query`` with ``ids`` in ``interval``."""
-    if ids:
-        return SLACK + ITEMS_OF_AN_ID * len(ids)
-    tiles = _TILES_ON_EARTH
-    if query.tiles:
-        tiles = len(query.tiles)
-    elif query.bbox or query.intersects:
-        tiles = min(tiles, _count_tiles(*(query.bbox or build_shape(query.intersects).bounds)))
-    return min(MAX_ITEMS, SLACK + ITEMS_OF_A_TILE_AND_DAY * tiles * _count_days(interval))
-
-
-def _count_days(interval: Interval | None) -> int:
-    start, end = interval or (None, None)
-    return _OPEN_DAYS if start is None or end is None else (end - start).days + 2
-
-
-def _count_tiles(west: float, south: float, east: float, north: float) -> int:
-    """Return the largest number of tiles that touch a box: twice the squares, because zones overlap."""
-    widest = cos(radians(0 if south <= 0 <= north else min(abs(south), abs(north))))
-    width = 360.0 if east - west >= 360 else (east - west) % 360
-    columns = ceil(width * widest * _KM_OF_A_DEGREE / _KM_OF_A_TILE) + 2
-    rows = ceil((north - south) * _KM_OF_A_DEGREE / _KM_OF_A_TILE) + 2
-    return 2 * columns * rows
+            yield page
 
 
 #: How many items late an item may arrive and still be sorted.
@@ -224,16 +171,6 @@ NOWHERE = frozenset({404, 405, 410})
 _SHOWN = 200
 #: What pystac and pystac-client raise for an answer of another form: they trust what an API sends.
 _TRIPPED = (STACError, ClientTypeError, NotImplementedError, KeyError, TypeError, ValueError, AttributeError)
-
-
-@dataclass(frozen=True)
-class _Search:
-    """One search: the keywords of ``Client.search``, the interval among them, and the most items it may find."""
-
-    api_io: BoundedStacApiIO
-    parameters: dict[str, Any]
-    interval: Interval | None
-    most: int
 
 
 class PlanetaryComputerSource:
@@ -257,7 +194,10 @@ class PlanetaryComputerSource:
     ) -> None:
         parts = urlsplit(url)
         self._url = url.rstrip("/")
-        self._host = parts.hostname or ""
+        host = parts.hostname or ""
+        #: Hosts that assets may be read from: the Planetary Computer's and the API's own.
+        self.asset_hosts = PLANETARY_COMPUTER_HOSTS | {host}
+        self.allow_loopback = host in LOOPBACK_HOSTS
         self._collection = collection
         self._deadline_s = deadline_s
         self._retry = retry
@@ -265,16 +205,6 @@ class PlanetaryComputerSource:
         self._collection_seen = False
         if parts.scheme != "https" and not self.allow_loopback:
             raise SettingsError(f"{form.url_setting} {self._url}: plain http is for loopback only")
-
-    @property
-    def allow_loopback(self) -> bool:
-        """True if assets may be read from loopback, because the API is there itself."""
-        return self._host in LOOPBACK_HOSTS
-
-    @property
-    def asset_hosts(self) -> frozenset[str]:
-        """Hosts that assets may be read from: the Planetary Computer's and the API's own."""
-        return PLANETARY_COMPUTER_HOSTS | {self._host}
 
     def find_items(self, query: SceneQuery) -> Iterator[Item]:
         """Yield the matching items, see ``SceneSource``.
@@ -288,66 +218,65 @@ class PlanetaryComputerSource:
         with self._named_errors():
             client, api_io = self._open()
             self._check_collection(api_io)
-            id_groups = _ids_at_once(query.ids)
-            asked = query if client.conforms_to(ConformanceClasses.QUERY) else replace(query, tiles=())
-            searches = [
-                _Search(
-                    api_io,
-                    self._search_parameters(client, query, ids, interval),
-                    interval,
-                    find_most_items(asked, ids, interval),
-                )
-                for ids in id_groups
-                for interval in _intervals_at_once(query)
-            ]
-        pages = (page for search in searches for page in self._read_pages(client, search))
-        items: Iterator[Item] = _keep_tiles(_keep_new(pages), self.form, query.tiles)
-        items = (self._resolve_hrefs(item) for item in items)
-        if len(id_groups) == 1 and client.conforms_to(ConformanceClasses.SORT):
+            searches = list(_split(query))
+        found = (item for search in searches for item in self._search(client, api_io, query, *search))
+        spelled = (*self.form.spell_tiles(query.tiles), None)
+        items: Iterator[Item] = (
+            self._resolve_hrefs(item)
+            for item in map(unsign_item, keep_new(found))
+            # The query extension may be missing or ignored.
+            if not query.tiles or find_property(item, self.form.tile_property) in spelled
+        )
+        if len(query.ids) <= IDS_AT_ONCE and client.conforms_to(ConformanceClasses.SORT):
             # With a limit, no more pages are requested than it needs.
-            ordered: Iterable[Item] = sort_stream(items, held=0 if query.limit else HELD_ITEMS)
+            items = sort_stream(items, held=0 if query.limit else HELD_ITEMS)
         else:
-            ordered = sort_items(items)
-        yield from islice(ordered, query.limit)
+            items = iter(sort_items(items))
+        yield from islice(items, query.limit)
 
     def can_filter(self) -> bool:
-        """Return True if the API says that it filters by properties and sorts, so that a first item costs one page.
-
-        Raises:
-            SourceUnavailable, SourceRefused: as ``find_items``.
-        """
+        """Return True if the API says that it filters by properties and sorts, so that a first item costs one page."""
         with self._named_errors():
             client, _ = self._open()
-            return client.conforms_to(ConformanceClasses.QUERY) and client.conforms_to(
-                ConformanceClasses.SORT
-            )
+            return all(map(client.conforms_to, (ConformanceClasses.QUERY, ConformanceClasses.SORT)))
 
     def _open(self) -> tuple[Client, BoundedStacApiIO]:
         api_io = BoundedStacApiIO(self._url, self._deadline_s, self._retry, self.form.url_setting)
         return Client.open(self._url, stac_io=api_io), api_io
 
-    def _read_pages(self, client: Client, search: _Search) -> Iterator[list[Item]]:
-        """Yield the pages of one search, with at most its ``most`` items in total."""
-        count = 0
+    def _search(
+        self,
+        client: Client,
+        api_io: BoundedStacApiIO,
+        query: SceneQuery,
+        ids: tuple[str, ...],
+        interval: Interval | None,
+    ) -> Iterator[Item]:
+        """Yield the items of ``query`` with ``ids`` in ``interval``, at most as many as Sentinel-2 can have taken."""
+        most = count = 0
 
         def read(start: datetime | None, limit: int) -> Iterator[dict[str, Any]]:
             nonlocal count
-            parameters = search.parameters | {"limit": limit}
+            parameters = self._search_parameters(client, query, ids, interval) | {"limit": limit}
             if start:
-                end = search.interval[1] if search.interval else None
+                end = interval[1] if interval else None
                 parameters["datetime"] = format_datetime_interval((start, end))
-            asked = client.search(**parameters)
-            for page in search.api_io.get_pages(asked.url, asked.method, asked.get_parameters()):
+            search = client.search(**parameters)
+            for page in api_io.get_pages(search.url, search.method, search.get_parameters()):
                 count += len(page["features"])
-                if count > search.most:
+                if count > most:
                     raise SourceRefused(
-                        f"{self._url}: gives more than {search.most} items, more than Sentinel-2 can have taken "
+                        f"{self._url}: gives more than {most} items, more than Sentinel-2 can have taken "
                         "of what was asked: the API does not end its pages; narrow the search, or try again"
                     )
                 yield page
 
-        limit, is_sorted = search.parameters["limit"], "sortby" in search.parameters
+        # One more than requested shows whether the next item has the same instant as the last one.
+        limit = min(PAGE_ITEMS, (query.limit or PAGE_ITEMS) + 1)
         with self._named_errors():
+            asked = query if client.conforms_to(ConformanceClasses.QUERY) else replace(query, tiles=())
+            most = find_most_items(asked, ids, interval)
+            is_sorted = client.conforms_to(ConformanceClasses.SORT)
             yield from read_all_pages(read, self._url, limit, is_sorted=is_sorted)
 
     def _resolve_hrefs(self, item: Item) -> Item:
@@ -373,17 +302,16 @@ class PlanetaryComputerSource:
         self._collection_seen = True
 
     def _search_parameters(
-        self, client: Client, query: SceneQuery, ids: tuple[str, ...] | None, interval: Interval | None
+        self, client: Client, query: SceneQuery, ids: tuple[str, ...], interval: Interval | None
     ) -> dict[str, Any]:
         """Return the keywords of ``Client.search`` for the items of ``query`` with ``ids`` in ``interval``."""
         if query.bbox and query.intersects:
             raise SettingsError("a query has a bbox or a geometry that it intersects, not both")
+        methods = {link.extra_fields.get("method") or "GET" for link in client.get_links("search")}
         parameters: dict[str, Any] = {
-            "method": _choose_method(client),
+            "method": "GET" if methods == {"GET"} else "POST",
             "collections": [self._collection],
-            # One more than requested shows whether the next item has the same instant as the last one.
-            "limit": min(PAGE_ITEMS, (query.limit or PAGE_ITEMS) + 1),
-            "ids": ids,
+            "ids": ids or None,
             "bbox": query.bbox,
             "intersects": query.intersects,
         }
@@ -416,40 +344,93 @@ class PlanetaryComputerSource:
             raise SourceRefused(f"{self._url}: the answer is not a STAC API's: {problem}") from error
 
 
-def _ids_at_once(ids: tuple[str, ...]) -> list[tuple[str, ...] | None]:
-    """Return ``ids`` in groups that fit into one request; a single None, for a search without ids, if it is empty."""
-    return [ids[start : start + IDS_AT_ONCE] for start in range(0, len(ids), IDS_AT_ONCE)] or [None]
+def _split(query: SceneQuery) -> Iterator[tuple[tuple[str, ...], Interval | None]]:
+    """Yield groups of the query's ids with parts of its interval: what a single search finds in time."""
+    interval = parse_datetime_interval(query.datetime) if query.datetime else None
+    intervals: list[Interval | None] = [interval]
+    if interval and not (query.bbox or query.intersects or query.ids):
+        intervals = [*split_interval(interval, DAYS_AT_ONCE)]
+    for first in range(0, len(query.ids) or 1, IDS_AT_ONCE):
+        yield from ((query.ids[first : first + IDS_AT_ONCE], each) for each in intervals)
 
 
-def _intervals_at_once(query: SceneQuery) -> list[Interval | None]:
-    """Return the query's interval in parts that can be searched in time; a single None if it has none."""
-    if query.datetime is None:
-        return [None]
-    interval = parse_datetime_interval(query.datetime)
-    if query.bbox or query.intersects or query.ids:
-        return [interval]
-    return list(split_interval(interval, DAYS_AT_ONCE))
+#: Requested to get one: items of one instant, a datatake's tiles, are sorted before the first is returned.
+_FIRST_ITEMS = 100
+URL_SETTING, COLLECTION_SETTING = "CLOUDMASK_SECOND_API", "CLOUDMASK_SECOND_COLLECTION"
 
 
-def _choose_method(client: Client) -> str:
-    """Return POST, unless the API says that it supports only GET."""
-    methods = {link.extra_fields.get("method") or "GET" for link in client.get_links("search")}
-    return "GET" if methods == {"GET"} else "POST"
+class SecondApi:
+    """Searches one collection of any STAC API, finding tiles by whatever property names them.
+
+    APIs disagree on the property that names a tile. A search by a property that its items do not have silently finds
+    nothing, which would look like tiles without a scene. So the API itself is tested first: for any item of the
+    collection, then for that item by its tile. Only a property by which it was found is used. If there is none, or if
+    the API does not search by properties, items are requested by a box that contains the tile, and those of
+    neighbouring tiles are dropped here.
+    """
+
+    def __init__(self, url: str, collection: str, *, retry: RetryPolicy | None = None) -> None:
+        self._url = url
+        self._collection = collection
+        self._retry = retry
+        self._plain = self._open(TILE_PROPERTY)
+
+    def find_items(self, query: SceneQuery) -> Iterator[Item]:
+        """Yield the matching items without duplicates; items that name no tile match any.
+
+        Raises:
+            SourceUnavailable, SourceRefused: as ``PlanetaryComputerSource.find_items``; the collection is empty.
+        """
+        by_tile = self._by_tile
+        if not query.tiles:
+            yield from self._plain.find_items(query)
+        elif by_tile and not (query.bbox or query.intersects):
+            yield from by_tile.find_items(query)
+        else:
+            yield from self._find_by_place(query)
+
+    def _find_by_place(self, query: SceneQuery) -> Iterator[Item]:
+        """Yield the items of the query's tiles that lie in its place, or else in the boxes of its tiles."""
+        wanted = {*query.tiles, None}
+        if query.bbox or query.intersects:
+            queries = [replace(query, tiles=())]
+        else:
+            queries = [replace(query, tiles=(), bbox=_wrap(build_tile_box(tile))) for tile in query.tiles]
+        found = (
+            item for each in queries for item in self._plain.find_items(each) if find_tile(item) in wanted
+        )
+        yield from keep_new(found)
+
+    @cached_property
+    def _by_tile(self) -> PlanetaryComputerSource | None:
+        """A source that finds items by their tiles; None if the API has not proven that it can do so."""
+        if not self._plain.can_filter():
+            return None
+        item = next(self._plain.find_items(SceneQuery(limit=_FIRST_ITEMS)), None)
+        if item is None:
+            raise SourceRefused(
+                f"{self._url} has no item in {self._collection!r}, so it tells nothing of any scene: "
+                f"check {COLLECTION_SETTING}"
+            )
+        tile, moment = find_tile(item), find_datetime(item)
+        if tile is None or moment is None:
+            return None
+        around = (moment - timedelta(seconds=1), moment + timedelta(seconds=1))
+        control = SceneQuery(tiles=(tile,), datetime=format_datetime_interval(around))
+        for name in (TILE_PROPERTY, GRID_PROPERTY):
+            source = self._open(name)
+            if find_property(item, name) in source.form.spell_tiles((tile,)) and any(
+                found.get("id") == item.get("id") for found in source.find_items(control)
+            ):
+                return source
+        return None
+
+    def _open(self, tile_property: str) -> PlanetaryComputerSource:
+        form = ApiForm(URL_SETTING, COLLECTION_SETTING, tile_property)
+        return PlanetaryComputerSource(self._url, self._collection, retry=self._retry, form=form)
 
 
-def _keep_new(pages: Iterable[list[Item]]) -> Iterator[Item]:
-    """Yield the items of ``pages`` without signatures or duplicates."""
-    seen: set[str] = set()
-    for page in pages:
-        for item in page:
-            if str(item.get("id")) not in seen:
-                seen.add(str(item.get("id")))
-                yield unsign_item(item)
-
-
-def _keep_tiles(items: Iterable[Item], form: ApiForm, tiles: tuple[str, ...]) -> Iterator[Item]:
-    """Yield the items of ``tiles``: the query extension may be missing or ignored."""
-    spelled = (*form.spell_tiles(tiles), None)
-    for item in items:
-        if not tiles or find_property(item, form.tile_property) in spelled:
-            yield item
+def _wrap(box: BBox) -> BBox:
+    """Return a box that may extend beyond 180 as one whose west exceeds its east."""
+    west, south, east, north = box
+    return ((west + 180) % 360 - 180, max(south, -90.0), (east + 180) % 360 - 180, min(north, 90.0))

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from pc_cloudmask.errors import KeyExists, StoreObstructed, StoreRefused, StoreUnavailable, WriteConflict
 from pc_cloudmask.storage.store import (
@@ -27,10 +27,9 @@ from pc_cloudmask.storage.store import (
     check_prefix,
 )
 
+T = TypeVar("T")
 TEMPORARY_FOLDER = ".tmp"
 _LOCK_ATTEMPTS = 1000
-#: Device and inode of a folder.
-_Identity = tuple[int, int]
 #: A temporary file older than this belongs to a dead writer: writing one takes far less.
 STALE_AFTER_S = 3600
 
@@ -53,7 +52,8 @@ class LocalStore:
         self._sweep_lock = threading.Lock()
         self._probed = False
         self._probe_lock = threading.Lock()
-        self._seen: _Identity | None = None
+        #: Device and inode of the root, once it held anything.
+        self._seen: tuple[int, int] | None = None
         self._seen_lock = threading.Lock()
 
     @property
@@ -77,14 +77,7 @@ class LocalStore:
 
     def read_object(self, key: str) -> StoredObject | None:
         """See ``ObjectStore``."""
-        path = self._path(key)
-        with _translated(key):
-            try:
-                body = _read_file(path)
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-                self._check_root()
-                return None
-        return StoredObject(key, body, _etag(body))
+        return self._read(key, lambda file: StoredObject(key, body := file.read(), _etag(body)))
 
     def find_object(self, key: str) -> ObjectInfo | None:
         """See ``ObjectStore``."""
@@ -99,12 +92,19 @@ class LocalStore:
 
     def read_part(self, key: str, offset: int, length: int) -> ObjectPart | None:
         """See ``ObjectStore``."""
+
+        def read(file: BinaryIO) -> ObjectPart:
+            body = os.pread(file.fileno(), length, offset)
+            return ObjectPart(body, os.fstat(file.fileno()).st_size)
+
+        return self._read(key, read)
+
+    def _read(self, key: str, read: Callable[[BinaryIO], T]) -> T | None:
         path = self._path(key)
         with _translated(key):
             try:
                 with _open_file(path) as file:
-                    body = os.pread(file.fileno(), length, offset)
-                    return ObjectPart(body, os.fstat(file.fileno()).st_size)
+                    return read(file)
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 self._check_root()
                 return None
@@ -117,8 +117,9 @@ class LocalStore:
                 with _provided("create a key exclusively", "hard links", _NO_LINK):
                     os.link(temporary, path)
             except FileExistsError:
-                if _read_file(path) != body:
-                    raise KeyExists(f"{key} exists in {self.url} with other content") from None
+                with _open_file(path) as file:
+                    if file.read() != body:
+                        raise KeyExists(f"{key} exists in {self.url} with other content") from None
 
         self._place(key, body, link)
 
@@ -170,32 +171,29 @@ class LocalStore:
         if self._check_root() != seen and seen is not None:
             raise self._explain_root()
 
-    def _check_root(self) -> _Identity | None:
-        """Return the root's identity, or None if it has never existed.
+    def _check_root(self) -> tuple[int, int] | None:
+        """Return the root's device and inode, or None if it has never existed.
 
         Raises:
             StoreUnavailable: it existed, and is now gone or a different, empty folder.
         """
         # Under a lock, since changes by another thread in between would contradict what this one has seen.
         with self._seen_lock:
-            return self._identify_root()
-
-    def _identify_root(self) -> _Identity | None:
-        try:
-            status = self.root.stat()
-        except FileNotFoundError:
-            if self._seen is not None:
-                raise self._explain_root() from None
-            return None
-        found = (status.st_dev, status.st_ino)
-        if self._seen == found:
+            try:
+                status = self.root.stat()
+            except FileNotFoundError:
+                if self._seen is not None:
+                    raise self._explain_root() from None
+                return None
+            found = (status.st_dev, status.st_ino)
+            if self._seen == found:
+                return found
+            if any(name != PROBE_PREFIX for name, _ in _list_entries(str(self.root))):
+                self._seen = found
+            elif self._seen is not None:
+                raise self._explain_root()
+            # An empty root that never held anything proves nothing: a writer creates it to probe, and may remove it.
             return found
-        if any(name != PROBE_PREFIX for name, _ in _list_entries(str(self.root))):
-            self._seen = found
-        elif self._seen is not None:
-            raise self._explain_root()
-        # An empty root that never held anything proves nothing: a writer creates it to probe, and may remove it again.
-        return found
 
     def _explain_root(self) -> StoreUnavailable:
         return StoreUnavailable(
@@ -273,16 +271,14 @@ class LocalStore:
 
     def _prune(self, folder: Path) -> None:
         """Remove folders that became empty, so that a listing of folders shows what a bucket's would."""
-        while folder != self.root:
-            try:
+        with contextlib.suppress(OSError):
+            while folder != self.root:
                 try:
                     with _locked(folder):
                         folder.rmdir()
                 except StoreRefused:  # no locks are supported, so nobody writes here
                     folder.rmdir()
-            except OSError:
-                return
-            folder = folder.parent
+                folder = folder.parent
 
 
 def _walk(folder: str, key: str, prefix: str) -> Iterator[ObjectInfo]:
@@ -346,18 +342,14 @@ def _open_new(folder: Path) -> BinaryIO:
 
 
 def _make_folder(folder: Path) -> None:
-    """Create a folder and its parents.
-
-    Raises:
-        FileNotFoundError: another writer removed it, or a parent of it, at the same time.
-    """
+    """Create a folder and its parents; raise ``FileNotFoundError`` if another writer removes one at the same time."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         # mkdir also raises this if the folder existed at first and has been removed since.
         if os.path.lexists(folder) and not folder.is_dir():
             raise
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder)) from None
+        raise FileNotFoundError from None
 
 
 def _explain_vanishing(folder: Path) -> StoreUnavailable:
@@ -368,11 +360,7 @@ def _explain_vanishing(folder: Path) -> StoreUnavailable:
 
 @contextlib.contextmanager
 def _provided(deed: str, means: str, lacking: frozenset[int]) -> Iterator[None]:
-    """Raise ``StoreRefused`` if the file system lacks the ``means`` to a deed; let other errors pass.
-
-    Raises:
-        StoreRefused: the error's number is in ``lacking``, by which file systems report this.
-    """
+    """Raise ``StoreRefused`` for an error number in ``lacking``, by which file systems say that they lack ``means``."""
     try:
         yield
     except OSError as error:
@@ -400,18 +388,9 @@ def _still_at(folder: Path, descriptor: int) -> bool:
         return False
 
 
-def _read_file(path: Path) -> bytes:
-    with _open_file(path) as file:
-        return file.read()
-
-
 @contextlib.contextmanager
 def _open_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a regular file, without blocking on a FIFO.
-
-    Raises:
-        OSError, StoreRefused: it cannot be read, or is not a file.
-    """
+    """Open a regular file, without blocking on a FIFO."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise StoreObstructed(f"{path}: is neither a file nor a folder: move it away")
@@ -436,26 +415,24 @@ def _translated(key: str) -> Iterator[None]:
         remedy = _REMEDIES.get(error.errno or 0)
         if remedy is None:
             raise StoreUnavailable(f"{where}; try again") from error
-        refusal = StoreObstructed if remedy in _OF_ONE_KEY else StoreRefused
+        refusal = StoreObstructed if error.errno in _OF_ONE_KEY else StoreRefused
         raise refusal(f"{where}; {remedy}") from error
 
 
-_NO_RIGHT = "give this user the right to it, or choose another store"
-_NO_FOLDER = "a file stands where a folder must be, or the other way round: move it away"
-_NO_SPACE = "free some space, or choose another store"
-_TWO_DISKS = "its folders are on several file systems: choose a store that is on one"
 #: How file systems report that they have no hard links (FAT, FUSE, CIFS), no locks (NFS, FUSE), or cannot sync a folder
 #: (CIFS, FUSE).
 _NO_LINK = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY})
 _NO_LOCK = frozenset({*_NO_LINK, errno.ENOLCK, errno.EBADF})
 _NO_SYNC = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF})
-_TOO_LARGE = "raise this user's limit on file sizes (ulimit -f), or choose another store"
+_NO_FOLDER = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 _REMEDIES = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _NO_RIGHT),
-    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), _NO_FOLDER),
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _NO_SPACE),
-    errno.EXDEV: _TWO_DISKS,
-    errno.EFBIG: _TOO_LARGE,
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS), "give this user the right to it, or choose another store"
+    ),
+    **dict.fromkeys(_NO_FOLDER, "a file stands where a folder must be, or the other way round: move it away"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space, or choose another store"),
+    errno.EXDEV: "its folders are on several file systems: choose a store that is on one",
+    errno.EFBIG: "raise this user's limit on file sizes (ulimit -f), or choose another store",
 }
 #: Problems that concern one key only, so that the store's other keys remain usable.
-_OF_ONE_KEY = frozenset({_NO_FOLDER, _TOO_LARGE})
+_OF_ONE_KEY = frozenset({*_NO_FOLDER, errno.EFBIG})

@@ -119,11 +119,7 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]{0,199}")
 
 
 def check_key(key: str) -> str:
-    """Return ``key`` if it is a relative path of plain segments.
-
-    Raises:
-        StoreRefused: it is absolute, or has an empty or hidden segment, ``..`` or a character that is not allowed.
-    """
+    """Return ``key`` if it is a relative path of plain segments, or raise ``StoreRefused``."""
     if all(_SEGMENT.fullmatch(segment) for segment in key.split("/")):
         return key
     raise StoreRefused(
@@ -132,16 +128,9 @@ def check_key(key: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """Return ``prefix`` if keys can begin with it; every key begins with the empty prefix.
-
-    Raises:
-        StoreRefused: no key could begin with it.
-    """
-    head, _, tail = prefix.rpartition("/")
-    if head:
-        check_key(head)
-    if tail:
-        check_key(tail)
+    """Return ``prefix`` if keys can begin with it, as every key does with the empty one, or raise ``StoreRefused``."""
+    for part in filter(None, prefix.rpartition("/")[::2]):
+        check_key(part)
     if prefix.startswith("/"):
         raise StoreRefused(f"prefix {prefix[:120]!r} is refused: keys never begin with a slash")
     return prefix

@@ -1,8 +1,9 @@
-"""Open the store at a URL."""
+"""Open the store at a URL; a web server is a store for reading only."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,19 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from pc_cloudmask.contact import Service, find_ca_bundle
-from pc_cloudmask.errors import SettingsError, StoreRefused
+from pc_cloudmask.errors import SettingsError, StoreRefused, StoreUnavailable
 from pc_cloudmask.storage.local import LocalStore
-from pc_cloudmask.storage.store import BucketPlace, ObjectReader, ObjectStore
-from pc_cloudmask.storage.web import HttpStore
+from pc_cloudmask.storage.store import (
+    BucketPlace,
+    ObjectInfo,
+    ObjectPart,
+    ObjectReader,
+    ObjectStore,
+    StoredObject,
+    check_key,
+)
 from pc_cloudmask.text import LOOPBACK_HOSTS, read_file_uri, unsigned_href
-from pc_cloudmask.web import knock
+from pc_cloudmask.web import Answer, Deadline, HttpClient, NoAnswer, RefusedAnswer, RetryPolicy, knock
 
 if TYPE_CHECKING:
     from botocore.config import Config
@@ -23,9 +31,6 @@ if TYPE_CHECKING:
 
     from pc_cloudmask.storage.s3 import S3Store
 
-
-#: A catalog's URL may end with the name of its root document.
-ROOT_DOCUMENT = "catalog.json"
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 10, 60
 #: Defaults for settings of the AWS configuration, by their names there, where the user has set none.
 _DEFAULTS: Mapping[str, Any] = {
@@ -40,6 +45,13 @@ _YES = frozenset({"YES", "TRUE", "ON", "1"})
 #: The largest value of ``CLOUDMASK_WORKERS``.
 _CONNECTIONS = 64
 _BUCKET = Service("store", "AWS_ENDPOINT_URL", "AWS_CA_BUNDLE")
+#: Of a web server's object: the same as for a document; the mask of a full tile is smaller than a megabyte.
+_MAX_OBJECT_BYTES = 64 << 20
+_DEADLINE_S, _ATTEMPTS = 120.0, 3
+#: Of a partial answer, and of one for a range that begins after the object's end.
+_CONTENT_RANGE = re.compile(
+    r"bytes (?:\*|(?P<first>\d{1,18})-(?P<last>\d{1,18}))/(?P<size>\d{1,18})", re.ASCII
+)
 
 
 def open_store(url: str, *, read_only: bool = False) -> ObjectStore:
@@ -57,16 +69,12 @@ def open_store(url: str, *, read_only: bool = False) -> ObjectStore:
         store.check_bucket()
         return store
     root = read_path(url)
-    _check_directory(root, read_only=read_only)
+    _check_directory(root, *((os.R_OK, "read") if read_only else (os.W_OK, "written")))
     return LocalStore(root)
 
 
 def find_bucket(store: ObjectStore) -> BucketPlace | None:
-    """Return where the bucket of ``store`` is; None if it is no bucket.
-
-    Raises:
-        StoreRefused, StoreUnavailable: as ``open_store``.
-    """
+    """Return where the bucket of ``store`` is; None if it is no bucket. It raises what ``open_store`` raises."""
     if not store.url.startswith("s3://"):
         return None
     from pc_cloudmask.storage.s3 import S3Store  # noqa: PLC0415
@@ -81,10 +89,9 @@ def open_reader(url: str) -> ObjectReader:
 
     Raises:
         SettingsError: the kind of URL is not supported, or it is http to another machine.
-        StoreRefused: a bucket or credentials are missing.
-        StoreUnavailable: the endpoint does not answer.
+        StoreRefused: the URL of a bucket has another form, or the AWS configuration makes no client.
     """
-    url = url.removesuffix(f"/{ROOT_DOCUMENT}").rstrip("/") or "/"
+    url = url.removesuffix("/catalog.json").rstrip("/") or "/"
     if url[:5].lower() == "file:" or "://" not in url:
         return LocalStore(read_path(url))
     parts = _split_url(url)
@@ -120,16 +127,15 @@ def read_path(url: str) -> Path:
         raise SettingsError(f"store {path}: not a directory that can be found: {error}") from error
 
 
-def _check_directory(root: Path, *, read_only: bool) -> None:
+def _check_directory(root: Path, needed: int, deed: str) -> None:
     folder = root.resolve()
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
         raise StoreRefused(f"store {root}: {folder} is a file: name a directory")
-    needed, what = (os.R_OK, "read") if read_only else (os.W_OK, "written")
     if not os.access(folder, needed | os.X_OK):
         raise StoreRefused(
-            f"store {root}: {folder} cannot be {what}: give this user the right, or choose another store"
+            f"store {root}: {folder} cannot be {deed}: give this user the right, or choose another store"
         )
 
 
@@ -200,15 +206,74 @@ def _build_client() -> S3Client:
         path_style = config.merge(Config(s3={"addressing_style": "path"}))
         client = session.client("s3", config=path_style, verify=verify)
     if _pays():
-        client.meta.events.register("before-call.s3", _pay)
+        payer = {"x-amz-request-payer": "requester"}
+        client.meta.events.register("before-call.s3", lambda params, **_: params["headers"].update(payer))
     return client
 
 
 def _pays() -> bool:
-    """Return True if whoever sends a request is to pay for it."""
+    """Return True if whoever sends a request is to pay for it, for buckets whose owner does not."""
     return os.environ.get("AWS_REQUEST_PAYER", "").lower() == "requester"
 
 
-def _pay(params: dict[str, Any], **_: Any) -> None:
-    """Add to a request that we pay for it, for buckets whose owner does not."""
-    params["headers"]["x-amz-request-payer"] = "requester"
+class HttpStore:
+    """Read-only objects below ``url``: a public bucket, or ``cloudmask serve``."""
+
+    def __init__(self, url: str, retry: RetryPolicy | None = None) -> None:
+        self._url = url.rstrip("/")
+        self._http = HttpClient(
+            retry or RetryPolicy(attempts=_ATTEMPTS), needs_length=True, service=Service("store", "--store")
+        )
+
+    @property
+    def url(self) -> str:
+        """See ``ObjectReader``."""
+        return self._url
+
+    def read_object(self, key: str) -> StoredObject | None:
+        """See ``ObjectReader``."""
+        answer = self._get(key)
+        return None if answer is None else StoredObject(key, answer.body, answer.headers.get("ETag", ""))
+
+    def find_object(self, key: str) -> ObjectInfo | None:
+        """See ``ObjectReader``; the object is read, since few servers give sizes alone."""
+        answer = self._get(key)
+        return None if answer is None else ObjectInfo(key, len(answer.body))
+
+    def read_part(self, key: str, offset: int, length: int) -> ObjectPart | None:
+        """See ``ObjectReader``; a server without ranges sends all bytes."""
+        wanted = {"Range": f"bytes={offset}-{offset + length - 1}", "Accept-Encoding": "identity"}
+        answer = self._get(key, wanted)
+        if answer is None:
+            return None
+        if answer.status == 200:
+            return ObjectPart(answer.body[offset : offset + length], len(answer.body))
+        told = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+        if answer.status == 416 and told:
+            return ObjectPart(b"", int(told["size"]))
+        if (
+            not told
+            or int(told["first"] or -1) != offset
+            or int(told["last"]) + 1 - offset != len(answer.body)
+        ):
+            raise StoreUnavailable(f"{self._url}/{key}: not the range that was asked for: try again later")
+        return ObjectPart(answer.body, int(told["size"]))
+
+    def _get(self, key: str, headers: Mapping[str, str] | None = None) -> Answer | None:
+        url = f"{self._url}/{check_key(key)}"
+        try:
+            answer = self._http.get(
+                url, deadline=Deadline(_DEADLINE_S), max_body_bytes=_MAX_OBJECT_BYTES, headers=headers
+            )
+        except NoAnswer as error:
+            raise StoreUnavailable(str(error)) from error
+        except RefusedAnswer as error:
+            raise StoreRefused(str(error)) from error
+        if answer.status in {404, 410}:
+            return None
+        if answer.status == 403:
+            # A bucket that may not be listed gives this answer for a missing object, too.
+            raise StoreRefused(f"{unsigned_href(url)}: HTTP 403: not public, or not there at all")
+        if answer.status not in ({200, 206, 416} if headers else {200}):
+            raise StoreRefused(f"{unsigned_href(url)}: HTTP {answer.status}: the catalog is not public there")
+        return answer

@@ -9,7 +9,7 @@ from inspect import isgenerator
 from typing import Any
 
 from pc_cloudmask.catalog.layout import YearKeys
-from pc_cloudmask.catalog.steps import Step, StepName, Steps
+from pc_cloudmask.catalog.states import Step, StepName, Steps
 from tests.doubles.memory_store import MemoryStore
 
 #: Steps after which nothing is there that another writer looks at and that was not there before.

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 
 from pc_cloudmask.catalog.check import check_catalog
 from pc_cloudmask.catalog.publisher import Publisher
-from pc_cloudmask.catalog.steps import LEASE
+from pc_cloudmask.catalog.states import LEASE
 from pc_cloudmask.errors import StoreRefused, StoreUnavailable
 from pc_cloudmask.storage.stores import open_store
 from tests.catalog.publications import CONTEXT, LESSER, NOW, build_publication, keys_of, product_id

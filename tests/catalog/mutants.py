@@ -40,7 +40,7 @@ NO_COMPARE_AND_SWAP = Mutant(
     "no_compare_and_swap",
     (
         Edit(
-            "steps",
+            "states",
             "store.replace_object(key, body, media_type, current.etag)",
             "store.write_object(key, body, media_type)",
         ),
@@ -51,7 +51,7 @@ ETAG_AFTER_LISTING = Mutant(
     "etag_after_listing",
     (
         Edit(
-            "steps",
+            "states",
             """\
         current = store.read_object(key)
         yield Step(StepName.READ, key)
@@ -171,7 +171,7 @@ WRITTEN_ONCE = Mutant(
 )
 LESSER_OVER_BETTER = Mutant(
     "lesser_over_better",
-    (Edit("versions", "if is_current(there) and read_method(there) in publication.better:", "if False:"),),
+    (Edit("publisher", "if is_current(there) and read_method(there) in publication.better:", "if False:"),),
     "a better mask and a lesser one",
 )
 MUTANTS = (

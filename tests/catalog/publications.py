@@ -23,7 +23,7 @@ from pc_cloudmask.catalog.layout import (
     changes_key,
     item_keys,
 )
-from pc_cloudmask.catalog.steps import Publication
+from pc_cloudmask.catalog.publisher import Publication
 from pc_cloudmask.scene.geometry import build_tile_box
 from pc_cloudmask.storage.store import ObjectStore
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice, product
 from typing import TypeVar
 
-from pc_cloudmask.catalog.steps import Publication
+from pc_cloudmask.catalog.publisher import Publication
 from pc_cloudmask.storage.store import ObjectInfo, ObjectPart, ObjectStore, StoreCapabilities, StoredObject
 from tests.catalog.publications import build_publication, product_id
 

@@ -8,8 +8,8 @@ from typing import Any
 import pystac
 import pytest
 
-from pc_cloudmask.catalog.access import ALTERNATE_URI, STORAGE_URI, build_scheme
 from pc_cloudmask.catalog.fields import COG_MEDIA_TYPE, AssetFile
+from pc_cloudmask.catalog.item import ALTERNATE_URI, STORAGE_URI, build_scheme
 from pc_cloudmask.source.item import read_scene
 from pc_cloudmask.storage.store import BucketPlace
 from tests.catalog.items import derive, make_parts, make_source_item

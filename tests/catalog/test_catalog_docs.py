@@ -11,7 +11,7 @@ from typing import Any
 import pystac
 import pytest
 
-from pc_cloudmask.catalog.access import add_alternates
+from pc_cloudmask.catalog.item import add_alternates
 from pc_cloudmask.catalog.layout import changes_key, item_keys
 from pc_cloudmask.source.hrefs import SCHEMES
 from pc_cloudmask.storage.store import BucketPlace

@@ -10,17 +10,15 @@ from itertools import islice
 
 import pytest
 
-from pc_cloudmask.catalog.check import check_catalog
-from pc_cloudmask.catalog.check_year import GRACE, Checker, check_year
+from pc_cloudmask.catalog.check import Removals, check_catalog, repair_year
+from pc_cloudmask.catalog.check_catalogs import GRACE, Checker, check_year
 from pc_cloudmask.catalog.documents import build_year_catalog
 from pc_cloudmask.catalog.fields import CatalogContext, encode_document
 from pc_cloudmask.catalog.findings import CheckReport, Problem
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, ITEMS_PREFIX, changes_key
 from pc_cloudmask.catalog.publisher import Publisher, item_steps
-from pc_cloudmask.catalog.repair import Removals, repair_year
 from pc_cloudmask.catalog.search import read_census
-from pc_cloudmask.catalog.states import list_states
-from pc_cloudmask.catalog.steps import LEASE, StepName, build_marker, write_marker
+from pc_cloudmask.catalog.states import LEASE, StepName, build_marker, list_states, write_marker
 from pc_cloudmask.catalog.walk import list_year
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.storage.store import StoredObject

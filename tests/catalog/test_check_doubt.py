@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pc_cloudmask.catalog.check import check_catalog
-from pc_cloudmask.catalog.check_year import GRACE
+from pc_cloudmask.catalog.check_catalogs import GRACE
 from pc_cloudmask.catalog.findings import CheckReport, Problem
 from pc_cloudmask.catalog.layout import COLLECTION_ID, COLLECTION_KEY
 from pc_cloudmask.catalog.publisher import Publisher

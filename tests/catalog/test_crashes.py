@@ -12,7 +12,7 @@ from pc_cloudmask.catalog.documents import read_coverage
 from pc_cloudmask.catalog.feed import Change, Feed
 from pc_cloudmask.catalog.parents import catalog_stages, tell_stages
 from pc_cloudmask.catalog.publisher import Publisher, item_steps
-from pc_cloudmask.catalog.steps import LEASE, StepName
+from pc_cloudmask.catalog.states import LEASE, StepName
 from pc_cloudmask.errors import StoreUnavailable
 from tests.catalog.publications import (
     CONTEXT,

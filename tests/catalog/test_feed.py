@@ -16,7 +16,7 @@ from pc_cloudmask.catalog.fields import CatalogContext
 from pc_cloudmask.catalog.layout import COLLECTION_ID, changes_key
 from pc_cloudmask.catalog.parents import catalog_stages, tell_stages, year_steps
 from pc_cloudmask.catalog.publisher import Publisher, item_steps
-from pc_cloudmask.catalog.steps import Step, Steps
+from pc_cloudmask.catalog.states import Step, Steps
 from pc_cloudmask.catalog.versions import mark_withdrawal, withdraw_steps
 from tests.catalog.interleaving import Write, visit_states
 from tests.catalog.publications import (

@@ -27,7 +27,7 @@ import pytest
 
 from pc_cloudmask.catalog.check import check_catalog
 from pc_cloudmask.catalog.publisher import Publisher
-from pc_cloudmask.catalog.steps import LEASE
+from pc_cloudmask.catalog.states import LEASE
 from pc_cloudmask.catalog.versions import is_current
 from pc_cloudmask.storage.store import ObjectStore
 from pc_cloudmask.storage.stores import open_store

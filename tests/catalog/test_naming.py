@@ -8,14 +8,14 @@ from pathlib import Path
 import orjson
 import pytest
 
-from pc_cloudmask.catalog.naming import (
+from pc_cloudmask.catalog.layout import (
     AmbiguousItem,
     choose_same,
-    find_named_keys,
     join_tiles_and_days,
     match_name,
     parse_tile_and_day,
 )
+from pc_cloudmask.catalog.search import find_named_keys
 from pc_cloudmask.errors import SettingsError, StoreRefused
 from pc_cloudmask.storage.local import LocalStore
 from tests.published_demo import copy_catalog

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pc_cloudmask.catalog.documents import read_coverage
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY
 from pc_cloudmask.catalog.parents import catalog_stages, year_steps
-from pc_cloudmask.catalog.publisher import Publisher, find_published, item_steps
-from pc_cloudmask.catalog.steps import Publication, Steps
+from pc_cloudmask.catalog.publisher import Publication, Publisher, find_published, item_steps
+from pc_cloudmask.catalog.states import Steps
 from pc_cloudmask.catalog.versions import withdraw_steps
 from pc_cloudmask.errors import InvalidField, StoreRefused, StoreUnavailable
 from pc_cloudmask.storage.local import LocalStore

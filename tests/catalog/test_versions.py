@@ -18,7 +18,8 @@ from pc_cloudmask.catalog.check import check_catalog
 from pc_cloudmask.catalog.documents import read_coverage
 from pc_cloudmask.catalog.fields import decode_document
 from pc_cloudmask.catalog.layout import pending_key
-from pc_cloudmask.catalog.steps import LEASE, Publication, Steps
+from pc_cloudmask.catalog.publisher import Publication
+from pc_cloudmask.catalog.states import LEASE, Steps
 from pc_cloudmask.catalog.versions import mark_withdrawal, read_method
 from pc_cloudmask.errors import StoreUnavailable
 from tests.catalog.interleaving import Write, visit_states

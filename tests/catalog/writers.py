@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 import pc_cloudmask.catalog
 from pc_cloudmask.catalog.documents import read_coverage
 from pc_cloudmask.catalog.layout import PENDING_PREFIX
-from pc_cloudmask.catalog.steps import LEASE, Publication, Step, StepName
+from pc_cloudmask.catalog.publisher import Publication
+from pc_cloudmask.catalog.states import LEASE, Step, StepName
 from pc_cloudmask.errors import StoreUnavailable
 from tests.catalog.publications import (
     CONTEXT,

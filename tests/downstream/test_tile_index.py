@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from rasterio.warp import Resampling, reproject
 from rasterio.windows import Window, from_bounds
 
+from pc_cloudmask.catalog.export import build_rows, build_style, encode_rows, read_rows, update_tile_index
 from pc_cloudmask.catalog.fields import CatalogContext
 from pc_cloudmask.catalog.layout import STYLE_KEY, TILE_INDEX_KEY, item_keys
 from pc_cloudmask.catalog.mirror import rebuild_mirror
 from pc_cloudmask.catalog.publisher import Publisher
-from pc_cloudmask.catalog.tile_index import build_rows, build_style, encode_rows, read_rows, update_tile_index
 from pc_cloudmask.settings import read_clock
 from pc_cloudmask.storage.local import LocalStore
 from pc_cloudmask.storage.stores import open_store

@@ -22,8 +22,7 @@ from pc_cloudmask.runs.gaps import GapReport
 from pc_cloudmask.runs.request import GapsRequest
 from pc_cloudmask.scene.geometry import build_tile_box
 from pc_cloudmask.settings import Area, Settings
-from pc_cloudmask.source.second_api import SecondApi
-from pc_cloudmask.source.stac_api import PlanetaryComputerSource
+from pc_cloudmask.source.stac_api import PlanetaryComputerSource, SecondApi
 from pc_cloudmask.storage.local import LocalStore
 from pc_cloudmask.web import RetryPolicy
 from tests.catalog.publications import CONTEXT, build_publication, keys_of

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pc_cloudmask.runs.gaps import AreaSightings, compare_areas, find_lacking, match_sightings
-from pc_cloudmask.source.sighting import SENSING, Sighting
+from pc_cloudmask.source.fields import SENSING, Sighting
 
 START = datetime(2018, 12, 14, 13, 32, 19, tzinfo=UTC)
 ORBIT = timedelta(minutes=100)

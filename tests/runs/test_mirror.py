@@ -10,9 +10,9 @@ import pytest
 
 from pc_cloudmask.catalog import mirror
 from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.export import read_rows
 from pc_cloudmask.catalog.fields import CatalogContext
 from pc_cloudmask.catalog.layout import COLLECTION_KEY, ITEMS_PREFIX, TILE_INDEX_KEY
-from pc_cloudmask.catalog.tile_index import read_rows
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.settings import read_clock

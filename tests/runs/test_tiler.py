@@ -8,9 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 import pystac
 import pytest
 
-from pc_cloudmask.catalog.access import WEB_MAP_LINKS_URI
 from pc_cloudmask.catalog.check import CheckOptions, check_catalog
 from pc_cloudmask.catalog.fields import CatalogContext
+from pc_cloudmask.catalog.item import WEB_MAP_LINKS_URI
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.request import IngestRequest

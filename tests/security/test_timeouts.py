@@ -24,7 +24,7 @@ from pc_cloudmask.source.assets import AssetReader
 from pc_cloudmask.source.item_files import ItemFilesSource
 from pc_cloudmask.source.stac_api import PlanetaryComputerSource
 from pc_cloudmask.storage import stores
-from pc_cloudmask.storage.web import HttpStore
+from pc_cloudmask.storage.stores import HttpStore
 from pc_cloudmask.web import RetryPolicy
 from tests.doubles.earth_engine.fixtures import reset_client
 from tests.doubles.range_server import RangeServer

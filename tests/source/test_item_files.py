@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 
 from pc_cloudmask.errors import SettingsError, SourceRefused, SourceUnavailable
 from pc_cloudmask.scene.query import SceneQuery, build_query
-from pc_cloudmask.source.fields import Item
+from pc_cloudmask.source.fields import Item, build_filter
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS
 from pc_cloudmask.source.item_files import FolderDocuments, ItemFilesSource, ServerDocuments
-from pc_cloudmask.source.selection import build_filter
 from pc_cloudmask.source.stac_api import PlanetaryComputerSource
 from pc_cloudmask.web import RetryPolicy
 from tests.doubles.range_server import RangeServer

@@ -17,18 +17,12 @@ from hypothesis import strategies as st
 from pc_cloudmask.errors import InvalidField, SettingsError, SourceRefused, SourceUnavailable
 from pc_cloudmask.scene.geometry import build_box
 from pc_cloudmask.scene.query import SceneQuery, build_query, parse_instant
-from pc_cloudmask.source import selection as item_order
+from pc_cloudmask.source import paging as item_order
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS
 from pc_cloudmask.source.item import read_scene
-from pc_cloudmask.source.selection import sort_stream
-from pc_cloudmask.source.stac_api import (
-    IDS_AT_ONCE,
-    MAX_ITEMS,
-    PAGE_ITEMS,
-    PlanetaryComputerSource,
-    find_most_items,
-)
+from pc_cloudmask.source.paging import MAX_ITEMS, PAGE_ITEMS, find_most_items, sort_stream
+from pc_cloudmask.source.stac_api import IDS_AT_ONCE, PlanetaryComputerSource
 from pc_cloudmask.web import RetryPolicy
 from tests.catalog.items import make_source_item
 from tests.doubles.stac_api import Fault, StacApiServer, make_item

@@ -9,7 +9,7 @@ import pytest
 
 from pc_cloudmask.errors import SourceRefused
 from pc_cloudmask.scene.query import SceneQuery
-from pc_cloudmask.source.second_api import SecondApi
+from pc_cloudmask.source.stac_api import SecondApi
 from pc_cloudmask.web import RetryPolicy
 from tests.doubles.stac_api import Fault, StacApiServer
 from tests.doubles.stac_api.catalogues import Pass, make_earth_search, make_planetary

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pc_cloudmask.errors import ItemError, MissingField
-from pc_cloudmask.source.sighting import SENSING, find_scene_key, find_tile, read_sighting
+from pc_cloudmask.source.fields import SENSING, find_scene_key, find_tile, read_sighting
 from tests.doubles.stac_api.catalogues import Pass, make_copernicus, make_earth_search, make_planetary
 
 START = datetime(2018, 12, 14, 13, 32, 19, tzinfo=UTC)

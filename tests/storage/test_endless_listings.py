@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from pc_cloudmask.errors import StoreUnavailable
-from pc_cloudmask.storage.s3 import S3Store
-from pc_cloudmask.storage.s3_answers import PAGE_KEYS, DoubtfulAnswer, check_page
+from pc_cloudmask.storage.s3 import PAGE_KEYS, DoubtfulAnswer, S3Store, check_page
 
 
 class CirclingClient:

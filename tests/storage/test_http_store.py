@@ -12,8 +12,7 @@ import pytest
 from pc_cloudmask.errors import SettingsError, StoreRefused, StoreUnavailable
 from pc_cloudmask.storage.local import LocalStore
 from pc_cloudmask.storage.s3 import S3Store
-from pc_cloudmask.storage.stores import open_reader
-from pc_cloudmask.storage.web import HttpStore
+from pc_cloudmask.storage.stores import HttpStore, open_reader
 from pc_cloudmask.web import RetryPolicy
 from tests.doubles.s3_server import S3Server
 

@@ -8,7 +8,7 @@ import pytest
 
 from pc_cloudmask.errors import StoreRefused
 from pc_cloudmask.storage.store import ObjectPart, ObjectStore
-from pc_cloudmask.storage.web import HttpStore
+from pc_cloudmask.storage.stores import HttpStore
 from tests.doubles.range_server import RangeServer
 from tests.storage.test_store_contract import open_empty, store
 

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pc_cloudmask.errors import StoreError, StoreRefused, StoreUnavailable
-from pc_cloudmask.storage.s3_answers import proves_absence
+from pc_cloudmask.storage.s3 import proves_absence
 from pc_cloudmask.storage.store import ObjectStore, StoreCapabilities
 from pc_cloudmask.storage.stores import open_store
 from tests.doubles.breaking_front import Script, running_breaking_front

@@ -10,15 +10,10 @@ from pc_cloudmask.text import decode_text, is_loopback
 
 DEFAULT, ANONYMOUS = "default", "anonymous"
 VARIABLE = "CLOUDMASK_EARTHENGINE_CREDENTIALS"
-_NO_PROJECT = "set CLOUDMASK_EARTHENGINE_PROJECT to a Google Cloud project registered for Earth Engine"
 
 
 def check_account(project: str | None, url: str, credentials: str) -> str:
-    """Return the project to compute in, found without a request.
-
-    Raises:
-        SettingsError: there is no project, the key file is not one, or ``anonymous`` is used beyond this machine.
-    """
+    """Return the project to compute in, found without a request; raise SettingsError if one of them is at fault."""
     if credentials == ANONYMOUS:
         if not is_loopback(url):
             raise SettingsError(f"{VARIABLE}: 'anonymous' is for loopback endpoints only, not for {url}")
@@ -26,7 +21,9 @@ def check_account(project: str | None, url: str, credentials: str) -> str:
     if credentials != DEFAULT:
         project = project or read_key(credentials).get("project_id")
     if not project:
-        raise SettingsError(_NO_PROJECT)
+        raise SettingsError(
+            "set CLOUDMASK_EARTHENGINE_PROJECT to a Google Cloud project registered for Earth Engine"
+        )
     return project
 
 

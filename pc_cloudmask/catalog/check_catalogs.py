@@ -1,35 +1,52 @@
-"""Check one year: its catalog, its items and the contents of their folders."""
+"""Check the catalogs: each year with its items and the contents of their folders, and those above the years."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
 from pc_cloudmask.catalog.check_item import ItemCheck, check_item
-from pc_cloudmask.catalog.documents import Coverage, build_year_catalog, merge_coverages
-from pc_cloudmask.catalog.fields import CatalogContext, encode_document, read_document
+from pc_cloudmask.catalog.documents import (
+    Coverage,
+    build_root_catalog,
+    build_year_catalog,
+    merge_coverages,
+    read_collection_coverage,
+)
+from pc_cloudmask.catalog.fields import (
+    CatalogContext,
+    decode_document,
+    encode_document,
+    find_public_url,
+    read_document,
+)
 from pc_cloudmask.catalog.findings import (
     CouldNotRead,
     Finding,
     Problem,
+    check_length,
     explain_error,
     find_absence,
+    looking_at,
     read,
     read_catalog,
 )
-from pc_cloudmask.catalog.layout import WITHDRAWN_NAME, ItemKeys
+from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, PENDING_PREFIX, WITHDRAWN_NAME, ItemKeys
+from pc_cloudmask.catalog.parents import ParentCatalog, collection_parent
+from pc_cloudmask.catalog.states import LEASE, list_markers, read_marker
 from pc_cloudmask.catalog.versions import (
     find_unsettled,
     order_version,
     read_scene_prefix,
     read_withdrawn_marker,
 )
-from pc_cloudmask.catalog.walk import ItemFolder, YearFolder, list_links, superseded_name
-from pc_cloudmask.errors import CloudmaskError
-from pc_cloudmask.scene.ids import is_item_id
-from pc_cloudmask.storage.store import ObjectInfo, ObjectStore
+from pc_cloudmask.catalog.walk import ItemFolder, YearFolder, list_links, read_children, superseded_name
+from pc_cloudmask.errors import CloudmaskError, SettingsError
+from pc_cloudmask.scene.scene import is_item_id
+from pc_cloudmask.storage.store import PROBE_FORM, PROBE_PREFIX, ObjectInfo, ObjectStore, StoredObject
 
 #: How long an object that is no longer needed is kept: readers may still hold an older item or catalog.
 GRACE = timedelta(days=7)
@@ -117,6 +134,10 @@ class YearCheck:
         """Whether there may be something to repair."""
         return bool(self.withdrawn) or any(finding.problem.is_mendable for finding in self.findings)
 
+    def keys(self, item_id: str) -> ItemKeys:
+        """Return the keys of an item of this year."""
+        return ItemKeys(self.folder.year_keys, item_id)
+
     def report(self, problem: Problem, key: str, detail: str) -> None:
         """Add a finding."""
         self.findings.append(Finding(problem, key, detail))
@@ -142,23 +163,21 @@ def check_year(checker: Checker, folder: YearFolder) -> YearCheck:
 
 def _judge_item(checker: Checker, check: YearCheck, item: ItemCheck) -> None:
     """Decide what happens to an item; one with a withdrawn marker is linked by nothing."""
-    item_id = item.keys.item_id
-    is_pending = item_id in checker.pending
-    if item.is_unread or not check.folder.folders[item_id].is_withdrawn:
-        check.findings.extend(item.findings)
-        if item.is_broken and not is_pending:
-            check.broken[item_id] = BrokenItem(item.reason, item.digest)
-        elif item.lost and item.is_sound and not is_pending:
-            check.dangling.append(item_id)
-            check.report(Problem.DANGLING_LINK, item.keys.item, f"links {item.lost}, which is not there")
-    elif item.fingerprint is not None and not is_pending:
+    item_id, is_pending = item.keys.item_id, item.keys.item_id in checker.pending
+    if check.folder.folders[item_id].is_withdrawn and not item.is_unread:
         # Whatever the marker says: withdrawing an item removes its fingerprint.
-        if item.is_broken:
-            # A repair died before it removed the fingerprint, which would keep ``ingest`` from publishing the scene.
-            check.findings.extend(item.findings)
-            check.broken[item_id] = BrokenItem(item.reason, item.digest)
-        else:
+        if is_pending or item.fingerprint is None:
+            return
+        if not item.is_broken:
             _restore(check, item.keys)
+            return
+        # A repair died before it removed the fingerprint, which would keep ``ingest`` from publishing the scene.
+    check.findings.extend(item.findings)
+    if item.is_broken and not is_pending:
+        check.broken[item_id] = BrokenItem(item.fault, item.digest)
+    elif item.lost and not item.fault and not is_pending:
+        check.dangling.append(item_id)
+        check.report(Problem.DANGLING_LINK, item.keys.item, f"links {item.lost}, which is not there")
 
 
 def _restore(check: YearCheck, keys: ItemKeys, fingerprint: str | None = None) -> None:
@@ -171,15 +190,12 @@ def _sum_up(checker: Checker, check: YearCheck, items: Mapping[str, ItemCheck]) 
     """Fill in the totals that follow from the items."""
     totals, folders = check.totals, check.folder.folders
     totals.items, totals.files = len(items), sum(len(item.files) for item in items.values())
-    sound = {item_id: item for item_id, item in items.items() if not item.is_broken}
+    allowed = {item_id: item.coverage for item_id, item in items.items() if not item.is_broken}
     # Items of live writers are not in the collection's summaries yet.
-    totals.coverage = merge_coverages(
-        item.coverage
-        for item_id, item in sound.items()
-        if item_id not in checker.pending and folders[item_id].is_published
-    )
-    totals.allowed = merge_coverages(item.coverage for item in sound.values())
-    totals.is_coverage_known = all(folders[item_id].is_withdrawn for item_id in items.keys() - sound.keys())
+    needed = {item_id for item_id in allowed if folders[item_id].is_published} - checker.pending
+    totals.coverage = merge_coverages(allowed[item_id] for item_id in sorted(needed))
+    totals.allowed = merge_coverages(allowed.values())
+    totals.is_coverage_known = all(folders[item_id].is_withdrawn for item_id in items.keys() - allowed.keys())
 
 
 def _check_versions(checker: Checker, check: YearCheck, items: Mapping[str, ItemCheck]) -> None:
@@ -188,29 +204,25 @@ def _check_versions(checker: Checker, check: YearCheck, items: Mapping[str, Item
     A mark that names its own item, an older version or another scene would hide its item forever.
     """
     folder = check.folder
-    sound = {item_id: item for item_id, item in items.items() if folder.holds(item_id) and item.is_sound}
+    sound = {item_id: item for item_id, item in items.items() if folder.holds(item_id) and not item.fault}
     starts = {item_id: item.start for item_id, item in sound.items() if item_id not in checker.pending}
     for item_id in starts:
         for successor in folder.folders[item_id].successors:
             if successor in sound and not _is_newer_version(sound[successor], sound[item_id]):
-                key = sound[item_id].keys.prefix + superseded_name(successor)
+                key = check.keys(item_id).prefix + superseded_name(successor)
                 check.wrong_marks.append(key)
                 text = f"names {successor}, which is no newer version of this scene"
                 check.report(Problem.WRONG_MARK, key, text)
     for older, newer in find_unsettled(starts, folder.linked_ids):
         check.unlinked.append(newer)
         text = f"is a newer version of {older}, which no mark says"
-        check.report(Problem.UNSETTLED_VERSION, ItemKeys(folder.year_keys, newer).item, text)
+        check.report(Problem.UNSETTLED_VERSION, check.keys(newer).item, text)
 
 
 def _is_newer_version(other: ItemCheck, item: ItemCheck) -> bool:
     other_id, item_id = other.keys.item_id, item.keys.item_id
-    return (
-        order_version(other_id) > order_version(item_id)
-        and read_scene_prefix(other_id) == read_scene_prefix(item_id)
-        and other.start is not None
-        and other.start == item.start
-    )
+    is_same_scene = read_scene_prefix(other_id) == read_scene_prefix(item_id) and other.start == item.start
+    return is_same_scene and other.start is not None and order_version(other_id) > order_version(item_id)
 
 
 def _check_catalog(checker: Checker, check: YearCheck, items: Mapping[str, ItemCheck]) -> None:
@@ -219,8 +231,8 @@ def _check_catalog(checker: Checker, check: YearCheck, items: Mapping[str, ItemC
     try:
         catalog = read_catalog(checker.store, key)
     except CouldNotRead as error:
-        check.is_in_doubt = True
         check.findings.append(error.finding)
+        check.is_in_doubt = True
         return
     check.totals.has_catalog = catalog is not None
     if catalog is None:
@@ -243,19 +255,14 @@ def _check_catalog(checker: Checker, check: YearCheck, items: Mapping[str, ItemC
 
 def _check_linked(store: ObjectStore, check: YearCheck, linked: set[str]) -> None:
     """Find dead links, where a listing and a read agree that the item does not exist."""
-    year_keys = check.folder.year_keys
-    for item_id in sorted(linked):
-        if check.folder.folders.get(item_id, ItemFolder(item_id)).item is not None:
-            continue
-        doubt = find_absence(store, ItemKeys(year_keys, item_id).item) if is_item_id(item_id) else None
-        if doubt is None:
-            check.report(
-                Problem.DANGLING_LINK, year_keys.catalog, f"links {item_id:.128}, which is not there"
-            )
-        else:
+    present = {item_id for item_id, each in check.folder.folders.items() if each.item is not None}
+    for item_id in sorted(linked - present):
+        doubt = find_absence(store, check.keys(item_id).item) if is_item_id(item_id) else None
+        if doubt is not None:
             check.is_in_doubt = True
             check.doubtful.add(item_id)
-            check.findings.append(doubt)
+        text = f"links {item_id:.128}, which is not there"
+        check.findings.append(doubt or Finding(Problem.DANGLING_LINK, check.folder.year_keys.catalog, text))
 
 
 def _check_reached(check: YearCheck, items: Mapping[str, ItemCheck], reached: set[str]) -> None:
@@ -265,9 +272,8 @@ def _check_reached(check: YearCheck, items: Mapping[str, ItemCheck], reached: se
     for item_id, item in sorted(check.folder.folders.items()):
         if item.is_published and item_id not in reached and not unread.intersection(item.successors):
             check.unlinked.append(item_id)
-            year_keys = check.folder.year_keys
-            key = ItemKeys(year_keys, item_id).item
-            check.report(Problem.UNLINKED_ITEM, key, f"{year_keys.catalog} lacks it")
+            keys = check.keys(item_id)
+            check.report(Problem.UNLINKED_ITEM, keys.item, f"{keys.year_keys.catalog} lacks it")
 
 
 def _check_leftovers(checker: Checker, check: YearCheck, folder: ItemFolder, item: ItemCheck | None) -> None:
@@ -290,7 +296,7 @@ def _check_leftovers(checker: Checker, check: YearCheck, folder: ItemFolder, ite
         check.totals.awaiting_removal += len(unused)
     elif folder.item is None:
         if unused:
-            _judge_remains(checker.store, check, ItemKeys(check.folder.year_keys, item_id))
+            _judge_remains(checker.store, check, check.keys(item_id))
     else:
         check.orphans += [info.key for info in unused]
         check.findings += [Finding(Problem.ORPHAN, info.key, "no item links it") for info in unused]
@@ -304,12 +310,12 @@ def _check_withdrawn(
     An item that was taken out as broken but is sound is restored. While its marker or its document is in doubt, it
     stays.
     """
-    keys = ItemKeys(check.folder.year_keys, folder.item_id)
+    keys = check.keys(folder.item_id)
     try:
         stored = read(checker.store, keys.withdrawn_marker)
         if stored is None:
             raise CouldNotRead(keys.withdrawn_marker, "was there a moment ago")
-        marker = read_withdrawn_marker(stored, keys)
+        withdrawn, fingerprint = read_withdrawn_marker(stored, keys)
     except CouldNotRead as error:
         check.findings.append(error.finding)
         return
@@ -320,9 +326,9 @@ def _check_withdrawn(
     doubt = find_absence(checker.store, keys.item) if folder.item is None else None
     if doubt is not None:
         check.findings.append(doubt)
-    elif item is not None and not item.is_broken and marker.fingerprint is not None:
-        _restore(check, keys, marker.fingerprint)
-    elif marker.withdrawn <= checker.now - GRACE and checker.is_past_grace(*folder.objects.values()):
+    elif item is not None and not item.is_broken and fingerprint is not None:
+        _restore(check, keys, fingerprint)
+    elif withdrawn <= checker.now - GRACE and checker.is_past_grace(*folder.objects.values()):
         check.withdrawn.append(folder.item_id)
     else:
         check.totals.awaiting_removal += files
@@ -331,9 +337,146 @@ def _check_withdrawn(
 def _judge_remains(store: ObjectStore, check: YearCheck, keys: ItemKeys) -> None:
     """Give files whose item document is missing the grace period of a broken item."""
     doubt = find_absence(store, keys.item)
-    if doubt is not None:
-        check.findings.append(doubt)
-        return
-    finding = Finding(Problem.BROKEN_ITEM, keys.item, "is not there, and its files are")
+    finding = doubt or Finding(Problem.BROKEN_ITEM, keys.item, "is not there, and its files are")
     check.findings.append(finding)
-    check.broken[keys.item_id] = BrokenItem(str(finding))
+    if doubt is None:
+        check.broken[keys.item_id] = BrokenItem(str(finding))
+
+
+@dataclass(frozen=True, slots=True)
+class Children:
+    """Names of a catalog's children: those ``present`` have a catalog.
+
+    Those ``unsure`` may or may not be linked: a live writer is publishing below them, or they could not be read.
+    """
+
+    present: frozenset[str]
+    unsure: frozenset[str]
+
+
+def check_parent(store: ObjectStore, parent: ParentCatalog, children: Children) -> Iterator[Finding]:
+    """Yield what is wrong with the catalog, if anything."""
+    wanted = children.present - children.unsure
+    stored = read_catalog(store, parent.key)
+    document = read_document(stored)
+    if stored is None or document is None:
+        if stored is not None:
+            yield Finding(Problem.UNREADABLE, parent.key, "is not a catalog")
+        elif wanted:
+            text = f"catalogs that it should link: {len(children.present)}"
+            yield Finding(Problem.MISSING_CATALOG, parent.key, text)
+        return
+    linked = read_children(document)
+    dangling = set(_find_dangling(store, parent, linked - children.present - children.unsure))
+    for name in sorted(dangling):
+        yield Finding(Problem.DANGLING_LINK, parent.key, f"links {name:.40}, whose catalog is not there")
+    for name in sorted(wanted - linked):
+        yield Finding(Problem.STALE_CATALOG, parent.key, f"does not link {name}")
+    with looking_at(parent.folder):
+        expected = encode_document(parent.build(sorted(linked - dangling)))
+    if stored.body != expected:
+        yield Finding(Problem.STALE_CATALOG, parent.key, "is not what its children give")
+
+
+def check_collection(
+    store: ObjectStore, context: CatalogContext, zones: Children, needed: Coverage | None
+) -> Iterator[Finding]:
+    """Yield what is wrong with the collection; ``needed`` is the least that it has to cover."""
+    document = read_document(read_catalog(store, COLLECTION_KEY))
+    covered = read_collection_coverage(document)
+    yield from check_parent(store, collection_parent(store, context, covered, document), zones)
+    if document is not None and needed is not None and (covered is None or covered.merge(needed) != covered):
+        yield Finding(Problem.STALE_CATALOG, COLLECTION_KEY, "its extent or summaries lack some item")
+
+
+def check_extent(before: StoredObject | None, allowed: Coverage | None) -> Iterator[Finding]:
+    """Report a collection whose extent, before its items were listed, exceeded that of all of them together."""
+    covered = read_collection_coverage(read_document(before))
+    if covered is not None and (allowed is None or allowed.merge(covered) != allowed):
+        yield Finding(
+            Problem.STALE_CATALOG, COLLECTION_KEY, "its extent or summaries cover more than its items"
+        )
+
+
+def check_root(store: ObjectStore, context: CatalogContext, zones: Children) -> Iterator[Finding]:
+    """Yield what is wrong with the root catalog."""
+    stored = read_catalog(store, CATALOG_KEY)
+    if stored is None:
+        if zones.present - zones.unsure:
+            yield Finding(Problem.MISSING_CATALOG, CATALOG_KEY, "the collection is not linked")
+    elif stored.body != encode_document(build_root_catalog(context)):
+        yield Finding(Problem.STALE_CATALOG, CATALOG_KEY, "is not what this program writes")
+
+
+def check_public_url(store: ObjectStore, context: CatalogContext) -> None:
+    """Raise ``SettingsError`` if there is a sound root catalog and it was written for another public URL."""
+    stored = store.read_object(CATALOG_KEY)
+    if stored is None:
+        return
+    try:
+        public_url = find_public_url(decode_document(stored.body, CATALOG_KEY), CATALOG_KEY)
+    except (CloudmaskError, LookupError, TypeError, AttributeError):
+        return  # damaged: reported like any other finding
+    other = CatalogContext(public_url)
+    if other == context or stored.body != encode_document(build_root_catalog(other)):
+        return
+    advice = f"set it to {public_url}" if public_url else "unset it"
+    raise SettingsError(
+        f"CLOUDMASK_PUBLIC_URL: {CATALOG_KEY} was written for {public_url or 'relative links'}, not for "
+        f"{context.public_url or 'relative links'}: {advice}, or publish again with ingest --force"
+    )
+
+
+def _find_dangling(store: ObjectStore, parent: ParentCatalog, names: AbstractSet[str]) -> Iterator[str]:
+    """Yield the names whose catalog is missing; one that has not been checked is in doubt."""
+    for name in sorted(names):
+        with looking_at(f"{parent.folder}{name:.40}/catalog.json"):
+            if not parent.holds(store, name):
+                yield name
+            elif name not in set(store.list_folders(parent.folder)):
+                raise CouldNotRead(f"{parent.folder}{name}/", "is there, and listings do not show it")
+
+
+@dataclass(frozen=True, slots=True)
+class Markers:
+    """Items of live writers, and keys of the markers that dead writers left.
+
+    A marker that cannot be read counts as a live writer's, so its item is left alone.
+    """
+
+    live: frozenset[ItemKeys] = frozenset()
+    pending: frozenset[str] = frozenset()
+    stale: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+def read_markers(store: ObjectStore, now: datetime) -> Markers:
+    """Read every marker; a failed listing raises what the store raises."""
+    live, unread, stale, findings = [], [], [], []
+    for key in list_markers(store):
+        try:
+            with looking_at(key):
+                marker = read_marker(store, key)
+            stored = read(store, key) if marker is None else None
+            if stored is not None:
+                check_length(store, stored)
+        except CouldNotRead as error:
+            findings.append(error.finding)
+            unread.append(key.removeprefix(PENDING_PREFIX).removesuffix(".json"))
+            continue
+        if marker is not None and not marker.is_stale(now):
+            live.append(marker.keys)
+        elif marker is not None or stored is not None:
+            stale.append(key)
+            findings.append(Finding(Problem.STALE_MARKER, key, "no living writer ends what it announces"))
+    pending = frozenset(unread).union(keys.item_id for keys in live)
+    return Markers(frozenset(live), pending, tuple(stale), tuple(findings))
+
+
+def list_dead_probes(store: ObjectStore, now: datetime) -> list[str]:
+    """Return the keys left by probes that were killed; a probe takes seconds, far less than a lease."""
+    return [
+        info.key
+        for info in store.list_objects(PROBE_PREFIX)
+        if PROBE_FORM.fullmatch(info.key) and info.modified is not None and info.modified + LEASE <= now
+    ]
