@@ -52,9 +52,13 @@ from pc_cloudmask.catalog.layout import (
     parse_beginning,
     parse_tile_and_day,
 )
-from pc_cloudmask.catalog.parents import read_mirror_keys
-from pc_cloudmask.catalog.publisher import find_published
-from pc_cloudmask.catalog.walk import find_linked_keys, list_years, read_linked
+from pc_cloudmask.catalog.walk import (
+    find_linked_keys,
+    find_published,
+    list_years,
+    read_linked,
+    read_mirror_keys,
+)
 from pc_cloudmask.errors import AssetRefused, CloudmaskError, SourceRefused, StoreRefused
 from pc_cloudmask.masking.classes import DECIMALS
 from pc_cloudmask.raster.read import Unsuitable, check_raster
