@@ -186,7 +186,7 @@ def label_chip() -> NDArray[np.uint8]:
     model = find_model_file()
     tables = model.build_tables(build_reflectance_table("02.12"))
     network = load_network(model)
-    return label_scene(network, tables, lambda top, bottom: pixels[:, top:bottom], pixels.shape[1:]).label
+    return label_scene(network, tables, lambda top, bottom: pixels[:, top:bottom], pixels.shape[1:])
 
 
 def label_chip_as_ukis_csmask() -> NDArray[np.uint8]:

@@ -293,13 +293,14 @@ class HttpClient:
             self._session.send(prepared, timeout=timeout, allow_redirects=False, **settings) as response,
         ):
             note_answer(request.url)
-            body = _read_body(response, max_body_bytes)
+            body = read_body(response, max_body_bytes)
         if response.status_code == _PROXY_WANTS_USER and (proxy := find_proxy(request.url)):
             raise refuse_by_proxy(proxy, "407", "", request.url)
         return Answer(response.status_code, response.headers, body)
 
 
-def _read_body(response: requests.Response, max_body_bytes: int) -> bytes:
+def read_body(response: requests.Response, max_body_bytes: int) -> bytes:
+    """Return the decoded body, or raise ``BodyTooLarge``."""
     body = bytearray()
     for chunk in response.iter_content(_CHUNK_BYTES):
         body += chunk
@@ -331,13 +332,9 @@ def _describe(error: requests.RequestException, url: str, service: Service) -> s
 
 
 def knock(url: str, service: Service, verify: str | bool | None = None) -> None:
-    """Request the root of the server of ``url`` on behalf of another library's client: any answer will do.
+    """Get any answer of the server of ``url`` for another library's client, or raise as ``judge``.
 
     Nothing is sent unless a first answer is expected soon, see ``contact``.
-
-    Raises:
-        Unreachable: there was no answer.
-        SettingsError: the proxy in between refuses us.
     """
     root = urljoin(url, "/")
     while is_first(url):

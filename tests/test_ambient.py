@@ -19,7 +19,7 @@ from rasterio.transform import Affine
 
 from pc_cloudmask.contact import find_ca_bundle, find_proxy
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.masking.earth_engine.gees2downloader import _without_netrc
+from pc_cloudmask.masking.earth_engine.download import _without_netrc
 from pc_cloudmask.masking.earth_engine.transport import BoundedHttp
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.source.assets import AssetReader

@@ -37,8 +37,8 @@ from pc_cloudmask.catalog.layout import (
 from pc_cloudmask.masking.classes import CLASS_STYLES
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.scene.geometry import BBox
-from pc_cloudmask.scene.ids import TILE_FORM
 from pc_cloudmask.scene.query import parse_instant
+from pc_cloudmask.scene.scene import TILE_FORM
 from pc_cloudmask.source.fields import is_number
 from stac_ext import cloudmask
 

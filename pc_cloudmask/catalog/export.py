@@ -44,13 +44,19 @@ from pc_cloudmask.catalog.layout import (
     find_item_keys,
     item_keys,
 )
-from pc_cloudmask.catalog.publisher import Publisher, find_published
+from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.states import run_steps, swap_steps
-from pc_cloudmask.catalog.walk import find_names, list_year_surely, read_linked_items, walk_years
+from pc_cloudmask.catalog.walk import (
+    find_names,
+    find_published,
+    list_year_surely,
+    read_linked_items,
+    walk_years,
+)
 from pc_cloudmask.errors import CloudmaskError, SettingsError, StoreRefused
 from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
 from pc_cloudmask.scene.geometry import build_box, build_shape
-from pc_cloudmask.scene.ids import MASK_ASSET, PREVIEW_ASSET
+from pc_cloudmask.scene.scene import MASK_ASSET, PREVIEW_ASSET
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import is_relative, map_hrefs
 from pc_cloudmask.storage.store import ObjectStore, StoredObject

@@ -47,8 +47,8 @@ from pc_cloudmask.catalog.layout import (
 )
 from pc_cloudmask.catalog.states import Steps, swap_steps
 from pc_cloudmask.catalog.versions import digest_item, is_current, parse_item
-from pc_cloudmask.scene.ids import MASK_ASSET
 from pc_cloudmask.scene.query import format_instant
+from pc_cloudmask.scene.scene import MASK_ASSET
 from pc_cloudmask.source.fields import Item, find_property
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 from stac_ext import cloudmask

@@ -18,7 +18,7 @@ from pc_cloudmask.masking.classes import CLASS_STYLES, PROBABILITY_NODATA, MaskC
 from pc_cloudmask.masking.earth_engine.windows import CLOUD_PROBABILITY
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.scene.grid import Grid
-from pc_cloudmask.scene.ids import PROBABILITY_ASSET
+from pc_cloudmask.scene.scene import PROBABILITY_ASSET
 from pc_cloudmask.storage.store import StoredObject
 from pc_cloudmask.text import decode_text, make_printable
 from stac_ext.cloudmask import SCHEMA_URI

@@ -40,14 +40,12 @@ from pc_cloudmask.catalog.layout import (
     build_item_title,
     build_year_title,
 )
-from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.classes import MaskParameters, MaskStatistics
 from pc_cloudmask.masking.methods import METHODS
-from pc_cloudmask.masking.statistics import MaskStatistics
 from pc_cloudmask.scene.geometry import find_bbox
-from pc_cloudmask.scene.ids import MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET
 from pc_cloudmask.scene.image import L2A_LEVEL, EarthEngineImage
 from pc_cloudmask.scene.query import format_instant
-from pc_cloudmask.scene.scene import Scene
+from pc_cloudmask.scene.scene import MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET, Scene
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.item import hash_item
 from pc_cloudmask.storage.store import BucketPlace

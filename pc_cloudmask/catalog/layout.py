@@ -10,7 +10,7 @@ from datetime import date
 from typing import Any
 
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.scene.ids import (
+from pc_cloudmask.scene.scene import (
     MASK_ASSET,
     PROBABILITY_ASSET,
     TILE_FORM,
@@ -26,6 +26,8 @@ CATALOG_KEY = "catalog.json"
 COLLECTION_KEY = f"{COLLECTION_ID}/collection.json"
 #: The geoparquet mirror.
 ITEMS_PREFIX = f"{COLLECTION_ID}/items/"
+#: Names of the parts of the geoparquet mirror.
+MIRROR_PART_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*\.parquet")
 #: The raster tile index of all masks, and its style, which QGIS finds by its name.
 TILE_INDEX_KEY, STYLE_KEY = f"{COLLECTION_ID}/masks.gti.gpkg", f"{COLLECTION_ID}/masks.gti.qml"
 #: The change feed: one file a day, and further parts of it.

@@ -48,9 +48,10 @@ from pc_cloudmask.catalog.layout import (
     ITEMS_PREFIX,
     find_item_keys,
 )
-from pc_cloudmask.catalog.parents import MIRROR_SUFFIX, RETIRED_SUFFIX, find_mirror_keys, read_mirror_keys
+from pc_cloudmask.catalog.parents import MIRROR_SUFFIX, RETIRED_SUFFIX, find_mirror_keys
 from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.search import MARK_BODY, MARK_KEY
+from pc_cloudmask.catalog.walk import read_mirror_keys
 from pc_cloudmask.errors import CloudmaskError, SettingsError, SourceRefused, StoreRefused
 from pc_cloudmask.scene.geometry import build_shape
 from pc_cloudmask.scene.query import parse_instant

@@ -52,14 +52,18 @@ from pc_cloudmask.catalog.layout import (
     parse_beginning,
     parse_tile_and_day,
 )
-from pc_cloudmask.catalog.parents import read_mirror_keys
-from pc_cloudmask.catalog.publisher import find_published
-from pc_cloudmask.catalog.walk import find_linked_keys, list_years, read_linked
+from pc_cloudmask.catalog.walk import (
+    find_linked_keys,
+    find_published,
+    list_years,
+    read_linked,
+    read_mirror_keys,
+)
 from pc_cloudmask.errors import AssetRefused, CloudmaskError, SourceRefused, StoreRefused
-from pc_cloudmask.masking.statistics import DECIMALS
+from pc_cloudmask.masking.classes import DECIMALS
 from pc_cloudmask.raster.read import Unsuitable, check_raster
-from pc_cloudmask.scene.ids import MASK_ASSET
 from pc_cloudmask.scene.query import SceneQuery
+from pc_cloudmask.scene.scene import MASK_ASSET
 from pc_cloudmask.source.fields import Item, build_filter, find_datetime, find_property
 from pc_cloudmask.storage.store import ObjectReader, ObjectStore
 from stac_ext import cloudmask

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, AwareDatetime, Field, TypeAdapter, Validati
 from pc_cloudmask.catalog.fields import JSON_MEDIA_TYPE, decode_document
 from pc_cloudmask.catalog.layout import PENDING_PREFIX, ItemKeys, is_state_key, item_keys, pending_key
 from pc_cloudmask.errors import CloudmaskError, KeyExists, StoreUnavailable, WriteConflict
-from pc_cloudmask.scene.ids import check_item_id
+from pc_cloudmask.scene.scene import check_item_id
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
 from pc_cloudmask.text import make_printable
 

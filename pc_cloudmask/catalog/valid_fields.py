@@ -31,8 +31,8 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from pc_cloudmask.catalog.fields import EXTENSIONS_URI, PUBLISHED_URIS, find_unlisted, merge_extensions
-from pc_cloudmask.scene.ids import MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET
 from pc_cloudmask.scene.query import parse_instant
+from pc_cloudmask.scene.scene import MASK_ASSET, PREVIEW_ASSET, PROBABILITY_ASSET
 from pc_cloudmask.source.fields import Item
 from stac_ext import cloudmask
 

@@ -28,12 +28,7 @@ from pc_cloudmask.masking.clouds_and_shadows import compose_classes, find_shadow
 from pc_cloudmask.masking.earth_engine.graphs import DARK, LACKING_FLAG, NOT_CLEAR, VALID, build_score_flags
 from pc_cloudmask.masking.earth_engine.images import ImageFinder
 from pc_cloudmask.masking.earth_engine.session import SOFTWARE, PixelDownloader
-from pc_cloudmask.masking.earth_engine.windows import (
-    CLOUD_SCORE_PLUS,
-    L1C,
-    Bytes,
-    Raster,
-)
+from pc_cloudmask.masking.earth_engine.windows import CLOUD_SCORE_PLUS, L1C, Bytes, Raster
 from pc_cloudmask.masking.methods import DerivedMask, EngineTools, MaskEngine
 from pc_cloudmask.scene.image import L1C_LEVEL, EarthEngineImage, Pairing, Waiting
 from pc_cloudmask.scene.scene import Scene
@@ -44,17 +39,12 @@ USUAL_LATENESS = timedelta(days=30)
 
 def open_engine(tools: EngineTools) -> MaskEngine:
     """Open the engine, whatever ``compute`` says: Earth Engine only computes flags."""
-    parts = (tools.downloader, tools.read_parameters("cloud-score-plus"))
-    derive, download = partial(derive_mask, *parts), partial(download_flags, *parts)
-    return MaskEngine("cloud-score-plus", derive, partial(find_images, tools), download)
+    begin_mask = partial(download_flags, tools.downloader, tools.read_parameters("cloud-score-plus"))
+    return MaskEngine("cloud-score-plus", begin_mask, partial(find_images, tools))
 
 
 def find_images(tools: EngineTools, scenes: Sequence[Scene]) -> dict[str, Pairing]:
-    """Return, by scene id, the Earth Engine image (of Level-1C if that of Level-2A is overdue), or why there is none.
-
-    Raises:
-        EngineUnavailable, EngineRefused: nothing can be said of any scene.
-    """
+    """Return, by scene id, the Earth Engine image, of Level-1C if that of Level-2A is overdue, or why there is none."""
     session = tools.downloader.session
     pairings = ImageFinder(session, CLOUD_SCORE_PLUS).find_images(scenes)
     waiting = [scene for scene in scenes if isinstance(pairings[scene.id], Waiting)]
@@ -67,22 +57,10 @@ def find_images(tools: EngineTools, scenes: Sequence[Scene]) -> dict[str, Pairin
     }
 
 
-def derive_mask(
-    downloader: PixelDownloader, parameters: MaskParameters, scene: Scene, ee_image: EarthEngineImage
-) -> DerivedMask:
-    """Return the mask of one scene.
-
-    Raises:
-        EngineUnavailable: it may succeed later.
-        EngineRefused: it never will.
-    """
-    return download_flags(downloader, parameters, scene, ee_image)()
-
-
 def download_flags(
     downloader: PixelDownloader, parameters: MaskParameters, scene: Scene, ee_image: EarthEngineImage
 ) -> Callable[[], DerivedMask]:
-    """Download the flags of one scene and return what makes its mask from them; raises as ``derive_mask`` does."""
+    """Download the flags of one scene and return what makes its mask from them, see ``MaskEngine``."""
     downloader.session.start()
     image = build_score_flags(ee_image, parameters)
     (flags,) = downloader.read_rasters(scene.id, [Raster("cloud score flags", image, scene.grid)])
@@ -92,12 +70,7 @@ def download_flags(
 def _classify(
     flags: Bytes, scene: Scene, ee_image: EarthEngineImage, parameters: MaskParameters
 ) -> DerivedMask:
-    lacking_px = int(np.count_nonzero(flags == LACKING_FLAG))
-    return DerivedMask(classify_flags(flags, scene, parameters), ee_image, SOFTWARE, lacking_px=lacking_px)
-
-
-def classify_flags(flags: Bytes, scene: Scene, parameters: MaskParameters) -> Bytes:
-    """Return classes of ``MaskClass`` on the scene's grid, uint8, from the flags of ``build_score_flags``."""
+    """Return the mask from the flags of ``build_score_flags``."""
     not_clear, dark = (flags & NOT_CLEAR) > 0, (flags & DARK) > 0
     factor = round(COARSE_PIXEL_M / scene.grid.pixel_size_m)
     # Dark pixels that are not clear may be shadow, so they cast none.
@@ -107,7 +80,8 @@ def classify_flags(flags: Bytes, scene: Scene, parameters: MaskParameters) -> By
     height, width = flags.shape
     shadow = not_clear & dark & behind.repeat(factor, axis=0).repeat(factor, axis=1)[:height, :width]
     valid = (flags & VALID) > 0
-    return compose_classes(not_clear & ~shadow, shadow, valid, parameters, scene.grid.pixel_size_m)
+    classes = compose_classes(not_clear & ~shadow, shadow, valid, parameters, scene.grid.pixel_size_m)
+    return DerivedMask(classes, ee_image, SOFTWARE, lacking_px=int(np.count_nonzero(flags == LACKING_FLAG)))
 
 
 def _take_majority(pixels: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
@@ -124,10 +98,6 @@ def _grow_by_one(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
     Otherwise a shadow's rim that the coarse projection misses would become cloud, and so would its buffer.
     """
-    tall = pixels.copy()
-    tall[1:] |= pixels[:-1]
-    tall[:-1] |= pixels[1:]
-    grown = tall.copy()
-    grown[:, 1:] |= tall[:, :-1]
-    grown[:, :-1] |= tall[:, 1:]
-    return grown
+    padded = np.pad(pixels, 1)
+    tall = padded[:-2] | padded[1:-1] | padded[2:]
+    return tall[:, :-2] | tall[:, 1:-1] | tall[:, 2:]

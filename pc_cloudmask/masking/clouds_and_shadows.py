@@ -38,10 +38,7 @@ _ROWS = 128
 
 
 def find_cloud(probability_pct: NDArray[np.uint8], threshold_pct: float) -> NDArray[np.bool_]:
-    """Find where the probability is strictly above the threshold: bool, of the same shape.
-
-    A pixel without data (255) is never cloud.
-    """
+    """Find where the probability is strictly above the threshold, and not 255, no data: bool, of the same shape."""
     # For integers p, p > t is p > floor(t): comparing integers needs no float64 copy.
     cloud = probability_pct > math.floor(threshold_pct)
     cloud &= probability_pct != PROBABILITY_NODATA
@@ -68,7 +65,6 @@ def find_dark(
 #: Nothing on Earth is brighter. Otherwise a saturated pixel, 65535, would be 6.5, and a single one would affect
 #: how a network labels its entire tile.
 MAX_REFLECTANCE = 2.0
-_DN_COUNT = 1 << 16
 
 
 def build_reflectance_table(processing_baseline: str) -> NDArray[np.float32]:
@@ -76,7 +72,7 @@ def build_reflectance_table(processing_baseline: str) -> NDArray[np.float32]:
 
     0, which means no data in every baseline, gives 0; so does every number that the offset makes negative.
     """
-    dn = np.arange(_DN_COUNT, dtype=np.int32) + reflectance_offset_dn(processing_baseline)
+    dn = np.arange(1 << 16, dtype=np.int32) + reflectance_offset_dn(processing_baseline)
     reflectance = dn.astype(np.float32) / np.float32(REFLECTANCE_SCALE)
     return np.clip(reflectance, 0, MAX_REFLECTANCE, out=reflectance)
 
@@ -92,9 +88,6 @@ def find_shadow_candidates(
 
     A pixel is a candidate if a cloud lies 0, 1, 2 … ``floor(reach_px)`` steps from it towards the
     sun, each step rounded to the nearest pixel. Outside the raster there is no cloud.
-
-    Raises:
-        ValueError: the azimuth is not finite.
     """
     candidates = np.zeros_like(coarse_cloud)
     height, width = coarse_cloud.shape
@@ -158,6 +151,8 @@ def _overlap(step: int, size: int) -> tuple[slice, slice]:
 
 #: A binary raster of eight segments, one bit each: ``(rows of one segment, width)``.
 Packed = NDArray[np.uint8]
+#: Cloud, shadow and valid pixels of a strip with its halos; the last is one pixel wide if all pixels are valid.
+PackedInputs = tuple[Packed, Packed, Packed]
 #: Bits of a byte.
 SEGMENTS = 8
 #: Radius of the erosion: the tutorial's ``focalMin(2)`` at 20 m.
@@ -263,10 +258,7 @@ def compose_mask(
 ) -> NDArray[np.uint8]:
     """Return classes of ``MaskClass`` on the grid of ``inputs.probability_pct``: uint8 of the same shape.
 
-    ``solar_azimuth_deg`` is clockwise from north, any real number.
-
-    Raises:
-        ValueError: the inputs' shapes do not match, or the azimuth is not finite.
+    ``solar_azimuth_deg`` is clockwise from north. ValueError: it is not finite, or the inputs' shapes do not match.
     """
     factor = _coarse_factor(inputs, pixel_size_m)
     threshold_pct = parameters.cloud_probability_pct
@@ -278,7 +270,7 @@ def compose_mask(
     probability_pct, dark = inputs.probability_pct, inputs.dark
     width = probability_pct.shape[1]
 
-    def pack(strip: Strip) -> _PackedInputs:
+    def pack(strip: Strip) -> PackedInputs:
         cloud = strip.pack(lambda rows: find_cloud(probability_pct[rows], threshold_pct), width)
         shadow = _pack_expanded(candidates, factor, strip)[:, :width]
         if shadow.any():
@@ -287,7 +279,7 @@ def compose_mask(
             valid = strip.pack(lambda rows: np.ones((rows.stop - rows.start, 1), np.bool_), 1)
         else:
             valid = strip.pack(lambda rows: probability_pct[rows] != PROBABILITY_NODATA, width)
-        return _PackedInputs(cloud, shadow, valid)
+        return cloud, shadow, valid
 
     buffer_px, erosion_px = parameters.buffer_m / pixel_size_m, EROSION_M / pixel_size_m
     return _compose(probability_pct.shape, pack, buffer_px, erosion_px, factor)
@@ -304,62 +296,55 @@ def compose_classes(
     """Return classes of ``MaskClass`` for clouds and shadows that are already separate: uint8 of the same shape.
 
     Erosion, dilation and classes are those of ``compose_mask``; if ``erosion_m`` is 0 nothing is eroded. All
-    three are bool ``(height, width)``; where ``valid`` is false there is no data.
-
-    Raises:
-        ValueError: the arrays' shapes differ.
+    three are bool ``(height, width)``, else it raises ValueError; where ``valid`` is false there is no data.
     """
     if not cloud.shape == shadow.shape == valid.shape:
         raise ValueError(
             f"cloud {cloud.shape}, shadow {shadow.shape} and valid {valid.shape} differ in shape"
         )
 
-    def pack(strip: Strip) -> _PackedInputs:
-        rasters = (cloud, shadow, valid)
-        return _PackedInputs(*(strip.pack(raster.__getitem__, valid.shape[1]) for raster in rasters))
+    def pack(strip: Strip) -> PackedInputs:
+        def pack_one(raster: NDArray[np.bool_]) -> Packed:
+            return strip.pack(raster.__getitem__, raster.shape[1])
+
+        return pack_one(cloud), pack_one(shadow), pack_one(valid)
 
     return _compose(valid.shape, pack, parameters.buffer_m / pixel_size_m, erosion_m / pixel_size_m)
 
 
-@dataclass(frozen=True, slots=True)
-class _PackedInputs:
-    """A strip with its halos; ``valid`` is one pixel wide if all pixels are valid."""
+def _classify(
+    cloud: Packed, shadow: Packed, valid: Packed, erosion_px: float, dilation_px: float
+) -> tuple[Packed, Packed]:
+    """Return the low and the high bit of a strip's classes, without the halos that its inputs have."""
+    raw = (cloud | shadow) & valid
+    width, erosion = raw.shape[1], disk_reach(erosion_px)
+    inside = _crop(valid, erosion + disk_reach(dilation_px))
+    if not raw.any():
+        clear = np.broadcast_to(inside, (len(inside), width))
+        return clear, np.zeros_like(clear)
+    kept = _erode(raw, valid, erosion_px)
+    masked = dilate(kept, dilation_px)[:, erosion : erosion + width] & inside
+    near_cloud = dilate(_crop(cloud & valid, erosion), dilation_px)
+    # NO_DATA 00, CLEAR 01, CLOUD 10, CLOUD_SHADOW 11.
+    return inside & ~(masked & near_cloud), masked
 
-    cloud: Packed
-    shadow: Packed
-    valid: Packed
 
-    def classify(self, erosion_px: float, dilation_px: float) -> tuple[Packed, Packed]:
-        """Return the low and the high bit of the classes, without the halos."""
-        raw = (self.cloud | self.shadow) & self.valid
-        width, erosion = raw.shape[1], disk_reach(erosion_px)
-        valid = _crop(self.valid, erosion + disk_reach(dilation_px))
-        if not raw.any():
-            clear = np.broadcast_to(valid, (len(valid), width))
-            return clear, np.zeros_like(clear)
-        kept = self._erode(raw, erosion_px)
-        masked = dilate(kept, dilation_px)[:, erosion : erosion + width] & valid
-        near_cloud = dilate(_crop(self.cloud & self.valid, erosion), dilation_px)
-        # NO_DATA 00, CLEAR 01, CLOUD 10, CLOUD_SHADOW 11.
-        return valid & ~(masked & near_cloud), masked
+def _erode(raw: Packed, valid: Packed, radius_px: float) -> Packed:
+    """Return where the disk contains pixels with data and all of them are in ``raw``.
 
-    def _erode(self, raw: Packed, radius_px: float) -> Packed:
-        """Return where the disk contains pixels with data and all of them are in ``raw``.
-
-        The result has ``disk_reach`` columns more on either side of the grid; above and below, the
-        halos have the rows.
-        """
-        margin = disk_reach(radius_px)
-        reached = dilate(self.valid, radius_px, margin)
-        if self.valid.shape[1] < raw.shape[1]:
-            # All are valid, so every column except those of the margins is like this one.
-            reached = reached.repeat([1] * margin + [raw.shape[1]] + [1] * margin, axis=1)
-        return reached & ~dilate(self.valid & ~raw, radius_px, margin)
+    The result has ``disk_reach`` columns more on either side of the grid; above and below, the halos have the rows.
+    """
+    margin = disk_reach(radius_px)
+    reached = dilate(valid, radius_px, margin)
+    if valid.shape[1] < raw.shape[1]:
+        # All are valid, so every column except those of the margins is like this one.
+        reached = reached.repeat([1] * margin + [raw.shape[1]] + [1] * margin, axis=1)
+    return reached & ~dilate(valid & ~raw, radius_px, margin)
 
 
 def _compose(
     shape: tuple[int, ...],
-    pack: Callable[[Strip], _PackedInputs],
+    pack: Callable[[Strip], PackedInputs],
     buffer_px: float,
     erosion_px: float,
     factor: int = 1,
@@ -371,7 +356,7 @@ def _compose(
     segment_height = math.ceil(max(_SEGMENT_HEIGHT, halo) / factor) * factor
     for first_row in range(0, shape[0], SEGMENTS * segment_height):
         strip = Strip(shape[0], first_row, segment_height, halo)
-        low, high = pack(strip).classify(erosion_px, dilation_px)
+        low, high = _classify(*pack(strip), erosion_px, dilation_px)
         replace(strip, halo=0).unpack_pairs(low, high, classes)
     return classes
 
@@ -393,11 +378,7 @@ def _crop(packed: Packed, rows: int) -> Packed:
 
 
 def _coarse_factor(inputs: CloudInputs, pixel_size_m: float) -> int:
-    """Return the edge length of a coarse pixel in pixels.
-
-    Raises:
-        ValueError: the shapes do not match, or a coarse pixel is not a multiple of a pixel.
-    """
+    """Return the edge length of a coarse pixel in pixels; raise ValueError unless the inputs' shapes match it."""
     factor = round(COARSE_PIXEL_M / pixel_size_m)
     if factor < 1 or factor * pixel_size_m != COARSE_PIXEL_M:
         raise ValueError(f"{COARSE_PIXEL_M:g} m is no whole number of pixels of {pixel_size_m:g} m")

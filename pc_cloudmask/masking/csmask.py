@@ -21,8 +21,15 @@ from numpy.typing import NDArray
 from pc_cloudmask.errors import MachineError, SettingsError
 from pc_cloudmask.masking.classes import COARSE_MODEL, MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import build_reflectance_table, compose_classes
-from pc_cloudmask.masking.item_bands import read_item_band
-from pc_cloudmask.masking.methods import DerivedMask, Device, EngineTools, MaskEngine, NetworkOptions
+from pc_cloudmask.masking.files import read_item_band
+from pc_cloudmask.masking.methods import (
+    DerivedMask,
+    Device,
+    EngineTools,
+    MaskEngine,
+    NetworkOptions,
+    compute_only,
+)
 from pc_cloudmask.scene.grid import Window
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene
@@ -38,8 +45,9 @@ MARGIN_PX = int(TILE_PX * OVERLAP)
 STEP_PX = int(TILE_PX - TILE_PX * OVERLAP)
 #: Rows or columns that neighbouring tiles share.
 SHARED_PX = TILE_PX - STEP_PX
-#: Classes of the network's output: background, cloud, cloud shadow.
+#: Classes of the network's output (ukis-csmask 1.0, ``CSmask._csm``): background, cloud, cloud shadow.
 CLASS_COUNT = 3
+CLOUD, SHADOW = 1, 2
 #: From a tile, float32 ``(1, bands, 256, 256)``, to its logits, float32 ``(1, 3, 256, 256)``.
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 #: ``(top, bottom)`` to digital numbers, uint16 ``(bands, bottom - top, width)``. ``top`` moves down, except for
@@ -47,23 +55,10 @@ Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 ReadRows = Callable[[int, int], NDArray[np.uint16]]
 
 
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """A scene as the network labels it.
-
-    ``label``  uint8 ``(height, width)``: 0 background, 1 cloud, 2 cloud shadow; undefined without data.
-    ``valid``  bool of the same shape: at least one band has data, like ukis-csmask's ``nodata_value=0``.
-    """
-
-    label: NDArray[np.uint8]
-    valid: NDArray[np.bool_]
-
-
 def coarsen_rows(read_rows: ReadRows, shape: tuple[int, int]) -> tuple[ReadRows, tuple[int, int]]:
     """Return a function that reads rows of pixels 1.5 times as large, and their shape, from a raster of ``shape``.
 
-    Three pixels become two along both axes, each the rounded mean of those that it covers and that have data. ``top``
-    of the rows that are read moves like that of the rows asked for.
+    Three pixels become two along both axes, each the rounded mean of those that it covers and that have data.
     """
     height, width = shape
     coarse_shape = (-(-2 * height // 3), -(-2 * width // 3))
@@ -104,36 +99,32 @@ def refine_label(coarse: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[n
 
 def label_scene(
     network: Network, tables: NDArray[np.float32], read_rows: ReadRows, shape: tuple[int, int]
-) -> Labels:
-    """Label a scene of ``shape`` (height, width), read from top to bottom.
+) -> NDArray[np.uint8]:
+    """Return how the network labels a scene of ``shape`` (height, width), read from top to bottom: uint8.
 
-    ``tables`` is float32 ``(bands, 65536)``: the network's input for each band's digital number. Tiles without a
-    valid pixel are skipped.
+    0 is background, 1 cloud, 2 cloud shadow; a pixel is undefined where all bands are 0, without data. ``tables`` is
+    float32 ``(bands, 65536)``: the network's input for each band's digital number. Tiles without data are skipped.
     """
     height, width = shape
-    labels = Labels(np.zeros(shape, np.uint8), np.zeros(shape, np.bool_))
+    label = np.zeros(shape, np.uint8)
     # ukis-csmask blends in float64; with lower precision, equal probabilities would give other classes.
     pending = np.zeros((CLASS_COUNT, TILE_PX, width))
     for top in tile_starts(height):
         rows = mirrored_indices(top, height)
         first, last = int(rows.min()), int(rows.max())
-        pixels = read_rows(first, last + 1)
-        valid = (pixels != 0).any(axis=0)
-        row_pixels, row_valid = pixels[:, rows - first], valid[rows - first]
+        row_pixels = read_rows(first, last + 1)[:, rows - first]
         for left in tile_starts(width):
-            columns = mirrored_indices(left, width)
-            if row_valid[:, columns].any():
+            pixels = row_pixels[:, :, mirrored_indices(left, width)]
+            if pixels.any():
                 inside = slice(max(left, 0), min(left + TILE_PX, width))
-                weighted = _classify(network, tables, row_pixels[:, :, columns]) * _WEIGHTS
+                weighted = _classify(network, tables, pixels) * _WEIGHTS
                 pending[:, :, inside] += weighted[:, :, inside.start - left : inside.stop - left]
         # Rows that no later tile covers.
         done = slice(max(top, 0), min(top + STEP_PX, height))
-        labels.valid[done] = valid[done.start - first : done.stop - first]
-        blended = pending[:, done.start - top : done.stop - top].astype(np.float32)
-        labels.label[done] = blended.argmax(axis=0)
+        label[done] = pending[:, done.start - top : done.stop - top].astype(np.float32).argmax(axis=0)
         pending[:, :SHARED_PX] = pending[:, STEP_PX:]
         pending[:, SHARED_PX:] = 0
-    return labels
+    return label
 
 
 def _classify(
@@ -213,11 +204,7 @@ class ModelFile:
 
 
 def find_model_file(model: str = "6-bands-20m") -> ModelFile:
-    """Find the file of a model of ``MODELS``, after checking that its runtime is installed; neither is loaded.
-
-    Raises:
-        SettingsError: ukis-csmask or onnxruntime is not installed, or its version has no such model.
-    """
+    """Find the file of a model of ``MODELS``, and the runtime; load neither, and raise SettingsError without either."""
     package = find_spec("ukis_csmask")
     if package is None or package.origin is None or find_spec("onnxruntime") is None:
         raise SettingsError(f"method csmask: {tell_extra('csmask')}")
@@ -234,21 +221,8 @@ def find_model_file(model: str = "6-bands-20m") -> ModelFile:
     return ModelFile(path, bands, mean, deviation)
 
 
-def read_software() -> dict[str, str]:
-    """Return the versions of ukis-csmask and its runtime by package."""
-    # The distribution may be onnxruntime-gpu or another one; the module is the same.
-    return {
-        "ukis-csmask": version("ukis-csmask"),
-        "onnxruntime": str(import_module("onnxruntime").__version__),
-    }
-
-
 def list_providers(device: Device) -> list[str]:
-    """Return the providers of onnxruntime for ``device``, the best first; ``auto`` means all that exist.
-
-    Raises:
-        SettingsError: onnxruntime has nothing for the device.
-    """
+    """Return the providers of onnxruntime for ``device``, the best first; raise SettingsError if there is none."""
     onnxruntime = import_module("onnxruntime")
     there: list[str] = onnxruntime.get_available_providers()
     if device == "auto":
@@ -263,11 +237,7 @@ def list_providers(device: Device) -> list[str]:
 
 
 def load_network(model: ModelFile, device: Device = "auto") -> Network:
-    """Load the network; it may be called from several threads, each of which computes on one core.
-
-    Raises:
-        SettingsError: the device is not available.
-    """
+    """Load the network, for any number of threads, on one core each; raise SettingsError if the device is not there."""
     onnxruntime, providers = import_module("onnxruntime"), list_providers(device)
     options = onnxruntime.SessionOptions()
     # Parallel scenes cost less than threads within a tile: 0.105 against 0.114 CPU seconds a tile.
@@ -296,8 +266,8 @@ _HELD_STRIPS = 2
 def open_rows(reader: AssetReader, scene: Scene, bands: Sequence[str], valid: NDArray[np.bool_]) -> ReadRows:
     """Return a function that reads rows of ``bands`` on the scene's grid, each once if asked from top to bottom.
 
-    It sets ``valid``, bool of the grid's shape, where a band has data. It raises MissingField if the item lacks a
-    band, AssetUnavailable or AssetRefused if one cannot be read.
+    It sets ``valid``, bool of the grid's shape, where a band has data, like ukis-csmask's ``nodata_value=0``, and
+    raises as ``read_item_band`` does.
     """
     height, width = scene.grid.shape
 
@@ -316,10 +286,6 @@ def open_rows(reader: AssetReader, scene: Scene, bands: Sequence[str], valid: ND
     return read_rows
 
 
-#: Labels of the network (ukis-csmask 1.0, ``CSmask._csm``).
-CLOUD, SHADOW = 1, 2
-
-
 def list_checks(options: NetworkOptions) -> dict[str, Callable[[], str]]:
     """Return the checks for ``doctor`` by name."""
 
@@ -331,13 +297,9 @@ def list_checks(options: NetworkOptions) -> dict[str, Callable[[], str]]:
 
 
 def open_engine(tools: EngineTools) -> MaskEngine:
-    """Open the engine; the network is loaded at the first scene.
-
-    Raises:
-        SettingsError: the extra ``csmask`` is not installed, or the device is not available.
-    """
-    device = tools.network.device
-    return MaskEngine("csmask", Classifier(tools.reader, tools.read_parameters("csmask"), device).derive_mask)
+    """Open the engine; the network is loaded at the first scene. It raises as ``Classifier`` does."""
+    classifier = Classifier(tools.reader, tools.read_parameters("csmask"), tools.network.device)
+    return MaskEngine("csmask", compute_only(classifier.derive_mask))
 
 
 class Classifier:
@@ -349,11 +311,7 @@ class Classifier:
     """
 
     def __init__(self, reader: AssetReader, parameters: MaskParameters, device: Device = "auto") -> None:
-        """Find the model and the device.
-
-        Raises:
-            SettingsError: the extra ``csmask`` is not installed, or the device is not available.
-        """
+        """Find model and device; raise SettingsError if the extra or the device is missing."""
         self._reader = reader
         self._parameters = parameters
         self._device = device
@@ -363,14 +321,7 @@ class Classifier:
         self._lock = Lock()
 
     def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
-        """Return the mask of one scene.
-
-        Raises:
-            MissingField: a band is not among the item's assets.
-            AssetUnavailable: a band could not be read now.
-            AssetRefused: a band may not be read, or is not what it should be.
-            MachineError: the network cannot be loaded.
-        """
+        """Return the mask of one scene; raise MachineError if the network cannot be loaded, see also ``MaskEngine``."""
         valid = np.zeros(scene.grid.shape, np.bool_)
         read_rows, shape = open_rows(self._reader, scene, self._model.bands, valid), scene.grid.shape
         if is_coarse := self._parameters.csmask_model == COARSE_MODEL:
@@ -378,17 +329,14 @@ class Classifier:
         tables = self._model.build_tables(build_reflectance_table(scene.processing_baseline))
         with self._lock:
             network = self._network
-        label = label_scene(network, tables, read_rows, shape).label
+        label = label_scene(network, tables, read_rows, shape)
         if is_coarse:
             label = refine_label(label, scene.grid.shape)
-        classes = compose_classes(
-            label == CLOUD,
-            label == SHADOW,
-            valid,
-            self._parameters,
-            scene.grid.pixel_size_m,
-        )
-        return DerivedMask(classes, ee_image, read_software())
+        pixel_size_m = scene.grid.pixel_size_m
+        classes = compose_classes(label == CLOUD, label == SHADOW, valid, self._parameters, pixel_size_m)
+        # The distribution may be onnxruntime-gpu or another one; the module is the same.
+        runtime = str(import_module("onnxruntime").__version__)
+        return DerivedMask(classes, ee_image, {"ukis-csmask": version("ukis-csmask"), "onnxruntime": runtime})
 
     @cached_property
     def _network(self) -> Network:

@@ -28,9 +28,8 @@ from pc_cloudmask.masking.earth_engine.windows import (
     estimate_assets,
     estimate_raster,
 )
-from pc_cloudmask.scene.ids import PROBABILITY_ASSET
 from pc_cloudmask.scene.image import EarthEngineImage, Pairing
-from pc_cloudmask.scene.scene import Scene
+from pc_cloudmask.scene.scene import PROBABILITY_ASSET, Scene
 
 if TYPE_CHECKING:
     from pc_cloudmask.masking.earth_engine.session import PixelDownloader
@@ -82,26 +81,31 @@ def need_no_image(scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
     return {scene.id: EarthEngineImage() for scene in scenes}
 
 
+BeginMask = Callable[[Scene, EarthEngineImage], Callable[[], DerivedMask]]
+
+
+def compute_only(derive_mask: Callable[[Scene, EarthEngineImage], DerivedMask]) -> BeginMask:
+    """Return the ``begin_mask`` of an engine that has nothing to download: all of ``derive_mask`` follows later."""
+    return lambda scene, ee_image: partial(derive_mask, scene, ee_image)
+
+
 @dataclass(frozen=True, slots=True)
 class MaskEngine:
     """Derives masks by one method.
 
-    ``derive_mask`` returns the mask of one scene. It raises EngineUnavailable or AssetUnavailable if it may succeed
-    later, EngineRefused, AssetRefused or MissingField if it never will. ``find_images`` returns, by scene id, the
-    Earth Engine image or why there is none yet, in one round trip for many scenes. ``download`` does the first half of
-    ``derive_mask``, which waits for data, and returns the second, which computes.
+    ``begin_mask`` downloads what Earth Engine has for the mask of one scene, if anything, and returns what makes the
+    mask from it, once. Both raise EngineUnavailable or AssetUnavailable if it may succeed later, EngineRefused,
+    AssetRefused or MissingField if it never will. ``find_images`` returns, by scene id, the Earth Engine image or why
+    there is none yet, in one round trip for many scenes.
     """
 
     method: str
-    derive_mask: Callable[[Scene, EarthEngineImage], DerivedMask]
+    begin_mask: BeginMask
     find_images: Callable[[Sequence[Scene]], Mapping[str, Pairing]] = need_no_image
-    download: Callable[[Scene, EarthEngineImage], Callable[[], DerivedMask]] | None = None
 
-    def begin_mask(self, scene: Scene, ee_image: EarthEngineImage) -> Callable[[], DerivedMask]:
-        """Download what Earth Engine has for the mask, if anything; return what makes the mask from it, once."""
-        if self.download:
-            return self.download(scene, ee_image)
-        return partial(self.derive_mask, scene, ee_image)
+    def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
+        """Return the mask of one scene; raise as ``begin_mask`` does."""
+        return self.begin_mask(scene, ee_image)()
 
 
 class EngineTools(Protocol):
@@ -189,29 +193,15 @@ class MaskMethod:
         return bool(self.collections)
 
     def identify(self, options: NetworkOptions) -> Mapping[str, float | str]:
-        """Return, by name, what masks depend on besides the settings: which weights are installed.
-
-        Raises:
-            SettingsError: they are missing.
-        """
-        found: Mapping[str, float | str] = {}
-        if self.has_weights:
-            found = import_module(self.module).identify(options)
-        return found
+        """Return, by name, what masks depend on besides the settings: the weights; SettingsError: they are missing."""
+        return import_module(self.module).identify(options) if self.has_weights else {}
 
     def list_checks(self, options: NetworkOptions) -> Mapping[str, Callable[[], str]]:
         """Return the checks for ``doctor`` by name: each describes what is there, or raises a CloudmaskError."""
-        checks: Mapping[str, Callable[[], str]] = {}
-        if self.package:
-            checks = import_module(self.module).list_checks(options)
-        return checks
+        return import_module(self.module).list_checks(options) if self.package else {}
 
     def open_engine(self, tools: EngineTools) -> MaskEngine:
-        """Open what derives masks by this method.
-
-        Raises:
-            SettingsError: its packages are not installed, or something it needs is not configured.
-        """
+        """Open what derives masks by this method; raise SettingsError if something it needs is missing."""
         engine: MaskEngine = import_module(self.module).open_engine(tools)
         return engine
 

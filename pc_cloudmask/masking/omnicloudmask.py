@@ -11,8 +11,8 @@ import csv
 import hashlib
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib import import_module
 from importlib.metadata import version
@@ -27,8 +27,15 @@ from numpy.typing import NDArray
 from pc_cloudmask.errors import MachineError, SettingsError, find_machine_fault
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import compose_classes
-from pc_cloudmask.masking.item_bands import read_item_band
-from pc_cloudmask.masking.methods import DEVICES, DerivedMask, EngineTools, MaskEngine, NetworkOptions
+from pc_cloudmask.masking.files import read_item_band
+from pc_cloudmask.masking.methods import (
+    DEVICES,
+    DerivedMask,
+    EngineTools,
+    MaskEngine,
+    NetworkOptions,
+    compute_only,
+)
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.scene import Scene, reflectance_offset_dn
 from pc_cloudmask.source.assets import AssetReader
@@ -43,6 +50,8 @@ CLEAR, THICK_CLOUD, THIN_CLOUD, SHADOW = range(4)
 LEAST_PX = 32
 #: The package takes a file of this size or less for a broken download, and downloads it again (``get_models``).
 BROKEN_BYTES = 1024 * 1024
+#: From a scene's bands, uint16 ``(3, height, width)``, to the class of each pixel, uint8 ``(height, width)``.
+Predict = Callable[[NDArray[np.uint16]], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +69,16 @@ class Weights:
         return f'python -c "from omnicloudmask.download_models import get_models; {call}"'
 
     def hash_files(self) -> list[str]:
-        """Return the SHA-256 of each file, in hex.
-
-        Raises:
-            SettingsError: files are missing, cannot be read, or come from an interrupted download.
-        """
+        """Return the SHA-256 of each file, in hex; raise SettingsError if files are missing or broken."""
         try:
-            sizes = {name: (self.folder / name).stat().st_size for name in self.files if self._has(name)}
-            if missing := [name for name in self.files if name not in sizes]:
+            paths = [self.folder / name for name in self.files]
+            if missing := [path.name for path in paths if not path.is_file()]:
                 raise self._refuse(f"missing: {', '.join(missing)}")
-            if broken := [name for name, size in sizes.items() if size <= BROKEN_BYTES]:
+            if broken := [path.name for path in paths if path.stat().st_size <= BROKEN_BYTES]:
                 raise self._refuse(f"incomplete: {', '.join(broken)}")
-            return [
-                _hash_file(self.folder / name, (self.folder / name).stat().st_mtime_ns) for name in self.files
-            ]
+            return [_hash_file(path, path.stat().st_mtime_ns) for path in paths]
         except OSError as error:
             raise self._refuse(f"unreadable: {error.filename}: {error.strerror}") from error
-
-    def _has(self, name: str) -> bool:
-        return (self.folder / name).is_file()
 
     def _refuse(self, problem: str) -> SettingsError:
         return SettingsError(
@@ -95,11 +95,7 @@ def _hash_file(path: Path, _changed_ns: int) -> str:
 
 
 def find_weights(options: NetworkOptions) -> Weights:
-    """Find out where the weights must be, without importing PyTorch or the package.
-
-    Raises:
-        SettingsError: a package is not installed, or has no such version of the model.
-    """
+    """Find out where the weights must be, without importing PyTorch or the package; refuse an unknown version."""
     package = find_spec("omnicloudmask")
     if package is None or package.origin is None or find_spec("torch") is None:
         raise SettingsError(f"method {METHOD}: {tell_extra(METHOD)}")
@@ -130,22 +126,13 @@ def _find_default_folder() -> Path:
 
 
 def identify(options: NetworkOptions) -> dict[str, str | float]:
-    """Return what masks depend on besides the settings' thresholds: the model's version and weights.
-
-    Raises:
-        SettingsError: the packages or the weights are missing.
-    """
+    """Return what masks depend on besides the settings' thresholds: the model's version and weights."""
     weights = find_weights(options)
     return {"model_version": weights.model_version, "weights_sha256": ",".join(weights.hash_files())}
 
 
 def find_device(options: NetworkOptions) -> str:
-    """Return the device that PyTorch should use; this imports PyTorch.
-
-    Raises:
-        SettingsError: it is not available.
-        MachineError: PyTorch cannot be imported.
-    """
+    """Import PyTorch, and return the device that it should use; raise SettingsError if it is not available."""
     torch = _import("torch")
     gpus = {"cuda": torch.cuda, "mps": torch.backends.mps}
     there = [name for name in DEVICES if name not in gpus or gpus[name].is_available()]
@@ -160,6 +147,7 @@ def find_device(options: NetworkOptions) -> str:
 
 
 def _import(module: str) -> Any:
+    """Import a module, or raise MachineError."""
     try:
         return import_module(module)
     except Exception as error:  # a broken or incompatible package may raise anything
@@ -187,19 +175,17 @@ def list_checks(options: NetworkOptions) -> dict[str, Callable[[], str]]:
 
 
 def open_engine(tools: EngineTools) -> MaskEngine:
-    """Open the engine; the networks are loaded for the first scene.
-
-    Raises:
-        SettingsError: the extra, the weights or the device is missing.
-    """
+    """Open the engine, after checking extra, weights and device; the networks are loaded for the first scene."""
     weights = find_weights(tools.network)
     weights.hash_files()
     if tools.network.device not in {"auto", "cpu"}:
         find_device(tools.network)
     predict = Predictor(tools.network, weights)
-    return MaskEngine(METHOD, OmniCloudMask(tools.reader, tools.read_parameters(METHOD), predict).derive_mask)
+    mask = OmniCloudMask(tools.reader, tools.read_parameters(METHOD), predict)
+    return MaskEngine(METHOD, compute_only(mask.derive_mask))
 
 
+@dataclass
 class Predictor:
     """Runs OmniCloudMask on the pixels of one scene at a time: it uses all cores, or the one GPU.
 
@@ -207,51 +193,43 @@ class Predictor:
     ``(n, 3, height, width)`` to ``(n, 4, height, width)``.
     """
 
-    def __init__(
-        self, options: NetworkOptions, weights: Weights | None = None, models: Sequence[Any] | None = None
-    ) -> None:
-        self._options = options
-        self._weights = weights
-        self._models = models
-        self._lock = Lock()
+    options: NetworkOptions
+    weights: Weights | None = None
+    models: Sequence[Any] | None = None
+    _lock: Lock = field(default_factory=Lock)
 
     def __call__(self, pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
         """Return the class of each pixel, uint8 ``(height, width)``, of ``pixels``, uint16 ``(3, height, width)``.
 
-        Raises:
-            SettingsError: the device is not available.
-            MachineError: the networks cannot be loaded, or there is too little memory.
+        It raises SettingsError or MachineError if the device or the networks cannot be used, or memory is short.
         """
         with self._lock:
             return self._predict(pixels)
 
     @cached_property
-    def _predict(self) -> Callable[[NDArray[np.uint16]], NDArray[np.uint8]]:
+    def _predict(self) -> Predict:
         """Return the package's function, after checking that it works with these weights on this device."""
-        device = find_device(self._options)
+        device = find_device(self.options)
         predict = _import("omnicloudmask").predict_from_array
-        chosen: dict[str, Any] = {"custom_models": self._models and [*self._models]}
-        if self._weights is not None and self._models is None:
-            self._weights.hash_files()  # because the package would download a file that has since disappeared
-            chosen = {
-                "destination_model_dir": self._weights.folder,
-                "model_version": self._weights.model_version,
-            }
+        chosen: dict[str, Any] = {"custom_models": self.models and [*self.models]}
+        if self.weights is not None and self.models is None:
+            self.weights.hash_files()  # because the package would download a file that has since disappeared
+            folder, model_version = self.weights.folder, self.weights.model_version
+            chosen = {"destination_model_dir": folder, "model_version": model_version}
 
         def ask(pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
             with warnings.catch_warnings():
                 # For example about patches that are made smaller for a small scene.
                 warnings.simplefilter("ignore")
-                answer = predict(
-                    pixels, batch_size=self._options.batch_size, inference_device=device, **chosen
-                )
-            classes: NDArray[np.uint8] = answer[0]
+                size = self.options.batch_size
+                classes: NDArray[np.uint8] = predict(
+                    pixels, batch_size=size, inference_device=device, **chosen
+                )[0]
             return classes
 
+        without_data = np.zeros((len(BANDS), LEAST_PX, LEAST_PX), np.uint16)
         try:
-            ask(
-                np.zeros((len(BANDS), LEAST_PX, LEAST_PX), np.uint16)
-            )  # without data: models are loaded, not asked
+            ask(without_data)  # models are loaded, not asked
         except Exception as error:  # of PyTorch, safetensors, the file system
             raise self._explain(error, device) from error
         return ask
@@ -261,16 +239,15 @@ class Predictor:
         if fault := find_machine_fault(error):
             return fault
         what, mend = "its models", ""
-        if self._weights is not None:
-            what, mend = (
-                f"the weights in {self._weights.folder}",
-                f"; fetch them again: {self._weights.command}",
-            )
+        if self.weights is not None:
+            what = f"the weights in {self.weights.folder}"
+            mend = f"; fetch them again: {self.weights.command}"
         return MachineError(
             f"method {METHOD}: {what} cannot be loaded on {device}: {_first_line(error)}{mend}"
         )
 
 
+@dataclass(frozen=True, slots=True)
 class OmniCloudMask:
     """Derives masks by OmniCloudMask; needs no account, only an item's pixels.
 
@@ -278,37 +255,26 @@ class OmniCloudMask:
     that of their own answer.
     """
 
-    def __init__(
-        self,
-        reader: AssetReader,
-        parameters: MaskParameters,
-        predict: Callable[[NDArray[np.uint16]], NDArray[np.uint8]],
-    ) -> None:
-        self._reader = reader
-        self._parameters = parameters
-        self._predict = predict
+    reader: AssetReader
+    parameters: MaskParameters
+    predict: Predict
 
     def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
-        """Return the mask of one scene.
-
-        Raises:
-            MissingField: a band is not among the item's assets.
-            AssetUnavailable: a band could not be read now.
-            AssetRefused: a band may not be read, or is not what it should be.
-            SettingsError, MachineError: the networks cannot be loaded.
-        """
-        pixels = read_pixels(self._reader, scene)
+        """Return the mask of one scene; raise as ``MaskEngine`` and the ``Predictor`` do."""
+        pixels = read_pixels(self.reader, scene)
         valid: NDArray[np.bool_] = np.asarray(pixels.any(axis=0))
-        labels = classify(self._predict, pixels) if valid.any() else np.full(valid.shape, CLEAR, np.uint8)
+        labels = classify(self.predict, pixels) if valid.any() else np.full(valid.shape, CLEAR, np.uint8)
         classes = compose_classes(
             np.isin(labels, (THICK_CLOUD, THIN_CLOUD)),
             np.equal(labels, SHADOW),
             valid,
-            self._parameters,
+            self.parameters,
             scene.grid.pixel_size_m,
             erosion_m=0.0,
         )
-        return DerivedMask(classes, ee_image, read_software(self._parameters))
+        software = {name: version(name) for name in ("omnicloudmask", "torch")}
+        weights = f"{self.parameters.model_version} sha256:{self.parameters.weights_sha256}"
+        return DerivedMask(classes, ee_image, software | {"omnicloudmask-weights": weights})
 
 
 def read_pixels(reader: AssetReader, scene: Scene) -> NDArray[np.uint16]:
@@ -324,19 +290,8 @@ def read_pixels(reader: AssetReader, scene: Scene) -> NDArray[np.uint16]:
     return pixels
 
 
-def classify(
-    predict: Callable[[NDArray[np.uint16]], NDArray[np.uint8]], pixels: NDArray[np.uint16]
-) -> NDArray[np.uint8]:
+def classify(predict: Predict, pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
     """Return the networks' classes, uint8 ``(height, width)``; a small scene is padded with pixels without data."""
     height, width = pixels.shape[1:]
     lacking = ((0, 0), (0, max(0, LEAST_PX - height)), (0, max(0, LEAST_PX - width)))
     return predict(np.pad(pixels, lacking))[:height, :width]
-
-
-def read_software(parameters: MaskParameters) -> Mapping[str, str]:
-    """Return the versions of package and runtime, and the weights used."""
-    return {
-        "omnicloudmask": version("omnicloudmask"),
-        "torch": version("torch"),
-        "omnicloudmask-weights": f"{parameters.model_version} sha256:{parameters.weights_sha256}",
-    }

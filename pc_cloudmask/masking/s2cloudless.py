@@ -7,6 +7,7 @@ probability if it has one, otherwise from Earth Engine's; with ``compute=server`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -25,12 +26,8 @@ from pc_cloudmask.masking.clouds_and_shadows import compose_mask, find_dark
 from pc_cloudmask.masking.earth_engine import graphs
 from pc_cloudmask.masking.earth_engine.images import ImageFinder
 from pc_cloudmask.masking.earth_engine.session import SOFTWARE, PixelDownloader
-from pc_cloudmask.masking.earth_engine.windows import (
-    CLOUD_PROBABILITY,
-    Bytes,
-    Raster,
-)
-from pc_cloudmask.masking.item_bands import read_item_band
+from pc_cloudmask.masking.earth_engine.windows import CLOUD_PROBABILITY, Bytes, Raster
+from pc_cloudmask.masking.files import read_item_band
 from pc_cloudmask.masking.methods import (
     CLASSES_ASSET,
     NIR_ASSET,
@@ -40,80 +37,66 @@ from pc_cloudmask.masking.methods import (
     has_own_inputs,
     need_no_image,
 )
-from pc_cloudmask.scene.ids import PROBABILITY_ASSET
+from pc_cloudmask.raster.read import average_valid
 from pc_cloudmask.scene.image import EarthEngineImage, Pairing
-from pc_cloudmask.scene.scene import Scene, reflectance_offset_dn
+from pc_cloudmask.scene.scene import PROBABILITY_ASSET, Scene, reflectance_offset_dn
 from pc_cloudmask.source.assets import AssetReader
 
-#: Rows checked at a time, so that no further raster of the scene's size is needed.
+#: Rows computed at a time, so that they stay in the processor's cache; an even number.
 _ROWS = 128
 Pixel = TypeVar("Pixel", np.uint8, np.bool_)
 
 
 def open_engine(tools: EngineTools) -> MaskEngine:
     """Open the engine; without an Earth Engine account it masks only items that have a probability."""
-    if tools.compute == "server":
-        server = EarthEngineInputs(tools.downloader, tools.read_parameters("s2cloudless"))
-        return MaskEngine("s2cloudless", server.derive_mask, server.find_images, server.download_mask)
-    earth_engine = (
-        EarthEngineInputs(tools.downloader, tools.read_parameters("s2cloudless"))
-        if tools.has_earth_engine
-        else None
-    )
-    local = LocalEngine(tools.reader, tools.read_parameters("s2cloudless"), earth_engine)
-    return MaskEngine("s2cloudless", local.derive_mask, local.find_images, local.download_inputs)
+    parameters, on_server = tools.read_parameters("s2cloudless"), tools.compute == "server"
+    earth_engine = None
+    if on_server or tools.has_earth_engine:
+        earth_engine = EarthEngineInputs(tools.downloader, parameters)
+    if earth_engine and on_server:
+        return MaskEngine("s2cloudless", earth_engine.download_mask, earth_engine.find_images)
+    local = LocalEngine(tools.reader, parameters, earth_engine)
+    return MaskEngine("s2cloudless", local.begin_mask, local.find_images)
 
 
+@dataclass(frozen=True, slots=True)
 class LocalEngine:
     """Computes masks here, from an item's own inputs if it has them, otherwise from Earth Engine's."""
 
-    def __init__(
-        self, reader: AssetReader, parameters: MaskParameters, earth_engine: EarthEngineInputs | None
-    ) -> None:
-        self._reader = reader
-        self._parameters = parameters
-        self._earth_engine = earth_engine
+    reader: AssetReader
+    parameters: MaskParameters
+    earth_engine: EarthEngineInputs | None
 
     def find_images(self, scenes: Sequence[Scene]) -> Mapping[str, Pairing]:
         """Return, by scene id, the Earth Engine image or why there is none yet; send at most one request.
 
-        Raises:
-            EngineRefused: every scene needs Earth Engine, which is not configured. If only some do, the others
-                continue and ``read_inputs`` refuses these.
+        If Earth Engine is not configured and all scenes need it, it raises EngineRefused. If only some do, the others
+        continue and ``begin_mask`` refuses these.
         """
         pairings = dict(need_no_image(scenes))
         others = [scene for scene in scenes if not has_own_inputs(scene)]
-        if others and self._earth_engine is not None:
-            pairings.update(self._earth_engine.find_images(others))
+        if others and self.earth_engine is not None:
+            pairings.update(self.earth_engine.find_images(others))
         elif others and len(others) == len(scenes):
             raise _not_configured(others[0])
         return pairings
 
-    def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
-        """Return the mask of one scene, with the inputs that it was made from.
-
-        Raises:
-            EngineUnavailable, AssetUnavailable: it may succeed later.
-            EngineRefused, AssetRefused: it never will.
-        """
-        return self.download_inputs(scene, ee_image)()
-
-    def download_inputs(self, scene: Scene, ee_image: EarthEngineImage) -> Callable[[], DerivedMask]:
-        """Download the inputs, unless the item has its own, and return what composes the mask; as ``derive_mask``."""
+    def begin_mask(self, scene: Scene, ee_image: EarthEngineImage) -> Callable[[], DerivedMask]:
+        """Download the inputs, unless the item has its own, and return what composes the mask; see ``MaskEngine``."""
         read_inputs: Callable[[], CloudInputs]
         if has_own_inputs(scene):
-            read_inputs = partial(read_item_inputs, self._reader, scene, self._parameters)
-        elif self._earth_engine is None:
+            read_inputs = partial(read_item_inputs, self.reader, scene, self.parameters)
+        elif self.earth_engine is None:
             raise _not_configured(scene)
         else:
-            read_inputs = self._earth_engine.download_inputs(scene, ee_image)
+            read_inputs = self.earth_engine.download_inputs(scene, ee_image)
         return partial(self._compose, scene, ee_image, read_inputs)
 
     def _compose(
         self, scene: Scene, ee_image: EarthEngineImage, read_inputs: Callable[[], CloudInputs]
     ) -> DerivedMask:
         inputs = read_inputs()
-        classes = compose_mask(inputs, scene.solar_azimuth_deg, self._parameters, scene.grid.pixel_size_m)
+        classes = compose_mask(inputs, scene.solar_azimuth_deg, self.parameters, scene.grid.pixel_size_m)
         return DerivedMask(classes, ee_image, inputs=inputs, lacking_px=inputs.lacking_px)
 
 
@@ -125,17 +108,12 @@ def _not_configured(scene: Scene) -> EngineRefused:
 
 
 def read_item_inputs(reader: AssetReader, scene: Scene, parameters: MaskParameters) -> CloudInputs:
-    """Return the inputs that an item itself has, on the scene's grid.
+    """Return the inputs that an item itself has, on the scene's grid; raise as ``read_item_band`` does.
 
     Its cloud probability stands in for Earth Engine's COPERNICUS/S2_CLOUD_PROBABILITY: percent, 255 no data, at
     10 m, or at 20 m as this package publishes it with ``keep_inputs``. Means of the valid 10 m pixels, rounded
     half up, are what Earth Engine's pyramid holds at 20 m; its levels above follow from them, so a probability
     published at 20 m gives the same mask.
-
-    Raises:
-        MissingField: an asset is missing.
-        AssetUnavailable: an asset could not be read now.
-        AssetRefused: an asset may not be read, or is not what it should be.
     """
     # Dark first: the near infrared takes the most memory, and is not kept.
     nir_dn = read_item_band(reader, scene, NIR_ASSET, np.uint16)
@@ -166,29 +144,16 @@ class EarthEngineInputs:
         self._parameters = parameters
         self.find_images = ImageFinder(downloader.session, CLOUD_PROBABILITY).find_images
 
-    def read_inputs(self, scene: Scene, ee_image: EarthEngineImage) -> CloudInputs:
-        """Return the inputs on the scene's grid.
-
-        Raises:
-            EngineUnavailable: it may succeed later.
-            EngineRefused: it never will.
-        """
-        return self.download_inputs(scene, ee_image)()
-
     def download_inputs(self, scene: Scene, ee_image: EarthEngineImage) -> Callable[[], CloudInputs]:
-        """Download the inputs, packed, and return what unpacks them, once; both raise as ``read_inputs`` does."""
+        """Download the inputs on the scene's grid, packed, and return what unpacks them, once; see ``MaskEngine``."""
         self._downloader.session.start()
         fine = graphs.build_packed_inputs(ee_image, self._parameters)
         coarse = graphs.build_coarse_probability_image(ee_image, self._parameters)
-        coarse_grid = scene.grid.at_pixel_size(COARSE_PIXEL_M)
-        rasters = self._downloader.read_rasters(
-            scene.id,
-            [
-                Raster("cloud inputs", fine, scene.grid),
-                Raster("cloud probability at 100 m", coarse, coarse_grid),
-            ],
-        )
-        return partial(self._unpack, scene, rasters)
+        rasters = [
+            Raster("cloud inputs", fine, scene.grid),
+            Raster("cloud probability at 100 m", coarse, scene.grid.at_pixel_size(COARSE_PIXEL_M)),
+        ]
+        return partial(self._unpack, scene, self._downloader.read_rasters(scene.id, rasters))
 
     def _unpack(self, scene: Scene, rasters: list[Bytes]) -> CloudInputs:
         coarse_pct, packed = rasters.pop(), rasters.pop()  # so that no other reference keeps them in memory
@@ -199,12 +164,8 @@ class EarthEngineInputs:
             raise EngineRefused(f"{scene.id}: Earth Engine gave a cloud probability of {highest} %")
         return CloudInputs(probability_pct, dark, coarse_pct, lacking_px)
 
-    def derive_mask(self, scene: Scene, ee_image: EarthEngineImage) -> DerivedMask:
-        """Return the mask that Earth Engine computes: one byte per pixel, its class."""
-        return self.download_mask(scene, ee_image)()
-
     def download_mask(self, scene: Scene, ee_image: EarthEngineImage) -> Callable[[], DerivedMask]:
-        """Download the mask and return what reads it."""
+        """Download the mask that Earth Engine computes, one byte per pixel, its class; return what reads it."""
         self._downloader.session.start()
         image = graphs.build_server_mask(ee_image, scene.solar_azimuth_deg, self._parameters)
         (classes,) = self._downloader.read_rasters(scene.id, [Raster("cloud mask", image, scene.grid)])
@@ -246,21 +207,14 @@ def _strips(pixels: NDArray[Pixel]) -> Iterator[NDArray[Pixel]]:
 #: The level at or below 100 m in a pyramid of 10 m pixels: 10, 20, 40, 80.
 _LEVEL_SCALE_M = 80
 _PIXEL_SIZE_M = 20
-#: Rows of a level made at a time, so that their parts stay in the processor's cache.
-_STRIP_ROWS = 64
 
 
 def build_coarse_probability(probability_pct: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return what Earth Engine uses as the probability at 100 m, from the probability at 20 m.
 
     ``reproject(scale=100)`` reads the nearest pixel of the level at or below 100 m, which is 80 m: a
-    100 m pixel gets the mean of the 80 m pixel that contains its centre, not the mean of its own ground.
-
-    Args:
-        probability_pct: uint8 (h, w), 0..100, 255 no data.
-
-    Returns:
-        uint8 (ceil(h / 5), ceil(w / 5)) from the same upper-left corner, 255 no data.
+    100 m pixel gets the mean of the 80 m pixel that contains its centre, not the mean of its own ground. From uint8
+    (h, w), 255 no data, it makes uint8 (ceil(h / 5), ceil(w / 5)) from the same upper-left corner.
     """
     level = mean_pyramid(mean_pyramid(probability_pct, PROBABILITY_NODATA), PROBABILITY_NODATA)
     height, width = probability_pct.shape
@@ -274,42 +228,12 @@ def mean_pyramid(values: NDArray[np.uint8], nodata: int) -> NDArray[np.uint8]:
 
     Earth Engine computes each level of a MEAN pyramid from the finer one, masked pixels left out, in
     the type of the band. Its rounding is not documented; here it is to the nearest, halves up, as in
-    GDAL's overviews.
-
-    Args:
-        values: uint8 (h, w).
-        nodata: the value of pixels without data.
-
-    Returns:
-        uint8 (ceil(h / 2), ceil(w / 2)).
+    GDAL's overviews. From uint8 (h, w) it makes uint8 (ceil(h / 2), ceil(w / 2)).
     """
     height, width = values.shape
     if height % 2 or width % 2:
         values = np.pad(values, ((0, height % 2), (0, width % 2)), constant_values=nodata)
-    level = np.empty((values.shape[0] // 2, values.shape[1] // 2), np.uint8)
-    for top in range(0, level.shape[0], _STRIP_ROWS):
-        strip = values[2 * top : 2 * (top + _STRIP_ROWS)]
-        valid = strip != nodata
-        level[top : top + _STRIP_ROWS] = (
-            _mean_all(strip) if valid.all() else _mean_valid(strip, valid, nodata)
-        )
-    return level
-
-
-def _mean_all(strip: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    mean: NDArray[np.uint8] = ((_sum_of_four(strip) + 2) >> 2).astype(np.uint8)
-    return mean
-
-
-def _mean_valid(strip: NDArray[np.uint8], valid: NDArray[np.bool_], nodata: int) -> NDArray[np.uint8]:
-    total, count = _sum_of_four(strip * valid), _sum_of_four(valid.view(np.uint8))
-    mean = (2 * total + count) // (2 * np.maximum(count, 1))
-    return np.where(count > 0, mean, nodata).astype(np.uint8)
-
-
-def _sum_of_four(strip: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    rows = np.add(strip[::2], strip[1::2], dtype=np.uint16)
-    return rows[:, ::2] + rows[:, 1::2]
+    return np.concatenate([average_valid(strip, 2, nodata) for strip in _strips(values)])
 
 
 def _nearest_in_level(length: int) -> NDArray[np.intp]:

@@ -23,6 +23,7 @@ from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
 from pc_cloudmask.raster.gdal import gdal_environment
+from pc_cloudmask.scene.geometry import find_degrees
 from pc_cloudmask.scene.grid import Grid, Window
 
 #: Longest piece of an edge, in degrees: it lies less than 0.2 m off its chord at 80 degrees of latitude.
@@ -36,7 +37,6 @@ _MARGIN_DEG = 0.02
 _MOST_PX = 1 << 28
 #: Pixels that are drawn at a time.
 _STRIP_PX = 1 << 24
-_EDGE_POINTS = 16
 #: Equal-area: one square metre of it is one square metre on the ground.
 _EQUAL_AREA = "EPSG:6933"
 _TURNS = (-360, 0, 360)
@@ -44,12 +44,10 @@ _TURNS = (-360, 0, 360)
 
 @dataclass(frozen=True, slots=True)
 class AreaPixels:
-    """An area on a grid.
+    """An area of ``total_px`` pixels, including those off the grid.
 
-    Attributes:
-        window: The block of the grid's pixels that holds those of the area; None if the grid has no such pixels.
-        inside: Which pixels of the window belong to the area, bool ``(height, width)``.
-        total_px: How many pixels the area has, including those off the grid.
+    ``window`` is the block of the grid's pixels that holds those of the area, None if there are none; ``inside`` says
+    which of them belong to it, bool ``(height, width)``.
     """
 
     window: Window | None
@@ -64,19 +62,22 @@ def find_pixels(area: BaseGeometry, grid: Grid) -> AreaPixels:
     not counted but measured, in square metres on the ground.
     """
     area = _make_plain(area)
-    west, south, east, north = _find_box(grid)
-    around = _turn_to(area, (west + east) / 2)
-    lat_deg, lon_deg = _NEAR_DEG, _NEAR_DEG / cos(radians(min(max(abs(south), abs(north)), 85)))
-    near = shapely.box(west - lon_deg, south - lat_deg, east + lon_deg, north + lat_deg)
     with gdal_environment():
-        if near.contains(around):
-            placed = _project(around, grid)
+        west, south, east, north = find_degrees(grid.crs, grid.bounds)
+    around = _turn_to(area, (west + east) / 2)
+    shrinking = cos(radians(min(max(abs(south), abs(north)), 85)))
+
+    def grow(margin_deg: float) -> BaseGeometry:
+        across = margin_deg / shrinking
+        return shapely.box(west - across, south - margin_deg, east + across, north + margin_deg)
+
+    with gdal_environment():
+        if grow(_NEAR_DEG).contains(around):
+            placed = _project(around, grid.crs)
             box = _find_window(placed, grid)
             if box.height * box.width <= _MOST_PX:
                 return _count(placed, grid, box)
-        margin = _MARGIN_DEG / cos(radians(min(max(abs(south), abs(north)), 85)))
-        clipped = around & shapely.box(west - margin, south - _MARGIN_DEG, east + margin, north + _MARGIN_DEG)
-        return _measure(area, _project(clipped, grid), grid)
+        return _measure(area, _project(around & grow(_MARGIN_DEG), grid.crs), grid)
 
 
 def _make_plain(area: BaseGeometry) -> BaseGeometry:
@@ -90,53 +91,30 @@ def _make_plain(area: BaseGeometry) -> BaseGeometry:
 def _count(placed: BaseGeometry, grid: Grid, box: Window) -> AreaPixels:
     """Count all pixels of an area, wherever they lie on the endless grid."""
     on_grid = _meet(box, grid)
+    rows = max(1, _STRIP_PX // box.width)
+    strips = [
+        Window(row, box.col, min(rows, box.row + box.height - row), box.width)
+        for row in range(box.row, box.row + box.height, rows)
+    ]
     for touched in (False, True):
+        inside = _draw(placed, grid, on_grid, touched)
         if on_grid == box:
-            inside = _draw(placed, grid, box, touched)
             total = int(np.count_nonzero(inside))
         else:
-            total = _count_strips(placed, grid, box, touched)
-            inside = _draw(placed, grid, on_grid, touched) if on_grid else np.zeros((0, 0), bool)
+            total = sum(int(np.count_nonzero(_draw(placed, grid, strip, touched))) for strip in strips)
         if total:
             break
     return AreaPixels(on_grid, inside, total)
 
 
-def _count_strips(placed: BaseGeometry, grid: Grid, box: Window, touched: bool) -> int:
-    rows = max(1, _STRIP_PX // box.width)
-    strips = (
-        Window(row, box.col, min(rows, box.row + box.height - row), box.width)
-        for row in range(box.row, box.row + box.height, rows)
-    )
-    return sum(int(np.count_nonzero(_draw(placed, grid, strip, touched))) for strip in strips)
-
-
 def _measure(area: BaseGeometry, placed: BaseGeometry, grid: Grid) -> AreaPixels:
     """Count the pixels on the grid, and measure the rest of the area."""
     on_grid = None if placed.is_empty else _meet(_find_window(placed, grid), grid)
-    inside = _draw(placed, grid, on_grid, False) if on_grid else np.zeros((0, 0), bool)
+    inside = _draw(placed, grid, on_grid, False)
     counted = int(np.count_nonzero(inside))
-    flat = shapely.transform(shapely.segmentize(area, 1.0), _to_equal_area)
+    flat = _project(area, _EQUAL_AREA, 1.0)
     total = max(counted, round(flat.area / grid.pixel_size_m**2), 1)
     return AreaPixels(on_grid, inside, total)
-
-
-def _to_equal_area(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.column_stack(transform("EPSG:4326", _EQUAL_AREA, *points.T)[:2])
-
-
-def _find_box(grid: Grid) -> tuple[float, float, float, float]:
-    """Return the box around a grid in degrees; west and east continue beyond 180."""
-    west, south, east, north = grid.bounds
-    steps = np.linspace(0, 1, _EDGE_POINTS)
-    across, along = (each.ravel() for each in np.meshgrid(steps, steps))
-    with gdal_environment():
-        lons, lats = map(
-            np.array,
-            transform(grid.crs, "EPSG:4326", west + across * (east - west), south + along * (north - south)),
-        )
-    lons = lons[0] + (lons - lons[0] + 180) % 360 - 180
-    return (float(lons.min()), float(lats.min()), float(lons.max()), float(lats.max()))
 
 
 def _turn_to(area: BaseGeometry, middle_deg: float) -> BaseGeometry:
@@ -145,13 +123,13 @@ def _turn_to(area: BaseGeometry, middle_deg: float) -> BaseGeometry:
     return shapely.union_all([translate(area, degrees) & half for degrees in _TURNS])
 
 
-def _project(area: BaseGeometry, grid: Grid) -> BaseGeometry:
-    """Return the area in the grid's CRS."""
+def _project(area: BaseGeometry, crs: str, piece_deg: float = _PIECE_DEG) -> BaseGeometry:
+    """Return the area in ``crs``, after dividing its edges into pieces."""
     if area.is_empty:
         return area
-    pieces = shapely.segmentize(area, _PIECE_DEG)
     placed: BaseGeometry = shapely.transform(
-        pieces, lambda points: np.column_stack(transform("EPSG:4326", grid.crs, *points.T)[:2])
+        shapely.segmentize(area, piece_deg),
+        lambda points: np.column_stack(transform("EPSG:4326", crs, *points.T)[:2]),
     )
     return placed
 
@@ -173,7 +151,9 @@ def _meet(box: Window, grid: Grid) -> Window | None:
     return Window(top, left, bottom - top, right - left) if top < bottom and left < right else None
 
 
-def _draw(placed: BaseGeometry, grid: Grid, window: Window, touched: bool) -> NDArray[np.bool_]:
+def _draw(placed: BaseGeometry, grid: Grid, window: Window | None, touched: bool) -> NDArray[np.bool_]:
+    if window is None:
+        return np.zeros((0, 0), bool)
     drawn: NDArray[np.uint8] = rasterize(
         [(placed, 1)],
         out_shape=window.shape,

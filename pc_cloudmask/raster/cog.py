@@ -1,6 +1,6 @@
-"""Cloud-optimised GeoTIFFs with one band.
+"""Cloud-optimised GeoTIFFs with one band: written, validated, and read only in the parts that are needed.
 
-GDAL's COG driver does the work. The source that it copies is a raster of the MEM driver with its own
+GDAL's COG driver writes them. The source that it copies is a raster of the MEM driver with its own
 overviews: the driver would first write its own to a compressed temporary file, only to
 decompress them again, and a GeoTIFF in memory takes a fifth more time. The remaining time is deflate's own.
 
@@ -10,8 +10,13 @@ save a twentieth of the bytes and no time. No predictor: it makes classes larger
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -19,12 +24,14 @@ import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
-from rasterio.io import DatasetWriter, MemoryFile
+from rasterio.io import DatasetReader, DatasetWriter, MemoryFile
 from rasterio.session import DummySession
+from rasterio.windows import Window as RasterWindow
 
 from pc_cloudmask.errors import AssetRefused
-from pc_cloudmask.raster.gdal import gdal_environment
-from pc_cloudmask.scene.grid import Grid, Shape
+from pc_cloudmask.raster.gdal import Unreadable, gdal_environment
+from pc_cloudmask.scene.grid import Grid, Shape, Window
+from pc_cloudmask.text import make_printable
 
 #: Edge of a block. Smaller ones cost requests, larger ones bytes that a reader did not ask for.
 BLOCK_PX = 512
@@ -55,11 +62,7 @@ class BandStyle:
 
 
 def build_cog(pixels: NDArray[np.uint8], grid: Grid, style: BandStyle) -> bytes:
-    """Return the COG of ``pixels``, uint8 ``(height, width)`` on ``grid``; the same bytes every time.
-
-    Raises:
-        ValueError: ``pixels`` is not a uint8 array of the grid's shape.
-    """
+    """Return the COG of ``pixels``, uint8 of the grid's shape, else it raises ValueError; the same bytes every time."""
     # GDAL receives the array's address.
     pixels = np.ascontiguousarray(pixels)
     with gdal_environment(), _open_source(pixels, grid, style.nodata) as source:
@@ -71,7 +74,9 @@ def build_cog(pixels: NDArray[np.uint8], grid: Grid, style: BandStyle) -> bytes:
             source.set_band_unit(1, style.unit)
         if factors := overview_factors(pixels.shape):
             source.build_overviews(factors, style.overviews)
-        return _copy_as_cog(source)
+        with MemoryFile(ext=".tif") as target:
+            rasterio.shutil.copy(source, target.name, driver="COG", **COG_OPTIONS)
+            return bytes(target.read())
 
 
 class NotOptimized(AssetRefused):
@@ -81,11 +86,7 @@ class NotOptimized(AssetRefused):
 
 
 def validate_cog(data: bytes, what: str) -> None:
-    """Check with rio-cogeo that ``data`` is a cloud-optimised GeoTIFF; what it recommends is required.
-
-    Raises:
-        NotOptimized: it is not; the text names ``what`` and every fault.
-    """
+    """Raise NotOptimized unless ``data`` is a COG for rio-cogeo, with all that it recommends; ``what`` names it."""
     # With the tile matrices that it includes, it takes a third of a second to import.
     from rio_cogeo.cogeo import cog_validate  # noqa: PLC0415
 
@@ -116,12 +117,7 @@ def _is_false_alarm(fault: str, path: str) -> bool:
 
 def overview_factors(shape: Shape) -> list[int]:
     """Return powers of two down to an overview of one block: what the COG driver itself would choose."""
-    factors = []
-    factor = 2
-    while max(shape) > BLOCK_PX * factor // 2:
-        factors.append(factor)
-        factor *= 2
-    return factors
+    return [1 << level for level in range(1, (-(-max(shape) // BLOCK_PX) - 1).bit_length() + 1)]
 
 
 def _open_source(pixels: NDArray[np.uint8], grid: Grid, nodata: int) -> DatasetWriter:
@@ -143,7 +139,135 @@ def _open_source(pixels: NDArray[np.uint8], grid: Grid, nodata: int) -> DatasetW
     return source
 
 
-def _copy_as_cog(source: DatasetWriter) -> bytes:
-    with MemoryFile(ext=".tif") as target:
-        rasterio.shutil.copy(source, target.name, driver="COG", **COG_OPTIONS)
-        return bytes(target.read())
+#: The least that is requested at a time: the header of a COG of a full tile with its overviews, or two to four blocks
+#: of a mask. Smaller parts cost requests, larger ones bytes.
+PAGE_BYTES = 1 << 14
+#: Returns bytes from an offset on, up to a given length, and the file's size.
+ReadPart = Callable[[int, int], tuple[bytes, int]]
+#: rasterio installs a handler in GDAL for each file that Python reads, and removes it with the file. Threads that
+#: open, read and close such files at the same time crash occasionally (rasterio 1.4, GDAL 3.10). Each therefore does
+#: so under this lock, and requests the bytes beforehand, without it.
+_GDAL = threading.Lock()
+
+
+class PartsFile:
+    """A file that is read in pages, each of them once; ``bytes_read`` and ``requests`` count what that took.
+
+    An error of ``read_part`` is kept in ``error``, since GDAL, which calls, says only that it could not read.
+    """
+
+    def __init__(self, read_part: ReadPart) -> None:
+        self._read_part, self._pages = read_part, dict[int, bytes]()
+        self._size = -1
+        self.bytes_read = self.requests = 0
+        self.error: Exception | None = None
+
+    @property
+    def size(self) -> int:
+        """Return the file's size, or 0 after an error."""
+        self._fetch(0, 1)
+        return max(self._size, 0)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return ``size`` bytes from an offset on, fewer at the end of the file; nothing after an error."""
+        first, last = offset // PAGE_BYTES, -(-(offset + size) // PAGE_BYTES)
+        self._fetch(first, last)
+        held = b"".join(self._pages.get(page, b"") for page in range(first, last))
+        start = offset - first * PAGE_BYTES
+        return held[start : start + size]
+
+    def _fetch(self, first: int, last: int) -> None:
+        """Read those pages that are not held, adjacent ones in one request."""
+        if self._size >= 0:
+            last = min(last, -(-self._size // PAGE_BYTES))
+        for is_held, pages in groupby(range(first, last), self._pages.__contains__):
+            if not is_held and self.error is None:
+                adjacent = list(pages)
+                self._take(adjacent[0], adjacent[-1] + 1)
+
+    def _take(self, first: int, last: int) -> None:
+        try:
+            body, self._size = self._read_part(first * PAGE_BYTES, (last - first) * PAGE_BYTES)
+        except Exception as error:  # kept for the caller of GDAL
+            self.error = error
+            return
+        self.requests += 1
+        self.bytes_read += len(body)
+        for number, page in enumerate(range(first, last)):
+            self._pages[page] = body[number * PAGE_BYTES : (number + 1) * PAGE_BYTES]
+
+
+class _Handle(io.RawIOBase):
+    """A position in a file, like Python's own files: GDAL opens a file twice, for its size and to read it."""
+
+    def __init__(self, file: PartsFile) -> None:
+        super().__init__()
+        self._file, self._offset = file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._offset
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = self._file.size if whence == io.SEEK_END else self._offset if whence == io.SEEK_CUR else 0
+        self._offset = start + offset
+        return self._offset
+
+    def read(self, size: int = -1) -> bytes:
+        body = self._file.read_at(self._offset, max(self._file.size - self._offset, 0) if size < 0 else size)
+        self._offset += len(body)
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class PartsDataset:
+    """A GeoTIFF of which parts are read; ``header`` gives its shape, grid and type."""
+
+    file: PartsFile
+    header: DatasetReader
+
+    def read_block(self, window: Window) -> NDArray[Any]:
+        """Return the pixels of the first band in ``window``, which lies in one block of the file."""
+        height, width = self.header.block_shapes[0]
+        block = f"{window.col // width}_{window.row // height}"
+        with _GDAL:
+            tags = (f"BLOCK_{name}_{block}" for name in ("OFFSET", "SIZE"))
+            place = [self.header.get_tag_item(tag, "TIFF", bidx=1) for tag in tags]
+        if all(place):
+            self.file.read_at(*map(int, place))
+        with _GDAL:
+            pixels: NDArray[Any] = self.header.read(
+                1, window=RasterWindow(window.col, window.row, window.width, window.height)
+            )
+        return pixels
+
+
+@contextmanager
+def open_parts(file: PartsFile, name: str) -> Iterator[PartsDataset]:
+    """Open a GeoTIFF; ``name`` is for GDAL, and must differ from that of any other file open at the same time.
+
+    It raises Unreadable if GDAL cannot open or decode it, and whatever reading a part raised.
+    """
+
+    def open_handle(path: str, mode: str = "rb") -> _Handle:  # noqa: ARG001 - rasterio looks for both names
+        return _Handle(file)
+
+    file.read_at(0, 1)
+    try:
+        with gdal_environment(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+            with _GDAL:
+                dataset = rasterio.open(name, driver="GTiff", opener=open_handle, sharing=False)
+            try:
+                yield PartsDataset(file, dataset)
+            finally:
+                with _GDAL:
+                    dataset.close()
+    except (RasterioError, ValueError) as error:
+        if file.error is not None:
+            raise file.error from None
+        raise Unreadable(make_printable(error, 200)) from None

@@ -40,8 +40,6 @@ GDAL_OPTIONS: Final[dict[str, str | int]] = {
 }
 #: GDAL remembers a failure of a URL for the life of the process, unless told otherwise.
 _ASK_AGAIN: Final = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/"}
-
-
 #: What QGIS, PostGIS or conda set to their own projection database.
 PROJECTION_VARIABLES: Final = ("PROJ_DATA", "PROJ_LIB")
 
@@ -64,11 +62,7 @@ FOREIGN_PROJECTIONS: Final = _use_own_projections()
 
 
 def check_projections() -> None:
-    """Check that the projection database can be used; a wheel uses its own, whatever ``PROJ_DATA`` says.
-
-    Raises:
-        SettingsError: it cannot.
-    """
+    """Raise SettingsError if the projection database cannot be used; a wheel's own is, whatever ``PROJ_DATA`` says."""
     try:
         CRS.from_epsg(32606)
     except RasterioError as error:
@@ -94,8 +88,7 @@ def gdal_environment(**options: str | int) -> rasterio.Env:
 def read_asset(read: Callable[[], T], *, again: bool = False) -> T:
     """Call ``read`` in the environment for assets; ``again`` says that an earlier read of the URL failed.
 
-    Raises:
-        Unreadable: GDAL failed, possibly for lack of memory, of which a damaged file may request any amount.
+    It raises Unreadable if GDAL fails, possibly for lack of memory, of which a damaged file may request any amount.
     """
     options = GDAL_OPTIONS | (_ASK_AGAIN if again else {})
     if (bundle := find_ca_bundle()) and Path(bundle).is_file():

@@ -62,9 +62,8 @@ def _join_png(
     """Return the file with filtered ``rows``; ``pixel`` is bit depth and colour type, ``chunks`` come before them."""
     height, width = shape
     scanlines = np.insert(rows, 0, filter_type, axis=1).tobytes()
-    header = struct.pack(
-        ">IIBBBBB", width, height, *pixel, 0, 0, 0
-    )  # deflate, adaptive filters, not interlaced
+    # Deflate, adaptive filters, not interlaced.
+    header = struct.pack(">IIBBBBB", width, height, *pixel, 0, 0, 0)
     parts = {b"IHDR": header, **chunks, b"IDAT": zlib.compress(scanlines, level=6), b"IEND": b""}
     return _SIGNATURE + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -77,11 +76,7 @@ INK, LINE, UNKNOWN = "#282c34", "#b0b4ba", "#dcdfe4"
 
 
 def start_figure(width_in: float, height_in: float, dpi: int = 120) -> Figure:
-    """Return an empty chart of this size.
-
-    Raises:
-        SettingsError: the extra ``charts`` is not installed.
-    """
+    """Return an empty chart of this size; raise SettingsError if the extra ``charts`` is not installed."""
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 - of an extra, and slow
     except ImportError as error:
@@ -96,10 +91,7 @@ def encode_figure(figure: Figure, ending: str = ".png") -> bytes:
     """
     from matplotlib import rc_context  # noqa: PLC0415
 
-    is_svg = ending.lower() == ".svg"
-    written = BytesIO()
+    file_format, written = ending.lstrip(".").lower(), BytesIO()
     with rc_context({"svg.hashsalt": "cloudmask", "svg.fonttype": "none"}):
-        figure.savefig(
-            written, format=ending.lstrip(".").lower(), metadata={"Date": None} if is_svg else None
-        )
+        figure.savefig(written, format=file_format, metadata={"Date": None} if file_format == "svg" else None)
     return written.getvalue()

@@ -32,8 +32,6 @@ MAX_BLOCK_PIXELS = 1 << 24
 _ALIGNMENT_PX = 1e-3
 _STRIP_PX = 512
 _MAX_OVERVIEWS = 16
-
-
 #: The first name in a CRS's text.
 _CRS_NAME = re.compile(r'[A-Z_]+\["([^"]*)"')
 logger = logging.getLogger(__name__)
@@ -60,12 +58,10 @@ def read_raster(
 ) -> NDArray[np.generic]:
     """Return the pixels of the GeoTIFF that GDAL calls ``name``, which must have ``bands`` bands, on ``grid``.
 
-    ``stated`` are the grids that the item states for it: a raster without a CRS must lie on one of them.
-
-    Returns:
-        ``(band, height, width)`` of the raster's own dtype. Pixels outside the raster hold its no-data
-        value, 0 if it declares none. ``average`` is the mean of the valid pixels, rounded half up,
-        through the raster's overviews if one divides the grid's pixels exactly.
+    They are ``(band, height, width)`` of the raster's own dtype. Pixels outside the raster hold its no-data value, 0 if
+    it declares none. ``average`` is the mean of the valid pixels, rounded half up, through the raster's overviews if
+    one divides the grid's pixels exactly. ``stated`` are the grids that the item states for the raster, of which it
+    must have one if it lacks a CRS.
 
     Raises:
         Unsuitable: Another CRS, not aligned, coarser pixels, another number of bands, dtype, too large.
@@ -75,7 +71,7 @@ def read_raster(
         check_raster(dataset, bands)
         check_crs(dataset, grid.crs, stated)
         placement = _find_placement(dataset, grid)
-        level, factor = (None, 1) if placement.factor == 1 else _find_overview(name, dataset, placement)
+        level, factor = _find_overview(name, dataset, placement) if placement.factor > 1 else (None, 1)
         if level is None:
             return _read_placed(dataset, placement, grid, resampling)
     with rasterio.open(name, driver="GTiff", overview_level=level) as overview:
@@ -108,11 +104,7 @@ def _find_overview(name: str, dataset: DatasetReader, placement: _Placement) -> 
 
 
 def check_raster(dataset: DatasetReader, bands: int = 1) -> None:
-    """Check from its header, before any pixel is read, that a raster may be read.
-
-    Raises:
-        Unsuitable: Another number of bands, a dtype that no asset of ours has, too large, or not in blocks.
-    """
+    """Check from its header, before any pixel is read, that a raster may be read; raise Unsuitable if not."""
     height, width = dataset.shape
     if max(height, width) > MAX_SIDE_PX or height * width > MAX_PIXELS:
         raise Unsuitable(f"claims {width} x {height} pixels, more than {MAX_SIDE_PX} a side or 1e9 in all")
@@ -128,16 +120,14 @@ def check_raster(dataset: DatasetReader, bands: int = 1) -> None:
 def check_crs(dataset: DatasetReader, crs: str, stated: Sequence[Grid]) -> bool:
     """Return True if a raster states the item's CRS, False if it states none and lies as the item says.
 
-    Since 2026 some of the Planetary Computer's COGs only have a geotransform.
-
-    Raises:
-        Unsuitable: It states another CRS, or none and lies elsewhere.
+    Since 2026 some of the Planetary Computer's COGs only have a geotransform. All others are Unsuitable.
     """
     wanted = CRS.from_user_input(crs)
     if dataset.crs == wanted:
         return True
     if not _tells_nothing(dataset.crs, wanted):
-        raise Unsuitable(f"has CRS {_crs_name(dataset.crs)}, the item {crs}")
+        code = dataset.crs.to_epsg()
+        raise Unsuitable(f"has CRS {f'EPSG:{code}' if code else 'of its own'}, the item {crs}")
     if not any(_lies_on(dataset, grid) for grid in stated):
         raise Unsuitable("has no CRS, and lies otherwise than the item's proj:transform and proj:shape say")
     logger.info("%s: states no CRS: it is read in the item's, %s", unsigned_href(dataset.name), crs)
@@ -150,8 +140,8 @@ def _tells_nothing(crs: CRS | None, wanted: CRS) -> bool:
         return True
     if crs.is_projected or crs.is_geographic:
         return False
-    names = [_CRS_NAME.match(each.to_wkt()) for each in (crs, wanted)]
-    name, wanted_name = (found[1].lower() if found else "" for found in names)
+    found = (_CRS_NAME.match(each.to_wkt()) for each in (crs, wanted))
+    name, wanted_name = (match[1].lower() if match else "" for match in found)
     return name in {"", "unknown", "unnamed", wanted_name}
 
 
@@ -177,11 +167,6 @@ def _find_placement(dataset: DatasetReader, grid: Grid) -> _Placement:
     if abs(col - round(col)) > _ALIGNMENT_PX or abs(row - round(row)) > _ALIGNMENT_PX:
         raise Unsuitable(f"is off the item's grid by {col - round(col):.3f}, {row - round(row):.3f} pixels")
     return _Placement(round(row), round(col), factor)
-
-
-def _crs_name(crs: CRS) -> str:
-    code = crs.to_epsg()
-    return f"EPSG:{code}" if code else "of its own"
 
 
 def _read_placed(
@@ -232,12 +217,17 @@ def average_valid(fine: NDArray[np.generic], factor: int, nodata: int) -> NDArra
     ``fine`` is ``(…, height, width)``.
     """
     shape = (*fine.shape[:-2], fine.shape[-2] // factor, fine.shape[-1] // factor)
-    total, count = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    # Twice the sum of a cell's 16-bit pixels fits in 32 bits.
+    dtype = np.int32 if factor < 128 else np.int64
+    total, count, valid = np.zeros(shape, dtype), np.zeros(shape, dtype), fine != nodata
+    if is_full := bool(valid.all()):
+        count = np.asarray(factor * factor, dtype)
+    else:
+        fine = fine * valid
     for row, col in np.ndindex(factor, factor):
-        part = fine[..., row::factor, col::factor]
-        valid = part != nodata
-        total += np.where(valid, part, 0)
-        count += valid
+        total += fine[..., row::factor, col::factor]
+        if not is_full:
+            count += valid[..., row::factor, col::factor]
     mean = (2 * total + count) // (2 * np.maximum(count, 1))
     return np.where(count > 0, mean, nodata).astype(fine.dtype)
 

@@ -52,11 +52,7 @@ _COORDINATES: dict[str, TypeAdapter[Any]] = {
 
 
 def build_shape(geometry: Any, farthest_longitude: float = FARTHEST_LONGITUDE) -> BaseGeometry:
-    """Return a GeoJSON geometry as a shapely geometry in the plane of longitude and latitude.
-
-    Raises:
-        ValueError: it is not a geometry, has more than ``MAX_POSITIONS`` positions, or leaves the Earth.
-    """
+    """Return a GeoJSON geometry in the plane of longitude and latitude; raise ValueError for what is none on Earth."""
     kind = geometry.get("type") if isinstance(geometry, Mapping) else None
     if not isinstance(kind, str) or kind not in _COORDINATES:
         raise ValueError(f"is not a geometry of type {', '.join(_COORDINATES)}")
@@ -69,8 +65,7 @@ def build_shape(geometry: Any, farthest_longitude: float = FARTHEST_LONGITUDE) -
             place = "".join(f"[{step}]" for step in first["loc"])
             raise ValueError(f"has wrong coordinates{place}: {first['msg']}") from error
     built = shape({"type": kind, "coordinates": coordinates})
-    if shapely.get_num_coordinates(built) > MAX_POSITIONS:
-        raise ValueError(f"has more than {MAX_POSITIONS} positions")
+    _check_positions(built)
     if (np.abs(shapely.get_coordinates(built)) > (farthest_longitude, 90)).any():
         raise ValueError(
             f"has positions beyond {farthest_longitude:g} degrees of longitude or 90 of latitude"
@@ -79,26 +74,23 @@ def build_shape(geometry: Any, farthest_longitude: float = FARTHEST_LONGITUDE) -
 
 
 def check_footprint(geometry: Any) -> Any:
-    """Return an item's geometry if it is an area.
-
-    Raises:
-        ValueError: it is not, or has more than ``MAX_FOOTPRINT_POSITIONS`` positions.
-    """
+    """Return an item's geometry; raise ValueError if it is no area or has too many positions."""
     footprint = build_shape(geometry)
     if not isinstance(footprint, shapely.Polygon | shapely.MultiPolygon) or footprint.is_empty:
         raise ValueError("is not a Polygon or MultiPolygon, or is empty")
-    if shapely.get_num_coordinates(footprint) > MAX_FOOTPRINT_POSITIONS:
-        raise ValueError(f"has more than {MAX_FOOTPRINT_POSITIONS} positions")
+    _check_positions(footprint, MAX_FOOTPRINT_POSITIONS)
     return geometry
+
+
+def _check_positions(geometry: BaseGeometry, most: int = MAX_POSITIONS) -> None:
+    if shapely.get_num_coordinates(geometry) > most:
+        raise ValueError(f"has more than {most} positions")
 
 
 def read_geometry(text: str | bytes) -> dict[str, Any]:
     """Return the geometry in a GeoJSON text: a geometry, a feature's, or that of a collection of either.
 
-    The members of a collection become one geometry: areas are merged.
-
-    Raises:
-        ValueError: it is not JSON, or has no geometry or an empty one.
+    The members of a collection become one geometry: areas are merged. ValueError: it has none, or an empty one.
     """
     try:
         document = orjson.loads(decode_text(text) if isinstance(text, bytes) else text.removeprefix("\ufeff"))
@@ -139,38 +131,25 @@ def _merge(shapes: Sequence[BaseGeometry]) -> dict[str, Any]:
         union = shapely.unary_union(
             [each if shapely.get_dimensions(each) == 2 else each.buffer(_HAIR_DEG) for each in union.geoms]
         )
-    if shapely.get_num_coordinates(union) > MAX_POSITIONS:
-        raise ValueError(f"has more than {MAX_POSITIONS} positions")
+    _check_positions(union)
     merged: dict[str, Any] = orjson.loads(shapely.to_geojson(union))
     return merged
 
 
 def build_box(west: float, south: float, east: float, north: float) -> dict[str, Any]:
     """Return the geometry of a box; one that crosses the antimeridian (west > east) becomes two."""
-    if west <= east:
-        return {"type": "Polygon", "coordinates": [_box_ring(west, south, east, north)]}
-    halves = [_box_ring(west, south, 180.0, north), _box_ring(-180.0, south, east, north)]
-    return {"type": "MultiPolygon", "coordinates": [[ring] for ring in halves]}
-
-
-def geometries_meet(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Return True if a footprint and an area share a point; see ``prepare_area``.
-
-    Raises:
-        ValueError: one of them is not a geometry.
-    """
-    return prepare_area(second)(first)
+    if west > east:
+        halves = build_box(west, south, 180.0, north), build_box(-180.0, south, east, north)
+        return {"type": "MultiPolygon", "coordinates": [half["coordinates"] for half in halves]}
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    return {"type": "Polygon", "coordinates": [ring]}
 
 
 def prepare_area(area: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:
     """Return a function that says whether a footprint shares a point with ``area``, edges included.
 
     Longitudes beyond 180 are on the other side of the antimeridian. No tile is wider than half the Earth, so a
-    footprint that appears to be crosses the antimeridian. The function raises ValueError for a footprint that is not a
-    geometry.
-
-    Raises:
-        ValueError: the area is not a geometry.
+    footprint that appears to be crosses the antimeridian. Both raise ValueError for what is not a geometry.
     """
     other = build_shape(area)
     turned = {degrees: translate(other, degrees) for degrees in _TURNS}
@@ -215,10 +194,6 @@ def find_bbox(geometry: Mapping[str, Any]) -> list[float]:
     return [float(west), float(latitudes.min()), float(east), float(latitudes.max())]
 
 
-def _box_ring(west: float, south: float, east: float, north: float) -> list[list[float]]:
-    return [[west, south], [east, south], [east, north], [west, north], [west, south]]
-
-
 #: Letters of the 100 km columns, west to east, by the zone number modulo 3; the first begins at 100 km.
 _COLUMNS = ("STUVWXYZ", "ABCDEFGH", "JKLMNPQR")
 #: Letters of the 100 km rows, south to north, repeating; in even zones they begin with F.
@@ -249,19 +224,30 @@ def build_zone_box(band: str) -> BBox:
 
 def build_tile_box(tile: str) -> BBox:
     """Return a box that contains a tile such as ``22KFV``, in degrees; west and east may lie beyond 180."""
+    zone, letter = int(tile[:2]), tile[2]
+    west_m = _SQUARE_M * (1 + _COLUMNS[zone % 3].index(tile[3])) - _MARGIN_M
+    north_m = _find_square(zone, letter, tile[4]) + _SQUARE_M + _MARGIN_M
+    edge_m = _TILE_M + 2 * _MARGIN_M
+    epsg = (32600 if letter >= "N" else 32700) + zone
+    bounds_m = (west_m, north_m - edge_m, west_m + edge_m, north_m)
+    return find_degrees(f"EPSG:{epsg}", bounds_m, 6 * zone - 183)
+
+
+def find_degrees(
+    crs: str, bounds: tuple[float, float, float, float], middle_deg: float | None = None
+) -> BBox:
+    """Return the box in degrees around ``bounds`` in a CRS: west and east may lie beyond 180.
+
+    They are within half a turn of ``middle_deg``, by default of the upper left corner.
+    """
     from rasterio.warp import transform  # noqa: PLC0415 - takes a second with PROJ
 
-    zone, letter = int(tile[:2]), tile[2]
-    west_m = _SQUARE_M * (1 + _COLUMNS[zone % 3].index(tile[3]))
-    north_m = _find_square(zone, letter, tile[4]) + _SQUARE_M + _MARGIN_M
+    west, south, east, north = bounds
     steps = np.linspace(0, 1, _EDGE_POINTS)
-    along, across = np.meshgrid(steps, steps)
-    edge_m = _TILE_M + 2 * _MARGIN_M
-    eastings = west_m - _MARGIN_M + along.ravel() * edge_m
-    northings = north_m - across.ravel() * edge_m
-    epsg = (32600 if letter >= "N" else 32700) + zone
-    lons, lats = map(np.array, transform(f"EPSG:{epsg}", "EPSG:4326", eastings, northings))
-    middle = 6 * zone - 183
+    across, down = (each.ravel() for each in np.meshgrid(steps, steps))
+    eastings, northings = west + across * (east - west), north - down * (north - south)
+    lons, lats = map(np.array, transform(crs, "EPSG:4326", eastings, northings))
+    middle = lons[0] if middle_deg is None else middle_deg
     lons = middle + (lons - middle + 180) % 360 - 180
     return (float(lons.min()), float(lats.min()), float(lons.max()), float(lats.max()))
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, TypeGuard
 
 #: ``(height, width)`` in pixels, always in this order.
 Shape = tuple[int, int]
 #: ``(a, b, c, d, e, f)`` of STAC's ``proj:transform``: x = a*col + b*row + c, y = d*col + e*row + f.
 Affine = tuple[float, float, float, float, float, float]
-
-
 #: Pixel sizes of Sentinel-2's assets, in metres.
 _PIXEL_SIZES_M = (10, 20, 60)
 _UTM = re.compile(r"EPSG:32[67](?:0[1-9]|[1-5]\d|60)", re.ASCII)
@@ -42,13 +41,13 @@ class Window:
     def split(self) -> list[Window]:
         """Return up to four windows that cover this one exactly; ``[self]`` if it is a single pixel."""
         top, left = (self.height + 1) // 2, (self.width + 1) // 2
-        parts = [
-            Window(self.row, self.col, top, left),
-            Window(self.row, self.col + left, top, self.width - left),
-            Window(self.row + top, self.col, self.height - top, left),
-            Window(self.row + top, self.col + left, self.height - top, self.width - left),
+        rows = ((self.row, top), (self.row + top, self.height - top))
+        cols = ((self.col, left), (self.col + left, self.width - left))
+        return [
+            Window(row, col, height, width)
+            for (row, height), (col, width) in product(rows, cols)
+            if height and width
         ]
-        return [part for part in parts if part.height and part.width]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +78,7 @@ class Grid:
         return Grid(self.crs, (a, b, origin_x, d, e, origin_y), window.shape)
 
     def at_pixel_size(self, pixel_size_m: float) -> Grid:
-        """Return a grid with the same upper-left corner and another pixel size that covers at least this grid.
-
-        Earth Engine's ``reproject(scale=...)`` keeps that corner too.
-        """
+        """Return a grid that covers this from its upper-left corner, as ``reproject(scale=...)`` of Earth Engine."""
         factor = pixel_size_m / self.pixel_size_m
         a, b, c, d, e, f = self.transform
         height, width = (-int(-(size / factor) // 1) for size in self.shape)
@@ -90,19 +86,15 @@ class Grid:
 
     def blocks(self, height: int, width: int | None = None) -> Iterator[Window]:
         """Yield windows of at most ``height`` x ``width`` that cover the grid exactly, row by row."""
-        width = height if width is None else width
         rows, cols = self.shape
+        width = width or height
         for row in range(0, rows, height):
             for col in range(0, cols, width):
                 yield Window(row, col, min(height, rows - row), min(width, cols - col))
 
 
 def read_grid(fields: Mapping[str, Any]) -> Grid:
-    """Return the grid in the projection extension's fields of one of our assets, in a UTM zone on WGS 84.
-
-    Raises:
-        ValueError: there is no such grid.
-    """
+    """Return the UTM grid in the projection extension's fields of one of our assets; raise ValueError without one."""
     crs, transform, shape = (fields.get(f"proj:{name}") for name in ("code", "transform", "shape"))
     if not (isinstance(crs, str) and _UTM.fullmatch(crs)):
         raise ValueError("proj:code is no UTM zone")
@@ -121,8 +113,7 @@ def list_stated_grids(grid: Grid, fields: Mapping[str, Any]) -> tuple[Grid, ...]
     This is the grid of the asset's own ``proj:transform`` and ``proj:shape``; without these, the item's ``grid`` at
     each of Sentinel-2's pixel sizes.
     """
-    transform: Any = fields.get("proj:transform")
-    shape: Any = fields.get("proj:shape")
+    transform, shape = fields.get("proj:transform"), fields.get("proj:shape")
     if _are_numbers(transform, (6, 9)) and _are_numbers(shape, (2,)):
         a, b, c, d, e, f = transform[:6]
         return (Grid(grid.crs, (a, b, c, d, e, f), (int(shape[0]), int(shape[1]))),)

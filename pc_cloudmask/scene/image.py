@@ -129,15 +129,10 @@ def parse_image_index(index: str) -> ImageKey | None:
 
 
 def read_image_key(scene: Scene) -> ImageKey:
-    """Return the key that the image of ``scene`` should have in Earth Engine.
-
-    Raises:
-        InvalidField: the datatake or datastrip id does not have ESA's form.
-    """
+    """Return the key of the image of ``scene``; raise InvalidField if an id does not have ESA's form."""
     datatake_start = _read_time(scene, "datatake", _DATATAKE_ID, scene.datatake_id)
-    return ImageKey(
-        datatake_start, _read_time(scene, "datastrip", _DATASTRIP_ID, scene.datastrip_id), scene.tile
-    )
+    sensing_start = _read_time(scene, "datastrip", _DATASTRIP_ID, scene.datastrip_id)
+    return ImageKey(datatake_start, sensing_start, scene.tile)
 
 
 def _read_time(scene: Scene, kind: str, form: re.Pattern[str], text: str) -> str:
@@ -160,23 +155,15 @@ def pair_images(
 ) -> Pairing | None:
     """Return the images of ``scene``, or why they are not available yet, as the module's docstring explains.
 
-    Args:
-        scene: The scene.
-        key: Its own image, from ``read_image_key``.
-        present: The indexes found in each collection that the images must be in.
-        candidates: The images of the scene's datatake and tile, and of others, in one collection; None if they have not
-            been requested yet.
-
-    Returns:
-        None if no collection has the scene's own image and candidates have not been requested.
+    ``key`` is that of its own image, ``present`` has the indexes found in each collection that the images must be in.
+    ``candidates`` are the images of the scene's datatake and tile, and of others, in one collection; None if they have
+    not been requested yet. Without them, None is returned if no collection has the scene's own image.
     """
     lacking = [collection for collection, indexes in present.items() if key.index not in indexes]
+    if not lacking:
+        return EarthEngineImage((key.index,))
     if len(lacking) < len(present):
-        return (
-            Waiting(f"{_have(lacking)} no image {key.index} yet")
-            if lacking
-            else EarthEngineImage((key.index,))
-        )
+        return Waiting(f"{_have(lacking)} no image {key.index} yet")
     if candidates is None:
         return None
     datatake = (key.datatake_start, key.tile)

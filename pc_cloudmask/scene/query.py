@@ -12,7 +12,7 @@ from typing import Any
 
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.scene.geometry import BBox, read_geometry
-from pc_cloudmask.scene.ids import TILE_FORM, drop_baseline, parse_item_id
+from pc_cloudmask.scene.scene import TILE_FORM, drop_baseline, parse_item_id
 
 #: First and last instant, both included; None leaves an end open.
 Interval = tuple[datetime | None, datetime | None]
@@ -55,11 +55,7 @@ def build_query(
     ids: Sequence[str] = (),
     limit: int | None = None,
 ) -> SceneQuery:
-    """Build the query from a user's texts; ``intersects`` is GeoJSON.
-
-    Raises:
-        SettingsError: a text is invalid or contradicts itself.
-    """
+    """Build the query from a user's texts, ``intersects`` being GeoJSON; raise SettingsError if one is at fault."""
     if bbox is not None and intersects is not None:
         raise SettingsError("--bbox and --intersects exclude each other: give one of them")
     if datetime is not None:
@@ -83,10 +79,7 @@ def build_query(
 def parse_ids(text: str, option: str = "--ids") -> tuple[str, ...]:
     """Return the id in a user's name for an item, as it is and as the Planetary Computer writes it.
 
-    ``option`` is where it was given.
-
-    Raises:
-        SettingsError: it contains no id.
+    ``option`` is where it was given, for the SettingsError if it contains no id.
     """
     try:
         item_id = parse_item_id(text)
@@ -96,11 +89,7 @@ def parse_ids(text: str, option: str = "--ids") -> tuple[str, ...]:
 
 
 def parse_tile(text: str) -> str:
-    """Return ``22KFV`` for ``22KFV``, ``T22KFV`` or ``22kfv``.
-
-    Raises:
-        SettingsError: it is not an MGRS tile of Sentinel-2.
-    """
+    """Return ``22KFV`` for ``22KFV``, ``T22KFV`` or ``22kfv``; raise SettingsError for what is no MGRS tile."""
     tile = text.strip().upper()
     tile = tile[1:] if len(tile) == 6 and tile.startswith("T") else tile
     if not TILE_FORM.fullmatch(tile):
@@ -109,18 +98,14 @@ def parse_tile(text: str) -> str:
 
 
 def parse_bbox(text: str) -> BBox:
-    """Return ``(west, south, east, north)`` from ``W,S,E,N`` in degrees.
-
-    Raises:
-        SettingsError: it is not four numbers, out of range, or south is not below north.
-    """
+    """Return ``(west, south, east, north)`` from ``W,S,E,N`` in degrees; raise SettingsError if it is no such box."""
     try:
         west, south, east, north = map(float, text.split(","))
     except ValueError as error:
         raise SettingsError(f"--bbox {text!r:.60}: not four numbers W,S,E,N in degrees") from error
-    if not all(math.isfinite(value) for value in (west, south, east, north)):
+    if not all(map(math.isfinite, (west, south, east, north))):
         raise SettingsError(f"--bbox {text!r:.60}: NaN and infinity are no degrees")
-    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= 90 and -90 <= north <= 90):
+    if max(abs(west), abs(east)) > 180 or max(abs(south), abs(north)) > 90:
         raise SettingsError(f"--bbox {text!r:.60}: longitudes run from -180 to 180, latitudes from -90 to 90")
     if south >= north:
         raise SettingsError(f"--bbox {text!r:.60}: south is not below north; the order is W,S,E,N")
@@ -132,10 +117,8 @@ def parse_bbox(text: str) -> BBox:
 def parse_datetime_interval(text: str) -> Interval:
     """Return the first and last instant of ``2018``, ``2018-12``, ``2018-12-14``, an RFC 3339 instant, or two by ``/``.
 
-    ``..`` or nothing on one side of the slash leaves that end open. Days are in UTC and included to their end.
-
-    Raises:
-        SettingsError: it has another form, or ends before it starts.
+    ``..`` or nothing on one side of the slash leaves that end open. Days are in UTC and included to their end. A text
+    of another form, or one that ends before it starts, raises SettingsError.
     """
     first, slash, last = text.strip().partition("/")
     if not slash:
@@ -183,11 +166,7 @@ def format_instant(moment: datetime) -> str:
 
 
 def parse_instant(text: str) -> datetime:
-    """Return the instant in an RFC 3339 text, in UTC.
-
-    Raises:
-        ValueError: it is not an RFC 3339 instant.
-    """
+    """Return the instant in an RFC 3339 text, in UTC; raise ValueError if it is none."""
     if not _INSTANT.fullmatch(text):
         raise ValueError(f"{text!r:.60} is not an RFC 3339 instant")
     try:

@@ -19,9 +19,9 @@ from typing import Any, Protocol, TypeGuard
 
 from pc_cloudmask.errors import InvalidField, MissingField
 from pc_cloudmask.scene.geometry import build_box, prepare_area
-from pc_cloudmask.scene.ids import TILE_FORM, drop_baseline
 from pc_cloudmask.scene.image import ImageKey
 from pc_cloudmask.scene.query import SceneQuery, parse_datetime_interval, parse_instant
+from pc_cloudmask.scene.scene import TILE_FORM, drop_baseline
 
 Item = dict[str, Any]
 #: The longest text that we read from an item, a datastrip's id, has 64 characters.
@@ -158,12 +158,7 @@ class Sighting:
 
 
 def read_sighting(item: Item) -> Sighting:
-    """Return which scene ``item`` belongs to.
-
-    Raises:
-        MissingField: the item lacks satellite, tile or time.
-        InvalidField: it is not a JSON object.
-    """
+    """Return which scene ``item`` belongs to, or raise ``MissingField`` if it lacks satellite, tile or time."""
     check_object(item)
     item_id, names = show_id(item), list(_match_names(item))
     platform, tile = _find_platform(item, names), find_tile(item)

@@ -14,8 +14,7 @@ from pc_cloudmask.catalog.fields import COG_MEDIA_TYPE, PNG_MEDIA_TYPE, AssetFil
 from pc_cloudmask.catalog.item import DerivedItemParts, build_derived_item, build_fingerprint
 from pc_cloudmask.catalog.layout import item_keys
 from pc_cloudmask.catalog.valid_fields import keep_valid
-from pc_cloudmask.masking.classes import MaskParameters
-from pc_cloudmask.masking.statistics import MaskStatistics
+from pc_cloudmask.masking.classes import MaskParameters, MaskStatistics
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.item import read_scene

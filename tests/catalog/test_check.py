@@ -10,7 +10,7 @@ from itertools import islice
 
 import pytest
 
-from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.check import Removals, check_catalog, repair_year
 from pc_cloudmask.catalog.check_catalogs import GRACE, Checker, check_year
 from pc_cloudmask.catalog.documents import build_year_catalog
 from pc_cloudmask.catalog.fields import CatalogContext, encode_document
@@ -25,7 +25,6 @@ from pc_cloudmask.catalog.layout import (
     zone_catalog_key,
 )
 from pc_cloudmask.catalog.publisher import Publisher, item_steps
-from pc_cloudmask.catalog.repair import Removals, repair_year
 from pc_cloudmask.catalog.search import read_census
 from pc_cloudmask.catalog.states import LEASE, StepName, build_marker, list_states, write_marker
 from pc_cloudmask.catalog.walk import list_year

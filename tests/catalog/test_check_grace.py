@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 
 from pc_cloudmask.catalog import check as check_module
-from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.check import Removals, check_catalog, repair_year
 from pc_cloudmask.catalog.check_catalogs import Checker, check_year
 from pc_cloudmask.catalog.fields import CatalogContext
 from pc_cloudmask.catalog.findings import Problem
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, tile_catalog_key
 from pc_cloudmask.catalog.publisher import Publisher
-from pc_cloudmask.catalog.repair import Removals, repair_year
 from pc_cloudmask.catalog.states import build_marker, write_marker
 from pc_cloudmask.catalog.walk import list_year
 from pc_cloudmask.errors import StoreUnavailable

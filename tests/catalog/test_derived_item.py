@@ -22,9 +22,8 @@ from pc_cloudmask.catalog.fields import (
     encode_document,
 )
 from pc_cloudmask.catalog.item import build_fingerprint, select_parameters
-from pc_cloudmask.masking.classes import MaskParameters
+from pc_cloudmask.masking.classes import MaskParameters, MaskStatistics
 from pc_cloudmask.masking.methods import METHODS
-from pc_cloudmask.masking.statistics import MaskStatistics
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.source.fields import Item
 from stac_ext.cloudmask import CloudmaskExtension, Percentages

@@ -12,7 +12,7 @@ from pc_cloudmask.catalog.fields import CatalogContext
 from pc_cloudmask.catalog.layout import YearKeys, is_state_key, item_keys, pending_key, pending_prefix
 from pc_cloudmask.catalog.versions import find_unsettled, group_versions, read_scene_prefix
 from pc_cloudmask.errors import InvalidField
-from pc_cloudmask.scene.ids import check_item_id, check_tile
+from pc_cloudmask.scene.scene import check_item_id, check_tile
 
 ID = "S2B_MSIL2A_20181214T133219_R081_T22KFV_20201008T100849"
 FOLDER = f"sentinel-2-l2a-cloudmask/22K/22KFV/2018/{ID}"

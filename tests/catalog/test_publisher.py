@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from pc_cloudmask.catalog.documents import read_coverage
 from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, tile_catalog_key, zone_catalog_key
 from pc_cloudmask.catalog.parents import catalog_stages, year_steps
-from pc_cloudmask.catalog.publisher import Publication, Publisher, find_published, item_steps
+from pc_cloudmask.catalog.publisher import Publication, Publisher, item_steps
 from pc_cloudmask.catalog.states import Steps
 from pc_cloudmask.catalog.versions import withdraw_steps
+from pc_cloudmask.catalog.walk import find_published
 from pc_cloudmask.errors import InvalidField, StoreRefused, StoreUnavailable
 from pc_cloudmask.storage.local import LocalStore
 from pc_cloudmask.storage.store import StoredObject

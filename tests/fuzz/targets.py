@@ -17,7 +17,7 @@ from pc_cloudmask.catalog.layout import is_state_key, item_keys, pending_key
 from pc_cloudmask.errors import CloudmaskError
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.runs.candidate import read_candidate
-from pc_cloudmask.scene.geometry import build_box, geometries_meet, read_geometry
+from pc_cloudmask.scene.geometry import build_box, prepare_area, read_geometry
 from pc_cloudmask.scene.query import SceneQuery, build_query
 from pc_cloudmask.settings import Settings, read_settings
 from pc_cloudmask.source.hrefs import unsign_item
@@ -117,8 +117,8 @@ def fuzz_geometry(data: Data) -> None:
         geometry = read_geometry(text)
     except ValueError:
         return
-    geometries_meet(geometry, AREA)
-    geometries_meet(build_box(170, -90, -170, 90), geometry)
+    prepare_area(AREA)(geometry)
+    prepare_area(geometry)(build_box(170, -90, -170, 90))
 
 
 def fuzz_documents(data: Data) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pc_cloudmask.masking.statistics import find_shortfall
+from pc_cloudmask.masking.classes import find_shortfall
 
 
 def build_mask(valid_pct: float) -> np.ndarray:

@@ -24,6 +24,7 @@ from pc_cloudmask.masking.csmask import (
     label_scene,
     list_providers,
     load_network,
+    open_rows,
 )
 from pc_cloudmask.masking.methods import DerivedMask
 from pc_cloudmask.scene.grid import Grid
@@ -82,7 +83,7 @@ def test_the_labels_of_the_chip_are_ukis_csmask_own_before_any_buffer(
     found = label_scene(network, tables, lambda top, bottom: pixels[:, top:bottom], ukis_label.shape)
 
     assert model.bands == BANDS
-    np.testing.assert_array_equal(found.label, ukis_label)
+    np.testing.assert_array_equal(found, ukis_label)
 
 
 @pytest.mark.slow
@@ -134,6 +135,17 @@ def test_each_strip_of_a_band_is_read_once(
             read_scene(item), EarthEngineImage()
         )
         assert reader.rows == bands * 1300
+
+
+def test_a_pixel_with_one_band_is_valid(shared_data: Path, tmp_path: Path) -> None:
+    pixels = {band: np.zeros((30, 20), np.uint16) for band in BANDS}
+    pixels["B11"][17, 3] = 7
+    scene = read_scene(write_chip_item(shared_data, tmp_path, pixels))
+    valid = np.zeros((30, 20), np.bool_)
+
+    open_rows(AssetReader(local_root=tmp_path), scene, BANDS, valid)(0, 30)
+
+    assert np.argwhere(valid).tolist() == [[17, 3]]
 
 
 class CountingReader(AssetReader):

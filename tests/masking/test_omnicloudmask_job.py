@@ -28,7 +28,7 @@ import torch
 
 from pc_cloudmask.errors import MachineError, SettingsError
 from pc_cloudmask.masking.classes import MaskClass
-from pc_cloudmask.masking.methods import MaskEngine, NetworkOptions
+from pc_cloudmask.masking.methods import MaskEngine, NetworkOptions, compute_only
 from pc_cloudmask.masking.omnicloudmask import BANDS, OmniCloudMask, Predictor, find_weights, identify
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.ingest import ingest
@@ -119,7 +119,9 @@ def run_job(
     context = RunContext.of(request)
     predict = Predictor(context.network, models=models)
     method = OmniCloudMask(context.reader, context.read_parameters("omnicloudmask"), predict)
-    context.__dict__["engines"] = {"omnicloudmask": MaskEngine("omnicloudmask", method.derive_mask)}
+    context.__dict__["engines"] = {
+        "omnicloudmask": MaskEngine("omnicloudmask", compute_only(method.derive_mask))
+    }
     report = ingest(context, request, ThreadRunner(2, retry_delay_s=0))
     paths = [path for path in store.rglob("S2*.json") if "_" not in path.parent.name[:1]]
     if not paths:

@@ -42,7 +42,7 @@ def masks(scenes: Mapping[str, Scene], reader: AssetReader) -> dict[str, Derived
     engine = LocalEngine(reader, PARAMETERS, None)
     ee_images = engine.find_images(list(scenes.values()))
     assert set(ee_images.values()) == {EarthEngineImage()}
-    return {scene_id: engine.derive_mask(scene, EarthEngineImage()) for scene_id, scene in scenes.items()}
+    return {scene_id: engine.begin_mask(scene, EarthEngineImage())() for scene_id, scene in scenes.items()}
 
 
 def read_truth(scene: Scene) -> NDArray[np.uint8]:
@@ -145,7 +145,7 @@ class TestInputs:
     ):
         engine = LocalEngine(reader, PARAMETERS, other)
         assert engine.find_images([own]) == {own.id: EarthEngineImage()}
-        assert engine.derive_mask(own, EarthEngineImage()).inputs is not other.inputs
+        assert engine.begin_mask(own, EarthEngineImage())().inputs is not other.inputs
         assert other.asked == []
 
     def test_the_others_are_asked_for_in_one_round_trip(
@@ -159,7 +159,7 @@ class TestInputs:
             "late": Waiting("no image yet"),
         }
         assert other.asked == [("bare", "late")]
-        assert engine.derive_mask(bare, EarthEngineImage(("image of bare",))).inputs is other.inputs
+        assert engine.begin_mask(bare, EarthEngineImage(("image of bare",)))().inputs is other.inputs
 
     def test_without_earth_engine_nothing_can_be_done_and_the_error_says_how_to_mend_it(
         self, reader: AssetReader, bare: Scene
@@ -174,7 +174,7 @@ class TestInputs:
         engine = LocalEngine(reader, PARAMETERS, None)
         assert engine.find_images([own, bare]).keys() == {own.id, "bare"}
         with pytest.raises(EngineRefused, match=r"^item bare: carries no cloud probability"):
-            engine.derive_mask(bare, EarthEngineImage())
+            engine.begin_mask(bare, EarthEngineImage())
 
     def test_no_scenes_ask_for_nothing(self, reader: AssetReader):
         assert LocalEngine(reader, PARAMETERS, None).find_images([]) == {}

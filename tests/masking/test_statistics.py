@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pc_cloudmask.masking.classes import MaskClass
-from pc_cloudmask.masking.statistics import DECIMALS, MaskStatistics, measure_mask
+from pc_cloudmask.masking.classes import DECIMALS, MaskClass, MaskStatistics, measure_mask
 
 
 def build_mask(no_data: int = 0, clear: int = 0, cloud: int = 0, shadow: int = 0):

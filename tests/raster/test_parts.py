@@ -10,8 +10,7 @@ import pytest
 import rasterio
 
 from pc_cloudmask.masking.files import MASK_STYLE
-from pc_cloudmask.raster.cog import build_cog
-from pc_cloudmask.raster.parts import _GDAL, PartsFile, open_parts
+from pc_cloudmask.raster.cog import _GDAL, PartsFile, build_cog, open_parts
 from pc_cloudmask.scene.grid import Grid, Window
 
 GRID = Grid("EPSG:32722", (20.0, 0.0, 600_000.0, 0.0, -20.0, 7_500_040.0), (1200, 1200))
@@ -38,7 +37,7 @@ def test_no_file_is_opened_or_closed_while_another_is(monkeypatch: pytest.Monkey
             with counting:
                 at_once -= 1
 
-    monkeypatch.setattr("pc_cloudmask.raster.parts.rasterio.open", count_open)
+    monkeypatch.setattr("pc_cloudmask.raster.cog.rasterio.open", count_open)
 
     def read(number: int) -> int:
         file = PartsFile(lambda offset, length: (body[offset : offset + length], len(body)))

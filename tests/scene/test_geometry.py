@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from shapely.geometry import mapping, shape
 
-from pc_cloudmask.scene.geometry import build_box, geometries_meet, read_geometry
+from pc_cloudmask.scene.geometry import build_box, prepare_area, read_geometry
 
 # Whole numbers make shared corners, shared edges and touching lines common; no longitude is a latitude.
 position = st.tuples(st.integers(-12, 0), st.integers(20, 32))
@@ -47,30 +47,30 @@ geometries = st.one_of(
 @pytest.mark.slow
 @given(geometries, geometries)
 def test_two_geometries_meet_where_geos_says_so(first: dict[str, Any], second: dict[str, Any]) -> None:
-    meet = geometries_meet(first, second)
+    meet = prepare_area(second)(first)
     assert meet == shape(first).intersects(shape(second))
-    assert meet == geometries_meet(second, first)
+    assert meet == prepare_area(first)(second)
 
 
 def test_a_box_across_the_antimeridian_is_two() -> None:
     fiji = build_box(177.0, -19.0, -179.0, -16.0)
-    assert geometries_meet(fiji, build_box(179.5, -18.0, 180.0, -17.0))
-    assert geometries_meet(fiji, build_box(-180.0, -18.0, -179.5, -17.0))
-    assert not geometries_meet(fiji, build_box(-178.0, -18.0, 176.0, -17.0))
+    assert prepare_area(build_box(179.5, -18.0, 180.0, -17.0))(fiji)
+    assert prepare_area(build_box(-180.0, -18.0, -179.5, -17.0))(fiji)
+    assert not prepare_area(build_box(-178.0, -18.0, 176.0, -17.0))(fiji)
 
 
 def test_a_box_without_width_is_a_meridian_alone() -> None:
     meridian = build_box(5.0, 0.0, 5.0, 1.0)
-    assert geometries_meet(meridian, build_box(5.0, 0.5, 6.0, 1.5))
-    assert not geometries_meet(meridian, build_box(6.0, 0.0, 7.0, 1.0))
+    assert prepare_area(build_box(5.0, 0.5, 6.0, 1.5))(meridian)
+    assert not prepare_area(build_box(6.0, 0.0, 7.0, 1.0))(meridian)
 
 
 @pytest.mark.parametrize("kind", ["MultiPoint", "Polygon", "MultiPolygon"])
 def test_an_empty_geometry_meets_nothing(kind: str) -> None:
     empty = {"type": kind, "coordinates": []}
     for other in (build_box(-180, -90, 180, 90), empty):
-        assert not geometries_meet(empty, other)
-        assert not geometries_meet(other, empty)
+        assert not prepare_area(other)(empty)
+        assert not prepare_area(empty)(other)
 
 
 @given(st.floats(-400, 400), st.floats(-100, 100))
@@ -81,10 +81,10 @@ def test_an_empty_geometry_meets_nothing(kind: str) -> None:
 def test_the_whole_earth_is_in_range_once_around_and_nothing_beyond(lon: float, lat: float) -> None:
     geometry = {"type": "Point", "coordinates": [lon, lat, 8848.0]}
     if abs(lon) <= 360 and abs(lat) <= 90:
-        assert geometries_meet(geometry, build_box(-180, -90, 180, 90))
+        assert prepare_area(build_box(-180, -90, 180, 90))(geometry)
     else:
         with pytest.raises(ValueError, match="degrees"):
-            geometries_meet(geometry, build_box(-180, -90, 180, 90))
+            prepare_area(build_box(-180, -90, 180, 90))(geometry)
 
 
 @given(st.floats(-400, 400))
@@ -103,9 +103,9 @@ def test_a_footprint_left_whole_across_the_antimeridian_meets_both_sides(whole: 
         [[lon, lat] for lon, lat in shapely.box(whole[0], -18, whole[1], -17).exterior.coords]
     ]}  # fmt: skip
     for box in ((179.0, -18, 180.0, -17), (-180.0, -18, -179.8, -17), (179.9, -18, -179.9, -17)):
-        assert geometries_meet(footprint, build_box(*box))
-        assert geometries_meet(build_box(*box), footprint)
-    assert not geometries_meet(footprint, build_box(-170.0, -18, 170.0, -17))
+        assert prepare_area(build_box(*box))(footprint)
+        assert prepare_area(footprint)(build_box(*box))
+    assert not prepare_area(build_box(-170.0, -18, 170.0, -17))(footprint)
 
 
 @pytest.mark.parametrize(
@@ -116,12 +116,12 @@ def test_a_footprint_left_whole_across_the_antimeridian_meets_both_sides(whole: 
 )  # fmt: skip
 def test_what_is_no_geometry_is_a_value_error(geometry: Any) -> None:
     with pytest.raises(ValueError, match=r"not a geometry|coordinates|degrees|positions"):
-        geometries_meet(geometry, build_box(0, 0, 1, 1))
+        prepare_area(build_box(0, 0, 1, 1))(geometry)
 
 
 def test_no_footprint_is_wider_than_half_the_earth() -> None:
     ring = [[179.5, -17], [-179.5, -17], [-179.5, -16], [179.5, -16], [179.5, -17]]
     footprint = {"type": "Polygon", "coordinates": [ring]}
-    assert not geometries_meet(footprint, build_box(0, -17, 10, -16))
-    assert geometries_meet(footprint, build_box(179.6, -17, 179.7, -16))
-    assert geometries_meet(footprint, build_box(-179.7, -17, -179.6, -16))
+    assert not prepare_area(build_box(0, -17, 10, -16))(footprint)
+    assert prepare_area(build_box(179.6, -17, 179.7, -16))(footprint)
+    assert prepare_area(build_box(-179.7, -17, -179.6, -16))(footprint)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.scene.geometry import geometries_meet
+from pc_cloudmask.scene.geometry import prepare_area
 from pc_cloudmask.scene.query import (
     SceneQuery,
     build_query,
@@ -187,7 +187,7 @@ def test_the_members_of_a_collection_become_one_area(document: object) -> None:
     assert area is not None
     assert area["type"] == "MultiPolygon"
     for point, is_inside in (((0.2, 0.5), True), ((1.3, 0.5), True), ((5.5, 5.5), True), ((3, 3), False)):
-        assert geometries_meet(area, {"type": "Point", "coordinates": point}) is is_inside
+        assert prepare_area({"type": "Point", "coordinates": point})(area) is is_inside
 
 
 @pytest.mark.parametrize("document", wrap(square(0, 0), {"type": "Point", "coordinates": [5, 5]}))
@@ -196,7 +196,7 @@ def test_points_among_areas_count(document: object) -> None:
     assert area is not None
     assert area["type"] == "MultiPolygon"
     for point, is_inside in (((0.5, 0.5), True), ((5, 5), True), ((5.001, 5), False)):
-        assert geometries_meet(area, {"type": "Point", "coordinates": point}) is is_inside
+        assert prepare_area({"type": "Point", "coordinates": point})(area) is is_inside
 
 
 @pytest.mark.parametrize(

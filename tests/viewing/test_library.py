@@ -16,10 +16,10 @@ import rasterio
 import pc_cloudmask
 from pc_cloudmask import ODC_STAC_CONFIG, find_item, find_items, read_mask
 from pc_cloudmask.errors import AssetRefused, SettingsError, StoreRefused
-from pc_cloudmask.masking.statistics import measure_mask
+from pc_cloudmask.masking.classes import measure_mask
 from pc_cloudmask.runs.request import IngestRequest
 from pc_cloudmask.storage.stores import open_store
-from pc_cloudmask.viewing.view import draw_view
+from pc_cloudmask.viewing.pictures import draw_view
 from tests.direct_runs import ignore_warnings_of_odc, run_directly
 from tests.doubles.s3_server import S3Server
 from tests.sample_archive import SAMPLE_IDS

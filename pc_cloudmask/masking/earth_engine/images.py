@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import ee
@@ -61,10 +60,8 @@ class ImageFinder:
 
         It sends one request for up to ``PAIRING_CHUNK`` scenes within ``PAIRING_SPAN``, and one more for those whose
         own image is missing, so that footprints decide. Scenes that are too many for Earth Engine to find at a time
-        are split in halves. Chunks are in flight together, each with its own deadline.
-
-        Raises:
-            EngineUnavailable, EngineRefused: nothing can be said of any scene.
+        are split in halves. Chunks are in flight together, each with its own deadline. If nothing can be said of any
+        scene, it raises EngineUnavailable or EngineRefused.
         """
         pairings: dict[str, Pairing] = {}
         wanted: list[_Wanted] = []
@@ -90,13 +87,11 @@ class ImageFinder:
         """Pair ``wanted``, sorted by time, with what ``find`` finds, chunk by chunk; the first failure ends it."""
         chunks = [wanted[cut] for cut in cut_for_pairing([want.start for want in wanted])]
         pairings: dict[str, Pairing | None] = {}
-        if not chunks:
-            return pairings
 
         def pair(chunk: Sequence[_Wanted]) -> dict[str, Pairing | None]:
             return self._pair(chunk, find, Deadline(self._session.limits.pairing_deadline_s))
 
-        pool = ThreadPoolExecutor(min(len(chunks), self._session.in_flight), "pairing")
+        pool = ThreadPoolExecutor(min(len(chunks), self._session.in_flight) or 1, "pairing")
         try:
             for paired in pool.map(pair, chunks):
                 pairings |= paired
@@ -124,7 +119,6 @@ class ImageFinder:
         return {want.scene.id: pair_images(want.scene, want.key, present, candidates) for want in chunk}
 
     def _find_own(self, chunk: Sequence[_Wanted], deadline: Deadline) -> Found:
-        """Look for the scenes' own images."""
         indexes = sorted({want.key.index for want in chunk})
         found = [
             _within(chunk, collection)
@@ -143,8 +137,7 @@ class ImageFinder:
             .filter(ee.Filter.inList("MGRS_TILE", sorted({want.key.tile for want in chunk})))
             .filter(ee.Filter.Or(*(ee.Filter.stringStartsWith("system:index", start) for start in starts)))
         )
-        columns = ["system:index", "system:footprint"]
-        rows = images.reduceColumns(ee.Reducer.toList(len(columns)), columns).get("list")
+        rows = _list_columns(images, "system:index", "system:footprint")
         known = ee.Filter.inList("system:index", images.aggregate_array("system:index"))
         others = [
             _within(chunk, collection).filter(known).aggregate_array("system:index")
@@ -152,18 +145,15 @@ class ImageFinder:
         ]
         what = f"finding images by footprint for {len(chunk)} scenes"
         found, *present = self._compute(ee.List([rows, *others]), what, deadline)
-        rows_found = _read_rows(found)
-        candidates = [
-            ImageCandidate(key, footprint)
-            for index, footprint in rows_found
-            if (key := parse_image_index(index))
-        ]
-        in_each = [frozenset(index for index, _ in rows_found), *map(_read_indexes, present)]
+        footprints = _read_rows(found)
+        keys = ((parse_image_index(index), footprint) for index, footprint in footprints)
+        candidates = [ImageCandidate(key, footprint) for key, footprint in keys if key]
+        in_each = [frozenset(index for index, _ in footprints), *map(_read_indexes, present)]
         return dict(zip(self._collections, in_each, strict=True)), candidates
 
     def _compute(self, value: ee.List, what: str, deadline: Deadline) -> list[Any]:
         """Return the value, a list with one entry per collection."""
-        answer = self._session.call(what, partial(ee.data.computeValue, value), deadline)
+        answer = self._session.compute(what, value, deadline)
         if not isinstance(answer, list) or len(answer) != len(self._collections):
             raise _not_as_asked()
         return answer
@@ -177,7 +167,6 @@ def _read_indexes(found: Any) -> frozenset[str]:
 
 
 def _read_rows(found: Any) -> list[tuple[str, dict[str, Any]]]:
-    """Return the indexes and footprints found."""
     if not isinstance(found, list) or not all(
         isinstance(row, list) and len(row) == 2 and isinstance(row[0], str) and isinstance(row[1], dict)
         for row in found
@@ -202,22 +191,17 @@ def _within(chunk: Sequence[_Wanted], collection: str) -> ee.ImageCollection:
 
 #: What one request lists: some 20,000 images, whose names take a megabyte.
 TILES_AT_ONCE, TIME_AT_ONCE = 50, timedelta(days=31)
-#: ``SPACECRAFT_NAME`` has values like ``Sentinel-2B``.
-_COLUMNS = ["system:index", "SPACECRAFT_NAME"]
 
 
 def list_images(session: EarthEngineSession, query: SceneQuery) -> Iterator[tuple[str, ImageKey]]:
     """Yield the satellite, such as ``S2B``, and the key of each image of Level-2A that ``query`` matches.
 
-    Raises:
-        EngineUnavailable, EngineRefused: the list is not complete.
+    It raises EngineUnavailable or EngineRefused if the list is not complete.
     """
-    if query.datetime is None:
-        raise ValueError("images are listed for a time")
     session.start()
     starts = range(0, max(1, len(query.tiles)), TILES_AT_ONCE)
     for tiles in (query.tiles[start : start + TILES_AT_ONCE] for start in starts):
-        for first, last in split_interval(parse_datetime_interval(query.datetime), TIME_AT_ONCE):
+        for first, last in split_interval(parse_datetime_interval(query.datetime or ""), TIME_AT_ONCE):
             if first is None or last is None:
                 raise ValueError("images are listed for a time that has a start and an end")
             yield from _list_part(session, query, tiles, first, last)
@@ -232,9 +216,9 @@ def _list_part(
     area = build_box(*query.bbox) if query.bbox else query.intersects
     if area:
         images = images.filterBounds(ee.Geometry(dict(area), None, False))
-    rows = images.reduceColumns(ee.Reducer.toList(len(_COLUMNS)), _COLUMNS).get("list")
-    deadline = Deadline(session.limits.pairing_deadline_s)
-    answer = session.call("listing images", partial(ee.data.computeValue, rows), deadline)
+    # ``SPACECRAFT_NAME`` has values like ``Sentinel-2B``.
+    rows = _list_columns(images, "system:index", "SPACECRAFT_NAME")
+    answer = session.compute("listing images", rows)
     if not isinstance(answer, list):
         raise EngineRefused("Earth Engine answered with something else than the list of images asked for")
     for row in answer:
@@ -242,6 +226,11 @@ def _list_part(
         if key is None or not str(row[-1]).startswith("Sentinel-2"):
             raise EngineRefused(f"Earth Engine lists an image of another form than Sentinel-2's: {row!r:.80}")
         yield f"S2{str(row[-1])[-1]}", key
+
+
+def _list_columns(images: ee.ImageCollection, *columns: str) -> ee.ComputedObject:
+    """Return, for each image, the list of these properties."""
+    return images.reduceColumns(ee.Reducer.toList(len(columns)), list(columns)).get("list")
 
 
 def _millis(moment: datetime) -> int:

@@ -21,10 +21,23 @@ from google.oauth2 import service_account
 from google.oauth2.credentials import Credentials as UserCredentials
 
 from pc_cloudmask.errors import EngineError, EngineUnavailable, SettingsError
-from pc_cloudmask.masking.earth_engine.account import ANONYMOUS, DEFAULT, VARIABLE, check_account, read_key
-from pc_cloudmask.masking.earth_engine.failures import CLIENT_FAILURES, Failure, Remedy, classify_failure
-from pc_cloudmask.masking.earth_engine.pacing import CONCURRENT_REQUESTS, Limits, Places, TokenBucket
-from pc_cloudmask.masking.earth_engine.transport import BoundedHttp
+from pc_cloudmask.masking.earth_engine.account import (
+    ANONYMOUS,
+    CONCURRENT_REQUESTS,
+    DEFAULT,
+    VARIABLE,
+    Limits,
+    Places,
+    TokenBucket,
+    check_account,
+    read_key,
+)
+from pc_cloudmask.masking.earth_engine.transport import (
+    CLIENT_FAILURES,
+    BoundedHttp,
+    Failure,
+    classify_failure,
+)
 from pc_cloudmask.masking.earth_engine.windows import Bytes, Raster
 from pc_cloudmask.web import Deadline
 
@@ -39,36 +52,19 @@ logging.getLogger("google.auth._default").setLevel(logging.ERROR)
 
 
 def find_credentials(credentials: str) -> Credentials:
-    """Return the credentials that the setting names.
+    """Return the credentials that the setting names; raise SettingsError if they cannot be read.
 
     ``default`` is the file that GOOGLE_APPLICATION_CREDENTIALS names (a service account's key, or the
     configuration of workload identity federation); otherwise what ``earthengine authenticate`` left, as in
     ``ee.Initialize``; otherwise what Google's libraries find: gcloud's credentials, or the machine's. A path is a
     service account's key.
-
-    Raises:
-        SettingsError: there are none, or they cannot be read.
     """
     if credentials == ANONYMOUS:
         return AnonymousCredentials()  # type: ignore[no-untyped-call]  # google.auth has half its types
     if credentials != DEFAULT:
         return _load_key(credentials)
-    named = environment_vars.CREDENTIALS in os.environ
-    return (None if named else _find_stored_token()) or _find_application_default()
-
-
-def _find_stored_token() -> Credentials | None:
-    """Return what ``earthengine authenticate`` left on this machine."""
-    try:
-        arguments = ee.oauth.get_credentials_arguments()
-    except (OSError, ValueError, AttributeError):
-        return None
-    if not arguments.get("refresh_token"):
-        return None  # from a sign-in through gcloud, which keeps the token itself
-    return UserCredentials(None, **arguments)  # type: ignore[no-untyped-call]  # as above
-
-
-def _find_application_default() -> Credentials:
+    if environment_vars.CREDENTIALS not in os.environ and (stored := _find_stored_token()):
+        return stored
     try:
         with warnings.catch_warnings():
             # About a missing quota project, which does not matter: the project is always set.
@@ -81,6 +77,17 @@ def _find_application_default() -> Credentials:
             f"{VARIABLE} to a service account's key file"
         ) from error
     return found
+
+
+def _find_stored_token() -> Credentials | None:
+    """Return what ``earthengine authenticate`` left on this machine."""
+    try:
+        arguments = ee.oauth.get_credentials_arguments()
+    except (OSError, ValueError, AttributeError):
+        return None
+    if not arguments.get("refresh_token"):
+        return None  # from a sign-in through gcloud, which keeps the token itself
+    return UserCredentials(None, **arguments)  # type: ignore[no-untyped-call]  # as above
 
 
 def _load_key(path: str) -> Credentials:
@@ -112,9 +119,8 @@ class TooMuch(EngineUnavailable):
 class TransferStatistics:
     """Counts of what was exchanged, collected from many threads.
 
-    ``requests`` counts all that were sent, ``retries`` those sent again after a failure, ``splits``
-    windows that were too much and were split in four. ``bytes`` are of pixels, uncompressed.
-    ``seconds`` are by phase, summed over threads: with four scenes at a time, four pass in one.
+    ``retries`` are requests sent again after a failure, ``splits`` those that were too much at a time, ``bytes`` are of
+    pixels, uncompressed, ``seconds`` by phase, summed over threads: with four scenes at a time, four pass in one.
     """
 
     def __init__(self) -> None:
@@ -144,10 +150,7 @@ class TransferStatistics:
         """Return the counts as plain JSON values for a report."""
         with self._lock:
             return {
-                "requests": self.requests,
-                "retries": self.retries,
-                "splits": self.splits,
-                "bytes": self.bytes,
+                **{name: getattr(self, name) for name in ("requests", "retries", "splits", "bytes")},
                 "seconds": {phase: round(seconds, 3) for phase, seconds in sorted(self.seconds.items())},
             }
 
@@ -183,10 +186,7 @@ class EarthEngineSession:
     def start(self) -> None:
         """Sign in and learn the API's functions, once; every request does this automatically.
 
-        Raises:
-            SettingsError: no credentials.
-            EngineRefused: project or credentials are not accepted.
-            EngineUnavailable: no answer.
+        It raises SettingsError without credentials, EngineRefused if they are not accepted, else EngineUnavailable.
         """
         if EarthEngineSession._owner is self:
             return
@@ -231,6 +231,11 @@ class EarthEngineSession:
 
         return self._repeat(what, counted, deadline)
 
+    def compute(self, what: str, value: ee.ComputedObject, deadline: Deadline | None = None) -> Any:
+        """Return what ``value`` is, by one request, as ``call`` does; by default within a chunk's deadline."""
+        ask = partial(ee.data.computeValue, value)
+        return self.call(what, ask, deadline or Deadline(self.limits.pairing_deadline_s))
+
     def take_profiles(self, scene_ids: Iterable[str]) -> dict[str, list[str]]:
         """Return, once, the profile ids of those scenes whose pixels were requested, even if there are none."""
         return {
@@ -242,43 +247,40 @@ class EarthEngineSession:
         self._transport.close()
 
     def _repeat(self, what: str, function: Callable[[], Answer], deadline: Deadline) -> Answer:
-        """Call ``function`` until it succeeds, in its turn; the only place where a request is retried."""
+        """Call ``function`` until it succeeds, each time in its turn; the only place where a request is retried.
+
+        The service's answers decide how many requests may be in flight.
+        """
         attempt = 0
         while True:
             attempt += 1
-            try:
-                return self._send(what, function, deadline)
-            except CLIENT_FAILURES as error:
-                failure = classify_failure(error, self.project)
-                if failure.remedy is Remedy.SPLIT:
-                    raise TooMuch(failure) from error
-                delay_s = self._delay_s(failure, attempt, deadline)
-                if delay_s is None:
-                    gave_up = f"; gave up after {attempt} attempts" if failure.remedy is Remedy.RETRY else ""
-                    raise failure.error_class(f"{what}: {failure.text}{gave_up}") from error
+            with self._places.take() as place:
+                self._bucket.take()
+                if deadline.remaining_s() <= 0:
+                    # Parts of a split window, or the wait for a place, may have used up the time.
+                    raise EngineUnavailable(f"{what}: not begun within {deadline.seconds:g} s")
+                try:
+                    answer = function()
+                except CLIENT_FAILURES as error:
+                    cause, failure = error, classify_failure(error, self.project)
+                    if failure.throttled:
+                        self._places.refuse(place)
+                else:
+                    self._places.grow(place)
+                    return answer
+            if failure.remedy == "split":
+                raise TooMuch(failure) from cause
+            delay_s = self._delay_s(failure, attempt, deadline)
+            if delay_s is None:
+                gave_up = f"; gave up after {attempt} attempts" if failure.remedy == "retry" else ""
+                raise failure.error_class(f"{what}: {failure.text}{gave_up}") from cause
             self.statistics.count(retries=1)
             logger.info("%s: %s; attempt %d follows in %.1f s", what, failure.text, attempt + 1, delay_s)
             time.sleep(delay_s)
 
-    def _send(self, what: str, function: Callable[[], Answer], deadline: Deadline) -> Answer:
-        """Call ``function`` once it has a place in flight; the service's answer decides how many places there are."""
-        with self._places.take() as place:
-            self._bucket.take()
-            if deadline.remaining_s() <= 0:
-                # Parts of a split window, or the wait for a place, may have used up the time.
-                raise EngineUnavailable(f"{what}: not begun within {deadline.seconds:g} s")
-            try:
-                answer = function()
-            except CLIENT_FAILURES as error:
-                if classify_failure(error, self.project).throttled:
-                    self._places.refuse(place)
-                raise
-            self._places.grow(place)
-            return answer
-
     def _delay_s(self, failure: Failure, attempt: int, deadline: Deadline) -> float | None:
         """Return the seconds until the next attempt, or None if there is none."""
-        if failure.remedy is not Remedy.RETRY or attempt >= self.limits.attempts:
+        if failure.remedy != "retry" or attempt >= self.limits.attempts:
             return None
         delay_s = self.limits.delay_s(attempt, failure.retry_after_s)
         if delay_s >= deadline.remaining_s():
@@ -300,8 +302,7 @@ def open_session(
 
     ``credentials``: ``default``, a service account's key file, or ``anonymous`` on loopback.
 
-    Raises:
-        SettingsError: there is no project, the key file is not one, or ``anonymous`` is used beyond this machine.
+    It raises as ``check_account`` does.
     """
     project = check_account(project, url, credentials)
     return EarthEngineSession(project, url, credentials, in_flight, limits or Limits())
@@ -349,17 +350,9 @@ def profiling(session: EarthEngineSession) -> Iterator[list[str]]:
         session.profile_hook = None
 
 
-def read_eecu_seconds(session: EarthEngineSession, ids: list[str]) -> float | None:
-    """Return the EECU-seconds of profiles, in one request; None if Earth Engine does not report them."""
-    if not ids:
-        return None
-    profiles = ee.ApiFunction.call_("Profile.getProfiles", ids)
-    deadline = Deadline(session.limits.pairing_deadline_s)
-    try:
-        text = session.call("reading profiles", partial(ee.data.computeValue, profiles), deadline)
-    except EngineError:  # a missing figure is no reason to lose the others
-        return None
-    return sum_eecu_seconds(str(text))
+def read_eecu_seconds(session: EarthEngineSession, ids: Sequence[str]) -> float | None:
+    """Return the EECU-seconds of profiles; None if Earth Engine does not report them."""
+    return read_scene_eecu(session, {"": ids})[""]
 
 
 def read_scene_eecu(
@@ -370,28 +363,19 @@ def read_scene_eecu(
     known = [scene_id for scene_id, ids in profiles.items() if ids]
     for first in range(0, len(known), SCENES_AT_ONCE):
         scene_ids = known[first : first + SCENES_AT_ONCE]
-        asked = ee.List(
-            [ee.ApiFunction.call_("Profile.getProfiles", list(profiles[each])) for each in scene_ids]
-        )
-        deadline = Deadline(session.limits.pairing_deadline_s)
+        asked = [ee.ApiFunction.call_("Profile.getProfiles", list(profiles[each])) for each in scene_ids]
         try:
-            texts = session.call("reading profiles", partial(ee.data.computeValue, asked), deadline)
+            texts = session.compute("reading profiles", ee.List(asked))
         except EngineError:  # a missing figure is no reason to lose the others
             continue
         if isinstance(texts, list) and len(texts) == len(scene_ids):
-            told |= {
-                scene_id: sum_eecu_seconds(str(text)) for scene_id, text in zip(scene_ids, texts, strict=True)
-            }
+            told |= dict(zip(scene_ids, map(sum_eecu_seconds, map(str, texts)), strict=True))
     return told
 
 
 def sum_eecu_seconds(text: str) -> float | None:
     """Return the sum of a profile's first column, or None if it is not the expected one."""
-    header, *rows = text.splitlines() or [""]
-    if header.split()[:1] != [_FIRST_COLUMN]:
+    header, *rows = (line.split() for line in text.splitlines() or [""])
+    if header[:1] != [_FIRST_COLUMN]:
         return None
-    return sum(float(row.split()[0]) for row in rows if _is_figure(row.split()[:1]))
-
-
-def _is_figure(cells: list[str]) -> bool:
-    return bool(cells) and cells[0].replace(".", "", 1).isdecimal()
+    return sum(float(row[0]) for row in rows if row and row[0].replace(".", "", 1).isdecimal())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -48,9 +48,7 @@ def plan_windows(grid: Grid, window_bytes: int = WINDOW_BYTES) -> list[Window]:
 
 def split_window(window: Window, floor_pixels: int = FLOOR_PIXELS) -> list[Window]:
     """Return up to four windows that cover ``window``, or an empty list if it must not be made smaller."""
-    if max(window.shape) <= floor_pixels:
-        return []
-    return window.split()
+    return [] if max(window.shape) <= floor_pixels else window.split()
 
 
 #: Scenes that one listing request asks about, and the time within which they were acquired: Earth Engine looks at every
@@ -82,9 +80,7 @@ class CostEstimate:
 
     def __add__(self, other: CostEstimate) -> CostEstimate:
         return CostEstimate(
-            self.requests + other.requests,
-            self.bytes + other.bytes,
-            self.asset_bytes + other.asset_bytes,
+            *(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True))
         )
 
 

@@ -105,10 +105,10 @@ def test_a_run_costs_what_was_estimated(compute: str, earth_engine: LocalEarthEn
         downloader = ComputePixels(session)
         if compute == "local":
             inputs = EarthEngineInputs(downloader, MaskParameters())
-            inputs.read_inputs(scene, inputs.find_images([scene])[scene.id])
+            inputs.download_inputs(scene, inputs.find_images([scene])[scene.id])()
         else:
             engine = EarthEngineInputs(downloader, MaskParameters())
-            engine.derive_mask(scene, engine.find_images([scene])[scene.id])
+            engine.download_mask(scene, engine.find_images([scene])[scene.id])()
         spent = session.statistics
     expected = METHODS["s2cloudless"].estimate(scene, read_settings(compute=compute)) + estimate_pairing(
         [scene.datetime]

@@ -23,9 +23,9 @@ from rasterio.warp import transform_geom
 
 from pc_cloudmask.errors import EngineRefused, EngineUnavailable, SettingsError
 from pc_cloudmask.masking.classes import CloudInputs, MaskParameters
-from pc_cloudmask.masking.earth_engine.download import ComputePixels
-from pc_cloudmask.masking.earth_engine.gees2downloader import (
+from pc_cloudmask.masking.earth_engine.download import (
     MODULE,
+    ComputePixels,
     Gees2Downloader,
     build_addresses,
     check_addresses,
@@ -114,7 +114,7 @@ GRANULE = EarthEngineImage(("20181214T133219_20181214T133217_T22KFV",))
 
 
 def read(scene: Scene, downloader: PixelDownloader) -> CloudInputs:
-    return EarthEngineInputs(downloader, MaskParameters()).read_inputs(scene, GRANULE)
+    return EarthEngineInputs(downloader, MaskParameters()).download_inputs(scene, GRANULE)()
 
 
 class OnEachGrid:
@@ -255,7 +255,7 @@ def test_one_raster_at_a_time(
 def _read_fine(source: EarthEngineInputs, scene: Scene) -> None:
     # The coarse raster fails, for the class is told one grid only.
     with pytest.raises(EngineRefused):
-        source.read_inputs(scene, GRANULE)
+        source.download_inputs(scene, GRANULE)()
 
 
 def test_without_the_package_its_installation_is_told(

@@ -20,8 +20,8 @@ from pc_cloudmask.masking.classes import MaskClass, MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import compose_mask
 from pc_cloudmask.masking.earth_engine import graphs
 from pc_cloudmask.masking.earth_engine.download import ComputePixels
+from pc_cloudmask.masking.earth_engine.graphs import add_cloud_mask, build_joined_collection
 from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
-from pc_cloudmask.masking.earth_engine.tutorial import add_cloud_mask, build_joined_collection
 from pc_cloudmask.masking.earth_engine.windows import Raster
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.masking.s2cloudless import EarthEngineInputs
@@ -57,13 +57,13 @@ def pair(session: EarthEngineSession, scene: Scene) -> EarthEngineImage:
 
 def derive_here(session: EarthEngineSession, scene: Scene, parameters: MaskParameters = DEFAULTS) -> Mask:
     source = EarthEngineInputs(ComputePixels(session), parameters)
-    inputs = source.read_inputs(scene, pair(session, scene))
+    inputs = source.download_inputs(scene, pair(session, scene))()
     return compose_mask(inputs, scene.solar_azimuth_deg, parameters)
 
 
 def derive_there(session: EarthEngineSession, scene: Scene, parameters: MaskParameters = DEFAULTS) -> Mask:
     engine = EarthEngineInputs(ComputePixels(session), parameters)
-    return engine.derive_mask(scene, pair(session, scene)).classes
+    return engine.download_mask(scene, pair(session, scene))().classes
 
 
 @pytest.mark.parametrize("sun", SUNS, ids=str)
@@ -123,7 +123,9 @@ def test_what_is_outside_the_swath_is_no_data_in_every_mode(
     masks = [
         derive_here(session, scene),
         derive_there(session, scene),
-        cloud_score_plus.derive_mask(ComputePixels(session), DEFAULTS, scene, pair(session, scene)).classes,
+        cloud_score_plus.download_flags(
+            ComputePixels(session), DEFAULTS, scene, pair(session, scene)
+        )().classes,
     ]
     # A 20 m pixel has data where one of its 10 m pixels has, and SCL, which is sampled.
     valid = product.valid[::2, ::2]
@@ -301,9 +303,9 @@ def test_the_threshold_of_cloud_score_plus_is_exact(
     scene = build_scene(product)
     earth_engine.world.add_sentinel2(product)
     parameters = replace(DEFAULTS, clear_score=float(np.float32(0.57)), buffer_m=0)
-    classes = cloud_score_plus.derive_mask(
+    classes = cloud_score_plus.download_flags(
         ComputePixels(session), parameters, scene, EarthEngineImage((product.index,))
-    ).classes
+    )().classes
     assert (classes[:, :30] == MaskClass.CLEAR).all()
     assert (classes[:, 32:] >= MaskClass.CLOUD).all()
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pc_cloudmask.masking.earth_engine.tutorial import add_cloud_mask, build_joined_collection
+from pc_cloudmask.masking.earth_engine.graphs import add_cloud_mask, build_joined_collection
 from tests.doubles.earth_engine.scenes import SUNS, Sun, build_ragged_scene
 from tests.doubles.earth_engine.sentinel2 import Sentinel2
 from tests.doubles.earth_engine.server import LocalEarthEngine
