@@ -80,7 +80,6 @@ _METADATA = {
 #: What stac-geoparquet and pyarrow raise for items that cannot become a table: an empty object is "not implemented", a
 #: number of more than 64 bits an overflow.
 _UNFIT_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
-_RETIRED_MARK = b"{}\n"
 _SHOWN = 128
 
 
@@ -145,7 +144,7 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
         keys.append(_write_file(store, "items", body))
     retired = replaced.difference(keys)
     for key in retired:
-        store.write_object(f"{key}{RETIRED_SUFFIX}", _RETIRED_MARK, "application/json")
+        store.write_object(f"{key}{RETIRED_SUFFIX}", MARK_BODY, "application/json")
     rebuild_tile_index(store, index)
     publisher.publish_collection()
     _remove_retired(store, publisher)

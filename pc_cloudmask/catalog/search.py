@@ -30,6 +30,7 @@ from itertools import chain
 from typing import Any, TypeVar, cast
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
@@ -348,15 +349,12 @@ def _read_rows(store: ObjectReader, key: str, proven: dict[str, ItemKeys]) -> It
 
 
 def _build_item(row: dict[str, Any]) -> Item:
-    import shapely  # noqa: PLC0415
-
     properties = {name: row[name] for name in _PROPERTIES if row.get(name) is not None}
     if isinstance(moment := properties.get("datetime"), datetime):
         properties["datetime"] = moment.isoformat().replace("+00:00", "Z")
-    geometry = shapely.from_wkb(row["geometry"])
     return {
         "id": row["id"],
-        "geometry": shapely.geometry.mapping(geometry),
+        "geometry": shapely.geometry.mapping(shapely.from_wkb(row["geometry"])),
         "properties": properties,
         "assets": {MASK_ASSET: (row.get("assets") or {}).get(MASK_ASSET) or {}},
     }
