@@ -194,10 +194,10 @@ class RunContext:
     @cached_property
     def session(self) -> EarthEngineSession:
         """The Earth Engine session, opened at the first request."""
-        from pc_cloudmask.masking.earth_engine.session import open_session
+        from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
 
         settings = self.settings
-        session = open_session(
+        session = EarthEngineSession(
             settings.earthengine_project,
             settings.earthengine_url,
             settings.earthengine_credentials,
