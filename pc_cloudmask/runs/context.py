@@ -122,11 +122,6 @@ class RunContext:
 
         return TopicPush(self.settings.sns_topic) if self.settings.sns_topic else None
 
-    @property
-    def unpushed(self) -> int:
-        """Number of events that the topic has not accepted so far."""
-        return self.push.unpushed if self.push else 0
-
     @cached_property
     def reader(self) -> AssetReader:
         """Reads the pixels of source assets, only from where the source may point to."""
