@@ -69,7 +69,7 @@ def time_runner(kind: str, count: int) -> Cost:
     def open_runner() -> AbstractContextManager[Any]:
         if kind == "threads":
             return nullcontext(ThreadRunner(WORKERS))
-        from pc_cloudmask.runs.dask import open_dask_runner  # noqa: PLC0415
+        from pc_cloudmask.runs.runners import open_dask_runner  # noqa: PLC0415
 
         return open_dask_runner(WORKERS)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
-from pc_cloudmask.runs.logs import configure_logs
+from pc_cloudmask.runs.report import configure_logs
 from pc_cloudmask.text import encode_for_terminal, make_printable
 from pc_cloudmask.version import __version__
 

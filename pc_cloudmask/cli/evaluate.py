@@ -26,10 +26,10 @@ from pc_cloudmask.cli.app import (
 from pc_cloudmask.errors import SettingsError
 
 if TYPE_CHECKING:
-    from pc_cloudmask.evaluate.confusion import Confusion
     from pc_cloudmask.evaluate.evaluation import Comparison, Evaluation
-    from pc_cloudmask.evaluate.labels import Reference
+    from pc_cloudmask.evaluate.labels import Confusion
     from pc_cloudmask.evaluate.masks import MaskChoice, MaskSource, SceneChoice
+    from pc_cloudmask.evaluate.references import Reference
     from pc_cloudmask.settings import Settings
 
 ScenesArgument = Annotated[
@@ -83,8 +83,10 @@ def evaluate(
 ) -> None:
     """Compare masks with reference labels, or the masks of two methods with each other."""
     from pc_cloudmask.catalog.layout import join_tiles_and_days
-    from pc_cloudmask.evaluate.evaluation import list_choices, open_labels
+    from pc_cloudmask.cli.app import print_json
+    from pc_cloudmask.evaluate.evaluation import list_choices
     from pc_cloudmask.evaluate.masks import SceneChoice
+    from pc_cloudmask.evaluate.references import open_labels
 
     target = opt.check_out(picture, "--picture", opt.CHARTS)
     settings = load_settings()
@@ -109,8 +111,8 @@ def _compare(
     picture: Path | None,
 ) -> Evaluation:
     """Compare the masks, and draw their differences into ``picture``."""
+    from pc_cloudmask.evaluate.evaluation import Gallery
     from pc_cloudmask.evaluate.evaluation import evaluate as compare
-    from pc_cloudmask.evaluate.picture import Gallery
 
     if picture is None:
         return compare(source, choices, references, None)
@@ -160,7 +162,7 @@ _FIELDS = ("iou", "f1", "recall", "precision", "balanced_accuracy")
 
 def _print(found: Evaluation) -> None:
     from pc_cloudmask.cli.output import print_table
-    from pc_cloudmask.evaluate.confusion import TARGETS
+    from pc_cloudmask.evaluate.labels import TARGETS
 
     for comparison in found.comparisons:
         if not comparison.scenes:
@@ -214,8 +216,8 @@ def prove(item: ItemOption = None, items: opt.Items = None) -> None:
     and 92 MB of pixels from Earth Engine, a few MB of assets and 0.5 GB of memory here.
     Exit status 1 if anything differs.
     """
-    from pc_cloudmask.prove.proof import METHOD
-    from pc_cloudmask.prove.proof import prove as run_proof
+    from pc_cloudmask.evaluate.proof import METHOD
+    from pc_cloudmask.evaluate.proof import prove as run_proof
     from pc_cloudmask.runs.context import RunContext
     from pc_cloudmask.scene.query import parse_ids
 

@@ -18,7 +18,7 @@ import typer
 from pc_cloudmask.cli import options as opt
 from pc_cloudmask.cli.app import app, complain, exit_unless, options, print_json, say
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.runs.logs import configure_logs, run_id
+from pc_cloudmask.runs.report import configure_logs, run_id
 from pc_cloudmask.text import decode_text, unsigned_href
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def _run_job(request: IngestRequest | WatchRequest, context: RunContext | None =
         if with_prefect:
             report = _run_flow(request, settings, observer)
         else:
-            from pc_cloudmask.runs.direct import run_directly
+            from pc_cloudmask.runs.watch import run_directly
 
             report = run_directly(context, request, observer)
     return _export(settings, report, "watch" if isinstance(request, WatchRequest) else "ingest")
