@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pc_cloudmask.catalog.layout import AmbiguousItem, join_tiles_and_days, parse_tile_and_day
 from pc_cloudmask.errors import AssetRefused, EngineUnavailable, MissingField, SettingsError, StoreRefused
 from pc_cloudmask.evaluate.labels import SceneNames
-from pc_cloudmask.masking.classes import MaskClass
-from pc_cloudmask.masking.clouds_and_shadows import DILATION_BUFFERS, SEGMENTS, Strip, dilate, disk_reach
+from pc_cloudmask.masking.classes import MaskClass, MaskParameters
+from pc_cloudmask.masking.clouds_and_shadows import compose_classes
 from pc_cloudmask.masking.files import read_true_colour
 from pc_cloudmask.raster.gdal import Unreadable, read_asset
 from pc_cloudmask.raster.read import Unsuitable, check_raster
@@ -33,9 +33,6 @@ from pc_cloudmask.source.item import read_scene
 from pc_cloudmask.source.item_files import ItemFilesSource
 from pc_cloudmask.viewing.library import find_item, find_items, find_mask_grid, read_classes
 from stac_ext.cloudmask import METHOD_PROP, PARAMETERS_PROP
-
-#: Rows of a segment that is grown at a time, as when a mask is made.
-_SEGMENT_HEIGHT = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,24 +98,9 @@ def grow_mask(classes: NDArray[np.uint8], buffer_m: float, pixel_size_m: float) 
     ``classes`` is uint8 ``(height, width)`` of ``MaskClass``. What was eroded does not come back, so a mask published
     without a buffer becomes nearly, but not exactly, what its method makes with one.
     """
-    radius_px = DILATION_BUFFERS * buffer_m / pixel_size_m
-    (height, width), halo = classes.shape, disk_reach(radius_px)
-    segment_height = max(_SEGMENT_HEIGHT, halo)
-    grown = np.empty_like(classes)
-    for first_row in range(0, height, SEGMENTS * segment_height):
-        strip = Strip(height, first_row, segment_height, halo)
-        cloud, shadow = (
-            dilate(strip.pack(_compare(classes, each), width), radius_px)
-            for each in (MaskClass.CLOUD, MaskClass.CLOUD_SHADOW)
-        )
-        inner = replace(strip, halo=0)
-        valid = ~inner.pack(_compare(classes, MaskClass.NO_DATA), width)
-        inner.unpack_pairs(valid & ~cloud, (cloud | shadow) & valid, grown)
-    return grown
-
-
-def _compare(classes: NDArray[np.uint8], value: MaskClass) -> Callable[[slice], NDArray[np.bool_]]:
-    return lambda rows: classes[rows] == value
+    cloud, shadow = classes == MaskClass.CLOUD, classes == MaskClass.CLOUD_SHADOW
+    parameters = MaskParameters(buffer_m=buffer_m)
+    return compose_classes(cloud, shadow, classes != MaskClass.NO_DATA, parameters, pixel_size_m, erosion_m=0)
 
 
 @dataclass(frozen=True, slots=True)
