@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import pystac
@@ -67,31 +67,6 @@ class MaskOnGrid:
     buffer_m: float | None = None
 
 
-class MaskSource(Protocol):
-    """The scenes that are judged, and their masks."""
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """The ids of the scenes, in order."""
-        ...
-
-    def read(self, scene_id: str, choice: MaskChoice) -> MaskOnGrid:
-        """Return the chosen mask of a scene.
-
-        Raises:
-            CloudmaskError: it does not exist, or cannot be made.
-        """
-        ...
-
-    def read_true_colour(self, scene_id: str, grid: Grid) -> NDArray[np.uint8]:
-        """Return the scene's true colours, uint8 ``(height, width, 3)`` on ``grid``.
-
-        Raises:
-            CloudmaskError: it has none that can be read.
-        """
-        ...
-
-
 def grow_mask(classes: NDArray[np.uint8], buffer_m: float, pixel_size_m: float) -> NDArray[np.uint8]:
     """Return the mask grown by a disk of twice the buffer, like every mask; cloud takes precedence over shadow.
 
@@ -133,7 +108,11 @@ class MaskFiles:
         return list(self.paths)
 
     def read(self, scene_id: str, choice: MaskChoice) -> MaskOnGrid:
-        """Return the file's mask; see ``MaskSource``."""
+        """Return the file's mask, grown by the choice's buffer.
+
+        Raises:
+            CloudmaskError: it is not a mask, or is to be made.
+        """
         path = self.paths[scene_id]
         if choice.method is not None:
             raise SettingsError("--masks and --method exclude each other: masks are there, or made")
@@ -189,7 +168,11 @@ class ItemMasks:
         return list(self.subjects)
 
     def read(self, scene_id: str, choice: MaskChoice) -> MaskOnGrid:
-        """Return the published mask, or make it; see ``MaskSource``."""
+        """Return the published mask, or make it.
+
+        Raises:
+            CloudmaskError: it does not exist, or cannot be made.
+        """
         subject = self.subjects[scene_id]
         if choice.method is None:
             return _read_published(scene_id, subject, choice.buffer_m)
@@ -202,7 +185,11 @@ class ItemMasks:
         return MaskOnGrid(classes, scene.grid, choice.method, context.read_parameters(choice.method).buffer_m)
 
     def read_true_colour(self, scene_id: str, grid: Grid) -> NDArray[np.uint8]:
-        """Return ESA's picture, or one from the bands; see ``MaskSource``."""
+        """Return ESA's picture, or one from the bands, uint8 ``(height, width, 3)`` on ``grid``.
+
+        Raises:
+            CloudmaskError: it has none that can be read.
+        """
         subject = self.subjects[scene_id]
         return read_true_colour(subject.reader, read_scene(subject.item), grid)
 
@@ -212,6 +199,10 @@ class ItemMasks:
             self._contexts[key] = RunContext(self.settings[choice], read_only=True)
             self._contexts[key].reader = subject.reader
         return self._contexts[key]
+
+
+#: The scenes that are judged, and their masks.
+MaskSource = MaskFiles | ItemMasks
 
 
 def _read_published(scene_id: str, subject: Subject, buffer_m: float | None) -> MaskOnGrid:
