@@ -9,9 +9,9 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from pc_cloudmask.catalog.publisher import find_published
 from pc_cloudmask.catalog.search import Census, read_census
 from pc_cloudmask.catalog.states import NotedState, list_states
+from pc_cloudmask.catalog.walk import find_published
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.earth_engine.windows import CostEstimate, estimate_pairing
 from pc_cloudmask.runs.area_state import list_months

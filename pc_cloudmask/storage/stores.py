@@ -112,11 +112,7 @@ def _split_url(url: str) -> SplitResult:
 
 
 def read_path(url: str) -> Path:
-    """Return the absolute path of the directory that a path or a ``file:`` URI names.
-
-    Raises:
-        SettingsError: it names none.
-    """
+    """Return the absolute path of the directory that a path or a ``file:`` URI names, or raise ``SettingsError``."""
     try:
         path = read_file_uri(url)
     except ValueError as error:
@@ -220,15 +216,10 @@ class HttpStore:
     """Read-only objects below ``url``: a public bucket, or ``cloudmask serve``."""
 
     def __init__(self, url: str, retry: RetryPolicy | None = None) -> None:
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
         self._http = HttpClient(
             retry or RetryPolicy(attempts=_ATTEMPTS), needs_length=True, service=Service("store", "--store")
         )
-
-    @property
-    def url(self) -> str:
-        """See ``ObjectReader``."""
-        return self._url
 
     def read_object(self, key: str) -> StoredObject | None:
         """See ``ObjectReader``."""
@@ -256,11 +247,11 @@ class HttpStore:
             or int(told["first"] or -1) != offset
             or int(told["last"]) + 1 - offset != len(answer.body)
         ):
-            raise StoreUnavailable(f"{self._url}/{key}: not the range that was asked for: try again later")
+            raise StoreUnavailable(f"{self.url}/{key}: not the range that was asked for: try again later")
         return ObjectPart(answer.body, int(told["size"]))
 
     def _get(self, key: str, headers: Mapping[str, str] | None = None) -> Answer | None:
-        url = f"{self._url}/{check_key(key)}"
+        url = f"{self.url}/{check_key(key)}"
         try:
             answer = self._http.get(
                 url, deadline=Deadline(_DEADLINE_S), max_body_bytes=_MAX_OBJECT_BYTES, headers=headers

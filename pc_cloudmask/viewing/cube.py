@@ -104,10 +104,6 @@ def load_cube(
 
     names, items = [bands] if isinstance(bands, str) else list(bands), list(items)
     check_bands(names)
-    if not items:
-        raise SettingsError("no items: nothing to load")
-    if lacking := [name for name in names if not any(name in item.assets for item in items)]:
-        raise SettingsError(f"bands: no item has an asset {', '.join(lacking)}")
     return _load(items, names, list(keep), options | {"groupby": groupby, "chunks": dict(chunks or {})})
 
 
@@ -119,6 +115,10 @@ def _load(
     import planetary_computer  # noqa: PLC0415
     import xarray  # noqa: PLC0415
 
+    if not items:
+        raise SettingsError("no items: nothing to load")
+    if lacking := [name for name in names if not any(name in item.assets for item in items)]:
+        raise SettingsError(f"bands: no item has an asset {', '.join(lacking)}")
     defaults = {
         "patch_url": planetary_computer.sign,
         "resampling": "average",

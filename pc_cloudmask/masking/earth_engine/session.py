@@ -21,8 +21,17 @@ from google.oauth2 import service_account
 from google.oauth2.credentials import Credentials as UserCredentials
 
 from pc_cloudmask.errors import EngineError, EngineUnavailable, SettingsError
-from pc_cloudmask.masking.earth_engine.account import ANONYMOUS, DEFAULT, VARIABLE, check_account, read_key
-from pc_cloudmask.masking.earth_engine.pacing import CONCURRENT_REQUESTS, Limits, Places, TokenBucket
+from pc_cloudmask.masking.earth_engine.account import (
+    ANONYMOUS,
+    CONCURRENT_REQUESTS,
+    DEFAULT,
+    VARIABLE,
+    Limits,
+    Places,
+    TokenBucket,
+    check_account,
+    read_key,
+)
 from pc_cloudmask.masking.earth_engine.transport import (
     CLIENT_FAILURES,
     BoundedHttp,
