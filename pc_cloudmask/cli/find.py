@@ -179,11 +179,13 @@ def _print_csv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     writer = csv.DictWriter(sys.stdout, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: show(value) for name, value in row.items()} for row in rows)
+    sys.stdout.flush()
 
 
 def _print_lines(lines: Iterable[str]) -> None:
     """Print lines for other programs, without anything that a terminal would obey."""
     sys.stdout.writelines(f"{make_printable(line)}\n" for line in lines)
+    sys.stdout.flush()  # a reader that has gone is noticed here, where it is no error
 
 
 _WORDS = frozenset({"TILE", "DATETIME", "METHOD", "ID"})
