@@ -36,10 +36,10 @@ from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
 from pc_cloudmask.catalog.layout import (
-    COLLECTION_ID,
     COLLECTION_KEY,
     FAILED_PREFIX,
     ITEMS_PREFIX,
+    MARK_KEY,
     PENDING_PREFIX,
     PROVISIONAL_PREFIX,
     WAITING_PREFIX,
@@ -273,9 +273,6 @@ def read_census(store: ObjectStore) -> Census:
     return Census(published, pending, waiting, failed, provisional, sorted_days)
 
 
-#: Put when a rebuild begins; only its time counts. It is not in the mirror's folder, which readers open as one table.
-MARK_KEY = f"{COLLECTION_ID}/mirror.started"
-MARK_BODY = b"{}\n"
 #: For fewer items than this, reading them is faster than importing pyarrow.
 LEAST_ITEMS = 500
 _REBUILT = f"{ITEMS_PREFIX}items-"
