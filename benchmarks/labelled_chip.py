@@ -24,6 +24,7 @@ from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.settings import read_settings
+from pc_cloudmask.source.assets import build_reader
 from pc_cloudmask.source.item_files import ItemFilesSource
 
 BANDS = ("B02", "B03", "B04", "B08", "B11", "B12")
@@ -95,7 +96,8 @@ def draw_chip(item: Path) -> bytes:
     source = ItemFilesSource(str(item))
     choice = MaskChoice("csmask", 0.0, "made")
     settings = {choice: read_settings(method="csmask", buffer_m=0.0), MaskChoice(): read_settings()}
-    masks = ItemMasks({ITEM_ID: Subject(next(source.find_items(SceneQuery())), source)}, settings)
+    subject = Subject(next(source.find_items(SceneQuery())), build_reader((), source.local_root))
+    masks = ItemMasks({ITEM_ID: subject}, settings)
     mask = masks.read(ITEM_ID, choice)
     picture = masks.read_true_colour(ITEM_ID, Grid(mask.grid.crs, mask.grid.transform, mask.grid.shape))
     masked = picture.copy()

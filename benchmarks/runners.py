@@ -69,7 +69,7 @@ def time_runner(kind: str, count: int) -> Cost:
     def open_runner() -> AbstractContextManager[Any]:
         if kind == "threads":
             return nullcontext(ThreadRunner(WORKERS))
-        from pc_cloudmask.runs.dask import open_dask_runner  # noqa: PLC0415
+        from pc_cloudmask.runs.runners import open_dask_runner  # noqa: PLC0415
 
         return open_dask_runner(WORKERS)
 
@@ -80,7 +80,7 @@ def time_runner(kind: str, count: int) -> Cost:
 def time_prefect(home: Path, count: int) -> Cost:
     """Prefect's tasks, within a flow run."""
     os.environ["PREFECT_HOME"] = str(home)
-    from pc_cloudmask.cli.run import quieten_prefect  # noqa: PLC0415
+    from pc_cloudmask.cli.ingest import quieten_prefect  # noqa: PLC0415
 
     quieten_prefect()  # before Prefect is imported: it reads the environment once
     from prefect import flow  # noqa: PLC0415

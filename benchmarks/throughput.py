@@ -132,8 +132,8 @@ def ingest_all(items: Path, store: Path, url: str, settings: dict[str, str]) -> 
         **settings,
     )
     from pc_cloudmask.runs.context import RunContext  # noqa: PLC0415 - not before the environment is set
-    from pc_cloudmask.runs.direct import run_directly  # noqa: PLC0415
     from pc_cloudmask.runs.request import IngestRequest  # noqa: PLC0415
+    from pc_cloudmask.runs.watch import run_directly  # noqa: PLC0415
 
     request = IngestRequest(items=str(items), store=str(store))
     started, cpu_started = time.monotonic(), time.process_time()

@@ -138,7 +138,7 @@ def time_flow_runs(items: Path, folder: Path, workers: int) -> Times:
     home.mkdir(parents=True)
     os.environ["PREFECT_HOME"] = str(home)
     os.environ["CLOUDMASK_WORKERS"] = str(workers)
-    from pc_cloudmask.cli.run import quieten_prefect  # noqa: PLC0415
+    from pc_cloudmask.cli.ingest import quieten_prefect  # noqa: PLC0415
 
     quieten_prefect()  # before Prefect is imported: it reads the environment once
     from pc_cloudmask.flows.ingest import ingest_flow  # noqa: PLC0415

@@ -11,9 +11,8 @@ from prefect.deployments import run_deployment
 
 from pc_cloudmask.flows.ingest import ingest_flow
 from pc_cloudmask.flows.progress import leave_shards, name_by
-from pc_cloudmask.flows.tasks import LimitedSource, find_limits
-from pc_cloudmask.runs.backfill import plan_shards
-from pc_cloudmask.runs.context import RunContext
+from pc_cloudmask.flows.tasks import open_context
+from pc_cloudmask.runs.plan import plan_shards
 from pc_cloudmask.runs.request import BackfillRequest, IngestRequest
 
 
@@ -27,8 +26,7 @@ def backfill_flow(request: BackfillRequest) -> list[str]:
     Args:
         request: Which areas and years.
     """
-    context = RunContext.of(request)
-    context.source = LimitedSource(context.source, find_limits())
+    context, _ = open_context(request)
     begun: list[tuple[IngestRequest, str]] = []
     for shard in plan_shards(context.source, request, context.settings):
         begun.append((shard, _begin_shard(shard, request)))

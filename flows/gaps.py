@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from prefect import flow
-from prefect.runtime import flow_run
 
 from pc_cloudmask.flows.progress import leave_gaps, name_by
-from pc_cloudmask.flows.tasks import LimitedSource, find_limits
-from pc_cloudmask.runs.context import RunContext
+from pc_cloudmask.flows.tasks import open_context
 from pc_cloudmask.runs.gap_search import search_gaps
 from pc_cloudmask.runs.gaps import GapReport
-from pc_cloudmask.runs.logs import run_id
 from pc_cloudmask.runs.request import GapsRequest
 
 
@@ -21,9 +18,7 @@ def gaps_flow(request: GapsRequest = GapsRequest()) -> GapReport:  # noqa: B008 
     Args:
         request: Which areas and period; by default the last 60 days of all areas in the worker's settings.
     """
-    run_id.set(str(flow_run.id or ""))
-    context = RunContext.of(request, read_only=not request.parquet)
-    context.source = LimitedSource(context.source, find_limits())
+    context, _ = open_context(request, read_only=not request.parquet)
     report = search_gaps(context, request)
     leave_gaps(report)
     return report

@@ -1,15 +1,23 @@
-"""What a run shows while it is going on, such as its name, and the events it emits for automations."""
+"""What a run leaves on Prefect's server: its name, progress, events, tables and pictures, and assets.
+
+Published data are assets: each item, made from its source item, and the collection, made from its items. A key is the
+URI of the document in the store or at the source, never with a signature. Characters that Prefect does not allow in
+keys become ``_``, and a digest of the URI then keeps keys distinct.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
-from datetime import datetime
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar, cast
 from uuid import UUID
@@ -20,12 +28,15 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.assets import Asset, AssetProperties, add_asset_metadata, materialize
+from prefect.cache_policies import NO_CACHE
+from prefect.context import AssetContext
 from prefect.events import emit_event
 from prefect.runtime import deployment, flow_run
+from prefect.types.names import MAX_ASSET_KEY_LENGTH, RESTRICTED_ASSET_CHARACTERS
 
-from pc_cloudmask.catalog.layout import build_item_title
+from pc_cloudmask.catalog.layout import COLLECTION_KEY, build_item_title
 from pc_cloudmask.errors import CloudmaskError, SettingsError, StoreError
-from pc_cloudmask.flows.assets import RunAssets, leave_collection
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.gaps import GapReport
 from pc_cloudmask.runs.report import Observer, Report, SceneOutcome, SceneState, write_metrics
@@ -39,13 +50,136 @@ from pc_cloudmask.runs.request import (
     shorten,
 )
 from pc_cloudmask.scene.scene import PREVIEW_ASSET, is_item_id
-from pc_cloudmask.settings import Area, Settings, read_clock
+from pc_cloudmask.settings import read_clock
+from pc_cloudmask.source.fields import Item
 from pc_cloudmask.storage.store import ObjectStore
-from pc_cloudmask.text import escape_markdown, make_printable
+from pc_cloudmask.text import escape_markdown, make_printable, unsigned_href
 
+#: What makes the assets.
+MAKER = "pc-cloudmask"
+#: Name of the task run that makes the collection.
+COLLECTION_TASK = "collection"
+#: Items that the collection's asset names as its sources: an event may have at most 100 related resources.
+MOST_SOURCES = 50
+_RESTRICTED = re.compile(f"[{re.escape(''.join(RESTRICTED_ASSET_CHARACTERS))}]|[^\x21-\x7e]")
+_SCHEME = re.compile("[a-z0-9]+://")
+_DIGEST_LENGTH = 16
+#: The observer of a flow run in this process, because an observer cannot be a parameter.
+observer_of_run: ContextVar[Observer | None] = ContextVar("observer_of_run", default=None)
+#: Time between two updates of the progress that the server shows.
+UPDATE_EVERY_S = 5.0
+_EVENTS = {SceneState.PUBLISHED: "cloudmask.scene.published", SceneState.FAILED: "cloudmask.scene.failed"}
+WITHDRAWN_EVENT = "cloudmask.scene.withdrawn"
+QUARANTINED_EVENT = "cloudmask.scene.quarantined"
+INCOMPLETE_EVENT = "cloudmask.run.incomplete"
+#: Colours of cloud and shadow in a preview.
+_COLORS = {"cloud": "pink", "shadow": "violet"}
+#: Largest picture, in bytes, that may be stored in the server's database if no URL shows it.
+LARGEST_PREVIEW = 256 << 10
+#: Gaps shown on the server's page; the table in the store has all of them.
+SHOWN_GAPS = 200
+#: Scenes of a run shown on the server's page; the worker's log has all of them.
+SHOWN_SCENES = 300
 #: Limit on a name: an interval or a box given by a user may be any text.
 LONGEST_NAME = 120
 AnyRequest = TypeVar("AnyRequest", bound=RunRequest)
+logger = logging.getLogger(__name__)
+
+
+def build_key(uri: str) -> str:
+    """Return a valid and unique Prefect key for ``uri``."""
+    plain = unsigned_href(uri)
+    key = _RESTRICTED.sub("_", plain)
+    if key == plain and len(key) <= MAX_ASSET_KEY_LENGTH:
+        return key
+    digest = sha256(plain.encode(errors="surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
+    return f"{key[: MAX_ASSET_KEY_LENGTH - _DIGEST_LENGTH - 1]}-{digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunAssets:
+    """The assets of one run: ``store`` is the URI of its store, ``source`` that of the source's items.
+
+    With a ``public_url``, the assets link to the documents where readers find them.
+    """
+
+    store: str
+    source: str
+    public_url: str | None = None
+
+    @classmethod
+    def of(cls, context: RunContext) -> RunAssets:
+        """Return the assets of a run."""
+        settings, url = context.settings, context.store.url
+        store = url if _SCHEME.match(url) else Path(url).as_uri()
+        source = f"{settings.stac_api_url}/collections/{settings.collection}/items"
+        return cls(store.rstrip("/"), source, settings.public_url)
+
+    def build_item(self, item_id: str, key: str) -> Asset:
+        """Return the asset of the published item at ``key`` in the store."""
+        return self._build(key, build_item_title(item_id), item_id)
+
+    def build_collection(self) -> Asset:
+        """Return the asset of the published collection."""
+        told = "The STAC collection of all published masks."
+        return self._build(COLLECTION_KEY, "Cloud masks of Sentinel-2", told)
+
+    def build_source(self, item: Item) -> Asset:
+        """Return the asset of a source item: at its own link, or else where the source has its items."""
+        uri = _find_self(item) or f"{self.source}/{item['id']}"
+        return Asset(key=build_key(uri), properties=AssetProperties(name=str(item["id"]), url=uri))
+
+    def _build(self, key: str, name: str, description: str) -> Asset:
+        url = f"{self.public_url}/{key}" if self.public_url else None
+        properties = AssetProperties(name=name, description=description, url=url)
+        return Asset(key=build_key(f"{self.store}/{key}"), properties=properties)
+
+
+def note_outcome(outcome: SceneOutcome) -> None:
+    """Record in the task's asset how its scene ended: nothing is made if it waits or is already published.
+
+    If a task ends with an error, Prefect itself records that its asset was not made.
+    """
+    context = AssetContext.get()
+    if context is None:
+        return
+    if outcome.state is not SceneState.PUBLISHED:
+        context.downstream_assets.clear()  # otherwise Prefect would report them as made
+    for asset in context.downstream_assets:
+        shares = {f"{name}_pct": share for name, share in outcome.cover_pct.items()}
+        context.add_asset_metadata(asset.key, {**shares, "provisional": outcome.provisional})
+
+
+@materialize(
+    "cloudmask://collection",  # replaced in each run
+    by=MAKER,
+    name="publish-collection",
+    task_run_name=COLLECTION_TASK,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def publish_collection(key: str, published: int, withdrawn: int) -> None:
+    """Record in Prefect what a run changed in the collection, whose catalogs are written batch by batch."""
+    add_asset_metadata(key, {"published": published, "withdrawn": withdrawn})
+
+
+def leave_collection(assets: RunAssets, report: Report, published: Sequence[SceneOutcome]) -> None:
+    """Record the collection's asset, made from the newest ``published`` items, if the run changed anything."""
+    if not (report.published or report.withdrawn):
+        return
+    collection = assets.build_collection()
+    sources = [assets.build_item(each.id, each.item_key) for each in published[:MOST_SOURCES]]
+    told = publish_collection.with_options(assets=[collection], asset_deps=[*sources])
+    told(collection.key, len(report.published), len(report.withdrawn))
+
+
+def _find_self(item: Item) -> str | None:
+    """Return the unsigned URL of an item's link to itself, if it has one."""
+    links = item.get("links")
+    for link in links if isinstance(links, list) else ():
+        if isinstance(link, dict) and link.get("rel") == "self" and isinstance(href := link.get("href"), str):
+            return unsigned_href(href) if href.startswith(("https://", "http://")) else None
+    return None
 
 
 def name_by(kind: type[AnyRequest]) -> Callable[[], str]:
@@ -71,41 +205,16 @@ def _describe_areas(request: AreaRequest) -> str:
     settings, now = request.read_settings(), request.now or read_clock()
     areas = request.read_areas(settings)
     place = request.place or ", ".join(shorten(list(areas)))
-    first, last = _find_period(request, areas, settings, now)
-    return f"{place} {first:%Y-%m-%d}/{last or now:%Y-%m-%d}"
-
-
-def _find_period(
-    request: AreaRequest, areas: Mapping[str, Area], settings: Settings, now: datetime
-) -> tuple[datetime, datetime | None]:
-    """Return the first and last instant that a run looks at; the end may be open."""
     match request:
-        case WatchRequest():
-            return request.find_start(areas, settings, now), now
-        case GapsRequest():
-            return request.read_period(now)
         case BackfillRequest():
-            return request.read_period()
-    raise TypeError(type(request))
-
-
-#: The observer of a flow run in this process, because an observer cannot be a parameter.
-observer_of_run: ContextVar[Observer | None] = ContextVar("observer_of_run", default=None)
-#: Time between two updates of the progress that the server shows.
-UPDATE_EVERY_S = 5.0
-_EVENTS = {SceneState.PUBLISHED: "cloudmask.scene.published", SceneState.FAILED: "cloudmask.scene.failed"}
-WITHDRAWN_EVENT = "cloudmask.scene.withdrawn"
-QUARANTINED_EVENT = "cloudmask.scene.quarantined"
-INCOMPLETE_EVENT = "cloudmask.run.incomplete"
-#: Colours of cloud and shadow in a preview.
-_COLORS = {"cloud": "pink", "shadow": "violet"}
-#: Largest picture, in bytes, that may be stored in the server's database if no URL shows it.
-LARGEST_PREVIEW = 256 << 10
-#: Gaps shown on the server's page; the table in the store has all of them.
-SHOWN_GAPS = 200
-#: Scenes of a run shown on the server's page; the worker's log has all of them.
-SHOWN_SCENES = 300
-logger = logging.getLogger(__name__)
+            first, last = request.read_period()
+        case GapsRequest():
+            first, last = request.read_period(now)
+        case WatchRequest():
+            first, last = request.find_start(areas, settings, now), now
+        case _:
+            raise TypeError(type(request))
+    return f"{place} {first:%Y-%m-%d}/{last or now:%Y-%m-%d}"
 
 
 class RunObserver(Observer):
@@ -124,10 +233,8 @@ class RunObserver(Observer):
         self._found += count
         if self._artifact is None:
             # Not a coroutine when called from a synchronous flow.
-            self._artifact = cast(
-                UUID,
-                create_progress_artifact(0.0, key="cloudmask-progress", description="Scenes of the run"),
-            )
+            begun = create_progress_artifact(0.0, key="cloudmask-progress", description="Scenes of the run")
+            self._artifact = cast(UUID, begun)
 
     def scene_ended(self, outcome: SceneOutcome) -> None:
         """Update the progress, and emit an event on the server."""
@@ -198,8 +305,9 @@ def leave_report(context: RunContext, report: Report, observer: RunObserver) -> 
     published = observer.published
     rows = build_rows(report, published, find_links(context))
     shown = f"; {SHOWN_SCENES} of {len(rows)} rows are shown" if len(rows) > SHOWN_SCENES else ""
-    description = f"{report.summary}{shown}"
-    create_table_artifact(key="cloudmask-run", table=rows[:SHOWN_SCENES], description=description)
+    create_table_artifact(
+        key="cloudmask-run", table=rows[:SHOWN_SCENES], description=f"{report.summary}{shown}"
+    )
     leave_collection(RunAssets.of(context), report, published)
     if published:
         _leave_preview(context.store, published[0])
@@ -219,9 +327,7 @@ def _leave_preview(store: ObjectStore, newest: SceneOutcome) -> None:
 
 def leave_shards(shards: Sequence[tuple[IngestRequest, str]]) -> None:
     """Save a table of a backfill's flow runs."""
-    rows = [
-        {"scenes": escape_markdown(shard.title), "flow run": escape_markdown(run)} for shard, run in shards
-    ]
+    rows = [{"scenes": escape_markdown(each.title), "flow run": escape_markdown(run)} for each, run in shards]
     create_table_artifact(key="cloudmask-backfill", table=rows, description=f"{len(rows)} shards")
 
 
@@ -243,11 +349,7 @@ def leave_gaps(report: GapReport) -> None:
 
 
 def find_links(context: RunContext) -> Callable[[str, str], str]:
-    """Return a function that makes a scene's links from its id and its key in the store, which may be empty.
-
-    The source's link leads to its items, if the run asked the source; ours to where readers find the catalog, if the
-    settings say where.
-    """
+    """Return a function that makes a scene's links from its id and its key in the store, which may be empty."""
     settings = context.settings
     source = f"{settings.stac_api_url}/collections/{settings.collection}/items"
 
@@ -281,9 +383,7 @@ def _build_row(
     state: str, scene_id: str = "", reason: str = "", cover_pct: Mapping[str, float] = MappingProxyType({})
 ) -> dict[str, str]:
     """Return a row without links; Prefect's pages interpret every cell as Markdown."""
-    shares = {
-        f"{name} %": f"{cover_pct[name]:.1f}" if name in cover_pct else "" for name in ("cloud", "shadow")
-    }
+    shares = {f"{name} %": f"{cover_pct[name]:.1f}" if name in cover_pct else "" for name in _COLORS}
     text = {"scene": escape_markdown(scene_id), "state": state, **shares, "links": ""}
     return {**text, "reason": escape_markdown(reason)}
 

@@ -22,14 +22,20 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
 
 from pc_cloudmask.errors import CloudmaskError, SettingsError
-from pc_cloudmask.flows.assets import MAKER, RunAssets, note_outcome
-from pc_cloudmask.flows.progress import RunObserver
+from pc_cloudmask.flows.progress import MAKER, RunAssets, RunObserver, note_outcome
 from pc_cloudmask.runs.candidate import Candidate, build_failure, find_fault
 from pc_cloudmask.runs.context import RunContext
-from pc_cloudmask.runs.logs import run_id
-from pc_cloudmask.runs.report import SceneOutcome
+from pc_cloudmask.runs.report import SceneOutcome, run_id
 from pc_cloudmask.runs.request import RunRequest
-from pc_cloudmask.runs.runners import RETRIES, RETRY_DELAY_S, SceneWork, count_threads, shared_limit
+from pc_cloudmask.runs.runners import (
+    CLUSTER_OPTIONS,
+    RETRIES,
+    RETRY_DELAY_S,
+    SceneWork,
+    count_threads,
+    find_scheduler,
+    shared_limit,
+)
 from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.fields import Item, SceneSource
@@ -170,30 +176,22 @@ def open_prefect_runner(
     settings: Settings, limits: Limits, assets: RunAssets | None = None
 ) -> Iterator[PrefectRunner]:
     """Open the runner selected by ``settings``."""
-    with _share_server(settings), _build_task_runner(settings) as tasks:
+    if settings.runner == "threads":
+        threads: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=count_threads(settings))
+        with threads as tasks:
+            yield PrefectRunner(tasks, limits, assets)
+        return
+    # Dask's processes use this process's Prefect server; otherwise each would start its own.
+    with get_client(sync_client=True) as client:
+        url = str(client.api_url).rstrip("/")
+    with temporary_settings({PREFECT_API_URL: url}), _build_dask_runner(settings) as tasks:
         yield PrefectRunner(tasks, limits, assets)
 
 
-@contextmanager
-def _share_server(settings: Settings) -> Iterator[None]:
-    """Point Dask's processes to this process's Prefect server; otherwise each would start its own."""
-    if settings.runner == "threads":
-        yield
-        return
-    with get_client(sync_client=True) as client:
-        url = str(client.api_url).rstrip("/")
-    with temporary_settings({PREFECT_API_URL: url}):
-        yield
-
-
-def _build_task_runner(settings: Settings) -> TaskRunner[Any]:
-    if settings.runner == "threads":
-        return ThreadPoolTaskRunner(max_workers=count_threads(settings))
-    from pc_cloudmask.runs.dask import CLUSTER_OPTIONS, find_scheduler  # noqa: PLC0415 - optional and heavy
-
+def _build_dask_runner(settings: Settings) -> TaskRunner[Any]:
     address = find_scheduler()
     try:
-        from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415 - as above
+        from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415 - optional and heavy
     except ImportError as error:
         raise SettingsError(f"CLOUDMASK_RUNNER=dask needs Dask: {tell_extra('dask')}") from error
     if address is not None:
@@ -201,13 +199,18 @@ def _build_task_runner(settings: Settings) -> TaskRunner[Any]:
     return DaskTaskRunner(cluster_kwargs={"n_workers": settings.workers, **CLUSTER_OPTIONS})
 
 
+def open_context(request: RunRequest, *, read_only: bool = False) -> tuple[RunContext, Limits]:
+    """Open what a flow run works with, within the limits; its log records say which flow run they belong to."""
+    run_id.set(str(flow_run.id or ""))
+    context, limits = RunContext.of(request, read_only=read_only), find_limits()
+    context.source = LimitedSource(context.source, limits)
+    return context, limits
+
+
 @contextmanager
 def open_run(request: RunRequest) -> Iterator[tuple[RunContext, PrefectRunner, RunObserver]]:
-    """Open what a flow run needs; its log records say which flow run they belong to."""
-    run_id.set(str(flow_run.id or ""))
-    context = RunContext.of(request)
-    limits = find_limits()
-    context.source = LimitedSource(context.source, limits)
+    """Open what a flow run that publishes needs."""
+    context, limits = open_context(request)
     observer = RunObserver()
     with open_prefect_runner(context.settings, limits, RunAssets.of(context)) as runner:
         try:

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from pc_cloudmask.cli.main import app
+from pc_cloudmask.cli.app import app
 
 
 def describe_commands() -> str:

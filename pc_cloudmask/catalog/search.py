@@ -52,9 +52,13 @@ from pc_cloudmask.catalog.layout import (
     parse_beginning,
     parse_tile_and_day,
 )
-from pc_cloudmask.catalog.parents import read_mirror_keys
-from pc_cloudmask.catalog.publisher import find_published
-from pc_cloudmask.catalog.walk import find_linked_keys, list_years, read_linked
+from pc_cloudmask.catalog.walk import (
+    find_linked_keys,
+    find_published,
+    list_years,
+    read_linked,
+    read_mirror_keys,
+)
 from pc_cloudmask.errors import AssetRefused, CloudmaskError, SourceRefused, StoreRefused
 from pc_cloudmask.masking.classes import DECIMALS
 from pc_cloudmask.raster.read import Unsuitable, check_raster
@@ -84,14 +88,9 @@ def find_published_items(
     max_cloud_pct: float | None = None,
     broken: dict[str, CloudmaskError] | None = None,
 ) -> list[PublishedItem]:
-    """Return the items that the catalog in ``store`` links and ``query`` matches, by datetime, then id.
-
-    ``max_cloud_pct`` is the largest percentage of an item's valid pixels that cloud and shadow may cover. For
-    ``broken`` and exceptions see ``search_catalog``.
-    """
-    choice = ItemChoice(query, max_cloud_pct)
-    found = search_catalog(store, choice, lambda published: published, broken)
-    return sorted(found, key=lambda each: order_item(each.item, each.keys.item_id))
+    """Return what ``search_catalog`` finds by ``query`` and ``max_cloud_pct``, by datetime, then id."""
+    found = search_catalog(store, ItemChoice(query, max_cloud_pct), lambda published: published, broken)
+    return sorted(found, key=lambda each: (find_datetime(each.item) or _LATEST, each.keys.item_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +108,10 @@ class ItemChoice:
 
     def matches_mask(self, item: Item) -> bool:
         """Return True if the item's mask meets the criteria."""
+        clear = find_property(item, cloudmask.CLEAR_PERCENTAGE_PROP)
+        most = self.max_cloud_pct
         return (
-            _is_clear_enough(item, self.max_cloud_pct)
+            (most is None or (isinstance(clear, int | float) and round(100 - clear, DECIMALS) <= most))
             and (not self.methods or find_property(item, cloudmask.METHOD_PROP) in self.methods)
             and self.provisional in {None, find_property(item, cloudmask.PROVISIONAL_PROP) is True}
         )
@@ -159,18 +160,6 @@ def search_catalog(
         return [*found, *chain.from_iterable(pool.map(read, linked))]
 
 
-def order_item(item: Item, item_id: str) -> tuple[datetime, str]:
-    """Return the sort key of an item: datetime, then id; items without a datetime come last."""
-    return (find_datetime(item) or _LATEST, item_id)
-
-
-def _is_clear_enough(item: Item, max_cloud_pct: float | None) -> bool:
-    if max_cloud_pct is None:
-        return True
-    clear = item.get("properties", {}).get(cloudmask.CLEAR_PERCENTAGE_PROP)
-    return isinstance(clear, int | float) and round(100 - clear, DECIMALS) <= max_cloud_pct
-
-
 def find_named_keys(store: ObjectReader, text: str, option: str = "ITEM") -> ItemKeys:
     """Return the keys of the one linked item that ``text`` names; see ``match_name``.
 
@@ -217,11 +206,7 @@ def _was_taken_on(store: ObjectReader, keys: ItemKeys, day: date) -> bool:
 
 
 def read_published_mask(store: ObjectStore, keys: ItemKeys) -> NDArray[np.uint8]:
-    """Return the mask of a published item, uint8 ``(height, width)`` of ``MaskClass`` values.
-
-    Raises:
-        StoreRefused: the item or its mask is not in the store.
-    """
+    """Return the mask of a published item as ``decode_mask`` does, or raise ``StoreRefused`` if it is not there."""
     item = find_published(store, keys)
     if item is None:
         raise StoreRefused(f"{store.url}: {keys.item_id} is not published")
@@ -272,11 +257,7 @@ class Census:
 
 
 def read_census(store: ObjectStore) -> Census:
-    """Count the scenes of the store; only one year's listing is in memory at a time.
-
-    Raises:
-        StoreUnavailable: a listing is incomplete or failed.
-    """
+    """Count the scenes of the store; only one year's listing is in memory at a time."""
     published = 0
     days: dict[str, set[date]] = defaultdict(set)
     for folder in list_years(store):
@@ -335,17 +316,15 @@ def _find_older(
     store: ObjectReader, wanted: list[ItemKeys], moment: datetime, pool: ThreadPoolExecutor
 ) -> dict[str, ItemKeys]:
     """Return by id the items whose documents are, by a listing, older than ``moment``."""
-    by_year: dict[YearKeys, dict[str, ItemKeys]] = defaultdict(dict)
-    for keys in wanted:
-        by_year[keys.year_keys][keys.item] = keys
+    documents = {keys.item: keys for keys in wanted}
 
     def find(year_keys: YearKeys) -> list[ItemKeys]:
-        documents = by_year[year_keys]
         infos = store.list_objects(year_keys.prefix)  # type: ignore[attr-defined]
         older = (info.key for info in infos if info.modified and info.modified < moment)
         return [documents[key] for key in older if key in documents]
 
-    return {keys.item_id: keys for found in pool.map(find, by_year) for keys in found}
+    years = dict.fromkeys(keys.year_keys for keys in wanted)
+    return {keys.item_id: keys for found in pool.map(find, years) for keys in found}
 
 
 def _read_rows(store: ObjectReader, key: str, proven: dict[str, ItemKeys]) -> Iterator[tuple[ItemKeys, Item]]:

@@ -1,32 +1,30 @@
-"""The `cloudmask` application: global options, errors, exit status."""
+"""The `cloudmask` application: its global options, and how commands print and end."""
 
 from __future__ import annotations
 
 import copy
 import logging
-import signal
-import traceback
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
 
-from pc_cloudmask.runs.logs import configure_logs
-from pc_cloudmask.text import make_lines_printable, make_printable
+from pc_cloudmask.runs.report import configure_logs
+from pc_cloudmask.text import encode_for_terminal, make_printable
 from pc_cloudmask.version import __version__
 
 if TYPE_CHECKING:
     from pc_cloudmask.settings import Settings
-
+    from pc_cloudmask.storage.store import ObjectReader
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
-#: 128 plus the signal's number, as in shells.
-EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
+#: The number of failed and waiting scenes that the terminal names; the JSON report has all of them.
+SHOWN_SCENES = 20
 
 
 @contextmanager
@@ -40,16 +38,15 @@ def _printable_usage() -> Iterator[None]:
         raise
 
 
-GLOBALS = frozenset({"config", "json", "verbose", "prefect"})
 #: In the order in which people need them.
-COMMANDS = [
+_COMMANDS = [
     *("demo", "ingest", "watch", "status", "gaps", "retry", "check", "index", "export"),
     *("ls", "clear", "follow", "mosaic", "view", "stats", "evaluate", "serve", "doctor", "prove"),
 ]
 
 
 class _Group(TyperGroup):
-    """Lists commands in the order of ``COMMANDS``; its messages about wrong arguments are printable.
+    """Lists commands in the order of ``_COMMANDS``; its messages about wrong arguments are printable.
 
     Each command also takes the global options, which its own help does not repeat.
     """
@@ -57,7 +54,7 @@ class _Group(TyperGroup):
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         for command in self.commands.values():
-            command.params += [_repeat_option(each) for each in self.params if each.name in GLOBALS]
+            command.params += [_repeat_option(each) for each in self.params if each.name in Globals.__slots__]
 
     def make_context(self, *args: Any, **named: Any) -> Any:
         with _printable_usage():
@@ -68,7 +65,7 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return sorted(super().list_commands(ctx), key=COMMANDS.index)
+        return sorted(super().list_commands(ctx), key=_COMMANDS.index)
 
 
 app = typer.Typer(
@@ -94,8 +91,8 @@ class Globals:
 
     @property
     def log_level(self) -> int:
-        """Return the lowest level of the log's records."""
-        return {0: logging.WARNING, 1: logging.INFO}.get(self.verbose, logging.DEBUG)
+        """The lowest level of the log's records."""
+        return max(logging.WARNING - 10 * self.verbose, logging.DEBUG)
 
 
 options = Globals()
@@ -168,44 +165,57 @@ def load_settings(**overrides: Any) -> Settings:
     return read_settings(options.config, as_options=True, **overrides)
 
 
-class Terminated(BaseException):
-    """SIGTERM asks this process to end; no ``except Exception`` may prevent it."""
+def open_catalog(store: str | None) -> ObjectReader:
+    """Return the catalog at ``store``, by default that of the settings, to be read."""
+    from pc_cloudmask.storage.stores import open_reader
+
+    return open_reader(store or load_settings().store)
 
 
-def terminate(_signal: int, _frame: Any) -> NoReturn:
-    """End as after Ctrl-C: finish what is under way, begin nothing else. The next SIGTERM kills."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    raise Terminated
+def _print(text: str, stream: TextIO) -> None:
+    stream.write(f"{text}\n")
+    stream.flush()
 
 
-def interrupt(_signal: int, _frame: Any) -> NoReturn:
-    """Handle Ctrl-C; the next one kills, because what is under way may wait for a silent server."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    raise KeyboardInterrupt
+def say(line: str) -> None:
+    """Print a line for people on stdout, without anything that a terminal would obey."""
+    _print(make_printable(line), sys.stdout)
 
 
 def complain(text: str) -> None:
     """Print a line for people on stderr."""
-    typer.echo(f"cloudmask: {make_printable(text)}", err=True)
+    _print(f"cloudmask: {make_printable(text)}", sys.stderr)
 
 
-def report_defect(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print an unexpected error, which may repeat anything, as Python does but printable."""
-    lines = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n")
-    typer.echo(make_lines_printable(lines), err=True)
+def print_json(document: Any, indent: int | None = 2) -> None:
+    """Print one JSON object on stdout; without an ``indent`` on one line."""
+    _print(encode_for_terminal(document, indent), sys.stdout)
 
 
-def report_stop(how: str) -> None:
-    """Say in one line that a signal ended the run, and what to do."""
-    complain(f"{how}; run the same command again to go on")
+def count(number: int, noun: str) -> str:
+    """Return ``1 item`` or ``2 items``."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def report_error(error: Exception) -> int:
-    """Print in one line what ended the run; return the exit status."""
-    from pc_cloudmask.errors import EngineRefused, SourceMistaken, StoreRefused
+def say_first(
+    lines: Iterable[str], indent: str = "  ", kind: str = "", tell: Callable[[str], None] = say
+) -> None:
+    """Print the first lines, and how many others there are."""
+    shown = [f"{indent}{line}" for line in lines]
+    if (more := len(shown) - SHOWN_SCENES) > 0:
+        shown[SHOWN_SCENES:] = [f"{indent}… and {more} more{kind}; --json names them all"]
+    for line in shown:
+        tell(line)
 
-    complain(str(error))
-    refused = isinstance(error, StoreRefused | EngineRefused | SourceMistaken) or getattr(
-        error, "ends_run", False
-    )
-    return EXIT_USAGE if refused else EXIT_FAILED
+
+def name_left_out(errors: Mapping[str, Exception], what: str = "left out") -> None:
+    """Name on stderr the items that could not be used; exit with status 1 if there are any."""
+    for item_id, error in sorted(errors.items()):
+        complain(f"{what}: {item_id}: {str(error).removeprefix(f'item {item_id}: ')}")
+    exit_unless(not errors)
+
+
+def exit_unless(is_well: bool) -> None:
+    """End the command with exit status 1 unless all is well."""
+    if not is_well:
+        raise typer.Exit(EXIT_FAILED)

@@ -11,28 +11,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pc_cloudmask.cli.app import EXIT_FAILED, EXIT_USAGE, app, complain, load_settings, options
-from pc_cloudmask.cli.options import (
-    CHARTS,
-    CatalogOption,
-    DatetimeOption,
-    FilesOption,
-    ItemsOption,
-    TileOption,
-    check_out,
-    complete_item,
-    complete_names,
-    list_methods,
-    split_commas,
-    write_out,
+from pc_cloudmask.cli import options as opt
+from pc_cloudmask.cli.app import (
+    EXIT_USAGE,
+    app,
+    complain,
+    exit_unless,
+    load_settings,
+    name_left_out,
+    options,
+    print_json,
+    say,
 )
 from pc_cloudmask.errors import SettingsError
 
 if TYPE_CHECKING:
-    from pc_cloudmask.evaluate.confusion import Confusion
     from pc_cloudmask.evaluate.evaluation import Comparison, Evaluation
-    from pc_cloudmask.evaluate.labels import Reference
+    from pc_cloudmask.evaluate.labels import Confusion
     from pc_cloudmask.evaluate.masks import MaskChoice, MaskSource, SceneChoice
+    from pc_cloudmask.evaluate.references import Reference
     from pc_cloudmask.settings import Settings
 
 ScenesArgument = Annotated[
@@ -40,47 +37,31 @@ ScenesArgument = Annotated[
     typer.Argument(
         metavar="ITEM",
         help="Ids of items, beginnings of them, or tile and day: 22KFV 2018-12-14; or an item's file.",
-        autocompletion=complete_item,
+        autocompletion=opt.complete_item,
     ),
 ]
 LabelsOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="PATH", help="Reference labels: a folder of GeoTIFFs, a GeoTIFF, or a CSV of points."
-    ),
+    Path | None, opt.value("PATH", "Reference labels: a folder of GeoTIFFs, a GeoTIFF, or a CSV of points.")
 ]
 ClassesOption = Annotated[
     str | None,
-    typer.Option(
-        metavar="FILE.toml|NAME",
-        help="What label values mean: a file, or cloudmask, cloudsen12, pixbox-s2-cmix.",
-        autocompletion=complete_names(lambda: ("cloudmask", "cloudsen12", "pixbox-s2-cmix")),
+    opt.value(
+        "FILE.toml|NAME",
+        "What label values mean: a file, or cloudmask, cloudsen12, pixbox-s2-cmix.",
+        autocompletion=opt.complete_names(lambda _: ("cloudmask", "cloudsen12", "pixbox-s2-cmix")),
     ),
 ]
-CrsOption = Annotated[
-    str | None, typer.Option(metavar="EPSG:n", help="CRS of points; default: longitude and latitude.")
-]
-MasksOption = Annotated[
-    Path | None, typer.Option(metavar="PATH", help="GeoTIFFs of masks, in place of published ones.")
-]
+CrsOption = Annotated[str | None, opt.value("EPSG:n", "CRS of points; default: longitude and latitude.")]
+MasksOption = Annotated[Path | None, opt.value("PATH", "GeoTIFFs of masks, in place of published ones.")]
 MethodsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--method",
-        metavar="METHOD,…",
-        help="Make the masks afresh, publish nothing; without labels, two are compared.",
-        callback=split_commas,
-        autocompletion=complete_names(list_methods),
-    ),
+    list[str] | None, opt.methods("Make the masks afresh, publish nothing; without labels, two are compared.")
 ]
 BuffersOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--buffer", metavar="M,…", help="Judge masks with this buffer, in metres.", callback=split_commas
-    ),
+    list[str] | None, opt.values("M,…", "Judge masks with this buffer, in metres.", "--buffer")
 ]
-PictureOption = Annotated[
-    Path | None, typer.Option(metavar="FILE.png|svg", help="Draw where mask and reference differ.")
+PictureOption = Annotated[Path | None, opt.value("FILE.png|svg", "Draw where mask and reference differ.")]
+ItemOption = Annotated[
+    str | None, opt.value("ID|URL", "The item; default: the scene of the article that started this.")
 ]
 
 
@@ -93,20 +74,21 @@ def evaluate(
     method: MethodsOption = None,
     buffer: BuffersOption = None,
     masks: MasksOption = None,
-    items: ItemsOption = None,
-    tile: TileOption = None,
-    datetime: DatetimeOption = None,
+    items: opt.Items = None,
+    tile: opt.Tile = None,
+    datetime: opt.Datetime = None,
     picture: PictureOption = None,
-    files: FilesOption = None,
-    store: CatalogOption = None,
+    files: opt.Files = None,
+    store: opt.Catalog = None,
 ) -> None:
     """Compare masks with reference labels, or the masks of two methods with each other."""
     from pc_cloudmask.catalog.layout import join_tiles_and_days
-    from pc_cloudmask.cli.output import print_json
-    from pc_cloudmask.evaluate.evaluation import list_choices, open_labels
+    from pc_cloudmask.cli.app import print_json
+    from pc_cloudmask.evaluate.evaluation import list_choices
     from pc_cloudmask.evaluate.masks import SceneChoice
+    from pc_cloudmask.evaluate.references import open_labels
 
-    target = None if picture is None else check_out(picture, "--picture", CHARTS)
+    target = opt.check_out(picture, "--picture", opt.CHARTS)
     settings = load_settings()
     given = None if labels is None else open_labels(labels, classes, crs)
     choices = list_choices(method or (), _read_buffers(buffer), "published" if masks is None else "file")
@@ -119,10 +101,7 @@ def evaluate(
     )
     found = _compare(source, choices, references, target)
     print_json(found.as_json()) if options.json else _print(found)
-    for scene_id, error in found.left_out.items():
-        complain(f"left out: {scene_id}: {str(error).removeprefix(f'item {scene_id}: ')}")
-    if found.left_out:
-        raise typer.Exit(EXIT_FAILED)
+    name_left_out(found.left_out)
 
 
 def _compare(
@@ -132,8 +111,8 @@ def _compare(
     picture: Path | None,
 ) -> Evaluation:
     """Compare the masks, and draw their differences into ``picture``."""
+    from pc_cloudmask.evaluate.evaluation import Gallery
     from pc_cloudmask.evaluate.evaluation import evaluate as compare
-    from pc_cloudmask.evaluate.picture import Gallery
 
     if picture is None:
         return compare(source, choices, references, None)
@@ -143,7 +122,7 @@ def _compare(
     gallery = Gallery(source, len(scenes) * judged)
     found = compare(source, choices, references, gallery.add)
     if gallery.rows:
-        write_out(picture, gallery.draw(picture.suffix), "--picture")
+        opt.write_out(picture, gallery.draw(picture.suffix), "--picture")
     return found
 
 
@@ -176,19 +155,14 @@ def _open_masks(
     return ItemMasks(find_subjects(scenes, settings, needs_source=made), by_choice)
 
 
-#: Columns of a table of scores, with the field of each.
-_COLUMNS = {
-    "IoU": "iou",
-    "F1": "f1",
-    "recall": "recall",
-    "precision": "precision",
-    "bal. acc.": "balanced_accuracy",
-}
+#: Columns of a table of scores, and the field of each.
+_COLUMNS = ("IoU", "F1", "recall", "precision", "bal. acc.")
+_FIELDS = ("iou", "f1", "recall", "precision", "balanced_accuracy")
 
 
 def _print(found: Evaluation) -> None:
-    from pc_cloudmask.cli.output import print_table, say
-    from pc_cloudmask.evaluate.confusion import TARGETS
+    from pc_cloudmask.cli.output import print_table
+    from pc_cloudmask.evaluate.labels import TARGETS
 
     for comparison in found.comparisons:
         if not comparison.scenes:
@@ -209,7 +183,7 @@ def _print(found: Evaluation) -> None:
 
 def _print_counts(comparison: Comparison) -> None:
     """Print the confusion of all scenes, and the number of its pixels."""
-    from pc_cloudmask.cli.output import print_table, say
+    from pc_cloudmask.cli.output import print_table
 
     total = comparison.total
     reference = comparison.reference.title if comparison.reference else "Label"
@@ -222,7 +196,7 @@ def _print_counts(comparison: Comparison) -> None:
 
 def _list_scores(confusion: Confusion, target: str) -> list[str]:
     scores = confusion.score(target)
-    values = [getattr(scores, name) for name in _COLUMNS.values()]
+    values = [getattr(scores, name) for name in _FIELDS]
     return ["-" if value is None else f"{value:.3f}" for value in values]
 
 
@@ -234,23 +208,16 @@ def _shorten(scene_id: str) -> str:
     return f"{tile[1]} {day}" if tile and day else scene_id
 
 
-ItemOption = Annotated[
-    str | None,
-    typer.Option(metavar="ID|URL", help="The item; default: the scene of the article that started this."),
-]
-
-
 @app.command()
-def prove(item: ItemOption = None, items: ItemsOption = None) -> None:
+def prove(item: ItemOption = None, items: opt.Items = None) -> None:
     """Compare a scene's mask made here with Earth Engine's and the tutorial's own, on the live services.
 
     Also reads its assets, and publishes into a temporary folder that is removed. A full tile costs about 13 requests
     and 92 MB of pixels from Earth Engine, a few MB of assets and 0.5 GB of memory here.
     Exit status 1 if anything differs.
     """
-    from pc_cloudmask.cli.output import print_json, say
-    from pc_cloudmask.prove.proof import METHOD
-    from pc_cloudmask.prove.proof import prove as run_proof
+    from pc_cloudmask.evaluate.proof import METHOD
+    from pc_cloudmask.evaluate.proof import prove as run_proof
     from pc_cloudmask.runs.context import RunContext
     from pc_cloudmask.scene.query import parse_ids
 
@@ -266,5 +233,4 @@ def prove(item: ItemOption = None, items: ItemsOption = None) -> None:
     if found.fault is not None:
         complain(found.fault)
         raise typer.Exit(EXIT_USAGE)
-    if not found.holds:
-        raise typer.Exit(EXIT_FAILED)
+    exit_unless(found.holds)

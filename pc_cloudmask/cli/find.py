@@ -3,101 +3,82 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pc_cloudmask.cli.app import EXIT_FAILED, app, complain, load_settings, options
-from pc_cloudmask.cli.options import (
-    CHARTS,
-    BboxOption,
-    CatalogOption,
-    DatetimeOption,
-    GeometryOption,
-    TileOption,
-    check_out,
-    complete_names,
-    list_methods,
-    read_period,
-    split_commas,
-    write_out,
+from pc_cloudmask.cli import options as opt
+from pc_cloudmask.cli.app import (
+    app,
+    complain,
+    count,
+    name_left_out,
+    open_catalog,
+    options,
+    print_json,
+    say,
 )
-from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.errors import CloudmaskError, SettingsError
+from pc_cloudmask.text import make_printable
 
 if TYPE_CHECKING:
     from pc_cloudmask.catalog.feed import Event
-    from pc_cloudmask.errors import CloudmaskError
-    from pc_cloudmask.scene.query import SceneQuery
     from pc_cloudmask.viewing.clear import AreaReport, ClearScene
-    from pc_cloudmask.viewing.listing import ListedItem
+    from pc_cloudmask.viewing.library import ListedItem
 
+GeometryOption = Annotated[
+    str | None,
+    opt.value(
+        "FILE|GEOJSON", "An area: a GeoJSON geometry, feature or collection, in a file or as it stands."
+    ),
+]
 MaxCloudOption = Annotated[
     float | None,
-    typer.Option(
-        min=0,
-        max=100,
-        metavar="PCT",
-        help="Leave out masks with more cloud and shadow, of their valid pixels.",
-    ),
+    opt.value("PCT", "Leave out masks with more cloud and shadow, of their valid pixels.", min=0, max=100),
 ]
-MadeByOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--method",
-        metavar="METHOD,…",
-        help="Masks of these methods.",
-        callback=split_commas,
-        autocompletion=complete_names(list_methods),
-    ),
-]
+MadeByOption = Annotated[list[str] | None, opt.methods("Masks of these methods.")]
 ProvisionalOption = Annotated[
     bool | None,
-    typer.Option(
-        "--provisional/--final", help="Only masks that a better method is to replace, or only others."
-    ),
+    opt.flag("--provisional/--final", "Only masks that a better method is to replace, or only others."),
 ]
-CsvOption = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
-OnlyIdsOption = Annotated[bool, typer.Option("--ids", help="Print ids alone, one a line.")]
+CsvOption = Annotated[bool, opt.flag("--csv", "Print comma-separated values.")]
+OnlyIdsOption = Annotated[bool, opt.flag("--ids", "Print ids alone, one a line.")]
 
 
 @app.command()
 def ls(
-    tile: TileOption = None,
-    bbox: BboxOption = None,
+    tile: opt.Tile = None,
+    bbox: opt.Bbox = None,
     intersects: GeometryOption = None,
-    datetime: DatetimeOption = None,
+    datetime: opt.Datetime = None,
     max_cloud: MaxCloudOption = None,
     method: MadeByOption = None,
     provisional: ProvisionalOption = None,
     csv: CsvOption = False,
     ids: OnlyIdsOption = False,
-    store: CatalogOption = None,
+    store: opt.Catalog = None,
 ) -> None:
     """List published items by time: how much of each is clear, cloud and shadow, and by which method."""
     from pc_cloudmask.catalog.search import ItemChoice
-    from pc_cloudmask.storage.stores import open_reader
-    from pc_cloudmask.viewing.listing import list_items
+    from pc_cloudmask.viewing.library import ListedItem, list_items
 
-    check_forms(csv=csv, ids=ids, json=options.json)
-    choice = ItemChoice(
-        read_query(tile, bbox, intersects, datetime), max_cloud, tuple(method or ()), provisional
-    )
-    catalog = open_reader(store or load_settings().store)
+    _check_forms(csv=csv, ids=ids, json=options.json)
+    query = opt.read_query(tile, datetime, bbox, intersects)
+    choice = ItemChoice(query, max_cloud, tuple(method or ()), provisional)
+    catalog = open_catalog(store)
     broken: dict[str, CloudmaskError] = {}
     items = list_items(catalog, choice, broken)
     rows = (item.as_json() for item in items)
     if options.json:
-        from pc_cloudmask.cli.output import print_json
-
-        print_json({"items": list(rows), "left_out": list_left_out(broken)})
+        left_out = [{"id": item_id, "error": str(error)} for item_id, error in sorted(broken.items())]
+        print_json({"items": list(rows), "left_out": left_out})
     elif csv:
-        print_csv(ITEM_FIELDS, rows)
+        _print_csv([field.name for field in fields(ListedItem)], rows)
     elif ids:
-        print_lines(item.id for item in items)
+        _print_lines(item.id for item in items)
     else:
         _print_items(items, catalog.url)
     name_left_out(broken)
@@ -105,41 +86,37 @@ def ls(
 
 AreaOption = Annotated[
     str,
-    typer.Option(
+    opt.value(
+        "FILE|GEOJSON",
+        "Your area: a GeoJSON geometry, feature or collection, in a file or as it stands.",
         "--intersects",
-        metavar="FILE|GEOJSON",
-        help="Your area: a GeoJSON geometry, feature or collection, in a file or as it stands.",
         show_default=False,
     ),
 ]
 MinClearOption = Annotated[
-    float | None,
-    typer.Option(min=0, max=100, metavar="PCT", help="Only scenes of which so much of the area is clear."),
+    float | None, opt.value("PCT", "Only scenes of which so much of the area is clear.", min=0, max=100)
 ]
 SORTS = ("date", "clear")
 SortOption = Annotated[
     str,
     typer.Option(
         help="date: the earliest first; clear: the clearest first.",
-        autocompletion=complete_names(lambda: SORTS),
+        autocompletion=opt.complete_names(lambda _: SORTS),
     ),
 ]
 KeepOption = Annotated[
-    bool, typer.Option("--keep/--no-keep", help="Keep what was counted, for the next time that you ask.")
+    bool, opt.flag("--keep/--no-keep", "Keep what was counted, for the next time that you ask.")
 ]
-
-
 ChartOption = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE.png|svg", help="Draw a chart too: a line for each year, a bar for each day."),
+    Path | None, opt.value("FILE.png|svg", "Draw a chart too: a line for each year, a bar for each day.")
 ]
 
 
 @app.command()
 def clear(
     intersects: AreaOption,
-    datetime: DatetimeOption = None,
-    tile: TileOption = None,
+    datetime: opt.Datetime = None,
+    tile: opt.Tile = None,
     min_clear: MinClearOption = None,
     method: MadeByOption = None,
     provisional: ProvisionalOption = None,
@@ -147,162 +124,108 @@ def clear(
     csv: CsvOption = False,
     out: ChartOption = None,
     keep: KeepOption = True,
-    store: CatalogOption = None,
+    store: opt.Catalog = None,
 ) -> None:
     """Say when your area was clear: its shares of clear, cloud, shadow and no data, scene by scene.
 
     Only the blocks of the masks that contain the area are read. No data is what a scene does not see of it.
     """
     from pc_cloudmask.catalog.search import ItemChoice
-    from pc_cloudmask.cli.output import print_json
-    from pc_cloudmask.settings import find_cache_folder
-    from pc_cloudmask.storage.stores import open_reader
-    from pc_cloudmask.viewing.clear import leave_cloudy_out, measure_scenes
+    from pc_cloudmask.viewing.clear import SCENE_FIELDS, leave_cloudy_out, measure_scenes
 
-    check_forms(csv=csv, json=options.json)
-    target = None if out is None else check_out(out, endings=CHARTS)
+    _check_forms(csv=csv, json=options.json)
+    target = opt.check_out(out, endings=opt.CHARTS)
     if sort not in SORTS:
         raise SettingsError(f"--sort {sort!r:.40}: {' or '.join(SORTS)}")
-    choice = ItemChoice(read_query(tile, None, intersects, datetime), None, tuple(method or ()), provisional)
-    catalog = open_reader(store or load_settings().store)
-    folder = find_cache_folder() if keep else None
-    report = measure_scenes(catalog, choice, None if folder is None else folder / "clear")
-    found, report = len(report.scenes), report if min_clear is None else leave_cloudy_out(report, min_clear)
-    _draw_clear_shares(target, report)
+    query = opt.read_query(tile, datetime, intersects=intersects)
+    choice = ItemChoice(query, None, tuple(method or ()), provisional)
+    catalog = open_catalog(store)
+    report = measure_scenes(catalog, choice, keep)
+    found, report = len(report.scenes), leave_cloudy_out(report, min_clear)
+    if target is not None:
+        _draw_shares(target, report.scenes)
     if sort == "clear":
-        report = replace(report, scenes=tuple(sorted(report.scenes, key=_rank_by_cloud)))
+        clearest_first = sorted(report.scenes, key=lambda scene: -scene.percentages["clear"])
+        report = replace(report, scenes=tuple(clearest_first))
     if csv:
-        print_csv(SCENE_FIELDS, (scene.as_json() for scene in report.scenes))
+        _print_csv(SCENE_FIELDS, (scene.as_json() for scene in report.scenes))
     else:
         print_json(report.as_json()) if options.json else _print_scenes(report, found, catalog.url)
     name_left_out(report.left_out)
 
 
-def _rank_by_cloud(scene: ClearScene) -> float:
-    return -scene.percentages["clear"]
+def _draw_shares(out: Path, scenes: Sequence[ClearScene]) -> None:
+    from pc_cloudmask.viewing.pictures import draw_clear_chart
+
+    opt.write_out(out, draw_clear_chart("How much of the area was clear", scenes, out.suffix))
 
 
-def _draw_clear_shares(path: Path | None, report: AreaReport) -> None:
-    if path is None:
-        return
-    from pc_cloudmask.viewing.clear_chart import draw_clear_chart
-
-    write_out(path, draw_clear_chart("How much of the area was clear", report.scenes, path.suffix))
-
-
-SCENE_FIELDS = (
-    *("id", "tile", "datetime", "method", "provisional"),
-    *(f"{name}_percentage" for name in ("clear", "cloud", "shadow", "nodata")),
-    *(f"{name}_px" for name in ("clear", "cloud", "shadow", "nodata", "area")),
-    "mask",
-)
-
-
-ITEM_FIELDS = (
-    *("id", "tile", "datetime", "method", "provisional"),
-    *(f"{name}_percentage" for name in ("clear", "cloud", "shadow", "nodata")),
-    *("item", "mask"),
-)
-
-
-def read_query(
-    tile: list[str] | None, bbox: str | None, intersects: str | None, datetime: str | None
-) -> SceneQuery:
-    """Return the query that these options describe."""
-    from pc_cloudmask.scene.query import build_query
-    from pc_cloudmask.viewing.library import read_area
-
-    area = None if intersects is None else read_area(intersects)
-    return build_query(bbox=bbox, intersects=area, tiles=tile or (), datetime=datetime)
-
-
-def check_forms(**chosen: bool) -> None:
-    """Check that only one form of output is requested.
-
-    Raises:
-        SettingsError: several are.
-    """
+def _check_forms(**chosen: bool) -> None:
+    """Raise if more than one form of output is requested."""
     names = [f"--{name}" for name, wanted in chosen.items() if wanted]
     if len(names) > 1:
         raise SettingsError(f"{' and '.join(names)} exclude each other: give one of them")
 
 
-def list_left_out(broken: Mapping[str, CloudmaskError]) -> list[dict[str, str]]:
-    """Return what could not be read, as JSON values."""
-    return [{"id": item_id, "error": str(error)} for item_id, error in sorted(broken.items())]
-
-
-def name_left_out(broken: Mapping[str, CloudmaskError]) -> None:
-    """Name on stderr what could not be read; exit with status 1 if there is anything."""
-    for item_id, error in sorted(broken.items()):
-        complain(f"left out: {item_id}: {str(error).removeprefix(f'item {item_id}: ')}")
-    if broken:
-        raise typer.Exit(EXIT_FAILED)
-
-
-def print_csv(fields: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def _print_csv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Print a table of comma-separated values: RFC 4180 except for line ends; unknown values are empty."""
     import csv
-
-    from pc_cloudmask.text import make_printable
 
     def show(value: Any) -> Any:
         if isinstance(value, bool):
             return str(value).lower()
         return make_printable(value) if isinstance(value, str) else value
 
-    writer = csv.DictWriter(sys.stdout, fields, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(sys.stdout, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: show(value) for name, value in row.items()} for row in rows)
 
 
-def print_lines(lines: Iterable[str]) -> None:
+def _print_lines(lines: Iterable[str]) -> None:
     """Print lines for other programs, without anything that a terminal would obey."""
-    from pc_cloudmask.text import make_printable
-
     sys.stdout.writelines(f"{make_printable(line)}\n" for line in lines)
 
 
-def print_columns(names: Sequence[str], rows: Sequence[Sequence[str]], left: frozenset[str]) -> None:
-    """Print a table of any length at once, as wide as it is; columns not in ``left`` are numbers.
+_WORDS = frozenset({"TILE", "DATETIME", "METHOD", "ID"})
+
+
+def _print_columns(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of any length at once, as wide as it is; columns not in ``_WORDS`` are numbers.
 
     Lines are never wrapped, so that they can be cut and searched; rich takes a millisecond per row.
     """
     if not rows:
         return
     widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
-    align: list[Callable[[str, int], str]] = [str.ljust if name in left else str.rjust for name in names]
-    lines = (
+    align = [str.ljust if name in _WORDS else str.rjust for name in names]
+    _print_lines(
         "  ".join(put(cell, width) for put, cell, width in zip(align, row, widths, strict=True)).rstrip()
         for row in (names, *rows)
     )
-    print_lines(lines)
 
 
-def show_share(percentage: float | None) -> str:
+def _show_share(percentage: float | None) -> str:
     """Return a percentage with one decimal, or ``-`` if there is none."""
     return "-" if percentage is None else f"{percentage:.1f}"
 
 
-def show_moment(text: str | None) -> str:
-    """Return an RFC 3339 time in the form ``2018-12-14 13:32``."""
+def _show_moment(text: str | None) -> str:
+    """Return an RFC 3339 time as ``2018-12-14 13:32``."""
     return "-" if text is None else text[:16].replace("T", " ")
 
 
 def _print_items(items: Sequence[ListedItem], where: str) -> None:
-    from pc_cloudmask.cli.output import count, say
-
     names = ("TILE", "DATETIME", "CLEAR", "CLOUD", "SHADOW", "NO DATA", "METHOD", "ID")
     rows = [
         (
-            *(each.tile, show_moment(each.datetime), show_share(each.clear_percentage)),
-            *map(show_share, (each.cloud_percentage, each.shadow_percentage, each.nodata_percentage)),
+            *(each.tile, _show_moment(each.datetime), _show_share(each.clear_percentage)),
+            *map(_show_share, (each.cloud_percentage, each.shadow_percentage, each.nodata_percentage)),
             f"{each.method or '-'}{' (provisional)' * each.provisional}",
             each.id,
         )
         for each in items
     ]
-    print_columns(names, rows, frozenset({"TILE", "DATETIME", "METHOD", "ID"}))
+    _print_columns(names, rows)
     if items:
         tiles = len({each.tile for each in items})
         say(
@@ -313,18 +236,16 @@ def _print_items(items: Sequence[ListedItem], where: str) -> None:
 
 
 def _print_scenes(report: AreaReport, found: int, where: str) -> None:
-    from pc_cloudmask.cli.output import count, say
-
     names = ("DATETIME", "TILE", "CLEAR", "CLOUD", "SHADOW", "NO DATA", "ID")
     rows = [
         (
-            *(show_moment(scene.item.datetime), scene.item.tile),
-            *map(show_share, scene.percentages.values()),
+            *(_show_moment(scene.item.datetime), scene.item.tile),
+            *map(_show_share, scene.percentages.values()),
             scene.item.id,
         )
         for scene in report.scenes
     ]
-    print_columns(names, rows, frozenset({"DATETIME", "TILE", "ID"}))
+    _print_columns(names, rows)
     if not found:
         say(f"no scene that is published in {where} sees the area then; cloudmask ls lists what is there")
         return
@@ -337,15 +258,13 @@ def _print_scenes(report: AreaReport, found: int, where: str) -> None:
 
 SinceOption = Annotated[
     str | None,
-    typer.Option(
-        metavar="TIME|ID|CURSOR",
-        help="Begin at a day or instant, or resume after an event's id or cursor; default: now.",
+    opt.value(
+        "TIME|ID|CURSOR",
+        "Begin at a day or instant, or resume after an event's id or cursor; default: now.",
     ),
 ]
-OnceOption = Annotated[bool, typer.Option("--once", help="Print what is there, and end.")]
-EveryOption = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Look every 10s, 30s, 5m …; default: 30s.")
-]
+OnceOption = Annotated[bool, opt.flag("--once", "Print what is there, and end.")]
+EveryOption = Annotated[str | None, opt.value("TIME", "Look every 10s, 30s, 5m …; default: 30s.")]
 
 
 @app.command()
@@ -353,53 +272,34 @@ def follow(
     since: SinceOption = None,
     once: OnceOption = False,
     every: EveryOption = None,
-    store: CatalogOption = None,
+    store: opt.Catalog = None,
 ) -> None:
     """Print what is published, replaced and withdrawn, as it is recorded, until interrupted.
 
     With --json, or when output is redirected or piped, each line is a CloudEvent with its cursor.
     """
-    from pc_cloudmask.errors import StoreUnavailable
-    from pc_cloudmask.storage.stores import open_reader
     from pc_cloudmask.viewing.follow import PAUSE_S, FeedReader
 
-    period = read_period(once, every if once or every else f"{PAUSE_S:g}s")
-    feed = FeedReader(open_reader(store or load_settings().store), since)
-    _print_events(feed.read_new())
-    while period is not None:
-        time.sleep(period.total_seconds())
-        try:
-            _print_events(feed.read_new())
-        except StoreUnavailable as error:
-            complain(f"asked again in {period.total_seconds():g} s: {error}")
-    complain(f"to go on from here: --since {feed.place}")
-
-
-def _print_events(events: Iterable[Event]) -> None:
-    """Print events as they arrive."""
-    from pc_cloudmask.cli.output import print_json_line
-
+    period = opt.read_period(once, every if once or every else f"{PAUSE_S:g}s")
+    feed = FeedReader(open_catalog(store), since)
+    events = feed.read_new() if period is None else feed.follow(period.total_seconds(), complain)
     as_json = options.json or not sys.stdout.isatty()
     for event in events:
-        if as_json:
-            print_json_line(event)
-        else:
-            typer.echo(_describe_event(event))
+        print_json(event, indent=None) if as_json else say(_describe_event(event))
+    complain(f"to go on from here: --since {feed.place}")
 
 
 def _describe_event(event: Event) -> str:
     """Return a line for people: when, what, and for which scene."""
-    from pc_cloudmask.text import make_printable
-
     data = event.get("data")
     data = data if isinstance(data, dict) else {}
     clear = data.get("clear_percentage")
     what = str(event["type"]).rpartition(".")[2]
-    fields = (
-        show_moment(event["time"]),
+    parts = (
+        _show_moment(event["time"]),
         f"{what:<9}",
         str(data.get("tile") or "-"),
-        f"{show_share(clear if isinstance(clear, int | float) else None):>5} % clear",
+        f"{_show_share(clear if isinstance(clear, int | float) else None):>5} % clear",
         event["subject"],
     )
-    return make_printable("  ".join(fields))
+    return "  ".join(parts)

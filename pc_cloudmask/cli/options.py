@@ -7,26 +7,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from pc_cloudmask.errors import SettingsError
 
 if TYPE_CHECKING:
+    from pc_cloudmask.scene.query import SceneQuery
     from pc_cloudmask.settings import Settings
     from pc_cloudmask.storage.store import ObjectReader
 
+_Path = TypeVar("_Path", bound=Path | None)
 #: The most ids that are offered in full; if there are more, their prefixes are offered.
 _MOST_IDS = 200
 _ITEM_WORDS = re.compile(r"\d\w{0,5}(?:/[\d-]*)?")
-Complete = Callable[[Any, str], list[str]]
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*([smhd])", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+#: Endings of the files that charts are written to.
+CHARTS = (".png", ".svg")
 
 
-def _quietly(find: Callable[[Any, str], Iterable[str]]) -> Complete:
+def _quietly(find: Callable[[Any, str], Iterable[str]]) -> Callable[[Any, str], list[str]]:
     @wraps(find)
     def complete(ctx: Any, incomplete: str) -> list[str]:
         try:
@@ -37,34 +43,21 @@ def _quietly(find: Callable[[Any, str], Iterable[str]]) -> Complete:
     return complete
 
 
-def complete_names(find: Callable[[], Iterable[str]]) -> Complete:
+def complete_names(find: Callable[[Any], Iterable[str]]) -> Callable[[Any, str], list[str]]:
     """Return a completion for the names that ``find`` gives, or for the last of several separated by commas."""
 
     @_quietly
-    def complete(ctx: Any, incomplete: str) -> Iterator[str]:  # noqa: ARG001 - as Typer calls it
+    def complete(ctx: Any, incomplete: str) -> Iterator[str]:
         given = incomplete.rpartition(",")[0]
-        return (f"{given},{name}" if given else name for name in find() if name not in given.split(","))
+        return (f"{given},{name}" if given else name for name in find(ctx) if name not in given.split(","))
 
     return complete
 
 
-def list_methods() -> list[str]:
-    """Return the names of the methods; the table is only read now, since its import takes numpy."""
-    from pc_cloudmask.masking.methods import METHODS
+def _list_methods(_: Any) -> Iterable[str]:
+    from pc_cloudmask.masking.methods import METHODS  # takes numpy
 
-    return list(METHODS)
-
-
-@_quietly
-def complete_area(ctx: Any, incomplete: str) -> list[str]:
-    """Complete the name of a watched area."""
-    return complete_names(lambda: sorted(_read_settings(ctx).areas))(ctx, incomplete)
-
-
-@_quietly
-def complete_tile(ctx: Any, incomplete: str) -> list[str]:
-    """Complete a published tile."""
-    return complete_names(lambda: _find_tiles(_open_catalog(ctx)))(ctx, incomplete)
+    return METHODS
 
 
 @_quietly
@@ -81,7 +74,7 @@ def complete_item(ctx: Any, incomplete: str) -> list[str]:
         days = (find_day(item_id) for item_id in _find_ids(catalog, tiles[0], incomplete))
         return [f"{tiles[0]}/{day}" for day in sorted({day for day in days if day})]
     found = _find_ids(catalog, find_tile(incomplete), incomplete)
-    return _shorten(sorted(each for each in found if each.startswith(incomplete)), incomplete)
+    return _shorten(found, incomplete)
 
 
 @_quietly
@@ -92,26 +85,22 @@ def complete_state(ctx: Any, incomplete: str) -> list[str]:
     from pc_cloudmask.storage.stores import open_store
 
     store = open_store(_find_store(ctx), read_only=True)
-    keys = [
-        info.key for kind in StateKind for info in store.list_objects(kind.prefix) if is_state_key(info.key)
-    ]
-    ids = {key.rpartition("/")[2].removesuffix(".json") for key in keys}
-    return _shorten(sorted(each for each in ids if each.startswith(incomplete)), incomplete)
+    keys = (info.key for kind in StateKind for info in store.list_objects(kind.prefix))
+    ids = {key.rpartition("/")[2].removesuffix(".json") for key in keys if is_state_key(key)}
+    return _shorten(ids, incomplete)
 
 
-def _shorten(ids: list[str], incomplete: str) -> list[str]:
-    """Return many ids as their next parts, up to the next ``_`` that distinguishes some of them."""
-    if len(ids) <= _MOST_IDS:
-        return ids
-    end = len(incomplete)
-    while len(found := {each[: each.find("_", end) + 1] or each for each in ids}) == 1:
-        end = len(found.pop())
+def _shorten(ids: Iterable[str], incomplete: str) -> list[str]:
+    """Return the ids that go on from ``incomplete``; of many the next parts, up to a ``_`` that tells some apart."""
+    found = {each for each in ids if each.startswith(incomplete)}
+    if len(found) > _MOST_IDS:
+        all_ids, end = found, len(incomplete)
+        while len(found := {each[: each.find("_", end) + 1] or each for each in all_ids}) == 1:
+            end = len(found.pop())
     return sorted(found)
 
 
 def _find_ids(catalog: ObjectReader, tile: str | None, beginning: str) -> list[str]:
-    from concurrent.futures import ThreadPoolExecutor
-
     from pc_cloudmask.catalog.layout import find_day
     from pc_cloudmask.catalog.walk import find_linked_keys
     from pc_cloudmask.scene.query import SceneQuery
@@ -123,8 +112,6 @@ def _find_ids(catalog: ObjectReader, tile: str | None, beginning: str) -> list[s
 
 
 def _find_tiles(catalog: ObjectReader) -> list[str]:
-    from concurrent.futures import ThreadPoolExecutor
-
     from pc_cloudmask.catalog.walk import find_linked_tiles
 
     with ThreadPoolExecutor(16) as pool:
@@ -147,11 +134,6 @@ def _read_settings(ctx: Any) -> Settings:
     return read_settings(ctx.find_root().params.get("config"))
 
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])", re.ASCII)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-SHORTEST, LONGEST = timedelta(seconds=1), timedelta(days=31)
-
-
 def split_commas(values: list[str] | None) -> list[str]:
     """Return the values of an option that may be repeated, and may have several values separated by commas.
 
@@ -166,67 +148,51 @@ def join_names(values: list[str] | None) -> str | None:
 
 
 def read_period(once: bool, every: str | None) -> timedelta | None:
-    """Return the time from one run to the next; None for a single run.
-
-    Raises:
-        SettingsError: both are given, or ``every`` is not a duration.
-    """
+    """Return the time from one run to the next, ``90s``, ``30m``, ``1h`` or ``1.5d``; None for a single run."""
     if once and every is not None:
         raise SettingsError("--once and --every exclude each other: give one of them")
-    return None if once else parse_duration(every or "1h")
-
-
-def parse_duration(text: str) -> timedelta:
-    """Return the duration that ``90s``, ``30m``, ``1h`` or ``1.5d`` names.
-
-    Raises:
-        SettingsError: it names none, or one shorter than a second or longer than 31 days.
-    """
+    if once:
+        return None
+    text = every or "1h"
     match = _DURATION.fullmatch(text.strip().lower())
-    try:
-        length = timedelta(**{_UNITS[match[2]]: float(match[1])}) if match else None
-    except OverflowError:
-        length = None
-    if length is None or not SHORTEST <= length <= LONGEST:
+    period = timedelta(**{_UNITS[match[2]]: float(match[1])}) if match else timedelta()
+    if not timedelta(seconds=1) <= period <= timedelta(days=31):
         raise SettingsError(f"--every {text!r:.40}: write 30m, 1h or 1d; at least 1s, at most 31d")
-    return length
+    return period
 
 
-#: Endings of the files that charts are written to.
-CHARTS = (".png", ".svg")
-
-
-def check_out(out: Path, option: str = "--out", endings: Sequence[str] = (".png",)) -> Path:
-    """Return ``out``, a path to which a picture can be written.
-
-    Raises:
-        SettingsError: its name has none of the ``endings``, or its folder does not exist.
-    """
-    if out.suffix.lower() not in endings:
+def check_out(out: _Path, option: str = "--out", endings: Sequence[str] = (".png",)) -> _Path:
+    """Return ``out``, a path to which a picture can be written, or None; raise for any other path."""
+    if out is not None and out.suffix.lower() not in endings:
         raise SettingsError(f"{option} {out}: name a file that ends in {' or '.join(endings)}")
-    if not out.parent.is_dir():
+    if out is not None and not out.parent.is_dir():
         raise SettingsError(f"{option} {out}: {out.parent} is no folder: make it first")
     return out
 
 
 def write_out(out: Path, picture: bytes, option: str = "--out") -> None:
-    """Write a picture.
-
-    Raises:
-        SettingsError: it cannot be written.
-    """
+    """Write a picture."""
     try:
         out.write_bytes(picture)
     except OSError as error:
         raise SettingsError(f"{option} {out}: cannot be written: {error.strerror or error}") from error
 
 
-def read_item_name(words: list[str]) -> str:
-    """Return the name of one item, which may be tile and day in two words.
+def read_query(
+    tile: list[str] | None, datetime: str | None, bbox: str | None = None, intersects: str | None = None
+) -> SceneQuery:
+    """Return the query that these options describe."""
+    from pc_cloudmask.scene.query import build_query
 
-    Raises:
-        SettingsError: there are several.
-    """
+    if intersects is None:
+        return build_query(bbox=bbox, tiles=tile or (), datetime=datetime)
+    from pc_cloudmask.viewing.library import read_area
+
+    return build_query(bbox=bbox, intersects=read_area(intersects), tiles=tile or (), datetime=datetime)
+
+
+def read_item_name(words: list[str]) -> str:
+    """Return the name of one item, which may be tile and day in two words."""
     from pc_cloudmask.catalog.layout import join_tiles_and_days
 
     names = join_tiles_and_days(words)
@@ -235,70 +201,51 @@ def read_item_name(words: list[str]) -> str:
     return names[0]
 
 
-def _option(metavar: str, text: str, **more: Any) -> Any:
-    return typer.Option(metavar=metavar, help=text, **more)
+def flag(names: str, text: str) -> Any:
+    """Return an option without a value."""
+    return typer.Option(names, help=text)
 
 
-def _several(metavar: str, text: str, **more: Any) -> Any:
-    return _option(metavar, text, callback=split_commas, **more)
+def value(metavar: str, text: str, *names: str, **more: Any) -> Any:
+    """Return an option with a value."""
+    return typer.Option(*names, metavar=metavar, help=text, **more)
 
 
-Text = str | None
-Texts = list[str] | None
+def values(metavar: str, text: str, *names: str, **more: Any) -> Any:
+    """Return an option that may be repeated, and may have several values separated by commas."""
+    return value(metavar, text, *names, callback=split_commas, **more)
+
+
+def methods(text: str) -> Any:
+    """Return an option for names of methods."""
+    return values("METHOD,…", text, "--method", autocompletion=complete_names(_list_methods))
+
+
 #: Which scenes.
-BboxOption = Annotated[Text, _option("W,S,E,N", "A box, in degrees; W > E crosses 180°.")]
-IntersectsOption = Annotated[Path | None, _option("FILE", "A GeoJSON geometry in place of a box.")]
-GeometryOption = Annotated[
-    Text,
-    _option("FILE|GEOJSON", "An area: a GeoJSON geometry, feature or collection, in a file or as it stands."),
-]
-TileOption = Annotated[Texts, _several("TILE,…", "MGRS tiles, such as 22KFV.", autocompletion=complete_tile)]
-DatetimeOption = Annotated[Text, _option("INTERVAL", "2018-12, 2018-12-14/2019-01-31, 2018-12-14/..")]
-IdsOption = Annotated[Texts, _several("ID,…", "Ids of items.")]
-ItemsOption = Annotated[
-    Text, _option("FILE|URL", "An ItemCollection, folder or static catalog to take items from, not the API.")
-]
-LimitOption = Annotated[int | None, typer.Option(min=1, help="Publish at most this many scenes in a run.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Publish again what is published already.")]
-#: How masks are made, and where they go.
-MethodOption = Annotated[
-    Texts,
-    _option(
-        "METHOD,…",
-        "How masks are made: s2cloudless, cloud-score-plus, csmask, omnicloudmask; several: the best first.",
-        callback=split_commas,
-        autocompletion=complete_names(list_methods),
+Bbox = Annotated[str | None, value("W,S,E,N", "A box, in degrees; W > E crosses 180°.")]
+Intersects = Annotated[Path | None, value("FILE", "A GeoJSON geometry in place of a box.")]
+Tile = Annotated[
+    list[str] | None,
+    values(
+        "TILE,…",
+        "MGRS tiles, such as 22KFV.",
+        autocompletion=complete_names(lambda ctx: _find_tiles(_open_catalog(ctx))),
     ),
 ]
-ComputeOption = Annotated[
-    Text,
-    typer.Option(
-        help="Where Earth Engine's inputs become a mask: local (here) or server (there).",
-        autocompletion=complete_names(lambda: ("local", "server")),
+Datetime = Annotated[str | None, value("INTERVAL", "2018-12, 2018-12-14/2019-01-31, 2018-12-14/..")]
+Items = Annotated[
+    str | None,
+    value("FILE|URL", "An ItemCollection, folder or static catalog to take items from, not the API."),
+]
+Area = Annotated[
+    list[str] | None,
+    values(
+        "NAME,…",
+        "Areas of the settings file; default: all of them.",
+        autocompletion=complete_names(lambda ctx: sorted(_read_settings(ctx).areas)),
     ),
 ]
-KeepInputsOption = Annotated[
-    bool | None, typer.Option("--keep-inputs", help="Publish the cloud probability too.")
-]
-StoreOption = Annotated[Text, _option("URL", "Where the catalog is: a directory or s3://bucket/prefix.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
-#: What is watched, and when.
-OnceOption = Annotated[bool, typer.Option("--once", help="Run once, for cron and the like.")]
-EveryOption = Annotated[Text, _option("TIME", "Run every 30m, 1h, 1d …, until interrupted; default: 1h.")]
-AreaOption = Annotated[
-    Texts,
-    _several("NAME,…", "Areas of the settings file; default: all of them.", autocompletion=complete_area),
-]
-SinceOption = Annotated[Text, _option("DAY", "Watch scenes taken since 2018, 2018-12 or 2018-12-14.")]
-LookBackOption = Annotated[
-    Texts,
-    _several(
-        "WINDOW,…",
-        "How far to look back: hot, recent, full; default: as far as is due.",
-        autocompletion=complete_names(lambda: ("hot", "recent", "full")),
-    ),
-]
-ItemArgument = Annotated[
+ItemWords = Annotated[
     list[str],
     typer.Argument(
         metavar="ITEM",
@@ -306,10 +253,16 @@ ItemArgument = Annotated[
         autocompletion=complete_item,
     ),
 ]
+#: How masks are made, and where they go.
+Method = Annotated[
+    list[str] | None,
+    methods(
+        "How masks are made: s2cloudless, cloud-score-plus, csmask, omnicloudmask; several: the best first."
+    ),
+]
+Store = Annotated[str | None, value("URL", "Where the catalog is: a directory or s3://bucket/prefix.")]
 #: A store that is only read, and the source files of its items.
-CatalogOption = Annotated[
-    Text, _option("URL", "The catalog: a directory, s3://bucket/prefix or a catalog's https URL.")
+Catalog = Annotated[
+    str | None, value("URL", "The catalog: a directory, s3://bucket/prefix or a catalog's https URL.")
 ]
-FilesOption = Annotated[
-    Path | None, _option("DIR", "A folder, besides the store, that local bands may be in.")
-]
+Files = Annotated[Path | None, value("DIR", "A folder, besides the store, that local bands may be in.")]

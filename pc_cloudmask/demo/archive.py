@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
-import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp
 from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 from rasterio.warp import transform_geom
 
-from pc_cloudmask.demo.rasters import Landscape, Raster, build_landscape, draw_rasters
-from pc_cloudmask.demo.scenes import PIXEL_SIZE_M, SAMPLE_SCENES, WINDOW_PX, SampleScene, SampleTile
+from pc_cloudmask.demo.scenes import (
+    PIXEL_SIZE_M,
+    SAMPLE_SCENES,
+    WINDOW_PX,
+    Landscape,
+    Raster,
+    SampleScene,
+    SampleTile,
+    build_landscape,
+    draw_rasters,
+)
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.masking.classes import PROBABILITY_NODATA
-from pc_cloudmask.raster.cog import COG_OPTIONS, overview_factors
+from pc_cloudmask.raster.cog import COG_OPTIONS
 from pc_cloudmask.scene.scene import PROBABILITY_ASSET
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import map_hrefs
@@ -52,7 +60,8 @@ def build_sample_archive(folder: Path) -> Path:
     """
     if _is_complete(folder):
         return folder / ITEMS_NAME
-    if folder.exists() and not _is_ours(folder):
+    is_ours = folder.is_dir() and ((folder / _MARKER_NAME).is_file() or not any(folder.iterdir()))
+    if folder.exists() and not is_ours:
         raise SettingsError(f"{folder}: is no sample archive and not empty; name a new or an empty folder")
     logger.info("making the sample archive in %s", folder)
     try:
@@ -70,16 +79,10 @@ def _is_complete(folder: Path) -> bool:
     """Return True if every file exists with the size in the archive's own list."""
     try:
         document = orjson.loads((folder / ITEMS_NAME).read_bytes())
-        if document[_VERSION_KEY] != _VERSION:
-            return False
-        return all((folder / name).stat().st_size == size for name, size in document["files"].items())
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        sizes = {name: (folder / name).stat().st_size for name in document["files"]}
+        return bool(document[_VERSION_KEY] == _VERSION and sizes == document["files"])
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
         return False
-
-
-def _is_ours(folder: Path) -> bool:
-    """Return True if ``folder`` may be replaced: it is empty, or made by an earlier run."""
-    return folder.is_dir() and ((folder / _MARKER_NAME).is_file() or not any(folder.iterdir()))
 
 
 def _write_archive(folder: Path) -> None:
@@ -107,7 +110,7 @@ def _write_scene(scene: SampleScene, landscape: Landscape, folder: Path) -> Item
     """Write ``scene`` into a folder of its own and return its item, with hrefs for the list in the folder above."""
     (folder / scene.id).mkdir()
     rasters = draw_rasters(scene, landscape)
-    item = build_item(scene, rasters["SCL"].astype(np.uint8))
+    item = build_item(scene, rasters["SCL"])
     for key, asset in item["assets"].items():
         _write_cog(folder / scene.id / asset["href"], key, rasters[key], scene.tile)
     (folder / scene.id / f"{scene.id}.json").write_bytes(orjson.dumps(item, option=orjson.OPT_INDENT_2))
@@ -115,28 +118,27 @@ def _write_scene(scene: SampleScene, landscape: Landscape, folder: Path) -> Item
 
 
 def _write_cog(path: Path, key: str, pixels: Raster, tile: SampleTile) -> None:
-    """Write a COG through an uncompressed file in memory that has its overviews (see ``cog``)."""
     bands = pixels[np.newaxis] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
     count, height, width = bands.shape
     grid = tile.grid(WINDOW_PX * PIXEL_SIZE_M // width)
-    with MemoryFile(ext=".tif") as memory, MemoryFile(ext=".tif") as target:
-        with memory.open(
-            driver="GTiff",
-            dtype=bands.dtype.name,
-            count=count,
-            height=height,
-            width=width,
-            crs=grid.crs,
-            transform=Affine(*grid.transform),
-            nodata=PROBABILITY_NODATA if key == PROBABILITY_ASSET else 0,
-        ) as dataset:
+    profile = {
+        "dtype": bands.dtype.name,
+        "count": count,
+        "height": height,
+        "width": width,
+        "crs": grid.crs,
+        "transform": Affine(*grid.transform),
+        "nodata": PROBABILITY_NODATA if key == PROBABILITY_ASSET else 0,
+        **COG_OPTIONS,
+        "OVERVIEWS": "AUTO",
+        "OVERVIEW_RESAMPLING": "NEAREST" if key in _CLASSES else "AVERAGE",
+    }
+    with MemoryFile(ext=".tif") as memory:
+        with memory.open(driver="COG", **profile) as dataset:
+            if count == 3:
+                dataset.colorinterp = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
             dataset.write(bands)
-            if factors := overview_factors((height, width)):
-                dataset.build_overviews(
-                    factors, Resampling.nearest if key in _CLASSES else Resampling.average
-                )
-        rasterio.shutil.copy(memory.name, target.name, driver="COG", **COG_OPTIONS)
-        path.write_bytes(target.read())
+        path.write_bytes(memory.read())
 
 
 def _move_into_place(partial: Path, folder: Path) -> None:
@@ -159,12 +161,20 @@ _SCL_PERCENTAGES = (
 )
 
 
-def build_item(scene: SampleScene, scene_classes: NDArray[np.uint8]) -> Item:
-    """Return the item of ``scene``: ``item.json``, its strings formatted with the scene's values.
+def build_item(scene: SampleScene, scene_classes: NDArray[np.unsignedinteger]) -> Item:
+    """Return the item of ``scene``: ``item.json`` with values in place of its ``{words}``.
 
-    Hrefs are relative to the item's file. ``scene_classes`` is the scene's SCL, uint8 (h, w).
+    Hrefs are relative to the item's file. ``scene_classes`` is the scene's SCL, (h, w).
     """
-    item: Item = _fill(_read_template(), _describe(scene))
+    words = {
+        "scene": scene,
+        "tile": scene.tile,
+        "satellite": scene.tile.platform[1:],
+        "datastrip": f"{scene.datetime + timedelta(seconds=2):%Y%m%dT%H%M%S}",
+        "baseline_digits": scene.processing_baseline.replace(".", ""),
+    }
+    template = files(__package__).joinpath("item.json").read_text("utf-8")
+    item: Item = orjson.loads(re.sub(r"\{\w[^}\n]*\}", lambda word: word[0].format_map(words), template))
     footprint = _build_footprint(scene)
     longitudes, latitudes = zip(*footprint["coordinates"][0], strict=True)
     item["bbox"] = [min(longitudes), min(latitudes), max(longitudes), max(latitudes)]
@@ -172,7 +182,7 @@ def build_item(scene: SampleScene, scene_classes: NDArray[np.uint8]) -> Item:
     item["properties"] |= {
         "datetime": f"{scene.datetime:%Y-%m-%dT%H:%M:%S}.024000Z",
         "proj:epsg": scene.tile.epsg,
-        "sat:relative_orbit": scene.relative_orbit,
+        "sat:relative_orbit": scene.tile.relative_orbit,
         "s2:mean_solar_azimuth": scene.solar_azimuth_deg,
         "s2:mean_solar_zenith": scene.solar_zenith_deg,
         **_measure_classes(scene_classes),
@@ -186,39 +196,7 @@ def build_item(scene: SampleScene, scene_classes: NDArray[np.uint8]) -> Item:
     return item
 
 
-@cache
-def _read_template() -> Item:
-    template: Item = orjson.loads(files("pc_cloudmask.demo").joinpath("item.json").read_bytes())
-    return template
-
-
-def _fill(part: Any, words: dict[str, Any]) -> Any:
-    """Return a copy of a JSON value whose strings are formatted with ``words``."""
-    if isinstance(part, dict):
-        return {key: _fill(value, words) for key, value in part.items()}
-    if isinstance(part, list):
-        return [_fill(value, words) for value in part]
-    return part.format_map(words) if isinstance(part, str) else part
-
-
-def _describe(scene: SampleScene) -> dict[str, Any]:
-    return {
-        "id": scene.id,
-        "tile": scene.tile.name,
-        "platform": scene.platform,
-        "satellite": scene.platform[1:],
-        "day": f"{scene.datetime:%Y-%m-%d}",
-        "datatake": scene.datatake_time,
-        "datastrip": f"{scene.datetime + timedelta(seconds=2):%Y%m%dT%H%M%S}",
-        "processed": scene.processing_time,
-        "relative_orbit": scene.relative_orbit,
-        "absolute_orbit": scene.absolute_orbit,
-        "baseline": scene.processing_baseline,
-        "baseline_digits": scene.processing_baseline.replace(".", ""),
-    }
-
-
-def _measure_classes(scene_classes: NDArray[np.uint8]) -> dict[str, float]:
+def _measure_classes(scene_classes: NDArray[np.unsignedinteger]) -> dict[str, float]:
     """Return percentages of the valid pixels, and of all pixels for no data."""
     counts = np.bincount(scene_classes.ravel(), minlength=12).tolist()
     valid = sum(counts[1:])
@@ -240,8 +218,5 @@ def _build_footprint(scene: SampleScene) -> dict[str, Any]:
         corners.insert(1, (0.0, edge * upper / (upper - lower)))
     ring = [(west + east, north - south) for east, south in [*corners, corners[0]]]
     polygon = {"type": "Polygon", "coordinates": [ring]}
-    degrees = transform_geom(f"EPSG:{scene.tile.epsg}", "EPSG:4326", polygon)
-    return {
-        "type": "Polygon",
-        "coordinates": [[[round(x, 7), round(y, 7)] for x, y in line] for line in degrees["coordinates"]],
-    }
+    degrees = transform_geom(f"EPSG:{scene.tile.epsg}", "EPSG:4326", polygon, precision=7)
+    return {"type": "Polygon", "coordinates": [list(map(list, degrees["coordinates"][0]))]}

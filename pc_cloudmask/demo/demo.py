@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pc_cloudmask.catalog.search import read_published_mask
 from pc_cloudmask.demo.archive import build_sample_archive
-from pc_cloudmask.demo.rasters import Truth
+from pc_cloudmask.demo.scenes import Truth
 from pc_cloudmask.masking.classes import MaskClass, MaskParameters
 from pc_cloudmask.runs.candidate import read_candidate
 from pc_cloudmask.runs.context import RunContext
@@ -31,8 +31,8 @@ class MaskScore:
     ``shadow_recall``    share of the true shadow, on land and on water, that the mask calls shadow, or calls cloud
                          within the buffer of a true cloud: there, cloud has precedence over shadow.
     ``shadow_iou``       the same as ``cloud_iou`` for its shadow and the true shadow, minus grown cloud.
-    ``water_shadow_px``  true shadow on water, and how much of it is found as in ``shadow_recall``: the method looks
-                         for dark land, so this is what the buffer of its finds covers.
+    ``water_shadow_px``  true shadow on water: the method looks for dark land, so what is found of it is what the
+                         buffer of its finds covers.
     ``haze_px``          thin haze that shows the ground, and how much of it the mask calls cloud or shadow.
 
     The recalls say what a user would miss, the IoUs also what is masked wrongly, including haze. The truth is
@@ -51,12 +51,7 @@ class MaskScore:
 
     def meets(self, targets: MaskScore) -> bool:
         """Return True if no share is below that of ``targets``."""
-        return (
-            self.cloud_recall >= targets.cloud_recall
-            and self.cloud_iou >= targets.cloud_iou
-            and self.shadow_recall >= targets.shadow_recall
-            and self.shadow_iou >= targets.shadow_iou
-        )
+        return all(found >= target for found, target in zip(astuple(self), astuple(targets), strict=True))
 
 
 #: The score that the mask of each sample scene must reach.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
-from urllib.parse import urlsplit
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pystac
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from pc_cloudmask.catalog.layout import AmbiguousItem, join_tiles_and_days, parse_tile_and_day
 from pc_cloudmask.errors import AssetRefused, EngineUnavailable, MissingField, SettingsError, StoreRefused
-from pc_cloudmask.evaluate.layout import SceneNames
+from pc_cloudmask.evaluate.labels import SceneNames
 from pc_cloudmask.masking.classes import MaskClass
 from pc_cloudmask.masking.clouds_and_shadows import DILATION_BUFFERS, SEGMENTS, Strip, dilate, disk_reach
 from pc_cloudmask.masking.files import read_true_colour
@@ -26,11 +27,10 @@ from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.query import SceneQuery, build_query
 from pc_cloudmask.settings import Settings
-from pc_cloudmask.source.fields import Item, SceneSource
-from pc_cloudmask.source.hrefs import PLANETARY_COMPUTER_HOSTS
+from pc_cloudmask.source.assets import AssetReader, build_reader
+from pc_cloudmask.source.fields import Item, ItemSearch
 from pc_cloudmask.source.item import read_scene
 from pc_cloudmask.source.item_files import ItemFilesSource
-from pc_cloudmask.text import LOOPBACK_HOSTS
 from pc_cloudmask.viewing.library import find_item, find_items, find_mask_grid, read_classes
 from stac_ext.cloudmask import METHOD_PROP, PARAMETERS_PROP
 
@@ -75,7 +75,7 @@ class MaskSource(Protocol):
 
     @property
     def ids(self) -> Sequence[str]:
-        """Return the ids of the scenes, in order."""
+        """The ids of the scenes, in order."""
         ...
 
     def read(self, scene_id: str, choice: MaskChoice) -> MaskOnGrid:
@@ -147,7 +147,7 @@ class MaskFiles:
 
     @property
     def ids(self) -> Sequence[str]:
-        """Return the ids of the scenes, in order."""
+        """The ids of the scenes, in order."""
         return list(self.paths)
 
     def read(self, scene_id: str, choice: MaskChoice) -> MaskOnGrid:
@@ -155,24 +155,10 @@ class MaskFiles:
         path = self.paths[scene_id]
         if choice.method is not None:
             raise SettingsError("--masks and --method exclude each other: masks are there, or made")
-        crs = transform = None
-
-        def read() -> NDArray[np.uint8]:
-            nonlocal crs, transform
-            with rasterio.open(path, driver="GTiff") as dataset:
-                check_raster(dataset)
-                if dataset.dtypes[0] != "uint8" or not dataset.crs:
-                    raise Unsuitable(f"holds {dataset.dtypes[0]} in {dataset.crs or 'no CRS'}: is no mask")
-                crs, transform = dataset.crs.to_string(), tuple(dataset.transform)[:6]
-                return cast(NDArray[np.uint8], dataset.read(1))
-
         try:
-            classes = read_asset(read)
+            classes, grid = read_asset(partial(_read_file, path))
         except (Unsuitable, Unreadable) as error:
             raise AssetRefused(f"--masks {path}: {error}") from error
-        if classes.max(initial=0) > max(MaskClass):
-            raise AssetRefused(f"--masks {path}: holds {classes.max()}: a mask has 0 to {max(MaskClass):d}")
-        grid = Grid(cast(str, crs), cast(Any, transform), classes.shape)
         if choice.buffer_m is not None:
             classes = grow_mask(classes, choice.buffer_m, grid.pixel_size_m)
         return MaskOnGrid(classes, grid, buffer_m=choice.buffer_m)
@@ -182,34 +168,24 @@ class MaskFiles:
         raise MissingField(scene_id, "assets.visual")
 
 
-@dataclass(frozen=True, slots=True)
-class GivenItems:
-    """A source of given items; see ``SceneSource``."""
-
-    items: Sequence[Item]
-    local_root: Path | None
-    asset_hosts: frozenset[str] = PLANETARY_COMPUTER_HOSTS
-    allow_loopback: bool = False
-
-    @classmethod
-    def of_catalog(cls, items: Sequence[Item], catalog: str, files: Path | None) -> GivenItems:
-        """Return the source of a catalog's items: assets lie below ``catalog`` or ``files``, or on its host."""
-        folder = Path(catalog).parent if catalog.startswith("/") else None
-        host = urlsplit(catalog).hostname if catalog.startswith(("http://", "https://")) else None
-        hosts = PLANETARY_COMPUTER_HOSTS | ({host} if host else frozenset())
-        return cls(items, files or folder, hosts, host in LOOPBACK_HOSTS)
-
-    def find_items(self, query: SceneQuery) -> Iterator[Item]:  # noqa: ARG002 - of the protocol
-        """Yield all of them: they were selected before."""
-        yield from self.items
+def _read_file(path: Path) -> tuple[NDArray[np.uint8], Grid]:
+    with rasterio.open(path, driver="GTiff") as dataset:
+        check_raster(dataset)
+        if dataset.dtypes[0] != "uint8" or not dataset.crs:
+            raise Unsuitable(f"holds {dataset.dtypes[0]} in {dataset.crs or 'no CRS'}: is no mask")
+        classes: NDArray[np.uint8] = dataset.read(1)
+        if classes.max(initial=0) > max(MaskClass):
+            raise Unsuitable(f"holds {classes.max()}: a mask has 0 to {max(MaskClass):d}")
+        a, b, c, d, e, f, *_ = dataset.transform
+        return classes, Grid(dataset.crs.to_string(), (a, b, c, d, e, f), dataset.shape)
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A scene with its item from ``source``, and the published item if there is one."""
+    """A scene: its item, what reads the item's assets, and the published item if there is one."""
 
     item: Item
-    source: SceneSource
+    reader: AssetReader
     published: pystac.Item | None = None
 
 
@@ -227,7 +203,7 @@ class ItemMasks:
 
     @property
     def ids(self) -> Sequence[str]:
-        """Return the ids of the scenes, in order."""
+        """The ids of the scenes, in order."""
         return list(self.subjects)
 
     def read(self, scene_id: str, choice: MaskChoice) -> MaskOnGrid:
@@ -246,15 +222,13 @@ class ItemMasks:
     def read_true_colour(self, scene_id: str, grid: Grid) -> NDArray[np.uint8]:
         """Return ESA's picture, or one from the bands; see ``MaskSource``."""
         subject = self.subjects[scene_id]
-        scene, reader = read_scene(subject.item), self._open_context(subject, MaskChoice()).reader
-        return read_true_colour(reader, scene, grid)
+        return read_true_colour(subject.reader, read_scene(subject.item), grid)
 
     def _open_context(self, subject: Subject, choice: MaskChoice) -> RunContext:
-        key = (choice, id(subject.source))
+        key = (choice, id(subject.reader))
         if key not in self._contexts:
-            context = RunContext(self.settings[choice], read_only=True)
-            context.source = subject.source
-            self._contexts[key] = context
+            self._contexts[key] = RunContext(self.settings[choice], read_only=True)
+            self._contexts[key].reader = subject.reader
         return self._contexts[key]
 
 
@@ -314,38 +288,36 @@ def find_subjects(choice: SceneChoice, settings: Settings, *, needs_source: bool
         raise SettingsError(f"ITEM {missing[0]}: no such file")
     subjects: dict[str, Subject] = {}
     for path in paths:
-        source = ItemFilesSource(path, choice.files)
-        subjects |= _read_source(source, SceneQuery(), choice)
+        subjects |= _find_in_file(path, SceneQuery(), choice)
     if choice.items is not None:
         if ids or not paths:
             query = build_query(ids=ids, tiles=choice.tiles, datetime=choice.datetime)
-            source = ItemFilesSource(choice.items, choice.files)
-            subjects |= _check_ids(ids, _read_source(source, query, choice))
+            subjects |= _check_ids(ids, _find_in_file(choice.items, query, choice))
     elif ids:
         for item_id in ids:
             subjects |= _find_one(item_id, choice, settings, needs_source=needs_source)
     elif not paths:
-        subjects = {
-            item.id: _build_published(item, choice)
-            for item in find_items(choice.tiles, datetime=choice.datetime, store=choice.store)
-        }
+        found = find_items(choice.tiles, datetime=choice.datetime, store=choice.store)
+        subjects = {item.id: _build_published(item, choice) for item in found}
     return subjects
 
 
-def _read_source(source: SceneSource, query: SceneQuery, choice: SceneChoice) -> dict[str, Subject]:
+def _find_in_file(name: str, query: SceneQuery, choice: SceneChoice) -> dict[str, Subject]:
+    source = ItemFilesSource(name, choice.files)
+    return _find_in(source, build_reader((name,), source.local_root), query, choice)
+
+
+def _find_in(
+    source: ItemSearch, reader: AssetReader, query: SceneQuery, choice: SceneChoice
+) -> dict[str, Subject]:
     """Return the matches, each with its published item if the catalog has it."""
     found = {}
     for item in source.find_items(query):
-        scene = read_scene(item)
-        found[scene.id] = Subject(item, source, _find_published(scene.id, choice))
+        scene_id, published = read_scene(item).id, None
+        with suppress(SettingsError, StoreRefused):  # no such item, or no catalog yet
+            published = find_item(scene_id, store=choice.store)
+        found[scene_id] = Subject(item, reader, published)
     return found
-
-
-def _find_published(item_id: str, choice: SceneChoice) -> pystac.Item | None:
-    try:
-        return find_item(item_id, store=choice.store)
-    except (SettingsError, StoreRefused):  # no such item, or no catalog yet
-        return None
 
 
 def _check_ids(ids: Sequence[str], found: dict[str, Subject]) -> dict[str, Subject]:
@@ -363,13 +335,14 @@ def _find_one(
     except (SettingsError, StoreRefused) as error:
         if not needs_source or isinstance(error, AmbiguousItem):
             raise
-    source = RunContext(settings).source
-    return _check_ids([item_id], _read_source(source, build_query(ids=[item_id]), choice))
+    context, query = RunContext(settings), build_query(ids=[item_id])
+    return _check_ids([item_id], _find_in(context.source, context.reader, query, choice))
 
 
 def _build_published(item: pystac.Item, choice: SceneChoice) -> Subject:
-    """Return the subject of a published item, whose local assets are below its catalog or ``files``."""
-    document: Item = item.to_dict(include_self_link=False, transform_hrefs=False)
+    """Return the subject of a published item; its assets lie below its catalog or ``files``, or on its host."""
     root = item.get_root_link()
     catalog = (root.get_absolute_href() if root is not None else None) or ""
-    return Subject(document, GivenItems.of_catalog([document], catalog, choice.files), item)
+    files = choice.files or (Path(catalog).parent if catalog.startswith("/") else None)
+    document: Item = item.to_dict(include_self_link=False, transform_hrefs=False)
+    return Subject(document, build_reader((catalog,), files), item)

@@ -1,7 +1,7 @@
 """The jobs, without Prefect: ingest, watch, backfill, and the plan of a dry run.
 
 Entry points: ``ingest.ingest``, ``watch.watch`` and ``plan.plan_ingest``. Each takes a ``context`` (a run's settings
-and adapters) and a ``request`` (what the user asks for); ``ingest`` and ``watch`` return a ``report``. ``direct`` runs
-them in this process. ``area_state`` decides what the watch has to scan, ``backfill.plan_shards`` cuts years into runs,
-and ``runners`` and ``dask`` process many scenes at a time.
+and adapters) and a ``request`` (what the user asks for); ``ingest`` and ``watch`` return a ``report``.
+``watch.run_directly`` runs them in this process. ``area_state`` decides what the watch has to scan, ``candidate`` which
+method may make a mask, ``plan.plan_shards`` cuts years into runs, and ``runners`` process many scenes at a time.
 """

@@ -89,16 +89,13 @@ def count_missing_scans(
     present: Iterable[str],
     now: datetime,
 ) -> dict[str, MissingScan]:
-    """Return ``missing_scans`` updated with one complete scan; entries outside the scan stay as they are.
+    """Return ``missing_scans`` updated with one complete scan at ``now``; entries outside the scan stay as they are.
 
-    Args:
-        missing_scans: what earlier scans missed, by the item's id.
-        missing: tile and year of the published scenes that the source was asked for and does not have.
-        present: ids of scenes that the source has.
-        now: when the scan was.
+    ``missing`` are tile and year of the published scenes that the source was asked for and does not have, ``present``
+    the ids of those that it has.
     """
-    gone = set(present)
-    kept = {item_id: each for item_id, each in missing_scans.items() if item_id not in gone}
+    found = set(present)
+    kept = {item_id: each for item_id, each in missing_scans.items() if item_id not in found}
     for item_id, (tile, year) in missing.items():
         known = kept.get(item_id)
         kept[item_id] = known.count_scan(now) if known else MissingScan(tile, year, 1, now, now)
@@ -134,9 +131,7 @@ def read_area_state(store: ObjectStore, name: str, digest: str) -> AreaState:
     except (ValueError, InvalidField):
         logger.warning("%s is not a state of this program: it is made again", _build_key(name))
         return fresh
-    return (
-        state if state.digest == digest else fresh.model_copy(update={"missing_scans": state.missing_scans})
-    )
+    return state if state.digest == digest else AreaState(digest=digest, missing_scans=state.missing_scans)
 
 
 def write_area_state(store: ObjectStore, name: str, state: AreaState) -> None:
@@ -183,16 +178,14 @@ def list_scans(
     state: AreaState, look_back: LookBack, start: datetime, now: datetime, hot_days: int
 ) -> Iterator[Scan]:
     """Yield the scans of one window of an area watched since ``start``; a full one continues with its next month."""
-    if look_back is LookBack.HOT:
-        yield Scan(look_back, find_open_interval(now, start, hot_days))
-        return
-    if look_back is LookBack.RECENT:
-        done = {"recent_day": f"{now:%Y-%m-%d}"}
-        yield Scan(look_back, find_open_interval(now, start, RECENT_DAYS), done)
+    if look_back is not LookBack.FULL:
+        is_hot = look_back is LookBack.HOT
+        done = {} if is_hot else {"recent_day": f"{now:%Y-%m-%d}"}
+        yield Scan(look_back, find_open_interval(now, start, hot_days if is_hot else RECENT_DAYS), done)
         return
     this_month = f"{now:%Y-%m}"
-    goes_on = state.full_month == this_month and state.full_next is not None
-    newest = state.full_next if goes_on and state.full_next else f"{now + CLOCK_SKEW:%Y-%m}"
+    goes_on = state.full_next if state.full_month == this_month else None
+    newest = goes_on or f"{now + CLOCK_SKEW:%Y-%m}"
     months = list(list_months(start, newest))
     following = [month for month, _ in months[1:]]
     for (month, interval), next_month in zip(months, [*following, None], strict=True):

@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from pc_cloudmask.catalog.fields import JSON_MEDIA_TYPE
@@ -94,13 +95,9 @@ class EecuMeter:
         with self._lock:
             if not (self.scenes or self.untold):
                 return {}
-            return {
-                "eecu_seconds": round(sum(self.scenes.values()), 3),
-                "eecu_scenes": {
-                    scene_id: round(seconds, 3) for scene_id, seconds in sorted(self.scenes.items())
-                },
-                "eecu_untold": len(self.untold),
-            }
+            told = {scene_id: round(seconds, 3) for scene_id, seconds in sorted(self.scenes.items())}
+            total = round(sum(self.scenes.values()), 3)
+            return {"eecu_seconds": total, "eecu_scenes": told, "eecu_untold": len(self.untold)}
 
     def _read_others(self) -> float:
         """Return the EECU-seconds that this month's other runs recorded; objects of another form are ignored."""
@@ -123,23 +120,18 @@ class Budget:
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        requests: int | None = None,
-        scenes: int | None = None,
-        meter: EecuMeter | None = None,
+        self, settings: Settings, meter: EecuMeter, requests: int | None = None, scenes: int | None = None
     ) -> None:
         self._settings = settings
-        self._requests = requests
-        self._scenes = scenes
+        self._requests = inf if requests is None else requests
+        self._scenes = inf if scenes is None else scenes
         self._meter = meter
         self._deferred: set[str] = set()
 
     @property
     def is_limited(self) -> bool:
         """True if the budget is limited in any way."""
-        has_meter = self._meter is not None and self._meter.has_budget
-        return has_meter or not (self._requests is None and self._scenes is None)
+        return self._meter.has_budget or min(self._requests, self._scenes) < inf
 
     @property
     def deferred(self) -> int:
@@ -150,22 +142,24 @@ class Budget:
         """Return the first of ``candidates`` that fit the budget, and deduct them; none once one was deferred."""
         selected: list[Candidate] = []
         asking: list[datetime] = []
-        is_used_up = self._meter is not None and self._meter.is_used_up
+        is_used_up = self._meter.is_used_up
         for candidate in [] if self._deferred else candidates:
             cost = self._cost(candidate)
             asking += [candidate.scene.datetime] if cost else []
-            if (cost and is_used_up) or not self._has(cost + estimate_pairing(asking).requests):
+            needed = cost + estimate_pairing(asking).requests
+            if (cost and is_used_up) or self._requests < needed or self._scenes <= 0:
                 break
             selected.append(candidate)
-            self._spend(cost, scenes=1)
+            self._requests -= cost
+            self._scenes -= 1
         paired = (each.scene.datetime for each in selected if self._cost(each))
-        self._spend(estimate_pairing(paired).requests)
+        self._requests -= estimate_pairing(paired).requests
         return selected
 
-    def give_back(self, candidates: Sequence[Candidate]) -> None:
-        """Return to the budget what was reserved for ``candidates`` that must wait, except the cost of pairing them."""
-        for candidate in candidates:
-            self._spend(-self._cost(candidate), scenes=-1)
+    def give_back(self, candidate: Candidate) -> None:
+        """Return to the budget what was reserved for a scene that must wait, except the cost of pairing it."""
+        self._requests += self._cost(candidate)
+        self._scenes += 1
 
     def defer(self, candidates: Sequence[Candidate]) -> None:
         """Leave ``candidates``, and all that this run has yet to find, to a later run."""
@@ -173,16 +167,6 @@ class Budget:
 
     def _cost(self, candidate: Candidate) -> int:
         return estimate_scene_cost(self._settings, candidate).requests
-
-    def _has(self, requests: int) -> bool:
-        enough = self._requests is None or self._requests >= requests
-        return enough and (self._scenes is None or self._scenes > 0)
-
-    def _spend(self, requests: int, scenes: int = 0) -> None:
-        if self._requests is not None:
-            self._requests -= requests
-        if self._scenes is not None:
-            self._scenes -= scenes
 
 
 def estimate_scene_cost(settings: Settings, candidate: Candidate) -> CostEstimate:

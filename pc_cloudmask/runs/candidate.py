@@ -1,4 +1,29 @@
-"""A scene on its way to publication."""
+"""A scene on its way to publication, and the ladder of methods that may make its mask, best first.
+
+How the ladder decides
+----------------------
+A method is a rung. Its input is available or late: Earth Engine lacks an image, a cloud layer is masked, the item lacks
+a band. A run asks for the inputs of the rungs that ``list_rungs`` returns, in order; the first rung with its input
+makes the mask, and those below it are not asked for. The rungs depend on the published mask:
+
+    none                            the first rung alone for ``patience`` after sensing, then every rung
+    a current mask                  the rungs above its own: for the first rung there are none, the mask is final
+    a mask of another item or       its own rung and those above it
+    with other parameters
+
+Invariants:
+
+1. A mask never replaces a better one. If the better input of a changed item is late, the scene waits for it, and the
+   mask of the old item stays. This holds between writers that do not see each other, too: an item is put with the
+   methods whose masks it may not replace (``Publication.better``), and the swap checks the item that is there.
+2. A mask of any rung but the first is provisional, and its item says so. The scene is tried again with the rungs above,
+   less and less often (``StateKind.PROVISIONAL``), until one of them replaces it.
+3. A scene waits if no rung that may be used has its input. Patience delays nothing else: an upgrade comes at once.
+4. The answer depends only on what is published and on the time. Losing a scene's state costs one try. The state
+   contains a digest of the rungs that were tried, so that a scene is tried at once when its item, the ladder or the end
+   of its patience changes what may be tried.
+5. With one method, the ladder is that method: it makes every mask, or the scene waits.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +31,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -15,9 +40,8 @@ from pc_cloudmask.catalog.layout import ItemKeys, item_keys
 from pc_cloudmask.errors import AssetRefused, CloudmaskError, ItemError, find_machine_fault
 from pc_cloudmask.masking.classes import MaskParameters, is_too_empty
 from pc_cloudmask.masking.methods import METHODS
-from pc_cloudmask.runs.ladder import Ladder, PublishedMask
 from pc_cloudmask.runs.report import SceneOutcome, SceneState
-from pc_cloudmask.scene.image import EarthEngineImage, Pairing, read_image_key
+from pc_cloudmask.scene.image import EarthEngineImage, read_image_key
 from pc_cloudmask.scene.query import parse_instant
 from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.source.fields import Item, is_number
@@ -32,7 +56,48 @@ from stac_ext.cloudmask import (
     SHADOW_PERCENTAGE_PROP,
 )
 
+#: Longer ids of refused items are not shown.
 MAX_ID_LENGTH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedMask:
+    """The mask of a scene in the catalog.
+
+    ``is_current`` says that ``method`` would make the same mask and item from the source's present item.
+    """
+
+    method: str
+    is_current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """Names of methods, best first, and how long after sensing a scene waits for the first one's input."""
+
+    methods: tuple[str, ...]
+    patience: timedelta = timedelta()
+
+    def list_rungs(
+        self, taken: datetime, now: datetime, published: PublishedMask | None = None
+    ) -> tuple[str, ...]:
+        """Return the methods that may make the mask of a scene now, best first; none if it is final.
+
+        The scene was sensed at ``taken``; ``published`` is its mask in the catalog, if there is one. A mask by a method
+        that is not on the ladder may be replaced as if there were none.
+        """
+        if published is None or published.method not in self.methods:
+            return self.methods if now - taken >= self.patience else self.methods[:1]
+        better = self.list_better(published.method)
+        return better if published.is_current else (*better, published.method)
+
+    def list_better(self, method: str) -> tuple[str, ...]:
+        """Return the rungs above ``method``."""
+        return self.methods[: self.methods.index(method)]
+
+    def is_provisional(self, method: str) -> bool:
+        """Return True if a mask by ``method`` will be replaced once a better input is available."""
+        return method != self.methods[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +147,8 @@ class Candidate:
     @property
     def late(self) -> str:
         """Why the methods already tried did not make the mask."""
-        if len(self.fingerprints) == 1:
-            return "; ".join(outcome.reason for outcome in self.tried)
-        named = zip(self.rungs, self.tried, strict=False)
-        return "; ".join(f"{method}: {outcome.reason}" for method, outcome in named)
+        several, named = len(self.fingerprints) > 1, zip(self.rungs, self.tried, strict=False)
+        return "; ".join(f"{method}: {each.reason}" if several else each.reason for method, each in named)
 
     @property
     def created(self) -> datetime | None:
@@ -99,14 +162,12 @@ class Candidate:
         return replace(self, tried=(*self.tried, outcome), ee_image=EarthEngineImage())
 
     def digest(self, methods: Iterable[str]) -> str:
-        """Return a text that identifies masks by ``methods``; for a single method, its fingerprint."""
+        """Return a text that identifies masks by ``methods``."""
         return _join_fingerprints([self.fingerprints[method] for method in methods])
 
 
 def read_candidate(item: Item, rungs: Mapping[str, MaskParameters]) -> Candidate:
-    """Return the candidate for ``item``, whose hrefs the source has stripped of signatures.
-
-    ``rungs`` are the methods that may make its mask, best first, with their thresholds.
+    """Return the candidate for ``item``, with unsigned hrefs; ``rungs`` are methods, best first, with their thresholds.
 
     Raises:
         MissingField, InvalidField: the item cannot become a scene.
@@ -129,7 +190,7 @@ def read_candidates(
             candidate = read_candidate(item, rungs)
             candidates.setdefault(candidate.scene.id, candidate)
         except CloudmaskError as error:
-            refused.append(build_failure(_printable_id(item), error, _find_fingerprint(item, rungs)))
+            refused.append(build_failure(_read_printable_id(item), error, _find_fingerprint(item, rungs)))
     return list(candidates.values()), refused
 
 
@@ -142,12 +203,10 @@ def select_unpublished(
     force: bool,
     workers: int,
 ) -> tuple[list[Candidate], list[Candidate]]:
-    """Return the candidates whose mask may be made, and those whose mask in the catalog is final.
+    """Return the candidates whose mask may be made, each with the methods for it, and those whose mask is final.
 
-    Each gets the methods that may make it at ``now``. Masks with less data than their items promise, which earlier
-    versions published, are made again.
-
-    This reads the store once for each candidate, ``workers`` in parallel.
+    Masks with less data than their items promise, which earlier versions published, are made again. This reads the
+    store once for each candidate, ``workers`` in parallel.
     """
     with ThreadPoolExecutor(workers) as pool:
         published = list(pool.map(lambda candidate: find_published(candidate.keys), candidates))
@@ -179,24 +238,9 @@ def _read_standing(published: Item, candidate: Candidate, ladder: Ladder) -> Pub
     return PublishedMask(method, is_current)
 
 
-def pair_candidates(
-    candidates: list[Candidate], pairings: Mapping[str, Pairing]
-) -> tuple[list[Candidate], list[SceneOutcome]]:
-    """Return the candidates that have Earth Engine images, with these, and outcomes that wait for those without."""
-    paired: list[Candidate] = []
-    waiting: list[SceneOutcome] = []
-    for candidate in candidates:
-        pairing = pairings[candidate.scene.id]
-        if isinstance(pairing, EarthEngineImage):
-            paired.append(replace(candidate, ee_image=pairing))
-        else:
-            waiting.append(build_waiting(candidate.scene.id, pairing.reason, candidate.fingerprint))
-    return paired, waiting
-
-
 def conclude(candidate: Candidate, ladder: Ladder) -> SceneOutcome:
     """Return the outcome of a scene for which every method that may make its mask now lacks its input."""
-    scene_id, fingerprint, reason = candidate.scene.id, candidate.fingerprint, candidate.late
+    scene_id, reason, fingerprint = candidate.scene.id, candidate.late, candidate.fingerprint
     if candidate.is_current:
         return SceneOutcome(
             scene_id, SceneState.SKIPPED, reason, provisional=True, retryable=True, fingerprint=fingerprint
@@ -205,33 +249,29 @@ def conclude(candidate: Candidate, ladder: Ladder) -> SceneOutcome:
         others = " or ".join(ladder.methods[len(candidate.rungs) :])
         patient_until = candidate.scene.datetime + ladder.patience
         reason = f"{reason}; from {patient_until:%Y-%m-%d %H:%M} UTC on {others} may make the mask"
-    *_, last = candidate.tried
     if all(outcome.state is SceneState.FAILED for outcome in candidate.tried):
         retryable = any(outcome.retryable for outcome in candidate.tried)
-        return replace(last, reason=reason, retryable=retryable)
+        return replace(candidate.tried[-1], reason=reason, retryable=retryable)
     return build_waiting(scene_id, reason, fingerprint)
 
 
 def build_published(candidate: Candidate, item: Item, phases: Mapping[str, float]) -> SceneOutcome:
     """Return the outcome of a scene published as ``item`` by the current method; ``phases`` are seconds by phase."""
-    better = candidate.better
+    better, properties = candidate.better, item["properties"]
+    shares = {"cloud": CLOUD_PERCENTAGE_PROP, "shadow": SHADOW_PERCENTAGE_PROP}
     return SceneOutcome(
         candidate.scene.id,
         SceneState.PUBLISHED,
         candidate.late,
         item_key=candidate.keys.item,
-        cover_pct=_read_cover(item),
+        # None if the mask has no valid pixel.
+        cover_pct={
+            name: properties[prop] for name, prop in shares.items() if is_number(properties.get(prop))
+        },
         fingerprint=candidate.digest(better) if better else "",
         provisional=bool(better),
         phases=phases,
     )
-
-
-def _read_cover(item: Item) -> dict[str, float]:
-    """Return the percentages of cloud and shadow of a published item; empty if it has no valid pixel."""
-    named = {"cloud": CLOUD_PERCENTAGE_PROP, "shadow": SHADOW_PERCENTAGE_PROP}
-    properties = item["properties"]
-    return {name: properties[prop] for name, prop in named.items() if is_number(properties.get(prop))}
 
 
 def build_waiting(scene_id: str, reason: str, fingerprint: str) -> SceneOutcome:
@@ -246,17 +286,13 @@ def build_failure(scene_id: str, error: Exception, fingerprint: str = "") -> Sce
 
     A later run tries it again unless the error proves that the item itself is wrong.
     """
-    error_class, proven = type(error).__name__, False
-    if isinstance(error, CloudmaskError):
-        reason, proven = str(error), error.proven
-    else:
-        reason = make_printable(f"{error_class}: {error}")
+    name, proven = type(error).__name__, isinstance(error, CloudmaskError) and error.proven
     return SceneOutcome(
         scene_id,
         SceneState.FAILED,
-        reason,
-        not proven,
-        error_class,
+        str(error) if isinstance(error, CloudmaskError) else make_printable(f"{name}: {error}"),
+        retryable=not proven,
+        error_class=name,
         fingerprint=fingerprint,
         lacks_input=isinstance(error, ItemError | AssetRefused),
     )
@@ -288,7 +324,7 @@ def _find_fingerprint(item: Item, rungs: Mapping[str, MaskParameters]) -> str:
         return ""
 
 
-def _printable_id(item: Any) -> str:
+def _read_printable_id(item: Any) -> str:
     item_id = item.get("id") if isinstance(item, dict) else None
-    printable = isinstance(item_id, str) and len(item_id) <= MAX_ID_LENGTH and item_id.isprintable()
-    return str(item_id) if printable else "?"
+    is_shown = isinstance(item_id, str) and len(item_id) <= MAX_ID_LENGTH and item_id.isprintable()
+    return str(item_id) if is_shown else "?"

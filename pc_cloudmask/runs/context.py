@@ -15,7 +15,7 @@ from pc_cloudmask.errors import EngineUnavailable, SettingsError, Unreachable
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.methods import METHODS, MaskEngine, NetworkOptions
 from pc_cloudmask.runs.budget import EecuMeter, build_workload_tag
-from pc_cloudmask.runs.ladder import Ladder
+from pc_cloudmask.runs.candidate import Ladder
 from pc_cloudmask.runs.runners import Pipeline, has_earth_engine
 from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.settings import Settings, read_clock
@@ -57,11 +57,7 @@ class RunContext:
 
     @classmethod
     def of(cls, request: RunRequest, *, read_only: bool = False) -> RunContext:
-        """Read the settings and open the adapters of the run that ``request`` asks for.
-
-        Raises:
-            SettingsError: a value cannot be used.
-        """
+        """Read the settings and open the adapters of the run that ``request`` asks for."""
         return cls(request.read_settings(), request.items, request.now, read_only=read_only)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -151,11 +147,7 @@ class RunContext:
 
     @cached_property
     def engines(self) -> Mapping[str, MaskEngine]:
-        """The engines that derive masks, by method of the ladder.
-
-        Raises:
-            SettingsError: packages are not installed, or configuration is missing.
-        """
+        """The engines that derive masks, by method of the ladder."""
         return {name: METHODS[name].open_engine(self) for name in self.ladder.methods}
 
     def check_engines(self) -> None:
@@ -198,9 +190,7 @@ class RunContext:
 
         settings = self.settings
         session = EarthEngineSession(
-            settings.earthengine_project,
-            settings.earthengine_url,
-            settings.earthengine_credentials,
+            settings.earthengine_project, settings.earthengine_url, settings.earthengine_credentials
         )
         session.workload_tag = build_workload_tag(settings.workload_tag, self.now)
         session.keeps_profiles = settings.profile or settings.eecu_budget is not None
@@ -220,11 +210,7 @@ class RunContext:
 
     @cached_property
     def downloader(self) -> PixelDownloader:
-        """Downloads rasters from Earth Engine.
-
-        Raises:
-            SettingsError: ``gees2downloader`` is chosen and not installed.
-        """
+        """Downloads rasters from Earth Engine."""
         if self.settings.downloader == "gees2downloader":
             from pc_cloudmask.masking.earth_engine.download import Gees2Downloader
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from threading import Thread
 from urllib.parse import urlsplit
 
@@ -69,7 +69,7 @@ def examine(context: RunContext) -> Iterator[Finding]:
     settings = context.settings
     methods = [METHODS[name] for name in settings.ladder]
     hurry(_FIRST_CONTACT_S, _FIRST_ANSWER_S)
-    looks = [*_list_services(context, methods)]
+    looks = list(_list_services(context, methods))
     # Only the methods in use: asking PyTorch for its devices takes seconds.
     for method in methods:
         checks = method.list_checks(settings.network).items()
@@ -99,38 +99,33 @@ def _list_services(context: RunContext, methods: Sequence[MaskMethod]) -> Iterat
     yield _Look("earth engine", needs_earth_engine, lambda: _ask_earth_engine(context))
 
 
+@dataclass(frozen=True)
 class _Look:
     """One check that may take time, in a daemon thread, which does not keep the program from ending."""
 
-    def __init__(self, what: str, needed: bool, look: Callable[[], str]) -> None:
-        self._what, self._needed, self._look = what, needed, look
-        self._found = SimpleQueue[Finding | Exception]()
-        self._deadline = Deadline(_PATIENCE_S)
+    what: str
+    needed: bool
+    look: Callable[[], str]
+    found: Future[str] = field(default_factory=Future)
+    deadline: Deadline = field(default_factory=lambda: Deadline(_PATIENCE_S))
 
     def begin(self) -> None:
         """Start the check in its own thread."""
         Thread(target=self._run, daemon=True).start()
 
     def wait(self) -> Finding:
-        """Return the result, or that there was none in time.
-
-        Raises:
-            Exception: the check failed in an unexpected way.
-        """
-        try:
-            found = self._found.get(timeout=max(0.0, self._deadline.remaining_s()))
-        except Empty:
-            text = f"not known within {_PATIENCE_S:.0f} s: try again later"
-            return Finding(self._what, False, self._needed, text)
-        if isinstance(found, Exception):
-            raise found
-        return found
+        """Return the result, or that there was none in time."""
+        wait([self.found], max(0.0, self.deadline.remaining_s()))
+        if self.found.done():
+            return _try(self.what, self.needed, self.found.result)
+        text = f"not known within {_PATIENCE_S:.0f} s: try again later"
+        return Finding(self.what, False, self.needed, text)
 
     def _run(self) -> None:
         try:
-            self._found.put(_try(self._what, self._needed, self._look))
+            self.found.set_result(self.look())
         except Exception as error:
-            self._found.put(error)
+            self.found.set_exception(error)
 
 
 def _examine_environment(settings: Settings) -> Iterator[Finding]:

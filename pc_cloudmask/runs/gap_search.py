@@ -10,10 +10,11 @@ from __future__ import annotations
 import io
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from pc_cloudmask.catalog.documents import PARQUET_MEDIA_TYPE
@@ -44,6 +45,8 @@ from pc_cloudmask.source.fields import Item, Sighting, build_image_sighting, fin
 from pc_cloudmask.storage.store import ObjectStore
 
 logger = logging.getLogger(__name__)
+#: What our store has recorded about scenes to be tried again, by scene and by item id.
+Noted = dict[tuple[str, datetime, str] | str, NotedState]
 #: Tiles shown in the name of an area.
 _NAMED_TILES = 5
 #: Unreadable items shown for one catalogue.
@@ -64,11 +67,7 @@ class Catalogue:
     unread: dict[str, str] = field(default_factory=dict)
 
     def list_sightings(self, query: SceneQuery, area: str) -> list[Sighting] | None:
-        """Return all that the catalogue has for ``query``; record the failure and return None if it does not answer.
-
-        Raises:
-            SettingsError, MachineError: the setup is at fault.
-        """
+        """Return all that the catalogue has for ``query``; record the failure and return None if it does not answer."""
         found: list[Sighting] = []
         if area in self.failures:
             return None
@@ -119,14 +118,14 @@ def search_gaps(context: RunContext, request: GapsRequest) -> GapReport:
     compared = compare_areas(asked)
     scenes = [each.scene for each in compared]
     ours = next(each for each in catalogues if each.name == CatalogueName.CATALOG)
-    noted = _Noted() if ours.failures else _read_noted(context.store, ours)
+    noted = {} if ours.failures else _read_noted(context.store, ours)
     report = GapReport(
         first,
         last,
         tuple(areas),
         len(scenes),
         tuple(_list_answers(catalogues, scenes, noted)),
-        tuple(noted.complete(each) for each in compared if each.lacking),
+        tuple(_complete(each, noted) for each in compared if each.lacking),
         tuple(find_uneven(scenes)),
         tuple(problem for catalogue in catalogues for problem in catalogue.problems),
     )
@@ -177,18 +176,11 @@ def _open_catalogues(context: RunContext) -> list[Catalogue]:
     source, second = context.source, context.second
     found = [
         Catalogue(CatalogueName.SOURCE, settings.stac_api_url, lambda query: _read(source.find_items(query))),
-        Catalogue(
-            CatalogueName.CATALOG, context.store.url, lambda query: _find_published(context.store, query)
-        ),
+        Catalogue(CatalogueName.CATALOG, context.store.url, partial(_find_published, context.store)),
     ]
     if context.has_earth_engine:
-        found.append(
-            Catalogue(
-                CatalogueName.EARTH_ENGINE,
-                settings.earthengine_url,
-                lambda query: _list_images(context, query),
-            )
-        )
+        find = partial(_list_images, context)
+        found.append(Catalogue(CatalogueName.EARTH_ENGINE, settings.earthengine_url, find))
     if second is not None:
         where = str(settings.second_api)
         found.append(Catalogue(CatalogueName.SECOND, where, lambda query: _read(second.find_items(query))))
@@ -219,41 +211,33 @@ def _list_images(context: RunContext, query: SceneQuery) -> Iterator[Sighting]:
         yield build_image_sighting(platform, key)
 
 
-@dataclass(frozen=True, slots=True)
-class _Noted:
-    """What our store has recorded about scenes to be tried again, by scene and by item id."""
+def _read_noted(store: ObjectStore, ours: Catalogue) -> Noted:
+    """Return what is recorded; a store that does not answer is reported as out of reach."""
+    noted: Noted = {}
+    try:
+        for state in list_states(store):
+            noted[drop_baseline(state.item_id)] = state
+            if (key := find_scene_key(state.item_id)) is not None:
+                noted[key] = state
+    except StoreError as error:
+        ours.failures["states"] = str(error)
+    return noted
 
-    by_scene: Mapping[tuple[str, datetime, str], NotedState] = field(default_factory=dict)
-    by_id: Mapping[str, NotedState] = field(default_factory=dict)
 
-    def find(self, scene: MatchedScene) -> NotedState | None:
-        """Return what is recorded about the scene."""
-        ids = [each for holding in scene.holdings.values() for each in holding.ids]
-        states = (self.by_id.get(drop_baseline(each)) for each in ids)
-        return self.by_scene.get(scene.key) or next(filter(None, states), None)
+def _find_noted(noted: Noted, scene: MatchedScene) -> NotedState | None:
+    """Return what is recorded about the scene."""
+    ids = (drop_baseline(each) for holding in scene.holdings.values() for each in holding.ids)
+    return next((noted[each] for each in (scene.key, *ids) if each in noted), None)
 
-    def complete(self, gap: Gap) -> Gap:
-        """Return ``gap`` with what is recorded about its scene, if our catalog lacks it."""
-        state = self.find(gap.scene) if CatalogueName.CATALOG in gap.lacking else None
-        return gap if state is None else replace(gap, state=_name_state(state), reason=state.reason)
+
+def _complete(gap: Gap, noted: Noted) -> Gap:
+    """Return ``gap`` with what is recorded about its scene, if our catalog lacks it."""
+    state = _find_noted(noted, gap.scene) if CatalogueName.CATALOG in gap.lacking else None
+    return gap if state is None else replace(gap, state=_name_state(state), reason=state.reason)
 
 
 def _name_state(state: NotedState) -> str:
     return "quarantined" if state.is_quarantined else str(state.kind)
-
-
-def _read_noted(store: ObjectStore, ours: Catalogue) -> _Noted:
-    """Return what is recorded; a store that does not answer is reported as out of reach."""
-    by_scene: dict[tuple[str, datetime, str], NotedState] = {}
-    by_id: dict[str, NotedState] = {}
-    try:
-        for state in list_states(store):
-            by_id[drop_baseline(state.item_id)] = state
-            if (key := find_scene_key(state.item_id)) is not None:
-                by_scene[key] = state
-    except StoreError as error:
-        ours.failures["states"] = str(error)
-    return _Noted(by_scene, by_id)
 
 
 _NOT_CONFIGURED = {
@@ -263,12 +247,12 @@ _NOT_CONFIGURED = {
 
 
 def _list_answers(
-    catalogues: Iterable[Catalogue], scenes: Iterable[MatchedScene], noted: _Noted
+    catalogues: Iterable[Catalogue], scenes: Iterable[MatchedScene], noted: Noted
 ) -> Iterator[Answer]:
     """Yield what to report about each catalogue, including those that were not asked."""
     opened = {catalogue.name: catalogue for catalogue in catalogues}
     held = Counter(name for scene in scenes for name in scene.holdings)
-    states = Counter(_name_state(state) for scene in scenes if (state := noted.find(scene)))
+    states = Counter(_name_state(state) for scene in scenes if (state := _find_noted(noted, scene)))
     for name in CatalogueName:
         catalogue = opened.get(name)
         if catalogue is None:

@@ -22,6 +22,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 from pc_cloudmask.scene.query import format_instant
@@ -60,18 +61,13 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class MatchedScene:
-    """A scene and who has it, by catalogue name; ``start`` is its datatake's only if some item ``told`` it."""
+    """A scene and who has it, by catalogue name; ``start_is`` says if ``start`` is its datatake's, or a ``SENSING``."""
 
     tile: str
     start: datetime
     platform: str
     holdings: Mapping[str, Holding] = field(hash=False)
-    told: bool = True
-
-    @property
-    def start_is(self) -> str:
-        """What ``start`` is: the start of the datatake, or when the tile was seen."""
-        return "start" if self.told else SENSING
+    start_is: str
 
     @property
     def key(self) -> tuple[str, datetime, str]:
@@ -110,15 +106,11 @@ class Gap:
 
 @dataclass(slots=True)
 class _Datatake:
-    """Sightings of one datatake on one tile, each with the name of its catalogue."""
+    """Sightings of one datatake on one tile, by the name of their catalogue."""
 
     start: datetime
-    seen: list[tuple[str, Sighting]]
-    told: bool = True
-
-    def fits(self, moment: datetime) -> bool:
-        """Return True if the datatake may have been under way at ``moment``."""
-        return self.start - CLOCK_SLACK <= moment <= self.start + LONGEST_DATATAKE
+    start_is: str
+    seen: dict[str, list[Sighting]] = field(default_factory=dict)
 
 
 def match_sightings(seen: Mapping[str, Iterable[Sighting]]) -> list[MatchedScene]:
@@ -128,51 +120,43 @@ def match_sightings(seen: Mapping[str, Iterable[Sighting]]) -> list[MatchedScene
         for sighting in sightings:
             passes.setdefault((sighting.platform, sighting.tile), []).append((name, sighting))
     scenes = [
-        MatchedScene(tile, datatake.start, platform, _build_holdings(datatake.seen), datatake.told)
+        MatchedScene(tile, each.start, platform, _build_holdings(each.seen), each.start_is)
         for (platform, tile), found in passes.items()
-        for datatake in _split_datatakes(found)
+        for each in _split_datatakes(found)
     ]
     return sorted(scenes, key=lambda scene: scene.key)
 
 
 def _split_datatakes(found: Iterable[tuple[str, Sighting]]) -> list[_Datatake]:
-    """Return the datatakes in the sightings of one satellite and tile."""
-    exact = [(each.start, name, each) for name, each in found if each.start is not None]
-    loose = [(each.moment, name, each) for name, each in found if each.start is None]
+    """Return the datatakes in the sightings of one satellite and tile, first those of which the start is told."""
     datatakes: list[_Datatake] = []
-    for start, name, sighting in sorted(exact, key=lambda entry: entry[0]):
-        if datatakes and start - datatakes[-1].start <= TOLERANCE:
-            datatakes[-1].seen.append((name, sighting))
-        else:
-            datatakes.append(_Datatake(start, [(name, sighting)]))
-    for moment, name, sighting in sorted(loose, key=lambda entry: entry[0]):
-        fitting = [datatake for datatake in datatakes if datatake.fits(moment)]
-        if fitting:
-            _choose_datatake(fitting, moment).seen.append((name, sighting))
-        else:
-            datatakes.append(_Datatake(moment, [(name, sighting)], told=False))
+    by_start = attrgetter("start")
+    told_first = sorted(found, key=lambda entry: (not entry[1].start, entry[1].start or entry[1].moment))
+    for name, each in told_first:
+        moment, start_is = (each.start, "start") if each.start else (each.moment, SENSING)
+        known, slack, longest = datatakes[-1:], timedelta(), TOLERANCE
+        if not each.start:
+            known, slack, longest = datatakes, CLOCK_SLACK, LONGEST_DATATAKE
+        fitting = [one for one in known if one.start - slack <= moment <= one.start + longest]
+        if not fitting:
+            fitting = [_Datatake(moment, start_is)]
+            datatakes += fitting
+        # The last one that had begun, or else the first to begin.
+        begun = [one for one in fitting if one.start <= moment]
+        chosen = max(begun, key=by_start) if begun else min(fitting, key=by_start)
+        chosen.seen.setdefault(name, []).append(each)
     return datatakes
 
 
-def _choose_datatake(fitting: Sequence[_Datatake], moment: datetime) -> _Datatake:
-    """Return the last datatake that had begun at ``moment``, or else the first to begin."""
-    begun = [datatake for datatake in fitting if datatake.start <= moment]
-    return max(begun, key=lambda each: each.start) if begun else min(fitting, key=lambda each: each.start)
-
-
-def _build_holdings(seen: Iterable[tuple[str, Sighting]]) -> dict[str, Holding]:
-    by_name: dict[str, list[Sighting]] = {}
-    for name, sighting in seen:
-        by_name.setdefault(name, []).append(sighting)
-    return {name: _build_holding(sightings) for name, sightings in by_name.items()}
-
-
-def _build_holding(sightings: Sequence[Sighting]) -> Holding:
-    """Return what one catalogue has of one scene; the earliest ``since`` counts."""
-    first = min(sightings, key=lambda each: (each.told == SENSING, each.since))
-    ids = tuple(sorted({each.item_id for each in sightings}))
-    strips = {each.strip for each in sightings} - {""}
-    return Holding(ids, first.since, first.told, len(strips))
+def _build_holdings(seen: Mapping[str, Sequence[Sighting]]) -> dict[str, Holding]:
+    """Return what each catalogue has of one scene; the earliest ``since`` counts."""
+    holdings = {}
+    for name, sightings in seen.items():
+        first = min(sightings, key=lambda each: (each.told == SENSING, each.since))
+        ids = tuple(sorted({each.item_id for each in sightings}))
+        strips = {each.strip for each in sightings} - {""}
+        holdings[name] = Holding(ids, first.since, first.told, len(strips))
+    return holdings
 
 
 def find_lacking(scene: MatchedScene, asked: Collection[str]) -> tuple[str, ...]:

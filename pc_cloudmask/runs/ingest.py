@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import partial
 from itertools import chain, islice
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pc_cloudmask.catalog.export import update_tile_index
 from pc_cloudmask.catalog.layout import ItemKeys, is_state_key
@@ -32,7 +32,6 @@ from pc_cloudmask.runs.candidate import (
     Candidate,
     build_waiting,
     conclude,
-    pair_candidates,
     read_candidates,
     select_unpublished,
 )
@@ -41,9 +40,10 @@ from pc_cloudmask.runs.report import Observer, Report, SceneOutcome, SceneState,
 from pc_cloudmask.runs.request import IngestRequest
 from pc_cloudmask.runs.runners import Runner, run_overlapped
 from pc_cloudmask.runs.scene import publish_cloudmask
+from pc_cloudmask.scene.image import EarthEngineImage
 from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.scene.scene import is_item_id
-from pc_cloudmask.source.fields import Item, SceneSource
+from pc_cloudmask.source.fields import Item
 from pc_cloudmask.storage.store import ObjectStore
 
 #: Scenes that are paired, published and linked together: one page of the Planetary Computer's API. A run that dies
@@ -84,42 +84,15 @@ def ingest(
     ingestion.publish(context.source.find_items(query))
     if query.names_only_ids:
         ingestion.leave_unlisted(ingestion.read_unlisted(query.ids))
-    seconds = time.monotonic() - started
-    return build_report(
-        ingestion.outcomes,
-        seconds,
-        deferred=ingestion.deferred,
-        unpushed=context.unpushed,
-        transfer=context.read_transfer(),
-    )
-
-
-def retry_due_scenes(source: SceneSource, ingestion: Ingestion, now: datetime) -> None:
-    """Publish the scenes that an earlier run recorded and that are due, wherever they are.
-
-    Raises:
-        CloudmaskError: the source, the engine or the store ended it; completed work is kept.
-    """
-    due = {state.item_id: state for state in ingestion.noted.values() if state.is_due(now)}
-    listed: set[str] = set()
-    ingestion.publish(_find(source, sorted(due), listed))
-    unlisted = [state for item_id, state in sorted(due.items()) if item_id not in listed]
-    ingestion.leave_unlisted(unlisted)
-
-
-def _find(source: SceneSource, ids: list[str], listed: set[str]) -> Iterator[Item]:
-    """Yield the items of ``ids``, with one request per hundred; add the ids that the source has to ``listed``."""
-    for asked in batches(ids, IDS_AT_ONCE):
-        for item in source.find_items(SceneQuery(ids=tuple(asked))):
-            listed.add(str(item.get("id")))
-            yield item
+    return ingestion.build_report(started)
 
 
 class Ingestion:
     """The publishing of one run; ``outcomes`` has one entry for each scene so far.
 
-    ``noted`` are states that earlier runs recorded: scenes that are not due yet are held back. See ``ladder`` for which
-    method makes a mask, and which mask may replace another.
+    ``noted`` are states that earlier runs recorded: scenes that are not due yet are held back. See ``candidate`` for
+    which method makes a mask, and which mask may replace another. A method that raises a CloudmaskError ends the run:
+    settings, source, engine or store; completed work is kept and recorded.
     """
 
     def __init__(
@@ -134,7 +107,7 @@ class Ingestion:
         self._context = context
         self._runner = runner
         self._observer = observer or Observer()
-        self._budget = budget or Budget(context.settings, meter=context.meter)
+        self._budget = budget or Budget(context.settings, context.meter)
         self._force = force
         self._remembered: frozenset[str] = frozenset()
         self.noted: dict[str, NotedState] = {}
@@ -145,21 +118,12 @@ class Ingestion:
         self.outcomes: list[SceneOutcome] = []
 
     @property
-    def deferred(self) -> int:
-        """Number of scenes that the budget left to a later run."""
-        return self._budget.deferred
-
-    @property
     def is_complete(self) -> bool:
         """True if each scene so far is published or recorded as waiting or failed, with none left out."""
-        return not self.deferred and self._room >= 0
+        return not self._budget.deferred and self._room >= 0
 
     def begin(self, noted: Iterable[NotedState] = ()) -> None:
-        """Finish what a dead run had begun; hold back those of ``noted`` that are not due.
-
-        Raises:
-            CloudmaskError: the run cannot continue: settings or store.
-        """
+        """Finish what a dead run had begun; hold back those of ``noted`` that are not due."""
         if self._context.settings.mirror:
             check_available()
         check_projections()
@@ -170,15 +134,36 @@ class Ingestion:
         self._remembered = find_remembered(self._context.store)
 
     def publish(self, items: Iterable[Item]) -> None:
-        """Publish the ``items`` that the catalog lacks; the failure of one scene does not stop others.
-
-        Raises:
-            CloudmaskError: the run cannot continue: source, engine or store.
-        """
+        """Publish the ``items`` that the catalog lacks; the failure of one scene does not stop others."""
         jobs = (partial(self._pass_on, self._publish_batch(batch)) for batch in self._read_batches(items))
         # A limited budget is spent on the scenes found first.
         for outcome in run_overlapped(jobs, 1 if self._budget.is_limited else BATCHES_AT_ONCE):
             self._observer.scene_ended(outcome)
+
+    def retry_due(self) -> None:
+        """Publish the scenes that an earlier run recorded and that are due, wherever they are."""
+        due = {state.item_id: state for state in self.noted.values() if state.is_due(self._context.now)}
+        listed: set[str] = set()
+        self.publish(self._find_items(sorted(due), listed))
+        self.leave_unlisted(state for item_id, state in sorted(due.items()) if item_id not in listed)
+
+    def _find_items(self, ids: list[str], listed: set[str]) -> Iterator[Item]:
+        """Yield the items of ``ids``, with one request per hundred; add the ids that the source has to ``listed``."""
+        for asked in batches(ids, IDS_AT_ONCE):
+            for item in self._context.source.find_items(SceneQuery(ids=tuple(asked))):
+                listed.add(str(item.get("id")))
+                yield item
+
+    def build_report(self, started: float, **extra: Any) -> Report:
+        """Return the report of the run that began at ``started`` by the monotonic clock."""
+        return build_report(
+            self.outcomes,
+            time.monotonic() - started,
+            deferred=self._budget.deferred,
+            unpushed=self._context.unpushed,
+            transfer=self._context.read_transfer(),
+            **extra,
+        )
 
     def _read_batches(self, items: Iterable[Item]) -> Iterator[list[Item]]:
         """Yield batches of items that this run has not met before."""
@@ -189,22 +174,11 @@ class Ingestion:
             yield new
 
     def note(self, outcomes: Iterable[SceneOutcome]) -> None:
-        """Report ``outcomes`` to the observer as they come, and record them in the store once all have come.
-
-        Raises:
-            CloudmaskError: the run cannot continue; earlier outcomes are recorded.
-        """
+        """Report ``outcomes`` to the observer as they come, and record them in the store once all have come."""
         for outcome in self._pass_on(outcomes):
             self._observer.scene_ended(outcome)
 
     def _pass_on(self, outcomes: Iterable[SceneOutcome]) -> Iterator[SceneOutcome]:
-        """Yield ``outcomes`` as they come, and record them in the store once all have come.
-
-        Log a warning, once, when there is no room for further states.
-
-        Raises:
-            CloudmaskError: the run cannot continue; earlier outcomes are recorded.
-        """
         ended: list[SceneOutcome] = []
         try:
             for outcome in outcomes:
@@ -216,20 +190,18 @@ class Ingestion:
         self._remember(ended)
 
     def _remember(self, ended: list[SceneOutcome]) -> None:
+        """Record the outcomes in the store, and log a warning, once, when there is no room for further states."""
         with self._noting:
-            self._note_all(ended)
-
-    def _note_all(self, ended: list[SceneOutcome]) -> None:
-        self.outcomes += ended
-        had_room, room = self._room >= 0, max(0, self._room)
-        left = remember_outcomes(self._context.store, ended, self._remembered, self._context.now, room)
-        self._room = min(self._room, left)
-        if had_room and left < 0:
-            logger.warning(
-                "more than %d scenes wait or failed for the first time: the others are in the report alone, "
-                "and the next run tries them again",
-                MAX_NEW_STATES,
-            )
+            self.outcomes += ended
+            had_room, room = self._room >= 0, max(0, self._room)
+            left = remember_outcomes(self._context.store, ended, self._remembered, self._context.now, room)
+            self._room = min(self._room, left)
+            if had_room and left < 0:
+                logger.warning(
+                    "more than %d scenes wait or failed for the first time: the others are in the report alone, "
+                    "and the next run tries them again",
+                    MAX_NEW_STATES,
+                )
 
     def leave_unlisted(self, unlisted: Iterable[NotedState]) -> None:
         """Make scenes that the source does not list wait, even quarantined ones, until it does or they are forgotten.
@@ -241,17 +213,17 @@ class Ingestion:
             if state.attempts >= FORGET_AFTER and state.reason == UNLISTED:
                 clear_state(self._context.store, state.item_id)
             else:
-                waiting = build_waiting(state.item_id, UNLISTED, state.fingerprint)
-                is_published = state.kind is StateKind.PROVISIONAL
-                as_published = replace(waiting, state=SceneState.SKIPPED, provisional=True)
-                kept.append(as_published if is_published else waiting)
+                outcome = build_waiting(state.item_id, UNLISTED, state.fingerprint)
+                if state.kind is StateKind.PROVISIONAL:
+                    outcome = replace(outcome, state=SceneState.SKIPPED, provisional=True)
+                kept.append(outcome)
         self.note(kept)
 
     def read_unlisted(self, ids: Iterable[str]) -> list[NotedState]:
         """Return the states that earlier runs recorded for those of ``ids`` whose items this run did not meet."""
         unlisted = sorted(self._remembered.intersection(ids) - self._met)
-        states = [find_state(self._context.store, kind, each) for each in unlisted for kind in StateKind]
-        return [state for state in states if state is not None]
+        states = (find_state(self._context.store, kind, each) for each in unlisted for kind in StateKind)
+        return list(filter(None, states))
 
     def _publish_batch(self, items: list[Item]) -> Iterator[SceneOutcome]:
         """Yield the outcomes of one batch: select, pair, publish, link."""
@@ -326,13 +298,14 @@ class Ingestion:
         paired: list[Candidate] = []
         waiting: list[SceneOutcome] = []
         while affordable := self._budget.select_affordable(wanted):
-            scenes = [candidate.scene for candidate in affordable]
-            pairings = self._context.engines[method].find_images(scenes)
-            found, late = pair_candidates(affordable, pairings)
-            late_ids = {outcome.id for outcome in late}
-            self._budget.give_back([each for each in affordable if each.scene.id in late_ids])
-            paired += found
-            waiting += late
+            pairings = self._context.engines[method].find_images([each.scene for each in affordable])
+            for candidate in affordable:
+                pairing = pairings[candidate.scene.id]
+                if isinstance(pairing, EarthEngineImage):
+                    paired.append(replace(candidate, ee_image=pairing))
+                else:
+                    self._budget.give_back(candidate)
+                    waiting.append(build_waiting(candidate.scene.id, pairing.reason, candidate.fingerprint))
             wanted = wanted[len(affordable) :]
         self._budget.defer(wanted)
         return paired, waiting
@@ -365,10 +338,8 @@ def remember_outcomes(
     """Record each waiting, failed or provisional scene, and forget the state of scenes whose mask is now final.
 
     Outcomes with an id that cannot be a key, from items refused for that, are only in the report, and so are new ones
-    beyond the first ``room``. Scenes that were held back are recorded already.
-
-    Returns:
-        The remaining ``room``; if negative, the number of scenes that could not be recorded.
+    beyond the first ``room``. Scenes that were held back are recorded already. Return the remaining ``room``; if
+    negative, the number of scenes that could not be recorded.
     """
 
     def remember(outcome: SceneOutcome) -> None:

@@ -1,23 +1,33 @@
-"""What a run would do, and what has been done, determined without writing anything."""
+"""What a run would do, what has been done, and years of an area as many runs, determined without writing anything."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
-from pc_cloudmask.catalog.publisher import find_published
 from pc_cloudmask.catalog.search import Census, read_census
 from pc_cloudmask.catalog.states import NotedState, list_states
+from pc_cloudmask.catalog.walk import find_published
 from pc_cloudmask.masking.classes import MaskParameters
-from pc_cloudmask.masking.earth_engine.windows import estimate_pairing
+from pc_cloudmask.masking.earth_engine.windows import CostEstimate, estimate_pairing
+from pc_cloudmask.runs.area_state import list_months
 from pc_cloudmask.runs.budget import estimate_scene_cost
 from pc_cloudmask.runs.candidate import Candidate, read_candidates, select_unpublished
 from pc_cloudmask.runs.context import RunContext, check_reachable
 from pc_cloudmask.runs.report import SceneOutcome
-from pc_cloudmask.runs.request import IngestRequest
-from pc_cloudmask.settings import Settings
+from pc_cloudmask.runs.request import BackfillRequest, IngestRequest
+from pc_cloudmask.scene.query import format_datetime_interval
+from pc_cloudmask.settings import Area, Settings, read_clock
+from pc_cloudmask.source.fields import SceneSource, find_property
+
+#: Scenes in one run of a backfill; more if one tile has more in a month. With 100 to 500, a run takes hours at most,
+#: and killing it costs no more than a batch.
+SHARD_SCENES = 250
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,7 @@ class Plan:
     """The scenes of a dry run.
 
     Earth Engine is not asked whether it has images, so costs are those of the best method that may make each mask.
+    ``requests`` include those that pair scenes with images, ``asset_bytes`` are of the items' own assets.
     ``provisional`` are the scenes to be published that already have a mask by a lesser method.
     """
 
@@ -47,28 +58,15 @@ class Plan:
     provisional: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     failed: tuple[SceneOutcome, ...] = ()
-    pairing_requests: int = 0
+    requests: int = 0
+    bytes: int = 0
+    asset_bytes: int = 0
 
     @property
     def ids(self) -> frozenset[str]:
         """The ids of all scenes found."""
         planned = (scene.id for scene in self.would_publish)
         return frozenset((*self.skipped, *planned, *(outcome.id for outcome in self.failed)))
-
-    @property
-    def requests(self) -> int:
-        """Total number of requests to Earth Engine, including those that pair scenes with images."""
-        return sum(scene.requests for scene in self.would_publish) + self.pairing_requests
-
-    @property
-    def bytes(self) -> int:
-        """Total bytes of pixels from Earth Engine."""
-        return sum(scene.bytes for scene in self.would_publish)
-
-    @property
-    def asset_bytes(self) -> int:
-        """Total bytes of pixels from the items' own assets."""
-        return sum(scene.asset_bytes for scene in self.would_publish)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values; ``failed`` as in a report."""
@@ -97,22 +95,22 @@ def plan_ingest(context: RunContext, request: IngestRequest) -> Plan:
         force=request.force,
         workers=settings.workers,
     )
-    planned = tuple(_plan_scene(settings, candidate) for candidate in wanted)
-    asking = (each.scene.datetime for each, plan in zip(wanted, planned, strict=True) if plan.requests)
+    costs = [estimate_scene_cost(settings, candidate) for candidate in wanted]
+    asking = (each.scene.datetime for each, cost in zip(wanted, costs, strict=True) if cost.requests)
     return Plan(
-        would_publish=planned,
+        would_publish=tuple(map(partial(_plan_scene, settings), wanted, costs)),
         skipped=tuple(candidate.scene.id for candidate in final),
         provisional=tuple(candidate.scene.id for candidate in wanted if candidate.is_current),
         failed=tuple(refused),
-        pairing_requests=estimate_pairing(asking).requests,
+        **asdict(sum(costs, estimate_pairing(asking))),
     )
 
 
-def _plan_scene(settings: Settings, candidate: Candidate) -> PlannedScene:
-    cost, keys = estimate_scene_cost(settings, candidate), candidate.keys
+def _plan_scene(settings: Settings, candidate: Candidate, cost: CostEstimate) -> PlannedScene:
+    keys = candidate.keys
     probability = [keys.probability("*")] if settings.keep_inputs else []
     assets = (keys.mask("*"), *probability, keys.preview("*"))
-    return PlannedScene(candidate.scene.id, keys.item, assets, cost.requests, cost.bytes, cost.asset_bytes)
+    return PlannedScene(candidate.scene.id, keys.item, assets, **asdict(cost))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,3 +167,71 @@ def read_status(context: RunContext, request: IngestRequest) -> Status:
         candidates, _ = read_candidates(items, dict.fromkeys(context.settings.ladder, MaskParameters()))
         gaps = census.find_gaps((each.scene.tile, each.scene.datetime.date()) for each in candidates)
     return Status(census, tuple(list_states(context.store)), gaps)
+
+
+def plan_shards(source: SceneSource, request: BackfillRequest, settings: Settings) -> Iterator[IngestRequest]:
+    """Yield requests that together cover all of ``request``, newest months first.
+
+    Small months are combined into one shard; a large one is split by tiles. The source is asked what each month
+    contains, so no shard is empty.
+
+    Raises:
+        SettingsError: unknown area or invalid years.
+        SourceUnavailable, SourceRefused: the source could not be asked; shards already yielded remain valid.
+    """
+    given = request.model_dump(include={"items", "method", "compute", "store", "keep_inputs", "config"})
+    for area in request.read_areas(settings).values():
+        given |= {"bbox": area.bbox, "intersects": area.intersects}
+        for newest, *earlier in _pack(_count_months(source, area, request), lambda month: month.scenes):
+            interval = _format_months(earlier[-1].start if earlier else newest.start, newest.end)
+            groups: Iterable[Sequence[str]] = [area.tiles]
+            if newest.scenes > SHARD_SCENES:
+                groups = _pack(sorted(filter(None, newest.counts)), newest.counts.__getitem__)
+            for tiles in groups:
+                yield IngestRequest(**given, tiles=tuple(tiles), datetime=interval)
+
+
+def _pack(parts: Iterable[T], count: Callable[[T], int]) -> Iterator[list[T]]:
+    """Yield ``parts`` that follow one another in groups of at most ``SHARD_SCENES`` scenes, or of a single part."""
+    group: list[T] = []
+    for part in parts:
+        if group and sum(map(count, [*group, part])) > SHARD_SCENES:
+            yield group
+            group = []
+        group.append(part)
+    if group:
+        yield group
+
+
+class _Month(NamedTuple):
+    """A month, or a part of the first or last, and its number of scenes by tile."""
+
+    start: datetime
+    end: datetime
+    counts: Counter[str]
+
+    @property
+    def scenes(self) -> int:
+        return self.counts.total()
+
+
+def _count_months(source: SceneSource, area: Area, request: BackfillRequest) -> Iterator[_Month]:
+    """Yield the months that have scenes, newest first."""
+    start, end = request.read_period()
+    now = request.now or read_clock()
+    newest = min(end, now) if end else now
+    for _, (first, last) in list_months(max(start, area.start), f"{newest:%Y-%m}"):
+        cut = min(last, end) if end else last
+        items = source.find_items(area.read_query((first, cut)))
+        tiles = (find_property(item, "s2:mgrs_tile") for item in items)
+        if counts := Counter(tile if isinstance(tile, str) else "" for tile in tiles):
+            yield _Month(first, cut, counts)
+
+
+def _format_months(start: datetime, end: datetime) -> str:
+    """Return ``2018-12`` or ``2018-11/2018-12`` for complete months, else instants."""
+    next_instant = end + timedelta(microseconds=1)
+    if (start.day, next_instant.day) != (1, 1) or start.time() != next_instant.time():
+        return format_datetime_interval((start, end))
+    first, last = f"{start:%Y-%m}", f"{end:%Y-%m}"
+    return first if first == last else f"{first}/{last}"

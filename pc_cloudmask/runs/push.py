@@ -10,16 +10,13 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from pc_cloudmask.catalog.feed import ChangeKind, Event, find_kind
 from pc_cloudmask.contact import find_ca_bundle
 from pc_cloudmask.source.fields import is_number
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: Limit of SNS for one request.
 _BATCH = 10
@@ -86,31 +83,22 @@ class TopicPush:
 
 def build_attributes(event: Event) -> dict[str, dict[str, str]]:
     """Return the message attributes of an event, at most ten: SQS keeps no more."""
-    return dict(_list_attributes(event))
-
-
-def _list_attributes(event: Event) -> Iterator[tuple[str, dict[str, str]]]:
     data = event["data"]
     kind, bbox, moment = find_kind(event), data["bbox"], data["datetime"]
-    yield "collection", _text(data["collection"])
+    values: dict[str, Any] = {"collection": data["collection"]}
     if isinstance(bbox, list) and len(bbox) in {4, 6} and all(map(is_number, bbox)):
         half = len(bbox) // 2
-        corners = (bbox[0], bbox[1], bbox[half], bbox[half + 1])
-        yield from zip(_CORNERS, map(_number, corners), strict=True)
+        values |= zip(_CORNERS, (bbox[0], bbox[1], bbox[half], bbox[half + 1]), strict=True)
     if isinstance(moment, str) and moment:
-        yield from ((name, _text(moment)) for name in ("datetime", "start_datetime", "end_datetime"))
+        values |= dict.fromkeys(("datetime", "start_datetime", "end_datetime"), moment)
     if is_number(data["cloud_percentage"]):
-        yield "cloud_cover", _number(data["cloud_percentage"])
+        values["cloud_cover"] = data["cloud_percentage"]
     if kind is not None:
-        yield "status", _text(_STATUS[kind])
-
-
-def _text(value: str) -> dict[str, str]:
-    return {"DataType": "String", "StringValue": value}
-
-
-def _number(value: float) -> dict[str, str]:
-    return {"DataType": "Number", "StringValue": str(value)}
+        values["status"] = _STATUS[kind]
+    return {
+        name: {"DataType": "Number" if is_number(value) else "String", "StringValue": str(value)}
+        for name, value in values.items()
+    }
 
 
 def _build_client(region: str) -> Any:

@@ -1,19 +1,43 @@
-"""The result of a run, scene by scene, and its metrics as Prometheus text."""
+"""What a run tells: its result, scene by scene, its metrics as Prometheus text, and its log.
+
+A record of the log is one line, with run, item and phase, without secrets.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Mapping
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.text import (
+    LONGEST_LINE,
+    encode_for_terminal,
+    hide_values,
+    keep_signatures_out_of_logs,
+    make_lines_printable,
+    make_printable,
+)
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Gauge
+
+    from pc_cloudmask.settings import LogFormat
+
+#: From the encoding of a small scene to a full tile by the embedded network.
+PHASE_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+run_id: ContextVar[str] = ContextVar("run_id", default="")
+item_id: ContextVar[str] = ContextVar("item_id", default="")
+phase_name: ContextVar[str] = ContextVar("phase_name", default="")
 
 
 class SceneState(StrEnum):
@@ -139,29 +163,25 @@ def build_report(outcomes: Iterable[SceneOutcome], seconds: float, **extra: Any)
 
     ``extra`` are further fields of ``Report``.
     """
-    by_state: dict[SceneState, list[SceneOutcome]] = {state: [] for state in SceneState}
-    held_back: list[SceneOutcome] = []
+    by_state: dict[str, list[SceneOutcome]] = {name: [] for name in (*SceneState, "held back")}
     phases: dict[str, tuple[float, ...]] = {}
     for outcome in sorted(outcomes, key=lambda outcome: outcome.id):
         untried_failure = outcome.held and outcome.state is SceneState.FAILED
-        (held_back if untried_failure else by_state[outcome.state]).append(outcome)
+        by_state["held back" if untried_failure else outcome.state].append(outcome)
         for phase, seconds_of_phase in outcome.phases.items():
             phases[phase] = (*phases.get(phase, ()), seconds_of_phase)
+    published = by_state[SceneState.PUBLISHED]
     return Report(
-        published=tuple(outcome.id for outcome in by_state[SceneState.PUBLISHED]),
-        provisional=tuple(outcome.id for outcome in by_state[SceneState.PUBLISHED] if outcome.provisional),
+        published=tuple(outcome.id for outcome in published),
+        provisional=tuple(outcome.id for outcome in published if outcome.provisional),
         skipped=tuple(outcome.id for outcome in by_state[SceneState.SKIPPED]),
         waiting=tuple(by_state[SceneState.WAITING]),
         failed=tuple(by_state[SceneState.FAILED]),
-        held_back=tuple(held_back),
+        held_back=tuple(by_state["held back"]),
         seconds=seconds,
         phases=phases,
         **extra,
     )
-
-
-#: From the encoding of a small scene to a full tile by the embedded network.
-PHASE_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
 def check_metrics(path: Path) -> None:
@@ -205,19 +225,91 @@ def build_metrics(command: str, report: Report, now: datetime) -> CollectorRegis
     for state, count in report.counts.items():
         scenes.labels(command, state).set(count)
     exchanged = open_gauge("earthengine", "What was exchanged with Earth Engine", "what")
-    for what in ("requests", "bytes", "retries", "splits", "eecu_seconds", "eecu_untold"):
+    for what in ("requests", "bytes", "retries", "splits", "eecu_seconds", "eecu_untold", "eecu_scenes"):
         if what in report.transfer:
-            exchanged.labels(command, what).set(report.transfer[what])
-    if "eecu_scenes" in report.transfer:
-        exchanged.labels(command, "eecu_scenes").set(len(report.transfer["eecu_scenes"]))
-    phases = Histogram(
-        "cloudmask_phase_seconds",
-        "Seconds of work on a scene by phase",
-        ["command", "phase"],
-        registry=registry,
-        buckets=PHASE_BUCKETS_S,
-    )
+            figure = report.transfer[what]
+            exchanged.labels(command, what).set(len(figure) if what == "eecu_scenes" else figure)
+    text, labels = "Seconds of work on a scene by phase", ["command", "phase"]
+    phases = Histogram("cloudmask_phase_seconds", text, labels, registry=registry, buckets=PHASE_BUCKETS_S)
     for phase, seconds in sorted(report.phases.items()):
         for second in seconds:
             phases.labels(command, phase).observe(second)
     return registry
+
+
+class Phase(StrEnum):
+    """Parts of the work on one scene."""
+
+    DOWNLOAD = "download"
+    DERIVE = "derive"
+    ENCODE = "encode"
+    PUBLISH = "publish"
+
+
+class PhaseClock:
+    """Seconds spent in each phase of the work on one item."""
+
+    def __init__(self, item: str) -> None:
+        self._item = item
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, phase: Phase) -> Iterator[None]:
+        """Measure the time spent inside; log records made there carry item and phase."""
+        tokens = (item_id.set(self._item), phase_name.set(phase))
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
+            item_id.reset(tokens[0])
+            phase_name.reset(tokens[1])
+
+
+class TextFormatter(logging.Formatter):
+    """``INFO pc_cloudmask.runs.runners [S2B_… derive]: message``; only lines of a traceback are indented."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, followed by those of a traceback."""
+        where = " ".join(filter(None, (item_id.get(), phase_name.get())))
+        name = f"{record.name} [{where}]" if where else record.name
+        line = make_printable(f"{record.levelname} {name}: {record.getMessage()}", LONGEST_LINE)
+        traceback = _format_traceback(self, record)
+        return "\n".join([line, *(f"  {below}" for below in traceback.splitlines())])
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line: time, level, logger, message; run, item, phase and error if there are any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        fields = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "run": run_id.get(),
+            "item": item_id.get(),
+            "phase": phase_name.get(),
+        }
+        shown = {name: make_printable(text, LONGEST_LINE) for name, text in fields.items() if text}
+        if traceback := _format_traceback(self, record):
+            shown["error"] = traceback
+        return encode_for_terminal(shown)
+
+
+def _format_traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    text = formatter.formatException(record.exc_info) if record.exc_info else ""
+    return make_lines_printable(text, LONGEST_LINE)
+
+
+def configure_logs(
+    level: int, read_secrets: Callable[[], Iterable[str]], form: LogFormat | None = None
+) -> None:
+    """Write records of ``level`` and above to stderr, as text by default, replacing the present configuration."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    hide_values(read_secrets)
+    keep_signatures_out_of_logs()
+    logging.captureWarnings(capture=True)  # a library's warning may quote secrets in its input
+    logging.basicConfig(level=level, handlers=[handler], force=True)

@@ -16,6 +16,7 @@ from pc_cloudmask.text import make_printable, unsigned_href
 
 #: Tiles, areas or ids shown in the name of a run.
 SHOWN = 3
+FIRST_INSTANT = dt.datetime.combine(FIRST_IMAGE, dt.time(), dt.UTC)
 
 
 def shorten(names: Sequence[str]) -> list[str]:
@@ -220,7 +221,7 @@ class BackfillRequest(AreaRequest):
         if self.years and len(self.years) != max(self.years) - min(self.years) + 1:
             raise SettingsError("the years of a backfill must follow one another: begin one for each gap")
         start, end = parse_datetime_interval(text)
-        return start or dt.datetime.combine(FIRST_IMAGE, dt.time(), dt.UTC), end
+        return start or FIRST_INSTANT, end
 
 
 class GapsRequest(AreaRequest):
@@ -239,9 +240,8 @@ class GapsRequest(AreaRequest):
         """
         if self.datetime is None:
             return now - dt.timedelta(days=RECENT_DAYS), now
-        first_image = dt.datetime.combine(FIRST_IMAGE, dt.time(), dt.UTC)
         start, end = parse_datetime_interval(self.datetime)
-        first, last = max(start or first_image, first_image), min(end or now, now)
+        first, last = max(start or FIRST_INSTANT, FIRST_INSTANT), min(end or now, now)
         if first > last:
             raise SettingsError(
                 f"--datetime {self.datetime!r:.60}: Sentinel-2 has taken images from {FIRST_IMAGE} until now"

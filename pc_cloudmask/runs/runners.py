@@ -1,4 +1,4 @@
-"""Run many scenes at a time in this process, and what they share.
+"""Run many scenes at a time, in threads or on a Dask cluster, and what those of one process share.
 
 How a queue of scenes keeps Earth Engine busy
 ---------------------------------------------
@@ -18,20 +18,26 @@ from __future__ import annotations
 import ctypes
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
+from functools import partial
+from itertools import islice
 from queue import Queue
 from threading import Event
-from typing import Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from pc_cloudmask.errors import CloudmaskError
+from pc_cloudmask.errors import CloudmaskError, SettingsError
 from pc_cloudmask.masking.earth_engine.account import CONCURRENT_REQUESTS
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.runs.candidate import Candidate, build_failure, find_fault
 from pc_cloudmask.runs.report import SceneOutcome
 from pc_cloudmask.settings import Settings
+from pc_cloudmask.version import tell_extra
+
+if TYPE_CHECKING:
+    from dask.distributed import Client
 
 #: Retries of a scene whose error is retryable; the adapters retry single requests themselves.
 RETRIES = 2
@@ -79,11 +85,8 @@ class ThreadRunner:
                 raise
 
         try:
-            futures = [
-                # Each in its own context, so that the log can distinguish runs and items.
-                pool.submit(copy_context().run, attempt, candidate)
-                for candidate in candidates
-            ]
+            # Each in its own context, so that the log can distinguish runs and items.
+            futures = [pool.submit(copy_context().run, attempt, each) for each in candidates]
             for future in as_completed(futures):
                 try:
                     outcome = future.result()
@@ -249,3 +252,104 @@ class Pipeline:
         give_back_rasters()
         self.memory = Memory(RASTER_BYTES)
         self.turns = threading.BoundedSemaphore(settings.workers)
+
+
+#: Scenes submitted per worker thread: enough to keep it busy, few enough to keep the scheduler small.
+SCENES_AT_ONCE = 4
+#: Options of a cluster on this machine, which other machines cannot reach.
+CLUSTER_OPTIONS: Mapping[str, Any] = {
+    "threads_per_worker": 1,
+    "host": "127.0.0.1",
+    "dashboard_address": "127.0.0.1:0",
+    "silence_logs": logging.ERROR,
+}
+
+
+class DaskRunner:
+    """Runs scenes on the workers of ``client``'s cluster, for the most compute-intensive method.
+
+    Workers create their own adapters, from the settings sent with a scene and the credentials in their environment. The
+    scenes of a worker that dies run again elsewhere: every effect is idempotent.
+    """
+
+    def __init__(self, client: Client, *, retry_delay_s: float) -> None:
+        self._client = client
+        self._retry_delay_s = retry_delay_s
+
+    def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
+        """Yield the outcomes in the order in which scenes end; a later run retries one that the cluster lost."""
+        from dask.distributed import as_completed  # noqa: PLC0415 - optional and heavy
+
+        attempt = partial(attempt_scene, work, retry_delay_s=self._retry_delay_s)
+        waiting = iter(candidates)
+        under_way: dict[Any, Candidate] = {}
+        fault: CloudmaskError | None = None
+        ended = as_completed(loop=self._client.loop)
+
+        def send(count: int) -> None:
+            for candidate in islice(waiting, count):
+                future = self._client.submit(attempt, candidate, pure=False)
+                under_way[future] = candidate
+                ended.add(future)
+
+        try:
+            send((sum(self._client.nthreads().values()) or 1) * SCENES_AT_ONCE)
+            for future in ended:
+                candidate, outcome = under_way.pop(future), None
+                try:
+                    outcome = future.result()
+                except CloudmaskError as error:
+                    fault = fault or error
+                except Exception as error:
+                    logger.warning("%s: the cluster lost it: %s", candidate.scene.id, error)
+                    outcome = build_failure(candidate.scene.id, error, candidate.fingerprint)
+                if outcome is not None:
+                    yield outcome
+                send(0 if fault else 1)
+                future.release()
+            if fault:
+                raise fault
+        finally:
+            self._client.cancel(list(under_way))
+
+
+def find_scheduler() -> str | None:
+    """Return the address in ``DASK_SCHEDULER_ADDRESS``; None if it is not set."""
+    try:
+        import dask.distributed  # noqa: PLC0415 - as above
+    except ImportError as missing:
+        raise SettingsError(f"CLOUDMASK_RUNNER=dask needs Dask: {tell_extra('dask')}") from missing
+    address: str | None = dask.config.get("scheduler-address", None)
+    return address
+
+
+@contextmanager
+def open_dask_runner(workers: int, *, retry_delay_s: float = RETRY_DELAY_S) -> Iterator[DaskRunner]:
+    """Open a runner on the cluster that ``DASK_SCHEDULER_ADDRESS`` names, else on ``workers`` local processes.
+
+    Raises:
+        SettingsError: the scheduler cannot be reached.
+    """
+    address = find_scheduler()
+    from dask.distributed import Client, LocalCluster  # noqa: PLC0415 - as above
+
+    with ExitStack() as stack:
+        cluster = address or stack.enter_context(LocalCluster(n_workers=workers, **CLUSTER_OPTIONS))
+        try:
+            client = stack.enter_context(Client(cluster, set_as_default=False))
+        except (OSError, TimeoutError, ValueError) as error:
+            if address is None:
+                raise
+            raise SettingsError(f"DASK_SCHEDULER_ADDRESS {address}: no scheduler answers there") from error
+        yield DaskRunner(client, retry_delay_s=retry_delay_s)
+
+
+def open_runner(settings: Settings) -> AbstractContextManager[Runner]:
+    """Open the runner selected by ``settings``.
+
+    Raises:
+        SettingsError: when entered, its packages are not installed, or its cluster cannot be reached.
+    """
+    if settings.runner == "threads":
+        return nullcontext(ThreadRunner(count_threads(settings)))
+    return open_dask_runner(settings.workers)

@@ -9,12 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 
-from pc_cloudmask.catalog.fields import (
-    COG_MEDIA_TYPE,
-    PNG_MEDIA_TYPE,
-    AssetFile,
-    CatalogContext,
-)
+from pc_cloudmask.catalog.fields import COG_MEDIA_TYPE, PNG_MEDIA_TYPE, AssetFile, CatalogContext
 from pc_cloudmask.catalog.item import DerivedItemParts, build_derived_item
 from pc_cloudmask.catalog.publisher import Publication
 from pc_cloudmask.catalog.valid_fields import keep_valid
@@ -26,8 +21,7 @@ from pc_cloudmask.masking.methods import DerivedMask
 from pc_cloudmask.runs.budget import estimate_scene_cost
 from pc_cloudmask.runs.candidate import Candidate, build_published, build_waiting
 from pc_cloudmask.runs.context import RunContext
-from pc_cloudmask.runs.logs import Phase, PhaseClock
-from pc_cloudmask.runs.report import SceneOutcome
+from pc_cloudmask.runs.report import Phase, PhaseClock, SceneOutcome
 from pc_cloudmask.runs.runners import shared_limit
 from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.fields import Item
@@ -126,18 +120,16 @@ def build_publication(
 def _build_files(candidate: Candidate, derived: DerivedMask) -> tuple[AssetFile, AssetFile | None, AssetFile]:
     """Return mask, cloud probability (None without inputs) and preview."""
     scene, keys = candidate.scene, candidate.keys
-    _check_shape(scene.id, derived.classes.shape, scene.grid.shape)
+    if derived.classes.shape != scene.grid.shape:
+        raise EngineRefused(
+            f"{scene.id}: the mask is {derived.classes.shape}, the item's grid {scene.grid.shape} pixels"
+        )
     mask = _build_file(keys.mask, build_mask_cog(derived.classes, scene.grid), COG_MEDIA_TYPE)
     preview = _build_file(keys.preview, build_preview(derived.classes)[0], PNG_MEDIA_TYPE)
     if derived.inputs is None:
         return mask, None, preview
     cog = build_probability_cog(derived.inputs.probability_pct, scene.grid)
     return mask, _build_file(keys.probability, cog, COG_MEDIA_TYPE), preview
-
-
-def _check_shape(item_id: str, shape: tuple[int, ...], expected: tuple[int, int]) -> None:
-    if shape != expected:
-        raise EngineRefused(f"{item_id}: the mask is {shape}, the item's grid {expected} pixels")
 
 
 def _build_source_item(item: Item, folder: str | None) -> Item:

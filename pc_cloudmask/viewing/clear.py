@@ -38,12 +38,26 @@ from pc_cloudmask.scene.scene import MASK_ASSET
 from pc_cloudmask.settings import find_cache_folder, read_settings
 from pc_cloudmask.storage.store import ObjectReader
 from pc_cloudmask.storage.stores import open_reader
-from pc_cloudmask.viewing.library import read_area
-from pc_cloudmask.viewing.listing import ListedItem, describe_item, find_mask_key
+from pc_cloudmask.viewing.library import (
+    ListedItem,
+    describe_item,
+    find_mask_fields,
+    find_mask_key,
+    read_area,
+)
 
 #: To be raised with every change that gives other counts for the same mask and area.
 _COUNTING = 1
-_CLASSES = (MaskClass.CLEAR, MaskClass.CLOUD, MaskClass.CLOUD_SHADOW)
+_SHARES = ("clear", "cloud", "shadow", "nodata")
+#: The fields of a scene as JSON.
+SCENE_FIELDS = (
+    *("id", "tile", "datetime", "method", "provisional"),
+    *(f"{name}_percentage" for name in _SHARES),
+    *(f"{name}_px" for name in (*_SHARES, "area")),
+    "mask",
+)
+#: The area's pixels, and how many of them are clear, cloud, shadow.
+_Counts = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +82,15 @@ class ClearScene:
     @property
     def percentages(self) -> dict[str, float]:
         """Return the shares of the area, which sum to 100."""
-        counts = [self.clear_px, self.cloud_px, self.shadow_px, self.nodata_px]
-        names = ("clear", "cloud", "shadow", "nodata")
-        return dict(zip(names, share_out(counts), strict=True))
+        shares = share_out([getattr(self, f"{name}_px") for name in _SHARES])
+        return dict(zip(_SHARES, shares, strict=True))
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        item = self.item
-        return {
-            **{name: getattr(item, name) for name in ("id", "tile", "datetime", "method", "provisional")},
-            **{f"{name}_percentage": share for name, share in self.percentages.items()},
-            **{
-                f"{name}_px": getattr(self, f"{name}_px")
-                for name in ("clear", "cloud", "shadow", "nodata", "area")
-            },
-            "mask": item.mask,
-        }
+        shares = {f"{name}_percentage": share for name, share in self.percentages.items()}
+        pixels = {f"{name}_px": getattr(self, f"{name}_px") for name in (*_SHARES, "area")}
+        fields = self.item.as_json() | shares | pixels
+        return {name: fields[name] for name in SCENE_FIELDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,68 +156,65 @@ def measure_area(
         tiles=[tiles] if isinstance(tiles, str) else list(tiles),
         datetime=datetime,
     )
-    reader = open_reader(store or read_settings().store)
-    folder = find_cache_folder() if keep else None
-    report = measure_scenes(reader, ItemChoice(query), None if folder is None else folder / "clear")
-    return report if min_clear_pct is None else leave_cloudy_out(report, min_clear_pct)
+    report = measure_scenes(open_reader(store or read_settings().store), ItemChoice(query), keep)
+    return leave_cloudy_out(report, min_clear_pct)
 
 
-def leave_cloudy_out(report: AreaReport, min_clear_pct: float) -> AreaReport:
-    """Return the report with only those scenes in which so much of the area is clear."""
+def leave_cloudy_out(report: AreaReport, min_clear_pct: float | None) -> AreaReport:
+    """Return the report with only those scenes in which so much of the area is clear; with all for None."""
+    if min_clear_pct is None:
+        return report
     clear = (scene for scene in report.scenes if scene.percentages["clear"] >= min_clear_pct)
     return replace(report, scenes=tuple(clear))
 
 
-def measure_scenes(store: ObjectReader, choice: ItemChoice, folder: Path | None = None) -> AreaReport:
-    """Return the report for the area that ``choice`` names; counts are cached in ``folder``.
+def measure_scenes(store: ObjectReader, choice: ItemChoice, keep: bool = False) -> AreaReport:
+    """Return the report for the area that ``choice`` names; for ``keep`` see ``measure_area``.
 
     Raises:
         SettingsError: ``choice`` names no area, or the store holds no catalog.
         StoreRefused, StoreUnavailable, SourceRefused: see ``search_catalog``; or no mask at all could be read.
     """
-    if choice.query.intersects is None:
+    area = choice.query.intersects
+    if area is None:
         raise SettingsError("name the area: --intersects")
     left_out: dict[str, CloudmaskError] = {}
-    scenes = search_catalog(store, choice, partial(_find_scene, store), left_out, brief=True)
-    kept = _KeptCounts.open(folder, choice.query.intersects)
+    looks = search_catalog(store, choice, partial(_describe_mask, store), left_out, brief=True)
+    known = orjson.dumps([_COUNTING, area], option=orjson.OPT_SORT_KEYS)
+    folder = find_cache_folder() if keep else None
+    path = None if folder is None else folder / "clear" / f"{sha256(known).hexdigest()[:32]}.json"
+    kept = _read_kept(path)
     with warnings.catch_warnings():
         # About a broken mask; the error that names it says what is wrong. Threads would undo this for each other.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        looks = _look_at_all(store, build_shape(choice.query.intersects), scenes, kept)
-    kept.write()
-    left_out |= {look.scene.item.id: look.error for look in looks if look.error is not None}
+        _look_at_all(store, build_shape(area), looks, kept)
+    counted = {look.checksum: look.counts for look in looks if look.counts and look.checksum}
+    if path is not None and not counted.items() <= kept.items():
+        _write_kept(path, kept | counted)
+    left_out |= {look.item.id: look.error for look in looks if look.error is not None}
     if looks and all(isinstance(look.error, StoreUnavailable) for look in looks):
         raise next(look.error for look in looks if look.error is not None)
-    found = [ClearScene(look.scene.item, *look.counts) for look in looks if look.counts is not None]
+    found = [ClearScene(look.item, *look.counts) for look in looks if look.counts is not None]
     return AreaReport(
         tuple(sorted(found, key=lambda each: (each.item.datetime or "", each.item.id))),
         left_out,
         masks=len(looks),
         kept=sum(look.is_kept for look in looks),
-        mask_bytes=sum(look.scene.size for look in looks),
+        mask_bytes=sum(look.size for look in looks),
         bytes_read=sum(look.bytes_read for look in looks),
         requests=sum(look.requests for look in looks),
     )
 
 
-#: The area's pixels, and how many of them are clear, cloud, shadow.
-_Counts = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class _Scene:
-    """An item's mask: where it is and, according to the item, its grid, its size in bytes, its content hash."""
+@dataclass(slots=True)
+class _Look:
+    """An item's mask, as the item describes it, and what looking at it gave."""
 
     item: ListedItem
     key: str | None
     grid: Grid | None
     size: int
     checksum: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    scene: _Scene
     counts: _Counts | None = None
     error: CloudmaskError | None = None
     bytes_read: int = 0
@@ -218,16 +222,14 @@ class _Look:
     is_kept: bool = False
 
 
-def _find_scene(store: ObjectReader, published: PublishedItem) -> _Scene:
-    assets = published.item.get("assets")
-    mask: Any = assets.get(MASK_ASSET) if isinstance(assets, Mapping) else None
-    fields: Mapping[str, Any] = mask if isinstance(mask, Mapping) else {}
+def _describe_mask(store: ObjectReader, published: PublishedItem) -> _Look:
+    fields = find_mask_fields(published)
     try:
         grid = read_grid(fields)
     except ValueError:
         grid = None
     size, checksum = fields.get("file:size"), fields.get("file:checksum")
-    return _Scene(
+    return _Look(
         describe_item(store, published),
         find_mask_key(published),
         grid,
@@ -237,37 +239,33 @@ def _find_scene(store: ObjectReader, published: PublishedItem) -> _Scene:
 
 
 def _look_at_all(
-    store: ObjectReader, area: shapely.Geometry, scenes: list[_Scene], kept: _KeptCounts
-) -> list[_Look]:
-    """Look at all scenes, those of one grid together: the area is drawn on each grid only once."""
-    looks: list[_Look] = []
-    ordered = sorted(scenes, key=lambda each: repr(each.grid))
+    store: ObjectReader, area: shapely.Geometry, looks: list[_Look], kept: Mapping[str, _Counts]
+) -> None:
+    """Look at all masks, those of one grid together: the area is drawn on each grid only once."""
+    looks.sort(key=lambda each: repr(each.grid))
     with ThreadPoolExecutor(READERS) as pool:
-        for grid, group in groupby(ordered, lambda each: each.grid):
+        for grid, group in groupby(looks, lambda each: each.grid):
             of_grid = list(group)
-            known = list(pool.map(partial(_look_up, store, kept), of_grid))
-            unknown = [scene for scene, look in zip(of_grid, known, strict=True) if look is None]
-            pixels = _draw_area(area, grid) if unknown else None
-            looks += [look for look in known if look is not None]
-            looks += pool.map(partial(_look, store, pixels), unknown)
-    for look in looks:
-        if look.counts is not None:
-            kept.add(look.scene.checksum, look.counts)
-    return looks
+            are_known = list(pool.map(partial(_look_up, store, kept), of_grid))
+            unknown = [look for look, is_known in zip(of_grid, are_known, strict=True) if not is_known]
+            if unknown:
+                list(pool.map(partial(_look, store, _draw_area(area, grid)), unknown))
 
 
-def _look_up(store: ObjectReader, kept: _KeptCounts, scene: _Scene) -> _Look | None:
-    """Return the cached counts of a mask that still exists with the same size; None if it must be read."""
-    counts = kept.find(scene.checksum)
-    if counts is None or scene.key is None:
-        return None
+def _look_up(store: ObjectReader, kept: Mapping[str, _Counts], look: _Look) -> bool:
+    """Take the cached counts of a mask that still exists with the same size; return False if it must be read."""
+    counts = kept.get(look.checksum)
+    if counts is None or look.key is None:
+        return False
     try:
-        part = store.read_part(scene.key, 0, 1)
+        part = store.read_part(look.key, 0, 1)
     except CloudmaskError as error:
-        return _Look(scene, None, error, 0, 1)
-    if part is None or part.size != scene.size:
-        return None
-    return _Look(scene, counts, None, len(part.body), 1, is_kept=True)
+        look.error, look.requests = error, 1
+        return True
+    if part is None or part.size != look.size:
+        return False
+    look.counts, look.bytes_read, look.requests, look.is_kept = counts, len(part.body), 1, True
+    return True
 
 
 def _draw_area(area: shapely.Geometry, grid: Grid | None) -> AreaPixels | None:
@@ -278,25 +276,25 @@ def _draw_area(area: shapely.Geometry, grid: Grid | None) -> AreaPixels | None:
         return None
 
 
-def _look(store: ObjectReader, pixels: AreaPixels | None, scene: _Scene) -> _Look:
-    item_id = scene.item.id
-    if pixels is None or scene.grid is None or scene.key is None:
-        return _Look(
-            scene, error=AssetRefused(f"item {item_id}: no asset {MASK_ASSET} whose proj:* tell its grid")
-        )
+def _look(store: ObjectReader, pixels: AreaPixels | None, look: _Look) -> None:
+    """Count the area's pixels in the mask, or say what is wrong with it."""
+    name = f"item {look.item.id}"
+    if pixels is None or look.grid is None or look.key is None:
+        look.error = AssetRefused(f"{name}: no asset {MASK_ASSET} whose proj:* tell its grid")
+        return
     if pixels.window is None:
-        return _Look(scene, (pixels.total_px, 0, 0, 0))
-    file = PartsFile(partial(_read_part, store, scene.key))
+        look.counts = (pixels.total_px, 0, 0, 0)
+        return
+    file = PartsFile(partial(_read_part, store, look.key))
     try:
-        if scene.size and (size := file.size) != scene.size and file.error is None:
-            raise Unsuitable(f"it has {size} bytes, not the {scene.size} that its item states")
-        counts = _count_classes(file, scene.key, scene.grid, pixels, pixels.window)
-        return _Look(scene, counts, None, file.bytes_read, file.requests)
+        if look.size and (size := file.size) != look.size and file.error is None:
+            raise Unsuitable(f"it has {size} bytes, not the {look.size} that its item states")
+        look.counts = _count_classes(file, look.key, look.grid, pixels, pixels.window)
     except (Unsuitable, Unreadable) as error:
-        problem: CloudmaskError = AssetRefused(f"item {item_id}: its mask is no mask of ours: {error}")
+        look.error = AssetRefused(f"{name}: its mask is no mask of ours: {error}")
     except CloudmaskError as error:
-        problem = error
-    return _Look(scene, None, problem, file.bytes_read, file.requests)
+        look.error = error
+    look.bytes_read, look.requests = file.bytes_read, file.requests
 
 
 def _read_part(store: ObjectReader, key: str, offset: int, length: int) -> tuple[bytes, int]:
@@ -328,7 +326,7 @@ def _count_classes(file: PartsFile, name: str, grid: Grid, pixels: AreaPixels, w
                 counts += np.bincount(parts.read_block(block)[inside], minlength=256)
     if counts[len(MaskClass) :].any():
         raise Unsuitable("it holds values that no class has")
-    clear, cloud, shadow = (int(counts[each]) for each in _CLASSES)
+    clear, cloud, shadow = map(int, counts[[MaskClass.CLEAR, MaskClass.CLOUD, MaskClass.CLOUD_SHADOW]])
     return (pixels.total_px, clear, cloud, shadow)
 
 
@@ -342,57 +340,30 @@ def _list_blocks(window: Window, height: int, width: int) -> Iterator[Window]:
             yield Window(top, left, below - top, beyond - left)
 
 
-@dataclass(slots=True)
-class _KeptCounts:
-    """Counts of one area by the checksum of the mask's file; a file that cannot be used counts as missing."""
-
-    path: Path | None
-    counts: dict[str, _Counts]
-    added: bool = False
-
-    @classmethod
-    def open(cls, folder: Path | None, area: Mapping[str, Any]) -> _KeptCounts:
-        """Return what is cached in ``folder`` for an area, a GeoJSON geometry."""
-        if folder is None:
-            return cls(None, {})
-        known = orjson.dumps([_COUNTING, area], option=orjson.OPT_SORT_KEYS)
-        path = folder / f"{sha256(known).hexdigest()[:32]}.json"
-        try:
-            document = orjson.loads(path.read_bytes())
-            return cls(
-                path, {name: found for name, value in document.items() if (found := _read_counts(value))}
-            )
-        except (OSError, ValueError, AttributeError):
-            return cls(path, {})
-
-    def find(self, checksum: str) -> _Counts | None:
-        """Return the counts of the mask with this checksum."""
-        return self.counts.get(checksum) if checksum else None
-
-    def add(self, checksum: str, counts: _Counts) -> None:
-        """Cache the counts."""
-        if checksum and self.counts.get(checksum) != counts:
-            self.counts[checksum] = counts
-            self.added = True
-
-    def write(self) -> None:
-        """Write what was added; if this fails, it is counted again next time."""
-        if self.path is None or not self.added:
-            return
-        with contextlib.suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=self.path.parent)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(orjson.dumps(self.counts))
-                Path(name).replace(self.path)
-            except OSError:
-                Path(name).unlink(missing_ok=True)
+def _read_kept(path: Path | None) -> dict[str, _Counts]:
+    """Return the counts of one area by the checksum of the mask's file; a file that cannot be used has none."""
+    try:
+        written = {} if path is None else orjson.loads(path.read_bytes())
+        return {name: tuple(counts) for name, counts in written.items() if name and _are_counts(counts)}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
-def _read_counts(value: Any) -> _Counts | None:
-    """Return counts as they were written; None for anything else."""
+def _are_counts(value: Any) -> bool:
     if not (isinstance(value, list) and len(value) == 4 and all(type(each) is int for each in value)):
-        return None
-    total, clear, cloud, shadow = value
-    return (total, clear, cloud, shadow) if 0 <= clear + cloud + shadow <= total and min(value) >= 0 else None
+        return False
+    total, *counts = value
+    return bool(min(value) >= 0 and sum(counts) <= total)
+
+
+def _write_kept(path: Path, counts: Mapping[str, _Counts]) -> None:
+    """Write the counts; if this fails, it is counted again next time."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(orjson.dumps(counts))
+            Path(name).replace(path)
+        except OSError:
+            Path(name).unlink(missing_ok=True)

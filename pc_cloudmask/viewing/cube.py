@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pystac
-from numpy.typing import NDArray
+from rasterio.transform import Affine
 
 from pc_cloudmask.errors import AssetRefused, SettingsError
 from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
 from pc_cloudmask.masking.clouds_and_shadows import REFLECTANCE_SCALE
-from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.scene import MASK_ASSET, reflectance_offset_dn
 from pc_cloudmask.version import tell_extra
 from pc_cloudmask.viewing.library import ODC_STAC_CONFIG, find_mask_grid, read_classes
@@ -24,20 +24,8 @@ if TYPE_CHECKING:
 _MASK_PIXEL_M = 20.0
 #: Arguments of ``odc.stac.load`` about the place, which the first load has settled.
 _PLACE = frozenset(
-    {
-        "crs",
-        "resolution",
-        "anchor",
-        "geobox",
-        "bbox",
-        "lon",
-        "lat",
-        "x",
-        "y",
-        "like",
-        "geopolygon",
-        "intersects",
-    }
+    {"crs", "resolution", "anchor", "geobox", "like", "bbox", "geopolygon", "intersects"}
+    | {"lon", "lat", "x", "y"}
 )
 
 
@@ -57,54 +45,26 @@ def read_mask(item: pystac.Item) -> xarray.DataArray:
         AssetRefused: The file is not a mask, or not on the grid that the item states.
     """
     try:
-        import xarray  # noqa: PLC0415 - of an extra
+        from odc.geo.geobox import GeoBox  # noqa: PLC0415 - of an extra
+        from odc.geo.xr import wrap_xr  # noqa: PLC0415
     except ImportError as error:
-        raise SettingsError(f"read_mask needs xarray: {tell_extra('mosaic')}") from error
+        raise SettingsError(f"read_mask needs xarray and odc-geo: {tell_extra('mosaic')}") from error
     classes, grid = read_classes(item), find_mask_grid(item)
     if classes.shape != grid.shape:
         raise AssetRefused(f"item {item.id}: its mask is not on the grid that the item states")
-    y, x = _find_centres(grid)
-    array = xarray.DataArray(
+    array: xarray.DataArray = wrap_xr(
         classes,
-        dims=("y", "x"),
-        coords={
-            "y": ("y", y, {"units": "metre", "standard_name": "projection_y_coordinate"}),
-            "x": ("x", x, {"units": "metre", "standard_name": "projection_x_coordinate"}),
-            "spatial_ref": ((), 0, _describe_crs(grid)),
-        },
-        name=MASK_ASSET,
-        attrs={"crs": grid.crs, "transform": grid.transform, **_describe_classes()},
-    )
-    array.encoding["grid_mapping"] = "spatial_ref"
+        GeoBox(grid.shape, Affine(*grid.transform), grid.crs),
+        nodata=MaskClass.NO_DATA.value,
+        crs=grid.crs,
+        transform=grid.transform,
+        long_name="cloud and cloud-shadow mask",
+        flag_values=np.array([each.value for each in CLASS_STYLES], np.uint8),
+        flag_meanings=" ".join(style.name for style in CLASS_STYLES.values()),
+    ).rename(MASK_ASSET)
     if item.datetime is not None:
         array = array.assign_coords(time=np.datetime64(item.datetime.replace(tzinfo=None), "ns"))
     return array
-
-
-def _describe_classes() -> dict[str, Any]:
-    """Return the attributes that say what the pixels of a mask mean."""
-    return {
-        "long_name": "cloud and cloud-shadow mask",
-        "nodata": MaskClass.NO_DATA.value,
-        "flag_values": np.array([each.value for each in CLASS_STYLES], np.uint8),
-        "flag_meanings": " ".join(style.name for style in CLASS_STYLES.values()),
-    }
-
-
-def _find_centres(grid: Grid) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
-    """Return the northings and eastings of the pixels' centres."""
-    a, _, c, _, e, f = grid.transform
-    height, width = grid.shape
-    return f + e * (np.arange(height) + 0.5), c + a * (np.arange(width) + 0.5)
-
-
-def _describe_crs(grid: Grid) -> dict[str, str]:
-    """Return the attributes of the grid mapping, as GDAL and rioxarray write them."""
-    from rasterio.crs import CRS  # noqa: PLC0415
-
-    wkt = CRS.from_string(grid.crs).to_wkt()
-    a, b, c, d, e, f = grid.transform
-    return {"crs_wkt": wkt, "spatial_ref": wkt, "GeoTransform": f"{c} {a} {b} {f} {d} {e}"}
 
 
 def load_cube(
@@ -144,7 +104,6 @@ def load_cube(
 
     names, items = [bands] if isinstance(bands, str) else list(bands), list(items)
     check_bands(names)
-    _check_assets(items, names)
     return _load(items, names, list(keep), options | {"groupby": groupby, "chunks": dict(chunks or {})})
 
 
@@ -156,6 +115,10 @@ def _load(
     import planetary_computer  # noqa: PLC0415
     import xarray  # noqa: PLC0415
 
+    if not items:
+        raise SettingsError("no items: nothing to load")
+    if lacking := [name for name in names if not any(name in item.assets for item in items)]:
+        raise SettingsError(f"bands: no item has an asset {', '.join(lacking)}")
     defaults = {
         "patch_url": planetary_computer.sign,
         "resampling": "average",
@@ -165,27 +128,11 @@ def _load(
     options = defaults | options
     geobox = odc.stac.load(items, bands=names, **options).odc.geobox
     placed = {name: value for name, value in options.items() if name not in _PLACE} | {"geobox": geobox}
-    parts = [
-        _load_masked(of_one, names, offset, keep, placed)
-        for offset, of_one in _group_by_offset(items).items()
-    ]
-    return parts[0] if len(parts) == 1 else xarray.concat(parts, "time").sortby("time")
-
-
-def _check_assets(items: Sequence[pystac.Item], bands: Sequence[str]) -> None:
-    if not items:
-        raise SettingsError("no items: nothing to load")
-    if lacking := [band for band in bands if not any(band in item.assets for item in items)]:
-        raise SettingsError(f"bands: no item has an asset {', '.join(lacking)}")
-
-
-def _group_by_offset(items: Iterable[pystac.Item]) -> dict[int, list[pystac.Item]]:
-    """Return the items by the offset of their digital numbers."""
-    by_offset: dict[int, list[pystac.Item]] = {}
+    by_offset: dict[int, list[pystac.Item]] = defaultdict(list)
     for item in items:
-        baseline = str(item.properties.get("s2:processing_baseline", ""))
-        by_offset.setdefault(reflectance_offset_dn(baseline), []).append(item)
-    return by_offset
+        by_offset[reflectance_offset_dn(str(item.properties.get("s2:processing_baseline", "")))].append(item)
+    parts = [_load_masked(group, names, offset, keep, placed) for offset, group in by_offset.items()]
+    return parts[0] if len(parts) == 1 else xarray.concat(parts, "time").sortby("time")
 
 
 def _configure(bands: Sequence[str]) -> dict[str, Any]:
@@ -204,14 +151,10 @@ def _load_masked(
     """Return the cube of items with one offset on the grid ``options["geobox"]``."""
     import odc.stac  # noqa: PLC0415
 
-    from pc_cloudmask.viewing.cube_driver import FullResolutionDriver  # noqa: PLC0415
-
     cube = odc.stac.load(items, bands=bands, **options)
     is_coarse = abs(options["geobox"].resolution.x) > _MASK_PIXEL_M or options["geobox"].crs.geographic
-    mask_options = options | {
-        "resampling": "max" if is_coarse else "nearest",
-        "driver": FullResolutionDriver(),
-    }
+    # An overview of classes may miss a cloud.
+    mask_options = options | {"resampling": "max" if is_coarse else "nearest", "use_overviews": False}
     mask = odc.stac.load(items, bands=[MASK_ASSET], **mask_options)[MASK_ASSET]
     kept = mask.isin([int(each) for each in keep])
     for band in bands:

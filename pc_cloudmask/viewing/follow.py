@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -72,13 +72,7 @@ def changes(
         StoreRefused, StoreUnavailable: no permission to read it, no answer at the first look.
     """
     feed = FeedReader(open_reader(store or read_settings().store), since)
-    yield from feed.read_new()
-    while follow:
-        time.sleep(every)
-        try:
-            yield from feed.read_new()
-        except StoreUnavailable as error:
-            logger.warning("asked again in %g s: %s", every, error)
+    yield from feed.follow(every, logger.warning) if follow else feed.read_new()
 
 
 class FeedReader:
@@ -92,7 +86,18 @@ class FeedReader:
     def __init__(self, store: ObjectReader, since: str | None = None) -> None:
         self._store = store
         self._earliest: datetime | None = None
-        self.place = self._find_place(since)
+        self.place: Place
+        self._go_to(since)
+
+    def follow(self, every: float, tell: Callable[[str], None]) -> Iterator[Event]:
+        """Yield the events from ``place`` on for ever, looking every so many seconds; ``tell`` of looks that failed."""
+        yield from self.read_new()
+        while True:
+            time.sleep(every)
+            try:
+                yield from self.read_new()
+            except StoreUnavailable as error:
+                tell(f"asked again in {every:g} s: {error}")
 
     def read_new(self) -> Iterator[Event]:
         """Yield the events from ``place`` on, each with the ``cursor`` just after it."""
@@ -137,8 +142,8 @@ class FeedReader:
 
     def _find_later(self) -> date | None:
         """Return the next day that has a file; if there is none, the place moves to the days that may get one."""
-        today = datetime.now(UTC).date()
-        days = _list_days(self.place.day + ONE_DAY, today + ONE_DAY)
+        today = _find_today()
+        days = [self.place.day + ONE_DAY * number for number in range(1, (today - self.place.day).days + 2)]
         for first in range(0, len(days), _DAYS_AT_ONCE):
             batch = days[first : first + _DAYS_AT_ONCE]
             with ThreadPoolExecutor(_DAYS_AT_ONCE) as pool:
@@ -164,38 +169,36 @@ class FeedReader:
                 raise
             return None
 
-    def _find_place(self, since: str | None) -> Place:
+    def _go_to(self, since: str | None) -> None:
+        """Set the place to the one that ``since`` names, by default after everything that is there."""
         if self._store.read_part(CATALOG_KEY, 0, 1) is None:
             raise SettingsError(f"{self._store.url} holds no catalog: name another --store, or publish there")
-        today = datetime.now(UTC).date()
         if since is None:
-            return self._find_end(Place(today - ONE_DAY))
+            self.place = Place(_find_today() - ONE_DAY)
+            for _ in self.read_new():
+                pass
+            return
         text = since.strip()
+        if _ID.fullmatch(text):
+            self._go_past(text)
+            return
         try:
             if place := _PLACE.fullmatch(text):
-                return Place(date.fromisoformat(place[1]), int(place[2]), int(place[3]))
-            if _DAY.fullmatch(text):
-                return Place(date.fromisoformat(text))
-            if not _ID.fullmatch(text):
+                self.place = Place(date.fromisoformat(place[1]), int(place[2]), int(place[3]))
+            elif _DAY.fullmatch(text):
+                self.place = Place(date.fromisoformat(text))
+            else:
                 self._earliest = parse_instant(text)
-                return Place(self._earliest.date())
+                self.place = Place(self._earliest.date())
         except ValueError as error:
             raise SettingsError(
                 f"--since {since!r:.60}: write a day such as 2026-11-28, an instant such as "
                 "2026-11-28T06:00:00Z, an event's id or its cursor"
             ) from error
-        return self._find_event(text, today)
 
-    def _find_end(self, place: Place) -> Place:
-        """Return the place after everything in the feed from ``place`` on."""
-        self.place = place
-        for _ in self.read_new():
-            pass
-        return self.place
-
-    def _find_event(self, event_id: str, today: date) -> Place:
-        """Return the place after the event with this id."""
-        self.place = Place(today - timedelta(days=SEARCHED_DAYS))
+    def _go_past(self, event_id: str) -> None:
+        """Set the place to the one after the event with this id."""
+        self.place = Place(_find_today() - timedelta(days=SEARCHED_DAYS))
         last = None
         for event in self.read_new():
             if event["id"] == event_id:
@@ -205,8 +208,8 @@ class FeedReader:
                 f"--since {event_id}: the last {SEARCHED_DAYS} days of the change feed of {self._store.url} "
                 "have no such event: give a day or an instant"
             )
-        return last
+        self.place = last
 
 
-def _list_days(first: date, last: date) -> list[date]:
-    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
+def _find_today() -> date:
+    return datetime.now(UTC).date()

@@ -1,4 +1,4 @@
-"""Published masks from Python.
+"""Published masks found, listed and counted, from Python.
 
 ``find_items`` searches a catalog by tile, place and date; ``cube.read_mask`` reads a mask that it found, and
 ``cube.load_cube`` loads bands masked by it. Other tools take the items directly::
@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import partial
+from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
-from posixpath import dirname, isabs, join, normpath
+from posixpath import basename, dirname, isabs, join, normpath
 from typing import Any
 
 import numpy as np
@@ -24,16 +25,33 @@ from numpy.typing import NDArray
 from pc_cloudmask.catalog.fields import find_public_url
 from pc_cloudmask.catalog.item import TILES_REL
 from pc_cloudmask.catalog.layout import COLLECTION_ID
-from pc_cloudmask.catalog.search import PublishedItem, decode_mask, find_named_keys, find_published_items
+from pc_cloudmask.catalog.search import (
+    ItemChoice,
+    PublishedItem,
+    decode_mask,
+    find_named_keys,
+    find_published_items,
+    search_catalog,
+)
 from pc_cloudmask.catalog.walk import read_linked
-from pc_cloudmask.errors import SettingsError, StoreRefused
-from pc_cloudmask.masking.classes import MaskClass
+from pc_cloudmask.errors import CloudmaskError, SettingsError, StoreRefused
+from pc_cloudmask.masking.classes import DECIMALS, MaskClass
 from pc_cloudmask.scene.grid import Grid, read_grid
-from pc_cloudmask.scene.query import build_query
+from pc_cloudmask.scene.query import build_query, parse_instant
 from pc_cloudmask.scene.scene import MASK_ASSET
 from pc_cloudmask.settings import read_area_file, read_settings
+from pc_cloudmask.source.fields import Item, find_property, is_number
 from pc_cloudmask.source.hrefs import is_relative, map_hrefs
+from pc_cloudmask.storage.store import ObjectReader
 from pc_cloudmask.storage.stores import open_reader
+from stac_ext.cloudmask import (
+    CLEAR_PERCENTAGE_PROP,
+    CLOUD_PERCENTAGE_PROP,
+    METHOD_PROP,
+    NODATA_PERCENTAGE_PROP,
+    PROVISIONAL_PROP,
+    SHADOW_PERCENTAGE_PROP,
+)
 
 #: ``stac_cfg`` of ``odc.stac.load``, which leaves out assets with the role ``overview`` unless named.
 ODC_STAC_CONFIG: Mapping[str, Any] = {
@@ -139,7 +157,10 @@ def _build_item(published: PublishedItem, store_url: str) -> pystac.Item:
     _lead_into(document, published.keys.item, store_url)
     if isabs(store_url):
         # pystac takes "#" and "?" in a folder's name as parts of a URL.
-        document = map_hrefs(document, partial(_join_path, dirname(href)))
+        folder = dirname(href)
+        document = map_hrefs(
+            document, lambda each: normpath(join(folder, each)) if is_relative(each) else each
+        )
     item = pystac.Item.from_dict(document, href=href, preserve_dict=False)
     item.make_asset_hrefs_absolute()
     _suit_readers(item)
@@ -158,11 +179,6 @@ def _suit_readers(item: pystac.Item) -> None:
     code = item.properties.get("proj:code")
     if isinstance(code, str) and (epsg := _EPSG.fullmatch(code)):
         item.properties.setdefault("proj:epsg", int(epsg[1]))
-
-
-def _join_path(folder: str, href: str) -> str:
-    """Return a relative ``href`` of a document in ``folder`` as an absolute path, any other unchanged."""
-    return normpath(join(folder, href)) if is_relative(href) else href
 
 
 def _lead_into(document: dict[str, Any], key: str, store_url: str) -> None:
@@ -197,3 +213,134 @@ def read_area(area: Any, what: str = "--intersects") -> str | bytes:
         return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
     except TypeError as error:
         raise SettingsError(f"{what}: not GeoJSON: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class ListedItem:
+    """The fields of an item in a list.
+
+    ``datetime`` is in UTC. ``clear_percentage``, ``cloud_percentage`` and ``shadow_percentage`` are shares of its valid
+    pixels, ``nodata_percentage`` of all; None if the item does not say. ``item`` and ``mask`` are their locations in
+    the store that was read.
+    """
+
+    id: str
+    tile: str
+    datetime: str | None
+    method: str | None
+    provisional: bool
+    clear_percentage: float | None
+    cloud_percentage: float | None
+    shadow_percentage: float | None
+    nodata_percentage: float | None
+    item: str
+    mask: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def list_items(
+    store: ObjectReader, choice: ItemChoice, broken: dict[str, CloudmaskError] | None = None
+) -> list[ListedItem]:
+    """Return the items that match, by time; for ``broken`` and exceptions see ``search_catalog``."""
+    found = search_catalog(
+        store, choice, lambda published: describe_item(store, published), broken, brief=True
+    )
+    return sorted(found, key=lambda each: (each.datetime is None, each.datetime, each.id))
+
+
+def find_mask_fields(published: PublishedItem) -> Mapping[str, Any]:
+    """Return the fields of an item's mask; none if it has no mask."""
+    assets = published.item.get("assets")
+    mask = assets.get(MASK_ASSET) if isinstance(assets, Mapping) else None
+    return mask if isinstance(mask, Mapping) else {}
+
+
+def find_mask_key(published: PublishedItem) -> str | None:
+    """Return where an item's mask is in the store: in the item's folder, whatever URL it was published for."""
+    href = find_mask_fields(published).get("href")
+    return published.keys.prefix + basename(href) if isinstance(href, str) else None
+
+
+def describe_item(store: ObjectReader, published: PublishedItem) -> ListedItem:
+    """Return a published item's fields in a list."""
+    keys, item = published.keys, published.item
+    mask = find_mask_key(published)
+    return ListedItem(
+        id=keys.item_id,
+        tile=keys.year_keys.tile,
+        datetime=_find_moment(item),
+        method=_find_text(item, METHOD_PROP),
+        provisional=find_property(item, PROVISIONAL_PROP) is True,
+        clear_percentage=_find_number(item, CLEAR_PERCENTAGE_PROP),
+        cloud_percentage=_find_number(item, CLOUD_PERCENTAGE_PROP),
+        shadow_percentage=_find_number(item, SHADOW_PERCENTAGE_PROP),
+        nodata_percentage=_find_number(item, NODATA_PERCENTAGE_PROP),
+        item=f"{store.url}/{keys.item}",
+        mask=None if mask is None else f"{store.url}/{mask}",
+    )
+
+
+def _find_moment(item: Item) -> str | None:
+    try:
+        return parse_instant(_find_text(item, "datetime") or "").isoformat().replace("+00:00", "Z")
+    except ValueError:
+        return None
+
+
+def _find_text(item: Item, name: str) -> str | None:
+    value = find_property(item, name)
+    return value if isinstance(value, str) else None
+
+
+def _find_number(item: Item, name: str) -> float | None:
+    value = find_property(item, name)
+    return value if is_number(value) else None
+
+
+@dataclass(frozen=True, slots=True)
+class MonthOfTile:
+    """The scenes of one tile in one month of one year.
+
+    ``cloud_free`` of the ``scenes`` have little cloud and shadow. ``clear_views`` is how many complete views of the
+    tile their clear pixels add up to: how often its average pixel was seen clear.
+    """
+
+    tile: str
+    year: int
+    month: int
+    scenes: int
+    cloud_free: int
+    clear_views: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "tile": self.tile,
+            "month": f"{self.year:04d}-{self.month:02d}",
+            "scenes": self.scenes,
+            "cloud_free": self.cloud_free,
+            "clear_views": round(self.clear_views, 3),
+        }
+
+
+def count_observations(items: Iterable[PublishedItem], max_cloud_pct: float = 20.0) -> list[MonthOfTile]:
+    """Return the months that have scenes, by tile, then time."""
+
+    def month_of(item: PublishedItem) -> tuple[str, int, int]:
+        year, month = map(int, item.item["properties"]["datetime"].split("-")[:2])
+        return (item.keys.year_keys.tile, year, month)
+
+    months = []
+    for (tile, year, month), group in groupby(sorted(items, key=month_of), month_of):
+        # Clear is in percent of the valid pixels, which may be none; no data in percent of all pixels.
+        of_month = (item.item["properties"] for item in group)
+        shares = [
+            (each.get(CLEAR_PERCENTAGE_PROP, 0.0), each.get(NODATA_PERCENTAGE_PROP, 0.0)) for each in of_month
+        ]
+        cloud_free = sum(round(100 - clear, DECIMALS) <= max_cloud_pct for clear, _ in shares)
+        clear_views = sum(clear * (100 - nodata) / 100**2 for clear, nodata in shares)
+        months.append(MonthOfTile(tile, year, month, len(shares), cloud_free, clear_views))
+    return months

@@ -100,11 +100,6 @@ def is_public_key(key: str) -> bool:
     return _PUBLIC_KEY.fullmatch(key) is not None
 
 
-def is_browser_file(name: str) -> bool:
-    """Return True if ``name``, a path below a build's folder, may belong to STAC Browser."""
-    return _BROWSER_FILE.fullmatch(name) is not None
-
-
 class CatalogFiles(StaticFiles):
     """The public files below ``root`` and, if it has none of that name, those of ``browser``.
 
@@ -114,9 +109,9 @@ class CatalogFiles(StaticFiles):
 
     def __init__(self, root: Path, browser: Path | None = None) -> None:
         super().__init__(directory=root)
-        self._folders: list[tuple[Path, Callable[[str], bool]]] = [(root.resolve(), is_public_key)]
+        self._folders: list[tuple[Path, Callable[[str], object]]] = [(root.resolve(), is_public_key)]
         if browser is not None:
-            self._folders.append((browser.resolve(), is_browser_file))
+            self._folders.append((browser.resolve(), _BROWSER_FILE.fullmatch))
 
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
         """Return path and status of a file; no status if there is none that the public may see.

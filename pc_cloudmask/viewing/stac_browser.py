@@ -48,9 +48,7 @@ def build_browser(folder: Path | None, tell: Callable[[str], None]) -> Path:
     target = folder or find_build()
     recipe = _find_recipe()
     if target is None or recipe is None:
-        missing = (
-            "its recipe is not part of this installation" if recipe is None else "you have no home folder"
-        )
+        missing = "you have no home folder" if recipe else "its recipe is not part of this installation"
         raise SettingsError(
             f"--build-browser: {missing}: name a built STAC Browser with --browser DIR; {_WITHOUT}"
         )
@@ -71,23 +69,14 @@ def _find_recipe() -> Path | None:
 
 
 def _build(script: Path, target: Path) -> None:
-    """Build in a temporary folder of this process, which is renamed when complete.
-
-    Raises:
-        SettingsError: it could not be built.
-    """
+    """Build in a temporary folder of this process, which is renamed when complete."""
     unfinished = target.with_name(f"{target.name}.{os.getpid()}")
     # SB_* options meant for another deployment do not belong in a build that every catalog is served with.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SB_")}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(  # noqa: S603 # nosec
-            ["sh", str(script), str(unfinished)],  # noqa: S607
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=2,
-            check=True,
-        )
+        command = ["sh", str(script), str(unfinished)]
+        subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=2, check=True)  # noqa: S603 # nosec
         if not target.exists():
             unfinished.rename(target)
     except subprocess.CalledProcessError as error:

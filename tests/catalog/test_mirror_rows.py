@@ -19,7 +19,7 @@ from pc_cloudmask.settings import read_clock
 from pc_cloudmask.storage.local import LocalStore
 from pc_cloudmask.storage.store import StoredObject
 from pc_cloudmask.viewing.clear import measure_scenes
-from pc_cloudmask.viewing.listing import ListedItem, list_items
+from pc_cloudmask.viewing.library import ListedItem, list_items
 from tests.published_demo import copy_catalog
 
 pytestmark = pytest.mark.slow

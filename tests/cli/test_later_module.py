@@ -10,7 +10,7 @@ from threading import Barrier, Thread
 
 import pytest
 
-from pc_cloudmask.cli.main import _put_off
+from pc_cloudmask.cli import _put_off
 
 NAME = "costly_of_this_test"
 

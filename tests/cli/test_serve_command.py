@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> Path:
 PROGRAM = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from pc_cloudmask.cli.main import main
+from pc_cloudmask.cli import main
 main()
 """
 

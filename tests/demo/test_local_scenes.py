@@ -21,8 +21,7 @@ from rio_cogeo.cogeo import cog_validate
 from scipy import ndimage
 
 from pc_cloudmask.demo.archive import build_sample_archive
-from pc_cloudmask.demo.rasters import Truth
-from pc_cloudmask.demo.scenes import SAMPLE_SCENES, WINDOW_PX, SampleScene
+from pc_cloudmask.demo.scenes import SAMPLE_SCENES, WINDOW_PX, SampleScene, Truth
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.scene.scene import reflectance_offset_dn
 from tests.sample_archive import read_items, read_pixels, read_scenes

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from pc_cloudmask.cli import app as application
-from pc_cloudmask.cli.main import app
+from pc_cloudmask.cli.app import app
 from tests.docs.pages import PAGES, ROOT, find_commands, find_mentions, find_shell_lines
 
 GROUP: Any = typer.main.get_command(app)

@@ -121,7 +121,7 @@ def running(
     *arguments: str | Path, cwd: Path, prelude: str = "", **environment: str
 ) -> Iterator[subprocess.Popen[str]]:
     """Start an interpreter for ``cloudmask``, and kill it in the end; it runs the Python in ``prelude`` first."""
-    program = f"{prelude}\nfrom pc_cloudmask.cli.main import main; main()"
+    program = f"{prelude}\nfrom pc_cloudmask.cli import main; main()"
     with subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)],
         cwd=cwd,

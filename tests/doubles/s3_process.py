@@ -15,7 +15,6 @@ a name in ``FAULTS``.
 from __future__ import annotations
 
 import json
-import logging
 import random
 import sys
 import threading
@@ -24,7 +23,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import make_server
+
+from tests.doubles.wsgi import make_server
 
 FLAKY_SHARE = 0.15
 FAULTS = {
@@ -141,9 +141,8 @@ def _answer(start_response: StartResponse, status: str, code: str = "") -> Itera
 
 def main() -> None:
     """Serve until terminated; the first line of the output is the URL."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = make_server("127.0.0.1", 0, StrangeStores(), threaded=True)
-    sys.stdout.write(f"http://127.0.0.1:{server.server_port}\n")
+    server, url = make_server(StrangeStores())
+    sys.stdout.write(f"{url}\n")
     sys.stdout.flush()
     server.serve_forever()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pc_cloudmask.evaluate.layout import PRESETS, read_layout
+from pc_cloudmask.evaluate.labels import PRESETS, read_layout
 from tests.doubles.command import ROOT, run
 from tests.evaluate.test_command import invoke
 

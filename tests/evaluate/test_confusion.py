@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pc_cloudmask.evaluate.confusion import Confusion, count_confusion, sum_confusions
+from pc_cloudmask.evaluate.labels import Confusion, count_confusion, sum_confusions
 from pc_cloudmask.evaluate.masks import grow_mask
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import compose_classes

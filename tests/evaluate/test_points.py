@@ -9,8 +9,8 @@ import pytest
 from rasterio.warp import transform as transform_points
 
 from pc_cloudmask.errors import AssetRefused, SettingsError
-from pc_cloudmask.evaluate.labels import read_points
-from pc_cloudmask.evaluate.layout import LabelLayout, read_layout
+from pc_cloudmask.evaluate.labels import LabelLayout, read_layout
+from pc_cloudmask.evaluate.references import read_points
 from tests.evaluate.plain import CRS, TRANSFORM, assert_same, expect, grid_of, random_classes
 
 SCENES = (

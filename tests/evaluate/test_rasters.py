@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from rasterio.warp import transform as transform_points
 
 from pc_cloudmask.errors import AssetRefused, SettingsError
-from pc_cloudmask.evaluate.confusion import Label
-from pc_cloudmask.evaluate.labels import RasterReference
-from pc_cloudmask.evaluate.layout import PRESETS, LabelLayout, SceneNames, read_layout
+from pc_cloudmask.evaluate.labels import PRESETS, Label, LabelLayout, SceneNames, read_layout
+from pc_cloudmask.evaluate.references import RasterReference
 from tests.evaluate.plain import CRS, TRANSFORM, assert_same, expect, grid_of, random_classes, write_raster
 
 OURS = read_layout("cloudmask").classes

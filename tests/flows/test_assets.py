@@ -10,11 +10,10 @@ from prefect.assets import Asset
 from prefect.flows import Flow
 from prefect.utilities.callables import parameter_schema
 
-from pc_cloudmask.flows.assets import RunAssets, build_key
 from pc_cloudmask.flows.backfill import backfill_flow
 from pc_cloudmask.flows.gaps import gaps_flow
 from pc_cloudmask.flows.ingest import ingest_flow
-from pc_cloudmask.flows.progress import build_rows, describe, find_links
+from pc_cloudmask.flows.progress import RunAssets, build_key, build_rows, describe, find_links
 from pc_cloudmask.flows.watch import watch_flow
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.report import Report, SceneOutcome, SceneState

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-from pc_cloudmask.flows.assets import COLLECTION_TASK
+from pc_cloudmask.flows.progress import COLLECTION_TASK
 from pc_cloudmask.flows.tasks import EARTH_ENGINE_LIMIT, SOURCE_LIMIT, find_limits, run_scene
 from pc_cloudmask.runs.runners import shared_limit
 from pc_cloudmask.storage.stores import open_store

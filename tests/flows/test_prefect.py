@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pc_cloudmask.flows.assets import COLLECTION_TASK
+from pc_cloudmask.flows.progress import COLLECTION_TASK
 from pc_cloudmask.runs.request import IngestRequest
 from tests.direct_runs import read_tree, run_directly
 from tests.sample_archive import BAVARIA, BRAZIL, select_items

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from pc_cloudmask.errors import SettingsError
-from pc_cloudmask.runs.backfill import plan_shards
+from pc_cloudmask.runs.plan import plan_shards
 from pc_cloudmask.runs.request import BackfillRequest, IngestRequest
 from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.stac_api import PlanetaryComputerSource
@@ -21,7 +21,7 @@ SHARD_SCENES = 20
 @pytest.fixture
 def source(monkeypatch: pytest.MonkeyPatch) -> Iterator[PlanetaryComputerSource]:
     """Four tiles: two scenes a month each in 2018, nine each in a crowded month, none in another."""
-    monkeypatch.setattr("pc_cloudmask.runs.backfill.SHARD_SCENES", SHARD_SCENES)
+    monkeypatch.setattr("pc_cloudmask.runs.plan.SHARD_SCENES", SHARD_SCENES)
     items = []
     for month in range(1, 13):
         for tile in TILES:

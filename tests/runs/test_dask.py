@@ -17,10 +17,10 @@ import pytest
 from pc_cloudmask.errors import AssetRefused, EngineDenied, EngineUnavailable, SettingsError
 from pc_cloudmask.runs.candidate import Candidate
 from pc_cloudmask.runs.context import RunContext
-from pc_cloudmask.runs.dask import DaskRunner, open_dask_runner
-from pc_cloudmask.runs.direct import run_directly
 from pc_cloudmask.runs.report import Report, SceneOutcome, SceneState
 from pc_cloudmask.runs.request import IngestRequest
+from pc_cloudmask.runs.runners import DaskRunner, open_dask_runner
+from pc_cloudmask.runs.watch import run_directly
 from tests.direct_runs import read_tree
 from tests.sample_archive import SAMPLE_IDS
 

@@ -9,7 +9,7 @@ from itertools import accumulate
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pc_cloudmask.runs.ladder import Ladder, PublishedMask
+from pc_cloudmask.runs.candidate import Ladder, PublishedMask
 
 TAKEN = datetime(2024, 1, 1, 13, 32, 19, tzinfo=UTC)
 NAMES = ["cloud-score-plus", "s2cloudless", "omnicloudmask", "csmask"]

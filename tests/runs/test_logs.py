@@ -10,7 +10,7 @@ from contextlib import redirect_stderr
 
 import pytest
 
-from pc_cloudmask.runs.logs import Phase, PhaseClock, configure_logs, run_id
+from pc_cloudmask.runs.report import Phase, PhaseClock, configure_logs, run_id
 
 SIGNED = "https://account.blob.core.windows.net/x.tif?sv=2024&se=2026-01-01&sig=abc%2Fdef"
 SECRETS = (

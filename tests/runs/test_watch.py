@@ -235,7 +235,7 @@ def test_one_run_withdraws_no_more_than_it_may(service: Service) -> None:
 def test_the_source_is_asked_for_a_few_suspects_at_a_time(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pc_cloudmask.runs.withdrawals.IDS_AT_ONCE", 2)
+    monkeypatch.setattr("pc_cloudmask.runs.watch.IDS_AT_ONCE", 2)
     service.run(NOW)
     gone = withdraw_all_but(service, 5)
     for day in (1, 2):

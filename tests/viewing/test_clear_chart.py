@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pc_cloudmask.viewing.clear import ClearScene
-from pc_cloudmask.viewing.clear_chart import draw_clear_chart
-from pc_cloudmask.viewing.listing import ListedItem
+from pc_cloudmask.viewing.library import ListedItem
+from pc_cloudmask.viewing.pictures import draw_clear_chart
 from tests.raster.test_png import decode
 
 GREEN, PINK = (0x78, 0xBA, 0x80), (255, 64, 160)

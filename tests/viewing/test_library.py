@@ -19,7 +19,7 @@ from pc_cloudmask.errors import AssetRefused, SettingsError, StoreRefused
 from pc_cloudmask.masking.classes import measure_mask
 from pc_cloudmask.runs.request import IngestRequest
 from pc_cloudmask.storage.stores import open_store
-from pc_cloudmask.viewing.view import draw_view
+from pc_cloudmask.viewing.pictures import draw_view
 from tests.direct_runs import ignore_warnings_of_odc, run_directly
 from tests.doubles.s3_server import S3Server
 from tests.sample_archive import SAMPLE_IDS

@@ -6,7 +6,7 @@ import pytest
 
 from pc_cloudmask.catalog.layout import item_keys
 from pc_cloudmask.catalog.search import PublishedItem
-from pc_cloudmask.viewing.observations import MonthOfTile, count_observations
+from pc_cloudmask.viewing.library import MonthOfTile, count_observations
 
 
 def item(day: str, clear: float | None, nodata: float = 0.0, tile: str = "22KFV") -> PublishedItem:

@@ -13,7 +13,7 @@ from pc_cloudmask import find_items, read_mask
 from pc_cloudmask.errors import AssetRefused, MissingField
 from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
 from pc_cloudmask.masking.files import reduce_classes
-from pc_cloudmask.viewing.view import draw_view
+from pc_cloudmask.viewing.pictures import draw_view
 from tests.doubles.command import run
 from tests.raster.test_png import decode
 from tests.sample_archive import read_pixels

@@ -1,4 +1,4 @@
-"""The proof itself, step by step against the services that the settings name, and how masks and grids differ.
+"""A scene proved against the live services, in one command: its mask made in three ways, published, read back.
 
 Each step is a check, which passes, differs, or cannot be tried because something it needs is missing or a service
 does not answer now. A mask is made in three ways: here from Earth Engine's inputs, as with ``compute=local``; by Earth
@@ -10,14 +10,20 @@ the filter on cloudiness omits no scene.
 
 from __future__ import annotations
 
+import platform
+import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 
 from pc_cloudmask.catalog.check import CheckOptions, check_catalog
@@ -43,13 +49,13 @@ from pc_cloudmask.masking.earth_engine.windows import Raster
 from pc_cloudmask.masking.files import read_item_band
 from pc_cloudmask.masking.methods import CLASSES_ASSET, METHODS, NIR_ASSET, DerivedMask
 from pc_cloudmask.masking.s2cloudless import EarthEngineInputs
-from pc_cloudmask.prove.report import Check, Proof, Verdict, anonymise, read_versions
 from pc_cloudmask.runs.candidate import Candidate, read_candidate
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.scene import build_publication
 from pc_cloudmask.scene.grid import Grid, Window
 from pc_cloudmask.scene.image import EarthEngineImage, read_image_key
 from pc_cloudmask.scene.query import SceneQuery, build_query
+from pc_cloudmask.version import __version__
 from pc_cloudmask.viewing.library import find_items, find_mask_grid, read_classes
 
 #: The scene of the article that this project began with, and the grid of its mask that the article prints.
@@ -60,25 +66,106 @@ METHOD = "s2cloudless"
 AZIMUTH_TOLERANCE_DEG = 0.5
 #: Side of the window read from each asset.
 _ASSET_PX = 64
+#: Side of the window that is requested on its own.
+WINDOW_PX = 512
 T = TypeVar("T")
+#: The mask made here, and Earth Engine's, uint8 ``(height, width)`` of ``MaskClass``.
+Masks = tuple[DerivedMask, NDArray[np.uint8]]
+#: The outcome of a step: a value for the steps that follow, whether all agrees, the check's line and its figures.
+Result = tuple[T, bool, str, dict[str, Any]]
+
+
+class Verdict(StrEnum):
+    """How a check ended."""
+
+    PASSED = "passed"
+    DIFFERS = "differs"
+    NOT_TRIED = "not tried"
 
 
 @dataclass(frozen=True, slots=True)
-class Result(Generic[T]):
-    """The outcome of a step: ``value`` for the steps that follow, and the check's verdict, line and figures."""
+class Check:
+    """One check: its finding in a line, and its figures as plain JSON values."""
 
-    value: T
+    name: str
+    verdict: Verdict
     detail: str
-    figures: Mapping[str, Any] = field(default_factory=dict)
-    agrees: bool = True
+    figures: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Masks:
-    """The mask made here, and Earth Engine's: ``server`` is uint8 ``(height, width)`` of ``MaskClass``."""
+class Proof:
+    """The checks of a scene, the versions and servers used, and what was exchanged.
 
-    local: DerivedMask
-    server: NDArray[np.uint8]
+    ``fault`` is the fault of the setup that ended it, if any.
+    """
+
+    item_id: str
+    checks: tuple[Check, ...]
+    versions: dict[str, str]
+    servers: tuple[str, ...]
+    transfer: dict[str, Any]
+    seconds: float
+    fault: str | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Return True if every check passed."""
+        return all(check.verdict is Verdict.PASSED for check in self.checks)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        checks = [
+            {
+                "check": check.name,
+                "verdict": str(check.verdict),
+                "detail": check.detail,
+                "figures": check.figures,
+                "seconds": round(check.seconds, 3),
+            }
+            for check in self.checks
+        ]
+        return {
+            "item": self.item_id,
+            "holds": self.holds,
+            "checks": checks,
+            "versions": self.versions,
+            "servers": list(self.servers),
+            "transfer": self.transfer,
+            "seconds": round(self.seconds, 1),
+            "fault": self.fault,
+        }
+
+    def list_lines(self) -> Iterator[str]:
+        """Yield the report as lines for people."""
+        counts = Counter(str(check.verdict) for check in self.checks)
+        outcome = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if verdict in counts)
+        if self.holds:
+            outcome = f"all of {len(self.checks)} checks passed"
+        yield f"cloudmask prove {self.item_id}: {outcome}"
+        for check in self.checks:
+            requests, size = check.figures.get("requests", 0), check.figures.get("bytes", 0)
+            cost = f"{requests} request{'s' * (requests != 1)}, {size / 1e6:.1f} MB, {check.seconds:.1f} s"
+            told = f"{check.detail} [{cost}]" if requests else check.detail
+            yield f"  {check.verdict:<9}  {check.name:<9}  {told}"
+        yield ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        yield f"against {', '.join(self.servers)}"
+        transfer, eecu_s = self.transfer, self.transfer["eecu_seconds"]
+        told = "not told" if eecu_s is None else f"{eecu_s:.1f} EECU-seconds"
+        yield (
+            f"{transfer['requests']} requests to Earth Engine, {transfer['retries']} of them again, "
+            f"{transfer['splits']} windows split; {transfer['bytes'] / 1e6:.1f} MB of pixels; {self.seconds:.1f} s; "
+            f"computing there: {told}"
+        )
+
+
+def anonymise(text: str, secrets: Mapping[str, str]) -> str:
+    """Return ``text`` without the user's home folder, and with each of ``secrets`` replaced by its placeholder."""
+    for secret, name in {**secrets, str(Path.home()): "~"}.items():
+        if len(secret) > 1:
+            text = re.sub(rf"(?<![\w-]){re.escape(secret)}(?![\w-])", name, text)
+    return text
 
 
 def prove(context: RunContext, item_id: str | None = None) -> Proof:
@@ -90,29 +177,28 @@ def prove(context: RunContext, item_id: str | None = None) -> Proof:
     """
     started = time.monotonic()
     context.session.start()
-    item_id = item_id or (_find_only(context) if context.items else ARTICLE_ID)
-    prover = _Prover(context)
+    if not item_id and context.items:
+        ids = [str(item.get("id")) for item in context.source.find_items(SceneQuery())]
+        if len(ids) != 1:
+            held = f"holds {len(ids)} items: name one of them with --item"
+            raise SettingsError(f"--items {context.items}: {held}")
+        item_id = ids[0]
+    item_id, prover = item_id or ARTICLE_ID, _Prover(context)
     with profiling(context.session) as profiles:
         prover.run(item_id)
     transfer = {**context.read_transfer(), "eecu_seconds": read_eecu_seconds(context.session, profiles)}
-    settings = context.settings
-    source = "items from a file" if context.items else settings.stac_api_url
-    return Proof(
-        item_id,
-        tuple(prover.checks),
-        read_versions(SOFTWARE),
-        (source, settings.earthengine_url),
-        transfer,
-        time.monotonic() - started,
-        prover.fault,
-    )
-
-
-def _find_only(context: RunContext) -> str:
-    ids = [str(item.get("id")) for item in context.source.find_items(SceneQuery())]
-    if len(ids) != 1:
-        raise SettingsError(f"--items {context.items}: holds {len(ids)} items: name one of them with --item")
-    return ids[0]
+    versions = {
+        "pc-cloudmask": __version__,
+        **SOFTWARE,
+        "rasterio": rasterio.__version__,
+        "GDAL": rasterio.__gdal_version__,
+        "numpy": np.__version__,
+        "Python": platform.python_version(),
+        "on": f"{platform.system()} {platform.machine()}",
+    }
+    source = "items from a file" if context.items else context.settings.stac_api_url
+    servers, seconds = (source, context.settings.earthengine_url), time.monotonic() - started
+    return Proof(item_id, tuple(prover.checks), versions, servers, transfer, seconds, prover.fault)
 
 
 class _Prover:
@@ -146,40 +232,31 @@ class _Prover:
             self.checks.append(Check(name, Verdict.NOT_TRIED, "needs what did not come about above"))
             return None
         started, before = time.monotonic(), self._context.read_transfer()
-        value, figures = None, {}
+        value, figures = None, dict[str, Any]()
         try:
-            result = step(*needs)
+            value, agrees, detail, figures = step(*needs)
+            verdict = Verdict.PASSED if agrees else Verdict.DIFFERS
         except Exception as error:
             verdict, detail = self._judge(error)
-        else:
-            value, detail, figures = result.value, result.detail, dict(result.figures)
-            verdict = Verdict.PASSED if result.agrees else Verdict.DIFFERS
-        after = self._context.read_transfer()
+        after, seconds = self._context.read_transfer(), time.monotonic() - started
         figures |= {name: after[name] - before[name] for name in ("requests", "bytes")}
-        self.checks.append(Check(name, verdict, self._hide(detail), figures, time.monotonic() - started))
+        self.checks.append(Check(name, verdict, anonymise(detail, self._secrets), figures, seconds))
         return value
 
     def _judge(self, error: Exception) -> tuple[Verdict, str]:
-        """Return what an error means for a check; record it if it is a fault of the setup.
-
-        Raises:
-            Exception: it is unexpected.
-        """
+        """Return what an error means for a check; record it if it is a fault of the setup, raise what is unexpected."""
         fault = error if isinstance(error, CloudmaskError) else find_machine_fault(error)
         if fault is None:
             raise error
         if fault.ends_run:
-            self.fault = self._hide(str(fault))
+            self.fault = anonymise(str(fault), self._secrets)
         proven = isinstance(fault, ItemError | AssetRefused | EngineRefused) and not fault.ends_run
         return Verdict.DIFFERS if proven else Verdict.NOT_TRIED, str(fault)
-
-    def _hide(self, text: str) -> str:
-        return anonymise(text, self._secrets)
 
     def _find_item(self, item_id: str) -> Result[Candidate | None]:
         found = list(self._context.source.find_items(build_query(ids=[item_id])))
         if not found:
-            return Result(None, f"the source has no item {item_id}", agrees=False)
+            return None, False, f"the source has no item {item_id}", {}
         candidate = read_candidate(found[0], {METHOD: self._parameters})
         scene = candidate.scene
         figures = {
@@ -190,7 +267,7 @@ class _Prover:
             "processing_baseline": scene.processing_baseline,
             "solar_azimuth_deg": scene.solar_azimuth_deg,
         }
-        return Result(candidate, f"{scene.id}, baseline {scene.processing_baseline}", figures)
+        return candidate, True, f"{scene.id}, baseline {scene.processing_baseline}", figures
 
     def _pair(self, candidate: Candidate) -> Result[EarthEngineImage | None]:
         scene = candidate.scene
@@ -198,37 +275,36 @@ class _Prover:
         pairing = self._engine.find_images([scene])[scene.id]
         figures = {"datastrip": scene.datastrip_id, "expected": key.index}
         if not isinstance(pairing, EarthEngineImage):
-            detail = f"{pairing.reason}; the item's datastrip is {scene.datastrip_id}"
-            return Result(None, detail, figures, agrees=False)
-        images = " and ".join(pairing.image_ids)
-        figures |= {"images": images}
+            return None, False, f"{pairing.reason}; the item's datastrip is {scene.datastrip_id}", figures
+        figures["images"] = images = " and ".join(pairing.image_ids)
         if pairing.image_ids == (key.index,):
-            return Result(pairing, f"{images}, by its datastrip {scene.datastrip_id}", figures)
+            return pairing, True, f"{images}, by its datastrip {scene.datastrip_id}", figures
         detail = f"there is no {key.index} of its datastrip {scene.datastrip_id}; {images} by footprint"
-        return Result(pairing, detail, figures, agrees=False)
+        return pairing, False, detail, figures
 
     def _describe(self, candidate: Candidate, image: EarthEngineImage) -> Result[ImageDescription]:
         found = describe_image(self._context.session, image.image_ids[0])
         grid = candidate.scene.grid
         figures = {"item": describe_grid(grid), "image": describe_grid(found.grid)}
-        if grid == found.grid:
-            return Result(found, f"the item's and the image's: {figures['item']}", figures)
         detail = f"the item's is {figures['item']}; the image's {figures['image']}"
-        return Result(found, detail, figures, agrees=False)
+        if same := grid == found.grid:
+            detail = f"the item's and the image's: {figures['item']}"
+        return found, same, detail, figures
 
     def _compare_sun(self, candidate: Candidate, image: ImageDescription) -> Result[float]:
         mine, other = candidate.scene.solar_azimuth_deg, image.solar_azimuth_deg
         apart = abs((mine - other + 180) % 360 - 180)
-        figures = {"item_azimuth_deg": mine, "image_azimuth_deg": other, "apart_deg": apart}
         detail = f"azimuth {mine:.4f} by the item, {other:.4f} by the image: {apart:.4f} degrees apart"
-        return Result(apart, detail, figures, agrees=apart <= AZIMUTH_TOLERANCE_DEG)
+        figures = {"item_azimuth_deg": mine, "image_azimuth_deg": other, "apart_deg": apart}
+        return apart, apart <= AZIMUTH_TOLERANCE_DEG, detail, figures
 
     def _compare_article(self, candidate: Candidate) -> Result[bool]:
         printed, grid = describe_grid(ARTICLE_GRID), describe_grid(candidate.scene.grid)
-        figures = {"article": printed, "item": grid}
-        if candidate.scene.grid == ARTICLE_GRID:
-            return Result(True, f"as the article prints it: {printed}", figures)
-        return Result(False, f"the article prints {printed}; the item has {grid}", figures, agrees=False)
+        same = candidate.scene.grid == ARTICLE_GRID
+        detail = f"the article prints {printed}; the item has {grid}"
+        if same:
+            detail = f"as the article prints it: {printed}"
+        return True, same, detail, {"article": printed, "item": grid}
 
     def _read_assets(self, candidate: Candidate) -> Result[bool]:
         scene, reader = candidate.scene, self._context.reader
@@ -251,9 +327,7 @@ class _Prover:
         hosts = sorted({urlsplit(scene.asset_hrefs[key]).hostname or "local files" for key in read})
         told = f"{len(read)} of {len(list_assets())} read{' from ' if hosts else ''}{', '.join(hosts)}"
         detail = "; ".join([told, *(str(error).removeprefix(f"item {scene.id}: ") for error in failures)])
-        return Result(
-            not failures, detail, {"read": read, "from": hosts, "window": window.shape}, agrees=not failures
-        )
+        return True, not failures, detail, {"read": read, "from": hosts, "window": window.shape}
 
     def _make_masks(self, candidate: Candidate, image: EarthEngineImage) -> Result[Masks]:
         scene = candidate.scene
@@ -265,11 +339,11 @@ class _Prover:
         counts = {each.name.lower(): int(np.count_nonzero(classes == each)) for each in MaskClass}
         shortfall = find_shortfall(classes, local.lacking_px, scene.nodata_pct)
         told = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
-        detail = f"made here and by Earth Engine: {difference} ({told})" + (
-            f"; {shortfall}" if shortfall else ""
+        detail = (
+            f"made here and by Earth Engine: {difference} ({told}){f'; {shortfall}' if shortfall else ''}"
         )
         figures = {**difference.as_json(), "pixels": counts}
-        return Result(Masks(local, server), detail, figures, agrees=difference.is_none and not shortfall)
+        return (local, server), difference.is_none and not shortfall, detail, figures
 
     def _make_tutorial(
         self,
@@ -282,35 +356,34 @@ class _Prover:
         scene = candidate.scene
         raster = Raster("tutorial's mask", build_tutorial_mask(description, scene.footprint), scene.grid)
         (theirs,) = self._context.downloader.read_rasters(scene.id, [raster])
-        difference = compare_pixels(*_as_tutorial(masks.server, theirs))
-        figures: dict[str, Any] = {
+        difference = _compare_with_tutorial(masks[1], theirs)
+        figures = {
             "collection": description.collection,
             "cloud_filter": description.cloudy_limit_pct,
+            **difference.as_json(),
         }
-        figures |= difference.as_json()
         detail = f"ours and by its code as it is, on {description.collection}: {difference}"
         alike = replace(scene, solar_azimuth_deg=description.solar_azimuth_deg)
         on_purpose = len(image.image_ids) > 1 or alike.solar_azimuth_deg != scene.solar_azimuth_deg
         if not difference.is_none and on_purpose and sun_apart_deg <= AZIMUTH_TOLERANCE_DEG:
             ours = self._engine.download_mask(alike, EarthEngineImage(image.image_ids[:1]))().classes
-            explained = compare_pixels(*_as_tutorial(ours, theirs))
-            figures["as_the_tutorial"] = explained.as_json()
-            detail += f"; by the image's own azimuth, and that image alone, {explained}"
-            difference = explained
+            difference = _compare_with_tutorial(ours, theirs)
+            figures["as_the_tutorial"] = difference.as_json()
+            detail += f"; by the image's own azimuth, and that image alone, {difference}"
         if others := _list_other_thresholds(self._parameters):
             detail += f"; our thresholds are not the tutorial's: {others}"
-        return Result(True, detail, figures, agrees=difference.is_none)
+        return True, difference.is_none, detail, figures
 
     def _make_window(self, candidate: Candidate, image: EarthEngineImage, masks: Masks) -> Result[bool]:
-        scene = candidate.scene
-        window = choose_window(masks.server)
+        scene, (_, server) = candidate.scene, masks
+        window = choose_window(server)
         alone = self._engine.download_mask(
             replace(scene, grid=scene.grid.window_grid(window)), image
         )().classes
-        difference = compare_pixels(alone, masks.server[window.slices])
+        difference = compare_pixels(alone, server[window.slices])
         place = f"{window.height} x {window.width} pixels at row {window.row}, column {window.col}"
         figures = {"window": place, **difference.as_json()}
-        return Result(True, f"{place}, asked for alone: {difference}", figures, agrees=difference.is_none)
+        return True, difference.is_none, f"{place}, asked for alone: {difference}", figures
 
     def _publish(self, candidate: Candidate, image: EarthEngineImage, masks: Masks) -> Result[bool]:
         with TemporaryDirectory(prefix="cloudmask-prove-") as folder:
@@ -319,37 +392,27 @@ class _Prover:
             settings = self._context.settings.model_copy(update=local)
             context = RunContext(settings, now=self._context.now)
             chosen = replace(candidate, ee_image=image)
-            derived = masks.local if settings.keep_inputs else replace(masks.local, inputs=None)
+            derived = masks[0] if settings.keep_inputs else replace(masks[0], inputs=None)
+            store, now, deep = context.store, context.now, CheckOptions(deep=True)
             path = context.local_folder(chosen.keys.prefix)
-            publication = build_publication(chosen, derived, settings, context.now, path)
-            context.publisher.publish_item(publication)
+            context.publisher.publish_item(build_publication(chosen, derived, settings, now, path))
             context.publisher.publish_catalogs([chosen.keys])
-            report = check_catalog(
-                context.store,
-                CatalogContext(None),
-                repair=False,
-                now=context.now,
-                options=CheckOptions(deep=True),
-            )
+            report = check_catalog(store, CatalogContext(None), repair=False, now=now, options=deep)
             items = find_items(chosen.scene.tile, store=folder)
             if not items:
-                return Result(False, "published, and not to be found in the catalog", agrees=False)
-            item = items[0]
-            difference = compare_pixels(read_classes(item), derived.classes)
-            grid = find_mask_grid(item)
-        same_grid = grid == candidate.scene.grid
+                return True, False, "published, and not to be found in the catalog", {}
+            difference = compare_pixels(read_classes(items[0]), derived.classes)
+            grid = find_mask_grid(items[0])
+        place = describe_grid(grid)
         found = "nothing wrong found" if report.is_whole else "; ".join(map(str, report.findings))
         detail = (
-            f"published into a temporary folder, since removed; check --deep: {found}; read back, {difference}, "
-            f"{describe_grid(grid)}"
+            "published into a temporary folder, since removed; "
+            f"check --deep: {found}; read back, {difference}, {place}"
         )
-        figures = {
-            **difference.as_json(),
-            "files": report.files,
-            "catalogs": report.catalogs,
-            "grid": describe_grid(grid),
-        }
-        return Result(True, detail, figures, agrees=report.is_whole and difference.is_none and same_grid)
+        files, catalogs = report.files, report.catalogs
+        figures = {**difference.as_json(), "files": files, "catalogs": catalogs, "grid": place}
+        agrees = report.is_whole and difference.is_none and grid == candidate.scene.grid
+        return True, agrees, detail, figures
 
 
 def list_assets() -> list[str]:
@@ -357,26 +420,20 @@ def list_assets() -> list[str]:
     return sorted({NIR_ASSET, CLASSES_ASSET, *csmask.ASSETS.values(), *omnicloudmask.BANDS})
 
 
-def _as_tutorial(
-    ours: NDArray[np.uint8], theirs: NDArray[np.uint8]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return our mask and the tutorial's as binary masks, cloud or shadow, and where there is data."""
-    return ours >= MaskClass.CLOUD, theirs > 0, ours != MaskClass.NO_DATA
+def _compare_with_tutorial(ours: NDArray[np.uint8], theirs: NDArray[np.uint8]) -> Difference:
+    """Compare our mask, cloud and shadow together, with the tutorial's, which is binary, where there is data."""
+    return compare_pixels(ours >= MaskClass.CLOUD, theirs > 0, ours != MaskClass.NO_DATA)
 
 
 def _list_other_thresholds(parameters: MaskParameters) -> str:
     """Return the names of the thresholds that differ from the defaults, which are the tutorial's."""
     tutorial = MaskParameters()
+    values = {
+        name: (getattr(parameters, name), getattr(tutorial, name)) for name in METHODS[METHOD].parameters
+    }
     return ", ".join(
-        f"{each.name} {getattr(parameters, each.name):g} (tutorial {getattr(tutorial, each.name):g})"
-        for each in fields(MaskParameters)
-        if each.name in METHODS[METHOD].parameters
-        and getattr(parameters, each.name) != getattr(tutorial, each.name)
+        f"{name} {ours:g} (tutorial {theirs:g})" for name, (ours, theirs) in values.items() if ours != theirs
     )
-
-
-#: Side of the window that is requested on its own.
-WINDOW_PX = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,14 +472,15 @@ def compare_pixels(
 ) -> Difference:
     """Compare rasters of the same shape, ``(height, width)``, where ``valid`` is true, or everywhere."""
     differs = one != other
+    compared = one.size
     if valid is not None:
         differs &= valid
-    compared = int(one.size if valid is None else np.count_nonzero(valid))
-    count = int(np.count_nonzero(differs))
-    if not count:
+        compared = int(np.count_nonzero(valid))
+    if not differs.any():
         return Difference(compared)
     row, column = divmod(int(np.argmax(differs)), differs.shape[1])
-    return Difference(compared, count, (row, column, int(one[row, column]), int(other[row, column])))
+    first = (row, column, int(one[row, column]), int(other[row, column]))
+    return Difference(compared, int(np.count_nonzero(differs)), first)
 
 
 def describe_grid(grid: Grid) -> str:
@@ -443,8 +501,4 @@ def choose_window(classes: NDArray[np.uint8]) -> Window:
         for row in range(min(side // 5 | 1, height - 1), height, side)
         for column in range(min(side // 5 | 1, width - 1), width, side)
     ]
-    return max(windows, key=lambda window: _count_edges(classes[window.slices]))
-
-
-def _count_edges(classes: NDArray[np.uint8]) -> int:
-    return int(np.count_nonzero(classes[:, 1:] != classes[:, :-1]))
+    return max(windows, key=lambda window: np.count_nonzero(np.diff(classes[window.slices])))

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 from rasterio.transform import Affine
 
+from pc_cloudmask.evaluate.proof import ARTICLE_ID, Check, Proof, Verdict, list_assets, prove
 from pc_cloudmask.masking.earth_engine.session import sum_eecu_seconds
-from pc_cloudmask.prove.proof import ARTICLE_ID, list_assets, prove
-from pc_cloudmask.prove.report import Check, Proof, Verdict
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.settings import Settings
 from pc_cloudmask.source.assets import AssetReader

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pc_cloudmask.prove.proof import Difference, choose_window, compare_pixels
-from pc_cloudmask.prove.report import anonymise
+from pc_cloudmask.evaluate.proof import Difference, anonymise, choose_window, compare_pixels
 
 
 def test_the_first_pixel_that_differs_is_named_with_both_values() -> None:
