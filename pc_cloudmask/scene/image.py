@@ -140,7 +140,8 @@ def _read_time(scene: Scene, kind: str, form: re.Pattern[str], text: str) -> str
     """Return the time in an id, checking that it is a valid date and time of day."""
     match = form.fullmatch(text)
     with suppress(ValueError):
-        if match and datetime.strptime(match[1], "%Y%m%dT%H%M%S"):
+        if match:
+            datetime.strptime(match[1], "%Y%m%dT%H%M%S")
             return match[1]
     raise InvalidField(scene.id, f"s2:{kind}_id", f"{text!r:.80} is not a {kind}'s id")
 
