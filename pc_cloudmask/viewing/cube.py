@@ -39,7 +39,7 @@ def read_mask(item: pystac.Item) -> xarray.DataArray:
         conventions: ``flag_values``, ``flag_meanings``.
 
     Raises:
-        SettingsError: xarray is not installed.
+        SettingsError: xarray or odc-geo is not installed.
         StoreRefused: There is no such asset, or its file is missing.
         StoreUnavailable: No answer.
         AssetRefused: The file is not a mask, or not on the grid that the item states.
@@ -62,6 +62,8 @@ def read_mask(item: pystac.Item) -> xarray.DataArray:
         flag_values=np.array([each.value for each in CLASS_STYLES], np.uint8),
         flag_meanings=" ".join(style.name for style in CLASS_STYLES.values()),
     ).rename(MASK_ASSET)
+    for axis in ("y", "x"):
+        array[axis].attrs["standard_name"] = f"projection_{axis}_coordinate"
     if item.datetime is not None:
         array = array.assign_coords(time=np.datetime64(item.datetime.replace(tzinfo=None), "ns"))
     return array
