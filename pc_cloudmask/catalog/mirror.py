@@ -336,7 +336,8 @@ class FieldTypes:
         kind = _find_kind(path, value)
         if kind == _NULL:
             return None
-        usual = self._find_usual(path)
+        counts = self._counts.get(path)
+        usual = counts.most_common(1)[0][0] if counts else _UNFIT
         if kind == _UNFIT or kind != usual:
             odd[path] = _explain(path, value, usual)
             return _ABSENT
@@ -355,10 +356,6 @@ class FieldTypes:
             odd[path] = odd.pop(inner, "holds what fits no column")
             return _ABSENT
         return kept
-
-    def _find_usual(self, path: FieldPath) -> str:
-        counts = self._counts.get(path)
-        return counts.most_common(1)[0][0] if counts else _UNFIT
 
 
 def flatten_bbox(item: Item) -> Item:

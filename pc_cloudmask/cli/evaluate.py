@@ -192,7 +192,7 @@ def _print_counts(comparison: Comparison) -> None:
 
 def _list_scores(confusion: Confusion, target: str) -> list[str]:
     scores = confusion.score(target)
-    values = [getattr(scores, name) for name in _FIELDS]
+    values = [scores[name] for name in _FIELDS]
     return ["-" if value is None else f"{value:.3f}" for value in values]
 
 

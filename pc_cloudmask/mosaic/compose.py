@@ -7,9 +7,10 @@ if it counts there. Values are digital numbers, uint16, 0 where there is none.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -45,20 +46,14 @@ class Reducer(StrEnum):
         raise SettingsError(f"--reducer {value!r:.40}: choose one of {', '.join(cls)}")
 
 
-def drop_repeats(usable: Usable, passes: Sequence[Hashable]) -> None:
+def drop_repeats(usable: Usable, passes: Sequence[str]) -> None:
     """Let each pass count once per pixel: neighbouring tiles hold the same pixels where they overlap.
 
     ``passes`` names the satellite's pass of each observation; ``usable`` keeps the first of a pass, in place.
     """
-    seen: dict[Hashable, Usable] = {}
-    for index, name in enumerate(passes):
-        if passes.count(name) == 1:
-            continue
-        if name in seen:
-            usable[index] &= ~seen[name]
-            seen[name] |= usable[index]
-        else:
-            seen[name] = usable[index].copy()
+    for first, later in combinations(range(len(passes)), 2):
+        if passes[first] == passes[later]:
+            usable[later] &= ~usable[first]
 
 
 def harmonise(values: Values, offset_dn: int) -> None:

@@ -73,15 +73,6 @@ _BLOCK_PX = 512
 #: GDAL would keep written blocks in a twentieth of the machine's memory.
 _CACHE_BYTES = 64 << 20
 _COLORS = {"B04": ColorInterp.red, "B03": ColorInterp.green, "B02": ColorInterp.blue}
-_WORK_OPTIONS = {
-    "driver": "GTiff",
-    "tiled": True,
-    "blockxsize": _BLOCK_PX,
-    "blockysize": _BLOCK_PX,
-    "interleave": "band",
-    "SPARSE_OK": True,
-    "BIGTIFF": "IF_SAFER",
-}
 _COG_OPTIONS = {
     "BLOCKSIZE": str(_BLOCK_PX),
     "COMPRESS": "DEFLATE",
@@ -260,6 +251,13 @@ def _create(path: Path, grid: Grid, bands: Sequence[str]) -> DatasetWriter:
     dataset = rasterio.open(
         path,
         "w",
+        driver="GTiff",
+        tiled=True,
+        blockxsize=_BLOCK_PX,
+        blockysize=_BLOCK_PX,
+        interleave="band",
+        SPARSE_OK=True,
+        BIGTIFF="IF_SAFER",
         count=len(bands) + 1,
         dtype="uint16",
         nodata=NO_VALUE,
@@ -267,7 +265,6 @@ def _create(path: Path, grid: Grid, bands: Sequence[str]) -> DatasetWriter:
         width=width,
         crs=grid.crs,
         transform=Affine(*grid.transform),
-        **_WORK_OPTIONS,
     )
     dataset.descriptions = (*bands, COUNT_BAND)
     dataset.scales = (*(SCALE for _ in bands), 1.0)

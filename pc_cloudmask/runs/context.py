@@ -122,11 +122,6 @@ class RunContext:
 
         return TopicPush(self.settings.sns_topic) if self.settings.sns_topic else None
 
-    @property
-    def unpushed(self) -> int:
-        """Number of events that the topic has not accepted so far."""
-        return self.push.unpushed if self.push else 0
-
     @cached_property
     def reader(self) -> AssetReader:
         """Reads the pixels of source assets, only from where the source may point to."""
@@ -186,11 +181,13 @@ class RunContext:
     @cached_property
     def session(self) -> EarthEngineSession:
         """The Earth Engine session, opened at the first request."""
-        from pc_cloudmask.masking.earth_engine.session import open_session
+        from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
 
         settings = self.settings
-        session = open_session(
-            settings.earthengine_project, settings.earthengine_url, settings.earthengine_credentials
+        session = EarthEngineSession(
+            settings.earthengine_project,
+            settings.earthengine_url,
+            settings.earthengine_credentials,
         )
         session.workload_tag = build_workload_tag(settings.workload_tag, self.now)
         session.keeps_profiles = settings.profile or settings.eecu_budget is not None

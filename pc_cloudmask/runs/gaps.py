@@ -74,6 +74,10 @@ class MatchedScene:
         """Identifies and orders scenes."""
         return (self.tile, self.start, self.platform)
 
+    def as_json(self) -> dict[str, Any]:
+        """Return which scene it is, as plain JSON values."""
+        return {"tile": self.tile, "platform": self.platform, "datatake": format_instant(self.start)}
+
 
 @dataclass(frozen=True, slots=True)
 class Gap:
@@ -89,9 +93,7 @@ class Gap:
         """Return plain JSON values."""
         scene = self.scene
         return {
-            "tile": scene.tile,
-            "platform": scene.platform,
-            "datatake": format_instant(scene.start),
+            **scene.as_json(),
             "datatake_is": scene.start_is,
             "lacking": list(self.lacking),
             "having": [
@@ -273,12 +275,7 @@ class GapReport:
             },
             "gaps": [gap.as_json() for gap in self.gaps],
             "uneven": [
-                {
-                    "tile": scene.tile,
-                    "platform": scene.platform,
-                    "datatake": format_instant(scene.start),
-                    "datastrips": {name: holding.strips for name, holding in scene.holdings.items()},
-                }
+                scene.as_json() | {"datastrips": {name: each.strips for name, each in scene.holdings.items()}}
                 for scene in self.uneven
             ],
             "problems": list(self.problems),

@@ -160,7 +160,7 @@ class Ingestion:
             self.outcomes,
             time.monotonic() - started,
             deferred=self._budget.deferred,
-            unpushed=self._context.unpushed,
+            unpushed=self._context.push.unpushed if self._context.push else 0,
             transfer=self._context.read_transfer(),
             **extra,
         )

@@ -131,7 +131,6 @@ class Status:
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        census, gaps = self.census, self.gaps
         states = [
             {
                 "id": state.item_id,
@@ -142,19 +141,17 @@ class Status:
             }
             for state in self.states
         ]
+        counts = asdict(self.census)
+        days = counts.pop("days")
         document = {
-            "published": census.published,
-            "pending": census.pending,
-            "waiting": census.waiting,
-            "failed": census.failed,
-            "provisional": census.provisional,
+            **counts,
             "quarantined": self.quarantined,
-            "tiles": {tile: len(days) for tile, days in sorted(census.days.items())},
+            "tiles": {tile: len(found) for tile, found in sorted(days.items())},
             "states": states,
         }
-        if gaps is None:
-            return document
-        return document | {"gaps": {tile: [day.isoformat() for day in days] for tile, days in gaps.items()}}
+        if self.gaps is not None:
+            document["gaps"] = {tile: [day.isoformat() for day in found] for tile, found in self.gaps.items()}
+        return document
 
 
 def read_status(context: RunContext, request: IngestRequest) -> Status:

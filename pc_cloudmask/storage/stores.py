@@ -69,7 +69,7 @@ def open_store(url: str, *, read_only: bool = False) -> ObjectStore:
         store.check_bucket()
         return store
     root = read_path(url)
-    _check_directory(root, *((os.R_OK, "read") if read_only else (os.W_OK, "written")))
+    _check_directory(root, read_only=read_only)
     return LocalStore(root)
 
 
@@ -123,12 +123,13 @@ def read_path(url: str) -> Path:
         raise SettingsError(f"store {path}: not a directory that can be found: {error}") from error
 
 
-def _check_directory(root: Path, needed: int, deed: str) -> None:
+def _check_directory(root: Path, *, read_only: bool) -> None:
     folder = root.resolve()
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
         raise StoreRefused(f"store {root}: {folder} is a file: name a directory")
+    needed, deed = (os.R_OK, "read") if read_only else (os.W_OK, "written")
     if not os.access(folder, needed | os.X_OK):
         raise StoreRefused(
             f"store {root}: {folder} cannot be {deed}: give this user the right, or choose another store"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import shutil
 import tempfile
@@ -122,6 +123,7 @@ def hide_behind_a_dangling_link(path: Path) -> Callable[[], None]:
 def without_root() -> Iterator[None]:
     """Work as a user whom file modes concern, which they do not concern root."""
     user = os.geteuid()
+    codecs.lookup("utf-8-sig")  # Python's own files may be root's alone, too
     if user == 0:
         os.seteuid(65534)
     try:

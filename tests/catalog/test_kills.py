@@ -125,7 +125,7 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         # A moment's pause leaves the processor to those that are watched.
-        while not self._ended.wait(0.01):
+        while not self._ended.wait(0.05):
             before = set().union(*(set(writer.acknowledged) for writer in self._writers))
             walk = walk_catalog(self._store)
             self.walks += 1

@@ -277,7 +277,7 @@ def test_withdrawn_and_broken_items_are_left_out(catalog: Path) -> None:
     second.write_text("{")
     report = rebuild_mirror(store, publisher)
     assert report.items == len(SAMPLE_IDS) - 2
-    assert [each.item_id for each in report.left_out] == [second.stem]
+    assert [each.id for each in report.left_out] == [second.stem]
 
 
 @pytest.mark.slow

@@ -29,13 +29,13 @@ def test_the_catalog_converges_to_the_truth(
     earth_engine: LocalEarthEngine, tmp_path: Path, figures: list[str]
 ) -> None:
     archive = build_archive(seed=7, days=DAYS)
-    dice = random.Random(254)  # of many, the one that brings each fault at least three times
+    dice = random.Random(6892)  # of many, the one that brings each fault at least three times
     counts: Counter[str] = Counter()
     seen: Counter[str] = Counter()
     store = tmp_path / "out"
     started = time.monotonic()
     with run_service(archive, earth_engine, store) as service:
-        for day in [*range(0, DAYS, 2), *SETTLING_DAYS[::10]]:
+        for day in [*range(0, DAYS, 3), *SETTLING_DAYS[::10]]:
             now = START + day * DAY + timedelta(hours=dice.uniform(0, 3))
             weather = dice.choices(*zip(*WEATHERS, strict=True))[0] if day < DAYS else WEATHERS[0][0]
             skew = dice.choice([-1, 1]) * DAY if day < DAYS and dice.random() < 0.05 else timedelta()

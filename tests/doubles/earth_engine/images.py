@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cache, cached_property
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -32,6 +33,7 @@ class PixelType:
     max: float | None = None
 
     @classmethod
+    @cache
     def of(cls, dtype: DTypeLike) -> PixelType:
         kind = np.dtype(dtype)
         if np.issubdtype(kind, np.integer):
@@ -100,7 +102,7 @@ class Band:
 class Image:
     """Bands with properties and a footprint; None as footprint is everywhere."""
 
-    bands: tuple[Band, ...]
+    bands: Sequence[Band]
     properties: Mapping[str, Any] = field(default_factory=dict)
     footprint: Geometry | None = None
     id: str | None = None
@@ -157,8 +159,28 @@ class Collection:
         return replace(self, elements=tuple(elements))
 
 
-def stored_band(name: str, raster: StoredRaster) -> Band:
-    """The band of an asset."""
+class StoredBands(Sequence[Band]):
+    """The bands of an asset, made when one is asked for: most images of a collection are filtered out unread."""
+
+    def __init__(self, rasters: Mapping[str, StoredRaster]) -> None:
+        self._rasters = rasters
+
+    @cached_property
+    def _bands(self) -> tuple[Band, ...]:
+        return tuple(_stored_band(name, raster) for name, raster in self._rasters.items())
+
+    def __len__(self) -> int:
+        return len(self._rasters)
+
+    @overload
+    def __getitem__(self, index: int) -> Band: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Band, ...]: ...
+    def __getitem__(self, index: int | slice) -> Band | tuple[Band, ...]:
+        return self._bands[index]
+
+
+def _stored_band(name: str, raster: StoredRaster) -> Band:
     return Band(name, PixelType.of(raster.values.dtype), raster.projection, raster.read, raster.dimensions)
 
 

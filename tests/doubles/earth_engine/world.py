@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.doubles.earth_engine.errors import EarthEngineError
 from tests.doubles.earth_engine.geometries import Geometry
-from tests.doubles.earth_engine.images import Collection, Image, stored_band
+from tests.doubles.earth_engine.images import Collection, Image, StoredBands
 from tests.doubles.earth_engine.pyramid import StoredRaster
 from tests.doubles.earth_engine.sentinel2 import (
     CLOUD_PROBABILITY,
@@ -35,9 +35,8 @@ class Asset:
 
     def load(self, asset_id: str) -> Image:
         """A fresh image of it: what one request computes is not kept for the next."""
-        bands = tuple(stored_band(name, raster) for name, raster in self.rasters.items())
         index = {"system:index": asset_id.rsplit("/", 1)[1]}
-        return Image(bands, {**self.properties, **index}, self.footprint, asset_id)
+        return Image(StoredBands(self.rasters), {**self.properties, **index}, self.footprint, asset_id)
 
 
 class World:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,7 +37,19 @@ class QuietHandler(BaseHTTPRequestHandler):
 
 
 class _QuietServer(ThreadingHTTPServer):
+    """On a port that none before it had in this process: GDAL remembers what it once read from a URL."""
+
     daemon_threads = True
+    used: ClassVar[set[int]] = set()
+
+    def server_bind(self) -> None:
+        super().server_bind()
+        while self.server_port in self.used:
+            self.socket.close()
+            self.socket = socket.socket(self.address_family, self.socket_type)
+            self.server_address = ("127.0.0.1", 0)
+            super().server_bind()
+        self.used.add(self.server_port)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hung up, or was killed, is no error of the server's."""
