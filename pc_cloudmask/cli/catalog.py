@@ -62,7 +62,6 @@ def check(
     """Find what is wrong in the published catalog, or repair it; exit status 1 if something is left."""
     from pc_cloudmask.catalog.check import REMOVAL_LIMIT, CheckOptions, check_catalog
     from pc_cloudmask.catalog.fields import CatalogContext
-    from pc_cloudmask.cli.app import print_json
     from pc_cloudmask.runs.context import RunContext
 
     settings = load_settings(store=store)
