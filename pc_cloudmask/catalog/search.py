@@ -128,10 +128,9 @@ def search_catalog(
 ) -> list[T]:
     """Return the result of ``convert`` for each item that the catalog links and ``choice`` matches, in no order.
 
-    Only catalogs and items that the query concerns are read, and items are released once converted: many of them take a
-    gigabyte. ``brief`` says that ``convert`` needs only the fields that ``find_proven_rows`` yields; many items are
-    then read from the mirror where it is proven current. It raises what ``find_linked_keys`` raises; the
-    ``SourceRefused`` of an item that is missing or broken is added to ``broken`` under its id, if that is given.
+    Only what the query concerns is read, and no item is kept: many take a gigabyte. ``brief`` says that ``convert``
+    needs only the fields of ``find_proven_rows``; many items are then read from the mirror, if it is proven current.
+    The ``SourceRefused`` of a missing or broken item is added to ``broken`` under its id, if that is given.
     """
     matches = build_filter(choice.query)
 
