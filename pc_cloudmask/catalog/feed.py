@@ -132,12 +132,12 @@ def read_events(body: bytes) -> Iterator[Event]:
 
 def read_event(line: bytes) -> Event | None:
     """Return the event on a line; None if it holds none."""
-    event: Event | None = None
+    named = ("id", "subject", "type", "time")
     with suppress(ValueError):
         event = orjson.loads(line)
-    named = ("id", "subject", "type", "time")
-    is_event = isinstance(event, dict) and all(isinstance(event.get(name), str) for name in named)
-    return event if is_event else None
+        if isinstance(event, dict) and all(isinstance(event.get(name), str) for name in named):
+            return event
+    return None
 
 
 def find_kind(event: Event) -> ChangeKind | None:

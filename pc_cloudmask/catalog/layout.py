@@ -28,6 +28,8 @@ COLLECTION_KEY = f"{COLLECTION_ID}/collection.json"
 ITEMS_PREFIX = f"{COLLECTION_ID}/items/"
 #: Names of the parts of the geoparquet mirror.
 MIRROR_PART_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*\.parquet")
+#: Put when the mirror's rebuild begins; only its time counts. It is not in its folder, which readers open as one table.
+MARK_KEY = f"{COLLECTION_ID}/mirror.started"
 #: The raster tile index of all masks, and its style, which QGIS finds by its name.
 TILE_INDEX_KEY, STYLE_KEY = f"{COLLECTION_ID}/masks.gti.gpkg", f"{COLLECTION_ID}/masks.gti.qml"
 #: The change feed: one file a day, and further parts of it.

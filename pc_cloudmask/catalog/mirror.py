@@ -46,11 +46,11 @@ from pc_cloudmask.catalog.layout import (
     COLLECTION_ID,
     COLLECTION_KEY,
     ITEMS_PREFIX,
+    MARK_KEY,
     find_item_keys,
 )
 from pc_cloudmask.catalog.parents import MIRROR_SUFFIX, RETIRED_SUFFIX, find_mirror_keys
 from pc_cloudmask.catalog.publisher import Publisher
-from pc_cloudmask.catalog.search import MARK_BODY, MARK_KEY
 from pc_cloudmask.catalog.walk import read_mirror_keys
 from pc_cloudmask.errors import CloudmaskError, SettingsError, SourceRefused, StoreRefused
 from pc_cloudmask.scene.geometry import build_shape
@@ -80,8 +80,9 @@ _METADATA = {
 #: What stac-geoparquet and pyarrow raise for items that cannot become a table: an empty object is "not implemented", a
 #: number of more than 64 bits an overflow.
 _UNFIT_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
-_RETIRED_MARK = b"{}\n"
 _SHOWN = 128
+#: The content of marks, of which only the names and times count.
+_MARK = b"{}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
     """
     check_available()
     _remove_retired(store, publisher)
-    store.write_object(MARK_KEY, MARK_BODY, "application/json")
+    store.write_object(MARK_KEY, _MARK, "application/json")
     mark = store.find_object(MARK_KEY)
     replaced = set(find_mirror_keys(store, read_document(store.read_object(COLLECTION_KEY))))
     counter = count()
@@ -145,7 +146,7 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
         keys.append(_write_file(store, "items", body))
     retired = replaced.difference(keys)
     for key in retired:
-        store.write_object(f"{key}{RETIRED_SUFFIX}", _RETIRED_MARK, "application/json")
+        store.write_object(f"{key}{RETIRED_SUFFIX}", _MARK, "application/json")
     rebuild_tile_index(store, index)
     publisher.publish_collection()
     _remove_retired(store, publisher)

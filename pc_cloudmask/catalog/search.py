@@ -30,15 +30,16 @@ from itertools import chain
 from typing import Any, TypeVar, cast
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
 from pc_cloudmask.catalog.layout import (
-    COLLECTION_ID,
     COLLECTION_KEY,
     FAILED_PREFIX,
     ITEMS_PREFIX,
+    MARK_KEY,
     PENDING_PREFIX,
     PROVISIONAL_PREFIX,
     WAITING_PREFIX,
@@ -272,9 +273,6 @@ def read_census(store: ObjectStore) -> Census:
     return Census(published, pending, waiting, failed, provisional, sorted_days)
 
 
-#: Put when a rebuild begins; only its time counts. It is not in the mirror's folder, which readers open as one table.
-MARK_KEY = f"{COLLECTION_ID}/mirror.started"
-MARK_BODY = b"{}\n"
 #: For fewer items than this, reading them is faster than importing pyarrow.
 LEAST_ITEMS = 500
 _REBUILT = f"{ITEMS_PREFIX}items-"
@@ -348,15 +346,12 @@ def _read_rows(store: ObjectReader, key: str, proven: dict[str, ItemKeys]) -> It
 
 
 def _build_item(row: dict[str, Any]) -> Item:
-    import shapely  # noqa: PLC0415
-
     properties = {name: row[name] for name in _PROPERTIES if row.get(name) is not None}
     if isinstance(moment := properties.get("datetime"), datetime):
         properties["datetime"] = moment.isoformat().replace("+00:00", "Z")
-    geometry = shapely.from_wkb(row["geometry"])
     return {
         "id": row["id"],
-        "geometry": shapely.geometry.mapping(geometry),
+        "geometry": shapely.geometry.mapping(shapely.from_wkb(row["geometry"])),
         "properties": properties,
         "assets": {MASK_ASSET: (row.get("assets") or {}).get(MASK_ASSET) or {}},
     }

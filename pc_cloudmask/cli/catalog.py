@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from pc_cloudmask.catalog.fields import CatalogContext
 from pc_cloudmask.cli import options as opt
 from pc_cloudmask.cli.app import (
     SHOWN_SCENES,
@@ -62,6 +61,7 @@ def check(
 ) -> None:
     """Find what is wrong in the published catalog, or repair it; exit status 1 if something is left."""
     from pc_cloudmask.catalog.check import REMOVAL_LIMIT, CheckOptions, check_catalog
+    from pc_cloudmask.catalog.fields import CatalogContext
     from pc_cloudmask.cli.app import print_json
     from pc_cloudmask.runs.context import RunContext
 

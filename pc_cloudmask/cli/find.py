@@ -11,16 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pc_cloudmask.cli import options as opt
-from pc_cloudmask.cli.app import (
-    app,
-    complain,
-    count,
-    name_left_out,
-    open_catalog,
-    options,
-    print_json,
-    say,
-)
+from pc_cloudmask.cli.app import app, complain, count, name_left_out, open_catalog, options, print_json, say
 from pc_cloudmask.errors import CloudmaskError, SettingsError
 from pc_cloudmask.text import make_printable
 
@@ -258,22 +249,17 @@ def _print_scenes(report: AreaReport, found: int, where: str) -> None:
     say(f"{count(report.masks, 'mask')}: {read}{kept}")
 
 
-SinceOption = Annotated[
-    str | None,
-    opt.value(
-        "TIME|ID|CURSOR",
-        "Begin at a day or instant, or resume after an event's id or cursor; default: now.",
-    ),
-]
-OnceOption = Annotated[bool, opt.flag("--once", "Print what is there, and end.")]
-EveryOption = Annotated[str | None, opt.value("TIME", "Look every 10s, 30s, 5m …; default: 30s.")]
-
-
 @app.command()
 def follow(
-    since: SinceOption = None,
-    once: OnceOption = False,
-    every: EveryOption = None,
+    since: Annotated[
+        str | None,
+        opt.value(
+            "TIME|ID|CURSOR",
+            "Begin at a day or instant, or resume after an event's id or cursor; default: now.",
+        ),
+    ] = None,
+    once: Annotated[bool, opt.flag("--once", "Print what is there, and end.")] = False,
+    every: Annotated[str | None, opt.value("TIME", "Look every 10s, 30s, 5m …; default: 30s.")] = None,
     store: opt.Catalog = None,
 ) -> None:
     """Print what is published, replaced and withdrawn, as it is recorded, until interrupted.

@@ -182,9 +182,7 @@ class RunContext:
 
         settings = self.settings
         session = EarthEngineSession(
-            settings.earthengine_project,
-            settings.earthengine_url,
-            settings.earthengine_credentials,
+            settings.earthengine_project, settings.earthengine_url, settings.earthengine_credentials
         )
         session.workload_tag = build_workload_tag(settings.workload_tag, self.now)
         session.keeps_profiles = settings.profile or settings.eecu_budget is not None

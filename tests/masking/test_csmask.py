@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from rasterio.warp import Resampling, reproject
 from ukis_csmask.mask import CSmask
 
 from pc_cloudmask.errors import AssetRefused, MissingField, SettingsError
+from pc_cloudmask.masking import csmask
 from pc_cloudmask.masking.classes import COARSE_MODEL, MaskClass, MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import build_reflectance_table, compose_classes
 from pc_cloudmask.masking.csmask import (
     PROVIDERS,
     Classifier,
+    ModelFile,
     find_model_file,
     label_scene,
     list_providers,
@@ -49,6 +52,23 @@ def ukis_label(chip: dict[str, NDArray[np.uint16]]) -> NDArray[np.uint8]:
     """What ukis-csmask itself says of the whole chip: 1 cloud, 2 cloud shadow."""
     image = (np.stack([chip[band] for band in BANDS], axis=-1) / 10_000).astype(np.float32)
     return CSmask(image, UKIS_BANDS, product_level="l2a", nodata_value=0, intra_op_num_threads=1).csm[..., 0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def networks_loaded_once() -> Iterator[None]:
+    """Loading one takes longer than most scenes of these tests."""
+
+    networks: dict[tuple[Path, str], Any] = {}
+
+    def load(model: ModelFile, device: Any) -> Any:
+        key = model.path, device
+        if key not in networks:
+            networks[key] = load_network(model, device)
+        return networks[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csmask, "load_network", load)
+        yield
 
 
 def derive(item: Item, folder: Path, parameters: MaskParameters = PARAMETERS) -> DerivedMask:

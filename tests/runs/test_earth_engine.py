@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("fixed_clock")
 @pytest.fixture
 def product() -> Sentinel2:
     """A small scene, not square."""
-    return build_ragged_scene(SUNS[1], shape_20m=(253, 307))
+    return build_ragged_scene(SUNS[1], shape_20m=(187, 221))
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_a_rim_that_the_cloud_layer_leaves_out_is_no_data(
 @pytest.mark.parametrize(
     "lack",
     [
-        {"valid": np.zeros((506, 614), bool)},
+        {"valid": np.zeros((374, 442), bool)},
         {"masked_bands": frozenset({"B8"})},
         {"masked_bands": frozenset({"SCL"})},
         {"masked_bands": frozenset({"B8", "SCL"})},
@@ -192,7 +192,7 @@ def test_an_item_that_says_that_it_is_empty_is_published_so(
     way: tuple[str, str], request_: IngestRequest, product: Sentinel2, earth_engine: LocalEarthEngine
 ) -> None:
     tell(request_, {"s2:nodata_pixel_percentage": 99.9971})
-    earth_engine.world.add_sentinel2(replace(product, valid=np.zeros((506, 614), bool)))
+    earth_engine.world.add_sentinel2(replace(product, valid=np.zeros((374, 442), bool)))
     request = choose(request_, way)
     assert run(request).published
     assert not read_published(request)[1].any()
@@ -231,7 +231,7 @@ def test_memory_errors_end_in_a_whole_mask(
 ) -> None:
     earth_engine.world.add_sentinel2(product)
     run(request_)
-    earth_engine.faults.add(faults.memory_limit(), path="computePixels", above_pixels=30_000)
+    earth_engine.faults.add(faults.memory_limit(), path="computePixels", above_pixels=16_000)
     split = request_.model_copy(update={"store": str(tmp_path / "split")})
     report = run(split)
     assert report.transfer["splits"] > 0

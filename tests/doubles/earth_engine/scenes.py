@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import numpy as np
 import shapely
@@ -54,6 +55,7 @@ SUNS = tuple(Sun(azimuth, place) for place in (SOUTH, NORTH) for azimuth in (38.
 """Every quadrant in both hemispheres."""
 
 
+@lru_cache(8)  # making one takes as long as making its mask
 def build_ragged_scene(
     sun: Sun, seed: int = 0, shape_20m: tuple[int, int] = (500, 600), *, wedge: bool = True
 ) -> Sentinel2:
@@ -81,6 +83,8 @@ def build_ragged_scene(
         {"B8": nir.astype(np.uint16), "SCL": scl},
         sun.azimuth_deg,
     )
+    for pixels in (product.probability, *product.bands.values()):
+        pixels.setflags(write=False)  # all tests have the same
     return _with_wedge(product) if wedge else product
 
 
