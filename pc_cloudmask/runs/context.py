@@ -149,9 +149,6 @@ class RunContext:
         """Check that each of several methods can be used: otherwise a broken one would go unnoticed for months.
 
         If Earth Engine just does not answer now, a run that can do without it continues.
-
-        Raises:
-            CloudmaskError: packages, an account or credentials are missing or not accepted.
         """
         _ = self.settings.rungs  # before any request: weights may be missing
         methods = [METHODS[name] for name in self.engines] if len(self.ladder.methods) > 1 else []

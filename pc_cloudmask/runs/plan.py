@@ -170,11 +170,7 @@ def plan_shards(source: SceneSource, request: BackfillRequest, settings: Setting
     """Yield requests that together cover all of ``request``, newest months first.
 
     Small months are combined into one shard; a large one is split by tiles. The source is asked what each month
-    contains, so no shard is empty.
-
-    Raises:
-        SettingsError: unknown area or invalid years.
-        SourceUnavailable, SourceRefused: the source could not be asked; shards already yielded remain valid.
+    contains, so no shard is empty; if an error ends this, the shards already yielded remain valid.
     """
     given = request.model_dump(include={"items", "method", "compute", "store", "keep_inputs", "config"})
     for area in request.read_areas(settings).values():
