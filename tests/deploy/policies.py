@@ -14,7 +14,8 @@ from urllib.parse import parse_qs, unquote
 
 from moto.s3.models import s3_backends
 from moto.server import create_backend_app
-from werkzeug.serving import make_server
+
+from tests.doubles.wsgi import make_server
 
 POLICIES = Path(__file__).parents[2] / "deploy" / "s3"
 BUCKET, PREFIX = "masks", "prod"
@@ -135,11 +136,11 @@ def recording_server() -> Iterator[tuple[str, Recorder]]:
     """URL of an S3 server on loopback, and what it is asked."""
     s3_backends.reset()  # the process may have had another
     recorder = Recorder(create_backend_app("s3"))
-    server = make_server("127.0.0.1", 0, recorder, threaded=True)
+    server, url = make_server(recorder)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", recorder
+        yield url, recorder
     finally:
         server.shutdown()
         thread.join()
