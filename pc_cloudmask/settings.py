@@ -1,4 +1,4 @@
-"""Settings: the only place where the environment is read."""
+"""Settings: the only place where `CLOUDMASK_…` variables are read."""
 
 from __future__ import annotations
 

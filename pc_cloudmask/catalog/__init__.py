@@ -3,5 +3,5 @@
 Entry points: ``publisher.Publisher`` publishes, links, withdraws and recovers items; ``check.check_catalog`` verifies
 the catalog and repairs it; ``search`` finds published items; ``mirror`` maintains a geoparquet copy; ``export`` writes
 what GDAL, QGIS and pgstac read; ``states`` holds what writers share, and the scenes that are waiting or failed;
-``walk`` traverses the tree; ``layout`` defines all keys.
+``walk`` traverses the tree; ``layout`` names the keys.
 """

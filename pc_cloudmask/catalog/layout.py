@@ -1,4 +1,8 @@
-"""The published layout: which key holds what, and how items are called in titles and by users."""
+"""The published layout: which key holds what, and how items are called in titles and by users.
+
+It is a contract with users, ``docs/contract.md``. ``walk`` has the forms of folders, and ``deploy/nginx``,
+``deploy/s3``, ``deploy/store`` and ``catalog_templates`` repeat parts of it.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ How a queue of scenes keeps Earth Engine busy
 A scene waits some seconds for Earth Engine, then computes for half a second, then waits for the store. So there are as
 many threads as scenes may wait (``count_threads``), and three limits apply to what they do at the same time:
 
-1. requests in flight, by ``masking.earth_engine.account.Places``: as many as the quota allows or the service can take;
+1. requests in flight, by ``masking.earth_engine.pacing.Places``: as many as the quota allows or the service can take;
 2. pixels in memory, by ``Memory``: a scene begins to download once there is room for its rasters, and releases the room
    once its files are encoded;
 3. computing, by ``turns``: ``CLOUDMASK_WORKERS`` scenes at a time derive and encode.
@@ -29,7 +29,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from pc_cloudmask.errors import CloudmaskError, SettingsError
-from pc_cloudmask.masking.earth_engine.account import CONCURRENT_REQUESTS
+from pc_cloudmask.masking.earth_engine.pacing import CONCURRENT_REQUESTS
 from pc_cloudmask.masking.methods import METHODS
 from pc_cloudmask.runs.candidate import Candidate, build_failure, find_fault
 from pc_cloudmask.runs.report import SceneOutcome

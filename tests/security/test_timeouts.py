@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from pc_cloudmask import web as http_retry
 from pc_cloudmask.errors import AssetUnavailable, EngineUnavailable, SourceUnavailable, StoreUnavailable
-from pc_cloudmask.masking.earth_engine.account import Limits
+from pc_cloudmask.masking.earth_engine.pacing import Limits
 from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
 from pc_cloudmask.raster import gdal
 from pc_cloudmask.scene.query import SceneQuery

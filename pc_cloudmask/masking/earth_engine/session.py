@@ -21,7 +21,7 @@ from google.oauth2 import service_account
 from google.oauth2.credentials import Credentials as UserCredentials
 
 from pc_cloudmask.errors import EngineError, EngineUnavailable, SettingsError
-from pc_cloudmask.masking.earth_engine.account import (
+from pc_cloudmask.masking.earth_engine.pacing import (
     ANONYMOUS,
     CONCURRENT_REQUESTS,
     DEFAULT,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pc_cloudmask.masking.earth_engine.account import Limits
+from pc_cloudmask.masking.earth_engine.pacing import Limits
 from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
 from tests.doubles.earth_engine.server import LocalEarthEngine
 

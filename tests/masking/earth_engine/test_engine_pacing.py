@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pc_cloudmask.masking.earth_engine.account import Limits, TokenBucket
+from pc_cloudmask.masking.earth_engine.pacing import Limits, TokenBucket
 
 
 class Clock:

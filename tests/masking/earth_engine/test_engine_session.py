@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from pc_cloudmask.errors import EngineRefused, EngineUnavailable, SettingsError
-from pc_cloudmask.masking.earth_engine.account import Limits
+from pc_cloudmask.masking.earth_engine.pacing import Limits
 from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
 from pc_cloudmask.web import Deadline
 from tests.doubles.earth_engine import faults

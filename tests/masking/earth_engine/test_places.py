@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pc_cloudmask.masking.earth_engine.account import Limits, Place, Places
+from pc_cloudmask.masking.earth_engine.pacing import Limits, Place, Places
 
 MOST = 40
 LATENCY_S, REFUSED_AFTER_S = 6.0, 0.02

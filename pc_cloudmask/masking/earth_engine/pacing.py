@@ -1,4 +1,4 @@
-"""The account that Earth Engine is asked by, without its client: project, credentials, and the pace its quota bears."""
+"""How Earth Engine is asked, without its client: in which project, how fast, and how many requests at a time."""
 
 from __future__ import annotations
 
