@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
@@ -303,7 +304,7 @@ def leave_report(context: RunContext, report: Report, observer: RunObserver) -> 
     tell_problems(report.problems)
     write_figures(context, report)
     published = observer.published
-    rows = build_rows(report, published, find_links(context))
+    rows = build_rows(report, published, partial(link_scene, context))
     shown = f"; {SHOWN_SCENES} of {len(rows)} rows are shown" if len(rows) > SHOWN_SCENES else ""
     create_table_artifact(
         key="cloudmask-run", table=rows[:SHOWN_SCENES], description=f"{report.summary}{shown}"
@@ -348,20 +349,15 @@ def leave_gaps(report: GapReport) -> None:
     create_table_artifact(key="cloudmask-gaps", table=table, description=report.summary)
 
 
-def find_links(context: RunContext) -> Callable[[str, str], str]:
-    """Return a function that makes a scene's links from its id and its key in the store, which may be empty."""
-    settings = context.settings
-    source = f"{settings.stac_api_url}/collections/{settings.collection}/items"
-
-    def link(scene_id: str, item_key: str) -> str:
-        links = []
-        if settings.public_url and item_key:
-            links.append(f"[mask]({settings.public_url}/{item_key})")
-        if context.items is None and is_item_id(scene_id):
-            links.append(f"[source]({source}/{scene_id})")
-        return " ".join(links)
-
-    return link
+def link_scene(context: RunContext, scene_id: str, item_key: str) -> str:
+    """Return a scene's links: to its mask, if readers find the catalog, and to its item, if the source was asked."""
+    settings, links = context.settings, []
+    if settings.public_url and item_key:
+        links.append(f"[mask]({settings.public_url}/{item_key})")
+    if context.items is None and is_item_id(scene_id):
+        source = f"{settings.stac_api_url}/collections/{settings.collection}/items"
+        links.append(f"[source]({source}/{scene_id})")
+    return " ".join(links)
 
 
 def build_rows(

@@ -1,9 +1,9 @@
 """pc-cloudmask: cloud and cloud-shadow masks for Sentinel-2, published as a static STAC catalog.
 
 ``find_items`` and ``find_item`` find published masks, ``read_mask`` reads one, ``load_cube`` loads bands masked by
-them, ``measure_area`` reports when an area was clear, and ``changes`` what was published, replaced and withdrawn.
-``ODC_STAC_CONFIG`` is the configuration that odc-stac needs for items that another reader made. CONTRIBUTING.md has a
-map of the code.
+them, ``measure_area`` reports when an area was clear, and ``changes`` lists what was published, replaced and withdrawn.
+``ODC_STAC_CONFIG`` is the configuration that odc-stac needs for items that another reader made. README.md has a map
+of the code.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Settings: the only place where the environment is read."""
+"""Settings: the only place where `CLOUDMASK_…` variables are read."""
 
 from __future__ import annotations
 
@@ -332,7 +332,7 @@ class Settings(BaseSettings):
 
 
 #: Two names of one setting: giving either of them overrides both in sources of lower precedence.
-_SAME_SETTING = ("method", "methods")
+_SAME_SETTING = {"method", "methods"}
 
 
 def read_settings(config: Path | None = None, *, as_options: bool = False, **overrides: Any) -> Settings:
@@ -350,15 +350,13 @@ def read_settings(config: Path | None = None, *, as_options: bool = False, **ove
         shown = ", ".join(name if name.isprintable() else ascii(name) for name in unknown)
         raise SettingsError(f"{path}: {shown}: no such setting{_suggest(unknown[0])}")
     _tell_misspelt_variables()
-    sources = dict.fromkeys(values, f"{path}: {{}}")
-    for name in Settings.model_fields:
-        if f"CLOUDMASK_{name.upper()}" in os.environ:
-            for overridden in _SAME_SETTING if name in _SAME_SETTING else (name,):
-                values.pop(overridden, None)
-                sources.pop(overridden, None)
+    overridden = {name for name in Settings.model_fields if f"CLOUDMASK_{name.upper()}" in os.environ}
+    overridden |= _SAME_SETTING if overridden & _SAME_SETTING else set()
+    values = {name: value for name, value in values.items() if name not in overridden}
     given = {name: value for name, value in overrides.items() if value is not None}
-    if not given.keys().isdisjoint(_SAME_SETTING):
+    if given.keys() & _SAME_SETTING:
         given = dict.fromkeys(_SAME_SETTING) | given
+    sources = dict.fromkeys(values, f"{path}: {{}}")
     sources |= {name: f"--{name.replace('_', '-')}" if as_options else name for name in given}
     try:
         return Settings(**{**values, **given})

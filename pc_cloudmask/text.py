@@ -240,11 +240,7 @@ def decode_text(body: bytes) -> str:
 
 
 def read_file_uri(text: str) -> str:
-    """Return the path in a ``file:`` URI (RFC 8089), percent-decoded; any other text unchanged.
-
-    Raises:
-        ValueError: the URI names another machine, or no path.
-    """
+    """Return the path in a ``file:`` URI (RFC 8089), decoded, or raise ``ValueError``; any other text unchanged."""
     scheme, colon, rest = text.partition(":")
     if not colon or scheme.lower() != "file":
         return text
@@ -273,10 +269,7 @@ _LOGGERS = frozenset(
 
 
 def keep_signatures_out_of_logs() -> None:
-    """Make every record of ``_LOGGERS`` printable when it is created, whichever handler writes it.
-
-    Prefect's handlers, which send records to its server, have their own formats. Calling this twice is harmless.
-    """
+    """Make every record of ``_LOGGERS`` printable when it is created, whichever handler writes it."""
     build = logging.getLogRecordFactory()
     if getattr(build, "is_printable", False):
         return

@@ -300,11 +300,7 @@ class HttpClient:
 
 
 def read_body(response: requests.Response, max_body_bytes: int) -> bytes:
-    """Return the decoded body.
-
-    Raises:
-        BodyTooLarge: it has more than ``max_body_bytes``.
-    """
+    """Return the decoded body, or raise ``BodyTooLarge``."""
     body = bytearray()
     for chunk in response.iter_content(_CHUNK_BYTES):
         body += chunk
@@ -336,13 +332,9 @@ def _describe(error: requests.RequestException, url: str, service: Service) -> s
 
 
 def knock(url: str, service: Service, verify: str | bool | None = None) -> None:
-    """Request the root of the server of ``url`` on behalf of another library's client: any answer will do.
+    """Get any answer of the server of ``url`` for another library's client, or raise as ``judge``.
 
     Nothing is sent unless a first answer is expected soon, see ``contact``.
-
-    Raises:
-        Unreachable: there was no answer.
-        SettingsError: the proxy in between refuses us.
     """
     root = urljoin(url, "/")
     while is_first(url):

@@ -225,6 +225,13 @@ class CloudmaskExtension(PropertiesExtension, ExtensionManagementMixin[pystac.It
         return SummariesCloudmaskExtension(obj)
 
 
+def _build_range(prop: str, doc: str) -> Any:
+    """Return the property of a summaries extension that reads and sets the range of ``prop``."""
+    return property(
+        lambda self: self.summaries.get_range(prop), lambda self, v: self._set_summary(prop, v), doc=doc
+    )
+
+
 class SummariesCloudmaskExtension(SummariesExtension):
     """What a collection's summaries say of its masks."""
 
@@ -237,41 +244,18 @@ class SummariesCloudmaskExtension(SummariesExtension):
     def method(self, v: list[str] | None) -> None:
         self._set_summary(METHOD_PROP, v)
 
-    @property
-    def cloud_percentage(self) -> pystac.RangeSummary[float] | None:
-        """The least and the most cloudy item."""
-        return self.summaries.get_range(CLOUD_PERCENTAGE_PROP)
-
-    @cloud_percentage.setter
-    def cloud_percentage(self, v: pystac.RangeSummary[float] | None) -> None:
-        self._set_summary(CLOUD_PERCENTAGE_PROP, v)
-
-    @property
-    def shadow_percentage(self) -> pystac.RangeSummary[float] | None:
-        """The least and the most shadowed item."""
-        return self.summaries.get_range(SHADOW_PERCENTAGE_PROP)
-
-    @shadow_percentage.setter
-    def shadow_percentage(self, v: pystac.RangeSummary[float] | None) -> None:
-        self._set_summary(SHADOW_PERCENTAGE_PROP, v)
-
-    @property
-    def clear_percentage(self) -> pystac.RangeSummary[float] | None:
-        """The least and the most clear item."""
-        return self.summaries.get_range(CLEAR_PERCENTAGE_PROP)
-
-    @clear_percentage.setter
-    def clear_percentage(self, v: pystac.RangeSummary[float] | None) -> None:
-        self._set_summary(CLEAR_PERCENTAGE_PROP, v)
-
-    @property
-    def nodata_percentage(self) -> pystac.RangeSummary[float] | None:
-        """The fullest and the emptiest item."""
-        return self.summaries.get_range(NODATA_PERCENTAGE_PROP)
-
-    @nodata_percentage.setter
-    def nodata_percentage(self, v: pystac.RangeSummary[float] | None) -> None:
-        self._set_summary(NODATA_PERCENTAGE_PROP, v)
+    cloud_percentage: pystac.RangeSummary[float] | None = _build_range(
+        CLOUD_PERCENTAGE_PROP, "The least and the most cloudy item."
+    )
+    shadow_percentage: pystac.RangeSummary[float] | None = _build_range(
+        SHADOW_PERCENTAGE_PROP, "The least and the most shadowed item."
+    )
+    clear_percentage: pystac.RangeSummary[float] | None = _build_range(
+        CLEAR_PERCENTAGE_PROP, "The least and the most clear item."
+    )
+    nodata_percentage: pystac.RangeSummary[float] | None = _build_range(
+        NODATA_PERCENTAGE_PROP, "The fullest and the emptiest item."
+    )
 
 
 class CloudmaskExtensionHooks(ExtensionHooks):

@@ -1,18 +1,29 @@
-"""Check the published catalog for problems, and repair them."""
+"""Check the published catalog for problems, and repair them.
+
+A broken item is not deleted. A withdrawn marker takes it out of the catalog, and its document and files stay for a
+grace period, as for an item that its source withdrew. The fingerprint is moved from the document into the marker, so
+that ``ingest`` publishes the scene again, and a later check can restore the item if it turns out to be sound. A repair
+may die between any two steps: the item is then found broken, or withdrawn, again. Whatever a repair takes out, restores
+or links has a pending marker until the change feed records it.
+"""
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import TypeVar
 
 from pc_cloudmask.catalog.check_catalogs import (
     Checker,
     Children,
+    Markers,
     YearCheck,
     YearTotals,
     check_collection,
@@ -21,9 +32,12 @@ from pc_cloudmask.catalog.check_catalogs import (
     check_public_url,
     check_root,
     check_year,
+    list_dead_probes,
+    read_markers,
 )
 from pc_cloudmask.catalog.documents import merge_coverages
-from pc_cloudmask.catalog.fields import CatalogContext
+from pc_cloudmask.catalog.feed import Change, Feed
+from pc_cloudmask.catalog.fields import CatalogContext, read_document
 from pc_cloudmask.catalog.findings import (
     CheckReport,
     CouldNotRead,
@@ -31,7 +45,6 @@ from pc_cloudmask.catalog.findings import (
     Problem,
     Tally,
     build_report,
-    check_length,
     explain_error,
     is_there,
     list_objects,
@@ -45,6 +58,7 @@ from pc_cloudmask.catalog.layout import (
     PENDING_PREFIX,
     ItemKeys,
     YearKeys,
+    pending_prefix,
 )
 from pc_cloudmask.catalog.parents import (
     ParentCatalog,
@@ -52,14 +66,35 @@ from pc_cloudmask.catalog.parents import (
     collection_steps,
     parent_steps,
     root_steps,
+    tell_stages,
     tile_parent,
+    year_steps,
     zone_parent,
 )
 from pc_cloudmask.catalog.publisher import Publisher
-from pc_cloudmask.catalog.repair import REMOVAL_LIMIT, Removals, repair_year
-from pc_cloudmask.catalog.states import LEASE, Steps, list_markers, read_marker, run_steps
+from pc_cloudmask.catalog.states import (
+    Failure,
+    StateKind,
+    Steps,
+    build_marker,
+    find_state,
+    record_failed,
+    run_steps,
+    write_marker,
+)
+from pc_cloudmask.catalog.versions import (
+    change_steps,
+    digest_item,
+    is_current,
+    link_steps,
+    settle_steps,
+    unlink_steps,
+    withdraw_broken,
+)
 from pc_cloudmask.catalog.walk import YEAR_FORM, YearFolder, find_linked, group_year, group_years
-from pc_cloudmask.storage.store import PROBE_FORM, PROBE_PREFIX, ObjectStore, StoredObject
+from pc_cloudmask.source.fields import Item
+from pc_cloudmask.storage.store import ObjectStore, StoredObject
+from stac_ext.cloudmask import FINGERPRINT_PROP
 
 T = TypeVar("T")
 #: How often a year with findings is checked again: a writer may have changed it between two reads.
@@ -67,51 +102,130 @@ _CONFIRMATIONS = 3
 _WORKERS = 8
 #: Passes of a repair. All but the last may repair; the first pass that repairs nothing determines what is left.
 _LOOKS = 3
+#: Broken items that one repair takes out of the catalog unless told to take out all; the same number as one run may
+#: withdraw. More at once are more likely a fault of the store.
+REMOVAL_LIMIT = 20
+_ERROR_CLASS = "BrokenItem"
+logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Markers:
-    """Items of live writers, and keys of the markers that dead writers left.
+@dataclass
+class Removals:
+    """Broken items that a repair has taken out, up to ``limit`` (None: all), or not. Safe to share between threads."""
 
-    A marker that cannot be read counts as a live writer's, so its item is left alone.
+    limit: int | None = REMOVAL_LIMIT
+    taken: int = 0
+    refused: set[ItemKeys] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take(self, keys: ItemKeys) -> bool:
+        """Return True if this item may be taken out."""
+        with self._lock:
+            if self.limit is not None and self.taken >= self.limit:
+                self.refused.add(keys)
+                return False
+            self.taken += 1
+            return True
+
+
+def repair_year(
+    store: ObjectStore, context: CatalogContext, check: YearCheck, now: datetime, removals: Removals
+) -> bool:
+    """Take out broken items, restore and link sound ones, and remove what has expired or is of no use.
+
+    Return whether the year then has a catalog: a year without items is not given one. A broken item is recorded as
+    failed, so that ``retry`` or the next run publishes it again. What could not be read is left alone, and so is a year
+    whose catalog or links are in doubt.
     """
-
-    live: frozenset[ItemKeys] = frozenset()
-    pending: frozenset[str] = frozenset()
-    stale: tuple[str, ...] = ()
-    findings: tuple[Finding, ...] = ()
-
-
-def read_markers(store: ObjectStore, now: datetime) -> Markers:
-    """Read every marker; a failed listing raises what the store raises."""
-    live, unread, stale, findings = [], [], [], []
-    for key in list_markers(store):
-        try:
-            with looking_at(key):
-                marker = read_marker(store, key)
-            stored = read(store, key) if marker is None else None
-            if stored is not None:
-                check_length(store, stored)
-        except CouldNotRead as error:
-            findings.append(error.finding)
-            unread.append(key.removeprefix(PENDING_PREFIX).removesuffix(".json"))
-            continue
-        if marker is not None and not marker.is_stale(now):
-            live.append(marker.keys)
-        elif marker is not None or stored is not None:
-            stale.append(key)
-            findings.append(Finding(Problem.STALE_MARKER, key, "no living writer ends what it announces"))
-    pending = frozenset(unread).union(keys.item_id for keys in live)
-    return Markers(frozenset(live), pending, tuple(stale), tuple(findings))
+    if check.is_in_doubt:
+        return check.totals.has_catalog
+    broken = [(check.keys(item_id), item) for item_id, item in check.broken.items()]
+    taken = [(keys, item) for keys, item in broken if removals.take(keys)]
+    changes = list[Change]()
+    for keys, item in taken:
+        # This comes first, because the next check does not report a withdrawn item that newer versions still link.
+        run_steps(unlink_steps(store, context, keys, check.folder))
+        logger.info("taking %s out of the catalog: %s", keys.item_id, item.reason)
+        record_failed(store, keys.item_id, Failure(_ERROR_CLASS, item.reason, retryable=True), now)
+        digest = withdraw_broken(store, keys, item.reason, item.digest, now)
+        changes += [Change(keys, digest)] if digest else []
+        run_steps(settle_steps(store, context, keys))
+    changes += _mend_marks(store, context, check, now)
+    has_catalog = check.totals.has_catalog or bool(check.folder.linked_ids)
+    if has_catalog:
+        run_steps(year_steps(store, context, check.folder.year_keys))
+    for steps in chain.from_iterable(tell_stages(Feed(store, context, now), changes)):
+        run_steps(steps)
+    for item_id in check.withdrawn:
+        _remove(store, context, check, check.keys(item_id))
+    for key in check.orphans:
+        if not _is_wanted_again(store, check, key):
+            logger.info("removing %s: no item links it", key)
+            store.delete_object(key)
+    return has_catalog
 
 
-def list_dead_probes(store: ObjectStore, now: datetime) -> list[str]:
-    """Return the keys left by probes that were killed; a probe takes seconds, far less than a lease."""
-    return [
-        info.key
-        for info in store.list_objects(PROBE_PREFIX)
-        if PROBE_FORM.fullmatch(info.key) and info.modified is not None and info.modified + LEASE <= now
-    ]
+def _mend_marks(store: ObjectStore, context: CatalogContext, check: YearCheck, now: datetime) -> list[Change]:
+    """Restore sound items and correct the marks of newer versions; return the changes that link items."""
+    changes: list[Change] = []
+    for item_id, fingerprint in check.restored.items():
+        _restore(store, check.keys(item_id), fingerprint)
+    for key in check.wrong_marks:
+        store.delete_object(key)
+    for item_id in check.dangling:
+        run_steps(link_steps(store, context, check.keys(item_id)))
+    for keys in map(check.keys, (*check.unlinked, *check.restored)):
+        stored = store.read_object(keys.item)
+        if stored is not None:
+            changes.append(Change(keys, digest_item(stored)))
+            write_marker(store, build_marker(keys, changes[-1].digest, now))
+        run_steps(settle_steps(store, context, keys))
+    return changes
+
+
+def _restore(store: ObjectStore, keys: ItemKeys, fingerprint: str | None) -> None:
+    """Give a sound item its fingerprint back, so that settling restores it; forget its failure."""
+    logger.info("restoring %s", keys.item_id)
+
+    def restore(item: Item) -> Item:
+        item["properties"].setdefault(FINGERPRINT_PROP, fingerprint)
+        return item
+
+    if fingerprint is not None:
+        run_steps(change_steps(store, keys, restore))
+    state = find_state(store, StateKind.FAILED, keys.item_id)
+    if state is not None and state.error_class == _ERROR_CLASS:
+        store.delete_object(state.key)
+
+
+def _is_wanted_again(store: ObjectStore, check: YearCheck, key: str) -> bool:
+    """Return True if a writer is putting that file again, or has done so since the year was listed."""
+    item_id, _, name = key.removeprefix(check.folder.year_keys.prefix).partition("/")
+    if _is_pending(store, item_id):
+        return True
+    item = store.read_object(check.keys(item_id).item)
+    return item is None or name.encode() in item.body  # an item that is gone says nothing about its files
+
+
+def _is_pending(store: ObjectStore, item_id: str) -> bool:
+    """Return True if a marker says that the item is being published or withdrawn."""
+    return any(True for _ in store.list_objects(pending_prefix(item_id)))
+
+
+def _remove(store: ObjectStore, context: CatalogContext, check: YearCheck, keys: ItemKeys) -> None:
+    """Remove an item that no catalog links: first newer versions' links to it, then the item, then its files."""
+    if store.find_object(keys.withdrawn_marker) is None or _is_pending(store, keys.item_id):
+        return  # published again in the meantime
+    if is_current(read_document(store.read_object(keys.item))):
+        return  # published again by a writer that died, or whose marker the listing lacks
+    logger.info("removing %s", keys.item)
+    run_steps(unlink_steps(store, context, keys, check.folder))
+    store.delete_object(keys.item)
+    again = group_year(keys.year_keys, store.list_objects(keys.prefix))
+    folders = (each.folders[keys.item_id] for each in (check.folder, again) if keys.item_id in each.folders)
+    for key in sorted({info.key for folder in folders for info in folder.objects.values()}):
+        if key != keys.withdrawn_marker:
+            store.delete_object(key)
 
 
 @dataclass
@@ -127,7 +241,7 @@ class Look:
     tiles: Executor
     removals: Removals
     known: Mapping[YearKeys, YearTotals]
-    markers: Markers = Markers()
+    markers: Markers = field(default_factory=Markers)
     years: dict[YearKeys, YearTotals] = field(default_factory=dict)
     clean: dict[YearKeys, YearTotals] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
@@ -212,10 +326,7 @@ class Look:
         return self._ask(lambda: self._check_year(group_year(year_keys, objects)))
 
     def _list_children(self, parent: ParentCatalog) -> tuple[list[str], bool]:
-        """Return the names of the children that are linked or listed, and whether the listing succeeded.
-
-        A broken catalog is reported by ``check_parent``.
-        """
+        """Return the names of the children that are linked or listed, and whether the listing succeeded."""
         listed, linked, findings = set[str](), set[str](), list[Finding]()
         try:
             with looking_at(parent.folder):
@@ -225,7 +336,7 @@ class Look:
         try:
             with looking_at(parent.key):
                 linked = find_linked(self._store, parent.key)
-        except CouldNotRead as error:
+        except CouldNotRead as error:  # the check of the catalog reports it, if the listing succeeded
             findings += [error.finding] if findings else []
         self.tally.report(*findings)
         if parent.form is not YEAR_FORM:  # below a tile, the listing of its years finds them
@@ -330,10 +441,9 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class CheckOptions:
-    """How far a check goes.
+    """How far a check goes: at most ``limit`` broken items are taken out (None: all).
 
-    A repair takes out at most ``limit`` broken items (None: all). A ``deep`` check validates every raster with
-    rio-cogeo and counts the pixels of every mask.
+    A ``deep`` check validates every raster with rio-cogeo and counts the pixels of every mask.
     """
 
     limit: int | None = REMOVAL_LIMIT
@@ -376,4 +486,6 @@ def check_catalog(
             tiles.shutdown(wait=False, cancel_futures=True)
             items.shutdown(wait=False, cancel_futures=True)
     first, last = looks[0].tally, looks[-1].tally
-    return build_report(first, last, repaired=repair, unlinked=removals.taken, held_back=removals.held_back)
+    return build_report(
+        first, last, repaired=repair, unlinked=removals.taken, held_back=len(removals.refused)
+    )

@@ -27,14 +27,16 @@ from pc_cloudmask.catalog.findings import (
     CouldNotRead,
     Finding,
     Problem,
+    check_length,
     explain_error,
     find_absence,
     looking_at,
     read,
     read_catalog,
 )
-from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, WITHDRAWN_NAME, ItemKeys
+from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, PENDING_PREFIX, WITHDRAWN_NAME, ItemKeys
 from pc_cloudmask.catalog.parents import ParentCatalog, collection_parent
+from pc_cloudmask.catalog.states import LEASE, list_markers, read_marker
 from pc_cloudmask.catalog.versions import (
     find_unsettled,
     order_version,
@@ -44,7 +46,7 @@ from pc_cloudmask.catalog.versions import (
 from pc_cloudmask.catalog.walk import ItemFolder, YearFolder, list_links, read_children, superseded_name
 from pc_cloudmask.errors import CloudmaskError, SettingsError
 from pc_cloudmask.scene.scene import is_item_id
-from pc_cloudmask.storage.store import ObjectInfo, ObjectStore, StoredObject
+from pc_cloudmask.storage.store import PROBE_FORM, PROBE_PREFIX, ObjectInfo, ObjectStore, StoredObject
 
 #: How long an object that is no longer needed is kept: readers may still hold an older item or catalog.
 GRACE = timedelta(days=7)
@@ -209,9 +211,8 @@ def _check_versions(checker: Checker, check: YearCheck, items: Mapping[str, Item
             if successor in sound and not _is_newer_version(sound[successor], sound[item_id]):
                 key = check.keys(item_id).prefix + superseded_name(successor)
                 check.wrong_marks.append(key)
-                check.report(
-                    Problem.WRONG_MARK, key, f"names {successor}, which is no newer version of this scene"
-                )
+                text = f"names {successor}, which is no newer version of this scene"
+                check.report(Problem.WRONG_MARK, key, text)
     for older, newer in find_unsettled(starts, folder.linked_ids):
         check.unlinked.append(newer)
         text = f"is a newer version of {older}, which no mark says"
@@ -408,12 +409,7 @@ def check_root(store: ObjectStore, context: CatalogContext, zones: Children) -> 
 
 
 def check_public_url(store: ObjectStore, context: CatalogContext) -> None:
-    """Check that a sound root catalog was written for this public URL.
-
-    Raises:
-        SettingsError: it was written for another URL.
-        StoreUnavailable, StoreRefused: it cannot be read.
-    """
+    """Raise ``SettingsError`` if there is a sound root catalog and it was written for another public URL."""
     stored = store.read_object(CATALOG_KEY)
     if stored is None:
         return
@@ -439,3 +435,48 @@ def _find_dangling(store: ObjectStore, parent: ParentCatalog, names: AbstractSet
                 yield name
             elif name not in set(store.list_folders(parent.folder)):
                 raise CouldNotRead(f"{parent.folder}{name}/", "is there, and listings do not show it")
+
+
+@dataclass(frozen=True, slots=True)
+class Markers:
+    """Items of live writers, and keys of the markers that dead writers left.
+
+    A marker that cannot be read counts as a live writer's, so its item is left alone.
+    """
+
+    live: frozenset[ItemKeys] = frozenset()
+    pending: frozenset[str] = frozenset()
+    stale: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+
+def read_markers(store: ObjectStore, now: datetime) -> Markers:
+    """Read every marker; a failed listing raises what the store raises."""
+    live, unread, stale, findings = [], [], [], []
+    for key in list_markers(store):
+        try:
+            with looking_at(key):
+                marker = read_marker(store, key)
+            stored = read(store, key) if marker is None else None
+            if stored is not None:
+                check_length(store, stored)
+        except CouldNotRead as error:
+            findings.append(error.finding)
+            unread.append(key.removeprefix(PENDING_PREFIX).removesuffix(".json"))
+            continue
+        if marker is not None and not marker.is_stale(now):
+            live.append(marker.keys)
+        elif marker is not None or stored is not None:
+            stale.append(key)
+            findings.append(Finding(Problem.STALE_MARKER, key, "no living writer ends what it announces"))
+    pending = frozenset(unread).union(keys.item_id for keys in live)
+    return Markers(frozenset(live), pending, tuple(stale), tuple(findings))
+
+
+def list_dead_probes(store: ObjectStore, now: datetime) -> list[str]:
+    """Return the keys left by probes that were killed; a probe takes seconds, far less than a lease."""
+    return [
+        info.key
+        for info in store.list_objects(PROBE_PREFIX)
+        if PROBE_FORM.fullmatch(info.key) and info.modified is not None and info.modified + LEASE <= now
+    ]

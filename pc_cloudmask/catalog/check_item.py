@@ -46,18 +46,11 @@ from pc_cloudmask.scene.query import parse_instant
 from pc_cloudmask.scene.scene import MASK_ASSET, PREVIEW_ASSET
 from pc_cloudmask.source.fields import Item, is_number
 from pc_cloudmask.storage.store import ObjectInfo, ObjectStore
-from stac_ext.cloudmask import (
-    CLEAR_PERCENTAGE_PROP,
-    CLOUD_PERCENTAGE_PROP,
-    FINGERPRINT_PROP,
-    NODATA_PERCENTAGE_PROP,
-    SCHEMA_URI,
-    SHADOW_PERCENTAGE_PROP,
-)
+from stac_ext import cloudmask
 
 #: A source may have its own ``cloud-probability`` asset; ours is recognized by its folder.
 _OWN_ASSETS = (MASK_ASSET, PREVIEW_ASSET)
-_SHARES = (CLOUD_PERCENTAGE_PROP, SHADOW_PERCENTAGE_PROP, CLEAR_PERCENTAGE_PROP)
+_SHARES = (cloudmask.CLOUD_PERCENTAGE_PROP, cloudmask.SHADOW_PERCENTAGE_PROP, cloudmask.CLEAR_PERCENTAGE_PROP)
 #: A path of plain segments, which all supported stores accept.
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]*(/[A-Za-z0-9_][A-Za-z0-9_.=+-]*)*")
 _CHECKSUM = re.compile(SHA256_MULTIHASH + r"[0-9a-f]{64}")
@@ -74,15 +67,14 @@ _ANTIMERIDIAN_DEG, _POLE_DEG = -170.0, 85.0
 #: STAC versions of the items that this program has written.
 _STAC_VERSION = re.compile(r"1\.\d+\.\d+")
 #: Where the schemas that publishing keeps or adds are hosted.
-_SCHEMAS = (f"{EXTENSIONS_URI}/", f"{SCHEMA_URI.rsplit('/', 2)[0]}/")
+_SCHEMAS = (f"{EXTENSIONS_URI}/", f"{cloudmask.SCHEMA_URI.rsplit('/', 2)[0]}/")
 _UNREADABLE = (CloudmaskError, LookupError, TypeError, ValueError, AttributeError)
 
 
 def find_faults(item: Item, keys: ItemKeys) -> Iterator[str]:
     """Yield what in the item differs from what publishing writes, whatever its source says.
 
-    Raises:
-        CloudmaskError, LookupError, TypeError, ValueError, AttributeError: a field is missing or has the wrong type.
+    One of ``_UNREADABLE`` is raised where a field is missing or has the wrong type.
     """
     if item["id"] != keys.item_id:
         yield f"its id is {item['id']!r:.60}"
@@ -135,10 +127,10 @@ def find_mask_faults(item: Item, shape: tuple[int, ...], statistics: MaskStatist
     if stated != list(shape):
         yield f"its proj:shape is {stated!r:.40}, its mask's {list(shape)}"
     measured: Mapping[str, float] = {
-        CLOUD_PERCENTAGE_PROP: statistics.cloud_percentage,
-        SHADOW_PERCENTAGE_PROP: statistics.shadow_percentage,
-        CLEAR_PERCENTAGE_PROP: statistics.clear_percentage,
-        NODATA_PERCENTAGE_PROP: statistics.nodata_percentage,
+        cloudmask.CLOUD_PERCENTAGE_PROP: statistics.cloud_percentage,
+        cloudmask.SHADOW_PERCENTAGE_PROP: statistics.shadow_percentage,
+        cloudmask.CLEAR_PERCENTAGE_PROP: statistics.clear_percentage,
+        cloudmask.NODATA_PERCENTAGE_PROP: statistics.nodata_percentage,
     }
     for name, value in measured.items():
         said = item["properties"].get(name, 0.0)
@@ -177,7 +169,7 @@ def _check_form(item: Item, keys: ItemKeys) -> Iterator[str]:
 
 
 def _check_percentages(properties: Mapping[str, Any]) -> Iterator[str]:
-    nodata = properties.get(NODATA_PERCENTAGE_PROP)
+    nodata = properties.get(cloudmask.NODATA_PERCENTAGE_PROP)
     shares = [properties[name] for name in _SHARES if name in properties]
     if not all(is_number(value) and 0 <= value <= 100 for value in (nodata, *shares)):
         yield "its cloudmask percentages are not all numbers from 0 to 100"
@@ -280,7 +272,7 @@ def _find_all(
         check.coverage = read_coverage(item)
         check.predecessors = tuple(read_predecessors(item))
         check.start = read_sensing_start(item)
-        check.fingerprint = item["properties"].get(FINGERPRINT_PROP)
+        check.fingerprint = item["properties"].get(cloudmask.FINGERPRINT_PROP)
         if not faults:
             for text in find_contradictions(item, keys):
                 yield Finding(Problem.DOUBTFUL_SOURCE, keys.item, text)
@@ -295,11 +287,7 @@ def _find_all(
 
 
 def _read_listed(store: ObjectStore, key: str, info: ObjectInfo | None) -> bytes:
-    """Read an object that a listing shows.
-
-    Raises:
-        CouldNotRead: the read failed or contradicts the listing.
-    """
+    """Read an object that a listing shows as ``info``."""
     stored = read(store, key)
     if stored is None:
         raise CouldNotRead(key, "is listed, and the store says that it is not there")
@@ -368,16 +356,15 @@ def _check_file(store: ObjectStore, key: str, info: ObjectInfo | None, asset: It
 
 
 def _check_raster(name: str, key: str, body: bytes, item: Item, keys: ItemKeys) -> Iterator[Finding]:
-    """Check the form of a raster and, for a mask, its values.
-
-    A mask that matches its checksum but cannot be decoded may be the fault of this machine.
-    """
+    """Check the form of a raster and, for a mask, its values."""
     # These load rasterio, which the other checks do not need.
     from pc_cloudmask.catalog.search import decode_mask  # noqa: PLC0415
     from pc_cloudmask.raster.cog import validate_cog  # noqa: PLC0415
 
     if name == MASK_ASSET:
-        with looking_at(keys.item):
+        with looking_at(
+            keys.item
+        ):  # what matches its checksum and cannot be decoded may be this machine's fault
             pixels = decode_mask(body, keys.item_id)
         for fault in find_mask_faults(item, pixels.shape, measure_mask(pixels)):
             yield Finding(Problem.BROKEN_ITEM, keys.item, fault)
@@ -391,8 +378,7 @@ def _check_source_file(store: ObjectStore, key: str) -> Iterator[Finding]:
     """Check a file that the item has from its source; it may lie in the store too, but is not ours."""
     try:
         if not is_there(store, key):
-            yield Finding(
-                Problem.DOUBTFUL_SOURCE, key, "an item links it as its source's, and it is not there"
-            )
+            text = "an item links it as its source's, and it is not there"
+            yield Finding(Problem.DOUBTFUL_SOURCE, key, text)
     except CouldNotRead as error:
         yield error.finding

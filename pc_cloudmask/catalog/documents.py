@@ -95,8 +95,7 @@ class Coverage:
 def read_coverage(item: dict[str, Any]) -> Coverage:
     """Return the coverage of one published item; properties of an unexpected type are ignored.
 
-    Raises:
-        LookupError, TypeError, ValueError: the item does not say where and when it is.
+    It raises LookupError, TypeError or ValueError if the item does not say where and when it is.
     """
     west, south, east, north = _read_bbox(item["bbox"])
     if west > east or west < -180 or east > 180:
@@ -256,7 +255,7 @@ def build_tile_catalog(context: CatalogContext, tile: str, years: Iterable[int])
 def build_year_catalog(context: CatalogContext, year_keys: YearKeys, item_ids: Iterable[str]) -> Document:
     """Return the catalog of one tile and year, which links its items by time."""
     tile, key, title = year_keys.tile, year_keys.catalog, build_year_title(year_keys)
-    links = _links_up(context, key, title, year_keys.tile_catalog, build_tile_title(tile))
+    links = _links_up(context, key, title, tile_catalog_key(tile), build_tile_title(tile))
     for item_title, item_id in sorted((build_item_title(item_id), item_id) for item_id in set(item_ids)):
         item_key = ItemKeys(year_keys, item_id).item
         links.append(context.link("item", item_key, key, item_title, GEOJSON_MEDIA_TYPE))

@@ -44,13 +44,19 @@ from pc_cloudmask.catalog.layout import (
     find_item_keys,
     item_keys,
 )
-from pc_cloudmask.catalog.publisher import Publisher, find_published
+from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.states import run_steps, swap_steps
-from pc_cloudmask.catalog.walk import find_names, list_year_surely, read_linked_items, walk_years
+from pc_cloudmask.catalog.walk import (
+    find_names,
+    find_published,
+    list_year_surely,
+    read_linked_items,
+    walk_years,
+)
 from pc_cloudmask.errors import CloudmaskError, SettingsError, StoreRefused
 from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
 from pc_cloudmask.scene.geometry import build_box, build_shape
-from pc_cloudmask.scene.scene import MASK_ASSET
+from pc_cloudmask.scene.scene import MASK_ASSET, PREVIEW_ASSET
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.source.hrefs import is_relative, map_hrefs
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
@@ -113,11 +119,7 @@ _DTYPES = {"bool": bool, "float": float}
 
 
 def build_rows(item: Item) -> list[IndexRow]:
-    """Return the rows of a published item.
-
-    Raises:
-        ValueError, LookupError, TypeError: it is not in the form in which items are published.
-    """
+    """Return the rows of a published item, or raise one of ``_UNFIT`` if it is not as items are published."""
     properties, mask, keys = item["properties"], item["assets"][MASK_ASSET], find_item_keys(item)
     name = str(mask["href"]).rpartition("/")[2]
     west, south, east, north = transform_bounds(str(mask["proj:code"]), "EPSG:4326", *mask["proj:bbox"])
@@ -151,11 +153,7 @@ def build_rows_or_warn(item: Item) -> list[IndexRow]:
 
 
 def rebuild_tile_index(store: ObjectStore, rows: Iterable[IndexRow]) -> None:
-    """Write the index with ``rows`` for everything that is published, and the style.
-
-    Raises:
-        StoreUnavailable, StoreRefused: the index is unchanged.
-    """
+    """Write the index with ``rows`` for everything that is published, and the style."""
     body = encode_rows(rows)
     run_steps(swap_steps(store, TILE_INDEX_KEY, lambda _: body, GEOPACKAGE_MEDIA_TYPE))
     store.write_object(STYLE_KEY, build_style(), QML_MEDIA_TYPE)
@@ -164,10 +162,7 @@ def rebuild_tile_index(store: ObjectStore, rows: Iterable[IndexRow]) -> None:
 def update_tile_index(store: ObjectStore, publisher: Publisher, changed: Sequence[ItemKeys]) -> None:
     """Update the rows of the years of ``changed`` items to match their catalogs; the changed items are read.
 
-    If the index is new, the collection is written again to list it.
-
-    Raises:
-        StoreUnavailable, StoreRefused: the index is unchanged; ``cloudmask index`` rebuilds it.
+    If the index is new, the collection is written again to list it. An error of the store leaves the index unchanged.
     """
     ids_by_year: dict[YearKeys, set[str]] = defaultdict(set)
     for keys in changed:
@@ -230,11 +225,7 @@ def encode_rows(rows: Iterable[IndexRow]) -> bytes:
 
 
 def read_rows(body: bytes) -> list[IndexRow]:
-    """Return the rows of a GeoPackage that ``encode_rows`` wrote.
-
-    Raises:
-        ValueError, RuntimeError, LookupError, TypeError: it is a different file.
-    """
+    """Return the rows of a GeoPackage that ``encode_rows`` wrote, or raise one of ``_UNFIT`` if it is another file."""
     import pyogrio  # noqa: PLC0415 - see encode_rows
 
     if body[_APPLICATION_ID] != b"GPKG":
@@ -281,8 +272,6 @@ UNREADABLE = "cannot be read: run cloudmask check"
 COLLECTION_NAME, ITEMS_NAME, PRUNE_NAME = "collection.ndjson", "items.ndjson", "prune.sql"
 #: Link relations that an API generates itself.
 _STRUCTURE = frozenset({"self", "root", "parent", "collection", "child", "item", "items"})
-#: The entries of the collection's item_assets that every item has: pgstac adds all entries to each item.
-_COMMON_ASSETS = (MASK_ASSET, "cloudmask-preview")
 #: For psql. Ids have a fixed form, so none of their characters has a meaning in SQL.
 _PRUNE = """\
 begin;
@@ -300,25 +289,18 @@ commit;
 class LeftOut:
     """What a table lacks of an item: a field, or the entire item if ``field`` is empty."""
 
-    item_id: str
+    id: str
     field: str
     reason: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.item_id}: {self.field} {self.reason}" if self.field else f"{self.item_id}: {self.reason}"
-        )
-
-    def as_json(self) -> dict[str, str]:
-        """Return plain JSON values."""
-        return {"id": self.item_id, "field": self.field, "reason": self.reason}
+        return f"{self.id}: {self.field} {self.reason}" if self.field else f"{self.id}: {self.reason}"
 
 
 def read_all(store: ObjectStore) -> Iterator[tuple[ItemKeys, Item | None]]:
     """Yield every item that a catalog links, by zone, tile, year and id, with None for an item that cannot be read.
 
-    Raises:
-        StoreUnavailable: it is unknown what the catalogs link.
+    It raises ``StoreUnavailable`` if it is unknown what the catalogs link.
     """
     with ThreadPoolExecutor(_READERS) as pool:
         for year_keys in walk_years(partial(find_names, store)):
@@ -360,7 +342,10 @@ def export_catalog(store: ObjectStore, folder: Path, base: str) -> Export:
                     left_out.append(LeftOut(keys.item_id, "", UNREADABLE))
                 else:
                     file.write(encode_document(_detach(item, keys.item, base)))
-        (folder / COLLECTION_NAME).write_bytes(encode_document(_detach_collection(collection, base)))
+        # pgstac adds all entries of item_assets to each item: keep those that every item has.
+        common = {name: collection["item_assets"][name] for name in (MASK_ASSET, PREVIEW_ASSET)}
+        detached = _detach({**collection, "item_assets": common}, COLLECTION_KEY, base)
+        (folder / COLLECTION_NAME).write_bytes(encode_document(detached))
         script = _PRUNE.format(collection=COLLECTION_ID, ids="".join(f"{each}\n" for each in ids))
         (folder / PRUNE_NAME).write_text(script)
     files = tuple(str(folder / name) for name in (COLLECTION_NAME, ITEMS_NAME, PRUNE_NAME))
@@ -390,8 +375,3 @@ def _detach(document: Document, key: str, base: str) -> Document:
 
     kept = [link for link in document.get("links", []) if link.get("rel") not in _STRUCTURE]
     return map_hrefs({**document, "links": kept, "assets": document.get("assets", {})}, move)
-
-
-def _detach_collection(collection: Document, base: str) -> Document:
-    common = {name: collection["item_assets"][name] for name in _COMMON_ASSETS}
-    return _detach({**collection, "item_assets": common}, COLLECTION_KEY, base)

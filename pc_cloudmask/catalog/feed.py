@@ -26,9 +26,10 @@ import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -131,12 +132,12 @@ def read_events(body: bytes) -> Iterator[Event]:
 
 def read_event(line: bytes) -> Event | None:
     """Return the event on a line; None if it holds none."""
-    event: Event | None = None
+    named = ("id", "subject", "type", "time")
     with suppress(ValueError):
         event = orjson.loads(line)
-    named = ("id", "subject", "type", "time")
-    is_event = isinstance(event, dict) and all(isinstance(event.get(name), str) for name in named)
-    return event if is_event else None
+        if isinstance(event, dict) and all(isinstance(event.get(name), str) for name in named):
+            return event
+    return None
 
 
 def find_kind(event: Event) -> ChangeKind | None:
@@ -149,7 +150,7 @@ def _build_data(context: CatalogContext, keys: ItemKeys, item: Item) -> dict[str
     mask = assets.get(MASK_ASSET) if isinstance(assets, Mapping) else None
     mask = mask if isinstance(mask, Mapping) else {}
     href = mask.get("href")
-    key = f"{keys.prefix}{posixpath.basename(href)}" if isinstance(href, str) else None
+    name = posixpath.basename(href) if isinstance(href, str) else None
     return {
         "id": keys.item_id,
         "collection": COLLECTION_ID,
@@ -165,7 +166,7 @@ def _build_data(context: CatalogContext, keys: ItemKeys, item: Item) -> dict[str
         "created": find_property(item, "created"),
         "updated": find_property(item, "updated"),
         "item": _refer(context, keys.item),
-        "mask": None if key is None else _refer(context, key),
+        "mask": None if name is None else _refer(context, f"{keys.prefix}{name}"),
         "mask_checksum": mask.get("file:checksum"),
         "mask_size": mask.get("file:size"),
     }
@@ -188,15 +189,11 @@ class Feed:
     store: ObjectStore
     context: CatalogContext
     now: datetime
-    push: Callable[[Sequence[Event]], None] | None = field(default=None)
+    push: Callable[[Sequence[Event]], None] | None = None
 
 
 def tell_steps(feed: Feed, changes: Sequence[Change]) -> Steps:
-    """Append those ``changes`` that still hold; the catalogs already show them, and their markers exist.
-
-    Raises:
-        StoreUnavailable: it is safe to try again.
-    """
+    """Append those ``changes`` that still hold; the catalogs already show them, and their markers exist."""
     if not changes:
         return
     events: list[Event] = []
@@ -216,12 +213,8 @@ def tell_steps(feed: Feed, changes: Sequence[Change]) -> Steps:
 def find_events(feed: Feed, changes: Sequence[Change]) -> list[Event]:
     """Return the events of those changes that still match the store, ordered by the items' keys."""
     ordered = sorted(set(changes), key=lambda change: (change.keys.item, change.digest))
-    if len(ordered) == 1:
-        found = [_find_event(feed, ordered[0])]
-    else:
-        with ThreadPoolExecutor(_READERS) as pool:
-            found = list(pool.map(lambda change: _find_event(feed, change), ordered))
-    return [event for event in found if event is not None]
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(filter(None, pool.map(partial(_find_event, feed), ordered)))
 
 
 def find_last_part(store: ObjectStore, day: date) -> int:

@@ -27,8 +27,6 @@ COG_MEDIA_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 PNG_MEDIA_TYPE = "image/png"
 JSON_MEDIA_TYPE = "application/json"
 GEOJSON_MEDIA_TYPE = "application/geo+json"
-#: ``overview``: STAC Browser draws the first asset with this role, here in place of the source's ``visual``.
-MASK_ROLES = ("data", "data-mask", "cloud", "cloud-shadow", "overview")
 #: Multihash code of SHA-256 and its length of 32 bytes, in hex.
 SHA256_MULTIHASH = "1220"
 Fields = dict[str, Any]
@@ -87,7 +85,8 @@ def build_mask_asset(file: AssetFile, href: str, grid: Grid) -> Fields:
     """Return the asset ``cloudmask``."""
     fields = {
         "description": "0 no data, 1 clear, 2 cloud, 3 cloud shadow",
-        "roles": list(MASK_ROLES),
+        # overview: STAC Browser draws the first asset with this role, here in place of the source's visual.
+        "roles": ["data", "data-mask", "cloud", "cloud-shadow", "overview"],
         "classification:classes": build_classes(),
         **_raster_fields(grid, MaskClass.NO_DATA.value),
     }

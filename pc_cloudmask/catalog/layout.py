@@ -1,4 +1,8 @@
-"""The published layout: which key holds what, and how items are called in titles and by users."""
+"""The published layout: which key holds what, and how items are called in titles and by users.
+
+It is a contract with users, ``docs/contract.md``. ``walk`` has the forms of folders, and ``deploy/nginx``,
+``deploy/s3``, ``deploy/store`` and ``catalog_templates`` repeat parts of it.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,10 @@ CATALOG_KEY = "catalog.json"
 COLLECTION_KEY = f"{COLLECTION_ID}/collection.json"
 #: The geoparquet mirror.
 ITEMS_PREFIX = f"{COLLECTION_ID}/items/"
+#: Names of the parts of the geoparquet mirror.
+MIRROR_PART_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*\.parquet")
+#: Put when the mirror's rebuild begins; only its time counts. It is not in its folder, which readers open as one table.
+MARK_KEY = f"{COLLECTION_ID}/mirror.started"
 #: The raster tile index of all masks, and its style, which QGIS finds by its name.
 TILE_INDEX_KEY, STYLE_KEY = f"{COLLECTION_ID}/masks.gti.gpkg", f"{COLLECTION_ID}/masks.gti.qml"
 #: The change feed: one file a day, and further parts of it.
@@ -75,16 +83,6 @@ class YearKeys:
         return self.tile[:3]
 
     @property
-    def zone_catalog(self) -> str:
-        """Key of the zone's catalog."""
-        return zone_catalog_key(self.zone)
-
-    @property
-    def tile_catalog(self) -> str:
-        """Key of the tile's catalog."""
-        return tile_catalog_key(self.tile)
-
-    @property
     def prefix(self) -> str:
         """Folder of the year, with a trailing slash."""
         return f"{COLLECTION_ID}/{self.zone}/{self.tile}/{self.year:04d}/"
@@ -97,7 +95,8 @@ class YearKeys:
     @property
     def chain(self) -> tuple[str, ...]:
         """Keys of every catalog document from the year up to the root."""
-        return (self.catalog, self.tile_catalog, self.zone_catalog, COLLECTION_KEY, CATALOG_KEY)
+        parents = (tile_catalog_key(self.tile), zone_catalog_key(self.zone))
+        return (self.catalog, *parents, COLLECTION_KEY, CATALOG_KEY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,22 +139,13 @@ class ItemKeys:
 
 
 def item_keys(item_id: str, tile: str, year: int) -> ItemKeys:
-    """Return the keys of an item of ``tile`` and ``year``.
-
-    Raises:
-        InvalidField: the id or the tile must not become part of a key.
-    """
+    """Return the keys of an item, or raise ``InvalidField`` if its id or tile must not become part of a key."""
     return ItemKeys(YearKeys(check_tile(tile, check_item_id(item_id)), year), item_id)
 
 
 def find_item_keys(item: Mapping[str, Any]) -> ItemKeys:
-    """Return the keys of a published item.
-
-    Raises:
-        LookupError, TypeError, ValueError, InvalidField: it is not in the form in which items are published.
-    """
-    properties = item["properties"]
-    moment, tile = str(properties["datetime"]), str(properties["s2:mgrs_tile"])
+    """Return the keys of a published item, or raise what happens if it is not as items are published."""
+    moment, tile = str(item["properties"]["datetime"]), str(item["properties"]["s2:mgrs_tile"])
     return item_keys(str(item["id"]), tile, int(moment[:4]))
 
 
@@ -260,11 +250,7 @@ def parse_tile_and_day(text: str) -> tuple[str, date] | None:
 
 
 def parse_beginning(text: str, option: str) -> str:
-    """Return the beginning of an id, without the baseline; ``option`` is what the user set.
-
-    Raises:
-        SettingsError: no item's id can begin with this text.
-    """
+    """Return the beginning of an id, without the baseline, or raise ``SettingsError`` that names ``option``."""
     try:
         return drop_baseline(_BASELINE.sub("", parse_item_id(text)))
     except ValueError as error:
@@ -284,11 +270,7 @@ def match_name(text: str, item_ids: Iterable[str], option: str = "ITEM") -> list
 
 
 def choose_same(names: Sequence[str], text: str, option: str = "ITEM") -> Sequence[str]:
-    """Return ``names`` if they all name one product, with and without the baseline.
-
-    Raises:
-        AmbiguousItem: they name several products.
-    """
+    """Return ``names`` if they all name one product, with and without the baseline, or raise ``AmbiguousItem``."""
     if len(set(map(drop_baseline, names))) == 1:
         return names
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""

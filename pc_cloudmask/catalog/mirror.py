@@ -21,7 +21,7 @@ import posixpath
 import re
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -46,11 +46,12 @@ from pc_cloudmask.catalog.layout import (
     COLLECTION_ID,
     COLLECTION_KEY,
     ITEMS_PREFIX,
+    MARK_KEY,
     find_item_keys,
 )
-from pc_cloudmask.catalog.parents import MIRROR_SUFFIX, RETIRED_SUFFIX, find_mirror_keys, read_mirror_keys
+from pc_cloudmask.catalog.parents import MIRROR_SUFFIX, RETIRED_SUFFIX, find_mirror_keys
 from pc_cloudmask.catalog.publisher import Publisher
-from pc_cloudmask.catalog.search import MARK_BODY, MARK_KEY
+from pc_cloudmask.catalog.walk import read_mirror_keys
 from pc_cloudmask.errors import CloudmaskError, SettingsError, SourceRefused, StoreRefused
 from pc_cloudmask.scene.geometry import build_shape
 from pc_cloudmask.scene.query import parse_instant
@@ -67,11 +68,8 @@ FILE_ROWS = 100_000
 _CHUNK_ROWS = 1_000
 #: Items read in parallel: requests wait for the network, not for the processor.
 _READERS = 16
-_HASH_LENGTH = 16
 _RUN_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _NEEDED = ("stac_geoparquet", "pyarrow", "pyogrio")
-#: With few rows, dictionaries and statistics outweigh the data: without them one item takes 37 kB instead of 71.
-_PART_OPTIONS = {"use_dictionary": False, "write_statistics": False}
 _COVERING = {name: ["bbox", name] for name in ("xmin", "ymin", "xmax", "ymax")}
 _GEOMETRY = {"encoding": "WKB", "geometry_types": [], "covering": {"bbox": _COVERING}}
 #: The metadata of GeoParquet and of stac-geoparquet; without a CRS, the former means degrees of longitude and latitude.
@@ -82,8 +80,9 @@ _METADATA = {
 #: What stac-geoparquet and pyarrow raise for items that cannot become a table: an empty object is "not implemented", a
 #: number of more than 64 bits an overflow.
 _UNFIT_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError)
-_RETIRED_MARK = b"{}\n"
 _SHOWN = 128
+#: The content of marks, of which only the names and times count.
+_MARK = b"{}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,27 +93,18 @@ class MirrorReport:
     """
 
     items: int
-    keys: tuple[str, ...]
+    files: tuple[str, ...]
     retired: int
     left_out: tuple[LeftOut, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        left_out = [each.as_json() for each in self.left_out]
-        return {"items": self.items, "files": list(self.keys), "retired": self.retired, "left_out": left_out}
 
 
 def append_mirror(store: ObjectStore, items: Sequence[Item], run_id: str) -> str | None:
     """Append the items that a run published to the mirror, and return the key of the new part.
 
-    ``items`` are as published; ``run_id`` consists of letters, digits and ``-`` and is unique to the run. Return None,
-    after logging why, if stac-geoparquet cannot hold the items or there is no room for them: the mirror is a
-    convenience, and ``rebuild_mirror`` completes it. Anything left out of an item is logged too. The collection lists
-    the part when it is next written.
-
-    Raises:
-        SettingsError: stac-geoparquet is not installed.
-        StoreUnavailable, StoreRefused: the part was not written.
+    ``run_id`` consists of letters, digits and ``-`` and is unique to the run. Return None, after logging why, if
+    stac-geoparquet cannot hold the items or there is no room for them: the mirror is a convenience, and
+    ``rebuild_mirror`` completes it. Anything left out of an item is logged too. The collection lists the part when it
+    is next written. It raises what ``check_available`` and the store raise.
     """
     if not items:
         return None
@@ -123,29 +113,26 @@ def append_mirror(store: ObjectStore, items: Sequence[Item], run_id: str) -> str
         raise ValueError(f"{run_id!r} is no run's id")
     left_out: list[LeftOut] = []
     try:
-        body = _encode_table(_prepare_rows(items, left_out), left_out, _PART_OPTIONS)
+        # With few rows, dictionaries and statistics outweigh the data: without them one item takes 37 kB instead of 71.
+        rows = _prepare_rows(items, left_out)
+        body = _encode_table(rows, left_out, use_dictionary=False, write_statistics=False)
     except (SourceRefused, StoreRefused) as error:
         logger.warning("no geoparquet mirror of %d items: %s", len(items), error)
         return None
     for each in left_out:
         logger.warning("left out of the geoparquet mirror: %s", each)
-    key = f"{ITEMS_PREFIX}part-{run_id}-{_digest(body)}{MIRROR_SUFFIX}"
-    store.write_object(key, body, PARQUET_MEDIA_TYPE)
-    return key
+    return _write_file(store, f"part-{run_id}", body)
 
 
 def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
     """Rebuild the mirror from every item that the catalogs link; the same items give the same bytes.
 
-    Parts that appear in the meantime are kept, so other runs may continue.
-
-    Raises:
-        SettingsError: stac-geoparquet is not installed.
-        StoreUnavailable, StoreRefused: the mirror is as it was, or holds some items twice.
+    Parts that appear in the meantime are kept, so other runs may continue. If it raises ``StoreUnavailable`` or
+    ``StoreRefused``, the mirror is as it was, or holds some items twice.
     """
     check_available()
     _remove_retired(store, publisher)
-    store.write_object(MARK_KEY, MARK_BODY, "application/json")
+    store.write_object(MARK_KEY, _MARK, "application/json")
     mark = store.find_object(MARK_KEY)
     replaced = set(find_mirror_keys(store, read_document(store.read_object(COLLECTION_KEY))))
     counter = count()
@@ -156,11 +143,10 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
     keys: list[str] = []
     while (first := next(rows, None)) is not None:
         body = _encode_table(chain([first], islice(rows, FILE_ROWS - 1)), left_out)
-        keys.append(f"{ITEMS_PREFIX}items-{_digest(body)}{MIRROR_SUFFIX}")
-        store.write_object(keys[-1], body, PARQUET_MEDIA_TYPE)
+        keys.append(_write_file(store, "items", body))
     retired = replaced.difference(keys)
     for key in retired:
-        store.write_object(f"{key}{RETIRED_SUFFIX}", _RETIRED_MARK, "application/json")
+        store.write_object(f"{key}{RETIRED_SUFFIX}", _MARK, "application/json")
     rebuild_tile_index(store, index)
     publisher.publish_collection()
     _remove_retired(store, publisher)
@@ -171,20 +157,16 @@ def rebuild_mirror(store: ObjectStore, publisher: Publisher) -> MirrorReport:
 
 
 def check_available() -> None:
-    """Check that the packages that write the mirror are installed, without importing them.
-
-    Raises:
-        SettingsError: one is missing.
-    """
+    """Raise ``SettingsError`` if a package that writes the mirror is missing; none is imported."""
     if any(find_spec(name) is None for name in _NEEDED):
         raise SettingsError(f"the mirror needs stac-geoparquet, pyarrow and pyogrio: {tell_extra('index')}")
 
 
 def _remove_retired(store: ObjectStore, publisher: Publisher) -> None:
-    """Remove retired parts and then their marks, once the collection no longer lists the parts.
+    """Remove retired parts, also those that a run that died left, and then their marks.
 
-    A run that died may have left them. A part that is still listed, because a listing lacked its mark, is kept; so are
-    all parts if the collection cannot be read.
+    A part that the collection still lists, because a listing lacked its mark, is kept; so are all parts if the
+    collection cannot be read.
     """
     marks = [info.key for info in store.list_objects(ITEMS_PREFIX) if info.key.endswith(RETIRED_SUFFIX)]
     if not marks:
@@ -240,16 +222,11 @@ def _move_hrefs(item: Item) -> Item:
     return map_hrefs(item, move)
 
 
-def _encode_table(
-    items: Iterable[Item], left_out: list[LeftOut], options: Mapping[str, Any] | None = None
-) -> bytes:
+def _encode_table(items: Iterable[Item], left_out: list[LeftOut], **options: Any) -> bytes:
     """Return the items as stac-geoparquet, with row groups of a thousand; ``options`` go to the Parquet writer.
 
-    Values that no column can hold are added to ``left_out``.
-
-    Raises:
-        SourceRefused: the items cannot become a table even so.
-        StoreRefused: there is not enough room for temporary files.
+    Values that no column can hold are added to ``left_out``. It raises ``SourceRefused`` if the items cannot become a
+    table even so, and ``StoreRefused`` if there is not enough room for temporary files.
     """
     # An optional extra that takes half a second to import: only runs that write a mirror pay for it.
     from pyarrow.parquet import ParquetWriter  # noqa: PLC0415
@@ -268,7 +245,7 @@ def _encode_table(
             # Not with the library's own writer: it stores Arrow's schema, 26 kB that repeat what Parquet's types say.
             # Without that schema, pyarrow writes only metadata that is added like this.
             with ParquetWriter(
-                path, batches.schema, compression="zstd", store_schema=False, **(options or {})
+                path, batches.schema, compression="zstd", store_schema=False, **options
             ) as writer:
                 for batch in batches:
                     writer.write_batch(batch)
@@ -303,8 +280,11 @@ def _open_folder() -> Iterator[Path]:
         ) from error
 
 
-def _digest(body: bytes) -> str:
-    return sha256(body).hexdigest()[:_HASH_LENGTH]
+def _write_file(store: ObjectStore, name: str, body: bytes) -> str:
+    """Write a file under a name with the hash of its content, and return its key."""
+    key = f"{ITEMS_PREFIX}{name}-{sha256(body).hexdigest()[:16]}{MIRROR_SUFFIX}"
+    store.write_object(key, body, PARQUET_MEDIA_TYPE)
+    return key
 
 
 #: Names of the fields that lead to a value; "[]" stands for an element of a list.
@@ -357,7 +337,8 @@ class FieldTypes:
         kind = _find_kind(path, value)
         if kind == _NULL:
             return None
-        usual = self._find_usual(path)
+        counts = self._counts.get(path)
+        usual = counts.most_common(1)[0][0] if counts else _UNFIT
         if kind == _UNFIT or kind != usual:
             odd[path] = _explain(path, value, usual)
             return _ABSENT
@@ -376,10 +357,6 @@ class FieldTypes:
             odd[path] = odd.pop(inner, "holds what fits no column")
             return _ABSENT
         return kept
-
-    def _find_usual(self, path: FieldPath) -> str:
-        counts = self._counts.get(path)
-        return counts.most_common(1)[0][0] if counts else _UNFIT
 
 
 def flatten_bbox(item: Item) -> Item:

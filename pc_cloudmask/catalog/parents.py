@@ -25,6 +25,7 @@ from pc_cloudmask.catalog.layout import (
     CATALOG_KEY,
     COLLECTION_KEY,
     ITEMS_PREFIX,
+    MIRROR_PART_FORM,
     STYLE_KEY,
     TILE_INDEX_KEY,
     ItemKeys,
@@ -41,6 +42,7 @@ from pc_cloudmask.catalog.walk import (
     list_year,
     read_children,
     read_linked_items,
+    read_mirror_keys,
 )
 from pc_cloudmask.errors import StoreUnavailable
 from pc_cloudmask.scene.scene import TILE_FORM
@@ -49,7 +51,6 @@ from pc_cloudmask.storage.store import ObjectStore, StoredObject
 #: More rounds than any realistic number of writers that publish versions in one year at the same time needs.
 _SETTLE_ATTEMPTS = 100
 MIRROR_SUFFIX = ".parquet"
-_PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*\.parquet")
 #: Suffix of the mark next to a part of the mirror that the collection no longer lists.
 RETIRED_SUFFIX = ".retired"
 
@@ -243,18 +244,8 @@ def find_mirror_keys(store: ObjectStore, current: Document | None) -> tuple[str,
     """
     keys = {info.key for info in store.list_objects(ITEMS_PREFIX)}
     retired = {key.removesuffix(RETIRED_SUFFIX) for key in keys if key.endswith(RETIRED_SUFFIX)}
-    parts = {key for key in keys if _PART_NAME.fullmatch(key.removeprefix(ITEMS_PREFIX))} - retired
+    parts = {key for key in keys if MIRROR_PART_FORM.fullmatch(key.removeprefix(ITEMS_PREFIX))} - retired
     for key in sorted(read_mirror_keys(current) - keys - retired):
         if holds_object(store, key) and store.find_object(f"{key}{RETIRED_SUFFIX}") is None:
             parts.add(key)
     return tuple(sorted(parts))
-
-
-def read_mirror_keys(collection: Document | None) -> set[str]:
-    """Return the keys of the mirror's parts that a collection lists; none if it is missing or broken."""
-    try:
-        hrefs = [str(asset["href"]) for asset in (collection or {}).get("assets", {}).values()]
-    except (LookupError, TypeError, AttributeError):
-        return set()
-    names = (href.rpartition("/")[2] for href in hrefs)
-    return {f"{ITEMS_PREFIX}{name}" for name in names if _PART_NAME.fullmatch(name)}

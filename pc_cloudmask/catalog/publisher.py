@@ -52,7 +52,6 @@ from pc_cloudmask.catalog.fields import (
     GEOJSON_MEDIA_TYPE,
     AssetFile,
     CatalogContext,
-    decode_document,
     encode_document,
 )
 from pc_cloudmask.catalog.layout import ItemKeys, YearKeys
@@ -86,6 +85,7 @@ from pc_cloudmask.catalog.versions import (
     settle_steps,
     withdraw_steps,
 )
+from pc_cloudmask.catalog.walk import decode_item, find_published
 from pc_cloudmask.errors import CloudmaskError, InvalidField, StoreRefused, StoreUnavailable
 from pc_cloudmask.source.fields import Item
 from pc_cloudmask.storage.store import ObjectStore, StoredObject
@@ -120,12 +120,6 @@ class Publication:
     def digest(self) -> str:
         """The SHA-256 of the encoded item, in hex."""
         return sha256(self.body).hexdigest()
-
-
-def find_published(store: ObjectStore, keys: ItemKeys) -> Item | None:
-    """Return the item in the store, in one read; None if there is none, or if it is broken."""
-    stored = store.read_object(keys.item)
-    return None if stored is None else _decode(stored, keys)
 
 
 def put_steps(store: ObjectStore, context: CatalogContext, publication: Publication) -> Steps:
@@ -342,7 +336,7 @@ class Publisher:
 
     def _settle(self, stored: StoredObject, keys: ItemKeys, *changes: Change) -> _Replay | None:
         """Settle the item and return how to link it; None if it cannot be read."""
-        item = _decode(stored, keys)
+        item = decode_item(stored, keys)
         if item is None:
             return None
         try:
@@ -384,18 +378,6 @@ class Publisher:
             if step.name is StepName.CONFLICT:
                 self._pause(pause_s * random.random())  # nosec B311 # spreads writers, hides nothing
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-
-def _decode(stored: StoredObject, keys: ItemKeys) -> Item | None:
-    try:
-        item = decode_document(stored.body, keys.item)
-    except CloudmaskError as error:
-        logger.warning("%s is broken and will be published again: %s", keys.item, error)
-        return None
-    if item.get("id") != keys.item_id or not isinstance(item.get("properties"), dict):
-        logger.warning("%s does not hold that item and will be published again", keys.item)
-        return None
-    return item
 
 
 def _read_coverage(item: Item, keys: ItemKeys) -> Coverage:

@@ -30,15 +30,16 @@ from itertools import chain
 from typing import Any, TypeVar, cast
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
 from pc_cloudmask.catalog.layout import (
-    COLLECTION_ID,
     COLLECTION_KEY,
     FAILED_PREFIX,
     ITEMS_PREFIX,
+    MARK_KEY,
     PENDING_PREFIX,
     PROVISIONAL_PREFIX,
     WAITING_PREFIX,
@@ -52,9 +53,13 @@ from pc_cloudmask.catalog.layout import (
     parse_beginning,
     parse_tile_and_day,
 )
-from pc_cloudmask.catalog.parents import read_mirror_keys
-from pc_cloudmask.catalog.publisher import find_published
-from pc_cloudmask.catalog.walk import find_linked_keys, list_years, read_linked
+from pc_cloudmask.catalog.walk import (
+    find_linked_keys,
+    find_published,
+    list_years,
+    read_linked,
+    read_mirror_keys,
+)
 from pc_cloudmask.errors import AssetRefused, CloudmaskError, SourceRefused, StoreRefused
 from pc_cloudmask.masking.classes import DECIMALS
 from pc_cloudmask.raster.read import Unsuitable, check_raster
@@ -84,14 +89,9 @@ def find_published_items(
     max_cloud_pct: float | None = None,
     broken: dict[str, CloudmaskError] | None = None,
 ) -> list[PublishedItem]:
-    """Return the items that the catalog in ``store`` links and ``query`` matches, by datetime, then id.
-
-    ``max_cloud_pct`` is the largest percentage of an item's valid pixels that cloud and shadow may cover. For
-    ``broken`` and exceptions see ``search_catalog``.
-    """
-    choice = ItemChoice(query, max_cloud_pct)
-    found = search_catalog(store, choice, lambda published: published, broken)
-    return sorted(found, key=lambda each: order_item(each.item, each.keys.item_id))
+    """Return what ``search_catalog`` finds by ``query`` and ``max_cloud_pct``, by datetime, then id."""
+    found = search_catalog(store, ItemChoice(query, max_cloud_pct), lambda published: published, broken)
+    return sorted(found, key=lambda each: (find_datetime(each.item) or _LATEST, each.keys.item_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +109,10 @@ class ItemChoice:
 
     def matches_mask(self, item: Item) -> bool:
         """Return True if the item's mask meets the criteria."""
+        clear = find_property(item, cloudmask.CLEAR_PERCENTAGE_PROP)
+        most = self.max_cloud_pct
         return (
-            _is_clear_enough(item, self.max_cloud_pct)
+            (most is None or (isinstance(clear, int | float) and round(100 - clear, DECIMALS) <= most))
             and (not self.methods or find_property(item, cloudmask.METHOD_PROP) in self.methods)
             and self.provisional in {None, find_property(item, cloudmask.PROVISIONAL_PROP) is True}
         )
@@ -126,10 +128,9 @@ def search_catalog(
 ) -> list[T]:
     """Return the result of ``convert`` for each item that the catalog links and ``choice`` matches, in no order.
 
-    Only catalogs and items that the query concerns are read, and items are released once converted: many of them take a
-    gigabyte. ``brief`` says that ``convert`` needs only the fields that ``find_proven_rows`` yields; many items are
-    then read from the mirror where it is proven current. It raises what ``find_linked_keys`` raises; the
-    ``SourceRefused`` of an item that is missing or broken is added to ``broken`` under its id, if that is given.
+    Only what the query concerns is read, and no item is kept: many take a gigabyte. ``brief`` says that ``convert``
+    needs only the fields of ``find_proven_rows``; many items are then read from the mirror, if it is proven current.
+    The ``SourceRefused`` of a missing or broken item is added to ``broken`` under its id, if that is given.
     """
     matches = build_filter(choice.query)
 
@@ -157,18 +158,6 @@ def search_catalog(
                     found += judge(keys, row)
             linked = unread
         return [*found, *chain.from_iterable(pool.map(read, linked))]
-
-
-def order_item(item: Item, item_id: str) -> tuple[datetime, str]:
-    """Return the sort key of an item: datetime, then id; items without a datetime come last."""
-    return (find_datetime(item) or _LATEST, item_id)
-
-
-def _is_clear_enough(item: Item, max_cloud_pct: float | None) -> bool:
-    if max_cloud_pct is None:
-        return True
-    clear = item.get("properties", {}).get(cloudmask.CLEAR_PERCENTAGE_PROP)
-    return isinstance(clear, int | float) and round(100 - clear, DECIMALS) <= max_cloud_pct
 
 
 def find_named_keys(store: ObjectReader, text: str, option: str = "ITEM") -> ItemKeys:
@@ -217,11 +206,7 @@ def _was_taken_on(store: ObjectReader, keys: ItemKeys, day: date) -> bool:
 
 
 def read_published_mask(store: ObjectStore, keys: ItemKeys) -> NDArray[np.uint8]:
-    """Return the mask of a published item, uint8 ``(height, width)`` of ``MaskClass`` values.
-
-    Raises:
-        StoreRefused: the item or its mask is not in the store.
-    """
+    """Return the mask of a published item as ``decode_mask`` does, or raise ``StoreRefused`` if it is not there."""
     item = find_published(store, keys)
     if item is None:
         raise StoreRefused(f"{store.url}: {keys.item_id} is not published")
@@ -272,11 +257,7 @@ class Census:
 
 
 def read_census(store: ObjectStore) -> Census:
-    """Count the scenes of the store; only one year's listing is in memory at a time.
-
-    Raises:
-        StoreUnavailable: a listing is incomplete or failed.
-    """
+    """Count the scenes of the store; only one year's listing is in memory at a time."""
     published = 0
     days: dict[str, set[date]] = defaultdict(set)
     for folder in list_years(store):
@@ -291,9 +272,6 @@ def read_census(store: ObjectStore) -> Census:
     return Census(published, pending, waiting, failed, provisional, sorted_days)
 
 
-#: Put when a rebuild begins; only its time counts. It is not in the mirror's folder, which readers open as one table.
-MARK_KEY = f"{COLLECTION_ID}/mirror.started"
-MARK_BODY = b"{}\n"
 #: For fewer items than this, reading them is faster than importing pyarrow.
 LEAST_ITEMS = 500
 _REBUILT = f"{ITEMS_PREFIX}items-"
@@ -335,17 +313,15 @@ def _find_older(
     store: ObjectReader, wanted: list[ItemKeys], moment: datetime, pool: ThreadPoolExecutor
 ) -> dict[str, ItemKeys]:
     """Return by id the items whose documents are, by a listing, older than ``moment``."""
-    by_year: dict[YearKeys, dict[str, ItemKeys]] = defaultdict(dict)
-    for keys in wanted:
-        by_year[keys.year_keys][keys.item] = keys
+    documents = {keys.item: keys for keys in wanted}
 
     def find(year_keys: YearKeys) -> list[ItemKeys]:
-        documents = by_year[year_keys]
         infos = store.list_objects(year_keys.prefix)  # type: ignore[attr-defined]
         older = (info.key for info in infos if info.modified and info.modified < moment)
         return [documents[key] for key in older if key in documents]
 
-    return {keys.item_id: keys for found in pool.map(find, by_year) for keys in found}
+    years = dict.fromkeys(keys.year_keys for keys in wanted)
+    return {keys.item_id: keys for found in pool.map(find, years) for keys in found}
 
 
 def _read_rows(store: ObjectReader, key: str, proven: dict[str, ItemKeys]) -> Iterator[tuple[ItemKeys, Item]]:
@@ -369,15 +345,12 @@ def _read_rows(store: ObjectReader, key: str, proven: dict[str, ItemKeys]) -> It
 
 
 def _build_item(row: dict[str, Any]) -> Item:
-    import shapely  # noqa: PLC0415
-
     properties = {name: row[name] for name in _PROPERTIES if row.get(name) is not None}
     if isinstance(moment := properties.get("datetime"), datetime):
         properties["datetime"] = moment.isoformat().replace("+00:00", "Z")
-    geometry = shapely.from_wkb(row["geometry"])
     return {
         "id": row["id"],
-        "geometry": shapely.geometry.mapping(geometry),
+        "geometry": shapely.geometry.mapping(shapely.from_wkb(row["geometry"])),
         "properties": properties,
         "assets": {MASK_ASSET: (row.get("assets") or {}).get(MASK_ASSET) or {}},
     }

@@ -201,77 +201,62 @@ class Extension:
 
 #: Extensions that an item may list, by the end of their URI: those whose every field is checked here.
 EXTENSIONS: Mapping[str, Extension] = {
-    "projection/v2.0.0": Extension(
-        {
-            "proj:code": str | None,
-            "proj:wkt2": str | None,
-            "proj:geometry": _POLYGON,
-            "proj:bbox": _BOX,
-            "proj:centroid": _CENTROID,
-            "proj:shape": _list(Integer, 2, 2),
-            "proj:transform": _TRANSFORM,
-        }
-    ),
+    "projection/v2.0.0": Extension({
+        "proj:code": str | None,
+        "proj:wkt2": str | None,
+        "proj:geometry": _POLYGON,
+        "proj:bbox": _BOX,
+        "proj:centroid": _CENTROID,
+        "proj:shape": _list(Integer, 2, 2),
+        "proj:transform": _TRANSFORM,
+    }),
     "classification/v2.0.0": Extension(
         {"classification:classes": _CLASSES, "classification:bitfields": _list(_BIT_FIELD, 1, distinct=True)}
     ),
-    "file/v2.1.0": Extension(
-        {
-            "file:byte_order": Literal["big-endian", "little-endian"],
-            "file:checksum": Annotated[str, Field(pattern="^[a-f0-9]+$")],
-            **dict.fromkeys(("file:header_size", "file:size"), Count),
-            "file:values": _list(_FILE_VALUES, 1),
-            "file:local_path": Annotated[
-                str, Field(pattern=r"""^[^\r\n\t\\:'"/]+(/[^\r\n\t\\:'"/]+)*/?$""")
-            ],
-        }
-    ),
-    "processing/v1.2.0": Extension(
-        {
-            "processing:expression": _EXPRESSION,
-            **dict.fromkeys(
-                ("processing:lineage", "processing:level", "processing:facility", "processing:version"), str
-            ),
-            "processing:datetime": Instant,
-            "processing:software": dict[str, str],
-        }
-    ),
+    "file/v2.1.0": Extension({
+        "file:byte_order": Literal["big-endian", "little-endian"],
+        "file:checksum": Annotated[str, Field(pattern="^[a-f0-9]+$")],
+        **dict.fromkeys(("file:header_size", "file:size"), Count),
+        "file:values": _list(_FILE_VALUES, 1),
+        "file:local_path": Annotated[
+            str, Field(pattern=r"""^[^\r\n\t\\:'"/]+(/[^\r\n\t\\:'"/]+)*/?$""")
+        ],
+    }),
+    "processing/v1.2.0": Extension({
+        "processing:expression": _EXPRESSION,
+        **dict.fromkeys(
+            ("processing:lineage", "processing:level", "processing:facility", "processing:version"), str
+        ),
+        "processing:datetime": Instant,
+        "processing:software": dict[str, str],
+    }),
     "version/v1.2.0": Extension({"version": str, "deprecated": bool, "experimental": bool}),
     "eo/v1.0.0": Extension(_EO),
     "eo/v1.1.0": Extension({**_EO, "eo:snow_cover": Percentage}),
-    "eo/v2.0.0": Extension(
-        {
-            **dict.fromkeys(("eo:cloud_cover", "eo:snow_cover"), Percentage),
-            "eo:common_name": Literal[
-                "pan", "coastal", "blue", "green", "green05", "yellow", "red", "rededge", "rededge071",
-                "rededge075", "rededge078", "nir", "nir08", "nir09", "cirrus", "swir16", "swir22", "lwir",
-                "lwir11", "lwir12",
-            ],
-            **dict.fromkeys(("eo:center_wavelength", "eo:full_width_half_max"), Positive),
-            "eo:solar_illumination": Annotated[Number, Field(ge=0)],
-        },
-        in_bands=True,
-    ),
+    "eo/v2.0.0": Extension({
+        **dict.fromkeys(("eo:cloud_cover", "eo:snow_cover"), Percentage),
+        "eo:common_name": Literal[
+            "pan", "coastal", "blue", "green", "green05", "yellow", "red", "rededge", "rededge071",
+            "rededge075", "rededge078", "nir", "nir08", "nir09", "cirrus", "swir16", "swir22", "lwir",
+            "lwir11", "lwir12",
+        ],
+        **dict.fromkeys(("eo:center_wavelength", "eo:full_width_half_max"), Positive),
+        "eo:solar_illumination": Annotated[Number, Field(ge=0)],
+    }, in_bands=True),
     "raster/v1.1.0": Extension({"raster:bands": _list(_RASTER_BAND, 1)}),
-    "raster/v2.0.0": Extension(
-        {
-            "raster:bits_per_sample": Integer,
-            "raster:sampling": Sampling,
-            **dict.fromkeys(("raster:scale", "raster:offset", "raster:spatial_resolution"), Number),
-            "raster:histogram": _HISTOGRAM,
-        },
-        in_bands=True,
-    ),
+    "raster/v2.0.0": Extension({
+        "raster:bits_per_sample": Integer,
+        "raster:sampling": Sampling,
+        **dict.fromkeys(("raster:scale", "raster:offset", "raster:spatial_resolution"), Number),
+        "raster:histogram": _HISTOGRAM,
+    }, in_bands=True),
     "sat/v1.0.0": Extension(_SAT, in_assets=False),
     "sat/v1.1.0": Extension(_SAT, in_assets=False),
-    "sat/v1.2.0": Extension(
-        {
-            **_SAT,
-            "sat:orbit_state": Literal["ascending", "descending", "geostationary", "crossing"],
-            "sat:acquisition_station": str,
-        },
-        in_assets=False,
-    ),
+    "sat/v1.2.0": Extension({
+        **_SAT,
+        "sat:orbit_state": Literal["ascending", "descending", "geostationary", "crossing"],
+        "sat:acquisition_station": str,
+    }, in_assets=False),
     "view/v1.0.0": Extension(_VIEW),
     "view/v1.1.0": Extension({**_VIEW, "view:moon_azimuth": Azimuth, "view:moon_elevation": Angle}),
     "grid/v1.0.0": Extension(

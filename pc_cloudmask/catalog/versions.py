@@ -52,6 +52,7 @@ from pc_cloudmask.catalog.states import (
     StepName,
     Steps,
     build_marker,
+    run_steps,
     swap_steps,
     write_marker,
 )
@@ -382,3 +383,46 @@ def _encode_withdrawn_marker(
 ) -> bytes:
     marker = {"id": keys.item_id, "reason": reason, "withdrawn": now.isoformat()}
     return json.dumps(marker | ({FINGERPRINT_PROP: fingerprint} if fingerprint is not None else {})).encode()
+
+
+def withdraw_broken(
+    store: ObjectStore, keys: ItemKeys, reason: str, digest: str, now: datetime
+) -> str | None:
+    """Put the withdrawn marker, then remove the fingerprint from the document, if its SHA-256 is still ``digest``.
+
+    Return the digest of the pending marker; None if another repair has done this already. Its withdrawn marker keeps
+    the fingerprint, which the document no longer has.
+    """
+    fingerprint = find_property(read_document(store.read_object(keys.item)) or {}, FINGERPRINT_PROP)
+    if fingerprint is None and holds_object(store, keys.withdrawn_marker):
+        return None
+    marker = mark_withdrawal(keys, reason, now, fingerprint)
+    write_marker(store, marker)
+    write_withdrawn_marker(store, keys, reason, now, fingerprint)
+
+    def render(current: StoredObject | None) -> bytes | None:
+        if current is None or sha256(current.body).hexdigest() != digest:
+            return None  # removed or published again in the meantime
+        found = decode_document(current.body, keys.item)
+        found["properties"].pop(FINGERPRINT_PROP, None)
+        return encode_document(found)
+
+    if fingerprint is not None:
+        run_steps(swap_steps(store, keys.item, render, GEOJSON_MEDIA_TYPE))
+    return marker.sha256
+
+
+def unlink_steps(store: ObjectStore, context: CatalogContext, keys: ItemKeys, folder: YearFolder) -> Steps:
+    """Make newer versions, found by ``folder`` or another listing, link the version before this one instead."""
+
+    def find_predecessors(item_id: str) -> list[str]:
+        item = _read_items(store, keys.year_keys, [item_id]).get(item_id, {})
+        return list(read_predecessors(item))
+
+    scene = read_scene_prefix(keys.item_id)
+    older = next(iter(find_predecessors(keys.item_id)), None)
+    siblings = {each for each in folder.folders if read_scene_prefix(each) == scene}
+    again = list_versions(store, keys, siblings.intersection(folder.linked_ids))
+    for sibling in sorted(siblings.union(again) - {keys.item_id}):
+        if keys.item_id in find_predecessors(sibling):
+            yield from link_steps(store, context, ItemKeys(keys.year_keys, sibling), lambda _: older)

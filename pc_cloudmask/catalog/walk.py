@@ -29,6 +29,8 @@ from pc_cloudmask.catalog.layout import (
     ASSET_NAME_FORM,
     COLLECTION_ID,
     COLLECTION_KEY,
+    ITEMS_PREFIX,
+    MIRROR_PART_FORM,
     WITHDRAWN_NAME,
     ItemKeys,
     YearKeys,
@@ -40,6 +42,7 @@ from pc_cloudmask.errors import CloudmaskError, SettingsError, SourceRefused, St
 from pc_cloudmask.scene.geometry import BBox, boxes_meet, build_shape, build_tile_box, build_zone_box
 from pc_cloudmask.scene.query import Interval, SceneQuery, may_hold_day, parse_datetime_interval
 from pc_cloudmask.scene.scene import TILE_FORM, drop_baseline, is_item_id
+from pc_cloudmask.source.fields import Item
 from pc_cloudmask.storage.store import ObjectInfo, ObjectReader, ObjectStore, StoredObject
 
 ZONE_FORM = re.compile(r"\d\d[C-X]")
@@ -335,6 +338,35 @@ def read_linked(store: ObjectReader, key: str) -> Document:
         return decode_document(stored.body, key)
     except CloudmaskError as error:
         raise SourceRefused(f"{store.url}: {error}; run cloudmask check --repair") from error
+
+
+def find_published(store: ObjectStore, keys: ItemKeys) -> Item | None:
+    """Return the item in the store, in one read; None if there is none, or if it is broken."""
+    stored = store.read_object(keys.item)
+    return None if stored is None else decode_item(stored, keys)
+
+
+def decode_item(stored: StoredObject, keys: ItemKeys) -> Item | None:
+    """Return the item that is stored at its keys; None if it is broken."""
+    try:
+        item = decode_document(stored.body, keys.item)
+    except CloudmaskError as error:
+        logger.warning("%s is broken and will be published again: %s", keys.item, error)
+        return None
+    if item.get("id") != keys.item_id or not isinstance(item.get("properties"), dict):
+        logger.warning("%s does not hold that item and will be published again", keys.item)
+        return None
+    return item
+
+
+def read_mirror_keys(collection: Document | None) -> set[str]:
+    """Return the keys of the mirror's parts that a collection lists; none if it is missing or broken."""
+    try:
+        hrefs = [str(asset["href"]) for asset in (collection or {}).get("assets", {}).values()]
+    except (LookupError, TypeError, AttributeError):
+        return set()
+    names = (href.rpartition("/")[2] for href in hrefs)
+    return {f"{ITEMS_PREFIX}{name}" for name in names if MIRROR_PART_FORM.fullmatch(name)}
 
 
 def _list_boxes(query: SceneQuery) -> list[BBox] | None:

@@ -7,8 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from pc_cloudmask.cli import options as opt
 from pc_cloudmask.cli.app import (
     SHOWN_SCENES,
@@ -62,9 +60,8 @@ def check(
     store: opt.Store = None,
 ) -> None:
     """Find what is wrong in the published catalog, or repair it; exit status 1 if something is left."""
-    from pc_cloudmask.catalog.check import CheckOptions, check_catalog
+    from pc_cloudmask.catalog.check import REMOVAL_LIMIT, CheckOptions, check_catalog
     from pc_cloudmask.catalog.fields import CatalogContext
-    from pc_cloudmask.catalog.repair import REMOVAL_LIMIT
     from pc_cloudmask.runs.context import RunContext
 
     settings = load_settings(store=store)
@@ -96,20 +93,20 @@ def index(store: opt.Store = None) -> None:
         )
     report = rebuild_mirror(context.store, context.publisher)
     if options.json:
-        print_json(report.as_json())
+        print_json(asdict(report))
     else:
         say(
-            f"{count(report.items, 'item')} in {count(len(report.keys), 'file')}; "
+            f"{count(report.items, 'item')} in {count(len(report.files), 'file')}; "
             f"{count(report.retired, 'older part')} removed"
         )
-        for key in (*report.keys, TILE_INDEX_KEY):
+        for key in (*report.files, TILE_INDEX_KEY):
             say(f"{context.store.url}/{key}")
     _complain_of_left_out(report.left_out)
 
 
 @app.command()
 def export(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")],
+    out: Annotated[Path, opt.value("DIR", "Where the files go.")],
     store: opt.Store = None,
 ) -> None:
     """Write the catalog as pgstac loads it: items with absolute hrefs, and a script that deletes what is gone."""
@@ -120,7 +117,7 @@ def export(
     found = RunContext(settings, read_only=True).store
     report = export_catalog(found, out, settings.public_url or found.url)
     if options.json:
-        print_json({**asdict(report), "left_out": [each.as_json() for each in report.left_out]})
+        print_json(asdict(report))
     else:
         say(f"{count(report.items, 'item')}: {' '.join(report.files)}")
     _complain_of_left_out(report.left_out)

@@ -60,9 +60,6 @@ BuffersOption = Annotated[
     list[str] | None, opt.values("M,…", "Judge masks with this buffer, in metres.", "--buffer")
 ]
 PictureOption = Annotated[Path | None, opt.value("FILE.png|svg", "Draw where mask and reference differ.")]
-ItemOption = Annotated[
-    str | None, opt.value("ID|URL", "The item; default: the scene of the article that started this.")
-]
 
 
 @app.command()
@@ -83,7 +80,6 @@ def evaluate(
 ) -> None:
     """Compare masks with reference labels, or the masks of two methods with each other."""
     from pc_cloudmask.catalog.layout import join_tiles_and_days
-    from pc_cloudmask.cli.app import print_json
     from pc_cloudmask.evaluate.evaluation import list_choices
     from pc_cloudmask.evaluate.masks import SceneChoice
     from pc_cloudmask.evaluate.references import open_labels
@@ -196,7 +192,7 @@ def _print_counts(comparison: Comparison) -> None:
 
 def _list_scores(confusion: Confusion, target: str) -> list[str]:
     scores = confusion.score(target)
-    values = [getattr(scores, name) for name in _FIELDS]
+    values = [scores[name] for name in _FIELDS]
     return ["-" if value is None else f"{value:.3f}" for value in values]
 
 
@@ -209,7 +205,12 @@ def _shorten(scene_id: str) -> str:
 
 
 @app.command()
-def prove(item: ItemOption = None, items: opt.Items = None) -> None:
+def prove(
+    item: Annotated[
+        str | None, opt.value("ID|URL", "The item; default: the scene of the article that started this.")
+    ] = None,
+    items: opt.Items = None,
+) -> None:
     """Compare a scene's mask made here with Earth Engine's and the tutorial's own, on the live services.
 
     Also reads its assets, and publishes into a temporary folder that is removed. A full tile costs about 13 requests

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -12,22 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pc_cloudmask.cli import options as opt
-from pc_cloudmask.cli.app import (
-    app,
-    complain,
-    count,
-    name_left_out,
-    open_catalog,
-    options,
-    print_json,
-    say,
-)
+from pc_cloudmask.cli.app import app, complain, count, name_left_out, open_catalog, options, print_json, say
 from pc_cloudmask.errors import CloudmaskError, SettingsError
 from pc_cloudmask.text import make_printable
 
 if TYPE_CHECKING:
     from pc_cloudmask.catalog.feed import Event
-    from pc_cloudmask.viewing.clear import AreaReport
+    from pc_cloudmask.viewing.clear import AreaReport, ClearScene
     from pc_cloudmask.viewing.library import ListedItem
 
 GeometryOption = Annotated[
@@ -142,23 +132,23 @@ def clear(
     choice = ItemChoice(query, None, tuple(method or ()), provisional)
     catalog = open_catalog(store)
     report = measure_scenes(catalog, choice, keep)
-    found = len(report.scenes)
-    if min_clear is not None:
-        report = leave_cloudy_out(report, min_clear)
+    found, report = len(report.scenes), leave_cloudy_out(report, min_clear)
     if target is not None:
-        from pc_cloudmask.viewing.pictures import draw_clear_chart
-
-        opt.write_out(
-            target, draw_clear_chart("How much of the area was clear", report.scenes, target.suffix)
-        )
+        _draw_shares(target, report.scenes)
     if sort == "clear":
-        scenes = sorted(report.scenes, key=lambda scene: -scene.percentages["clear"])
-        report = replace(report, scenes=tuple(scenes))
+        clearest_first = sorted(report.scenes, key=lambda scene: -scene.percentages["clear"])
+        report = replace(report, scenes=tuple(clearest_first))
     if csv:
         _print_csv(SCENE_FIELDS, (scene.as_json() for scene in report.scenes))
     else:
         print_json(report.as_json()) if options.json else _print_scenes(report, found, catalog.url)
     name_left_out(report.left_out)
+
+
+def _draw_shares(out: Path, scenes: Sequence[ClearScene]) -> None:
+    from pc_cloudmask.viewing.pictures import draw_clear_chart
+
+    opt.write_out(out, draw_clear_chart("How much of the area was clear", scenes, out.suffix))
 
 
 def _check_forms(**chosen: bool) -> None:
@@ -180,11 +170,13 @@ def _print_csv(names: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     writer = csv.DictWriter(sys.stdout, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: show(value) for name, value in row.items()} for row in rows)
+    sys.stdout.flush()
 
 
 def _print_lines(lines: Iterable[str]) -> None:
     """Print lines for other programs, without anything that a terminal would obey."""
     sys.stdout.writelines(f"{make_printable(line)}\n" for line in lines)
+    sys.stdout.flush()  # a reader that has gone is noticed here, where it is no error
 
 
 _WORDS = frozenset({"TILE", "DATETIME", "METHOD", "ID"})
@@ -257,50 +249,32 @@ def _print_scenes(report: AreaReport, found: int, where: str) -> None:
     say(f"{count(report.masks, 'mask')}: {read}{kept}")
 
 
-SinceOption = Annotated[
-    str | None,
-    opt.value(
-        "TIME|ID|CURSOR",
-        "Begin at a day or instant, or resume after an event's id or cursor; default: now.",
-    ),
-]
-OnceOption = Annotated[bool, opt.flag("--once", "Print what is there, and end.")]
-EveryOption = Annotated[str | None, opt.value("TIME", "Look every 10s, 30s, 5m …; default: 30s.")]
-
-
 @app.command()
 def follow(
-    since: SinceOption = None,
-    once: OnceOption = False,
-    every: EveryOption = None,
+    since: Annotated[
+        str | None,
+        opt.value(
+            "TIME|ID|CURSOR",
+            "Begin at a day or instant, or resume after an event's id or cursor; default: now.",
+        ),
+    ] = None,
+    once: Annotated[bool, opt.flag("--once", "Print what is there, and end.")] = False,
+    every: Annotated[str | None, opt.value("TIME", "Look every 10s, 30s, 5m …; default: 30s.")] = None,
     store: opt.Catalog = None,
 ) -> None:
     """Print what is published, replaced and withdrawn, as it is recorded, until interrupted.
 
     With --json, or when output is redirected or piped, each line is a CloudEvent with its cursor.
     """
-    from pc_cloudmask.errors import StoreUnavailable
     from pc_cloudmask.viewing.follow import PAUSE_S, FeedReader
 
     period = opt.read_period(once, every if once or every else f"{PAUSE_S:g}s")
     feed = FeedReader(open_catalog(store), since)
-    _print_events(feed.read_new())
-    while period is not None:
-        time.sleep(period.total_seconds())
-        try:
-            _print_events(feed.read_new())
-        except StoreUnavailable as error:
-            complain(f"asked again in {period.total_seconds():g} s: {error}")
-    complain(f"to go on from here: --since {feed.place}")
-
-
-def _print_events(events: Iterable[Event]) -> None:
+    events = feed.read_new() if period is None else feed.follow(period.total_seconds(), complain)
     as_json = options.json or not sys.stdout.isatty()
     for event in events:
-        if as_json:
-            print_json(event, indent=None)
-        else:
-            say(_describe_event(event))
+        print_json(event, indent=None) if as_json else say(_describe_event(event))
+    complain(f"to go on from here: --since {feed.place}")
 
 
 def _describe_event(event: Event) -> str:

@@ -18,6 +18,7 @@ import typer
 from pc_cloudmask.cli import options as opt
 from pc_cloudmask.cli.app import app, complain, exit_unless, options, print_json, say
 from pc_cloudmask.errors import SettingsError
+from pc_cloudmask.runs.report import configure_logs, run_id
 from pc_cloudmask.text import decode_text, unsigned_href
 
 if TYPE_CHECKING:
@@ -79,13 +80,6 @@ def ingest(
     _print_plan(request) if dry_run else _publish(request)
 
 
-def _publish(request: IngestRequest, context: RunContext | None = None) -> None:
-    """Publish what ``request`` asks for; report those of its ids that no scene has."""
-    report = _run_job(request, context)
-    _name_missing(request, report.ids)
-    _finish(report)
-
-
 def _print_plan(request: IngestRequest) -> None:
     from pc_cloudmask.cli.output import print_plan
     from pc_cloudmask.runs.context import RunContext
@@ -97,11 +91,16 @@ def _print_plan(request: IngestRequest) -> None:
     exit_unless(not plan.failed)
 
 
+def _publish(request: IngestRequest, context: RunContext | None = None) -> None:
+    """Publish what ``request`` asks for; report those of its ids that no scene has."""
+    report = _run_job(request, context)
+    _name_missing(request, report.ids)
+    _finish(report)
+
+
 @app.command()
 def demo(
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the catalog goes; default ./out.")
-    ] = None,
+    out: Annotated[Path | None, opt.value("DIR", "Where the catalog goes; default ./out.")] = None,
 ) -> None:
     """Run the main job on the bundled sample archive and score it against its known truth."""
     from pc_cloudmask.cli.output import print_scores
@@ -242,13 +241,18 @@ def _run_job(request: IngestRequest | WatchRequest, context: RunContext | None =
     """
     from pc_cloudmask.runs.context import RunContext
     from pc_cloudmask.runs.request import WatchRequest
+    from pc_cloudmask.settings import read_secrets
 
     context = context or RunContext.of(request)
     settings = context.settings
     _ = settings.rungs  # reports missing weights before anything heavy is imported
     from pc_cloudmask.cli.output import show_progress
+    from pc_cloudmask.runs.report import check_metrics
 
-    _begin_log(settings)
+    if settings.metrics is not None:
+        check_metrics(settings.metrics)
+    run_id.set(uuid4().hex[:12])
+    configure_logs(options.log_level, read_secrets, settings.log_format)
     with_prefect = _find_api() is not None if options.prefect is None else options.prefect
     with show_progress() as observer:
         if with_prefect:
@@ -284,30 +288,6 @@ def _finish(report: Report, **extra: Any) -> None:
     exit_unless(report.is_whole)
 
 
-def _begin_log(settings: Settings) -> None:
-    """Begin the log of one run, after checking that its metrics can be written."""
-    from pc_cloudmask.runs.report import check_metrics, configure_logs, run_id
-    from pc_cloudmask.settings import read_secrets
-
-    if settings.metrics is not None:
-        check_metrics(settings.metrics)
-    run_id.set(uuid4().hex[:12])
-    configure_logs(options.log_level, read_secrets, settings.log_format)
-
-
-def _check_parameters(request: IngestRequest | WatchRequest, settings: Settings) -> None:
-    """Raise for a request that no flow run should begin with, or that contains a secret, which Prefect would show."""
-    from pc_cloudmask.runs.request import WatchRequest
-
-    request.read_areas(settings) if isinstance(request, WatchRequest) else request.read_query()
-    items = request.items or ""
-    if "://" in items and (shown := unsigned_href(items)) != items:
-        raise SettingsError(
-            f"--items {shown}: has a query or a user, which Prefect would store: give --no-prefect, "
-            "or a URL without"
-        )
-
-
 def _export(settings: Settings, report: Report, command: str) -> Report:
     """Write the outcome of the run to the log and, if there is one, to the file of metrics.
 
@@ -326,8 +306,16 @@ def _export(settings: Settings, report: Report, command: str) -> Report:
 
 
 def _run_flow(request: IngestRequest | WatchRequest, settings: Settings, observer: Observer) -> Report:
-    """Run the job as a Prefect flow run."""
-    _check_parameters(request, settings)
+    """Run the job as a Prefect flow run, unless none should begin, or Prefect would show a secret."""
+    from pc_cloudmask.runs.request import WatchRequest
+
+    request.read_areas(settings) if isinstance(request, WatchRequest) else request.read_query()
+    items = request.items or ""
+    if "://" in items and (shown := unsigned_href(items)) != items:
+        raise SettingsError(
+            f"--items {shown}: has a query or a user, which Prefect would store: give --no-prefect, "
+            "or a URL without"
+        )
     _reach_api()
     quieten_prefect()
     from pc_cloudmask.flows import run_flow

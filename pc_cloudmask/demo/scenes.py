@@ -87,20 +87,10 @@ class SampleScene:
 
     @property
     def id(self) -> str:
-        """Return an id in the Planetary Computer's form: the last part is the processing time."""
-        tile = self.tile
-        orbit_and_tile = f"R{tile.relative_orbit:03d}_T{tile.name}"
-        return f"{tile.platform}_MSIL2A_{self.datatake_time}_{orbit_and_tile}_{self.processing_time}"
-
-    @property
-    def datatake_time(self) -> str:
-        """Return the time of the acquisition as in ids."""
-        return f"{self.datetime:%Y%m%dT%H%M%S}"
-
-    @property
-    def processing_time(self) -> str:
-        """Return the last second of the day: a time that distinguishes an invented product from a real one."""
-        return f"{self.datetime:%Y%m%d}T235959"
+        """Return an id in the Planetary Computer's form, with a processing time that no real product has."""
+        tile, orbit = self.tile, f"R{self.tile.relative_orbit:03d}"
+        start, end = f"{self.datetime:%Y%m%dT%H%M%S}", f"{self.datetime:%Y%m%d}T235959"
+        return f"{tile.platform}_MSIL2A_{start}_{orbit}_T{tile.name}_{end}"
 
 
 _BRAZIL = SampleTile(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import IntEnum
 from importlib.resources import files
 from pathlib import Path
@@ -44,15 +44,6 @@ LABELS: Mapping[str, Label] = {
     "shadow": Label.SHADOW,
     "cloud-and-shadow": Label.CLOUD_AND_SHADOW,
 }
-#: What is judged: which labels are true, and which classes of a mask are hits.
-TARGETS: Mapping[str, tuple[tuple[Label, ...], tuple[MaskClass, ...]]] = {
-    "cloud": ((Label.CLOUD, Label.CLOUD_AND_SHADOW), (MaskClass.CLOUD,)),
-    "shadow": ((Label.SHADOW, Label.CLOUD_AND_SHADOW), (MaskClass.CLOUD_SHADOW,)),
-    "masked": (
-        (Label.CLOUD, Label.SHADOW, Label.CLOUD_AND_SHADOW),
-        (MaskClass.CLOUD, MaskClass.CLOUD_SHADOW),
-    ),
-}
 #: Pairs of a label and a mask class that agree.
 AGREEING = (
     (Label.CLEAR, MaskClass.CLEAR),
@@ -61,17 +52,12 @@ AGREEING = (
     (Label.CLOUD_AND_SHADOW, MaskClass.CLOUD),
     (Label.CLOUD_AND_SHADOW, MaskClass.CLOUD_SHADOW),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Scores of one target, between 0 and 1; None where the denominator is 0."""
-
-    iou: float | None
-    f1: float | None
-    recall: float | None
-    precision: float | None
-    balanced_accuracy: float | None
+#: What is judged: which classes of a mask are hits. The labels that agree with any of them are true.
+TARGETS: Mapping[str, tuple[MaskClass, ...]] = {
+    "cloud": (MaskClass.CLOUD,),
+    "shadow": (MaskClass.CLOUD_SHADOW,),
+    "masked": (MaskClass.CLOUD, MaskClass.CLOUD_SHADOW),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,22 +87,24 @@ class Confusion:
         """Return the share of judged pixels with the same class in both, in percent; None if none is judged."""
         return _divide(100 * sum(int(self.counts[pair]) for pair in AGREEING), self.judged)
 
-    def score(self, target: str) -> Scores:
-        """Return the scores of ``target``, a key of ``TARGETS``."""
-        labels, classes = TARGETS[target]
+    def score(self, target: str) -> dict[str, float | None]:
+        """Return scores of ``target``, a key of ``TARGETS``, between 0 and 1; None where the denominator is 0."""
+        classes = TARGETS[target]
+        labels = [label for label, mask_class in AGREEING if mask_class in classes]
         true = np.isin(np.arange(len(Label)), labels)[1:]
         found = np.isin(np.arange(len(MaskClass)), classes)[1:]
         judged = self.counts[1:, 1:]
         hits, missed = int(judged[true][:, found].sum()), int(judged[true][:, ~found].sum())
         wrong, rightly_left = int(judged[~true][:, found].sum()), int(judged[~true][:, ~found].sum())
         recall, specificity = _divide(hits, hits + missed), _divide(rightly_left, rightly_left + wrong)
-        return Scores(
-            iou=_divide(hits, hits + missed + wrong),
-            f1=_divide(2 * hits, 2 * hits + missed + wrong),
-            recall=recall,
-            precision=_divide(hits, hits + wrong),
-            balanced_accuracy=None if recall is None or specificity is None else (recall + specificity) / 2,
-        )
+        balanced = None if recall is None or specificity is None else (recall + specificity) / 2
+        return {
+            "iou": _divide(hits, hits + missed + wrong),
+            "f1": _divide(2 * hits, 2 * hits + missed + wrong),
+            "recall": recall,
+            "precision": _divide(hits, hits + wrong),
+            "balanced_accuracy": balanced,
+        }
 
     def list_rows(self) -> list[tuple[str, list[int]]]:
         """Return each label's name and its counts by clear, cloud and shadow of the mask.
@@ -136,7 +124,7 @@ class Confusion:
                 name: dict(zip(("clear", "cloud", "shadow"), counts, strict=True))
                 for name, counts in self.list_rows()
             },
-            "scores": {target: asdict(self.score(target)) for target in TARGETS},
+            "scores": {target: self.score(target) for target in TARGETS},
         }
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import pystac
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pc_cloudmask.catalog.layout import AmbiguousItem, join_tiles_and_days, parse_tile_and_day
 from pc_cloudmask.errors import AssetRefused, EngineUnavailable, MissingField, SettingsError, StoreRefused
 from pc_cloudmask.evaluate.labels import SceneNames
-from pc_cloudmask.masking.classes import MaskClass
-from pc_cloudmask.masking.clouds_and_shadows import DILATION_BUFFERS, SEGMENTS, Strip, dilate, disk_reach
+from pc_cloudmask.masking.classes import MaskClass, MaskParameters
+from pc_cloudmask.masking.clouds_and_shadows import compose_classes
 from pc_cloudmask.masking.files import read_true_colour
 from pc_cloudmask.raster.gdal import Unreadable, read_asset
 from pc_cloudmask.raster.read import Unsuitable, check_raster
@@ -33,9 +33,6 @@ from pc_cloudmask.source.item import read_scene
 from pc_cloudmask.source.item_files import ItemFilesSource
 from pc_cloudmask.viewing.library import find_item, find_items, find_mask_grid, read_classes
 from stac_ext.cloudmask import METHOD_PROP, PARAMETERS_PROP
-
-#: Rows of a segment that is grown at a time, as when a mask is made.
-_SEGMENT_HEIGHT = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,55 +67,15 @@ class MaskOnGrid:
     buffer_m: float | None = None
 
 
-class MaskSource(Protocol):
-    """The scenes that are judged, and their masks."""
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """The ids of the scenes, in order."""
-        ...
-
-    def read(self, scene_id: str, choice: MaskChoice) -> MaskOnGrid:
-        """Return the chosen mask of a scene.
-
-        Raises:
-            CloudmaskError: it does not exist, or cannot be made.
-        """
-        ...
-
-    def read_true_colour(self, scene_id: str, grid: Grid) -> NDArray[np.uint8]:
-        """Return the scene's true colours, uint8 ``(height, width, 3)`` on ``grid``.
-
-        Raises:
-            CloudmaskError: it has none that can be read.
-        """
-        ...
-
-
 def grow_mask(classes: NDArray[np.uint8], buffer_m: float, pixel_size_m: float) -> NDArray[np.uint8]:
     """Return the mask grown by a disk of twice the buffer, like every mask; cloud takes precedence over shadow.
 
     ``classes`` is uint8 ``(height, width)`` of ``MaskClass``. What was eroded does not come back, so a mask published
     without a buffer becomes nearly, but not exactly, what its method makes with one.
     """
-    radius_px = DILATION_BUFFERS * buffer_m / pixel_size_m
-    (height, width), halo = classes.shape, disk_reach(radius_px)
-    segment_height = max(_SEGMENT_HEIGHT, halo)
-    grown = np.empty_like(classes)
-    for first_row in range(0, height, SEGMENTS * segment_height):
-        strip = Strip(height, first_row, segment_height, halo)
-        cloud, shadow = (
-            dilate(strip.pack(_compare(classes, each), width), radius_px)
-            for each in (MaskClass.CLOUD, MaskClass.CLOUD_SHADOW)
-        )
-        inner = replace(strip, halo=0)
-        valid = ~inner.pack(_compare(classes, MaskClass.NO_DATA), width)
-        inner.unpack_pairs(valid & ~cloud, (cloud | shadow) & valid, grown)
-    return grown
-
-
-def _compare(classes: NDArray[np.uint8], value: MaskClass) -> Callable[[slice], NDArray[np.bool_]]:
-    return lambda rows: classes[rows] == value
+    cloud, shadow = classes == MaskClass.CLOUD, classes == MaskClass.CLOUD_SHADOW
+    parameters = MaskParameters(buffer_m=buffer_m)
+    return compose_classes(cloud, shadow, classes != MaskClass.NO_DATA, parameters, pixel_size_m, erosion_m=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +108,11 @@ class MaskFiles:
         return list(self.paths)
 
     def read(self, scene_id: str, choice: MaskChoice) -> MaskOnGrid:
-        """Return the file's mask; see ``MaskSource``."""
+        """Return the file's mask, grown by the choice's buffer.
+
+        Raises:
+            CloudmaskError: it is not a mask, or is to be made.
+        """
         path = self.paths[scene_id]
         if choice.method is not None:
             raise SettingsError("--masks and --method exclude each other: masks are there, or made")
@@ -207,7 +168,11 @@ class ItemMasks:
         return list(self.subjects)
 
     def read(self, scene_id: str, choice: MaskChoice) -> MaskOnGrid:
-        """Return the published mask, or make it; see ``MaskSource``."""
+        """Return the published mask, or make it.
+
+        Raises:
+            CloudmaskError: it does not exist, or cannot be made.
+        """
         subject = self.subjects[scene_id]
         if choice.method is None:
             return _read_published(scene_id, subject, choice.buffer_m)
@@ -220,7 +185,11 @@ class ItemMasks:
         return MaskOnGrid(classes, scene.grid, choice.method, context.read_parameters(choice.method).buffer_m)
 
     def read_true_colour(self, scene_id: str, grid: Grid) -> NDArray[np.uint8]:
-        """Return ESA's picture, or one from the bands; see ``MaskSource``."""
+        """Return ESA's picture, or one from the bands, uint8 ``(height, width, 3)`` on ``grid``.
+
+        Raises:
+            CloudmaskError: it has none that can be read.
+        """
         subject = self.subjects[scene_id]
         return read_true_colour(subject.reader, read_scene(subject.item), grid)
 
@@ -230,6 +199,10 @@ class ItemMasks:
             self._contexts[key] = RunContext(self.settings[choice], read_only=True)
             self._contexts[key].reader = subject.reader
         return self._contexts[key]
+
+
+#: The scenes that are judged, and their masks.
+MaskSource = MaskFiles | ItemMasks
 
 
 def _read_published(scene_id: str, subject: Subject, buffer_m: float | None) -> MaskOnGrid:

@@ -39,11 +39,7 @@ from pc_cloudmask.errors import (
 from pc_cloudmask.masking import csmask, omnicloudmask
 from pc_cloudmask.masking.classes import MaskClass, MaskParameters, find_shortfall
 from pc_cloudmask.masking.clouds_and_shadows import compose_mask
-from pc_cloudmask.masking.earth_engine.graphs import (
-    ImageDescription,
-    build_tutorial_mask,
-    describe_image,
-)
+from pc_cloudmask.masking.earth_engine.graphs import ImageDescription, build_tutorial_mask, describe_image
 from pc_cloudmask.masking.earth_engine.session import SOFTWARE, profiling, read_eecu_seconds
 from pc_cloudmask.masking.earth_engine.windows import Raster
 from pc_cloudmask.masking.files import read_item_band
@@ -55,6 +51,7 @@ from pc_cloudmask.runs.scene import build_publication
 from pc_cloudmask.scene.grid import Grid, Window
 from pc_cloudmask.scene.image import EarthEngineImage, read_image_key
 from pc_cloudmask.scene.query import SceneQuery, build_query
+from pc_cloudmask.scene.scene import Scene
 from pc_cloudmask.version import __version__
 from pc_cloudmask.viewing.library import find_items, find_mask_grid, read_classes
 
@@ -215,15 +212,16 @@ class _Prover:
     def run(self, item_id: str) -> None:
         """Try all steps, the cheap ones first."""
         candidate = self._try("item", self._find_item, item_id)
-        image = self._try("pairing", self._pair, candidate)
-        description = self._try("grid", self._describe, candidate, image)
-        sun = self._try("sun", self._compare_sun, candidate, description)
-        if (candidate.scene.id if candidate else item_id) == ARTICLE_ID:
-            self._try("article", self._compare_article, candidate)
-        self._try("assets", self._read_assets, candidate)
-        masks = self._try("two masks", self._make_masks, candidate, image)
-        self._try("tutorial", self._make_tutorial, candidate, image, description, sun, masks)
-        self._try("window", self._make_window, candidate, image, masks)
+        scene = candidate.scene if candidate else None
+        image = self._try("pairing", self._pair, scene)
+        description = self._try("grid", self._describe, scene, image)
+        sun = self._try("sun", self._compare_sun, scene, description)
+        if (scene.id if scene else item_id) == ARTICLE_ID:
+            self._try("article", self._compare_article, scene)
+        self._try("assets", self._read_assets, scene)
+        masks = self._try("two masks", self._make_masks, scene, image)
+        self._try("tutorial", self._make_tutorial, scene, image, description, sun, masks)
+        self._try("window", self._make_window, scene, image, masks)
         self._try("store", self._publish, candidate, image, masks)
 
     def _try(self, name: str, step: Callable[..., Result[T]], *needs: Any) -> T | None:
@@ -269,8 +267,7 @@ class _Prover:
         }
         return candidate, True, f"{scene.id}, baseline {scene.processing_baseline}", figures
 
-    def _pair(self, candidate: Candidate) -> Result[EarthEngineImage | None]:
-        scene = candidate.scene
+    def _pair(self, scene: Scene) -> Result[EarthEngineImage | None]:
         key = read_image_key(scene)
         pairing = self._engine.find_images([scene])[scene.id]
         figures = {"datastrip": scene.datastrip_id, "expected": key.index}
@@ -282,32 +279,32 @@ class _Prover:
         detail = f"there is no {key.index} of its datastrip {scene.datastrip_id}; {images} by footprint"
         return pairing, False, detail, figures
 
-    def _describe(self, candidate: Candidate, image: EarthEngineImage) -> Result[ImageDescription]:
+    def _describe(self, scene: Scene, image: EarthEngineImage) -> Result[ImageDescription]:
         found = describe_image(self._context.session, image.image_ids[0])
-        grid = candidate.scene.grid
+        grid = scene.grid
         figures = {"item": describe_grid(grid), "image": describe_grid(found.grid)}
         detail = f"the item's is {figures['item']}; the image's {figures['image']}"
         if same := grid == found.grid:
             detail = f"the item's and the image's: {figures['item']}"
         return found, same, detail, figures
 
-    def _compare_sun(self, candidate: Candidate, image: ImageDescription) -> Result[float]:
-        mine, other = candidate.scene.solar_azimuth_deg, image.solar_azimuth_deg
+    def _compare_sun(self, scene: Scene, image: ImageDescription) -> Result[float]:
+        mine, other = scene.solar_azimuth_deg, image.solar_azimuth_deg
         apart = abs((mine - other + 180) % 360 - 180)
         detail = f"azimuth {mine:.4f} by the item, {other:.4f} by the image: {apart:.4f} degrees apart"
         figures = {"item_azimuth_deg": mine, "image_azimuth_deg": other, "apart_deg": apart}
         return apart, apart <= AZIMUTH_TOLERANCE_DEG, detail, figures
 
-    def _compare_article(self, candidate: Candidate) -> Result[bool]:
-        printed, grid = describe_grid(ARTICLE_GRID), describe_grid(candidate.scene.grid)
-        same = candidate.scene.grid == ARTICLE_GRID
+    def _compare_article(self, scene: Scene) -> Result[bool]:
+        printed, grid = describe_grid(ARTICLE_GRID), describe_grid(scene.grid)
+        same = scene.grid == ARTICLE_GRID
         detail = f"the article prints {printed}; the item has {grid}"
         if same:
             detail = f"as the article prints it: {printed}"
         return True, same, detail, {"article": printed, "item": grid}
 
-    def _read_assets(self, candidate: Candidate) -> Result[bool]:
-        scene, reader = candidate.scene, self._context.reader
+    def _read_assets(self, scene: Scene) -> Result[bool]:
+        reader = self._context.reader
         height, width = scene.grid.shape
         corner = (max(0, height // 2 - _ASSET_PX // 2), max(0, width // 2 - _ASSET_PX // 2))
         window = Window(*corner, min(_ASSET_PX, height), min(_ASSET_PX, width))
@@ -329,8 +326,7 @@ class _Prover:
         detail = "; ".join([told, *(str(error).removeprefix(f"item {scene.id}: ") for error in failures)])
         return True, not failures, detail, {"read": read, "from": hosts, "window": window.shape}
 
-    def _make_masks(self, candidate: Candidate, image: EarthEngineImage) -> Result[Masks]:
-        scene = candidate.scene
+    def _make_masks(self, scene: Scene, image: EarthEngineImage) -> Result[Masks]:
         inputs = self._engine.download_inputs(scene, image)()
         classes = compose_mask(inputs, scene.solar_azimuth_deg, self._parameters, scene.grid.pixel_size_m)
         local = DerivedMask(classes, image, inputs=inputs, lacking_px=inputs.lacking_px)
@@ -347,13 +343,12 @@ class _Prover:
 
     def _make_tutorial(
         self,
-        candidate: Candidate,
+        scene: Scene,
         image: EarthEngineImage,
         description: ImageDescription,
         sun_apart_deg: float,
         masks: Masks,
     ) -> Result[bool]:
-        scene = candidate.scene
         raster = Raster("tutorial's mask", build_tutorial_mask(description, scene.footprint), scene.grid)
         (theirs,) = self._context.downloader.read_rasters(scene.id, [raster])
         difference = _compare_with_tutorial(masks[1], theirs)
@@ -374,8 +369,8 @@ class _Prover:
             detail += f"; our thresholds are not the tutorial's: {others}"
         return True, difference.is_none, detail, figures
 
-    def _make_window(self, candidate: Candidate, image: EarthEngineImage, masks: Masks) -> Result[bool]:
-        scene, (_, server) = candidate.scene, masks
+    def _make_window(self, scene: Scene, image: EarthEngineImage, masks: Masks) -> Result[bool]:
+        _, server = masks
         window = choose_window(server)
         alone = self._engine.download_mask(
             replace(scene, grid=scene.grid.window_grid(window)), image

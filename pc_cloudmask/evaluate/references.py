@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -197,40 +197,6 @@ class PointReference(Reference):
             raise AssetRefused(f"{self.name}: no point lies on the mask's grid, {_describe_extent(grid)}")
 
 
-class LabelSource(Protocol):
-    """Labels of several scenes."""
-
-    def match(self, ids: Sequence[str], only: bool) -> dict[str, Reference]:
-        """Return the reference of each scene of ``ids`` that has one.
-
-        With ``only``, ``ids`` is the one scene that was requested: labels that do not name their scene belong to it.
-
-        Raises:
-            SettingsError: no scene has any.
-        """
-        ...
-
-
-def open_labels(path: Path, classes: str | None, crs: str | None = None) -> LabelSource:
-    """Open the labels at ``path``: a CSV of points, a GeoTIFF, or a folder of GeoTIFFs.
-
-    ``classes`` is a layout's name or file, ``crs`` that of points which do not state it themselves.
-
-    Raises:
-        SettingsError: nothing is there, or nothing that can be read.
-    """
-    if classes is None:
-        raise SettingsError(
-            "--labels needs --classes: a TOML file that says what label values mean, or a layout"
-        )
-    layout = read_layout(classes)
-    if not path.exists():
-        raise SettingsError(f"--labels {path}: is not there")
-    if path.suffix.lower() in {".csv", ".tsv", ".txt"}:
-        return read_points(path, layout, crs)
-    return LabelRasters(path, layout)
-
-
 @dataclass(frozen=True, slots=True)
 class LabelRasters:
     """A file of labels, or a folder of them whose names say which scenes they belong to."""
@@ -239,7 +205,13 @@ class LabelRasters:
     layout: LabelLayout
 
     def match(self, ids: Sequence[str], only: bool) -> dict[str, Reference]:
-        """Return the files of each scene; see ``LabelSource``."""
+        """Return the files of each scene of ``ids`` that has any.
+
+        With ``only``, ``ids`` is the one scene that was requested: labels that do not name their scene belong to it.
+
+        Raises:
+            SettingsError: no scene has any.
+        """
         if self.path.is_file():
             paths = {self.path.name: self.path}
         else:
@@ -288,7 +260,7 @@ class LabelPoints:
     items: NDArray[np.str_] | None
 
     def match(self, ids: Sequence[str], only: bool) -> dict[str, Reference]:
-        """Return the points of each scene; see ``LabelSource``."""
+        """Return the points of each scene of ``ids`` that has any; see ``LabelRasters.match``."""
         items, points = self.items, self.points
         if items is None:
             if not only:
@@ -306,6 +278,26 @@ class LabelPoints:
 
         names = _assign(np.unique(items).tolist(), ids, self.path, self.layout)
         return {item_id: choose(some) for item_id, some in names.items()}
+
+
+def open_labels(path: Path, classes: str | None, crs: str | None = None) -> LabelRasters | LabelPoints:
+    """Open the labels at ``path``: a CSV of points, a GeoTIFF, or a folder of GeoTIFFs.
+
+    ``classes`` is a layout's name or file, ``crs`` that of points which do not state it themselves.
+
+    Raises:
+        SettingsError: nothing is there, or nothing that can be read.
+    """
+    if classes is None:
+        raise SettingsError(
+            "--labels needs --classes: a TOML file that says what label values mean, or a layout"
+        )
+    layout = read_layout(classes)
+    if not path.exists():
+        raise SettingsError(f"--labels {path}: is not there")
+    if path.suffix.lower() in {".csv", ".tsv", ".txt"}:
+        return read_points(path, layout, crs)
+    return LabelRasters(path, layout)
 
 
 #: Names of columns that need not be configured, by their field.

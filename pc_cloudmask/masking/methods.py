@@ -1,6 +1,6 @@
 """The methods that derive a mask, one row each, and where their networks run.
 
-Everything that differs between methods is in ``METHODS``: settings, the run's adapters, the budget, the dry run,
+What differs between methods is in ``METHODS``: settings, the run's adapters, the budget, the dry run,
 ``doctor``, the published item and the documentation read it. A new method is a module named after it with a
 function ``open_engine``, a row here, its tests and its page in ``docs/methods``. If it has a ``package`` of its own,
 it also has ``list_checks``, for ``doctor``, and if it has weights, ``identify``, for the item's fingerprint.

@@ -7,9 +7,10 @@ if it counts there. Values are digital numbers, uint16, 0 where there is none.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ Values = NDArray[np.uint16]
 Usable = NDArray[np.bool_]
 NO_VALUE = 0
 _LARGEST = np.iinfo(np.uint16).max
+#: The most observations whose bands are held while choosing from them.
+_AT_ONCE = 8
 
 
 class Reducer(StrEnum):
@@ -43,20 +46,14 @@ class Reducer(StrEnum):
         raise SettingsError(f"--reducer {value!r:.40}: choose one of {', '.join(cls)}")
 
 
-def drop_repeats(usable: Usable, passes: Sequence[Hashable]) -> None:
+def drop_repeats(usable: Usable, passes: Sequence[str]) -> None:
     """Let each pass count once per pixel: neighbouring tiles hold the same pixels where they overlap.
 
     ``passes`` names the satellite's pass of each observation; ``usable`` keeps the first of a pass, in place.
     """
-    seen: dict[Hashable, Usable] = {}
-    for index, name in enumerate(passes):
-        if passes.count(name) == 1:
-            continue
-        if name in seen:
-            usable[index] &= ~seen[name]
-            seen[name] |= usable[index]
-        else:
-            seen[name] = usable[index].copy()
+    for first, later in combinations(range(len(passes)), 2):
+        if passes[first] == passes[later]:
+            usable[later] &= ~usable[first]
 
 
 def harmonise(values: Values, offset_dn: int) -> None:
@@ -117,14 +114,9 @@ BAND_PIXEL_SIZES_M: Mapping[str, int] = {
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One scene.
+    """One scene: what its item says, and where item and mask are in the store.
 
-    Attributes:
-        scene: What its item says.
-        keys: Where the item is in the store.
-        hrefs: URLs or absolute paths by asset key, unsigned.
-        mask_key: Where its mask is in the store.
-        clear_pct: Clear pixels in percent of the valid ones.
+    ``hrefs`` are URLs or absolute paths by asset key, unsigned; ``clear_pct`` are clear pixels of the valid ones.
     """
 
     scene: Scene
@@ -137,16 +129,6 @@ class Observation:
     def id(self) -> str:
         """Return the item's id."""
         return self.scene.id
-
-    @property
-    def pass_id(self) -> str:
-        """Return what all tiles that the satellite saw in one pass have in common."""
-        return self.scene.datatake_id
-
-    @property
-    def offset_dn(self) -> int:
-        """Return the offset that harmonises its digital numbers with those of older baselines: -1000 or 0."""
-        return reflectance_offset_dn(self.scene.processing_baseline)
 
 
 def check_bands(bands: Sequence[str]) -> None:
@@ -220,13 +202,10 @@ ReadPixels = Callable[[str, Sequence[int]], NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Composite:
-    """Pixels of a mosaic.
+    """Pixels of a mosaic: ``values`` are uint16 ``(band, height, width)``, harmonised digital numbers, 0 for no data.
 
-    Attributes:
-        values: uint16 ``(band, height, width)``, harmonised digital numbers, 0 for no data.
-        count: uint16 ``(height, width)``, the number of usable observations; 0 where there is no value.
-        residual: bool ``(height, width)``, True where the truth says that an observation behind the value is cloud or
-            shadow; None if no truth was requested.
+    ``count`` is the number of usable observations, uint16 ``(height, width)``, 0 where there is no value. ``residual``,
+    bool, is True where the truth says that an observation behind the value is cloud or shadow; None without a truth.
     """
 
     values: Values
@@ -236,62 +215,74 @@ class Composite:
 
 @dataclass(frozen=True, slots=True)
 class Composer:
-    """Makes blocks of a mosaic.
-
-    Attributes:
-        bands: The assets that make the mosaic's bands.
-        reducer: How several observations become one.
-        truth: The asset with the true clouds and shadows.
-        at_once: The most observations whose bands are held while choosing from them.
-    """
+    """Makes blocks of a mosaic; ``truth`` is the asset with the true clouds and shadows, if any."""
 
     bands: Sequence[str]
     reducer: Reducer
     truth: str | None = None
-    at_once: int = 8
 
     def compose(self, read: ReadPixels, observations: Sequence[Observation]) -> Composite:
         """Return the composite of what the masks call clear, from ``observations`` with the best first."""
-        usable = _read_masks(read, observations) == MaskClass.CLEAR
-        drop_repeats(usable, [observation.pass_id for observation in observations])
-        if self.reducer is Reducer.MEDIAN:
-            return self._find_median(read, observations, usable)
-        return self._choose(read, observations, usable)
+        clear = read(MASK_ASSET, range(len(observations))) == MaskClass.CLEAR
+        return self._combine(read, observations, clear, self.reducer)
 
     def compose_plain(self, read: ReadPixels, observations: Sequence[Observation]) -> Composite:
         """Return the median of everything that was observed, including clouds."""
-        usable = _read_masks(read, observations) != MaskClass.NO_DATA
-        drop_repeats(usable, [observation.pass_id for observation in observations])
-        return self._find_median(read, observations, usable)
+        observed = read(MASK_ASSET, range(len(observations))) != MaskClass.NO_DATA
+        return self._combine(read, observations, observed, Reducer.MEDIAN)
 
-    def _find_median(
-        self, read: ReadPixels, observations: Sequence[Observation], usable: Usable
+    def _combine(
+        self, read: ReadPixels, observations: Sequence[Observation], usable: Usable, reducer: Reducer
     ) -> Composite:
-        values, residual = self._start(usable)
-        numbers = np.flatnonzero(usable.any(axis=(1, 2))).tolist()
-        if numbers:
-            flagged = self._read_flags(read, numbers)
-            for index, band in enumerate(self.bands):
-                pixels = _read_values(read, observations, band, numbers)
-                held = pixels != NO_VALUE
-                held &= usable[numbers]
-                if residual is not None and flagged is not None:
-                    residual |= find_median_flags(pixels, held, flagged)
-                values[index] = find_median(pixels, held)
-                del pixels, held  # before the next band's, which are just as large
-        return _finish(values, usable.sum(axis=0), residual)
+        """Return the composite of usable observations, whose pixels have all bands or none."""
+        drop_repeats(usable, [observation.scene.datatake_id for observation in observations])
+        count, shape = usable.sum(axis=0, dtype=np.uint16), usable.shape[1:]
+        values = np.zeros((len(self.bands), *shape), np.uint16)
+        residual = np.zeros(shape, bool) if self.truth else None
+        fill = self._fill_median if reducer is Reducer.MEDIAN else self._fill_first
+        fill(read, observations, usable, values, residual)
+        complete = (values != NO_VALUE).all(axis=0)
+        values[:, ~complete] = NO_VALUE
+        count[~complete] = 0
+        return Composite(values, count, None if residual is None else residual & complete)
 
-    def _choose(self, read: ReadPixels, observations: Sequence[Observation], usable: Usable) -> Composite:
+    def _fill_median(
+        self,
+        read: ReadPixels,
+        observations: Sequence[Observation],
+        usable: Usable,
+        values: Values,
+        residual: Usable | None,
+    ) -> None:
+        numbers = np.flatnonzero(usable.any(axis=(1, 2))).tolist()
+        if not numbers:
+            return
+        flagged = self._read_flags(read, numbers)
+        for index, band in enumerate(self.bands):
+            pixels = _read_values(read, observations, band, numbers)
+            held = pixels != NO_VALUE
+            held &= usable[numbers]
+            if residual is not None and flagged is not None:
+                residual |= find_median_flags(pixels, held, flagged)
+            values[index] = find_median(pixels, held)
+            del pixels, held  # before the next band's, which are just as large
+
+    def _fill_first(
+        self,
+        read: ReadPixels,
+        observations: Sequence[Observation],
+        usable: Usable,
+        values: Values,
+        residual: Usable | None,
+    ) -> None:
         """Take, at each pixel, all bands of the first usable observation that has a value in each of them."""
-        values, residual = self._start(usable)
-        count = usable.sum(axis=0)
         while True:
             first = np.where(values[0] == NO_VALUE, find_first(usable), -1)
             wanted = [number for number in np.unique(first).tolist() if number >= 0]
             if not wanted:
-                return _finish(values, count, residual)
-            for start in range(0, len(wanted), self.at_once):
-                numbers = wanted[start : start + self.at_once]
+                return
+            for start in range(0, len(wanted), _AT_ONCE):
+                numbers = wanted[start : start + _AT_ONCE]
                 pixels = np.stack(
                     [_read_values(read, observations, band, numbers) for band in self.bands], axis=1
                 )
@@ -304,18 +295,9 @@ class Composer:
                     # Whether taken or lacking a band, it need not be looked at there again.
                     usable[number] &= first != number
 
-    def _start(self, usable: Usable) -> tuple[Values, Usable | None]:
-        """Return values and residual of a composite that has no values yet."""
-        shape = usable.shape[1:]
-        return np.zeros((len(self.bands), *shape), np.uint16), np.zeros(shape, bool) if self.truth else None
-
     def _read_flags(self, read: ReadPixels, numbers: Sequence[int]) -> Usable | None:
         """Return where the truth says that each observation is cloud or shadow."""
         return read(self.truth, numbers) >= MaskClass.CLOUD if self.truth else None
-
-
-def _read_masks(read: ReadPixels, observations: Sequence[Observation]) -> NDArray[np.uint8]:
-    return read(MASK_ASSET, range(len(observations)))
 
 
 def _read_values(
@@ -323,16 +305,5 @@ def _read_values(
 ) -> Values:
     values = read(band, numbers)
     for place, number in enumerate(numbers):
-        harmonise(values[place], observations[number].offset_dn)
+        harmonise(values[place], reflectance_offset_dn(observations[number].scene.processing_baseline))
     return values
-
-
-def _finish(values: Values, count: NDArray[np.integer], residual: Usable | None) -> Composite:
-    """Return a composite whose pixels have all bands or none."""
-    complete = (values != NO_VALUE).all(axis=0)
-    values[:, ~complete] = NO_VALUE
-    return Composite(
-        values,
-        np.where(complete, count, 0).astype(np.uint16),
-        None if residual is None else residual & complete,
-    )

@@ -60,15 +60,16 @@ def build_target_grid(
     Raises:
         SettingsError: The CRS is not projected in metres, the pixel size is invalid, or the grid is too large or empty.
     """
-    crs = _check_crs(crs) if crs else _find_crs(observations)
+    counts = Counter(observation.scene.grid.crs for observation in observations)
+    crs = _check_crs(crs) if crs else min(counts, key=lambda crs: (-counts[crs], crs))
     size = float(min(BAND_PIXEL_SIZES_M[band] for band in bands)) if pixel_size_m is None else pixel_size_m
     if not (math.isfinite(size) and 1 <= size <= 10_000):
         raise SettingsError(f"--resolution {size:g}: give metres from 1 to 10000")
-    if bbox:
-        bounds = _project_bbox(bbox, crs)
-    else:
-        bounds = _unite(find_bounds(grid, crs) for grid in {each.scene.grid for each in observations})
-    return _snap(bounds, crs, size, _find_anchor(observations, crs))
+    grids = dict.fromkeys(each.scene.grid for each in observations)
+    bounds = _project_bbox(bbox, crs) if bbox else _unite(find_bounds(grid, crs) for grid in grids)
+    # Tiles of one zone share their 20 m grid.
+    anchors = ((grid.transform[2], grid.transform[5]) for grid in grids if grid.crs == crs)
+    return _snap(bounds, crs, size, next(anchors, (0.0, 0.0)))
 
 
 def find_bounds(grid: Grid, crs: str) -> Bounds:
@@ -93,11 +94,6 @@ def _check_crs(text: str) -> str:
     return f"EPSG:{code}"
 
 
-def _find_crs(observations: Sequence[Observation]) -> str:
-    counts = Counter(observation.scene.grid.crs for observation in observations)
-    return min(counts, key=lambda crs: (-counts[crs], crs))
-
-
 def _project_bbox(bbox: BBox, crs: str) -> Bounds:
     """Return ``bbox`` in ``crs``; for one across the antimeridian, the bounds of both halves."""
     west, south, east, north = bbox
@@ -111,12 +107,6 @@ def _project_bbox(bbox: BBox, crs: str) -> Bounds:
 def _unite(bounds: Iterable[Bounds]) -> Bounds:
     west, south, east, north = zip(*bounds, strict=True)
     return (min(west), min(south), max(east), max(north))
-
-
-def _find_anchor(observations: Sequence[Observation], crs: str) -> tuple[float, float]:
-    """Return a corner of the observations' pixels: tiles of one zone share their 20 m grid."""
-    grids = (observation.scene.grid for observation in observations)
-    return next(((grid.transform[2], grid.transform[5]) for grid in grids if grid.crs == crs), (0.0, 0.0))
 
 
 def _snap(bounds: Bounds, crs: str, size: float, anchor: tuple[float, float]) -> Grid:
@@ -154,12 +144,8 @@ def plan_blocks(
     bounds = {each: find_bounds(each, grid.crs) for each in {each.scene.grid for each in observations}}
 
     def split(window: Window, candidates: Sequence[Observation]) -> Iterator[Block]:
-        west, south, east, north = grid.window_grid(window).bounds
-        reaching = []
-        for each in candidates:
-            left, bottom, right, top = bounds[each.scene.grid]
-            if left < east and west < right and bottom < north and south < top:
-                reaching.append(each)
+        extent = grid.window_grid(window).bounds
+        reaching = [each for each in candidates if _overlap(bounds[each.scene.grid], extent)]
         size = len(reaching) * window.height * window.width * BYTES_PER_VALUE
         if reaching and (size <= memory_bytes or max(window.shape) <= SMALLEST_PX):
             yield Block(window, tuple(reaching))
@@ -170,13 +156,16 @@ def plan_blocks(
     return [block for window in grid.blocks(LARGEST_PX) for block in split(window, observations)]
 
 
+def _overlap(one: Bounds, other: Bounds) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
 def _halve(window: Window) -> tuple[Window, Window]:
     """Return the halves across the longer edge: quarters would often be smaller than necessary."""
-    row, col, height, width = window.row, window.col, window.height, window.width
+    row, col, height, width = astuple(window)
+    half = max(height, width) // 2
     if height >= width:
-        half = height // 2
         return Window(row, col, half, width), Window(row + half, col, height - half, width)
-    half = width // 2
     return Window(row, col, height, half), Window(row, col + half, height, width - half)
 
 

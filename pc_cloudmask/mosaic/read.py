@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import dask.array
@@ -107,34 +107,29 @@ class CheckedDriver(RioDriver):
 
     def open(self, src: RasterSource, ctx: Any) -> Any:
         """Return a reader of one asset, which is not opened yet."""
-        assets = next(assets for prefix, assets in self._readers if src.uri.startswith(prefix))
-        item_id, stated = self._item_ids.get(src.uri, "?"), self._stated.get(src.uri, ())
-        return _CheckedReader(src, ctx, assets, item_id, self._pause, stated)
+        return SimpleNamespace(read=partial(self._read, src, ctx))
 
-
-@dataclass(frozen=True, slots=True)
-class _CheckedReader:
-    source: RasterSource
-    context: Any
-    assets: AssetReader
-    item_id: str
-    pause: Callable[[float], None]
-    stated: Sequence[Grid] = ()
-
-    def read(self, cfg: RasterLoadParams, dst_geobox: GeoBox, **options: Any) -> Any:
+    def _read(
+        self, src: RasterSource, ctx: Any, cfg: RasterLoadParams, dst_geobox: GeoBox, **options: Any
+    ) -> Any:
         """Return where in the grid there are pixels, and the pixels, 0 for no data.
 
         Raises:
             AssetUnavailable, AssetRefused: See ``AssetReader``.
         """
-        href = self.source.uri
-        shown = f"item {self.item_id}: {unsigned_href(href)}"
+        href, item_id = src.uri, self._item_ids.get(src.uri, "?")
+        assets = next(assets for prefix, assets in self._readers if href.startswith(prefix))
+        shown = f"item {item_id}: {unsigned_href(href)}"
+
+        def read_from(name: str, dataset: DatasetReader) -> Any:
+            fitted = _fit(cfg, rio_geobox(dataset), dst_geobox)
+            return RioReader(replace(src, uri=name), ctx).read(fitted, dst_geobox, **options)
+
         for attempt in range(_ATTEMPTS):
-            name = self.assets.find_readable(href, item_id=self.item_id)
+            name = assets.find_readable(href, item_id=item_id)
+            read = partial(_read_checked, name, self._stated.get(href, ()), read_from)
             try:
-                return read_asset(
-                    partial(self._read_named, name, cfg, dst_geobox, **options), again=attempt > 0
-                )
+                return read_asset(read, again=attempt > 0)
             except Unsuitable as error:
                 raise AssetRefused(f"{shown}: {error}") from error
             except Unreadable as error:
@@ -142,25 +137,20 @@ class _CheckedReader:
                     raise AssetRefused(f"{shown}: not a GeoTIFF that can be read: {error}") from error
                 problem = error
             logger.info("%s: %s; attempt %d", unsigned_href(href), problem, attempt + 1)
-            self.pause(_PAUSE_S * 2**attempt)
+            self._pause(_PAUSE_S * 2**attempt)
         raise AssetUnavailable(f"{shown}: the transfer or the decoding failed: {problem}") from problem
 
-    def _read_named(self, name: str, cfg: RasterLoadParams, grid: GeoBox, **options: Any) -> Any:
-        with rasterio.open(name, driver="GTiff") as dataset:
-            check_raster(dataset)
-            if not self.stated and not dataset.crs:
-                raise Unsuitable("has no CRS")
-            crs = self.stated[0].crs if self.stated else ""
-            if not crs or check_crs(dataset, crs, self.stated):
-                return self._read_from(name, rio_geobox(dataset), cfg, grid, **options)
-            with _state_crs(dataset, crs) as named:
-                return self._read_from(named.name, rio_geobox(named), cfg, grid, **options)
 
-    def _read_from(
-        self, name: str, raster: GeoBox | GCPGeoBox, cfg: RasterLoadParams, grid: GeoBox, **options: Any
-    ) -> Any:
-        reader = RioReader(replace(self.source, uri=name), self.context)
-        return reader.read(_fit(cfg, raster, grid), grid, **options)
+def _read_checked(name: str, stated: Sequence[Grid], read: Callable[[str, DatasetReader], Any]) -> Any:
+    """Return what ``read`` makes of a raster that passed our rules, under the name of one that has a CRS."""
+    with rasterio.open(name, driver="GTiff") as dataset:
+        check_raster(dataset)
+        if not stated and not dataset.crs:
+            raise Unsuitable("has no CRS")
+        if not stated or not stated[0].crs or check_crs(dataset, stated[0].crs, stated):
+            return read(name, dataset)
+        with _state_crs(dataset, stated[0].crs) as named:
+            return read(named.name, named)
 
 
 @contextmanager
@@ -192,11 +182,7 @@ def _fit(cfg: RasterLoadParams, raster: GeoBox | GCPGeoBox, grid: GeoBox) -> Ras
 class BlockReader:
     """Opens blocks of a mosaic; a Dask chunk is one asset of one observation.
 
-    Attributes:
-        driver: Reads the assets.
-        mask_paths: The file of each item's mask, by the item's id.
-        dtypes: The dtype of each asset: uint16 digital numbers, or uint8 classes.
-        workers: The number of threads that read.
+    ``mask_paths`` are files by their items' ids, ``dtypes`` those of the assets: uint16 digital numbers, uint8 classes.
     """
 
     driver: CheckedDriver
@@ -225,50 +211,47 @@ class BlockReader:
             return None
 
         broken: dict[str, AssetError] = {}
+        numbers = range(len(observations))
         with ThreadPoolExecutor(self.workers) as pool:
-            for start in range(0, len(observations), _LOOKS):
-                numbers = range(start, min(start + _LOOKS, len(observations)))
-                found = dict(zip(numbers, pool.map(look, numbers), strict=True))
-                unavailable = [error for error in found.values() if isinstance(error, AssetUnavailable)]
+            for start in numbers[::_LOOKS]:
+                errors = list(pool.map(look, numbers[start : start + _LOOKS]))
+                unavailable = [error for error in errors if isinstance(error, AssetUnavailable)]
                 if len(unavailable) == _LOOKS:
                     raise unavailable[0]
-                broken |= {observations[number].id: error for number, error in found.items() if error}
+                broken |= {observations[start + i].id: error for i, error in enumerate(errors) if error}
         return broken
 
     def _load(self, observations: Sequence[Observation], grid: Grid) -> xarray.Dataset:
+        shrink = {"uint8": SHRINK_CLASSES, "uint16": SHRINK_BANDS}
         loaded: xarray.Dataset = odc.stac.load(
             [self._build_item(observation) for observation in observations],
             bands=list(self.dtypes),
             geobox=GeoBox(grid.shape, Affine(*grid.transform), grid.crs),
             chunks={"time": 1, "y": grid.shape[0], "x": grid.shape[1]},
             groupby="id",  # by its place in the list: each separately, in the given order
-            resampling={
-                name: SHRINK_CLASSES if dtype == "uint8" else SHRINK_BANDS
-                for name, dtype in self.dtypes.items()
-            },
+            resampling={name: shrink[dtype] for name, dtype in self.dtypes.items()},
             driver=self.driver,
         )
         return loaded
 
     def _build_item(self, observation: Observation) -> pystac.Item:
         """Return the minimum that odc-stac needs: what we checked, and nothing else of the published item."""
-        scene = observation.scene
+        scene, grid = observation.scene, observation.scene.grid
         hrefs = {**observation.hrefs, MASK_ASSET: self.mask_paths[observation.id]}
-        placed = {
-            "proj:code": scene.grid.crs,
-            "proj:shape": list(scene.grid.shape),
-            "proj:transform": list(scene.grid.transform),
-        }
-        item = pystac.Item(
-            scene.id, dict(scene.footprint), None, scene.datetime, {}, stac_extensions=[PROJECTION_URI]
-        )
-        for name, dtype in self.dtypes.items():
+        placed = {"proj:code": grid.crs, "proj:shape": grid.shape, "proj:transform": grid.transform}
+        assets = {
             # Without its type a band would be loaded as float32.
-            fields = {"data_type": dtype, "nodata": 0, **placed}
-            item.add_asset(
-                name, pystac.Asset(hrefs[name], media_type=pystac.MediaType.COG, extra_fields=fields)
+            name: pystac.Asset(
+                hrefs[name],
+                media_type=pystac.MediaType.COG,
+                extra_fields={"data_type": dtype, "nodata": 0, **placed},
             )
-        return item
+            for name, dtype in self.dtypes.items()
+        }
+        footprint, extensions = dict(scene.footprint), [PROJECTION_URI]
+        return pystac.Item(
+            scene.id, footprint, None, scene.datetime, {}, stac_extensions=extensions, assets=assets
+        )
 
 
 def _read_chunks(
@@ -328,22 +311,20 @@ def _open_masks(
         return
     with tempfile.TemporaryDirectory(prefix="cloudmask-") as name:
         folder = Path(name).resolve()
-
+        paths = {each.id: str(folder / f"{each.id}.tif") for each in observations}
         broken: dict[str, CloudmaskError] = {}
 
-        def copy(observation: Observation) -> tuple[str, str]:
+        def copy(observation: Observation) -> None:
             stored = store.read_object(observation.mask_key)
-            if stored is None:
-                broken[observation.id] = StoreRefused(
-                    f"{store.url}: the mask of {observation.id} is missing; run cloudmask check --repair"
-                )
-                return observation.id, ""
-            path = folder / f"{observation.id}.tif"
-            path.write_bytes(stored.body)
-            return observation.id, str(path)
+            if stored is not None:
+                Path(paths[observation.id]).write_bytes(stored.body)
+                return
+            broken[observation.id] = StoreRefused(
+                f"{store.url}: the mask of {observation.id} is missing; run cloudmask check --repair"
+            )
 
         with ThreadPoolExecutor(_DOWNLOADS) as pool:
-            paths = dict(pool.map(copy, observations))
+            list(pool.map(copy, observations))
         if broken:
             raise BrokenScenes(broken)
         yield folder, paths

@@ -1,4 +1,4 @@
-"""The jobs, without Prefect: ingest, watch, backfill, and the plan of a dry run.
+"""The jobs, without Prefect: ingest, watch, the shards of a backfill, the plan of a dry run, the census of gaps.
 
 Entry points: ``ingest.ingest``, ``watch.watch`` and ``plan.plan_ingest``. Each takes a ``context`` (a run's settings
 and adapters) and a ``request`` (what the user asks for); ``ingest`` and ``watch`` return a ``report``.

@@ -22,7 +22,7 @@ later. So a run looks back over the acquisition days through one of three window
 4. A full scan is recorded month by month. The next run, in this process or another, continues where one stopped.
 5. A run scans all areas' hot or recent windows before any full one (``watch.py``), so that one area's history does not
    use up the budget for new scenes in the others.
-6. Only complete scans of the recent and full windows count towards a withdrawal (``withdrawals.py``).
+6. Only complete scans of the recent and full windows count towards a withdrawal (``watch.Withdrawals``).
 
 Waiting and failed scenes have their own schedule: ``NotedState.is_due`` in ``catalog/states.py``.
 """

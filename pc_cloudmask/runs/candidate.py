@@ -169,8 +169,7 @@ class Candidate:
 def read_candidate(item: Item, rungs: Mapping[str, MaskParameters]) -> Candidate:
     """Return the candidate for ``item``, with unsigned hrefs; ``rungs`` are methods, best first, with their thresholds.
 
-    Raises:
-        MissingField, InvalidField: the item cannot become a scene.
+    Raise ``MissingField`` or ``InvalidField`` for an item that cannot become a scene.
     """
     scene = read_scene(item)
     if all(METHODS[method].needs_earth_engine for method in rungs):

@@ -122,11 +122,6 @@ class RunContext:
 
         return TopicPush(self.settings.sns_topic) if self.settings.sns_topic else None
 
-    @property
-    def unpushed(self) -> int:
-        """Number of events that the topic has not accepted so far."""
-        return self.push.unpushed if self.push else 0
-
     @cached_property
     def reader(self) -> AssetReader:
         """Reads the pixels of source assets, only from where the source may point to."""
@@ -154,9 +149,6 @@ class RunContext:
         """Check that each of several methods can be used: otherwise a broken one would go unnoticed for months.
 
         If Earth Engine just does not answer now, a run that can do without it continues.
-
-        Raises:
-            CloudmaskError: packages, an account or credentials are missing or not accepted.
         """
         _ = self.settings.rungs  # before any request: weights may be missing
         methods = [METHODS[name] for name in self.engines] if len(self.ladder.methods) > 1 else []
@@ -186,10 +178,10 @@ class RunContext:
     @cached_property
     def session(self) -> EarthEngineSession:
         """The Earth Engine session, opened at the first request."""
-        from pc_cloudmask.masking.earth_engine.session import open_session
+        from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
 
         settings = self.settings
-        session = open_session(
+        session = EarthEngineSession(
             settings.earthengine_project, settings.earthengine_url, settings.earthengine_credentials
         )
         session.workload_tag = build_workload_tag(settings.workload_tag, self.now)

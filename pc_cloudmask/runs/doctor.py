@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pc_cloudmask.contact import find_ca_bundle, find_proxy, hurry
 from pc_cloudmask.errors import CloudmaskError
-from pc_cloudmask.masking.earth_engine.account import check_account
+from pc_cloudmask.masking.earth_engine.pacing import check_account
 from pc_cloudmask.masking.methods import METHODS, MaskMethod
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.scene.query import SceneQuery

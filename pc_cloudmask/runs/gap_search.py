@@ -101,9 +101,7 @@ class Catalogue:
 def search_gaps(context: RunContext, request: GapsRequest) -> GapReport:
     """Return who has which scenes of the areas in ``request``; write the table to the store if requested.
 
-    Raises:
-        SettingsError, MachineError: wrong settings, or a fault of this machine.
-        StoreUnavailable, StoreRefused: the table cannot be written.
+    Wrong settings, a fault of this machine, and a store that refuses the table are raised; other failures are reported.
     """
     if request.parquet:
         check_available()

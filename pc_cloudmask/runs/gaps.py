@@ -61,23 +61,22 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class MatchedScene:
-    """A scene and who has it, by catalogue name; ``start`` is its datatake's only if some item ``told`` it."""
+    """A scene and who has it, by catalogue name; ``start_is`` says if ``start`` is its datatake's, or a ``SENSING``."""
 
     tile: str
     start: datetime
     platform: str
     holdings: Mapping[str, Holding] = field(hash=False)
-    told: bool = True
-
-    @property
-    def start_is(self) -> str:
-        """What ``start`` is: the start of the datatake, or when the tile was seen."""
-        return "start" if self.told else SENSING
+    start_is: str
 
     @property
     def key(self) -> tuple[str, datetime, str]:
         """Identifies and orders scenes."""
         return (self.tile, self.start, self.platform)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return which scene it is, as plain JSON values."""
+        return {"tile": self.tile, "platform": self.platform, "datatake": format_instant(self.start)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +93,7 @@ class Gap:
         """Return plain JSON values."""
         scene = self.scene
         return {
-            "tile": scene.tile,
-            "platform": scene.platform,
-            "datatake": format_instant(scene.start),
+            **scene.as_json(),
             "datatake_is": scene.start_is,
             "lacking": list(self.lacking),
             "having": [
@@ -114,7 +111,7 @@ class _Datatake:
     """Sightings of one datatake on one tile, by the name of their catalogue."""
 
     start: datetime
-    told: bool
+    start_is: str
     seen: dict[str, list[Sighting]] = field(default_factory=dict)
 
 
@@ -125,7 +122,7 @@ def match_sightings(seen: Mapping[str, Iterable[Sighting]]) -> list[MatchedScene
         for sighting in sightings:
             passes.setdefault((sighting.platform, sighting.tile), []).append((name, sighting))
     scenes = [
-        MatchedScene(tile, each.start, platform, _build_holdings(each.seen), each.told)
+        MatchedScene(tile, each.start, platform, _build_holdings(each.seen), each.start_is)
         for (platform, tile), found in passes.items()
         for each in _split_datatakes(found)
     ]
@@ -136,23 +133,18 @@ def _split_datatakes(found: Iterable[tuple[str, Sighting]]) -> list[_Datatake]:
     """Return the datatakes in the sightings of one satellite and tile, first those of which the start is told."""
     datatakes: list[_Datatake] = []
     by_start = attrgetter("start")
-    for name, each in sorted(
-        found, key=lambda entry: (not entry[1].start, entry[1].start or entry[1].moment)
-    ):
-        moment, told = each.start or each.moment, each.start is not None
-        if told:
-            fitting = [known for known in datatakes[-1:] if moment - known.start <= TOLERANCE]
-        else:
-            fitting = [
-                known
-                for known in datatakes
-                if known.start - CLOCK_SLACK <= moment <= known.start + LONGEST_DATATAKE
-            ]
+    told_first = sorted(found, key=lambda entry: (not entry[1].start, entry[1].start or entry[1].moment))
+    for name, each in told_first:
+        moment, start_is = (each.start, "start") if each.start else (each.moment, SENSING)
+        known, slack, longest = datatakes[-1:], timedelta(), TOLERANCE
+        if not each.start:
+            known, slack, longest = datatakes, CLOCK_SLACK, LONGEST_DATATAKE
+        fitting = [one for one in known if one.start - slack <= moment <= one.start + longest]
         if not fitting:
-            fitting = [_Datatake(moment, told)]
+            fitting = [_Datatake(moment, start_is)]
             datatakes += fitting
         # The last one that had begun, or else the first to begin.
-        begun = [known for known in fitting if known.start <= moment]
+        begun = [one for one in fitting if one.start <= moment]
         chosen = max(begun, key=by_start) if begun else min(fitting, key=by_start)
         chosen.seen.setdefault(name, []).append(each)
     return datatakes
@@ -283,12 +275,7 @@ class GapReport:
             },
             "gaps": [gap.as_json() for gap in self.gaps],
             "uneven": [
-                {
-                    "tile": scene.tile,
-                    "platform": scene.platform,
-                    "datatake": format_instant(scene.start),
-                    "datastrips": {name: holding.strips for name, holding in scene.holdings.items()},
-                }
+                scene.as_json() | {"datastrips": {name: each.strips for name, each in scene.holdings.items()}}
                 for scene in self.uneven
             ],
             "problems": list(self.problems),

@@ -71,10 +71,7 @@ def ingest(
 ) -> Report:
     """Publish the mask of every scene that ``request`` asks for and the catalog lacks.
 
-    The failure of one scene does not stop others; it is in the report.
-
-    Raises:
-        CloudmaskError: the run cannot continue: settings, store or source.
+    The failure of one scene does not stop others; it is in the report. An error of settings, store or source is raised.
     """
     started = time.monotonic()
     query = request.read_query()
@@ -160,7 +157,7 @@ class Ingestion:
             self.outcomes,
             time.monotonic() - started,
             deferred=self._budget.deferred,
-            unpushed=self._context.unpushed,
+            unpushed=self._context.push.unpushed if self._context.push else 0,
             transfer=self._context.read_transfer(),
             **extra,
         )

@@ -9,9 +9,9 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from pc_cloudmask.catalog.publisher import find_published
 from pc_cloudmask.catalog.search import Census, read_census
 from pc_cloudmask.catalog.states import NotedState, list_states
+from pc_cloudmask.catalog.walk import find_published
 from pc_cloudmask.masking.classes import MaskParameters
 from pc_cloudmask.masking.earth_engine.windows import CostEstimate, estimate_pairing
 from pc_cloudmask.runs.area_state import list_months
@@ -131,7 +131,6 @@ class Status:
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        census, gaps = self.census, self.gaps
         states = [
             {
                 "id": state.item_id,
@@ -142,19 +141,17 @@ class Status:
             }
             for state in self.states
         ]
+        counts = asdict(self.census)
+        days = counts.pop("days")
         document = {
-            "published": census.published,
-            "pending": census.pending,
-            "waiting": census.waiting,
-            "failed": census.failed,
-            "provisional": census.provisional,
+            **counts,
             "quarantined": self.quarantined,
-            "tiles": {tile: len(days) for tile, days in sorted(census.days.items())},
+            "tiles": {tile: len(found) for tile, found in sorted(days.items())},
             "states": states,
         }
-        if gaps is None:
-            return document
-        return document | {"gaps": {tile: [day.isoformat() for day in days] for tile, days in gaps.items()}}
+        if self.gaps is not None:
+            document["gaps"] = {tile: [day.isoformat() for day in found] for tile, found in self.gaps.items()}
+        return document
 
 
 def read_status(context: RunContext, request: IngestRequest) -> Status:
@@ -173,11 +170,7 @@ def plan_shards(source: SceneSource, request: BackfillRequest, settings: Setting
     """Yield requests that together cover all of ``request``, newest months first.
 
     Small months are combined into one shard; a large one is split by tiles. The source is asked what each month
-    contains, so no shard is empty.
-
-    Raises:
-        SettingsError: unknown area or invalid years.
-        SourceUnavailable, SourceRefused: the source could not be asked; shards already yielded remain valid.
+    contains, so no shard is empty; if an error ends this, the shards already yielded remain valid.
     """
     given = request.model_dump(include={"items", "method", "compute", "store", "keep_inputs", "config"})
     for area in request.read_areas(settings).values():

@@ -185,21 +185,13 @@ def build_report(outcomes: Iterable[SceneOutcome], seconds: float, **extra: Any)
 
 
 def check_metrics(path: Path) -> None:
-    """Check that a file can be written to ``path``, so that a run of hours does not fail at the end.
-
-    Raises:
-        SettingsError: it cannot.
-    """
+    """Raise ``SettingsError`` unless a file can be written to ``path``: a run of hours must not fail at its end."""
     if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
         raise SettingsError(f"CLOUDMASK_METRICS: {path} cannot be written: name a file in a folder that can")
 
 
 def write_metrics(path: Path, command: str, report: Report, now: datetime) -> None:
-    """Write the metrics of the run of ``command`` that ended at ``now``, replacing the file atomically.
-
-    Raises:
-        SettingsError: the file cannot be written.
-    """
+    """Write the metrics of a run that ended at ``now``, replacing the file atomically, or raise ``SettingsError``."""
     from prometheus_client import write_to_textfile  # noqa: PLC0415 - heavy
 
     try:

@@ -70,11 +70,7 @@ class RunRequest(BaseModel):
         return " ".join(filter(None, [*shorten(self.tiles), self.bbox, geometry]))
 
     def read_settings(self) -> Settings:
-        """Return the environment's settings with this request's overrides.
-
-        Raises:
-            SettingsError: a value cannot be used.
-        """
+        """Return the environment's settings with this request's overrides, or raise ``SettingsError``."""
         own = self.model_dump(include={"method", "compute", "store", "keep_inputs"})
         return read_settings(self.config, as_options=True, **own)
 
@@ -97,11 +93,7 @@ class IngestRequest(RunRequest):
         return " ".join(filter(None, named)) or "scenes"
 
     def read_query(self) -> SceneQuery:
-        """Return the query, with its geometry read from the file.
-
-        Raises:
-            SettingsError: an invalid bbox, interval, tile or geometry, or no criterion at all.
-        """
+        """Return the query, with its geometry read; raise ``SettingsError`` for an invalid part, or for none."""
         query = build_query(
             bbox=self.bbox,
             intersects=read_area_file(self.intersects, "--intersects") if self.intersects else None,
@@ -130,11 +122,7 @@ class AreaRequest(RunRequest):
     )
 
     def read_areas(self, settings: Settings) -> dict[str, Area]:
-        """Return the areas by name, from ``settings`` or the request's own.
-
-        Raises:
-            SettingsError: there is none, a name is unknown, or an area has no place.
-        """
+        """Return the areas by name, from ``settings`` or the request's own; raise ``SettingsError`` for none."""
         if self.tiles or self.bbox or self.intersects:
             if self.areas:
                 raise SettingsError("--area and --tile, --bbox, --intersects exclude each other")
@@ -210,11 +198,7 @@ class BackfillRequest(AreaRequest):
     )
 
     def read_period(self) -> tuple[dt.datetime, dt.datetime | None]:
-        """Return the first and last instant; None means an open end.
-
-        Raises:
-            SettingsError: neither years nor an interval, both of them, or an interval with an open start.
-        """
+        """Return the first and last instant, None for an open end; raise ``SettingsError`` for no one period."""
         if bool(self.years) == bool(self.datetime):
             raise SettingsError("a backfill takes years, such as [2018, 2019], or a datetime interval")
         text = self.datetime or f"{min(self.years):04d}/{max(self.years):04d}"
@@ -235,8 +219,7 @@ class GapsRequest(AreaRequest):
     def read_period(self, now: dt.datetime) -> tuple[dt.datetime, dt.datetime]:
         """Return the first and last instant, by default of the last ``RECENT_DAYS``, and never later than ``now``.
 
-        Raises:
-            SettingsError: an invalid interval, or one without a scene: before Sentinel-2, or in the future.
+        Raise ``SettingsError`` for an interval that is invalid, before Sentinel-2 or in the future.
         """
         if self.datetime is None:
             return now - dt.timedelta(days=RECENT_DAYS), now

@@ -54,11 +54,7 @@ class Runner(Protocol):
     """Runs one function over many candidates."""
 
     def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
-        """Yield the outcomes in the order in which scenes end.
-
-        Raises:
-            CloudmaskError: an error that ends the run, after the outcomes of all scenes that had begun.
-        """
+        """Yield the outcomes in the order in which scenes end; an error that ends the run comes after all begun."""
         ...
 
 
@@ -156,11 +152,7 @@ def run_overlapped(jobs: Iterable[Callable[[], Iterator[T]]], width: int) -> Ite
 def attempt_scene(
     work: SceneWork, candidate: Candidate, retry_delay_s: float, stopping: Event | None = None
 ) -> SceneOutcome:
-    """Return the outcome of ``work``, retried where that can help, until ``stopping`` is set.
-
-    Raises:
-        CloudmaskError: an error that ends the run and is not a failure of the scene.
-    """
+    """Return the outcome of ``work``, retried where that can help, until ``stopping``; raise what must end the run."""
     stopping = stopping or Event()
     for attempt in range(RETRIES + 1):
         try:
@@ -325,11 +317,7 @@ def find_scheduler() -> str | None:
 
 @contextmanager
 def open_dask_runner(workers: int, *, retry_delay_s: float = RETRY_DELAY_S) -> Iterator[DaskRunner]:
-    """Open a runner on the cluster that ``DASK_SCHEDULER_ADDRESS`` names, else on ``workers`` local processes.
-
-    Raises:
-        SettingsError: the scheduler cannot be reached.
-    """
+    """Open a runner on the cluster that ``DASK_SCHEDULER_ADDRESS`` names, else on ``workers`` local processes."""
     address = find_scheduler()
     from dask.distributed import Client, LocalCluster  # noqa: PLC0415 - as above
 
@@ -345,11 +333,7 @@ def open_dask_runner(workers: int, *, retry_delay_s: float = RETRY_DELAY_S) -> I
 
 
 def open_runner(settings: Settings) -> AbstractContextManager[Runner]:
-    """Open the runner selected by ``settings``.
-
-    Raises:
-        SettingsError: when entered, its packages are not installed, or its cluster cannot be reached.
-    """
+    """Open the runner selected by ``settings``, or raise ``SettingsError``: no package, or a cluster out of reach."""
     if settings.runner == "threads":
         return nullcontext(ThreadRunner(count_threads(settings)))
     return open_dask_runner(settings.workers)

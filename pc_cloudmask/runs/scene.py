@@ -37,10 +37,7 @@ def publish_cloudmask(context: RunContext, candidate: Candidate) -> SceneOutcome
 
     The catalogs link the item once ``context.publisher.publish_catalogs`` has run. A worker in another process has its
     own context. A scene whose mask would lack data that its reflectance or its item has waits, or is left to the next
-    method.
-
-    Raises:
-        CloudmaskError: the scene is not published, and nothing links to what was written for it.
+    method. If an error is raised, nothing links to what was written for the scene.
     """
     scene = candidate.scene
     clock = PhaseClock(scene.id)
@@ -87,10 +84,8 @@ def build_publication(
     """Return everything to be written for one scene, as bytes under their keys.
 
     ``now`` is when the run began, ``folder`` the absolute path of the item's folder if the store is a local directory,
-    ``bucket`` what the item names besides. The cloud probability is published if ``derived`` has its inputs.
-
-    Raises:
-        EngineRefused: the mask is not on the scene's grid.
+    ``bucket`` what the item names besides. The cloud probability is published if ``derived`` has its inputs. Raise
+    ``EngineRefused`` for a mask that is not on the scene's grid.
     """
     mask, probability, preview = files = _build_files(candidate, derived)
     parts = DerivedItemParts(

@@ -62,11 +62,9 @@ def watch(
 ) -> Report:
     """Reconcile the areas of ``request`` with what is published, once.
 
-    An area whose source cannot be reached is skipped in this run, and reported in ``problems``.
-
-    Raises:
-        SourceMistaken: no answer came from a STAC API.
-        CloudmaskError: an error that no later run can overcome: settings, credentials, a store that refuses us.
+    An area whose source cannot be reached is skipped in this run, and reported in ``problems``. An error that no later
+    run can overcome is raised: settings, credentials, a store that refuses us, ``SourceMistaken`` if no answer came
+    from a STAC API.
     """
     started = time.monotonic()
     settings, areas = context.settings, request.read_areas(context.settings)
@@ -144,10 +142,9 @@ class _WatchRun:
 
     def check_answers(self) -> None:
         """Raise SourceMistaken if no area was answered by a STAC API: its URL is wrong, or it is blocked."""
-        if len(self._errors) >= len(self._areas) and all(
-            isinstance(error, SourceMistaken) for error in self._errors
-        ):
-            raise self._errors[0]
+        mistaken = [error for error in self._errors if isinstance(error, SourceMistaken)]
+        if len(mistaken) == len(self._errors) >= len(self._areas):
+            raise mistaken[0]
 
     def _list_due(self, name: str, *, everything: bool) -> tuple[AreaWatch, Iterator[Scan]]:
         """Return the area and the scans due there: the full one, or all the others.

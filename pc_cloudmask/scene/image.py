@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -138,13 +139,11 @@ def read_image_key(scene: Scene) -> ImageKey:
 def _read_time(scene: Scene, kind: str, form: re.Pattern[str], text: str) -> str:
     """Return the time in an id, checking that it is a valid date and time of day."""
     match = form.fullmatch(text)
-    try:
-        datetime.strptime(match[1] if match else "", "%Y%m%dT%H%M%S")
-    except ValueError:
-        match = None
-    if match is None:
-        raise InvalidField(scene.id, f"s2:{kind}_id", f"{text!r:.80} is not a {kind}'s id")
-    return match[1]
+    with suppress(ValueError):
+        if match:
+            datetime.strptime(match[1], "%Y%m%dT%H%M%S")
+            return match[1]
+    raise InvalidField(scene.id, f"s2:{kind}_id", f"{text!r:.80} is not a {kind}'s id")
 
 
 def pair_images(

@@ -158,12 +158,7 @@ class Sighting:
 
 
 def read_sighting(item: Item) -> Sighting:
-    """Return which scene ``item`` belongs to.
-
-    Raises:
-        MissingField: the item lacks satellite, tile or time.
-        InvalidField: it is not a JSON object.
-    """
+    """Return which scene ``item`` belongs to, or raise ``MissingField`` if it lacks satellite, tile or time."""
     check_object(item)
     item_id, names = show_id(item), list(_match_names(item))
     platform, tile = _find_platform(item, names), find_tile(item)

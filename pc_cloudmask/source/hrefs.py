@@ -33,10 +33,7 @@ def unsign_item(item: Item) -> Item:
     """Return a copy of ``item`` with ``unsigned_href`` applied to its hrefs and to all URLs in its other texts.
 
     Each source does this once. The copy has only as many assets as ``read_scene`` needs to refuse it for their number:
-    a million of them take a gigabyte. Parts in an unusual form stay as they are.
-
-    Raises:
-        InvalidField: ``item`` is not a JSON object.
+    a million of them take a gigabyte. Parts in an unusual form stay as they are. ``item`` must be a JSON object.
     """
     check_object(item)
     assets = item.get("assets")

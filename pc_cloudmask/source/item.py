@@ -243,10 +243,7 @@ def hash_item(item: Item) -> str:
     """Return the SHA-256, in hex, of what ``item`` says about its scene.
 
     The order of keys and the links do not count; of a local href, only the file name counts, so that an archive may be
-    moved. ``item`` has no signatures.
-
-    Raises:
-        InvalidField: it has a value that JSON does not, such as a number beyond 64 bits.
+    moved. ``item`` has no signatures; a value that JSON does not have, such as a number beyond 64 bits, is refused.
     """
     check_object(item)
     hashed = {name: value for name, value in item.items() if name != "links"}

@@ -29,8 +29,7 @@ from pc_cloudmask.web import Deadline, HttpClient, NoAnswer, RefusedAnswer, Retr
 def parse_json(body: bytes | str) -> Any:
     """Return the value of a UTF-8 JSON text, accepting what only Python writes: NaN, infinity and lone surrogates.
 
-    Raises:
-        ValueError: it is not JSON even so, or is nested beyond 1024 levels.
+    Raise ``ValueError`` if it is not JSON even so, or is nested beyond 1024 levels.
     """
     text = decode_text(body) if isinstance(body, bytes) else body.removeprefix("\ufeff")
     try:

@@ -257,11 +257,8 @@ class PlanetaryComputerSource:
 
         def read(start: datetime | None, limit: int) -> Iterator[dict[str, Any]]:
             nonlocal count
-            parameters = self._search_parameters(client, query, ids, interval) | {"limit": limit}
-            if start:
-                end = interval[1] if interval else None
-                parameters["datetime"] = format_datetime_interval((start, end))
-            search = client.search(**parameters)
+            rest = (start, interval[1] if interval else None) if start else interval
+            search = client.search(limit=limit, **self._search_parameters(client, query, ids, rest))
             for page in api_io.get_pages(search.url, search.method, search.get_parameters()):
                 count += len(page["features"])
                 if count > most:

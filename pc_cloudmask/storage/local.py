@@ -48,18 +48,14 @@ class LocalStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
-        self._swept = False
+        self.url = str(self.root)
+        #: Held from the first write on.
         self._sweep_lock = threading.Lock()
         self._probed = False
         self._probe_lock = threading.Lock()
         #: Device and inode of the root, once it held anything.
         self._seen: tuple[int, int] | None = None
         self._seen_lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        """See ``ObjectStore``."""
-        return str(self.root)
 
     def probe_capabilities(self) -> StoreCapabilities:
         """Return both capabilities, after proving that the file system can link and rename."""
@@ -258,10 +254,8 @@ class LocalStore:
 
     def _sweep_once(self, folder: Path) -> None:
         """Remove what dead writers left behind; once for each store object."""
-        with self._sweep_lock:
-            if self._swept:
-                return
-            self._swept = True
+        if not self._sweep_lock.acquire(blocking=False):
+            return
         oldest = time.time() - STALE_AFTER_S
         with contextlib.suppress(FileNotFoundError):
             for path in folder.iterdir():

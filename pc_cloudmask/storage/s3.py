@@ -104,14 +104,10 @@ class S3Store:
     def __init__(self, bucket: str, prefix: str, client: S3Client) -> None:
         self._bucket = bucket
         self._prefix = f"{check_key(prefix.strip('/'))}/" if prefix.strip("/") else ""
+        self.url = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
         self._client = client
         self._probe_lock = threading.Lock()
         self._probed: tuple[StoreCapabilities, EtagForm] | None = None
-
-    @property
-    def url(self) -> str:
-        """See ``ObjectStore``."""
-        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
     def check_bucket(self) -> None:
         """Check that the bucket exists and may be listed; raise ``StoreRefused`` or ``StoreUnavailable`` otherwise."""

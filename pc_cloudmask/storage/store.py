@@ -61,7 +61,10 @@ class BucketPlace:
 
 
 class ObjectReader(Protocol):
-    """The part of a store that readers need."""
+    """The part of a store that readers need.
+
+    All methods raise ``StoreUnavailable`` if trying again can help and ``StoreRefused`` if it cannot.
+    """
 
     @property
     def url(self) -> str:
@@ -80,29 +83,20 @@ class ObjectReader(Protocol):
 class ObjectStore(ObjectReader, Protocol):
     """A flat space of keys; every write takes effect completely or not at all.
 
-    Keys are relative, ``/``-separated and never begin with a slash. All methods raise ``StoreUnavailable`` if trying
-    again can help and ``StoreRefused`` if it cannot.
+    Keys are relative, ``/``-separated and never begin with a slash.
     """
 
     def probe_capabilities(self) -> StoreCapabilities:
         """Return what the store honours, tested once with temporary objects below ``_probe/``."""
 
     def create_object(self, key: str, body: bytes, media_type: str) -> None:
-        """Write a key that must not exist.
-
-        Raises:
-            KeyExists: it exists, with other bytes than these.
-        """
+        """Write a key that must not exist, or raise ``KeyExists`` if it does, with other bytes than these."""
 
     def write_object(self, key: str, body: bytes, media_type: str) -> None:
         """Write a key, whatever it held before."""
 
     def replace_object(self, key: str, body: bytes, media_type: str, etag: str) -> None:
-        """Write a key that must still have the ETag ``etag``, or hold these bytes already.
-
-        Raises:
-            WriteConflict: another writer was faster, or the object is gone.
-        """
+        """Write a key that still has the ETag ``etag``, or holds these bytes already, or raise ``WriteConflict``."""
 
     def delete_object(self, key: str) -> None:
         """Delete a key; a missing one is not an error."""

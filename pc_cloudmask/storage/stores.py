@@ -69,7 +69,7 @@ def open_store(url: str, *, read_only: bool = False) -> ObjectStore:
         store.check_bucket()
         return store
     root = read_path(url)
-    _check_directory(root, *((os.R_OK, "read") if read_only else (os.W_OK, "written")))
+    _check_directory(root, read_only=read_only)
     return LocalStore(root)
 
 
@@ -112,11 +112,7 @@ def _split_url(url: str) -> SplitResult:
 
 
 def read_path(url: str) -> Path:
-    """Return the absolute path of the directory that a path or a ``file:`` URI names.
-
-    Raises:
-        SettingsError: it names none.
-    """
+    """Return the absolute path of the directory that a path or a ``file:`` URI names, or raise ``SettingsError``."""
     try:
         path = read_file_uri(url)
     except ValueError as error:
@@ -127,12 +123,13 @@ def read_path(url: str) -> Path:
         raise SettingsError(f"store {path}: not a directory that can be found: {error}") from error
 
 
-def _check_directory(root: Path, needed: int, deed: str) -> None:
+def _check_directory(root: Path, *, read_only: bool) -> None:
     folder = root.resolve()
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
         raise StoreRefused(f"store {root}: {folder} is a file: name a directory")
+    needed, deed = (os.R_OK, "read") if read_only else (os.W_OK, "written")
     if not os.access(folder, needed | os.X_OK):
         raise StoreRefused(
             f"store {root}: {folder} cannot be {deed}: give this user the right, or choose another store"
@@ -220,15 +217,10 @@ class HttpStore:
     """Read-only objects below ``url``: a public bucket, or ``cloudmask serve``."""
 
     def __init__(self, url: str, retry: RetryPolicy | None = None) -> None:
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
         self._http = HttpClient(
             retry or RetryPolicy(attempts=_ATTEMPTS), needs_length=True, service=Service("store", "--store")
         )
-
-    @property
-    def url(self) -> str:
-        """See ``ObjectReader``."""
-        return self._url
 
     def read_object(self, key: str) -> StoredObject | None:
         """See ``ObjectReader``."""
@@ -256,11 +248,11 @@ class HttpStore:
             or int(told["first"] or -1) != offset
             or int(told["last"]) + 1 - offset != len(answer.body)
         ):
-            raise StoreUnavailable(f"{self._url}/{key}: not the range that was asked for: try again later")
+            raise StoreUnavailable(f"{self.url}/{key}: not the range that was asked for: try again later")
         return ObjectPart(answer.body, int(told["size"]))
 
     def _get(self, key: str, headers: Mapping[str, str] | None = None) -> Answer | None:
-        url = f"{self._url}/{check_key(key)}"
+        url = f"{self.url}/{check_key(key)}"
         try:
             answer = self._http.get(
                 url, deadline=Deadline(_DEADLINE_S), max_body_bytes=_MAX_OBJECT_BYTES, headers=headers

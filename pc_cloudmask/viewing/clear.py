@@ -157,11 +157,13 @@ def measure_area(
         datetime=datetime,
     )
     report = measure_scenes(open_reader(store or read_settings().store), ItemChoice(query), keep)
-    return report if min_clear_pct is None else leave_cloudy_out(report, min_clear_pct)
+    return leave_cloudy_out(report, min_clear_pct)
 
 
-def leave_cloudy_out(report: AreaReport, min_clear_pct: float) -> AreaReport:
-    """Return the report with only those scenes in which so much of the area is clear."""
+def leave_cloudy_out(report: AreaReport, min_clear_pct: float | None) -> AreaReport:
+    """Return the report with only those scenes in which so much of the area is clear; with all for None."""
+    if min_clear_pct is None:
+        return report
     clear = (scene for scene in report.scenes if scene.percentages["clear"] >= min_clear_pct)
     return replace(report, scenes=tuple(clear))
 

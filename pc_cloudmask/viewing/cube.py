@@ -39,7 +39,7 @@ def read_mask(item: pystac.Item) -> xarray.DataArray:
         conventions: ``flag_values``, ``flag_meanings``.
 
     Raises:
-        SettingsError: xarray is not installed.
+        SettingsError: xarray or odc-geo is not installed.
         StoreRefused: There is no such asset, or its file is missing.
         StoreUnavailable: No answer.
         AssetRefused: The file is not a mask, or not on the grid that the item states.
@@ -62,6 +62,8 @@ def read_mask(item: pystac.Item) -> xarray.DataArray:
         flag_values=np.array([each.value for each in CLASS_STYLES], np.uint8),
         flag_meanings=" ".join(style.name for style in CLASS_STYLES.values()),
     ).rename(MASK_ASSET)
+    for axis in ("y", "x"):
+        array[axis].attrs["standard_name"] = f"projection_{axis}_coordinate"
     if item.datetime is not None:
         array = array.assign_coords(time=np.datetime64(item.datetime.replace(tzinfo=None), "ns"))
     return array
@@ -104,10 +106,6 @@ def load_cube(
 
     names, items = [bands] if isinstance(bands, str) else list(bands), list(items)
     check_bands(names)
-    if not items:
-        raise SettingsError("no items: nothing to load")
-    if lacking := [name for name in names if not any(name in item.assets for item in items)]:
-        raise SettingsError(f"bands: no item has an asset {', '.join(lacking)}")
     return _load(items, names, list(keep), options | {"groupby": groupby, "chunks": dict(chunks or {})})
 
 
@@ -119,10 +117,16 @@ def _load(
     import planetary_computer  # noqa: PLC0415
     import xarray  # noqa: PLC0415
 
+    if not items:
+        raise SettingsError("no items: nothing to load")
+    if lacking := [name for name in names if not any(name in item.assets for item in items)]:
+        raise SettingsError(f"bands: no item has an asset {', '.join(lacking)}")
+    # Without their type, bands would arrive as float32.
+    types = {name: {"data_type": "uint16", "nodata": 0} for name in names}
     defaults = {
         "patch_url": planetary_computer.sign,
         "resampling": "average",
-        "stac_cfg": _configure(names),
+        "stac_cfg": {name: {"assets": {**of["assets"], **types}} for name, of in ODC_STAC_CONFIG.items()},
         "preserve_original_order": True,
     }
     options = defaults | options
@@ -133,16 +137,6 @@ def _load(
         by_offset[reflectance_offset_dn(str(item.properties.get("s2:processing_baseline", "")))].append(item)
     parts = [_load_masked(group, names, offset, keep, placed) for offset, group in by_offset.items()]
     return parts[0] if len(parts) == 1 else xarray.concat(parts, "time").sortby("time")
-
-
-def _configure(bands: Sequence[str]) -> dict[str, Any]:
-    """Return ``ODC_STAC_CONFIG`` with the bands' type, without which they would arrive as float32."""
-    return {
-        name: {
-            "assets": {**config["assets"], **{band: {"data_type": "uint16", "nodata": 0} for band in bands}}
-        }
-        for name, config in ODC_STAC_CONFIG.items()
-    }
 
 
 def _load_masked(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -72,13 +72,7 @@ def changes(
         StoreRefused, StoreUnavailable: no permission to read it, no answer at the first look.
     """
     feed = FeedReader(open_reader(store or read_settings().store), since)
-    yield from feed.read_new()
-    while follow:
-        time.sleep(every)
-        try:
-            yield from feed.read_new()
-        except StoreUnavailable as error:
-            logger.warning("asked again in %g s: %s", every, error)
+    yield from feed.follow(every, logger.warning) if follow else feed.read_new()
 
 
 class FeedReader:
@@ -94,6 +88,16 @@ class FeedReader:
         self._earliest: datetime | None = None
         self.place: Place
         self._go_to(since)
+
+    def follow(self, every: float, tell: Callable[[str], None]) -> Iterator[Event]:
+        """Yield the events from ``place`` on for ever, looking every so many seconds; ``tell`` of looks that failed."""
+        yield from self.read_new()
+        while True:
+            time.sleep(every)
+            try:
+                yield from self.read_new()
+            except StoreUnavailable as error:
+                tell(f"asked again in {every:g} s: {error}")
 
     def read_new(self) -> Iterator[Event]:
         """Yield the events from ``place`` on, each with the ``cursor`` just after it."""

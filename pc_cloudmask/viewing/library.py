@@ -304,8 +304,8 @@ def _find_number(item: Item, name: str) -> float | None:
 class MonthOfTile:
     """The scenes of one tile in one month of one year.
 
-    ``cloud_free`` of the ``scenes`` have little cloud and shadow. ``clear_views`` is how many complete
-    views of the tile their clear pixels add up to: how often its average pixel was seen clear.
+    ``cloud_free`` of the ``scenes`` have little cloud and shadow. ``clear_views`` is how many complete views of the
+    tile their clear pixels add up to: how often its average pixel was seen clear.
     """
 
     tile: str
@@ -336,10 +336,9 @@ def count_observations(items: Iterable[PublishedItem], max_cloud_pct: float = 20
     months = []
     for (tile, year, month), group in groupby(sorted(items, key=month_of), month_of):
         # Clear is in percent of the valid pixels, which may be none; no data in percent of all pixels.
-        all_properties = [item.item["properties"] for item in group]
+        of_month = (item.item["properties"] for item in group)
         shares = [
-            (each.get(CLEAR_PERCENTAGE_PROP, 0.0), each.get(NODATA_PERCENTAGE_PROP, 0.0))
-            for each in all_properties
+            (each.get(CLEAR_PERCENTAGE_PROP, 0.0), each.get(NODATA_PERCENTAGE_PROP, 0.0)) for each in of_month
         ]
         cloud_free = sum(round(100 - clear, DECIMALS) <= max_cloud_pct for clear, _ in shares)
         clear_views = sum(clear * (100 - nodata) / 100**2 for clear, nodata in shares)

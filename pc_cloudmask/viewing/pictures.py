@@ -14,14 +14,7 @@ import pystac
 from pc_cloudmask.errors import SettingsError
 from pc_cloudmask.masking.classes import CLASS_STYLES, RGB, MaskClass
 from pc_cloudmask.masking.files import draw_outlines, read_true_colour, reduce_classes
-from pc_cloudmask.raster.picture import (
-    INK,
-    LINE,
-    UNKNOWN,
-    encode_figure,
-    encode_picture,
-    start_figure,
-)
+from pc_cloudmask.raster.picture import INK, LINE, UNKNOWN, encode_figure, encode_picture, start_figure
 from pc_cloudmask.scene.grid import Shape
 from pc_cloudmask.source.assets import build_reader
 from pc_cloudmask.source.item import read_scene
@@ -30,9 +23,6 @@ from pc_cloudmask.viewing.library import MonthOfTile, find_mask_grid, read_class
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-#: Longer edge of a picture: a full tile at 100 m.
-SIZE_PX = 1098
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +37,8 @@ class View:
         return self.png
 
 
-def draw_view(item: pystac.Item, size_px: int = SIZE_PX, files: Path | None = None) -> View:
-    """Return the view of a published item, with its longer edge at most ``size_px``.
+def draw_view(item: pystac.Item, size_px: int = 1098, files: Path | None = None) -> View:
+    """Return the view of a published item, with its longer edge at most ``size_px``, by default a full tile at 100 m.
 
     ``files`` is the folder below which local source files may be read, by default that of the catalog.
 
@@ -143,7 +133,6 @@ _YEAR_IN, _TOP_IN, _BOTTOM_IN, _WIDTH_IN = 1.05, 0.75, 0.35, 10.0
 _LEFT_IN, _RIGHT_IN, _GAP_IN = 0.7, 0.15, 0.22
 #: Width of a bar in days: a satellite comes back after five, two of them after two or three.
 _BAR_DAYS = 1.8
-_DAYS = 366
 
 
 def draw_clear_chart(title: str, scenes: Sequence[ClearScene], ending: str = ".png") -> bytes:
@@ -199,7 +188,7 @@ def _draw_year(axes: Axes, year: int | None, days: dict[int, ClearScene]) -> Non
         axes.bar(list(days), heights, _BAR_DAYS, foot, color=color, linewidth=0, label=label)
         foot = [low + high for low, high in zip(foot, heights, strict=True)]
     starts = [(date(2020, month, 1) - date(2020, 1, 1)).days for month in range(1, 13)]
-    axes.set_xlim(-1, _DAYS)
+    axes.set_xlim(-1, 366)
     axes.set_ylim(0, 100)
     axes.set_xticks(starts, MONTHS, ha="left")
     axes.set_yticks([0, 50, 100], ["0", "50", "100 %"])

@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 from pc_cloudmask.catalog import documents as catalog
 from pc_cloudmask.catalog.documents import read_coverage
 from pc_cloudmask.catalog.fields import CatalogContext, encode_document
-from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, YearKeys
+from pc_cloudmask.catalog.layout import (
+    CATALOG_KEY,
+    COLLECTION_KEY,
+    YearKeys,
+    tile_catalog_key,
+    zone_catalog_key,
+)
 from pc_cloudmask.masking.methods import METHODS
 from stac_ext import cloudmask
 from tests.catalog.items import derive
@@ -43,8 +49,8 @@ def build_all(context: CatalogContext) -> dict[str, Document]:
     return {
         CATALOG_KEY: catalog.build_root_catalog(context),
         COLLECTION_KEY: catalog.build_collection(context, ["22K", "01C"], coverage, MIRROR),
-        LEAF.zone_catalog: catalog.build_zone_catalog(context, "22K", ["22KGV", "22KFV"]),
-        LEAF.tile_catalog: catalog.build_tile_catalog(context, "22KFV", [2019, 2018]),
+        zone_catalog_key(LEAF.zone): catalog.build_zone_catalog(context, "22K", ["22KGV", "22KFV"]),
+        tile_catalog_key(LEAF.tile): catalog.build_tile_catalog(context, "22KFV", [2019, 2018]),
         LEAF.catalog: catalog.build_year_catalog(context, LEAF, [item_id(3), item_id(1)]),
     }
 

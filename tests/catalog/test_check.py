@@ -10,14 +10,21 @@ from itertools import islice
 
 import pytest
 
-from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.check import Removals, check_catalog, repair_year
 from pc_cloudmask.catalog.check_catalogs import GRACE, Checker, check_year
 from pc_cloudmask.catalog.documents import build_year_catalog
 from pc_cloudmask.catalog.fields import CatalogContext, encode_document
 from pc_cloudmask.catalog.findings import CheckReport, Problem
-from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_ID, COLLECTION_KEY, ITEMS_PREFIX, changes_key
+from pc_cloudmask.catalog.layout import (
+    CATALOG_KEY,
+    COLLECTION_ID,
+    COLLECTION_KEY,
+    ITEMS_PREFIX,
+    changes_key,
+    tile_catalog_key,
+    zone_catalog_key,
+)
 from pc_cloudmask.catalog.publisher import Publisher, item_steps
-from pc_cloudmask.catalog.repair import Removals, repair_year
 from pc_cloudmask.catalog.search import read_census
 from pc_cloudmask.catalog.states import LEASE, StepName, build_marker, list_states, write_marker
 from pc_cloudmask.catalog.walk import list_year
@@ -120,7 +127,13 @@ def test_deleted_catalogs_come_back_with_the_same_bytes(store: MemoryStore, name
 
 
 LEAF = keys_of(FIRST).year_keys
-BRANCHES = [LEAF.catalog, LEAF.tile_catalog, LEAF.zone_catalog, COLLECTION_KEY, CATALOG_KEY]
+BRANCHES = [
+    LEAF.catalog,
+    tile_catalog_key(LEAF.tile),
+    zone_catalog_key(LEAF.zone),
+    COLLECTION_KEY,
+    CATALOG_KEY,
+]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import shutil
 import tempfile
@@ -14,7 +15,7 @@ import pytest
 from pc_cloudmask.catalog.check import check_catalog
 from pc_cloudmask.catalog.check_catalogs import GRACE
 from pc_cloudmask.catalog.findings import CheckReport, Problem
-from pc_cloudmask.catalog.layout import COLLECTION_ID, COLLECTION_KEY
+from pc_cloudmask.catalog.layout import COLLECTION_ID, COLLECTION_KEY, tile_catalog_key, zone_catalog_key
 from pc_cloudmask.catalog.publisher import Publisher
 from pc_cloudmask.catalog.states import list_states
 from pc_cloudmask.errors import StoreRefused, StoreUnavailable
@@ -43,8 +44,8 @@ UNREADABLE = {
     "item": keys_of(VICTIM).item,
     "newer-item": keys_of(NEWER).item,
     "year": LEAF.catalog,
-    "tile": LEAF.tile_catalog,
-    "zone": LEAF.zone_catalog,
+    "tile": tile_catalog_key(LEAF.tile),
+    "zone": zone_catalog_key(LEAF.zone),
     "collection": COLLECTION_KEY,
     "root": "catalog.json",
 }
@@ -122,6 +123,7 @@ def hide_behind_a_dangling_link(path: Path) -> Callable[[], None]:
 def without_root() -> Iterator[None]:
     """Work as a user whom file modes concern, which they do not concern root."""
     user = os.geteuid()
+    codecs.lookup("utf-8-sig")  # Python's own files may be root's alone, too
     if user == 0:
         os.seteuid(65534)
     try:
@@ -277,8 +279,8 @@ class PartialStore(DoubtfulStore):
         )
 
 
-TILE_FOLDER = LEAF.tile_catalog.removesuffix("catalog.json")
-ZONE_FOLDER = LEAF.zone_catalog.removesuffix("catalog.json")
+TILE_FOLDER = tile_catalog_key(LEAF.tile).removesuffix("catalog.json")
+ZONE_FOLDER = zone_catalog_key(LEAF.zone).removesuffix("catalog.json")
 
 
 @pytest.mark.parametrize("hidden", [LEAF.prefix, TILE_FOLDER, ZONE_FOLDER])

@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 
 from pc_cloudmask.catalog import check as check_module
-from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.check import Removals, check_catalog, repair_year
 from pc_cloudmask.catalog.check_catalogs import Checker, check_year
 from pc_cloudmask.catalog.fields import CatalogContext
 from pc_cloudmask.catalog.findings import Problem
-from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY
+from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, tile_catalog_key
 from pc_cloudmask.catalog.publisher import Publisher
-from pc_cloudmask.catalog.repair import Removals, repair_year
 from pc_cloudmask.catalog.states import build_marker, write_marker
 from pc_cloudmask.catalog.walk import list_year
 from pc_cloudmask.errors import StoreUnavailable
@@ -220,7 +219,7 @@ def test_the_grace_period_counts_from_what_the_marker_says_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", [KEYS.year_keys.catalog, KEYS.year_keys.tile_catalog, COLLECTION_KEY, CATALOG_KEY]
+    "key", [KEYS.year_keys.catalog, tile_catalog_key(KEYS.year_keys.tile), COLLECTION_KEY, CATALOG_KEY]
 )
 @pytest.mark.parametrize("body", [b"", b"\x1f\x8b\x08", b"<html>", b'{"error": "busy"}'])
 def test_a_body_that_is_not_the_listed_one_is_doubt(key: str, body: bytes) -> None:

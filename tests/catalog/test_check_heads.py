@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pc_cloudmask.catalog.check import check_catalog
+from pc_cloudmask.catalog.layout import tile_catalog_key, zone_catalog_key
 from pc_cloudmask.storage.store import ObjectInfo
 from tests.catalog.publications import CONTEXT, NOW, walk_catalog
 from tests.catalog.test_check_doubt import LEAF, fill
@@ -12,8 +13,8 @@ from tests.doubles.memory_store import MemoryStore
 
 ENDS = {
     "year": LEAF.catalog,
-    "tile": LEAF.tile_catalog,
-    "zone": LEAF.zone_catalog,
+    "tile": tile_catalog_key(LEAF.tile),
+    "zone": zone_catalog_key(LEAF.zone),
     "collection": "collection.json",
     "every": ".json",
 }

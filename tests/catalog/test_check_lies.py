@@ -13,13 +13,12 @@ import pytest
 import rasterio
 from rasterio.io import MemoryFile
 
-from pc_cloudmask.catalog.check import CheckOptions, check_catalog
+from pc_cloudmask.catalog.check import REMOVAL_LIMIT, CheckOptions, check_catalog
 from pc_cloudmask.catalog.documents import build_year_catalog
 from pc_cloudmask.catalog.fields import encode_document
 from pc_cloudmask.catalog.findings import Problem
 from pc_cloudmask.catalog.layout import COLLECTION_KEY, changes_key
 from pc_cloudmask.catalog.publisher import Publisher
-from pc_cloudmask.catalog.repair import REMOVAL_LIMIT
 from pc_cloudmask.catalog.states import CLOCK_TOLERANCE, LEASE, list_states, run_steps
 from pc_cloudmask.catalog.versions import withdraw_steps
 from pc_cloudmask.catalog.walk import list_year, superseded_name

@@ -128,7 +128,7 @@ def test_a_rebuilt_mirror_holds_every_item_whichever_listing_is_cut(share: float
         store = SpoilingStore(objects, first, 1, share)
         report = rebuild_mirror(store, Publisher(store, CONTEXT, NOW))
         assert report.items == len(PRESENT)
-        assert {f"./{key.partition('/')[2]}" for key in report.keys} <= set(list_parts(store))
+        assert {f"./{key.partition('/')[2]}" for key in report.files} <= set(list_parts(store))
         walked = decode_document(store.objects[COLLECTION_KEY], COLLECTION_KEY)["assets"].values()
         for asset in walked:
             assert f"sentinel-2-l2a-cloudmask/{asset['href'].removeprefix('./')}" in store.objects

@@ -11,9 +11,10 @@ import pytest
 
 from pc_cloudmask.catalog import search
 from pc_cloudmask.catalog.fields import CatalogContext
+from pc_cloudmask.catalog.layout import MARK_KEY
 from pc_cloudmask.catalog.mirror import rebuild_mirror
 from pc_cloudmask.catalog.publisher import Publisher
-from pc_cloudmask.catalog.search import MARK_KEY, ItemChoice
+from pc_cloudmask.catalog.search import ItemChoice
 from pc_cloudmask.scene.query import SceneQuery, build_query
 from pc_cloudmask.settings import read_clock
 from pc_cloudmask.storage.local import LocalStore

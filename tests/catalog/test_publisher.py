@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pc_cloudmask.catalog.documents import read_coverage
-from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY
+from pc_cloudmask.catalog.layout import CATALOG_KEY, COLLECTION_KEY, tile_catalog_key, zone_catalog_key
 from pc_cloudmask.catalog.parents import catalog_stages, year_steps
-from pc_cloudmask.catalog.publisher import Publication, Publisher, find_published, item_steps
+from pc_cloudmask.catalog.publisher import Publication, Publisher, item_steps
 from pc_cloudmask.catalog.states import Steps
 from pc_cloudmask.catalog.versions import withdraw_steps
+from pc_cloudmask.catalog.walk import find_published
 from pc_cloudmask.errors import InvalidField, StoreRefused, StoreUnavailable
 from pc_cloudmask.storage.local import LocalStore
 from pc_cloudmask.storage.store import StoredObject
@@ -85,8 +86,8 @@ def test_nothing_is_linked_before_it_is_whole() -> None:
     chain = [
         item,
         year_keys.catalog,
-        year_keys.tile_catalog,
-        year_keys.zone_catalog,
+        tile_catalog_key(year_keys.tile),
+        zone_catalog_key(year_keys.zone),
         COLLECTION_KEY,
         CATALOG_KEY,
     ]
@@ -116,7 +117,7 @@ def test_a_ruined_catalog_is_made_anew_with_all_its_children() -> None:
     publish(store, product_id(0), product_id(400), product_id(0, "22KFU"), product_id(0, "33UUP"))
     before = public_bytes(store)
     year_keys = keys_of(product_id(0)).year_keys
-    for key in (year_keys.tile_catalog, year_keys.zone_catalog):
+    for key in (tile_catalog_key(year_keys.tile), zone_catalog_key(year_keys.zone)):
         store.objects[key] = b"{"
     publish(store, product_id(0))
     assert public_bytes(store) == before

@@ -68,7 +68,7 @@ def test_the_odd_value_is_left_out_and_named(
     usual, odd, reason = ODD[name]
     items = [make(number, {"x:y": odd if number == odd_at else usual}) for number in range(3)]
     rows, left_out = tabulate(items)
-    assert [(each.item_id, each.field) for each in left_out] == [(f"item-{odd_at}", "properties.x:y")]
+    assert [(each.id, each.field) for each in left_out] == [(f"item-{odd_at}", "properties.x:y")]
     assert reason in left_out[0].reason
     assert [row["id"] for row in rows] == ["item-0", "item-1", "item-2"]
     assert [row["x:y"] is None for row in rows] == [number == odd_at for number in range(3)]
@@ -109,9 +109,7 @@ def test_what_is_no_instant_is_left_out_of_a_column_of_instants(name: str, value
 def test_a_field_of_an_asset_is_left_out_alone() -> None:
     bands = [{"raster:bands": [{"nodata": nodata, "gsd": 10}]} for nodata in (0, "nan", 0)]
     rows, left_out = tabulate([make(number, {}, each) for number, each in enumerate(bands)])
-    assert [(each.item_id, each.field) for each in left_out] == [
-        ("item-1", "assets.B08.raster:bands.[].nodata")
-    ]
+    assert [(each.id, each.field) for each in left_out] == [("item-1", "assets.B08.raster:bands.[].nodata")]
     assert [row["assets"]["B08"]["raster:bands"][0]["gsd"] for row in rows] == [10, 10, 10]
 
 

@@ -152,7 +152,7 @@ def test_rebuilding_what_has_not_changed_changes_nothing(catalog: Path) -> None:
     store, publisher = build_publisher(catalog)
     before = {path: path.read_bytes() for path in catalog.rglob("*") if path.is_file()}
     report = rebuild_mirror(store, publisher)
-    assert (report.items, len(report.keys), report.retired) == (len(SAMPLE_IDS), 1, 0)
+    assert (report.items, len(report.files), report.retired) == (len(SAMPLE_IDS), 1, 0)
     assert {path: path.read_bytes() for path in catalog.rglob("*") if path.is_file()} == before
 
 
@@ -247,7 +247,7 @@ def test_a_file_that_a_dead_rebuild_retired_and_that_is_right_again_stays(catalo
     (file,) = (catalog / ITEMS_PREFIX).iterdir()
     file.with_name(f"{file.name}.retired").write_bytes(b"{}")
     report = rebuild_mirror(store, publisher)
-    assert [catalog / key for key in report.keys] == list((catalog / ITEMS_PREFIX).iterdir()) == [file]
+    assert [catalog / key for key in report.files] == list((catalog / ITEMS_PREFIX).iterdir()) == [file]
     assert len(read_parts(catalog)) == 1
 
 
@@ -277,7 +277,7 @@ def test_withdrawn_and_broken_items_are_left_out(catalog: Path) -> None:
     second.write_text("{")
     report = rebuild_mirror(store, publisher)
     assert report.items == len(SAMPLE_IDS) - 2
-    assert [each.item_id for each in report.left_out] == [second.stem]
+    assert [each.id for each in report.left_out] == [second.stem]
 
 
 @pytest.mark.slow

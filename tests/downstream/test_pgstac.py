@@ -77,7 +77,7 @@ def test_the_api_holds_what_the_catalog_holds(database: StacDatabase, catalog: P
     gone, broken, *_ = BRAZIL
     Publisher(store, CatalogContext(), read_clock()).withdraw([item_keys(gone, "22KFV", 2018)], "test")
     (catalog / item_keys(broken, "22KFV", 2018).item).write_text("{")
-    assert [each.item_id for each in export_catalog(store, folder, PUBLIC_URL).left_out] == [broken]
+    assert [each.id for each in export_catalog(store, folder, PUBLIC_URL).left_out] == [broken]
     database.load(folder)
     # What cannot be read is no reason to delete.
     assert set(search(database)) == set(SAMPLE_IDS) - {gone}

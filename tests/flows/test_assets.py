@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from prefect.utilities.callables import parameter_schema
 from pc_cloudmask.flows.backfill import backfill_flow
 from pc_cloudmask.flows.gaps import gaps_flow
 from pc_cloudmask.flows.ingest import ingest_flow
-from pc_cloudmask.flows.progress import RunAssets, build_key, build_rows, describe, find_links
+from pc_cloudmask.flows.progress import RunAssets, build_key, build_rows, describe, link_scene
 from pc_cloudmask.flows.watch import watch_flow
 from pc_cloudmask.runs.context import RunContext
 from pc_cloudmask.runs.report import Report, SceneOutcome, SceneState
@@ -135,7 +136,7 @@ def test_the_table_begins_with_what_someone_has_to_look_at() -> None:
         held_back=(build_outcome("H", SceneState.FAILED, held=True, reason="left alone"),),
         problems=("area alps: no connection",),
     )
-    links = find_links(RunContext(Settings(public_url="https://masks.example.com")))
+    links = partial(link_scene, RunContext(Settings(public_url="https://masks.example.com")))
     rows = build_rows(report, [published], links)
     states = ["problem", "failed", "waiting", "published", "held back", "withdrawn", "skipped"]
     assert [row["state"] for row in rows] == states
@@ -148,7 +149,7 @@ def test_the_table_begins_with_what_someone_has_to_look_at() -> None:
 
 def test_a_table_has_no_column_that_is_empty() -> None:
     published = build_outcome(SCENE, SceneState.PUBLISHED, item_key=KEY, cover_pct={"cloud": 1.0})
-    links = find_links(RunContext(Settings(), items="items.json"))
+    links = partial(link_scene, RunContext(Settings(), items="items.json"))
     assert list(build_rows(Report(published=(SCENE,)), [published], links)[0]) == [
         "scene",
         "state",

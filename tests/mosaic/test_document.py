@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pc_cloudmask.mosaic.output import build_mosaic_item
+from pc_cloudmask.mosaic.mosaic import build_mosaic_item
 from pc_cloudmask.mosaic.plan import MosaicPlan, MosaicRequest
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.query import build_query

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from pc_cloudmask.catalog.fields import encode_document
 from pc_cloudmask.cli import output
+from pc_cloudmask.cli.app import say
 from pc_cloudmask.errors import CloudmaskError, InvalidField, StoreRefused
 from pc_cloudmask.flows.progress import build_rows
 from pc_cloudmask.masking.classes import MaskParameters
@@ -139,19 +140,25 @@ def test_json_for_a_terminal_is_ascii_without_controls() -> None:
     assert json.loads(text) == {"id": ESCAPES}
 
 
-def test_tables_and_lines_show_markup_and_escapes_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_show_markup_and_escapes_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(width=400, force_terminal=True, color_system="truecolor", highlight=False)
     monkeypatch.setattr(output, "stdout", console)
     with console.capture() as capture:
-        output.say(f"  {ESCAPES}")
         output.print_table("title", ("scene", "what"), [(ESCAPES, "[bold]b[/bold]")])
     shown = capture.get()
     for style in ("\x1b[1m", "\x1b[0m"):  # the table's own
         shown = shown.replace(style, "")
     assert not find_unprintable(shown)
-    assert shown.count("[red]markup[/red]") == 2
+    assert shown.count("[red]markup[/red]") == 1
     assert "[bold]b[/bold]" in shown
+
+
+def test_lines_show_markup_and_escapes_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    say(f"  {ESCAPES}")
+    shown = capsys.readouterr().out
+    assert not find_unprintable(shown)
     assert shown.startswith(r"  \x1b]0;owned")
+    assert "[red]markup[/red]" in shown
 
 
 MARKDOWN = [

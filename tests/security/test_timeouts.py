@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from pc_cloudmask import web as http_retry
 from pc_cloudmask.errors import AssetUnavailable, EngineUnavailable, SourceUnavailable, StoreUnavailable
 from pc_cloudmask.masking.earth_engine.pacing import Limits
-from pc_cloudmask.masking.earth_engine.session import open_session
+from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
 from pc_cloudmask.raster import gdal
 from pc_cloudmask.scene.query import SceneQuery
 from pc_cloudmask.source import assets as our_sas
@@ -108,7 +108,7 @@ def test_every_time_limit_of_gdal_is_set() -> None:
 
 
 def test_earth_engine(silent: str) -> None:
-    session = open_session("p", silent, "anonymous", 1, LIMITS)
+    session = EarthEngineSession("p", silent, "anonymous", 1, LIMITS)
     with pytest.raises(EngineUnavailable, match="no answer within"):
         session.start()
     session.close()
@@ -126,7 +126,7 @@ def test_a_service_accounts_token(silent: str, tmp_path: Path) -> None:
     }
     path = tmp_path / "key.json"
     path.write_text(json.dumps(account))
-    session = open_session("p", "http://127.0.0.1:9", str(path), 1, LIMITS)
+    session = EarthEngineSession("p", "http://127.0.0.1:9", str(path), 1, LIMITS)
     with pytest.raises(EngineUnavailable, match="no answer within"):
         session.start()
     session.close()

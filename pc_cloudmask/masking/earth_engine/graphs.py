@@ -21,13 +21,7 @@ from pc_cloudmask.errors import EngineRefused
 from pc_cloudmask.masking.classes import COARSE_PIXEL_M, PROBABILITY_NODATA, MaskClass, MaskParameters
 from pc_cloudmask.masking.clouds_and_shadows import DILATION_BUFFERS, EROSION_M, REFLECTANCE_SCALE, SCL_WATER
 from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
-from pc_cloudmask.masking.earth_engine.windows import (
-    BAND,
-    CLOUD_PROBABILITY,
-    CLOUD_SCORE_PLUS,
-    L1C,
-    L2A,
-)
+from pc_cloudmask.masking.earth_engine.windows import BAND, CLOUD_PROBABILITY, CLOUD_SCORE_PLUS, L1C, L2A
 from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.image import L1C_LEVEL, L2A_LEVEL, EarthEngineImage, Geometry
 from pc_cloudmask.scene.scene import reflectance_offset_dn

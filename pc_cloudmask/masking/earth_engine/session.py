@@ -21,8 +21,17 @@ from google.oauth2 import service_account
 from google.oauth2.credentials import Credentials as UserCredentials
 
 from pc_cloudmask.errors import EngineError, EngineUnavailable, SettingsError
-from pc_cloudmask.masking.earth_engine.account import ANONYMOUS, DEFAULT, VARIABLE, check_account, read_key
-from pc_cloudmask.masking.earth_engine.pacing import CONCURRENT_REQUESTS, Limits, Places, TokenBucket
+from pc_cloudmask.masking.earth_engine.pacing import (
+    ANONYMOUS,
+    CONCURRENT_REQUESTS,
+    DEFAULT,
+    VARIABLE,
+    Limits,
+    Places,
+    TokenBucket,
+    check_account,
+    read_key,
+)
 from pc_cloudmask.masking.earth_engine.transport import (
     CLIENT_FAILURES,
     BoundedHttp,
@@ -147,7 +156,9 @@ class TransferStatistics:
 
 
 class EarthEngineSession:
-    """One project at one endpoint; made by ``open_session``.
+    """One project at one endpoint, with up to ``in_flight`` requests at a time; nothing is sent before the first.
+
+    ``credentials``: ``default``, a service account's key file, or ``anonymous`` on loopback; see ``check_account``.
 
     The ``ee`` client keeps its state for the process, so it belongs to the session used last: sessions may
     follow each other, but two must not be used at the same time.
@@ -156,8 +167,15 @@ class EarthEngineSession:
     _owner: ClassVar[EarthEngineSession | None] = None
     _ownership: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(self, project: str, url: str, credentials: str, in_flight: int, limits: Limits) -> None:
-        self.project = project
+    def __init__(
+        self,
+        project: str | None,
+        url: str,
+        credentials: str,
+        in_flight: int = CONCURRENT_REQUESTS,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+    ) -> None:
+        self.project = check_account(project, url, credentials)
         self.url = url
         self.limits = limits
         self.in_flight = in_flight
@@ -280,23 +298,6 @@ class EarthEngineSession:
             # Only for a wait within the deadline: a server that asks for an hour would block everybody.
             self._bucket.pause(failure.retry_after_s)
         return delay_s
-
-
-def open_session(
-    project: str | None,
-    url: str,
-    credentials: str,
-    in_flight: int = CONCURRENT_REQUESTS,
-    limits: Limits | None = None,
-) -> EarthEngineSession:
-    """Open a session with up to ``in_flight`` requests at a time; nothing is sent before its first request.
-
-    ``credentials``: ``default``, a service account's key file, or ``anonymous`` on loopback.
-
-    It raises as ``check_account`` does.
-    """
-    project = check_account(project, url, credentials)
-    return EarthEngineSession(project, url, credentials, in_flight, limits or Limits())
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """How a request travels to Earth Engine, and what its failure means.
 
-A failure means: try again (429, 5xx), ask for less (400), or fix it (401, 403). ``session`` acts on it, and ``pacing``
-sends fewer requests after a 429.
+A failure means: try again (429, 5xx), ask for less (400), or fix it (401, 403). ``session`` acts on it, and
+``account.Places`` lets fewer requests through after a 429.
 """
 
 from __future__ import annotations

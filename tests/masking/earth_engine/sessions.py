@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pc_cloudmask.masking.earth_engine.pacing import Limits
-from pc_cloudmask.masking.earth_engine.session import EarthEngineSession, open_session
+from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
 from tests.doubles.earth_engine.server import LocalEarthEngine
 
 QUICK: dict[str, Any] = {
@@ -25,7 +25,7 @@ QUICK: dict[str, Any] = {
 @contextmanager
 def run_session(engine: LocalEarthEngine, in_flight: int = 8, **limits: Any) -> Iterator[EarthEngineSession]:
     """A session on ``engine`` with limits of the test's own."""
-    session = open_session("p", engine.url, "anonymous", in_flight, Limits(**{**QUICK, **limits}))
+    session = EarthEngineSession("p", engine.url, "anonymous", in_flight, Limits(**{**QUICK, **limits}))
     try:
         yield session
     finally:

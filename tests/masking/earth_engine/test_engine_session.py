@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from pc_cloudmask.errors import EngineRefused, EngineUnavailable, SettingsError
 from pc_cloudmask.masking.earth_engine.pacing import Limits
-from pc_cloudmask.masking.earth_engine.session import EarthEngineSession, open_session
+from pc_cloudmask.masking.earth_engine.session import EarthEngineSession
 from pc_cloudmask.web import Deadline
 from tests.doubles.earth_engine import faults
 from tests.doubles.earth_engine.server import LocalEarthEngine
@@ -34,7 +34,7 @@ def ask(session: EarthEngineSession) -> Any:
 
 
 def open_quick(engine: LocalEarthEngine, project: str | None, credentials: str) -> EarthEngineSession:
-    return open_session(project, engine.url, credentials, 4, Limits(**QUICK))
+    return EarthEngineSession(project, engine.url, credentials, 4, Limits(**QUICK))
 
 
 @pytest.fixture
@@ -120,14 +120,14 @@ def key_file(tmp_path: Path, private_key: str, tokens: TokenServer) -> Path:
 
 
 def test_opening_a_session_asks_nobody_and_reads_no_credentials(earth_engine: LocalEarthEngine) -> None:
-    open_session("p", earth_engine.url, "default", 4).close()
+    EarthEngineSession("p", earth_engine.url, "default", 4).close()
     assert len(earth_engine.requests) == 0
 
 
 @pytest.mark.parametrize("project", [None, ""])
 def test_a_missing_project_is_asked_for(project: str | None) -> None:
     with pytest.raises(SettingsError) as failed:
-        open_session(project, REAL, "default", 4)
+        EarthEngineSession(project, REAL, "default", 4)
     assert str(failed.value) == (
         "set CLOUDMASK_EARTHENGINE_PROJECT to a Google Cloud project registered for Earth Engine"
     )
@@ -136,7 +136,7 @@ def test_a_missing_project_is_asked_for(project: str | None) -> None:
 @pytest.mark.parametrize("url", [REAL, "http://127.0.0.1.example.com:80", "https://localhost.example.com"])
 def test_anonymous_is_for_loopback_alone(url: str) -> None:
     with pytest.raises(SettingsError, match="'anonymous' is for loopback endpoints only"):
-        open_session("p", url, "anonymous", 4)
+        EarthEngineSession("p", url, "anonymous", 4)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_key_file_that_is_none_is_said_before_anything_runs(
     if content is not None:
         path.write_text(content)
     with pytest.raises(SettingsError) as failed:
-        open_session(None, REAL, str(path), 4)
+        EarthEngineSession(None, REAL, str(path), 4)
     assert str(failed.value).startswith(f"CLOUDMASK_EARTHENGINE_CREDENTIALS: {path} ")
     assert problem in str(failed.value)
 
@@ -369,7 +369,9 @@ def test_a_start_that_fails_says_why_and_may_be_tried_later(
 
 
 def test_nobody_listening_is_unavailable() -> None:
-    session = open_session("p", "http://127.0.0.1:9", "anonymous", 1, Limits(**{**QUICK, "attempts": 2}))
+    session = EarthEngineSession(
+        "p", "http://127.0.0.1:9", "anonymous", 1, Limits(**{**QUICK, "attempts": 2})
+    )
     with pytest.raises(
         EngineUnavailable,
         match=r"Earth Engine: no connection to 127\.0\.0\.1:9 \(.*\); gave up after 2",
