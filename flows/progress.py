@@ -350,7 +350,7 @@ def leave_gaps(report: GapReport) -> None:
 
 
 def link_scene(context: RunContext, scene_id: str, item_key: str) -> str:
-    """Return a scene's links: to its mask, if readers find the catalog, and to its item, if the source was asked."""
+    """Return links to a scene's mask, if the catalog has a public URL, and to its item, if the source was asked."""
     settings, links = context.settings, []
     if settings.public_url and item_key:
         links.append(f"[mask]({settings.public_url}/{item_key})")

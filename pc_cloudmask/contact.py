@@ -95,7 +95,10 @@ _contacts = _Contacts()
 
 
 def hurry(limit_s: float | None = FIRST_CONTACT_S, answer_s: float = FIRST_ANSWER_S) -> None:
-    """Give servers, at first, ``limit_s`` seconds to connect and ``answer_s`` to answer; None: nobody is waiting."""
+    """From now on, give a server that has not answered yet ``limit_s`` seconds to connect, ``answer_s`` to answer.
+
+    A user is waiting; a ``limit_s`` of None means that nobody is.
+    """
     _contacts.limit_s, _contacts.answer_s = limit_s, answer_s
 
 
@@ -270,7 +273,7 @@ def _describe_no_address(url: str, error: Exception | None) -> str:
 
 
 def find_ca_bundle() -> str | None:
-    """Return the path of the certificates that the user trusts instead of the default ones; it must exist."""
+    """Return the path of the user's own certificates, for all clients; ``SettingsError`` if it does not exist."""
     for name in BUNDLE_VARIABLES:
         if bundle := os.environ.get(name):
             if not os.path.exists(bundle):  # noqa: PTH110 - it may be no path at all

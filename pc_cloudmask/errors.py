@@ -1,4 +1,4 @@
-"""The tree of errors.
+"""The tree of errors, all below ``CloudmaskError``.
 
 Every error's text is one line that says what happened and how to mend it. What an error means for the scene that it
 meets:

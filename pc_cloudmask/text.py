@@ -270,6 +270,7 @@ _LOGGERS = frozenset(
 
 def keep_signatures_out_of_logs() -> None:
     """Make every record of ``_LOGGERS`` printable when it is created, whichever handler writes it."""
+    # Not in a handler: Prefect's own send records to its server, in formats of their own. A second call is harmless.
     build = logging.getLogRecordFactory()
     if getattr(build, "is_printable", False):
         return

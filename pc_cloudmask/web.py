@@ -332,7 +332,7 @@ def _describe(error: requests.RequestException, url: str, service: Service) -> s
 
 
 def knock(url: str, service: Service, verify: str | bool | None = None) -> None:
-    """Get any answer of the server of ``url`` for another library's client, or raise as ``judge``.
+    """Get any answer from the server of ``url`` on behalf of another library's client, or raise as ``judge``.
 
     Nothing is sent unless a first answer is expected soon, see ``contact``.
     """

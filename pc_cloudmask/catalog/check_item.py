@@ -362,9 +362,8 @@ def _check_raster(name: str, key: str, body: bytes, item: Item, keys: ItemKeys) 
     from pc_cloudmask.raster.cog import validate_cog  # noqa: PLC0415
 
     if name == MASK_ASSET:
-        with looking_at(
-            keys.item
-        ):  # what matches its checksum and cannot be decoded may be this machine's fault
+        # A mask that matches its checksum but cannot be decoded may be the fault of this machine.
+        with looking_at(keys.item):
             pixels = decode_mask(body, keys.item_id)
         for fault in find_mask_faults(item, pixels.shape, measure_mask(pixels)):
             yield Finding(Problem.BROKEN_ITEM, keys.item, fault)

@@ -220,17 +220,22 @@ def decode_document(body: bytes, name: str) -> dict[str, Any]:
     Raises:
         SourceRefused: too large, not JSON in UTF-8, nested too deeply, or not an object.
     """
-    shown = make_printable(name, 200)
+
+    def refuse(
+        problem: str,
+    ) -> SourceRefused:  # here alone, since redacting the name takes longer than parsing
+        return SourceRefused(f"{make_printable(name, 200)}: {problem}")
+
     if len(body) > MAX_DOCUMENT_BYTES:
-        raise SourceRefused(f"{shown}: {len(body)} bytes are more than {MAX_DOCUMENT_BYTES}")
+        raise refuse(f"{len(body)} bytes are more than {MAX_DOCUMENT_BYTES}")
     try:
         document = orjson.loads(decode_text(body))
         # orjson reads four times as deep a nesting as it writes.
         orjson.dumps(document)
     except (ValueError, orjson.JSONEncodeError) as error:
-        raise SourceRefused(f"{shown}: not JSON in UTF-8, or nested too deep: {error}") from error
+        raise refuse(f"not JSON in UTF-8, or nested too deep: {error}") from error
     if not isinstance(document, dict):
-        raise SourceRefused(f"{shown}: holds no JSON object")
+        raise refuse("holds no JSON object")
     return document
 
 

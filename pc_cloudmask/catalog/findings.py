@@ -158,7 +158,7 @@ def build_report(first: Tally, last: Tally, *, repaired: bool, unlinked: int, he
 
 
 class CouldNotRead(Exception):
-    """Raised by all that follows where answers fail or contradict each other.
+    """Raised by the readers below, and by all checks that use them, if answers fail or contradict each other.
 
     It is no ``CloudmaskError``, so it is never handled as one.
     """

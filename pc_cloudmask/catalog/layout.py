@@ -42,8 +42,7 @@ CHANGES_FORM = re.compile(r"changes/(?P<day>\d{4}/\d\d/\d\d)(?:-(?P<part>[1-9]\d
 #: The comparison with other catalogues, if requested.
 GAPS_KEY = "gaps.parquet"
 #: Private state next to the published catalog.
-PENDING_PREFIX, WAITING_PREFIX, FAILED_PREFIX, WATCH_PREFIX = "_pending/", "_waiting/", "_failed/", "_watch/"
-PROVISIONAL_PREFIX = "_provisional/"
+PENDING_PREFIX, WATCH_PREFIX = "_pending/", "_watch/"
 #: Withdrawn marker in an item's folder: the source withdrew the scene, so no catalog links it.
 WITHDRAWN_NAME = "withdrawn.json"
 #: Hex digits of SHA-256 in an asset's key: 64 bits distinguish all versions of one scene.
@@ -144,7 +143,11 @@ def item_keys(item_id: str, tile: str, year: int) -> ItemKeys:
 
 
 def find_item_keys(item: Mapping[str, Any]) -> ItemKeys:
-    """Return the keys of a published item, or raise what happens if it is not as items are published."""
+    """Return the keys of a published item.
+
+    Raises:
+        InvalidField, LookupError, TypeError, ValueError: it is not in the form in which items are published.
+    """
     moment, tile = str(item["properties"]["datetime"]), str(item["properties"]["s2:mgrs_tile"])
     return item_keys(str(item["id"]), tile, int(moment[:4]))
 

@@ -101,10 +101,10 @@ class MirrorReport:
 def append_mirror(store: ObjectStore, items: Sequence[Item], run_id: str) -> str | None:
     """Append the items that a run published to the mirror, and return the key of the new part.
 
-    ``run_id`` consists of letters, digits and ``-`` and is unique to the run. Return None, after logging why, if
-    stac-geoparquet cannot hold the items or there is no room for them: the mirror is a convenience, and
-    ``rebuild_mirror`` completes it. Anything left out of an item is logged too. The collection lists the part when it
-    is next written. It raises what ``check_available`` and the store raise.
+    ``items`` are as published. ``run_id`` consists of letters, digits and ``-`` and is unique to the run. Return None,
+    after logging why, if stac-geoparquet cannot hold the items or there is no room for them: the mirror is a
+    convenience, and ``rebuild_mirror`` completes it. Anything left out of an item is logged too. The collection lists
+    the part when it is next written. It raises what ``check_available`` and the store raise.
     """
     if not items:
         return None

@@ -178,7 +178,10 @@ def year_steps(
 
 
 def find_missing(store: ObjectStore, year_keys: YearKeys, ids: set[str]) -> list[ItemKeys]:
-    """Return those of the published ``ids`` that neither the year's catalog nor a newer version links, or withdrawn."""
+    """Return those of the published ``ids`` that neither the year's catalog nor a newer version links.
+
+    An item that still has a withdrawn marker is missing, too.
+    """
     unlinked = ids - read_linked_items(store.read_object(year_keys.catalog))
     if not unlinked:
         return []

@@ -1,5 +1,6 @@
-"""Search published items, using the mirror where it provably holds them as they are now.
+"""Search published items, find one by less than its id, read its mask, and count all of them.
 
+A search uses the mirror where it provably holds the items as they are now.
 Reading the documents of 20,000 items takes as many requests. The mirror has them in one file, which may be out of date.
 A row is proven to be current without reading its item:
 
@@ -37,12 +38,9 @@ from rasterio.io import MemoryFile
 
 from pc_cloudmask.catalog.layout import (
     COLLECTION_KEY,
-    FAILED_PREFIX,
     ITEMS_PREFIX,
     MARK_KEY,
     PENDING_PREFIX,
-    PROVISIONAL_PREFIX,
-    WAITING_PREFIX,
     ItemKeys,
     YearKeys,
     choose_same,
@@ -53,6 +51,7 @@ from pc_cloudmask.catalog.layout import (
     parse_beginning,
     parse_tile_and_day,
 )
+from pc_cloudmask.catalog.states import StateKind
 from pc_cloudmask.catalog.walk import (
     find_linked_keys,
     find_published,
@@ -266,7 +265,12 @@ def read_census(store: ObjectStore) -> Census:
         days[folder.year_keys.tile].update(filter(None, map(find_day, ids)))
     pending, waiting, failed, provisional = (
         sum(is_state_key(info.key) for info in store.list_objects(prefix))
-        for prefix in (PENDING_PREFIX, WAITING_PREFIX, FAILED_PREFIX, PROVISIONAL_PREFIX)
+        for prefix in (
+            PENDING_PREFIX,
+            StateKind.WAITING.prefix,
+            StateKind.FAILED.prefix,
+            StateKind.PROVISIONAL.prefix,
+        )
     )
     sorted_days = {tile: tuple(sorted(found)) for tile, found in days.items() if found}
     return Census(published, pending, waiting, failed, provisional, sorted_days)

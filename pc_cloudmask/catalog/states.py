@@ -185,7 +185,7 @@ class StateKind(StrEnum):
 
     @property
     def prefix(self) -> str:
-        """Prefix of the keys of such states, as in ``layout``."""
+        """Prefix of the keys of such states."""
         return f"_{self}/"
 
     def key(self, item_id: str) -> str:
@@ -207,7 +207,7 @@ class Failure:
 class NotedState:
     """What is recorded about a scene after ``attempts`` tries; ``next_try`` is None if trying again cannot help.
 
-    ``fingerprint`` is of what would have determined the mask: a changed item is tried at once. ``proven`` says that the
+    ``fingerprint`` is that of the mask's inputs: a changed item is tried at once. ``proven`` says that the
     reason is the item, which is wrong; only such a scene is quarantined. Earlier versions did not record this, and also
     quarantined for faults of the environment.
     """

@@ -192,7 +192,7 @@ def link_steps(
     keys: ItemKeys,
     choose: Callable[[Item], str | None] | None = None,
 ) -> Steps:
-    """Make the published item link the version before it that ``choose``, or else a listing, gives, or none."""
+    """Make the published item link the version before it, or none: what ``choose`` returns, or ``find_older``."""
     choose = choose or partial(find_older, store, keys)
     return change_steps(store, keys, lambda item: set_predecessor(item, context, keys, choose(item)))
 
@@ -308,7 +308,10 @@ def _restore_steps(store: ObjectStore, keys: ItemKeys, folders: Mapping[str, Ite
 
 
 def find_older(store: ObjectStore, keys: ItemKeys, item: Item, stored: Item | None = None) -> str | None:
-    """Return the id of the version before ``item``, or None, according to a listing that has what ``stored`` links."""
+    """Return the id of the version before ``item`` according to a listing, or None.
+
+    The store holds ``stored``. A listing that lacks an existing version that it links raises ``StoreUnavailable``.
+    """
     folders = list_versions(store, keys, read_predecessors(item if stored is None else stored))
     published = [each for each, folder in folders.items() if each != keys.item_id and folder.is_published]
     items = {**_read_items(store, keys.year_keys, published), keys.item_id: item}

@@ -61,7 +61,7 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class MatchedScene:
-    """A scene and who has it, by catalogue name; ``start_is`` says if ``start`` is its datatake's, or a ``SENSING``."""
+    """A scene and who has it, by catalogue name; ``start_is`` is "start" if an item gave ``start``, or ``SENSING``."""
 
     tile: str
     start: datetime

@@ -88,8 +88,8 @@ class Ingestion:
     """The publishing of one run; ``outcomes`` has one entry for each scene so far.
 
     ``noted`` are states that earlier runs recorded: scenes that are not due yet are held back. See ``candidate`` for
-    which method makes a mask, and which mask may replace another. A method that raises a CloudmaskError ends the run:
-    settings, source, engine or store; completed work is kept and recorded.
+    which method makes a mask, and which mask may replace another. A ``CloudmaskError`` that is raised here is not of a
+    scene but of settings, source, engine or store; completed work is kept and recorded.
     """
 
     def __init__(

@@ -192,6 +192,9 @@ def _pack(parts: Iterable[T], count: Callable[[T], int]) -> Iterator[list[T]]:
             yield group
             group = []
         group.append(part)
+        if count(part) > SHARD_SCENES:  # handed out before the next part is asked for, which may fail
+            yield group
+            group = []
     if group:
         yield group
 

@@ -93,7 +93,7 @@ class IngestRequest(RunRequest):
         return " ".join(filter(None, named)) or "scenes"
 
     def read_query(self) -> SceneQuery:
-        """Return the query, with its geometry read; raise ``SettingsError`` for an invalid part, or for none."""
+        """Return the query, with its geometry read; ``SettingsError`` for an invalid criterion, or without any."""
         query = build_query(
             bbox=self.bbox,
             intersects=read_area_file(self.intersects, "--intersects") if self.intersects else None,
@@ -122,7 +122,7 @@ class AreaRequest(RunRequest):
     )
 
     def read_areas(self, settings: Settings) -> dict[str, Area]:
-        """Return the areas by name, from ``settings`` or the request's own; raise ``SettingsError`` for none."""
+        """Return the areas by name, from ``settings`` or the request's own; ``SettingsError`` if none or unknown."""
         if self.tiles or self.bbox or self.intersects:
             if self.areas:
                 raise SettingsError("--area and --tile, --bbox, --intersects exclude each other")
@@ -198,7 +198,7 @@ class BackfillRequest(AreaRequest):
     )
 
     def read_period(self) -> tuple[dt.datetime, dt.datetime | None]:
-        """Return the first and last instant, None for an open end; raise ``SettingsError`` for no one period."""
+        """Return the first and last instant, None for an open end; ``SettingsError`` unless one period is given."""
         if bool(self.years) == bool(self.datetime):
             raise SettingsError("a backfill takes years, such as [2018, 2019], or a datetime interval")
         text = self.datetime or f"{min(self.years):04d}/{max(self.years):04d}"

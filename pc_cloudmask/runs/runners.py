@@ -54,7 +54,7 @@ class Runner(Protocol):
     """Runs one function over many candidates."""
 
     def run_scenes(self, work: SceneWork, candidates: Sequence[Candidate]) -> Iterator[SceneOutcome]:
-        """Yield the outcomes in the order in which scenes end; an error that ends the run comes after all begun."""
+        """Yield outcomes as scenes end; raise an error that ends the run only after those of all scenes begun."""
         ...
 
 
@@ -306,7 +306,7 @@ class DaskRunner:
 
 
 def find_scheduler() -> str | None:
-    """Return the address in ``DASK_SCHEDULER_ADDRESS``; None if it is not set."""
+    """Return ``DASK_SCHEDULER_ADDRESS``, None if not set; raise ``SettingsError`` if Dask is not installed."""
     try:
         import dask.distributed  # noqa: PLC0415 - as above
     except ImportError as missing:

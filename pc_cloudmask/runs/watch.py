@@ -1,6 +1,7 @@
 """Watch areas for years: publish new and late scenes, update changed ones, and withdraw those that are gone.
 
-``area_state.py`` decides what is due and why.
+``area_state.py`` decides what is due and why, ``Withdrawals`` what is gone. ``run_directly`` runs a watch or an
+ingestion in this process.
 """
 
 from __future__ import annotations

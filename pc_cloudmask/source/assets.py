@@ -274,6 +274,7 @@ def sign_href(href: str, *, renew: bool = False) -> str:
     return str(sas.sign_url(href))
 
 
+#: ``sign_href`` with a fresh token, unless the present one is only seconds old.
 renew_href = partial(sign_href, renew=True)
 
 

@@ -363,7 +363,7 @@ def _read_crs(item: Item, asset: str, item_id: str) -> str:
         f"{path}.{name}": holder.get(name) for path, holder in holders.items() for name in _CRS_FIELDS
     }
     given = ((path, value) for path, value in codes.items() if value is not None)
-    path, value = next(given, ("properties.proj:code", ""))
+    path, value = next(given, ("properties.proj:code", ""))  # _find_missing has refused an item without any
     # Programs that store it in a column of floats write 32606.0.
     is_epsg = is_number(value) and value == int(value) and 0 < value <= _GREATEST_EPSG
     code = f"EPSG:{int(value)}" if is_epsg else value

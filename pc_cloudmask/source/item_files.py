@@ -56,7 +56,7 @@ class FolderDocuments:
         self._root = root.resolve()
 
     def read(self, href: str) -> Document:
-        """Return the JSON object in the file at an absolute path, which no link may lead out of the folder."""
+        """Return the JSON object at an absolute path; ``SourceRefused`` if it is outside the folder, also by a link."""
         try:
             path = Path(href).resolve(strict=True)
             if not path.is_relative_to(self._root):

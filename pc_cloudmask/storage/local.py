@@ -49,7 +49,7 @@ class LocalStore:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self.url = str(self.root)
-        #: Held from the first write on.
+        #: A flag, never released: whoever takes it, at the first write, removes what dead writers left.
         self._sweep_lock = threading.Lock()
         self._probed = False
         self._probe_lock = threading.Lock()

@@ -219,10 +219,12 @@ class S3Store:
         name = self._prefix + check_prefix(prefix)
         # Some stores answer a delimiter with the keys below it, some with nothing: then all keys are read.
         for options in ({"Delimiter": "/"}, {}):
-            pages = self._pages(name, **options)
-            found = dict.fromkeys(folder for page in pages for folder in _name_folders(page, name))
-            yield from found
-            if found:
+            seen: set[str] = set()
+            for page in self._pages(name, **options):
+                found = dict.fromkeys(each for each in _name_folders(page, name) if each not in seen)
+                seen.update(found)
+                yield from found
+            if seen:
                 return
 
     def _pages(self, name: str, **options: Any) -> Iterator[Answer]:

@@ -19,7 +19,7 @@ SHARD_SCENES = 20
 
 
 @pytest.fixture
-def source(monkeypatch: pytest.MonkeyPatch) -> Iterator[PlanetaryComputerSource]:
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[StacApiServer]:
     """Four tiles: two scenes a month each in 2018, nine each in a crowded month, none in another."""
     monkeypatch.setattr("pc_cloudmask.runs.plan.SHARD_SCENES", SHARD_SCENES)
     items = []
@@ -29,7 +29,12 @@ def source(monkeypatch: pytest.MonkeyPatch) -> Iterator[PlanetaryComputerSource]
                 moment = f"2018-{month:02d}-{2 * day:02d}T13:32:19.024000Z"
                 items.append(make_item(f"S2B_{tile}_{month:02d}{day:02d}", moment, tile))
     with StacApiServer(items) as api:
-        yield PlanetaryComputerSource(api.url, api.collection)
+        yield api
+
+
+@pytest.fixture
+def source(api: StacApiServer) -> PlanetaryComputerSource:
+    return PlanetaryComputerSource(api.url, api.collection)
 
 
 def count_found(source: PlanetaryComputerSource, shards: list[IngestRequest]) -> list[Counter[str]]:
@@ -51,6 +56,18 @@ def test_every_scene_is_in_one_run_and_no_run_is_large_or_empty(
     assert all(0 < each.total() <= SHARD_SCENES for each in found)
     # Eleven months of eight scenes go two by two, or alone beside the crowded one, which is cut by tiles.
     assert len(shards) < 10
+
+
+def test_a_crowded_month_is_handed_out_before_the_source_is_asked_for_the_next(
+    api: StacApiServer, source: PlanetaryComputerSource
+) -> None:
+    request = BackfillRequest(tiles=TILES, datetime="2018-03/2018-06")
+    shards = plan_shards(source, request, Settings())
+    found: set[str] = set()
+    while len(found) < 9 * len(TILES):  # all of June
+        found |= {item["id"] for item in source.find_items(next(shards).read_query())}
+    assert {item_id[-4:-2] for item_id in found} == {"06"}
+    assert not any("2018-05" in search["datetime"] for search in api.searches)
 
 
 def test_an_interval_is_kept_at_both_ends(source: PlanetaryComputerSource) -> None:
