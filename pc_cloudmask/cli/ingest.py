@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import time
-import tomllib
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from uuid import uuid4
 
 import typer
 
@@ -239,6 +236,8 @@ def _run_job(request: IngestRequest | WatchRequest, context: RunContext | None =
 
     Without a ``context`` the request's own is opened. Wrong settings end the command, not a flow run.
     """
+    from uuid import uuid4
+
     from pc_cloudmask.runs.context import RunContext
     from pc_cloudmask.runs.request import WatchRequest
     from pc_cloudmask.settings import read_secrets
@@ -342,6 +341,8 @@ def quieten_prefect() -> None:
 
     This must run before Prefect is imported, which reads the environment once.
     """
+    import secrets
+
     if _find_api() is None:
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
@@ -352,6 +353,8 @@ def quieten_prefect() -> None:
 
 def _find_api() -> str | None:
     """Return the URL of the Prefect API that the environment or the active profile names."""
+    import tomllib
+
     if url := os.environ.get("PREFECT_API_URL"):
         return url
     try:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
@@ -26,7 +25,7 @@ _Path = TypeVar("_Path", bound=Path | None)
 #: The most ids that are offered in full; if there are more, their prefixes are offered.
 _MOST_IDS = 200
 _ITEM_WORDS = re.compile(r"\d\w{0,5}(?:/[\d-]*)?")
-_DURATION = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*([smhd])", re.ASCII)
+_DURATION = re.compile(r"0*(\d{1,7}(?:\.\d+)?)\s*([smhd])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 #: Endings of the files that charts are written to.
 CHARTS = (".png", ".svg")
@@ -101,6 +100,8 @@ def _shorten(ids: Iterable[str], incomplete: str) -> list[str]:
 
 
 def _find_ids(catalog: ObjectReader, tile: str | None, beginning: str) -> list[str]:
+    from concurrent.futures import ThreadPoolExecutor
+
     from pc_cloudmask.catalog.layout import find_day
     from pc_cloudmask.catalog.walk import find_linked_keys
     from pc_cloudmask.scene.query import SceneQuery
@@ -112,6 +113,8 @@ def _find_ids(catalog: ObjectReader, tile: str | None, beginning: str) -> list[s
 
 
 def _find_tiles(catalog: ObjectReader) -> list[str]:
+    from concurrent.futures import ThreadPoolExecutor
+
     from pc_cloudmask.catalog.walk import find_linked_tiles
 
     with ThreadPoolExecutor(16) as pool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,8 @@ class MaskScore:
 
     def meets(self, targets: MaskScore) -> bool:
         """Return True if no share is below that of ``targets``."""
-        return all(found >= target for found, target in zip(astuple(self), astuple(targets), strict=True))
+        shares = ("cloud_recall", "cloud_iou", "shadow_recall", "shadow_iou")
+        return all(getattr(self, share) >= getattr(targets, share) for share in shares)
 
 
 #: The score that the mask of each sample scene must reach.

@@ -296,7 +296,7 @@ def compose_classes(
     """Return classes of ``MaskClass`` for clouds and shadows that are already separate: uint8 of the same shape.
 
     Erosion, dilation and classes are those of ``compose_mask``; if ``erosion_m`` is 0 nothing is eroded. All
-    three are bool ``(height, width)``, else it raises ValueError; where ``valid`` is false there is no data.
+    three are bool ``(height, width)``; ValueError if their shapes differ. Where ``valid`` is false there is no data.
     """
     if not cloud.shape == shadow.shape == valid.shape:
         raise ValueError(

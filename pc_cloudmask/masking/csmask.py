@@ -204,7 +204,7 @@ class ModelFile:
 
 
 def find_model_file(model: str = "6-bands-20m") -> ModelFile:
-    """Find the file of a model of ``MODELS``, and the runtime; load neither, and raise SettingsError without either."""
+    """Find a file of ``MODELS`` without loading it or the runtime; raise SettingsError if either is missing."""
     package = find_spec("ukis_csmask")
     if package is None or package.origin is None or find_spec("onnxruntime") is None:
         raise SettingsError(f"method csmask: {tell_extra('csmask')}")

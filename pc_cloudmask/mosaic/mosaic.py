@@ -300,7 +300,7 @@ def _read_reduced(path: Path, bands: int) -> NDArray[np.uint16]:
 
 
 def _find_stretch(values: Values) -> tuple[float, float]:
-    """Return what becomes black and white: one stretch for all bands, which preserves their colours."""
+    """Return what becomes black and white, from the middle 99 %: one stretch for all bands preserves their colours."""
     held = values[values != NO_VALUE]
     if not held.size:
         return (0.0, 1.0)

@@ -62,7 +62,7 @@ class BandStyle:
 
 
 def build_cog(pixels: NDArray[np.uint8], grid: Grid, style: BandStyle) -> bytes:
-    """Return the COG of ``pixels``, uint8 of the grid's shape, else it raises ValueError; the same bytes every time."""
+    """Return the COG of ``pixels``, the same bytes every time; ValueError unless they are uint8 of the grid's shape."""
     # GDAL receives the array's address.
     pixels = np.ascontiguousarray(pixels)
     with gdal_environment(), _open_source(pixels, grid, style.nodata) as source:

@@ -122,7 +122,8 @@ def check_raster(dataset: DatasetReader, bands: int = 1) -> None:
 def check_crs(dataset: DatasetReader, crs: str, stated: Sequence[Grid]) -> bool:
     """Return True if a raster states the item's CRS, False if it states none and lies as the item says.
 
-    Since 2026 some of the Planetary Computer's COGs only have a geotransform. All others are Unsuitable.
+    Since 2026 some of the Planetary Computer's COGs only have a geotransform. Any other raster, of another CRS or with
+    none and elsewhere, is Unsuitable.
     """
     wanted = CRS.from_user_input(crs)
     if dataset.crs == wanted:

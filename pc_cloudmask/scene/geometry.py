@@ -138,11 +138,11 @@ def _merge(shapes: Sequence[BaseGeometry]) -> dict[str, Any]:
 
 def build_box(west: float, south: float, east: float, north: float) -> dict[str, Any]:
     """Return the geometry of a box; one that crosses the antimeridian (west > east) becomes two."""
-    if west > east:
-        halves = build_box(west, south, 180.0, north), build_box(-180.0, south, east, north)
-        return {"type": "MultiPolygon", "coordinates": [half["coordinates"] for half in halves]}
-    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
-    return {"type": "Polygon", "coordinates": [ring]}
+    sides = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+    rings = [[[w, south], [e, south], [e, north], [w, north], [w, south]] for w, e in sides]
+    if len(rings) == 1:
+        return {"type": "Polygon", "coordinates": rings}
+    return {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}
 
 
 def prepare_area(area: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], bool]:

@@ -78,7 +78,10 @@ class Grid:
         return Grid(self.crs, (a, b, origin_x, d, e, origin_y), window.shape)
 
     def at_pixel_size(self, pixel_size_m: float) -> Grid:
-        """Return a grid that covers this from its upper-left corner, as ``reproject(scale=...)`` of Earth Engine."""
+        """Return a grid of another pixel size that covers at least this one, from the same upper-left corner.
+
+        Earth Engine's ``reproject(scale=...)`` does the same.
+        """
         factor = pixel_size_m / self.pixel_size_m
         a, b, c, d, e, f = self.transform
         height, width = (-int(-(size / factor) // 1) for size in self.shape)

@@ -159,7 +159,7 @@ def pair_images(
     not been requested yet. Without them, None is returned if no collection has the scene's own image.
     """
     lacking = [collection for collection, indexes in present.items() if key.index not in indexes]
-    if not lacking:
+    if present and not lacking:
         return EarthEngineImage((key.index,))
     if len(lacking) < len(present):
         return Waiting(f"{_have(lacking)} no image {key.index} yet")

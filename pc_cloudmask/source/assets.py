@@ -322,7 +322,9 @@ def _fetch_token(url: str, href: str, deadline_s: float | None = None) -> sas.SA
 
 def build_reader(servers: Iterable[str], files: Path | None) -> AssetReader:
     """Return a reader for assets of the Planetary Computer, of those ``servers`` that are URLs, and below ``files``."""
-    hosts = {urlsplit(url).hostname or "" for url in servers if url.startswith(("http://", "https://"))}
+    hosts = {
+        urlsplit(url).hostname or "" for url in servers if url.lower().startswith(("http://", "https://"))
+    }
     return AssetReader(
         sign_href,
         files,

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pystac
-from rasterio.transform import Affine
+from numpy.typing import NDArray
 
 from pc_cloudmask.errors import AssetRefused, SettingsError
 from pc_cloudmask.masking.classes import CLASS_STYLES, MaskClass
 from pc_cloudmask.masking.clouds_and_shadows import REFLECTANCE_SCALE
+from pc_cloudmask.scene.grid import Grid
 from pc_cloudmask.scene.scene import MASK_ASSET, reflectance_offset_dn
 from pc_cloudmask.version import tell_extra
 from pc_cloudmask.viewing.library import ODC_STAC_CONFIG, find_mask_grid, read_classes
@@ -39,34 +40,61 @@ def read_mask(item: pystac.Item) -> xarray.DataArray:
         conventions: ``flag_values``, ``flag_meanings``.
 
     Raises:
-        SettingsError: xarray or odc-geo is not installed.
+        SettingsError: xarray is not installed.
         StoreRefused: There is no such asset, or its file is missing.
         StoreUnavailable: No answer.
         AssetRefused: The file is not a mask, or not on the grid that the item states.
     """
     try:
-        from odc.geo.geobox import GeoBox  # noqa: PLC0415 - of an extra
-        from odc.geo.xr import wrap_xr  # noqa: PLC0415
+        import xarray  # noqa: PLC0415 - of an extra
     except ImportError as error:
-        raise SettingsError(f"read_mask needs xarray and odc-geo: {tell_extra('mosaic')}") from error
+        raise SettingsError(f"read_mask needs xarray: {tell_extra('mosaic')}") from error
     classes, grid = read_classes(item), find_mask_grid(item)
     if classes.shape != grid.shape:
         raise AssetRefused(f"item {item.id}: its mask is not on the grid that the item states")
-    array: xarray.DataArray = wrap_xr(
+    y, x = _find_centres(grid)
+    array = xarray.DataArray(
         classes,
-        GeoBox(grid.shape, Affine(*grid.transform), grid.crs),
-        nodata=MaskClass.NO_DATA.value,
-        crs=grid.crs,
-        transform=grid.transform,
-        long_name="cloud and cloud-shadow mask",
-        flag_values=np.array([each.value for each in CLASS_STYLES], np.uint8),
-        flag_meanings=" ".join(style.name for style in CLASS_STYLES.values()),
-    ).rename(MASK_ASSET)
-    for axis in ("y", "x"):
-        array[axis].attrs["standard_name"] = f"projection_{axis}_coordinate"
+        dims=("y", "x"),
+        coords={
+            "y": ("y", y, {"units": "metre", "standard_name": "projection_y_coordinate"}),
+            "x": ("x", x, {"units": "metre", "standard_name": "projection_x_coordinate"}),
+            # 0, as GDAL and rioxarray write it: xarray drops a scalar that differs between two operands.
+            "spatial_ref": ((), 0, _describe_crs(grid)),
+        },
+        name=MASK_ASSET,
+        attrs={"crs": grid.crs, "transform": grid.transform, **_describe_classes()},
+    )
+    array.encoding["grid_mapping"] = "spatial_ref"
     if item.datetime is not None:
         array = array.assign_coords(time=np.datetime64(item.datetime.replace(tzinfo=None), "ns"))
     return array
+
+
+def _describe_classes() -> dict[str, Any]:
+    """Return the attributes that say what the pixels of a mask mean."""
+    return {
+        "long_name": "cloud and cloud-shadow mask",
+        "nodata": MaskClass.NO_DATA.value,
+        "flag_values": np.array([each.value for each in CLASS_STYLES], np.uint8),
+        "flag_meanings": " ".join(style.name for style in CLASS_STYLES.values()),
+    }
+
+
+def _find_centres(grid: Grid) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+    """Return the northings and eastings of the pixels' centres."""
+    a, _, c, _, e, f = grid.transform
+    height, width = grid.shape
+    return f + e * (np.arange(height) + 0.5), c + a * (np.arange(width) + 0.5)
+
+
+def _describe_crs(grid: Grid) -> dict[str, str]:
+    """Return the attributes of the grid mapping, as GDAL and rioxarray write them."""
+    from rasterio.crs import CRS  # noqa: PLC0415
+
+    wkt = CRS.from_string(grid.crs).to_wkt()
+    a, b, c, d, e, f = grid.transform
+    return {"crs_wkt": wkt, "spatial_ref": wkt, "GeoTransform": f"{c} {a} {b} {f} {d} {e}"}
 
 
 def load_cube(

@@ -327,7 +327,7 @@ class MonthOfTile:
 
 
 def count_observations(items: Iterable[PublishedItem], max_cloud_pct: float = 20.0) -> list[MonthOfTile]:
-    """Return the months that have scenes, by tile, then time."""
+    """Return the months that have scenes, by tile, then time; 20 % of cloud is a common choice in searches."""
 
     def month_of(item: PublishedItem) -> tuple[str, int, int]:
         year, month = map(int, item.item["properties"]["datetime"].split("-")[:2])

@@ -87,6 +87,7 @@ def test_its_log_and_its_figures_tell_run_item_and_phase(archive: Path, tmp_path
         (["--once", "--every", "1h"], "exclude each other"),
         (["--every", "soon"], "--every"),
         (["--every", "0.1s"], "--every"),
+        (["--every", "999999999.99999999d"], "--every"),
         (["--look-back", "outer"], "--look-back"),
         (["--since", "soon"], "soon"),
         (["--area", "home"], "--area"),

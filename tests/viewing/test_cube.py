@@ -49,6 +49,9 @@ def test_a_mask_knows_where_it_is(out: Path) -> None:
     assert mask.attrs["flag_values"].tolist() == [0, 1, 2, 3]
     assert mask.attrs["flag_meanings"].split() == [style.name for style in CLASS_STYLES.values()]
     assert mask.time.dt.date.item() == item.datetime.date()
+    # A band that rioxarray reads has the same scalar, so that xarray keeps it where the two are combined.
+    band = mask.astype(np.float32).assign_coords(spatial_ref=0)
+    assert "spatial_ref" in band.where(mask == 1).coords
     # The kind of code that was written for an array of numpy.
     assert int(np.count_nonzero(mask == 2)) == int((mask.values == 2).sum())
     assert (mask.dtype, mask.shape, mask[0, 0].item()) == (np.uint8, (900, 900), mask.values[0, 0])

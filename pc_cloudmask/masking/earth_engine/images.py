@@ -198,10 +198,12 @@ def list_images(session: EarthEngineSession, query: SceneQuery) -> Iterator[tupl
 
     It raises EngineUnavailable or EngineRefused if the list is not complete.
     """
+    if query.datetime is None:
+        raise ValueError("images are listed for a time")
     session.start()
     starts = range(0, max(1, len(query.tiles)), TILES_AT_ONCE)
     for tiles in (query.tiles[start : start + TILES_AT_ONCE] for start in starts):
-        for first, last in split_interval(parse_datetime_interval(query.datetime or ""), TIME_AT_ONCE):
+        for first, last in split_interval(parse_datetime_interval(query.datetime), TIME_AT_ONCE):
             if first is None or last is None:
                 raise ValueError("images are listed for a time that has a start and an end")
             yield from _list_part(session, query, tiles, first, last)

@@ -21,7 +21,10 @@ VARIABLE = "CLOUDMASK_EARTHENGINE_CREDENTIALS"
 
 
 def check_account(project: str | None, url: str, credentials: str) -> str:
-    """Return the project to compute in, found without a request; raise SettingsError if one of them is at fault."""
+    """Return the project to compute in, found without a request; raise SettingsError if one of them is at fault.
+
+    ``anonymous`` is refused beyond this machine.
+    """
     if credentials == ANONYMOUS:
         if not is_loopback(url):
             raise SettingsError(f"{VARIABLE}: 'anonymous' is for loopback endpoints only, not for {url}")

@@ -195,7 +195,8 @@ class EarthEngineSession:
     def start(self) -> None:
         """Sign in and learn the API's functions, once; every request does this automatically.
 
-        It raises SettingsError without credentials, EngineRefused if they are not accepted, else EngineUnavailable.
+        It raises SettingsError without credentials, EngineRefused if they are not accepted,
+        EngineUnavailable if nothing answers.
         """
         if EarthEngineSession._owner is self:
             return
