@@ -1,8 +1,10 @@
 """Bytes on the wire of a full tile's cloud inputs: as GeoTIFF, compared with the array.
 
 Cloud inputs of 5490 x 5490 pixels of 20 m in the windows that are asked for, answered by the local Earth Engine, which
-compresses by LZW: what the real one does is not documented. Clouds have ragged rims and a smooth probability; *noisy*:
-each pixel's probability is drawn, so that nothing can be told from its neighbours.
+compresses by LZW. Earth Engine documents PNG and JPEG for display alone, so pixels are asked for as ``GEO_TIFF``;
+whether and how the service compresses it is **not documented**. Whatever GDAL reads is read, and checked for type, size
+and place; where no such GeoTIFF comes, pixels come as arrays (``NPY``). Clouds have ragged rims and a smooth
+probability; *noisy*: each pixel's probability is drawn, so that nothing can be told from its neighbours.
 """
 
 from __future__ import annotations
